@@ -1,0 +1,34 @@
+# GNU make 3.81 (macOS) and later. `make` alone shows what there is; the work is done by cargo and scripts/.
+SHELL := bash
+.DEFAULT_GOAL := help
+.PHONY: help demo build test check fmt audit clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## Install what is missing, build, start a gateway, send real data, stay up (ONCE=1: stop after it)
+	@scripts/demo.sh
+
+build: ## Build target/release/tidegate and target/release/tidegate-demo
+	cargo build --release --locked
+
+test: ## Install what is missing, run every test (TESTS="name ..." runs some)
+	@scripts/test.sh $(TESTS)
+
+check: ## Formatting, clippy, Prometheus' files, then every test
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	@scripts/install-test-needs.sh
+	promtool check config dashboards/prometheus/prometheus.yml
+	@scripts/test.sh
+
+fmt: ## Format the sources
+	cargo fmt
+
+audit: ## Look the dependencies up in RustSec's advisories (needs the network and cargo-audit or cargo-deny)
+	@if cargo audit --version >/dev/null 2>&1; then cargo audit; \
+	elif cargo deny --version >/dev/null 2>&1; then cargo deny check advisories; \
+	else echo 'install one of them first: cargo install --locked cargo-audit' >&2; exit 1; fi
+
+clean: ## Remove the build; data directories stay
+	cargo clean

@@ -1,0 +1,204 @@
+//! Extractors: the authenticated sender of a request, and a JSON body that says where it is wrong.
+//!
+//! A handler that takes a [`Caller`] runs only for an authenticated one; what the caller may do is the handler's
+//! question (`caller.require(…)?`).
+
+use std::time::Duration;
+
+use axum::body::to_bytes;
+use axum::extract::{FromRef, FromRequest, FromRequestParts, Request};
+use axum::http::header::{CONTENT_TYPE, HeaderMap};
+use axum::http::request::Parts;
+use serde::de::DeserializeOwned;
+use serde_json::error::Category;
+use url::form_urlencoded;
+
+use crate::api::error::ApiError;
+use crate::auth::{Auth, Caller};
+
+/// Largest JSON body of a request that is not records, in bytes.
+pub const JSON_BODY_BYTES_MAX: usize = 64 << 10;
+/// Longest time that such a body may take to arrive.
+pub const JSON_BODY_WAIT_MAX: Duration = Duration::from_secs(15);
+
+impl<S> FromRequestParts<S> for Caller
+where
+    S: Send + Sync,
+    Auth: FromRef<S>,
+{
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Caller, ApiError> {
+        Ok(Auth::from_ref(state).authenticate(parts).await?)
+    }
+}
+
+/// The sender of a request for a monitor: may come with `?ticket=`, and with a cookie only from our own pages.
+#[derive(Debug, Clone)]
+pub struct MonitorCaller(pub Caller);
+
+impl<S> FromRequestParts<S> for MonitorCaller
+where
+    S: Send + Sync,
+    Auth: FromRef<S>,
+{
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<MonitorCaller, ApiError> {
+        let ticket = ticket_of(parts.uri.query().unwrap_or_default());
+        let auth = Auth::from_ref(state);
+        Ok(MonitorCaller(auth.authenticate_monitor(parts, ticket.as_deref()).await?))
+    }
+}
+
+fn ticket_of(query: &str) -> Option<String> {
+    let mut pairs = form_urlencoded::parse(query.as_bytes());
+    pairs.find(|(name, _)| name == "ticket").map(|(_, ticket)| ticket.into_owned())
+}
+
+/// A JSON body of at most [`JSON_BODY_BYTES_MAX`]. What cannot be read is 400 and what does not fit `T` is 422, both
+/// with the members `line` and `column` (from 1).
+#[derive(Debug)]
+pub struct ApiJson<T>(pub T);
+
+impl<S, T> FromRequest<S> for ApiJson<T>
+where
+    S: Send + Sync,
+    T: DeserializeOwned,
+{
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &S) -> Result<ApiJson<T>, ApiError> {
+        if !is_json(request.headers()) {
+            let detail = "the body must be JSON: send Content-Type: application/json";
+            return Err(ApiError::unsupported_media_type(detail));
+        }
+        let body = to_bytes(request.into_body(), JSON_BODY_BYTES_MAX);
+        let bytes = tokio::time::timeout(JSON_BODY_WAIT_MAX, body)
+            .await
+            .map_err(|_| ApiError::timeout("body_timeout", "the body took too long to arrive"))?
+            .map_err(|error| body_error(&error))?;
+        parse(&bytes).map(ApiJson)
+    }
+}
+
+fn body_error(error: &axum::Error) -> ApiError {
+    let mut cause: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = cause {
+        if error.is::<http_body_util::LengthLimitError>() {
+            let detail = format!("the body is larger than {JSON_BODY_BYTES_MAX} bytes");
+            return ApiError::too_large("body_too_large", detail);
+        }
+        cause = error.source();
+    }
+    ApiError::bad_request("incomplete_body", "the body broke off")
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    serde_json::from_slice(bytes).map_err(|error| {
+        let detail = error.to_string();
+        let refusal = match error.classify() {
+            Category::Data => ApiError::unprocessable("invalid_body", detail),
+            Category::Syntax | Category::Eof | Category::Io => {
+                ApiError::bad_request("malformed_json", detail)
+            }
+        };
+        refusal.with("line", error.line()).with("column", error.column())
+    })
+}
+
+/// `application/json` or `application/…+json`, whatever the parameters.
+fn is_json(headers: &HeaderMap) -> bool {
+    let Some(value) = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()) else {
+        return false;
+    };
+    let media_type = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let suffixed = media_type.strip_prefix("application/").is_some_and(|sub| sub.ends_with("+json"));
+    media_type == "application/json" || suffixed
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use serde::Deserialize;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    #[serde(deny_unknown_fields)]
+    struct Sample {
+        name: String,
+    }
+
+    async fn read(content_type: Option<&str>, body: impl Into<Body>) -> Result<Sample, ApiError> {
+        let mut request = Request::builder().method("POST");
+        if let Some(content_type) = content_type {
+            request = request.header("content-type", content_type);
+        }
+        let request = request.body(body.into()).unwrap();
+        ApiJson::from_request(request, &()).await.map(|ApiJson(sample)| sample)
+    }
+
+    #[tokio::test]
+    async fn a_body_is_read_whatever_json_is_called() {
+        for content_type in
+            ["application/json", "Application/JSON; charset=utf-8", "application/merge-patch+json"]
+        {
+            let sample = read(Some(content_type), r#"{"name":"a"}"#).await.unwrap();
+            assert_eq!(sample, Sample { name: "a".into() }, "{content_type}");
+        }
+        let others = ["text/plain", "application/jsonx", "application/x-www-form-urlencoded", ""];
+        for content_type in others.map(Some).into_iter().chain([None]) {
+            let error = read(content_type, r#"{"name":"a"}"#).await.unwrap_err();
+            assert_eq!(error.status(), 415, "{content_type:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_error_names_its_place() {
+        for (body, status, code, line) in [
+            ("{\n\"name\": }", 400, "malformed_json", 2),
+            ("", 400, "malformed_json", 1),
+            ("{\"name\":\"a\"} x", 400, "malformed_json", 1),
+            ("{\n\"nam\":\"a\"}", 422, "invalid_body", 2),
+            ("{\"name\":5}", 422, "invalid_body", 1),
+            ("{}", 422, "invalid_body", 1),
+            ("{\"name\":\"a\",\"name\":\"b\"}", 422, "invalid_body", 1),
+        ] {
+            let error = read(Some("application/json"), body).await.unwrap_err();
+            assert_eq!((error.status().as_u16(), error.code()), (status, code), "{body}");
+            assert_eq!(error.clone(), error.with("line", line), "{body}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_ends_at_its_limit() {
+        let sample = |length| json!({"name": "a".repeat(length)}).to_string();
+        let frame = sample(0).len();
+        let fits = read(Some("application/json"), sample(JSON_BODY_BYTES_MAX - frame)).await;
+        assert!(fits.is_ok());
+        let large = read(Some("application/json"), sample(JSON_BODY_BYTES_MAX - frame + 1)).await;
+        assert_eq!(large.unwrap_err().status(), 413);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_never_comes_is_given_up() {
+        let stream = futures::stream::pending::<Result<bytes::Bytes, std::io::Error>>();
+        let error = read(Some("application/json"), Body::from_stream(stream)).await.unwrap_err();
+        assert_eq!(error.status(), 408);
+        let broken = futures::stream::iter([Err::<bytes::Bytes, _>(std::io::Error::other("gone"))]);
+        let error = read(Some("application/json"), Body::from_stream(broken)).await.unwrap_err();
+        assert_eq!((error.status().as_u16(), error.code()), (400, "incomplete_body"));
+    }
+
+    #[test]
+    fn the_ticket_is_found_among_the_rest() {
+        assert_eq!(ticket_of("streams=a%2Cb&ticket=x-_y&mode=full").as_deref(), Some("x-_y"));
+        assert_eq!(ticket_of("tickets=x&TICKET=y"), None);
+        assert_eq!(ticket_of("ticket=").as_deref(), Some(""));
+        assert_eq!(ticket_of(""), None);
+        let body: Value = parse(b"[1]").unwrap();
+        assert_eq!(body, json!([1]));
+    }
+}

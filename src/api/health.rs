@@ -1,0 +1,53 @@
+//! Is it alive, and can it do its work? For load balancers and service managers; no authentication.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use crate::api::AppState;
+
+/// Whether the gateway takes records and writes to PostgreSQL, and what is missing.
+#[derive(Debug, Serialize)]
+pub struct Readiness {
+    pub ready: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
+}
+
+/// What stands between the gateway and its work.
+pub fn readiness(state: &AppState) -> Readiness {
+    let mut missing = Vec::new();
+    if state.lifecycle.soft().is_cancelled() {
+        missing.push("the gateway is shutting down".to_owned());
+    }
+    if state.appender.has_failed() {
+        missing.push("the journal cannot be written; see the log and start the gateway again".to_owned());
+    }
+    let database = state.database_state.borrow();
+    if !database.reachable {
+        let reason = database.last_error.as_deref().unwrap_or("not reached yet");
+        missing.push(format!("PostgreSQL: {reason}"));
+    }
+    Readiness { ready: missing.is_empty(), missing }
+}
+
+/// `GET /healthz`: the process answers.
+pub async fn healthz() -> Json<serde_json::Value> {
+    Json(serde_json::json!({"status": "ok"}))
+}
+
+/// `GET /readyz`: 200 when everything works, 503 with what is missing. Records may be taken all the same while
+/// PostgreSQL is away.
+pub async fn readyz(State(state): State<AppState>) -> Response {
+    let mut readiness = readiness(&state);
+    // Errors of PostgreSQL may name hosts and users; they are for the status page, which asks who is looking.
+    for reason in &mut readiness.missing {
+        if reason.starts_with("PostgreSQL") {
+            "PostgreSQL is not reached; GET /v1/status says why".clone_into(reason);
+        }
+    }
+    let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(readiness)).into_response()
+}

@@ -1,0 +1,21 @@
+//! The HTTP API: [`router`] has every route, one file a noun has its handlers.
+
+mod caller;
+mod error;
+mod health;
+mod metrics;
+mod monitor;
+mod page;
+mod records;
+pub mod router;
+pub mod server;
+mod sessions;
+pub mod state;
+pub mod status;
+mod streams;
+mod tickets;
+mod tokens;
+mod users;
+
+pub use error::ApiError;
+pub use state::AppState;

@@ -1,0 +1,245 @@
+//! `POST /v1/streams/{stream}/records`: the way in for records.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Path, Query, Request, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::api::{ApiError, AppState, streams};
+use crate::auth::{Caller, Scope};
+use crate::db::streams::NewStream;
+use crate::pipeline::IntakeError;
+use crate::record::Position;
+use crate::sources::PlacedError;
+use crate::sources::body::{BodyError, BodyLimits, BodyReader, ContentEncoding};
+use crate::sources::http::{
+    Ack, FailureReason, IDS_MAX, IngestFailure, IngestReply, IngestRequest, OnError,
+};
+use crate::streams::{PayloadType, Shape, Stream};
+use crate::telemetry::metrics;
+
+/// Advice while the journal cannot be written: somebody has to mend it first.
+const RETRY_AFTER_FAILURE: Duration = Duration::from_secs(60);
+/// Advice while the gateway shuts down: it may be starting again.
+const RETRY_AFTER_SHUTDOWN: Duration = Duration::from_secs(5);
+
+/// What the query may say.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordsQuery {
+    #[serde(default)]
+    ack: AckWord,
+    #[serde(default)]
+    on_error: OnErrorWord,
+    #[serde(rename = "return")]
+    returned: Option<ReturnWord>,
+    null: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum AckWord {
+    #[default]
+    Journal,
+    Commit,
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum OnErrorWord {
+    #[default]
+    Quarantine,
+    Reject,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum ReturnWord {
+    Ids,
+}
+
+/// The reply to records that were taken.
+#[derive(Debug, Serialize)]
+struct Accepted {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<Uuid>,
+    #[serde(flatten)]
+    outcome: Outcome,
+    quarantined: u64,
+    position: Position,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<PlacedError>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    errors_omitted: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ids: Option<Vec<Uuid>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ids_omitted: Option<u64>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Outcome {
+    Durable { accepted: u64 },
+    Committed { committed: u64, duplicates: u64 },
+}
+
+/// 202 once the records are durable, or 201 once they are in the table.
+pub async fn create(
+    State(state): State<AppState>,
+    caller: Caller,
+    Path(name): Path<String>,
+    Query(query): Query<RecordsQuery>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    caller.require(Scope::Ingest)?;
+    let format = streams::content_format(&request)?;
+    let encoding = request.headers().get(header::CONTENT_ENCODING);
+    let encoding = encoding.map(|value| value.to_str().unwrap_or("?"));
+    let encoding = ContentEncoding::from_header(encoding)
+        .map_err(|error| ApiError::unsupported_media_type(error.to_string()))?;
+    let stream = find_or_create(&state, &caller, &name).await?;
+    let return_ids = query.returned == Some(ReturnWord::Ids);
+    let ingest = IngestRequest {
+        stream,
+        user: Arc::clone(&caller.user_name),
+        received_at: state.clock.now(),
+        format,
+        csv_null: query.null,
+        ack: match query.ack {
+            AckWord::Journal => Ack::Journal,
+            AckWord::Commit => Ack::Commit,
+        },
+        on_error: match query.on_error {
+            OnErrorWord::Quarantine => OnError::Quarantine,
+            OnErrorWord::Reject => OnError::Reject,
+        },
+        return_ids,
+    };
+    let limits = BodyLimits {
+        wire_bytes_max: state.config.intake.body_bytes_max,
+        decompressed_bytes_max: state.config.intake.body_decompressed_bytes_max,
+        idle_timeout: Duration::from_secs(state.config.intake.body_idle_seconds),
+    };
+    let body = BodyReader::new(request.into_body().into_data_stream(), encoding, limits);
+    match state.source.ingest(ingest, body).await {
+        Ok(reply) => Ok(answer(&state, reply, return_ids)),
+        Err(failure) => Err(refusal(*failure)),
+    }
+}
+
+/// An unknown stream is made for its first record, where that is allowed.
+async fn find_or_create(state: &AppState, caller: &Caller, name: &str) -> Result<Arc<Stream>, ApiError> {
+    let parsed = streams::parse_name(name)?;
+    streams::require_stream(caller, &parsed)?;
+    if let Some(stream) = state.catalog.streams().by_name(&parsed) {
+        return Ok(stream);
+    }
+    if !state.config.access.auto_create_streams || caller.require(Scope::StreamsWrite).is_err() {
+        return Err(streams::no_such_stream(name));
+    }
+    let new = NewStream {
+        name: parsed.clone(),
+        shape: Shape::Document { payload: PayloadType::Jsonb },
+        key: None,
+        retention_days: None,
+    };
+    if let Some(stream) = state.catalog.create(&new).await? {
+        return Ok(stream);
+    }
+    // Somebody else made it at the same moment.
+    state.catalog.streams().by_name(&parsed).ok_or_else(|| streams::no_such_stream(name))
+}
+
+fn answer(state: &AppState, reply: IngestReply, return_ids: bool) -> Response {
+    if reply.single && reply.refused > 0 {
+        return with_errors(
+            ApiError::unprocessable("invalid_record", "the record is invalid; it is kept in the quarantine"),
+            &reply,
+        )
+        .into_response();
+    }
+    let (status, outcome) = match reply.committed {
+        Some(outcome) => (
+            StatusCode::CREATED,
+            Outcome::Committed { committed: outcome.committed, duplicates: outcome.duplicates },
+        ),
+        None => (StatusCode::ACCEPTED, Outcome::Durable { accepted: reply.accepted }),
+    };
+    let ids_omitted = (return_ids && reply.accepted > IDS_MAX as u64).then(|| reply.accepted - IDS_MAX as u64);
+    let omitted = reply.refused - reply.errors.len() as u64;
+    let body = Accepted {
+        id: reply.ids.first().copied().filter(|_| reply.single),
+        outcome,
+        quarantined: reply.quarantined,
+        position: reply.position.unwrap_or_else(|| state.journal.synced()),
+        errors: reply.errors,
+        errors_omitted: (omitted > 0).then_some(omitted),
+        ids: return_ids.then_some(reply.ids),
+        ids_omitted,
+    };
+    (status, Json(body)).into_response()
+}
+
+/// What a refused request is told, with what was taken before the failure.
+fn refusal(failure: IngestFailure) -> ApiError {
+    let IngestFailure { reason, before } = failure;
+    let error = match reason {
+        FailureReason::Body(error) => body_error(&error),
+        FailureReason::Framing(error) => ApiError::bad_request(error.code.as_str(), error.to_string())
+            .with("offset", error.offset)
+            .with("record", error.record)
+            .with("line", serde_json::json!(error.line)),
+        FailureReason::Intake(error) => intake_error(error),
+        FailureReason::Stream(message) => ApiError::unprocessable("unusable_stream", message),
+        FailureReason::TooLargeToReject { .. } => ApiError::too_large("too_large_to_reject", reason.to_string()),
+        FailureReason::Rejected { .. } => ApiError::unprocessable("rejected", reason.to_string()),
+    };
+    with_errors(error, &before)
+}
+
+fn with_errors(error: ApiError, reply: &IngestReply) -> ApiError {
+    let error = error.with("accepted", reply.accepted).with("quarantined", reply.quarantined);
+    let error = match reply.position {
+        Some(position) => error.with("position", position.to_string()),
+        None => error,
+    };
+    if reply.errors.is_empty() { error } else { error.with("errors", serde_json::json!(reply.errors)) }
+}
+
+fn body_error(error: &BodyError) -> ApiError {
+    match error {
+        BodyError::TooLarge { .. } => ApiError::too_large("body_too_large", error.to_string()),
+        BodyError::Idle { .. } => ApiError::timeout("body_too_slow", error.to_string()),
+        BodyError::Corrupt { .. } => ApiError::bad_request("corrupt_body", error.to_string()),
+        BodyError::Interrupted { .. } => ApiError::bad_request("broken_body", error.to_string()),
+    }
+}
+
+fn intake_error(error: IntakeError) -> ApiError {
+    let message = error.to_string();
+    match error {
+        IntakeError::Overloaded { retry_after } => {
+            metrics::count_refused("overloaded");
+            ApiError::unavailable("overloaded", message, retry_after)
+        }
+        IntakeError::JournalFull { retry_after, .. } => {
+            metrics::count_refused("journal_full");
+            ApiError::unavailable("journal_full", message, retry_after)
+        }
+        IntakeError::JournalFailed => {
+            metrics::count_refused("journal_failed");
+            ApiError::unavailable("journal_failed", message, RETRY_AFTER_FAILURE)
+        }
+        IntakeError::ShuttingDown => {
+            metrics::count_refused("shutting_down");
+            ApiError::unavailable("shutting_down", message, RETRY_AFTER_SHUTDOWN)
+        }
+        IntakeError::TooLarge { .. } => ApiError::too_large("entry_too_large", message),
+    }
+}

@@ -1,0 +1,103 @@
+//! Every route of the gateway, in one table.
+
+use std::time::Instant;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
+use axum::http::{HeaderName, HeaderValue, Method, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, patch, post};
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::set_header::SetResponseHeaderLayer;
+
+use crate::api::{
+    ApiError, AppState, health, metrics, monitor, page, records, sessions, status, streams, tickets, tokens, users,
+};
+use crate::telemetry::metrics::record_request;
+
+/// The whole API.
+pub fn router(state: AppState) -> Router {
+    Router::new()
+        .route("/", get(page::index))
+        .route("/plain/live.js", get(page::script))
+        .route("/plain/live.css", get(page::style))
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz))
+        .route("/metrics", get(metrics::show))
+        .route("/v1/status", get(status::show))
+        .route("/v1/sessions", get(sessions::show).post(sessions::create).delete(sessions::delete))
+        .route("/v1/users", get(users::list).post(users::create))
+        .route("/v1/users/{id}", patch(users::change))
+        .route("/v1/tokens", get(tokens::list).post(tokens::create))
+        .route("/v1/tokens/{id}", delete(tokens::revoke))
+        .route("/v1/streams", get(streams::list).post(streams::create))
+        .route("/v1/streams/infer", post(streams::infer))
+        .route(
+            "/v1/streams/{stream}",
+            get(streams::show).patch(streams::change).delete(streams::delete),
+        )
+        // The body is streamed, with its own limits.
+        .route(
+            "/v1/streams/{stream}/records",
+            post(records::create).layer(DefaultBodyLimit::disable()),
+        )
+        .route("/v1/monitor", get(monitor::websocket))
+        .route("/v1/monitor/events", get(monitor::events))
+        .route("/v1/monitor/tickets", post(tickets::create))
+        .fallback(no_such_route)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn(measure))
+        .layer(header_layer("x-content-type-options", "nosniff"))
+        .layer(header_layer("referrer-policy", "no-referrer"))
+        .layer(header_layer("x-frame-options", "DENY"))
+        .layer(SetResponseHeaderLayer::if_not_present(
+            header::CACHE_CONTROL,
+            HeaderValue::from_static("no-store"),
+        ))
+        .with_state(state)
+}
+
+fn header_layer(name: &'static str, value: &'static str) -> SetResponseHeaderLayer<HeaderValue> {
+    SetResponseHeaderLayer::if_not_present(HeaderName::from_static(name), HeaderValue::from_static(value))
+}
+
+fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
+    ApiError::internal("a request handler panicked").into_response()
+}
+
+async fn no_such_route(request: Request) -> ApiError {
+    ApiError::not_found("no_such_route", format!("there is nothing at {}", request.uri().path()))
+}
+
+async fn wrong_method() -> ApiError {
+    ApiError::method_not_allowed()
+}
+
+/// Times every request, by the router's pattern so that labels stay few.
+async fn measure(request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let method = method_label(request.method());
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or_else(|| "other".to_owned(), |path| path.as_str().to_owned());
+    let response = next.run(request).await;
+    record_request(method, route, response.status().as_u16(), started.elapsed());
+    response
+}
+
+/// A client can send any word as its method.
+fn method_label(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PATCH => "PATCH",
+        Method::PUT => "PUT",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
+}

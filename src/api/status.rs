@@ -1,0 +1,115 @@
+//! `GET /v1/status`: positions, backlog, lag, and how each part fares.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::api::{ApiError, AppState, health};
+use crate::auth::{Caller, Scope};
+use crate::clock::Clock;
+use crate::hub::NodeStats;
+use crate::hub::counters::StreamTotals;
+use crate::journal::Journal;
+use crate::pipeline::Progress;
+use crate::record::Position;
+
+#[derive(Debug, Serialize)]
+pub struct Status {
+    node: Node,
+    ready: bool,
+    missing: Vec<String>,
+    journal: JournalStatus,
+    commit_lag_seconds: f64,
+    database: DatabaseStatus,
+    writers: usize,
+    monitors: usize,
+    streams: BTreeMap<String, StreamTotals>,
+}
+
+#[derive(Debug, Serialize)]
+struct Node {
+    name: String,
+    version: &'static str,
+    #[serde(with = "time::serde::rfc3339")]
+    started_at: OffsetDateTime,
+}
+
+#[derive(Debug, Serialize)]
+struct JournalStatus {
+    id: Uuid,
+    first: Position,
+    synced: Position,
+    committed: Position,
+    backlog_bytes: u64,
+    bytes: u64,
+    failed: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct DatabaseStatus {
+    reachable: bool,
+    last_error: Option<String>,
+}
+
+/// What waits between the journal and PostgreSQL.
+pub fn node_load(journal: &Journal, progress: &Progress, clock: &Clock) -> NodeStats {
+    let (committed, synced) = (progress.low_water(), journal.synced());
+    let backlog_bytes = synced.0.saturating_sub(committed.0);
+    let mut commit_lag_seconds = 0.0;
+    if backlog_bytes > 0
+        && let Ok(Some(oldest)) = journal.reader(committed).next_header()
+    {
+        let micros = clock.now().0.saturating_sub(oldest.received_at.0).max(0);
+        #[expect(clippy::cast_precision_loss, reason = "a lag for people and alerts")]
+        let seconds = micros as f64 / 1e6;
+        commit_lag_seconds = seconds;
+    }
+    NodeStats { backlog_bytes, commit_lag_seconds }
+}
+
+/// `GET /v1/status`. Needs the scope `read`; a caller with a list of streams sees only these.
+pub async fn show(State(state): State<AppState>, caller: Caller) -> Result<Json<Status>, ApiError> {
+    caller.require(Scope::Read)?;
+    let load = node_load(&state.journal, &state.progress, &state.clock);
+    let readiness = health::readiness(&state);
+    let database = state.database_state.borrow().clone();
+    let snapshot = state.catalog.streams().snapshot();
+    let totals = state.counters.totals();
+    let streams = snapshot
+        .iter()
+        .filter(|stream| caller.may_use(&stream.name))
+        .map(|stream| {
+            (stream.name.to_string(), totals.get(&stream.id).copied().unwrap_or_default())
+        })
+        .collect();
+    Ok(Json(Status {
+        node: Node {
+            name: state.config.node_name(),
+            version: env!("CARGO_PKG_VERSION"),
+            started_at: state.started_at,
+        },
+        ready: readiness.ready,
+        missing: readiness.missing,
+        journal: JournalStatus {
+            id: state.journal.id(),
+            first: state.journal.first(),
+            synced: state.journal.synced(),
+            committed: state.progress.low_water(),
+            backlog_bytes: load.backlog_bytes,
+            bytes: state.journal.bytes(),
+            failed: state.appender.has_failed(),
+        },
+        commit_lag_seconds: load.commit_lag_seconds,
+        database: DatabaseStatus {
+            reachable: database.reachable,
+            last_error: database.last_error,
+        },
+        writers: state.config.writers(),
+        monitors: state.hub.monitors(),
+        streams,
+    }))
+}

@@ -1,0 +1,234 @@
+//! `/v1/streams`: making, showing, changing and dropping streams, and proposing columns for one.
+
+use axum::Json;
+use axum::extract::{Path, Query, Request, State};
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use http_body_util::{BodyExt, Limited};
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use crate::api::caller::ApiJson;
+use crate::api::{ApiError, AppState};
+use crate::auth::{Caller, Scope};
+use crate::db::streams::NewStream;
+use crate::record::StreamId;
+use crate::sources::formats::Format;
+use crate::streams::columns::Column;
+use crate::streams::definition::{Change, Definition, InvalidDefinition};
+use crate::streams::{
+    KeyField, OnDuplicate, PayloadType, Shape, Stream, StreamName, UnknownKeys, infer,
+};
+
+/// Largest sample for inference, in bytes.
+const SAMPLE_BYTES_MAX: usize = 8 << 20;
+
+/// A stream as the API shows it.
+#[derive(Debug, Serialize)]
+pub struct StreamView {
+    name: StreamName,
+    id: StreamId,
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload: Option<PayloadType>,
+    columns: Vec<Column>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unknown: Option<UnknownKeys>,
+    key: Option<Vec<String>>,
+    on_duplicate: Option<OnDuplicate>,
+    retention_days: Option<u16>,
+    #[serde(with = "time::serde::rfc3339")]
+    created_at: OffsetDateTime,
+}
+
+impl From<&Stream> for StreamView {
+    fn from(stream: &Stream) -> StreamView {
+        let (kind, payload, unknown) = match &stream.shape {
+            Shape::Document { payload } => ("document", Some(*payload), None),
+            Shape::Typed { unknown, .. } => ("typed", None, Some(*unknown)),
+        };
+        let field = |field: &KeyField| match field {
+            KeyField::Column(index) => stream.columns()[*index].name.clone(),
+            KeyField::Pointer(segments) => segments
+                .iter()
+                .map(|segment| format!("/{}", segment.replace('~', "~0").replace('/', "~1")))
+                .collect(),
+        };
+        StreamView {
+            name: stream.name.clone(),
+            id: stream.id,
+            kind,
+            payload,
+            columns: stream.columns().to_vec(),
+            unknown,
+            key: stream.key.as_ref().map(|key| key.fields.iter().map(field).collect()),
+            on_duplicate: stream.key.as_ref().map(|key| key.on_duplicate),
+            retention_days: stream.retention_days,
+            created_at: stream.created_at,
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub struct StreamList {
+    streams: Vec<StreamView>,
+}
+
+/// A stream to make. The members are those of [`Definition`], and the name.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateStream {
+    name: String,
+    columns: Option<Vec<Column>>,
+    payload: Option<PayloadType>,
+    unknown: Option<UnknownKeys>,
+    key: Option<Vec<String>>,
+    on_duplicate: Option<OnDuplicate>,
+    retention_days: Option<u16>,
+}
+
+impl From<InvalidDefinition> for ApiError {
+    fn from(error: InvalidDefinition) -> ApiError {
+        ApiError::unprocessable("invalid_stream", error.to_string()).with("place", error.place)
+    }
+}
+
+/// `GET /v1/streams`: those that the caller may use.
+pub async fn list(State(state): State<AppState>, caller: Caller) -> Result<Json<StreamList>, ApiError> {
+    caller.require(Scope::Read)?;
+    let snapshot = state.catalog.streams().snapshot();
+    let mut streams: Vec<StreamView> = snapshot
+        .iter()
+        .filter(|stream| caller.may_use(&stream.name))
+        .map(|stream| StreamView::from(&**stream))
+        .collect();
+    streams.sort_by(|left, right| left.name.cmp(&right.name));
+    Ok(Json(StreamList { streams }))
+}
+
+/// `POST /v1/streams`: 201 with the stream, 409 if the name is taken, 422 with the place if something cannot be.
+pub async fn create(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiJson(asked): ApiJson<CreateStream>,
+) -> Result<impl IntoResponse, ApiError> {
+    caller.require(Scope::StreamsWrite)?;
+    let name = parse_name(&asked.name)?;
+    require_stream(&caller, &name)?;
+    let definition = Definition {
+        columns: asked.columns,
+        payload: asked.payload,
+        unknown: asked.unknown,
+        key: asked.key,
+        on_duplicate: asked.on_duplicate,
+        retention_days: asked.retention_days,
+    };
+    let defined = definition.check()?;
+    let new = NewStream {
+        name,
+        shape: defined.shape,
+        key: defined.key,
+        retention_days: defined.retention_days,
+    };
+    match state.catalog.create(&new).await? {
+        Some(stream) => Ok((StatusCode::CREATED, Json(StreamView::from(&*stream)))),
+        None => Err(ApiError::conflict("stream_exists", format!("there is a stream \"{}\" already", new.name))),
+    }
+}
+
+/// `GET /v1/streams/{stream}`.
+pub async fn show(
+    State(state): State<AppState>,
+    caller: Caller,
+    Path(name): Path<String>,
+) -> Result<Json<StreamView>, ApiError> {
+    caller.require(Scope::Read)?;
+    let stream = find(&state, &caller, &name)?;
+    Ok(Json(StreamView::from(&*stream)))
+}
+
+/// `PATCH /v1/streams/{stream}`: columns only grow at the end.
+pub async fn change(
+    State(state): State<AppState>,
+    caller: Caller,
+    Path(name): Path<String>,
+    ApiJson(change): ApiJson<Change>,
+) -> Result<Json<StreamView>, ApiError> {
+    caller.require(Scope::StreamsWrite)?;
+    let stream = find(&state, &caller, &name)?;
+    let (changed, added) = change.apply(&stream)?;
+    match state.catalog.update(&changed, &added).await? {
+        Some(stream) => Ok(Json(StreamView::from(&*stream))),
+        None => Err(ApiError::conflict(
+            "stream_changed",
+            "the stream was changed or deleted in the meantime; look at it and try again",
+        )),
+    }
+}
+
+/// `DELETE /v1/streams/{stream}`: drops the table with all its rows. Records that still wait in the journal go too.
+pub async fn delete(
+    State(state): State<AppState>,
+    caller: Caller,
+    Path(name): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    caller.require(Scope::StreamsWrite)?;
+    let stream = find(&state, &caller, &name)?;
+    if state.catalog.delete(&stream).await? { Ok(StatusCode::NO_CONTENT) } else { Err(no_such_stream(&name)) }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InferQuery {
+    null: Option<String>,
+}
+
+/// `POST /v1/streams/infer`: proposes columns from a sample in the body; makes nothing.
+pub async fn infer(
+    caller: Caller,
+    Query(query): Query<InferQuery>,
+    request: Request,
+) -> Result<Json<infer::Inferred>, ApiError> {
+    caller.require(Scope::Read)?;
+    let format = content_format(&request)?;
+    let body = Limited::new(request.into_body(), SAMPLE_BYTES_MAX).collect().await.map_err(|_| {
+        ApiError::too_large("sample_too_large", format!("a sample has at most {SAMPLE_BYTES_MAX} bytes; send its beginning"))
+    })?;
+    let inferred = infer::infer_bytes(format.into(), &body.to_bytes(), query.null.as_deref())
+        .map_err(|error| ApiError::bad_request("invalid_sample", error.to_string()))?;
+    Ok(Json(inferred))
+}
+
+/// The stream of this name, if it exists and the caller may use it.
+pub fn find(state: &AppState, caller: &Caller, name: &str) -> Result<std::sync::Arc<Stream>, ApiError> {
+    let name = parse_name(name)?;
+    require_stream(caller, &name)?;
+    state.catalog.streams().by_name(&name).ok_or_else(|| no_such_stream(name.as_str()))
+}
+
+/// A token with a list of streams is for these alone.
+pub fn require_stream(caller: &Caller, name: &StreamName) -> Result<(), ApiError> {
+    if caller.may_use(name) {
+        return Ok(());
+    }
+    Err(ApiError::forbidden("stream_not_allowed", format!("this token is not for the stream \"{name}\"")))
+}
+
+pub fn no_such_stream(name: &str) -> ApiError {
+    ApiError::not_found("no_such_stream", format!("there is no stream \"{name}\""))
+}
+
+/// A stream's name from a request.
+pub fn parse_name(name: &str) -> Result<StreamName, ApiError> {
+    name.parse().map_err(|error: crate::streams::InvalidStreamName| {
+        ApiError::unprocessable("invalid_stream_name", error.to_string())
+    })
+}
+
+/// How a body is to be read.
+pub fn content_format(request: &Request) -> Result<Format, ApiError> {
+    let header = request.headers().get(axum::http::header::CONTENT_TYPE);
+    let text = header.and_then(|value| value.to_str().ok()).unwrap_or_default();
+    Format::from_content_type(text)
+        .map_err(|error| ApiError::unsupported_media_type(error.to_string()))
+}

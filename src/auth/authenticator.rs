@@ -1,0 +1,268 @@
+//! The handle that every request is authenticated with, and through which accounts are changed.
+//!
+//! Bearer tokens and remembered passwords need neither the database nor a lock; only sessions that are not remembered
+//! ask the database. A change of users or tokens runs to its end even if the client hangs up, and is visible on this
+//! node before the client hears of it.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::header::HeaderMap;
+use axum::http::request::Parts;
+use axum::http::{Method, Uri};
+use sqlx::PgPool;
+use tokio::sync::{Notify, Semaphore};
+
+use crate::auth::accounts::{Accounts, AccountsSnapshot, User};
+use crate::auth::caller::{Caller, Via};
+use crate::auth::credentials::{self, Credentials, Garbled};
+use crate::auth::local_token::LocalToken;
+use crate::auth::origin::{Origin, origin_of};
+use crate::auth::password::{CHECK_WAIT_MAX, Password, Passwords};
+use crate::auth::secret::{Secret, SecretHash};
+use crate::auth::sessions::{LOOKUP_WAIT_MAX, LookupError, Sessions};
+use crate::auth::tickets::{TICKET_SECONDS, Ticket, Tickets};
+use crate::clock::Clock;
+use crate::lifecycle::Lifecycle;
+
+/// Name of the cookie that carries a browser session.
+pub const SESSION_COOKIE: &str = "tidegate_session";
+/// Most changes of users and tokens at a time.
+pub const CHANGES_MAX: usize = 8;
+/// What a client is told to wait when there are more.
+pub const CHANGE_RETRY: Duration = Duration::from_secs(1);
+
+/// What can be set.
+#[derive(Debug, Clone)]
+pub struct AuthOptions {
+    /// How long a browser session lasts.
+    pub session_lifetime: Duration,
+    /// Believe `X-Forwarded-Proto`. Only right behind a proxy that always sets it.
+    pub trust_forwarded_proto: bool,
+}
+
+/// What [`Auth`] is made of.
+pub struct AuthParts {
+    pub accounts: Accounts,
+    pub pool: PgPool,
+    pub clock: Clock,
+    pub lifecycle: Lifecycle,
+    pub local_token: LocalToken,
+    /// Told after each change, for the catalog to write its mirror (and to look again, should the first look fail).
+    pub catalog_changed: Arc<Notify>,
+    pub options: AuthOptions,
+}
+
+/// The handle; clones are the same.
+#[derive(Clone)]
+pub struct Auth(Arc<Inner>);
+
+struct Inner {
+    parts: AuthParts,
+    passwords: Passwords,
+    sessions: Sessions,
+    tickets: Tickets,
+    changes: Arc<Semaphore>,
+}
+
+/// Why a request is not let in, or a change not made.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthError {
+    #[error("no credentials: send a Bearer token, HTTP Basic, or sign in")]
+    Missing,
+    #[error(transparent)]
+    Garbled(#[from] Garbled),
+    #[error("the token is unknown, expired or revoked")]
+    Token,
+    #[error("user and password do not match")]
+    Password,
+    #[error("the session is over; sign in again")]
+    Session,
+    #[error("the ticket is unknown, used or older than {TICKET_SECONDS} seconds")]
+    Ticket,
+    #[error(
+        "a request with the session's cookie must come from this gateway's own pages (Origin must equal Host)"
+    )]
+    ForeignOrigin,
+    #[error("too many checks of credentials at once")]
+    Busy { retry_after: Duration },
+    #[error("the change is stored, but this gateway cannot read it back yet; it applies as soon as it can")]
+    NotAppliedYet,
+    #[error("the change was cut off")]
+    Interrupted,
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+}
+
+impl From<crate::auth::password::Busy> for AuthError {
+    fn from(_: crate::auth::password::Busy) -> AuthError {
+        AuthError::Busy { retry_after: CHECK_WAIT_MAX }
+    }
+}
+
+impl Auth {
+    pub fn new(parts: AuthParts) -> Auth {
+        let (pool, clock) = (parts.pool.clone(), parts.clock.clone());
+        Auth(Arc::new(Inner {
+            passwords: Passwords::new(clock.clone()),
+            sessions: Sessions::new(pool, clock.clone(), parts.options.session_lifetime),
+            tickets: Tickets::new(clock),
+            changes: Arc::new(Semaphore::new(CHANGES_MAX)),
+            parts,
+        }))
+    }
+
+    /// The users and tokens of this moment.
+    pub fn accounts(&self) -> Arc<AccountsSnapshot> {
+        self.0.parts.accounts.snapshot()
+    }
+
+    pub fn clock(&self) -> &Clock {
+        &self.0.parts.clock
+    }
+
+    pub fn pool(&self) -> &PgPool {
+        &self.0.parts.pool
+    }
+
+    /// Who sent this request? A cookie is taken only from this gateway's own pages, unless all it does is read.
+    pub async fn authenticate(&self, request: &Parts) -> Result<Caller, AuthError> {
+        let reads = request.method == Method::GET || request.method == Method::HEAD;
+        let upgrades = request.headers.contains_key(axum::http::header::UPGRADE);
+        self.check(request, !reads || upgrades).await
+    }
+
+    /// Who wants to watch? Takes a ticket too, and a cookie only from this gateway's own pages.
+    pub async fn authenticate_monitor(
+        &self,
+        request: &Parts,
+        ticket: Option<&str>,
+    ) -> Result<Caller, AuthError> {
+        match ticket {
+            Some(ticket) if !request.headers.contains_key(axum::http::header::AUTHORIZATION) => {
+                let caller = self.0.tickets.redeem(ticket).ok_or(AuthError::Ticket)?;
+                if self.still_takes(&caller) { Ok(caller) } else { Err(AuthError::Ticket) }
+            }
+            _ => self.check(request, true).await,
+        }
+    }
+
+    async fn check(&self, request: &Parts, own_pages_only: bool) -> Result<Caller, AuthError> {
+        let found = credentials::read(&request.headers, SESSION_COOKIE)?;
+        match found.ok_or(AuthError::Missing)? {
+            Credentials::Bearer(hash) => self.token_caller(&hash).ok_or(AuthError::Token),
+            Credentials::Basic { name, password } => {
+                Ok(self.check_password(&name, &password).await?.caller(Via::Basic))
+            }
+            Credentials::Session(hash) => {
+                let origin = origin_of(&request.headers, &request.uri);
+                if own_pages_only && !matches!(origin, Origin::Same { .. }) {
+                    return Err(AuthError::ForeignOrigin);
+                }
+                self.session_caller(&hash).await
+            }
+        }
+    }
+
+    fn token_caller(&self, hash: &SecretHash) -> Option<Caller> {
+        let local = self.0.parts.local_token.caller(hash);
+        local.or_else(|| self.accounts().caller_of_token(hash, self.clock().now()))
+    }
+
+    async fn session_caller(&self, hash: &SecretHash) -> Result<Caller, AuthError> {
+        let user_id = self.0.sessions.user_of(hash).await.map_err(|error| match error {
+            LookupError::Busy => AuthError::Busy { retry_after: LOOKUP_WAIT_MAX },
+            LookupError::Database(error) => AuthError::Database(error),
+        })?;
+        let caller = user_id.and_then(|id| self.accounts().caller_of_user(id, Via::Session));
+        caller.ok_or(AuthError::Session)
+    }
+
+    async fn check_password(&self, name: &str, password: &str) -> Result<Arc<User>, AuthError> {
+        let user = self.accounts().user_by_name(name).filter(|user| !user.disabled).cloned();
+        let right = self.0.passwords.verify(user.as_deref(), password).await?;
+        user.filter(|_| right).ok_or(AuthError::Password)
+    }
+
+    /// Would the credential behind `caller` still be taken? A connection that outlives its first check asks this from
+    /// time to time; it costs no query. (A session that merely ended is not noticed, a disabled user is.)
+    pub fn still_takes(&self, caller: &Caller) -> bool {
+        self.accounts().still_takes(caller, self.clock().now())
+    }
+
+    /// Checks a password and begins a browser session.
+    pub async fn sign_in(
+        &self,
+        name: &str,
+        password: &str,
+    ) -> Result<(Arc<User>, Secret), AuthError> {
+        let user = self.check_password(name, password).await?;
+        let secret = self.0.sessions.begin(&user).await?.ok_or(AuthError::Password)?;
+        Ok((user, secret))
+    }
+
+    /// Ends the browser session whose cookie this is.
+    pub async fn sign_out(&self, hash: &SecretHash) -> Result<(), sqlx::Error> {
+        self.0.sessions.end(hash).await
+    }
+
+    /// How long a browser session lasts.
+    pub fn session_lifetime(&self) -> Duration {
+        self.0.sessions.lifetime()
+    }
+
+    /// Did the browser come by https? The gateway itself speaks plain HTTP, so it is a proxy or the browser that says.
+    pub fn came_by_https(&self, headers: &HeaderMap, uri: &Uri) -> bool {
+        let forwarded = || {
+            headers.get("x-forwarded-proto").is_some_and(|proto| proto.as_bytes() == b"https")
+        };
+        origin_of(headers, uri) == Origin::Same { https: true }
+            || (self.0.parts.options.trust_forwarded_proto && forwarded())
+    }
+
+    /// A ticket with which `caller` may watch, once; None if there are too many unused ones.
+    pub fn issue_ticket(&self, caller: &Caller) -> Option<Ticket> {
+        self.0.tickets.issue(caller)
+    }
+
+    /// Hashes a new password.
+    pub async fn hash_password(&self, password: Password) -> Result<String, AuthError> {
+        Ok(self.0.passwords.hash(password).await?)
+    }
+
+    /// Forgets the sessions of a user whom a change may have signed out.
+    pub fn forget_sessions_of(&self, user_id: i64) {
+        self.0.sessions.forget_user(user_id);
+    }
+
+    /// Runs a change of users or tokens to its end, whether or not the client waits for it, and makes it visible on
+    /// this node.
+    pub async fn change<T, F>(&self, work: F) -> Result<T, AuthError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, sqlx::Error>> + Send + 'static,
+    {
+        let permit = Arc::clone(&self.0.changes)
+            .try_acquire_owned()
+            .map_err(|_| AuthError::Busy { retry_after: CHANGE_RETRY })?;
+        let auth = self.clone();
+        let task = self.0.parts.lifecycle.spawn("account change", async move {
+            let done = work.await?;
+            auth.refresh().await.map_err(|error| {
+                tracing::warn!(%error, "users and tokens changed, but could not be read back");
+                AuthError::NotAppliedYet
+            })?;
+            drop(permit);
+            Ok(done)
+        });
+        task.await.map_err(|_| AuthError::Interrupted)?
+    }
+
+    /// Reads users and tokens again, so that this node knows what has just been changed, and tells the catalog.
+    pub async fn refresh(&self) -> Result<(), sqlx::Error> {
+        let reloaded = self.0.parts.accounts.reload(self.pool()).await;
+        self.0.parts.catalog_changed.notify_one();
+        reloaded
+    }
+}

@@ -1,0 +1,125 @@
+//! The first admin: a gateway without users makes one, so that it can be signed in to.
+//!
+//! A generated password is written to a 0600 file before the user exists: a crash in between leaves a password
+//! without a user, which the next start replaces, and never a user whose password nobody knows.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use sqlx::PgPool;
+
+use crate::auth::password::{InvalidPassword, Password, hash_password};
+use crate::private_file;
+use crate::auth::scope::Role;
+use crate::auth::secret::Secret;
+use crate::auth::user_name::{InvalidUserName, UserName};
+use crate::db;
+use crate::db::users::NewUser;
+
+/// Name of the file in the data directory.
+pub const ADMIN_PASSWORD_FILE: &str = "admin-password";
+/// Characters of a generated password, 6 bits each.
+const GENERATED_CHARACTERS: usize = 24;
+
+/// What became of the first admin.
+pub enum FirstAdmin {
+    /// There are users already.
+    NotNeeded,
+    /// Made, with the password that was given.
+    Created { name: UserName },
+    /// Made, with a generated password, to be shown once; it stays in `file`.
+    Generated { name: UserName, password: Password, file: PathBuf },
+}
+
+// The password does not get into a log by accident.
+impl fmt::Debug for FirstAdmin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FirstAdmin::NotNeeded => f.write_str("NotNeeded"),
+            FirstAdmin::Created { name } => write!(f, "Created({name})"),
+            FirstAdmin::Generated { name, .. } => write!(f, "Generated({name})"),
+        }
+    }
+}
+
+/// Why there is no first admin.
+#[derive(Debug, thiserror::Error)]
+pub enum FirstAdminError {
+    #[error("the first admin's name (TIDEGATE_ADMIN_USER): {0}")]
+    Name(#[from] InvalidUserName),
+    #[error("the first admin's password (TIDEGATE_ADMIN_PASSWORD): {0}")]
+    Password(#[from] InvalidPassword),
+    #[error("cannot write {}", file.display())]
+    File { file: PathBuf, source: io::Error },
+    #[error("the computation of a password's hash was cut off")]
+    Interrupted,
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+}
+
+/// Makes the first admin if there is no user at all. Must not be cancelled half way.
+pub async fn ensure_first_admin(
+    pool: &PgPool,
+    data_dir: &Path,
+    name: &str,
+    password: Option<&str>,
+) -> Result<FirstAdmin, FirstAdminError> {
+    if db::users::any(pool).await? {
+        return Ok(FirstAdmin::NotNeeded);
+    }
+    let name: UserName = name.parse()?;
+    if let Some(password) = password {
+        let created = insert(pool, &name, password.parse()?).await?;
+        return Ok(if created { FirstAdmin::Created { name } } else { FirstAdmin::NotNeeded });
+    }
+    let password = generate()?;
+    let file = data_dir.join(ADMIN_PASSWORD_FILE);
+    let contents = format!("{}\n", password.as_str());
+    private_file::write(&file, contents.as_bytes())
+        .map_err(|source| FirstAdminError::File { file: file.clone(), source })?;
+    if insert(pool, &name, password.clone()).await? {
+        return Ok(FirstAdmin::Generated { name, password, file });
+    }
+    // Another gateway was faster; its password is in its own directory, and ours opens nothing.
+    fs::remove_file(&file).map_err(|source| FirstAdminError::File { file, source })?;
+    Ok(FirstAdmin::NotNeeded)
+}
+
+fn generate() -> Result<Password, InvalidPassword> {
+    let secret = Secret::bare();
+    secret.as_str().chars().take(GENERATED_CHARACTERS).collect::<String>().parse()
+}
+
+async fn insert(
+    pool: &PgPool,
+    name: &UserName,
+    password: Password,
+) -> Result<bool, FirstAdminError> {
+    let password_hash = tokio::task::spawn_blocking(move || hash_password(&password))
+        .await
+        .map_err(|_| FirstAdminError::Interrupted)?;
+    let user = NewUser {
+        name: name.as_str(),
+        email: None,
+        password_hash: &password_hash,
+        role: Role::Admin.as_str(),
+    };
+    Ok(db::users::insert_first(pool, &user).await?.is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_generated_password_is_long_and_new() {
+        let (one, other) = (generate().unwrap(), generate().unwrap());
+        assert_eq!(one.as_str().len(), GENERATED_CHARACTERS);
+        assert_ne!(one.as_str(), other.as_str());
+        let name = "admin".parse().unwrap();
+        let shown = FirstAdmin::Generated { name, password: one.clone(), file: "f".into() };
+        assert!(!format!("{shown:?}").contains(one.as_str()));
+    }
+}

@@ -1,0 +1,39 @@
+//! Access: who is calling, and what they may do.
+//!
+//! A request's path through this module: [`credentials`] reads what the client presented, [`Auth`] checks it against
+//! an [`Accounts`] snapshot (a Bearer token), a verified [`password`] (HTTP Basic), a browser session or a monitor's
+//! ticket, and the result is a [`Caller`], which knows its scopes and streams. [`origin`] keeps other sites from
+//! using a browser's cookie.
+//!
+//! It promises that a Bearer token or a known password costs no query and no argon2; that whatever belongs to a
+//! disabled user is dead at once on this node; that no secret is stored, logged or shown except where it is made; and
+//! that every queue and cache here is bounded. It refuses to tell which part of a credential was wrong.
+
+mod accounts;
+mod authenticator;
+mod caller;
+pub mod credentials;
+mod expiring_map;
+mod first_admin;
+mod local_token;
+pub mod origin;
+mod password;
+mod scope;
+mod secret;
+mod sessions;
+mod tickets;
+mod user_name;
+
+pub(crate) use accounts::moment;
+pub use accounts::{AccountRows, Accounts, AccountsSnapshot, Reading, Token, User};
+pub use authenticator::{Auth, AuthError, AuthOptions, AuthParts, SESSION_COOKIE};
+pub use caller::{Caller, Denied, Via};
+pub use first_admin::{ADMIN_PASSWORD_FILE, FirstAdmin, FirstAdminError, ensure_first_admin};
+pub use local_token::{LOCAL_TOKEN_FILE, LOCAL_USER_NAME, LocalToken};
+pub use password::{
+    InvalidPassword, PASSWORD_BYTES_MAX, PASSWORD_CHARACTERS_MIN, Password, hash_password,
+};
+pub use scope::{Role, Scope, ScopeSet, UnknownRole, UnknownScope};
+pub use secret::{Secret, SecretHash};
+pub use tickets::TICKET_SECONDS;
+pub use user_name::{EMAIL_BYTES_MAX, Email, InvalidEmail, InvalidUserName, UserName};

@@ -1,0 +1,137 @@
+//! Browser sessions: a row each in PostgreSQL, remembered here for [`REMEMBERED_SECONDS`], so that a page that asks a
+//! lot costs few queries.
+//!
+//! A session that is ended on this node is over at once; another node may honour it for as long as it remembers it.
+//! What does not exist is remembered too, because a browser repeats a dead cookie with every request.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use sqlx::PgPool;
+use tokio::sync::Semaphore;
+
+use crate::auth::accounts::{User, moment};
+use crate::auth::expiring_map::ExpiringMap;
+use crate::auth::secret::{Secret, SecretHash};
+use crate::clock::Clock;
+use crate::db;
+use crate::db::sessions::{NewSession, SessionRow};
+
+/// Seconds that the database's answer about a session is remembered.
+pub const REMEMBERED_SECONDS: u64 = 5;
+/// Most sessions remembered (each takes some 200 bytes).
+pub const REMEMBERED_MAX: usize = 10_000;
+/// Most sessions of one user; a new one ends the oldest.
+pub const SESSIONS_PER_USER_MAX: u16 = 100;
+/// Most lookups in the database at a time: made-up cookies must not keep others from their connections.
+pub const LOOKUPS_MAX: usize = 4;
+/// Longest wait for a lookup to begin.
+pub const LOOKUP_WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// The sessions of all browsers.
+#[derive(Debug)]
+pub struct Sessions {
+    pool: PgPool,
+    clock: Clock,
+    lifetime: Duration,
+    lookups: Semaphore,
+    memory: Mutex<Memory>,
+}
+
+#[derive(Debug)]
+struct Memory {
+    known: ExpiringMap<SecretHash, Option<SessionRow>>,
+    /// Counts the endings. An answer that was asked for before an ending may be wrong after it.
+    endings: u64,
+}
+
+/// A session could not be looked up.
+#[derive(Debug)]
+pub enum LookupError {
+    Busy,
+    Database(sqlx::Error),
+}
+
+impl Sessions {
+    pub fn new(pool: PgPool, clock: Clock, lifetime: Duration) -> Sessions {
+        let remembered = Duration::from_secs(REMEMBERED_SECONDS);
+        let known = ExpiringMap::new(REMEMBERED_MAX, remembered);
+        Sessions {
+            pool,
+            clock,
+            lifetime,
+            lookups: Semaphore::new(LOOKUPS_MAX),
+            memory: Mutex::new(Memory { known, endings: 0 }),
+        }
+    }
+
+    /// How long a new session lasts.
+    pub fn lifetime(&self) -> Duration {
+        self.lifetime
+    }
+
+    /// Begins a session of a user whose password was just checked; None if the user changed meanwhile.
+    pub async fn begin(&self, user: &User) -> Result<Option<Secret>, sqlx::Error> {
+        let now = moment(self.clock.now());
+        let keep = i64::from(SESSIONS_PER_USER_MAX) - 1;
+        db::sessions::prune(&self.pool, user.id, keep, now).await?;
+        let secret = Secret::bare();
+        let hash = secret.hash();
+        let session = NewSession {
+            hash: hash.as_bytes(),
+            user_id: user.id,
+            password_hash: &user.password_hash,
+            created_at: now,
+            expires_at: now.saturating_add(self.lifetime.try_into().unwrap_or(time::Duration::MAX)),
+        };
+        let begun = db::sessions::insert(&self.pool, &session).await?;
+        Ok(begun.then_some(secret))
+    }
+
+    /// The user of a session; None if it is unknown or over. Says nothing about whether the user is enabled.
+    pub async fn user_of(&self, hash: &SecretHash) -> Result<Option<i64>, LookupError> {
+        let now = self.clock.now();
+        let living = |session: SessionRow| {
+            (session.expires_at > moment(now)).then_some(session.user_id)
+        };
+        let endings = {
+            let memory = self.lock();
+            if let Some(known) = memory.known.get(hash, now) {
+                return Ok(known.and_then(living));
+            }
+            memory.endings
+        };
+        let turn = tokio::time::timeout(LOOKUP_WAIT_MAX, self.lookups.acquire())
+            .await
+            .map_err(|_| LookupError::Busy)?;
+        let found = db::sessions::find(&self.pool, hash.as_bytes(), moment(now))
+            .await
+            .map_err(LookupError::Database)?;
+        drop(turn);
+        let mut memory = self.lock();
+        if memory.endings == endings {
+            memory.known.insert(*hash, found, now);
+        }
+        Ok(found.and_then(living))
+    }
+
+    /// Ends a session.
+    pub async fn end(&self, hash: &SecretHash) -> Result<(), sqlx::Error> {
+        let ended = db::sessions::delete(&self.pool, hash.as_bytes()).await;
+        let mut memory = self.lock();
+        memory.endings += 1;
+        memory.known.take(hash, self.clock.now());
+        ended
+    }
+
+    /// Forgets what is remembered of a user whose sessions were deleted.
+    pub fn forget_user(&self, user_id: i64) {
+        let mut memory = self.lock();
+        memory.endings += 1;
+        memory.known.retain(|known| known.is_none_or(|session| session.user_id != user_id));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,130 @@
+//! The catalog of streams: PostgreSQL has the truth, memory has the copy that the hot path uses, and a private file
+//! mirrors it, so that ingest goes on, and even starts, while PostgreSQL is away.
+
+mod mirror;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Mutex, Notify};
+
+use crate::db::notifications::CatalogListener;
+use crate::db::streams::{self, NewStream};
+use crate::db::Database;
+use crate::streams::columns::Column;
+use crate::streams::{Stream, Streams, StreamsSnapshot};
+
+pub use mirror::Mirror;
+
+/// The truth is looked at this often, whether or not a node said that something changed.
+pub const LOOK_EVERY: Duration = Duration::from_secs(15);
+
+/// Name of the mirror in the data directory.
+const MIRROR_FILE: &str = "streams.json";
+
+/// The catalog; clones are the same.
+#[derive(Debug, Clone)]
+pub struct Catalog {
+    database: Database,
+    streams: Streams,
+    mirror: Arc<Mutex<Mirror<Vec<Stream>>>>,
+}
+
+impl Catalog {
+    /// Begins with what the mirror holds; [`Catalog::refresh`] brings the truth.
+    pub fn open(database: Database, data_dir: &Path) -> Catalog {
+        let mirror = Mirror::new(data_dir.join(MIRROR_FILE));
+        let streams = Streams::default();
+        streams.replace(StreamsSnapshot::new(mirror.load().unwrap_or_default()));
+        Catalog { database, streams, mirror: Arc::new(Mutex::new(mirror)) }
+    }
+
+    /// The snapshot that lookups use.
+    pub fn streams(&self) -> &Streams {
+        &self.streams
+    }
+
+    /// Reads the truth and puts it in place. One at a time, so that an older reading never replaces a newer one.
+    pub async fn refresh(&self) -> Result<(), sqlx::Error> {
+        let mut mirror = self.mirror.lock().await;
+        let list = streams::list(self.database.pool()).await?;
+        mirror.save(&list).await;
+        self.streams.replace(StreamsSnapshot::new(list));
+        Ok(())
+    }
+
+    /// Makes a stream and its table; `None` if the name is taken.
+    pub async fn create(&self, new: &NewStream) -> Result<Option<Arc<Stream>>, sqlx::Error> {
+        let created = streams::create(self.database.pool(), new).await?;
+        self.refresh().await?;
+        Ok(created.map(Arc::new))
+    }
+
+    /// Changes a stream; `added` are the last of its columns. `None` if it changed or went in the meantime.
+    pub async fn update(
+        &self,
+        changed: &Stream,
+        added: &[Column],
+    ) -> Result<Option<Arc<Stream>>, sqlx::Error> {
+        let updated = streams::update(self.database.pool(), changed, added).await?;
+        self.refresh().await?;
+        Ok(updated.map(Arc::new))
+    }
+
+    /// Drops a stream with its table; false if it was gone.
+    pub async fn delete(&self, stream: &Stream) -> Result<bool, sqlx::Error> {
+        let deleted = streams::delete(self.database.pool(), stream).await?;
+        self.refresh().await?;
+        Ok(deleted)
+    }
+
+    /// Makes partitions ahead and drops those whose days are over, for every stream with retention.
+    pub async fn maintain_partitions(&self, today: time::Date) -> Result<(), sqlx::Error> {
+        let snapshot = self.streams.snapshot();
+        for stream in snapshot.iter().filter(|stream| stream.retention_days.is_some()) {
+            let dropped =
+                streams::maintain_partitions(self.database.pool(), stream, today).await?;
+            if dropped > 0 {
+                tracing::info!(stream = %stream.name, dropped, "partitions beyond retention dropped");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// When to look at the truth again.
+#[derive(Debug)]
+pub struct Changes {
+    database: Database,
+    changed_here: Arc<Notify>,
+    listener: Option<CatalogListener>,
+}
+
+impl Changes {
+    /// `changed_here` is told of changes that this node made.
+    pub fn new(database: Database, changed_here: Arc<Notify>) -> Changes {
+        Changes { database, changed_here, listener: None }
+    }
+
+    /// Waits until this node or another says that something changed, at most [`LOOK_EVERY`].
+    pub async fn wait(&mut self) {
+        if self.listener.is_none() {
+            self.listener = CatalogListener::open(&self.database).await.ok();
+        }
+        let said = async {
+            match &mut self.listener {
+                Some(listener) => listener.changed().await,
+                None => std::future::pending().await,
+            }
+        };
+        let lost = tokio::select! {
+            said = said => said.is_err(),
+            () = self.changed_here.notified() => false,
+            () = tokio::time::sleep(LOOK_EVERY) => false,
+        };
+        if lost {
+            self.listener = None;
+        }
+    }
+}

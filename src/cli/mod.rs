@@ -1,0 +1,90 @@
+//! The command line: one tree whose doc comments are the help.
+
+mod database;
+mod serve;
+mod stream;
+mod tail;
+mod token;
+mod user;
+
+use clap::{Parser, Subcommand};
+
+use crate::clock::Clock;
+use crate::config::{Config, DataDir, Database};
+
+/// Tidegate gets data into PostgreSQL, safely and live: it acknowledges a record only when it can no longer be lost,
+/// writes it with COPY exactly once, and lets people watch it arrive.
+///
+/// Every flag can also be given as the environment variable shown beside it, or in a file `.env`.
+#[derive(Debug, Parser)]
+#[command(name = "tidegate", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway.
+    Serve(Box<Config>),
+    /// Manage users. Works on the database, whether or not the gateway runs.
+    User {
+        #[command(subcommand)]
+        command: user::UserCommand,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Manage tokens, with which programs come in.
+    Token {
+        #[command(subcommand)]
+        command: token::TokenCommand,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Manage streams, and propose columns for one from a sample.
+    Stream {
+        #[command(subcommand)]
+        command: stream::StreamCommand,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Watch records of streams as they arrive.
+    Tail(tail::TailArgs),
+    /// Print the connection URL of the private PostgreSQL.
+    DbUrl {
+        #[command(flatten)]
+        data: DataDir,
+    },
+}
+
+/// Where the gateway's things are.
+#[derive(Debug, Clone, clap::Args)]
+struct Place {
+    #[command(flatten)]
+    data: DataDir,
+    #[command(flatten)]
+    database: Database,
+}
+
+impl Cli {
+    /// Carries the command out; the exit code of the process.
+    pub async fn run(self) -> anyhow::Result<std::process::ExitCode> {
+        match self.command {
+            Command::Serve(config) => return serve::run(*config).await,
+            Command::User { command, place } => {
+                let database = database::reach(&place).await?;
+                let result = user::run(command, database.pool()).await;
+                database.finish(result).await?;
+            }
+            Command::Token { command, place } => {
+                let database = database::reach(&place).await?;
+                let result = token::run(command, database.pool(), &Clock::System).await;
+                database.finish(result).await?;
+            }
+            Command::Stream { command, place } => stream::run(command, &place).await?,
+            Command::Tail(args) => tail::run(args).await?,
+            Command::DbUrl { data } => database::print_url(&data)?,
+        }
+        Ok(std::process::ExitCode::SUCCESS)
+    }
+}

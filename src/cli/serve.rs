@@ -1,0 +1,72 @@
+//! `tidegate serve`: runs the gateway, and says where to look.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::app::{self, App, Ended, Started};
+use crate::config::Config;
+use crate::telemetry::{logs, metrics};
+
+/// Everything acknowledged is in PostgreSQL.
+const DRAINED: u8 = 0;
+/// A critical task died.
+const FAILED: u8 = 1;
+/// Something acknowledged is still in the journal; the next start brings it into PostgreSQL.
+const LEFT_IN_JOURNAL: u8 = 3;
+
+pub(super) async fn run(config: Config) -> anyhow::Result<ExitCode> {
+    logs::start(&config.log, config.log_format).context("--log")?;
+    let metrics = metrics::install()?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let app = tokio::select! {
+        app = App::start(config, metrics) => app?,
+        _ = terminate.recv() => return Ok(ExitCode::from(DRAINED)),
+        _ = interrupt.recv() => return Ok(ExitCode::from(DRAINED)),
+    };
+    welcome(app.started());
+
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("TERM: finishing"),
+        _ = interrupt.recv() => tracing::info!("interrupted: finishing"),
+        () = app.failed() => {}
+    }
+    let hard = app.hard().clone();
+    let mut shutdown = std::pin::pin!(app.shut_down());
+    let ended = loop {
+        tokio::select! {
+            ended = &mut shutdown => break ended,
+            _ = terminate.recv() => hard.cancel(),
+            _ = interrupt.recv() => hard.cancel(),
+        }
+    };
+    Ok(ExitCode::from(match ended {
+        Ended::Drained => DRAINED,
+        Ended::LeftInJournal => LEFT_IN_JOURNAL,
+        Ended::Failed => FAILED,
+    }))
+}
+
+/// What a person needs first. To standard output; logs go to standard error.
+fn welcome(started: &Started) {
+    let Started { address, data_dir, admin, database, .. } = started;
+    let token = app::local_token_path(data_dir);
+    println!("Tidegate {} is ready.", env!("CARGO_PKG_VERSION"));
+    println!();
+    println!("  Look:      http://{address}/");
+    println!("  Records:   http://{address}/v1/streams/<stream>/records");
+    println!("  Database:  {database}");
+    if let Some(admin) = admin {
+        println!("  Sign in:   {admin}");
+    }
+    println!();
+    println!("Send a record (the stream `hello` is made by the first one):");
+    println!();
+    println!(
+        "  curl -H \"Authorization: Bearer $(cat '{}')\" -H 'Content-Type: application/json' \\\n       -d '{{\"greeting\":\"hello\"}}' http://{address}/v1/streams/hello/records",
+        token.display()
+    );
+    println!();
+}

@@ -1,0 +1,277 @@
+//! `tidegate user`: users, directly in the database; running gateways hear of it.
+//!
+//! A password never comes from a flag, where other users of the machine and the shell's history would see it: it is
+//! read from standard input or asked for at the terminal, without echo.
+
+use std::io::{self, IsTerminal, Read, Write};
+use std::os::fd::AsFd;
+
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand};
+use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
+use sqlx::PgPool;
+
+use crate::auth::{Email, PASSWORD_BYTES_MAX, Password, Role, UserName, hash_password};
+use crate::db::users::{self, NewUser, UserChange, UserRow, UserUpdate};
+
+/// Manage users.
+#[derive(Debug, Subcommand)]
+pub enum UserCommand {
+    /// Add a user.
+    Add(AddUser),
+    /// List users.
+    List,
+    /// Set a user's password; ends the user's browser sessions.
+    Passwd(SetPassword),
+    /// Keep a user out: passwords, sessions and tokens stop working at once.
+    Disable(NamedUser),
+    /// Let a disabled user in again.
+    Enable(NamedUser),
+}
+
+/// Options of `user add`.
+#[derive(Debug, Args)]
+pub struct AddUser {
+    /// Name to sign in with; no colons.
+    name: UserName,
+
+    /// E-mail address.
+    #[arg(long)]
+    email: Option<Email>,
+
+    /// admin: everything; member: everything but users and other people's tokens.
+    #[arg(long, default_value_t = Role::Member)]
+    role: Role,
+
+    #[command(flatten)]
+    source: PasswordSource,
+}
+
+/// Options of `user passwd`.
+#[derive(Debug, Args)]
+pub struct SetPassword {
+    /// Name of the user.
+    name: String,
+
+    #[command(flatten)]
+    source: PasswordSource,
+}
+
+/// A user who exists.
+#[derive(Debug, Args)]
+pub struct NamedUser {
+    /// Name of the user.
+    name: String,
+}
+
+/// Where the password comes from.
+#[derive(Debug, Args)]
+pub struct PasswordSource {
+    /// Read the password from standard input (one line) instead of asking at the terminal.
+    #[arg(long)]
+    password_stdin: bool,
+}
+
+/// Runs the command.
+pub async fn run(command: UserCommand, pool: &PgPool) -> anyhow::Result<()> {
+    match command {
+        UserCommand::Add(user) => add(user, pool).await,
+        UserCommand::List => print(&table(&users::list(pool).await?)),
+        UserCommand::Passwd(user) => {
+            let id = id_of(pool, &user.name).await?;
+            let hash = hash(user.source).await?;
+            let change = UserChange { password_hash: Some(&hash), ..UserChange::default() };
+            update(pool, id, &change).await?;
+            print(&format!("{} has a new password\n", user.name))
+        }
+        UserCommand::Disable(user) => {
+            let id = id_of(pool, &user.name).await?;
+            update(pool, id, &UserChange { disabled: Some(true), ..UserChange::default() }).await?;
+            print(&format!("{} is disabled\n", user.name))
+        }
+        UserCommand::Enable(user) => {
+            let id = id_of(pool, &user.name).await?;
+            update(pool, id, &UserChange { disabled: Some(false), ..UserChange::default() }).await?;
+            print(&format!("{} is enabled\n", user.name))
+        }
+    }
+}
+
+async fn add(user: AddUser, pool: &PgPool) -> anyhow::Result<()> {
+    if users::by_name(pool, user.name.as_str()).await?.is_some() {
+        bail!("there is a user {} already", user.name);
+    }
+    let hash = hash(user.source).await?;
+    let new = NewUser {
+        name: user.name.as_str(),
+        email: user.email.as_ref().map(Email::as_str),
+        password_hash: &hash,
+        role: user.role.as_str(),
+    };
+    let row = users::insert(pool, &new).await.context("the user could not be added")?;
+    print(&format!("{} is user {}, {}\n", row.name, row.id, row.role))
+}
+
+async fn update(pool: &PgPool, id: i64, change: &UserChange<'_>) -> anyhow::Result<()> {
+    match users::update(pool, id, change).await? {
+        UserUpdate::Changed(_) => Ok(()),
+        UserUpdate::NotFound => bail!("the user is gone"),
+        UserUpdate::LastAdmin => bail!("this is the last enabled admin; make another one first"),
+    }
+}
+
+/// The id of the user with this name.
+pub(crate) async fn id_of(pool: &PgPool, name: &str) -> anyhow::Result<i64> {
+    let user = users::by_name(pool, name).await?;
+    Ok(user.with_context(|| format!("there is no user {name}"))?.id)
+}
+
+async fn hash(source: PasswordSource) -> anyhow::Result<String> {
+    tokio::task::spawn_blocking(move || Ok(hash_password(&read_password(&source)?))).await?
+}
+
+fn read_password(source: &PasswordSource) -> anyhow::Result<Password> {
+    if source.password_stdin {
+        return one_line(io::stdin().lock());
+    }
+    if !io::stdin().is_terminal() {
+        bail!("there is no terminal to ask for the password; use --password-stdin");
+    }
+    let password = ask("Password: ")?;
+    if ask("Again: ")?.as_str() != password.as_str() {
+        bail!("the two passwords differ");
+    }
+    Ok(password)
+}
+
+/// Reads one line, or all there is if it does not end; refuses more than one.
+fn one_line(input: impl Read) -> anyhow::Result<Password> {
+    // Room for the line's end, and for one byte too many.
+    let limit = u64::try_from(PASSWORD_BYTES_MAX + 3)?;
+    let mut text = String::new();
+    input.take(limit).read_to_string(&mut text).context("the password is not UTF-8")?;
+    let line = text.strip_suffix('\n').unwrap_or(&text);
+    let line = line.strip_suffix('\r').unwrap_or(line);
+    if line.contains('\n') {
+        bail!("the password is one line");
+    }
+    Ok(line.parse::<Password>()?)
+}
+
+fn ask(prompt: &str) -> anyhow::Result<Password> {
+    let stdin = io::stdin();
+    let mut stderr = io::stderr();
+    write!(stderr, "{prompt}")?;
+    stderr.flush()?;
+    let mut line = String::new();
+    let hidden = HiddenInput::begin()?;
+    let read = stdin.read_line(&mut line);
+    drop(hidden);
+    writeln!(stderr)?;
+    read?;
+    one_line(line.as_bytes())
+}
+
+/// Turns the terminal's echo off, and on again when dropped.
+struct HiddenInput(Termios);
+
+impl HiddenInput {
+    fn begin() -> anyhow::Result<HiddenInput> {
+        let stdin = io::stdin();
+        let before = tcgetattr(stdin.as_fd())?;
+        let mut hidden = before.clone();
+        hidden.local_flags.remove(LocalFlags::ECHO);
+        tcsetattr(stdin.as_fd(), SetArg::TCSAFLUSH, &hidden)?;
+        Ok(HiddenInput(before))
+    }
+}
+
+impl Drop for HiddenInput {
+    fn drop(&mut self) {
+        // The terminal is gone if this fails, and nothing is left to mend.
+        let _ = tcsetattr(io::stdin().as_fd(), SetArg::TCSAFLUSH, &self.0);
+    }
+}
+
+fn table(users: &[UserRow]) -> String {
+    let rows = users.iter().map(|user| {
+        let state = if user.disabled { "disabled" } else { "enabled" };
+        let email = user.email.clone().unwrap_or_else(|| "-".to_owned());
+        let made = user.created_at.date().to_string();
+        vec![user.id.to_string(), user.name.clone(), user.role.clone(), state.into(), email, made]
+    });
+    aligned(&["ID", "NAME", "ROLE", "STATE", "EMAIL", "CREATED"], rows)
+}
+
+/// Lays out rows under headings, two spaces apart, each column as wide as its widest cell.
+pub(crate) fn aligned(headings: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+    let heading = headings.iter().map(ToString::to_string).collect();
+    let lines: Vec<Vec<String>> = std::iter::once(heading).chain(rows).collect();
+    let mut widths = vec![0; headings.len()];
+    for line in &lines {
+        for (width, cell) in widths.iter_mut().zip(line) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    let mut text = String::new();
+    for line in &lines {
+        let cells = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// Writes to standard output. A reader that left (`| head`) is an error like any other, not a panic.
+pub(crate) fn print(text: &str) -> anyhow::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    Ok(stdout.flush()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Program {
+        #[command(subcommand)]
+        command: UserCommand,
+    }
+
+    #[test]
+    fn a_password_is_never_a_flag() {
+        let parse = |arguments: &[&str]| {
+            Program::try_parse_from(std::iter::once(&"user").chain(arguments)).map(|it| it.command)
+        };
+        let added = parse(&["add", "ada", "--role", "admin", "--password-stdin"]).unwrap();
+        assert!(matches!(added, UserCommand::Add(AddUser { role: Role::Admin, .. })));
+        assert!(parse(&["add", "ada", "--password", "secret"]).is_err());
+        assert!(parse(&["add", "a:b"]).is_err());
+        assert!(parse(&["add", "ada", "--role", "root"]).is_err());
+    }
+
+    #[test]
+    fn a_password_is_one_line_with_or_without_its_end() {
+        for text in ["correct horse", "correct horse\n", "correct horse\r\n"] {
+            assert_eq!(one_line(text.as_bytes()).unwrap().as_str(), "correct horse");
+        }
+        assert_eq!(one_line(" 2 spaces  \n".as_bytes()).unwrap().as_str(), " 2 spaces  ");
+        assert!(one_line("correct\nhorse\n".as_bytes()).is_err());
+        assert!(one_line("short\n".as_bytes()).is_err());
+        assert!(one_line(&b"\xff\xff\xff\xff\xff\xff\xff\xff"[..]).is_err());
+        let longest = "a".repeat(PASSWORD_BYTES_MAX);
+        assert!(one_line(format!("{longest}\r\n").as_bytes()).is_ok());
+        assert!(one_line(format!("{longest}a\n").as_bytes()).is_err());
+        assert!(one_line(io::repeat(b'a')).is_err());
+    }
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let rows = [vec!["1".into(), "añα".into(), "-".into()], vec!["10".into(), "b".into(), "x".into()]];
+        let expected = "ID  N    E\n1   añα  -\n10  b    x\n";
+        assert_eq!(aligned(&["ID", "N", "E"], rows.into_iter()), expected);
+    }
+}

@@ -1,0 +1,276 @@
+//! Every setting, once: the doc comments are the help, the fields are the flags, each has an environment variable.
+//!
+//! `.env.sample` and the README's table show the same list; a test holds them together.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+/// Where the data directory is. Shared by every command.
+#[derive(Debug, Clone, Args)]
+pub struct DataDir {
+    /// Directory of the journal, the private PostgreSQL and the gateway's own files.
+    #[arg(long, env = "TIDEGATE_DATA_DIR", default_value = "./tidegate-data", global = true)]
+    pub data_dir: PathBuf,
+}
+
+/// Which PostgreSQL to use. Shared by every command that needs one.
+#[derive(Debug, Clone, Args)]
+pub struct Database {
+    /// PostgreSQL's URL. Without it the gateway runs a private PostgreSQL in the data directory.
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, global = true)]
+    pub database_url: Option<String>,
+
+    /// Directory of the PostgreSQL programs for the private PostgreSQL; found by itself where it can be.
+    #[arg(long, env = "TIDEGATE_POSTGRES_BIN", global = true)]
+    pub postgres_bin: Option<PathBuf>,
+
+    /// User that runs the private PostgreSQL when the gateway was started as root.
+    #[arg(long, env = "TIDEGATE_POSTGRES_USER", default_value = "postgres", global = true)]
+    pub postgres_user: String,
+}
+
+/// Settings of `tidegate serve`.
+#[derive(Debug, Clone, Args)]
+pub struct Config {
+    /// Address to listen on.
+    #[arg(long, env = "TIDEGATE_LISTEN", default_value = "127.0.0.1:8000")]
+    pub listen: SocketAddr,
+
+    #[command(flatten)]
+    pub data: DataDir,
+
+    #[command(flatten)]
+    pub database: Database,
+
+    /// Name of this gateway in status and messages; the host's name where not given.
+    #[arg(long, env = "TIDEGATE_NODE_NAME")]
+    pub node_name: Option<String>,
+
+    #[command(flatten)]
+    pub access: Access,
+
+    #[command(flatten)]
+    pub intake: Intake,
+
+    #[command(flatten)]
+    pub journal: Journal,
+
+    #[command(flatten)]
+    pub writer: Writer,
+
+    #[command(flatten)]
+    pub monitor: Monitor,
+
+    /// Seconds to bring what is acknowledged into PostgreSQL on shutdown; the rest stays in the journal.
+    #[arg(long, env = "TIDEGATE_SHUTDOWN_SECONDS", default_value_t = 25)]
+    pub shutdown_seconds: u64,
+
+    /// What to log, as `level` or `module=level,…`.
+    #[arg(long, env = "TIDEGATE_LOG", default_value = "info")]
+    pub log: String,
+
+    /// How to log.
+    #[arg(long, env = "TIDEGATE_LOG_FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// Who may come in.
+#[derive(Debug, Clone, Args)]
+pub struct Access {
+    /// Name of the first admin, made when there is no user yet.
+    #[arg(long, env = "TIDEGATE_ADMIN_USER", default_value = "admin")]
+    pub admin_user: String,
+
+    /// Password of the first admin; generated, shown once and kept in a file where not given.
+    #[arg(long, env = "TIDEGATE_ADMIN_PASSWORD", hide_env_values = true)]
+    pub admin_password: Option<String>,
+
+    /// Hours that a browser session lasts.
+    #[arg(long, env = "TIDEGATE_SESSION_HOURS", default_value_t = 168)]
+    pub session_hours: u64,
+
+    /// Believe `X-Forwarded-Proto`, so that cookies are marked secure. Only behind a proxy that always sets it.
+    #[arg(long, env = "TIDEGATE_TRUST_FORWARDED_PROTO", default_value_t = false, action = clap::ArgAction::Set)]
+    pub trust_forwarded_proto: bool,
+
+    /// Create an unknown stream on its first record, when the sender may (`streams:write`).
+    #[arg(long, env = "TIDEGATE_AUTO_CREATE_STREAMS", default_value_t = true, action = clap::ArgAction::Set)]
+    pub auto_create_streams: bool,
+
+    /// Most connections at once, monitors among them.
+    #[arg(long, env = "TIDEGATE_CONNECTIONS_MAX", default_value_t = 16_384)]
+    pub connections_max: usize,
+}
+
+/// Limits on what comes in.
+#[derive(Debug, Clone, Args)]
+pub struct Intake {
+    /// Most entries that wait for the journal.
+    #[arg(long, env = "TIDEGATE_INTAKE_ENTRIES_MAX", default_value_t = 4_096)]
+    pub intake_entries_max: usize,
+
+    /// Most bytes of records held in memory before they are in the journal.
+    #[arg(long, env = "TIDEGATE_INTAKE_BYTES_MAX", default_value_t = 96 << 20)]
+    pub intake_bytes_max: u64,
+
+    /// Longest wait in milliseconds for room in the intake before a request is refused with 503.
+    #[arg(long, env = "TIDEGATE_INTAKE_WAIT_MS", default_value_t = 2_000)]
+    pub intake_wait_ms: u64,
+
+    /// Largest body in bytes, as sent.
+    #[arg(long, env = "TIDEGATE_BODY_BYTES_MAX", default_value_t = 1 << 30)]
+    pub body_bytes_max: u64,
+
+    /// Largest body in bytes, decompressed.
+    #[arg(long, env = "TIDEGATE_BODY_DECOMPRESSED_BYTES_MAX", default_value_t = 4 << 30)]
+    pub body_decompressed_bytes_max: u64,
+
+    /// Largest record in bytes, and the largest body that `on_error=reject` takes.
+    #[arg(long, env = "TIDEGATE_ENTRY_BYTES_MAX", default_value_t = 16 << 20)]
+    pub entry_bytes_max: usize,
+
+    /// Seconds without a byte of the body before a request is given up.
+    #[arg(long, env = "TIDEGATE_BODY_IDLE_SECONDS", default_value_t = 30)]
+    pub body_idle_seconds: u64,
+
+    /// Longest wait in milliseconds for `ack=commit`; after it the reply is 202, durable but not yet in the table.
+    #[arg(long, env = "TIDEGATE_COMMIT_WAIT_MS", default_value_t = 30_000)]
+    pub commit_wait_ms: u64,
+}
+
+/// The journal's size and retention.
+#[derive(Debug, Clone, Args)]
+pub struct Journal {
+    /// Most bytes in the journal; at the limit requests are refused with 503 until PostgreSQL has caught up.
+    #[arg(long, env = "TIDEGATE_JOURNAL_BYTES_MAX", default_value_t = 16 << 30)]
+    pub journal_bytes_max: u64,
+
+    /// Size of a journal segment in bytes.
+    #[arg(long, env = "TIDEGATE_JOURNAL_SEGMENT_BYTES", default_value_t = 64 << 20)]
+    pub journal_segment_bytes: u64,
+
+    /// Seconds that committed segments are kept for monitors that resume and for a database that was rewound.
+    #[arg(long, env = "TIDEGATE_JOURNAL_RETENTION_SECONDS", default_value_t = 900)]
+    pub journal_retention_seconds: u64,
+
+    /// Most bytes of committed segments that are kept.
+    #[arg(long, env = "TIDEGATE_JOURNAL_RETENTION_BYTES", default_value_t = 1 << 30)]
+    pub journal_retention_bytes: u64,
+}
+
+/// When a batch is cut, and how many are committed side by side.
+#[derive(Debug, Clone, Args)]
+pub struct Writer {
+    /// Writers that commit side by side; as many as cores, at most 4, where not given.
+    #[arg(long, env = "TIDEGATE_WRITERS", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub writers: Option<u16>,
+
+    /// A batch is cut at this many records.
+    #[arg(long, env = "TIDEGATE_BATCH_ROWS", default_value_t = 10_000)]
+    pub batch_rows: u64,
+
+    /// A batch is cut at this many bytes.
+    #[arg(long, env = "TIDEGATE_BATCH_BYTES", default_value_t = 8 << 20)]
+    pub batch_bytes: u64,
+
+    /// A batch is cut when its first record has waited this many milliseconds.
+    #[arg(long, env = "TIDEGATE_BATCH_INTERVAL_MS", default_value_t = 250)]
+    pub batch_interval_ms: u64,
+
+    /// Longest time in seconds that PostgreSQL may take for one statement of a batch.
+    #[arg(long, env = "TIDEGATE_STATEMENT_TIMEOUT_SECONDS", default_value_t = 60)]
+    pub statement_timeout_seconds: u64,
+}
+
+/// Limits on watching.
+#[derive(Debug, Clone, Args)]
+pub struct Monitor {
+    /// Most monitors at once.
+    #[arg(long, env = "TIDEGATE_MONITORS_MAX", default_value_t = 10_000)]
+    pub monitors_max: usize,
+
+    /// Most bytes that wait for one monitor; what does not fit is announced as a gap.
+    #[arg(long, env = "TIDEGATE_MONITOR_QUEUE_BYTES", default_value_t = 1 << 20)]
+    pub monitor_queue_bytes: usize,
+
+    /// Milliseconds over which records are gathered into one frame.
+    #[arg(long, env = "TIDEGATE_MONITOR_TICK_MS", default_value_t = 20)]
+    pub monitor_tick_ms: u64,
+
+    /// Records a second and stream that a monitor in sample mode gets.
+    #[arg(long, env = "TIDEGATE_MONITOR_SAMPLE_RATE", default_value_t = 50)]
+    pub monitor_sample_rate: u32,
+}
+
+impl Config {
+    /// The number of writers: as asked for, else the cores up to 4.
+    pub fn writers(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from).min(4);
+        self.writer.writers.map_or_else(cores, usize::from)
+    }
+
+    /// The node's name: as given, else the host's.
+    pub fn node_name(&self) -> String {
+        let host = || nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+        self.node_name.clone().or_else(host).unwrap_or_else(|| "tidegate".to_owned())
+    }
+
+    /// Time for the drain on shutdown.
+    pub fn shutdown_deadline(&self) -> Duration {
+        Duration::from_secs(self.shutdown_seconds)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{CommandFactory, Parser};
+
+    #[derive(Debug, Parser)]
+    struct Serve {
+        #[command(flatten)]
+        config: Config,
+    }
+
+    /// Every flag has an environment variable, and `.env.sample` and the README name it.
+    #[test]
+    fn every_setting_is_documented() {
+        let sample = include_str!("../.env.sample");
+        let readme = include_str!("../README.md");
+        let command = Serve::command();
+        let mut seen = 0;
+        for argument in command.get_arguments().filter(|argument| argument.get_long().is_some()) {
+            if argument.get_id() == "help" {
+                continue;
+            }
+            let name = argument.get_env().expect("every flag has an environment variable");
+            let name = name.to_str().unwrap();
+            assert!(sample.contains(&format!("{name}=")), "{name} is missing in .env.sample");
+            assert!(readme.contains(&format!("`{name}`")), "{name} is missing in the README");
+            seen += 1;
+        }
+        for line in sample.lines().filter_map(|line| line.trim_start_matches(['#', ' ']).split_once('=')) {
+            let name = line.0;
+            let known = command.get_arguments().any(|argument| argument.get_env().is_some_and(|env| env == name));
+            assert!(known || !name.starts_with("TIDEGATE_"), "{name} in .env.sample is no setting");
+        }
+        assert!(seen > 25, "the flattened settings are looked at");
+    }
+
+    #[test]
+    fn defaults_parse() {
+        let serve = Serve::try_parse_from(["serve"]).unwrap();
+        assert!(serve.config.writers() >= 1);
+        assert!(!serve.config.node_name().is_empty());
+    }
+}

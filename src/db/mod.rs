@@ -1,0 +1,119 @@
+//! PostgreSQL: connections, migrations, and every SQL statement of the gateway.
+//!
+//! Layers above call functions named for what they mean; no SQL leaves this module, and no database detail reaches a
+//! client.
+
+pub mod batch;
+pub mod journals;
+pub mod notifications;
+pub mod quarantine;
+pub mod sessions;
+pub mod streams;
+pub mod tokens;
+pub mod users;
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::migrate::Migrator;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{Connection, PgConnection, PgPool};
+
+static MIGRATIONS: Migrator = sqlx::migrate!();
+
+/// Most connections for everything but the writers.
+const POOL_CONNECTIONS_MAX: u32 = 8;
+/// Longest wait for one of them.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest time for one statement of the API.
+const STATEMENT_TIMEOUT_MS: &str = "15000";
+
+/// The way to PostgreSQL; clones share the pool. Making one connects to nothing.
+#[derive(Debug, Clone)]
+pub struct Database {
+    options: PgConnectOptions,
+    pool: PgPool,
+}
+
+impl Database {
+    /// Reads a PostgreSQL URL.
+    ///
+    /// # Errors
+    /// The URL is not one of PostgreSQL.
+    pub fn new(url: &str) -> Result<Database, sqlx::Error> {
+        let options = PgConnectOptions::from_str(url)?
+            .application_name("tidegate")
+            .options([("timezone", "UTC"), ("client_min_messages", "warning")]);
+        let pool = PgPoolOptions::new()
+            .max_connections(POOL_CONNECTIONS_MAX)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .connect_lazy_with(options.clone().options([("statement_timeout", STATEMENT_TIMEOUT_MS)]));
+        Ok(Database { options, pool })
+    }
+
+    /// The pool for everything but the writers.
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// A connection that the caller owns alone; the writers' way.
+    pub async fn connect(&self, statement_timeout: Duration) -> Result<PgConnection, sqlx::Error> {
+        let timeout_ms = statement_timeout.as_millis().to_string();
+        let options = self.options.clone().options([("statement_timeout", timeout_ms.as_str())]);
+        PgConnection::connect_with(&options).await
+    }
+
+    /// Brings the gateway's own tables up to this version. Nodes that start at once take turns.
+    pub async fn migrate(&self) -> Result<(), sqlx::migrate::MigrateError> {
+        let pool = PgPoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .connect_with(self.options.clone().options([("search_path", "tidegate")]))
+            .await?;
+        create_schema(&pool).await?;
+        let migrated = MIGRATIONS.run(&pool).await;
+        pool.close().await;
+        migrated
+    }
+
+    /// Answers when PostgreSQL does.
+    pub async fn ping(&self) -> Result<(), sqlx::Error> {
+        sqlx::query("select 1").execute(&self.pool).await.map(drop)
+    }
+}
+
+/// The schema must be there before the table of migrations can be made in it. Two nodes may try at the same moment,
+/// where `if not exists` alone can still collide.
+async fn create_schema(pool: &PgPool) -> Result<(), sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    sqlx::query("select pg_advisory_xact_lock($1)")
+        .bind(SCHEMA_LOCK)
+        .execute(&mut *transaction)
+        .await?;
+    sqlx::query("create schema if not exists tidegate").execute(&mut *transaction).await?;
+    transaction.commit().await
+}
+
+/// Advisory lock for creating the schema and changing tables of streams ("tide" in ASCII).
+const SCHEMA_LOCK: i64 = 0x7469_6465;
+
+/// An identifier in SQL: quoted, quotes doubled.
+fn quoted(identifier: &str) -> String {
+    format!("\"{}\"", identifier.replace('"', "\"\""))
+}
+
+/// A text literal in SQL, safe under any setting of `standard_conforming_strings`.
+fn literal(text: &str) -> String {
+    format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hostile_names_stay_names() {
+        assert_eq!(quoted(r#"a"; drop table x; --"#), r#""a""; drop table x; --""#);
+        assert_eq!(literal(r"it's \' or"), r"E'it\'s \\\' or'");
+    }
+}

@@ -1,0 +1,26 @@
+//! Word from other nodes that the catalog changed. A hint only: who listens also looks from time to time.
+
+use sqlx::postgres::PgListener;
+
+use crate::db::Database;
+
+/// The channel that every change of streams, users and tokens is announced on.
+pub(super) const NOTIFY_CATALOG: &str = "notify tidegate_catalog";
+const CHANNEL: &str = "tidegate_catalog";
+
+/// Listens until an error ends it.
+#[derive(Debug)]
+pub struct CatalogListener(PgListener);
+
+impl CatalogListener {
+    pub async fn open(database: &Database) -> Result<CatalogListener, sqlx::Error> {
+        let mut listener = PgListener::connect_with(database.pool()).await?;
+        listener.listen(CHANNEL).await?;
+        Ok(CatalogListener(listener))
+    }
+
+    /// Waits for the next word of a change.
+    pub async fn changed(&mut self) -> Result<(), sqlx::Error> {
+        self.0.recv().await.map(drop)
+    }
+}

@@ -1,0 +1,76 @@
+//! The table `quarantine`: records that a stream refused, as COPY tuples like all others.
+
+use uuid::Uuid;
+
+use crate::record::{Source, StreamId, UnixMicros};
+
+/// The table's columns in the order of a tuple.
+pub(super) const COLUMNS: &str = "id, received_at, stream_id, source, user_name, record, line, column_name, \
+                                  code, message, raw, truncated";
+const FIELDS: i16 = 12;
+
+/// Microseconds from 1970-01-01 to 2000-01-01, where PostgreSQL begins to count.
+const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
+
+/// One refused record.
+#[derive(Debug)]
+pub struct QuarantinedRecord<'a> {
+    pub id: Uuid,
+    pub received_at: UnixMicros,
+    pub stream: StreamId,
+    pub source: Source,
+    pub user: &'a str,
+    /// Number of the record in its request, from 1.
+    pub record: u64,
+    /// Line of the body, from 1, where the format has lines.
+    pub line: Option<u64>,
+    pub column: Option<&'a str>,
+    pub code: &'a str,
+    pub message: &'a str,
+    pub raw: &'a [u8],
+    pub truncated: bool,
+}
+
+impl QuarantinedRecord<'_> {
+    /// Appends the COPY tuple to `out`.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&FIELDS.to_be_bytes());
+        put(out, self.id.as_bytes());
+        put(out, &(self.received_at.0 - POSTGRES_EPOCH_MICROS).to_be_bytes());
+        put(out, &self.stream.0.to_be_bytes());
+        put(out, self.source.as_str().as_bytes());
+        put_text(out, self.user);
+        put(out, &i64::try_from(self.record).unwrap_or(i64::MAX).to_be_bytes());
+        match self.line {
+            Some(line) => put(out, &i64::try_from(line).unwrap_or(i64::MAX).to_be_bytes()),
+            None => put_null(out),
+        }
+        match self.column {
+            Some(column) => put_text(out, column),
+            None => put_null(out),
+        }
+        put(out, self.code.as_bytes());
+        put_text(out, self.message);
+        put(out, self.raw);
+        put(out, &[u8::from(self.truncated)]);
+    }
+}
+
+fn put(out: &mut Vec<u8>, value: &[u8]) {
+    let length = i32::try_from(value.len()).expect("quarantined bytes are limited to far less than 2 GiB");
+    out.extend_from_slice(&length.to_be_bytes());
+    out.extend_from_slice(value);
+}
+
+/// PostgreSQL's text holds everything but NUL, which can come in through a refused record's message.
+fn put_text(out: &mut Vec<u8>, text: &str) {
+    if text.contains('\0') {
+        put(out, text.replace('\0', "\u{fffd}").as_bytes());
+    } else {
+        put(out, text.as_bytes());
+    }
+}
+
+fn put_null(out: &mut Vec<u8>) {
+    out.extend_from_slice(&(-1_i32).to_be_bytes());
+}

@@ -1,0 +1,277 @@
+//! Streams in the catalog, and their tables.
+//!
+//! A stream's row and its table are made, grown and dropped in one transaction, one at a time under an advisory lock.
+
+use sqlx::types::Json;
+use sqlx::{AssertSqlSafe, Executor, FromRow, PgConnection, PgPool, Postgres, Transaction};
+use time::OffsetDateTime;
+
+use crate::db::batch::key_expressions;
+use crate::db::notifications::NOTIFY_CATALOG;
+use crate::db::{SCHEMA_LOCK, literal, quoted};
+use crate::record::StreamId;
+use crate::streams::columns::Column;
+use crate::streams::{Key, PayloadType, Shape, Stream, StreamName, defaults};
+
+/// Days of partitions that are made ahead.
+const PARTITIONS_AHEAD_DAYS: i64 = 3;
+
+/// A stream that is still to be made.
+#[derive(Debug, Clone)]
+pub struct NewStream {
+    pub name: StreamName,
+    pub shape: Shape,
+    pub key: Option<Key>,
+    pub retention_days: Option<u16>,
+}
+
+#[derive(Debug, FromRow)]
+struct StreamRow {
+    id: StreamId,
+    name: String,
+    shape: Json<Shape>,
+    key: Option<Json<Key>>,
+    retention_days: Option<i16>,
+    created_at: OffsetDateTime,
+}
+
+impl StreamRow {
+    fn into_stream(self) -> Result<Stream, sqlx::Error> {
+        let name = self.name.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+        Ok(Stream {
+            id: self.id,
+            name,
+            shape: self.shape.0,
+            key: self.key.map(|key| key.0),
+            retention_days: self.retention_days.map(i16::unsigned_abs),
+            created_at: self.created_at,
+        })
+    }
+}
+
+/// Every stream of the catalog.
+pub async fn list(pool: &PgPool) -> Result<Vec<Stream>, sqlx::Error> {
+    let rows: Vec<StreamRow> = sqlx::query_as(
+        "select id, name, shape, key, retention_days, created_at from tidegate.streams order by name",
+    )
+    .fetch_all(pool)
+    .await?;
+    rows.into_iter().map(StreamRow::into_stream).collect()
+}
+
+/// Makes the stream and its table; `None` if the name is taken.
+pub async fn create(pool: &PgPool, new: &NewStream) -> Result<Option<Stream>, sqlx::Error> {
+    let mut transaction = locked(pool).await?;
+    let row: Option<StreamRow> = sqlx::query_as(
+        "insert into tidegate.streams (name, shape, key, retention_days) values ($1, $2, $3, $4)
+         on conflict (name) do nothing
+         returning id, name, shape, key, retention_days, created_at",
+    )
+    .bind(new.name.as_str())
+    .bind(Json(&new.shape))
+    .bind(new.key.as_ref().map(Json))
+    .bind(new.retention_days.map(days))
+    .fetch_optional(&mut *transaction)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let stream = row.into_stream()?;
+    run(&mut transaction, create_table(&stream)).await?;
+    make_partitions_ahead(&mut transaction, &stream).await?;
+    finish(transaction).await?;
+    Ok(Some(stream))
+}
+
+/// Changes a stream: its table gets the columns that `changed` has more than the table. Column sets only grow, so
+/// the caller passes all old columns first. `None` if there is no such stream any more.
+pub async fn update(pool: &PgPool, changed: &Stream, added: &[Column]) -> Result<Option<Stream>, sqlx::Error> {
+    let mut transaction = locked(pool).await?;
+    let kept_columns = i32::try_from(changed.columns().len() - added.len()).unwrap_or(i32::MAX);
+    let row: Option<StreamRow> = sqlx::query_as(
+        "update tidegate.streams set shape = $2, key = $3, retention_days = $4
+         where id = $1 and coalesce(jsonb_array_length(shape #> '{typed,columns}'), 0) = $5
+         returning id, name, shape, key, retention_days, created_at",
+    )
+    .bind(changed.id)
+    .bind(Json(&changed.shape))
+    .bind(changed.key.as_ref().map(Json))
+    .bind(changed.retention_days.map(days))
+    .bind(kept_columns)
+    .fetch_optional(&mut *transaction)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    for column in added {
+        let table = quoted(changed.name.as_str());
+        run(&mut transaction, format!("alter table streams.{table} add column {}", column_sql(column))).await?;
+    }
+    finish(transaction).await?;
+    row.into_stream().map(Some)
+}
+
+/// Drops the stream and its table with all its rows; false if there was no such stream.
+pub async fn delete(pool: &PgPool, stream: &Stream) -> Result<bool, sqlx::Error> {
+    let mut transaction = locked(pool).await?;
+    let deleted = sqlx::query("delete from tidegate.streams where id = $1")
+        .bind(stream.id)
+        .execute(&mut *transaction)
+        .await?;
+    if deleted.rows_affected() == 0 {
+        return Ok(false);
+    }
+    run(&mut transaction, format!("drop table if exists streams.{}", quoted(stream.name.as_str()))).await?;
+    finish(transaction).await?;
+    Ok(true)
+}
+
+/// Makes the partition for one day of a stream with retention, unless it is there. Part of the caller's transaction.
+pub(super) async fn ensure_partition(
+    connection: &mut PgConnection,
+    stream: &Stream,
+    day: time::Date,
+) -> Result<(), sqlx::Error> {
+    let Some(next) = day.next_day() else { return Ok(()) };
+    let sql = format!(
+        "create table if not exists {} partition of streams.{} for values from ('{day} 00:00:00+00') to ('{next} 00:00:00+00')",
+        partition(stream.id, day),
+        quoted(stream.name.as_str()),
+    );
+    let exists: bool = sqlx::query_scalar("select to_regclass($1) is not null")
+        .bind(partition(stream.id, day))
+        .fetch_one(&mut *connection)
+        .await?;
+    if exists {
+        return Ok(());
+    }
+    sqlx::query("select pg_advisory_xact_lock($1)").bind(SCHEMA_LOCK).execute(&mut *connection).await?;
+    connection.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.map(drop)
+}
+
+/// Makes the partitions of the next days and drops those whose days are over; returns the number dropped.
+pub async fn maintain_partitions(
+    pool: &PgPool,
+    stream: &Stream,
+    today: time::Date,
+) -> Result<usize, sqlx::Error> {
+    let Some(retention_days) = stream.retention_days else { return Ok(0) };
+    let mut transaction = locked(pool).await?;
+    make_partitions_ahead(&mut transaction, stream).await?;
+    let names: Vec<String> = sqlx::query_scalar(
+        "select child.relname::text from pg_inherits
+         join pg_class child on child.oid = inhrelid
+         where inhparent = to_regclass($1)",
+    )
+    .bind(format!("streams.{}", quoted(stream.name.as_str())))
+    .fetch_all(&mut *transaction)
+    .await?;
+    let mut dropped = 0;
+    for name in names {
+        let kept = day_of_partition(stream.id, &name)
+            .is_none_or(|day| today - day <= time::Duration::days(i64::from(retention_days)));
+        if !kept {
+            run(&mut transaction, format!("drop table stream_partitions.{}", quoted(&name))).await?;
+            dropped += 1;
+        }
+    }
+    transaction.commit().await?;
+    Ok(dropped)
+}
+
+async fn locked(pool: &PgPool) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    sqlx::query("select pg_advisory_xact_lock($1)").bind(SCHEMA_LOCK).execute(&mut *transaction).await?;
+    Ok(transaction)
+}
+
+async fn finish(mut transaction: Transaction<'static, Postgres>) -> Result<(), sqlx::Error> {
+    sqlx::query(NOTIFY_CATALOG).execute(&mut *transaction).await?;
+    transaction.commit().await
+}
+
+async fn run(transaction: &mut Transaction<'static, Postgres>, sql: String) -> Result<(), sqlx::Error> {
+    transaction.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.map(drop)
+}
+
+async fn make_partitions_ahead(
+    transaction: &mut Transaction<'static, Postgres>,
+    stream: &Stream,
+) -> Result<(), sqlx::Error> {
+    if stream.retention_days.is_none() {
+        return Ok(());
+    }
+    let today: time::Date = sqlx::query_scalar("select (now() at time zone 'UTC')::date")
+        .fetch_one(&mut **transaction)
+        .await?;
+    for ahead in 0..=PARTITIONS_AHEAD_DAYS {
+        if let Some(day) = today.checked_add(time::Duration::days(ahead)) {
+            ensure_partition(transaction, stream, day).await?;
+        }
+    }
+    Ok(())
+}
+
+/// One statement for the table, one for the unique index of a key.
+fn create_table(stream: &Stream) -> String {
+    let name = quoted(stream.name.as_str());
+    let mut parts = vec!["id uuid not null".to_owned(), "received_at timestamptz not null".to_owned()];
+    match &stream.shape {
+        Shape::Document { payload: PayloadType::Jsonb } => parts.push("payload jsonb not null".to_owned()),
+        Shape::Document { payload: PayloadType::Json } => parts.push("payload json not null".to_owned()),
+        Shape::Typed { columns, .. } => {
+            parts.push("extra jsonb".to_owned());
+            parts.extend(columns.iter().map(column_sql));
+        }
+    }
+    let partitioned = stream.retention_days.is_some();
+    parts.push(if partitioned { "primary key (received_at, id)" } else { "primary key (id)" }.to_owned());
+    let suffix = if partitioned { " partition by range (received_at)" } else { "" };
+    let mut sql = format!("create table streams.{name} ({}){suffix}", parts.join(", "));
+    if let Some(key) = &stream.key {
+        let expressions = key_expressions(stream, key).join(", ");
+        sql.push_str(&format!("; create unique index on streams.{name} ({expressions})"));
+    }
+    sql
+}
+
+fn column_sql(column: &Column) -> String {
+    let kind = column.kind.as_str();
+    let name = quoted(&column.name);
+    match defaults::default_sql_text(column) {
+        Some(text) => format!("{name} {kind} default {}::{kind}", literal(&text)),
+        None => format!("{name} {kind}"),
+    }
+}
+
+fn partition(stream: StreamId, day: time::Date) -> String {
+    let number = day.year() * 10_000 + i32::from(u8::from(day.month())) * 100 + i32::from(day.day());
+    format!("stream_partitions.s{}_{number:08}", stream.0)
+}
+
+/// The day that a partition made by [`partition`] holds.
+fn day_of_partition(stream: StreamId, name: &str) -> Option<time::Date> {
+    let digits = name.strip_prefix(&format!("s{}_", stream.0))?;
+    if digits.len() != 8 {
+        return None;
+    }
+    let year = digits.get(..4)?.parse().ok()?;
+    let month: u8 = digits.get(4..6)?.parse().ok()?;
+    let day = digits.get(6..)?.parse().ok()?;
+    time::Date::from_calendar_date(year, time::Month::try_from(month).ok()?, day).ok()
+}
+
+fn days(retention_days: u16) -> i16 {
+    i16::try_from(retention_days).expect("retention is limited to 3,650 days")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn partitions_tell_their_day() {
+        let day = time::Date::from_calendar_date(2026, time::Month::March, 7).unwrap();
+        assert_eq!(partition(StreamId(12), day), "stream_partitions.s12_20260307");
+        assert_eq!(day_of_partition(StreamId(12), "s12_20260307"), Some(day));
+        for foreign in ["s1_20260307", "s12_20261307", "s12_2026030", "archive"] {
+            assert_eq!(day_of_partition(StreamId(12), foreign), None, "{foreign}");
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! The segment that is being written.
+//!
+//! It is made under another name and takes its own only when everything below it is durable, which
+//! is what makes the name a proof (format.rs, invariant 1).
+
+use std::io;
+use std::sync::Arc;
+
+use super::Shared;
+use super::entry::SealedEntry;
+use super::format::{SEGMENT_HEADER_BYTES, SegmentHeader};
+use super::segment::{Segment, UNFINISHED_SUFFIX, file_name};
+use super::storage::{StorageFile, write_all};
+use crate::record::{Position, UnixMicros};
+
+pub(super) struct Active {
+    segment: Arc<Segment>,
+    file: Arc<dyn StorageFile>,
+    capacity_bytes: u64,
+    /// Offset in the file up to which entries have a place.
+    placed_bytes: u64,
+    /// Offset in the file up to which entries are written.
+    written_bytes: u64,
+}
+
+impl Active {
+    /// Begins a segment with room for one entry of `entry_bytes` at least. Everything below `first`
+    /// must be durable. A segment that begins at the same position holds no entry, and is replaced.
+    pub fn begin(shared: &Shared, first: Position, entry_bytes: u64) -> io::Result<Active> {
+        let capacity_bytes = capacity_for(shared, entry_bytes);
+        let unfinished = shared
+            .dir
+            .join(format!("{}{UNFINISHED_SUFFIX}", file_name(first.0)));
+        let segment = Segment::new(&shared.dir, first.0, first.0, UnixMicros(i64::MIN));
+        let file = shared.storage.create(&unfinished)?;
+        let header = SegmentHeader {
+            identity: shared.identity,
+            first,
+        }
+        .encode();
+        let prepared = file
+            .allocate(capacity_bytes)
+            .and_then(|()| write_all(&*file, [&header[..]].into_iter(), 0))
+            .and_then(|()| file.sync());
+        if let Err(error) = prepared {
+            // On a full disk, what was reserved must not stay. If that fails too, opening does it.
+            drop(shared.storage.remove(&unfinished));
+            return Err(error);
+        }
+        shared.storage.rename(&unfinished, &segment.path)?;
+        shared.storage.sync_dir(&shared.dir)?;
+        segment.know_file(&file);
+        let segment = Arc::new(segment);
+        shared.segments.insert(Arc::clone(&segment));
+        let used = SEGMENT_HEADER_BYTES;
+        Ok(Active {
+            segment,
+            file,
+            capacity_bytes,
+            placed_bytes: used,
+            written_bytes: used,
+        })
+    }
+
+    /// Bytes that a group of entries of these lengths would add to the journal.
+    pub fn added_bytes(&self, shared: &Shared, lengths: impl Iterator<Item = u64>) -> u64 {
+        let (mut used, mut capacity, mut added) = (self.placed_bytes, self.capacity_bytes, 0);
+        for length in lengths {
+            if used + length > capacity {
+                used = SEGMENT_HEADER_BYTES;
+                capacity = capacity_for(shared, length);
+                added += SEGMENT_HEADER_BYTES;
+            }
+            used += length;
+            added += length;
+        }
+        added
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.placed_bytes == SEGMENT_HEADER_BYTES
+    }
+
+    pub fn has_room(&self, entry: &SealedEntry) -> bool {
+        self.placed_bytes + entry.len_bytes() <= self.capacity_bytes
+    }
+
+    /// Gives the next entry its place.
+    pub fn place(&mut self, entry: &mut SealedEntry, synced: Position, secret: u32) {
+        entry.place(
+            Position(self.segment.first + self.placed_bytes),
+            synced,
+            secret,
+        );
+        self.placed_bytes += entry.len_bytes();
+        self.segment.note_time(entry.received_at());
+    }
+
+    /// Writes entries that were placed one after another and not written yet.
+    pub fn write(&mut self, entries: &[SealedEntry]) -> io::Result<()> {
+        write_all(
+            &*self.file,
+            entries.iter().map(SealedEntry::as_bytes),
+            self.written_bytes,
+        )?;
+        self.written_bytes = self.placed_bytes;
+        Ok(())
+    }
+
+    pub fn sync(&self) -> io::Result<()> {
+        self.file.sync()
+    }
+
+    /// End of the last entry that has a place; the segment's first position if there is none.
+    pub fn end(&self) -> Position {
+        let used = if self.is_empty() {
+            0
+        } else {
+            self.placed_bytes
+        };
+        Position(self.segment.first + used)
+    }
+
+    /// Lets readers see what is durable.
+    pub fn publish(&self) {
+        self.segment.set_end(self.end().0);
+    }
+
+    /// Ends this segment durably and begins the next, with room for `entry_bytes`. What is in this
+    /// one stays invisible to readers until the appender publishes what follows.
+    pub fn rotate(&mut self, shared: &Shared, entry_bytes: u64) -> io::Result<()> {
+        if !self.is_empty() {
+            self.file.truncate(self.written_bytes)?;
+            self.file.sync()?;
+        }
+        let next = Active::begin(shared, self.end(), entry_bytes)?;
+        // Readers are held back by synced, which is not moved here.
+        self.publish();
+        *self = next;
+        Ok(())
+    }
+}
+
+fn capacity_for(shared: &Shared, entry_bytes: u64) -> u64 {
+    shared
+        .options
+        .segment_bytes
+        .max(SEGMENT_HEADER_BYTES + entry_bytes)
+}

@@ -1,0 +1,39 @@
+//! Monitors: how people watch records arrive.
+//!
+//! A [`MonitorRequest`] says what is wanted, a [`Session`] is one monitor's life (hello, catching up, live), and
+//! [`websocket`] and [`events`] carry its messages over the two transports. They promise the same messages in the same
+//! order on both, that a stuck monitor is let go, and that nobody watches any longer than they may.
+//!
+//! They refuse to know who the caller is: whoever opens the session says which streams are allowed.
+
+pub mod events;
+mod request;
+mod session;
+#[cfg(test)]
+mod session_tests;
+#[cfg(test)]
+mod transport_tests;
+pub mod websocket;
+
+use std::future::Future;
+use std::time::Duration;
+
+pub use request::{MonitorRequest, MonitorRequestError};
+pub use session::Session;
+
+/// A monitor's permission is looked up this often.
+const PERMISSION_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Ends when the caller's permission does.
+async fn until_revoked<A, F>(interval: Duration, mut still_allowed: A)
+where
+    A: FnMut() -> F,
+    F: Future<Output = bool>,
+{
+    loop {
+        tokio::time::sleep(interval).await;
+        if !still_allowed().await {
+            return;
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! Cuts the journal into batches: consecutive entries, closed by rows, bytes or time, whichever comes first.
+//!
+//! The batcher always reads the journal, whether an entry is a millisecond or a day old; after a crash, an outage or in
+//! normal work the same code runs.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use crate::hub::counters::Counters;
+use crate::journal::{Entry, Journal, ReadError, Reader};
+use crate::pipeline::ledger::CommitOutcome;
+use crate::pipeline::progress::Believed;
+use crate::pipeline::{Ledger, Progress, entry_first_id};
+use crate::record::{EntryKind, Position, StreamId};
+use crate::streams::Streams;
+
+/// When a batch is cut.
+#[derive(Debug, Clone, Copy)]
+pub struct BatchLimits {
+    pub rows: u64,
+    pub bytes: u64,
+    pub interval: Duration,
+}
+
+/// Consecutive entries that are committed in one transaction.
+#[derive(Debug)]
+pub struct Batch {
+    /// The part of the journal that it covers: from `first` up to, not including, `last`.
+    pub first: Position,
+    pub last: Position,
+    pub entries: Vec<Entry>,
+    pub rows: u64,
+    pub bytes: u64,
+    pub gates: Vec<Gate>,
+}
+
+/// Keeps the order of a keyed stream: its part of a batch is merged after the same stream's part of the batch before.
+#[derive(Debug)]
+pub struct Gate {
+    pub stream: StreamId,
+    /// Answers when the earlier batch is committed; `None` for the first of a session.
+    pub earlier: Option<oneshot::Receiver<()>>,
+    /// Opened after this batch's commit.
+    pub committed: oneshot::Sender<()>,
+}
+
+/// What the batcher shares with the rest of the pipeline.
+#[derive(Clone)]
+pub struct BatcherContext {
+    pub journal: Journal,
+    pub streams: Streams,
+    pub counters: Counters,
+    pub ledger: Ledger,
+    pub progress: Progress,
+    pub limits: BatchLimits,
+    pub synced: watch::Receiver<Position>,
+    /// Cancelled when nothing will be appended any more.
+    pub appended_all: CancellationToken,
+}
+
+/// One session's batcher.
+pub(super) struct Batcher {
+    context: BatcherContext,
+    /// Duplicates of entries that an earlier session committed without learning of it.
+    duplicates: BTreeMap<Position, u64>,
+    /// What earlier sessions counted already.
+    believed: Believed,
+    gates: HashMap<StreamId, oneshot::Receiver<()>>,
+    bytes_per_row: u64,
+}
+
+/// Reads on until a batch is full or the journal ends.
+struct Cutter {
+    reader: Reader,
+    limits: BatchLimits,
+    progress: Progress,
+    batch: Batch,
+    /// Entries met on the way that are committed already.
+    skipped: Vec<Entry>,
+    full: bool,
+}
+
+impl Batcher {
+    pub fn new(
+        context: BatcherContext,
+        duplicates: BTreeMap<Position, u64>,
+        believed: Believed,
+    ) -> Batcher {
+        Batcher { context, duplicates, believed, gates: HashMap::new(), bytes_per_row: 256 }
+    }
+
+    /// Sends batches from `start` on, until the session ends or everything is sent and nothing more will come.
+    pub async fn run(
+        mut self,
+        start: Position,
+        batches: mpsc::Sender<Batch>,
+        session: CancellationToken,
+    ) -> Result<(), ReadError> {
+        let reader = self.context.journal.reader(start);
+        let mut cutter = Cutter {
+            batch: Batch::starting_at(start),
+            reader,
+            limits: self.context.limits,
+            progress: self.context.progress.clone(),
+            skipped: Vec::new(),
+            full: false,
+        };
+        let mut deadline = None;
+        loop {
+            let last_look = self.context.appended_all.is_cancelled();
+            cutter = cutter.fill_off_the_runtime().await?;
+            self.settle_skipped(&mut cutter.skipped);
+            let empty = cutter.batch.is_empty();
+            if empty {
+                deadline = None;
+            } else if deadline.is_none() {
+                deadline = Some(Instant::now() + self.context.limits.interval);
+            }
+            let overdue = deadline.is_some_and(|deadline| deadline <= Instant::now());
+            let wanted = self.context.ledger.is_waited_for();
+            if !empty && (cutter.full || overdue || wanted || last_look) {
+                let batch = self.close(cutter.cut());
+                deadline = None;
+                tokio::select! {
+                    sent = batches.send(batch) => if sent.is_err() { return Ok(()) },
+                    () = session.cancelled() => return Ok(()),
+                }
+            } else if last_look {
+                return Ok(());
+            } else if !self.wait(&cutter, deadline, &session).await {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits until there is enough for a batch, the batch is overdue, or somebody waits for a commit; false when the
+    /// session is over.
+    async fn wait(&mut self, cutter: &Cutter, deadline: Option<Instant>, session: &CancellationToken) -> bool {
+        let read_to = cutter.reader.position();
+        let mut deadline = deadline;
+        loop {
+            let synced = *self.context.synced.borrow_and_update();
+            let unread = synced.0.saturating_sub(read_to.0);
+            if unread > 0 {
+                let bytes = cutter.batch.bytes + unread;
+                let enough = bytes >= self.context.limits.bytes
+                    || cutter.batch.rows + unread / self.bytes_per_row >= self.context.limits.rows;
+                if enough || self.context.ledger.is_waited_for() {
+                    return true;
+                }
+                deadline.get_or_insert_with(|| Instant::now() + self.context.limits.interval);
+            }
+            tokio::select! {
+                changed = self.context.synced.changed() => if changed.is_err() {
+                    self.context.appended_all.cancelled().await;
+                    return true;
+                },
+                () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => return true,
+                () = self.context.appended_all.cancelled() => return true,
+                () = session.cancelled() => return false,
+            }
+        }
+    }
+
+    /// Gives the batch its gates.
+    fn close(&mut self, mut batch: Batch) -> Batch {
+        if batch.rows > 0 {
+            self.bytes_per_row = (batch.bytes / batch.rows).max(1);
+        }
+        let streams = self.context.streams.snapshot();
+        let mut keyed: Vec<StreamId> = Vec::new();
+        for entry in &batch.entries {
+            let stream = stream_of(entry);
+            let is_keyed = EntryKind::from_code(entry.header.kind) == Some(EntryKind::Records)
+                && streams.by_id(stream).is_some_and(|stream| stream.key.is_some());
+            if is_keyed && !keyed.contains(&stream) {
+                keyed.push(stream);
+            }
+        }
+        for stream in keyed {
+            let (committed, next) = oneshot::channel();
+            let earlier = self.gates.insert(stream, next);
+            batch.gates.push(Gate { stream, earlier, committed });
+        }
+        batch
+    }
+
+    /// Entries that PostgreSQL already has, although nobody was told: tell them now.
+    fn settle_skipped(&self, skipped: &mut Vec<Entry>) {
+        for entry in skipped.drain(..) {
+            if self.believed.contains(entry.header.position)
+                || EntryKind::from_code(entry.header.kind) != Some(EntryKind::Records)
+            {
+                continue;
+            }
+            let duplicates = self.duplicates.get(&entry.header.position).copied().unwrap_or_default();
+            let committed = u64::from(entry.header.rows).saturating_sub(duplicates);
+            self.context.counters.of(stream_of(&entry)).add_committed(committed, duplicates);
+            if let Some(id) = entry_first_id(&entry.body) {
+                self.context.ledger.resolve(id, CommitOutcome { committed, duplicates });
+            }
+        }
+    }
+}
+
+/// The stream of an entry. Ids are positive, so the journal's unsigned form loses nothing.
+pub(super) fn stream_of(entry: &Entry) -> StreamId {
+    StreamId(i32::try_from(entry.header.stream).unwrap_or(i32::MAX))
+}
+
+impl Batch {
+    fn starting_at(first: Position) -> Batch {
+        Batch { first, last: first, entries: Vec::new(), rows: 0, bytes: 0, gates: Vec::new() }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+impl Cutter {
+    /// Reading the page cache is quick, reading a disk may not be.
+    async fn fill_off_the_runtime(mut self) -> Result<Cutter, ReadError> {
+        tokio::task::spawn_blocking(move || {
+            self.fill()?;
+            Ok(self)
+        })
+        .await
+        .expect("reading the journal does not panic")
+    }
+
+    fn fill(&mut self) -> Result<(), ReadError> {
+        while !self.full {
+            let before = self.reader.position();
+            let Some(entry) = self.reader.next()? else { return Ok(()) };
+            if self.progress.is_committed(entry.header.position) {
+                // A batch covers one range without a hole, so it ends where committed entries begin.
+                if self.batch.is_empty() {
+                    self.batch = Batch::starting_at(entry.header.end);
+                    self.skipped.push(entry);
+                } else {
+                    self.reader.skip_to(before);
+                    self.full = true;
+                }
+                continue;
+            }
+            self.batch.last = entry.header.end;
+            self.batch.rows += u64::from(entry.header.rows);
+            self.batch.bytes += entry.body.len() as u64;
+            self.batch.entries.push(entry);
+            self.full = self.batch.rows >= self.limits.rows || self.batch.bytes >= self.limits.bytes;
+        }
+        Ok(())
+    }
+
+    /// Takes the batch; the next one begins where it ends.
+    fn cut(&mut self) -> Batch {
+        self.full = false;
+        let next = Batch::starting_at(self.batch.last);
+        std::mem::replace(&mut self.batch, next)
+    }
+}

@@ -1,0 +1,104 @@
+//! Who waits for a commit (`ack=commit`), by the id of an entry's first record.
+//!
+//! The id is known before the entry has a position, so a waiter is always registered before a writer can commit it.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+/// What became of an entry's records in PostgreSQL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CommitOutcome {
+    /// Records that made a row.
+    pub committed: u64,
+    /// Records that found their key taken.
+    pub duplicates: u64,
+}
+
+/// The waiters; clones share them. As many as there are requests under way at most.
+#[derive(Debug, Clone, Default)]
+pub struct Ledger(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    waiting: AtomicUsize,
+    waiters: Mutex<HashMap<Uuid, oneshot::Sender<CommitOutcome>>>,
+}
+
+/// A registered wait; dropping it ends the registration.
+#[derive(Debug)]
+pub struct CommitWait {
+    ledger: Ledger,
+    entry: Uuid,
+    outcome: oneshot::Receiver<CommitOutcome>,
+}
+
+impl Ledger {
+    /// Registers a wait for the entry whose first record has this id.
+    pub fn register(&self, entry: Uuid) -> CommitWait {
+        let (sender, outcome) = oneshot::channel();
+        let mut waiters = self.lock();
+        waiters.insert(entry, sender);
+        self.0.waiting.store(waiters.len(), Ordering::Release);
+        CommitWait { ledger: self.clone(), entry, outcome }
+    }
+
+    /// Does anyone wait? Costs no lock, so that writers look into entries only when it matters.
+    pub fn is_waited_for(&self) -> bool {
+        self.0.waiting.load(Ordering::Acquire) > 0
+    }
+
+    /// Tells whoever waits for this entry.
+    pub fn resolve(&self, entry: Uuid, outcome: CommitOutcome) {
+        if let Some(waiter) = self.remove(entry) {
+            let _ = waiter.send(outcome);
+        }
+    }
+
+    fn remove(&self, entry: Uuid) -> Option<oneshot::Sender<CommitOutcome>> {
+        let mut waiters = self.lock();
+        let waiter = waiters.remove(&entry);
+        self.0.waiting.store(waiters.len(), Ordering::Release);
+        waiter
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, oneshot::Sender<CommitOutcome>>> {
+        self.0.waiters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl CommitWait {
+    /// Waits for the commit; cancel safe.
+    pub async fn outcome(&mut self) -> CommitOutcome {
+        (&mut self.outcome).await.unwrap_or_default()
+    }
+}
+
+impl Drop for CommitWait {
+    fn drop(&mut self) {
+        self.ledger.remove(self.entry);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_wait_is_answered_once_and_leaves_nothing_behind() {
+        let ledger = Ledger::default();
+        let entry = Uuid::from_u128(7);
+        let mut wait = ledger.register(entry);
+        assert!(ledger.is_waited_for());
+        let outcome = CommitOutcome { committed: 3, duplicates: 1 };
+        ledger.resolve(entry, outcome);
+        assert_eq!(wait.outcome().await, outcome);
+        drop(wait);
+        drop(ledger.register(entry));
+        assert!(!ledger.is_waited_for());
+        ledger.resolve(entry, outcome);
+    }
+}

@@ -1,0 +1,26 @@
+//! The pipeline: from an encoded entry to a committed row.
+//!
+//! [`Intake`] takes entries and answers when they are durable; the appender thread puts groups of them into the
+//! journal; a session of writers reads the journal and commits batches. Sources know [`Intake`] and nothing else.
+//!
+//! Promises: nothing is acknowledged before its fsync returned; every acknowledged entry is committed exactly once;
+//! everything that waits is bounded, and who cannot wait is told when to come again.
+
+mod appender;
+mod batcher;
+mod intake;
+mod ledger;
+mod pressure;
+mod progress;
+mod writer;
+
+pub use appender::AppenderThread;
+pub use batcher::{BatchLimits, BatcherContext};
+pub use intake::{
+    DurableEntry, Intake, IntakeError, IntakeLimits, Pending, Reservation, Submission,
+    entry_first_id,
+};
+pub use ledger::{CommitOutcome, CommitWait, Ledger};
+pub use pressure::Pressure;
+pub use progress::Progress;
+pub use writer::{DatabaseState, Writers, WritersConfig};

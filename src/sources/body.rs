@@ -1,0 +1,551 @@
+//! The body of a request as a bounded stream of decompressed bytes.
+//!
+//! Promises: at most one chunk is held at a time; a body that arrives uncompressed is passed through without a copy;
+//! nothing beyond the limits is read, neither before nor after decompression; a compressed body that is damaged, cut
+//! off or followed by something else is an error, never a shorter body.
+//! Refuses: stacked or unknown encodings, and senders that fall silent.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use async_compression::tokio::bufread::{
+    BrotliDecoder, DeflateDecoder, GzipDecoder, ZlibDecoder, ZstdDecoder,
+};
+use async_compression::zstd::DParameter;
+use bytes::{Bytes, BytesMut};
+use futures::stream::{self, BoxStream, Stream, StreamExt};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt};
+use tokio_util::io::StreamReader;
+
+/// Size of a decompressed chunk, in bytes.
+pub const DECOMPRESSED_CHUNK_BYTES: usize = 128 * 1024;
+/// Largest zstd window, as a power of two: 8 MiB, what RFC 9659 allows a sender of `Content-Encoding: zstd` to use.
+/// A frame may ask for gigabytes otherwise.
+pub const ZSTD_WINDOW_LOG_MAX: u32 = 23;
+
+/// How a body is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ContentEncoding {
+    Identity,
+    Gzip,
+    Zstd,
+    Brotli,
+    Deflate,
+}
+
+/// The header names an encoding that is not supported, or several: 415.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("content encoding {0:?} is not supported; send one of gzip, zstd, br, deflate, identity")]
+pub struct UnsupportedEncoding(pub String);
+
+impl ContentEncoding {
+    /// Reads the value of the header `Content-Encoding`; no header means no compression.
+    pub fn from_header(value: Option<&str>) -> Result<ContentEncoding, UnsupportedEncoding> {
+        let Some(value) = value else {
+            return Ok(ContentEncoding::Identity);
+        };
+        match value.trim().to_ascii_lowercase().as_str() {
+            "" | "identity" => Ok(ContentEncoding::Identity),
+            "gzip" | "x-gzip" => Ok(ContentEncoding::Gzip),
+            "zstd" => Ok(ContentEncoding::Zstd),
+            "br" => Ok(ContentEncoding::Brotli),
+            "deflate" => Ok(ContentEncoding::Deflate),
+            _ => Err(UnsupportedEncoding(value.to_owned())),
+        }
+    }
+}
+
+/// What a body may cost.
+#[derive(Debug, Clone, Copy)]
+pub struct BodyLimits {
+    /// Most bytes as they arrive.
+    pub wire_bytes_max: u64,
+    /// Most bytes after decompression.
+    pub decompressed_bytes_max: u64,
+    /// Longest wait for the next bytes to arrive.
+    pub idle_timeout: Duration,
+}
+
+/// Which of the two limits on size was exceeded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyLimit {
+    Wire,
+    Decompressed,
+}
+
+impl fmt::Display for BodyLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            BodyLimit::Wire => "as sent",
+            BodyLimit::Decompressed => "after decompression",
+        })
+    }
+}
+
+/// Why a body cannot be read further.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// 413.
+    #[error("the body is longer than {limit_bytes} bytes {which}")]
+    TooLarge { limit_bytes: u64, which: BodyLimit },
+    /// 408.
+    #[error("no bytes arrived for {} seconds", idle_timeout.as_secs_f64())]
+    Idle { idle_timeout: Duration },
+    /// 400: the compressed data is damaged, cut off, or followed by other bytes.
+    #[error("the compressed body cannot be read: {message}")]
+    Corrupt { message: String },
+    /// The connection failed; there may be nobody left to answer.
+    #[error("the body ended early: {message}")]
+    Interrupted { message: String },
+}
+
+type Wire = StreamReader<BoxStream<'static, io::Result<Bytes>>, Bytes>;
+
+/// Gives a body's decompressed bytes, chunk by chunk.
+pub struct BodyReader {
+    content: Content,
+    limits: BodyLimits,
+    decompressed_bytes: u64,
+    /// Room for the next decompressed chunk; its memory is used again once the chunk before was dropped.
+    buffer: BytesMut,
+}
+
+enum Content {
+    Identity(BoxStream<'static, io::Result<Bytes>>),
+    Gzip(Box<GzipDecoder<Wire>>),
+    Zstd(Box<ZstdDecoder<Wire>>),
+    Brotli(Box<BrotliDecoder<Wire>>),
+    Zlib(Box<ZlibDecoder<Wire>>),
+    RawDeflate(Box<DeflateDecoder<Wire>>),
+    /// `deflate` means zlib, but some senders leave its header out: the first byte tells.
+    DeflateUnknown(Box<Wire>),
+    /// The body ended or failed.
+    Done,
+}
+
+impl BodyReader {
+    /// Reads `body`, which is compressed as `encoding` says.
+    pub fn new<S, E>(body: S, encoding: ContentEncoding, limits: BodyLimits) -> BodyReader
+    where
+        S: Stream<Item = Result<Bytes, E>> + Send + 'static,
+        E: Into<Box<dyn Error + Send + Sync>> + 'static,
+    {
+        let wire = limited_wire(body, limits);
+        let content = match encoding {
+            ContentEncoding::Identity => Content::Identity(wire),
+            ContentEncoding::Gzip => {
+                let mut decoder = GzipDecoder::new(StreamReader::new(wire));
+                decoder.multiple_members(true);
+                Content::Gzip(Box::new(decoder))
+            }
+            ContentEncoding::Zstd => {
+                let window = DParameter::window_log_max(ZSTD_WINDOW_LOG_MAX);
+                let mut decoder = ZstdDecoder::with_params(StreamReader::new(wire), &[window]);
+                decoder.multiple_members(true);
+                Content::Zstd(Box::new(decoder))
+            }
+            ContentEncoding::Brotli => {
+                Content::Brotli(Box::new(BrotliDecoder::new(StreamReader::new(wire))))
+            }
+            ContentEncoding::Deflate => {
+                Content::DeflateUnknown(Box::new(StreamReader::new(wire)))
+            }
+        };
+        BodyReader { content, limits, decompressed_bytes: 0, buffer: BytesMut::new() }
+    }
+
+    /// The next bytes, never empty; `None` at the end. After an error or the end there is nothing more.
+    /// A call that is dropped half way loses nothing.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, BodyError> {
+        let next = self.read().await;
+        let next = next.and_then(|chunk| self.count(chunk));
+        if !matches!(next, Ok(Some(_))) {
+            self.content = Content::Done;
+        }
+        next
+    }
+
+    /// Bytes given so far, after decompression.
+    pub fn decompressed_bytes(&self) -> u64 {
+        self.decompressed_bytes
+    }
+
+    async fn read(&mut self) -> Result<Option<Bytes>, BodyError> {
+        if let Content::DeflateUnknown(wire) = &mut self.content {
+            let first = wire.fill_buf().await.map_err(into_body_error)?.first().copied();
+            self.choose_deflate(first);
+        }
+        let buffer = &mut self.buffer;
+        match &mut self.content {
+            Content::Identity(wire) => wire.next().await.transpose().map_err(into_body_error),
+            Content::Gzip(decoder) => decode(&mut **decoder, GzipDecoder::get_mut, buffer).await,
+            Content::Zstd(decoder) => decode(&mut **decoder, ZstdDecoder::get_mut, buffer).await,
+            Content::Brotli(decoder) => decode(&mut **decoder, BrotliDecoder::get_mut, buffer).await,
+            Content::Zlib(decoder) => decode(&mut **decoder, ZlibDecoder::get_mut, buffer).await,
+            Content::RawDeflate(decoder) => decode(&mut **decoder, DeflateDecoder::get_mut, buffer).await,
+            Content::DeflateUnknown(_) | Content::Done => Ok(None),
+        }
+    }
+
+    /// A zlib stream begins with its method, 8, in the low half of the first byte; a raw deflate stream would only do so
+    /// with a stored block whose padding is not zero, which no compressor writes.
+    fn choose_deflate(&mut self, first: Option<u8>) {
+        let content = std::mem::replace(&mut self.content, Content::Done);
+        self.content = match content {
+            Content::DeflateUnknown(wire) if first.is_none_or(|byte| byte & 0x0f == 8) => {
+                Content::Zlib(Box::new(ZlibDecoder::new(*wire)))
+            }
+            Content::DeflateUnknown(wire) => {
+                Content::RawDeflate(Box::new(DeflateDecoder::new(*wire)))
+            }
+            content => content,
+        };
+    }
+
+    fn count(&mut self, chunk: Option<Bytes>) -> Result<Option<Bytes>, BodyError> {
+        let Some(chunk) = chunk else {
+            return Ok(None);
+        };
+        self.decompressed_bytes += chunk.len() as u64;
+        let limit_bytes = self.limits.decompressed_bytes_max;
+        if self.decompressed_bytes > limit_bytes {
+            return Err(BodyError::TooLarge { limit_bytes, which: BodyLimit::Decompressed });
+        }
+        Ok(Some(chunk))
+    }
+}
+
+/// The next decompressed chunk; at the end, makes sure that the wire has nothing left.
+async fn decode<D: AsyncRead + Unpin>(
+    decoder: &mut D,
+    wire: impl Fn(&mut D) -> &mut Wire,
+    buffer: &mut BytesMut,
+) -> Result<Option<Bytes>, BodyError> {
+    buffer.reserve(DECOMPRESSED_CHUNK_BYTES);
+    if decoder.read_buf(buffer).await.map_err(into_body_error)? > 0 {
+        return Ok(Some(buffer.split().freeze()));
+    }
+    let rest = wire(decoder).fill_buf().await.map_err(into_body_error)?;
+    if rest.is_empty() {
+        return Ok(None);
+    }
+    Err(BodyError::Corrupt { message: "other bytes follow the compressed data".to_owned() })
+}
+
+/// The bytes as they arrive, within the limits on their number and on silence. Empty chunks are left out: a reader
+/// would take one for the end.
+fn limited_wire<S, E>(body: S, limits: BodyLimits) -> BoxStream<'static, io::Result<Bytes>>
+where
+    S: Stream<Item = Result<Bytes, E>> + Send + 'static,
+    E: Into<Box<dyn Error + Send + Sync>> + 'static,
+{
+    let start = Some((body.boxed(), 0_u64));
+    stream::unfold(start, move |state| async move {
+        let (mut body, mut wire_bytes) = state?;
+        loop {
+            let next = match tokio::time::timeout(limits.idle_timeout, body.next()).await {
+                Ok(next) => next?,
+                Err(_) => {
+                    let error = BodyError::Idle { idle_timeout: limits.idle_timeout };
+                    return Some((Err(io::Error::other(error)), None));
+                }
+            };
+            let chunk = match next {
+                Ok(chunk) => chunk,
+                Err(error) => {
+                    let error = BodyError::Interrupted { message: error.into().to_string() };
+                    return Some((Err(io::Error::other(error)), None));
+                }
+            };
+            wire_bytes += chunk.len() as u64;
+            if wire_bytes > limits.wire_bytes_max {
+                let limit_bytes = limits.wire_bytes_max;
+                let error = BodyError::TooLarge { limit_bytes, which: BodyLimit::Wire };
+                return Some((Err(io::Error::other(error)), None));
+            }
+            if !chunk.is_empty() {
+                return Some((Ok(chunk), Some((body, wire_bytes))));
+            }
+        }
+    })
+    .boxed()
+}
+
+/// Our own errors travel through the decoders inside an `io::Error`; whatever else comes out is the decoder's.
+fn into_body_error(error: io::Error) -> BodyError {
+    match error.downcast::<BodyError>() {
+        Ok(error) => error,
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            BodyError::Corrupt { message: "the compressed data is cut off".to_owned() }
+        }
+        Err(error) => BodyError::Corrupt { message: error.to_string() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use async_compression::Level;
+    use async_compression::tokio::write as compress;
+    use tokio::io::{AsyncWrite, AsyncWriteExt};
+
+    use super::*;
+
+    const ENCODINGS: [ContentEncoding; 5] = [
+        ContentEncoding::Identity,
+        ContentEncoding::Gzip,
+        ContentEncoding::Zstd,
+        ContentEncoding::Brotli,
+        ContentEncoding::Deflate,
+    ];
+
+    const LIMITS: BodyLimits = BodyLimits {
+        wire_bytes_max: 10 << 20,
+        decompressed_bytes_max: 20 << 20,
+        idle_timeout: Duration::from_secs(30),
+    };
+
+    async fn finish(mut encoder: impl AsyncWrite + Unpin, data: &[u8]) {
+        encoder.write_all(data).await.unwrap();
+        encoder.shutdown().await.unwrap();
+    }
+
+    async fn compressed(encoding: ContentEncoding, data: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        match encoding {
+            ContentEncoding::Identity => out.extend_from_slice(data),
+            ContentEncoding::Gzip => finish(compress::GzipEncoder::new(&mut out), data).await,
+            ContentEncoding::Zstd => finish(compress::ZstdEncoder::new(&mut out), data).await,
+            ContentEncoding::Brotli => {
+                let encoder = compress::BrotliEncoder::with_quality(&mut out, Level::Fastest);
+                finish(encoder, data).await;
+            }
+            ContentEncoding::Deflate => finish(compress::ZlibEncoder::new(&mut out), data).await,
+        }
+        out
+    }
+
+    fn chunks(
+        wire: &[u8],
+        size: usize,
+    ) -> impl Stream<Item = Result<Bytes, Infallible>> + Send + 'static {
+        let chunks: Vec<_> =
+            wire.chunks(size).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
+        stream::iter(chunks)
+    }
+
+    async fn read_all(mut reader: BodyReader) -> Result<Vec<u8>, BodyError> {
+        let mut all = Vec::new();
+        while let Some(chunk) = reader.next().await? {
+            assert!(!chunk.is_empty());
+            all.extend_from_slice(&chunk);
+        }
+        assert!(reader.next().await.unwrap().is_none(), "the end stays the end");
+        Ok(all)
+    }
+
+    async fn round(encoding: ContentEncoding, wire: &[u8], size: usize) -> Result<Vec<u8>, BodyError> {
+        read_all(BodyReader::new(chunks(wire, size), encoding, LIMITS)).await
+    }
+
+    fn sample(bytes: usize) -> Vec<u8> {
+        // Compressible but not trivially so: a multiplicative sequence between readable words.
+        let mut state = 1_u32;
+        let mut out = Vec::with_capacity(bytes + 16);
+        while out.len() < bytes {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            out.extend_from_slice(b"{\"reading\":");
+            out.extend_from_slice((state >> 16).to_string().as_bytes());
+            out.extend_from_slice(b"}\n");
+        }
+        out
+    }
+
+    #[tokio::test]
+    async fn every_encoding_gives_back_what_was_sent_in_any_chunks() {
+        let data = sample(400_000);
+        for encoding in ENCODINGS {
+            let wire = compressed(encoding, &data).await;
+            for size in [1_000, 65_536, usize::MAX >> 1] {
+                assert!(round(encoding, &wire, size).await.unwrap() == data, "{encoding:?} {size}");
+            }
+            let wire = compressed(encoding, b"tide").await;
+            assert_eq!(round(encoding, &wire, 1).await.unwrap(), b"tide", "{encoding:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn identity_passes_the_same_memory_on() {
+        let chunk = Bytes::from(sample(1_000));
+        let address = chunk.as_ptr();
+        let body = stream::iter([Ok::<_, Infallible>(Bytes::new()), Ok(chunk)]);
+        let mut reader = BodyReader::new(body, ContentEncoding::Identity, LIMITS);
+        assert_eq!(reader.next().await.unwrap().unwrap().as_ptr(), address);
+        assert!(reader.next().await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn members_and_frames_may_follow_each_other() {
+        for encoding in [ContentEncoding::Gzip, ContentEncoding::Zstd] {
+            let mut wire = compressed(encoding, b"high ").await;
+            wire.extend(compressed(encoding, b"").await);
+            wire.extend(compressed(encoding, b"tide").await);
+            for size in [1, 7, 1_000] {
+                assert_eq!(round(encoding, &wire, size).await.unwrap(), b"high tide", "{encoding:?}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn deflate_without_its_header_is_read_too() {
+        let data = sample(100_000);
+        let mut wire = Vec::new();
+        finish(compress::DeflateEncoder::new(&mut wire), &data).await;
+        assert!(round(ContentEncoding::Deflate, &wire, 100).await.unwrap() == data);
+    }
+
+    #[tokio::test]
+    async fn a_truncated_body_is_never_a_shorter_one() {
+        let data = sample(3_000);
+        for encoding in ENCODINGS.into_iter().skip(1) {
+            let wire = compressed(encoding, &data).await;
+            for length in 0..wire.len() {
+                let read = round(encoding, &wire[..length], 100).await;
+                assert!(
+                    matches!(read, Err(BodyError::Corrupt { .. })),
+                    "{encoding:?} cut at {length} of {}: {read:?}",
+                    wire.len()
+                );
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn bytes_behind_the_compressed_data_are_refused() {
+        for encoding in ENCODINGS.into_iter().skip(1) {
+            let mut wire = compressed(encoding, b"tide").await;
+            wire.extend_from_slice(b"{\"smuggled\":true}");
+            for size in [1, 1_000] {
+                let read = round(encoding, &wire, size).await;
+                assert!(matches!(read, Err(BodyError::Corrupt { .. })), "{encoding:?}: {read:?}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_flipped_bit_neither_panics_nor_grows() {
+        let data = sample(2_000);
+        for encoding in ENCODINGS.into_iter().skip(1) {
+            let wire = compressed(encoding, &data).await;
+            for at in 0..wire.len() {
+                for bit in 0..8 {
+                    let mut damaged = wire.clone();
+                    damaged[at] ^= 1 << bit;
+                    let read = round(encoding, &damaged, 64).await;
+                    // Gzip and zlib carry a checksum: what is read at all is what was sent.
+                    let checked = matches!(encoding, ContentEncoding::Gzip);
+                    if let (true, Ok(read)) = (checked, &read) {
+                        assert!(*read == data, "{encoding:?} byte {at} bit {bit}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_bomb_stops_at_the_limit_one_chunk_at_a_time() {
+        let data = vec![b' '; 64 << 20];
+        for encoding in ENCODINGS.into_iter().skip(1) {
+            let wire = compressed(encoding, &data).await;
+            assert!(wire.len() < 100_000, "{encoding:?} is a bomb");
+            let mut reader = BodyReader::new(chunks(&wire, 1_000), encoding, LIMITS);
+            let error = loop {
+                match reader.next().await {
+                    Ok(chunk) => {
+                        let length = chunk.expect("the limit comes before the end").len();
+                        assert!(length <= 2 * DECOMPRESSED_CHUNK_BYTES, "{encoding:?}: {length}");
+                    }
+                    Err(error) => break error,
+                }
+            };
+            assert!(
+                matches!(error, BodyError::TooLarge { limit_bytes, which: BodyLimit::Decompressed }
+                    if limit_bytes == LIMITS.decompressed_bytes_max),
+                "{error}"
+            );
+            let over = LIMITS.decompressed_bytes_max + 2 * DECOMPRESSED_CHUNK_BYTES as u64;
+            assert!(reader.decompressed_bytes() <= over);
+            assert!(reader.next().await.unwrap().is_none());
+        }
+    }
+
+    #[tokio::test]
+    async fn the_wire_has_a_limit_of_its_own() {
+        let limits = BodyLimits { wire_bytes_max: 1_000, ..LIMITS };
+        let exact = BodyReader::new(chunks(&[1; 1_000], 300), ContentEncoding::Identity, limits);
+        assert_eq!(read_all(exact).await.unwrap().len(), 1_000);
+        for encoding in ENCODINGS {
+            let wire = compressed(encoding, &sample(100_000)).await;
+            let read = read_all(BodyReader::new(chunks(&wire, 300), encoding, limits)).await;
+            assert!(
+                matches!(read, Err(BodyError::TooLarge { limit_bytes: 1_000, which: BodyLimit::Wire })),
+                "{encoding:?}: {read:?}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_zstd_window_beyond_the_limit_is_refused() {
+        // A frame header that asks for a window of 2^31 bytes, without content size or checksum, then an empty last block.
+        let window_log: u8 = 31;
+        let wire = [0x28, 0xb5, 0x2f, 0xfd, 0, (window_log - 10) << 3, 1, 0, 0];
+        let read = round(ContentEncoding::Zstd, &wire, 100).await;
+        assert!(matches!(read, Err(BodyError::Corrupt { .. })), "{read:?}");
+        let wire = [0x28, 0xb5, 0x2f, 0xfd, 0, (23 - 10) << 3, 1, 0, 0];
+        assert_eq!(round(ContentEncoding::Zstd, &wire, 100).await.unwrap(), b"");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_is_an_error_and_slowness_is_not() {
+        for encoding in ENCODINGS {
+            let wire = compressed(encoding, &sample(2_000)).await;
+            let half = Bytes::copy_from_slice(&wire[..wire.len() / 2]);
+            let silent = stream::iter([Ok::<_, Infallible>(half)]).chain(stream::pending());
+            let read = read_all(BodyReader::new(silent, encoding, LIMITS)).await;
+            assert!(matches!(read, Err(BodyError::Idle { .. })), "{encoding:?}: {read:?}");
+
+            let slow = chunks(&wire, wire.len() / 8).then(|chunk| async {
+                tokio::time::sleep(Duration::from_secs(29)).await;
+                chunk
+            });
+            let read = read_all(BodyReader::new(slow, encoding, LIMITS)).await;
+            assert!(read.unwrap() == sample(2_000), "{encoding:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_failing_connection_is_told_apart_from_damage() {
+        for encoding in ENCODINGS {
+            let body = stream::iter([Err::<Bytes, _>(io::Error::other("reset by peer"))]);
+            let read = read_all(BodyReader::new(body, encoding, LIMITS)).await;
+            let Err(BodyError::Interrupted { message }) = read else {
+                panic!("{encoding:?}: {read:?}");
+            };
+            assert!(message.contains("reset by peer"));
+        }
+    }
+
+    #[test]
+    fn only_one_known_encoding_is_taken() {
+        let read = |text| ContentEncoding::from_header(Some(text));
+        assert_eq!(ContentEncoding::from_header(None), Ok(ContentEncoding::Identity));
+        assert_eq!(read("X-GZip"), Ok(ContentEncoding::Gzip));
+        assert_eq!(read(" zstd "), Ok(ContentEncoding::Zstd));
+        for text in ["gzip, br", "gzip,gzip", "compress", "*", "gzip;q=1"] {
+            assert_eq!(read(text), Err(UnsupportedEncoding(text.to_owned())), "{text}");
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! NDJSON: one JSON object a line.
+//!
+//! A line end ends a record whatever stands before it, so every line is judged on its own: a bad one is refused and
+//! the next goes on. Blank lines are skipped. A line that is too long is refused as soon as that is certain, and the
+//! rest of it is skipped as it arrives.
+
+use memchr::memchr;
+
+use super::{Finished, FramerLimits, FramingError, Progress, RecordPlace, RecordSink};
+use super::{empty_body, is_blank, too_large};
+use crate::streams::encode::{JsonStep, RecordEncoder, RecordError, RecordErrorCode};
+
+pub(super) struct NdjsonFramer {
+    encoder: RecordEncoder,
+    limits: FramerLimits,
+    stage: Stage,
+    /// The beginning of a line whose end has not arrived; empty but in [`Stage::Line`].
+    carry: Vec<u8>,
+    offset: u64,
+    line: u64,
+    records: u64,
+}
+
+#[derive(Clone, Copy)]
+enum Stage {
+    /// Before the first byte of a line that is not blank.
+    Blank,
+    /// Inside a line, whose beginning is in the carry.
+    Line,
+    /// Inside a line that was too long.
+    Skip,
+}
+
+impl NdjsonFramer {
+    pub(super) fn new(encoder: RecordEncoder, limits: FramerLimits) -> NdjsonFramer {
+        let carry = Vec::new();
+        NdjsonFramer { encoder, limits, stage: Stage::Blank, carry, offset: 0, line: 1, records: 0 }
+    }
+
+    pub(super) fn skip(&mut self, bytes: usize) {
+        self.offset += bytes as u64;
+    }
+
+    pub(super) fn carry_capacity_bytes(&self) -> usize {
+        self.carry.capacity()
+    }
+
+    pub(super) fn push<S: RecordSink>(
+        &mut self,
+        chunk: &[u8],
+        sink: &mut S,
+    ) -> Result<Progress, FramingError> {
+        let mut at = 0;
+        while at < chunk.len() {
+            let records = self.records;
+            let used = self.step(&chunk[at..], sink);
+            at += used;
+            self.offset += used as u64;
+            if self.records > records && sink.is_full() {
+                return Ok(Progress::SinkFull { consumed: at });
+            }
+        }
+        Ok(Progress::ChunkTaken)
+    }
+
+    pub(super) fn finish<S: RecordSink>(mut self, sink: &mut S) -> Result<Finished, FramingError> {
+        if !self.carry.is_empty() {
+            self.carried_line(sink);
+        }
+        if self.records == 0 {
+            return Err(empty_body(self.offset, Some(self.line)));
+        }
+        Ok(Finished { records: self.records, single: false })
+    }
+
+    /// Goes on in `rest`, which is not empty, by one line or to its end; gives how many bytes were used.
+    fn step<S: RecordSink>(&mut self, rest: &[u8], sink: &mut S) -> usize {
+        match self.stage {
+            Stage::Blank => self.begin_line(rest, sink),
+            Stage::Line => self.continue_line(rest, sink),
+            Stage::Skip => match memchr(b'\n', rest) {
+                Some(end) => self.end_line(end),
+                None => rest.len(),
+            },
+        }
+    }
+
+    fn begin_line<S: RecordSink>(&mut self, rest: &[u8], sink: &mut S) -> usize {
+        let blanks = rest.iter().take_while(|&&byte| is_blank(byte) && byte != b'\n').count();
+        let rest = &rest[blanks..];
+        match rest.first() {
+            None => return blanks,
+            Some(b'\n') => return blanks + self.end_line(0),
+            Some(_) => {}
+        }
+        match memchr(b'\n', rest) {
+            Some(end) => {
+                self.whole_line(&rest[..end], sink);
+                blanks + self.end_line(end)
+            }
+            None => {
+                self.stage = Stage::Line;
+                blanks + self.continue_line(rest, sink)
+            }
+        }
+    }
+
+    fn continue_line<S: RecordSink>(&mut self, rest: &[u8], sink: &mut S) -> usize {
+        let end = memchr(b'\n', rest);
+        // Two bytes over the limit are enough to be sure: one of them could be the carriage return before a line end.
+        let room = self.limits.record_bytes_max + 2 - self.carry.len();
+        let taken = end.unwrap_or(rest.len()).min(room);
+        self.carry.extend_from_slice(&rest[..taken]);
+        if let Some(end) = end
+            && end == taken
+        {
+            self.carried_line(sink);
+            return self.end_line(end);
+        }
+        let returns = usize::from(self.carry.ends_with(b"\r"));
+        if self.carry.len() - returns > self.limits.record_bytes_max {
+            self.carried_line(sink);
+            self.stage = Stage::Skip;
+        }
+        taken
+    }
+
+    /// Steps behind the line end at `end`.
+    fn end_line(&mut self, end: usize) -> usize {
+        self.stage = Stage::Blank;
+        self.line += 1;
+        end + 1
+    }
+
+    fn carried_line<S: RecordSink>(&mut self, sink: &mut S) {
+        let mut carry = std::mem::take(&mut self.carry);
+        self.whole_line(&carry, sink);
+        carry.clear();
+        self.carry = carry;
+    }
+
+    /// Encodes or refuses one line, given without its line end. Its first byte is not blank.
+    fn whole_line<S: RecordSink>(&mut self, line: &[u8], sink: &mut S) {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        self.records += 1;
+        let place = RecordPlace { record: self.records, line: Some(self.line) };
+        if line.len() > self.limits.record_bytes_max {
+            let raw = &line[..self.limits.raw_bytes_max.min(line.len())];
+            sink.refused(place, too_large(self.limits), raw, true);
+            return;
+        }
+        let prefix = sink.prefix();
+        let buffer = sink.buffer();
+        let tuple_start = buffer.len();
+        match self.encoder.encode_json(line, true, prefix, buffer) {
+            JsonStep::Encoded { consumed } => match position_of_more(line, consumed) {
+                None => sink.encoded(),
+                Some(offset) => {
+                    sink.buffer().truncate(tuple_start);
+                    let error = invalid_json("something follows the object on the same line", offset);
+                    sink.refused(place, error, line, false);
+                }
+            },
+            JsonStep::Refused { error, .. } => sink.refused(place, error, line, false),
+            JsonStep::Malformed { offset, message } => {
+                sink.refused(place, invalid_json(message, offset), line, false);
+            }
+            JsonStep::Incomplete => {
+                let error = invalid_json("the line ends inside a value", line.len());
+                sink.refused(place, error, line, false);
+            }
+        }
+    }
+}
+
+/// The first byte from `start` on that is not blank.
+fn position_of_more(line: &[u8], start: usize) -> Option<usize> {
+    line[start..].iter().position(|&byte| !is_blank(byte)).map(|offset| start + offset)
+}
+
+fn invalid_json(message: &str, offset: usize) -> RecordError {
+    let message = format!("{message} at byte {offset} of the line");
+    RecordError::new(RecordErrorCode::InvalidJson, message)
+}

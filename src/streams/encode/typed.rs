@@ -1,0 +1,230 @@
+//! Declared columns: each value in its column's binary form.
+
+use std::collections::HashSet;
+use std::ops::Range;
+
+use super::csv::Row;
+use super::error::{RecordError, shown_quoted};
+use super::members::{ColumnLookup, Member, key_text};
+use super::pointers::{check_length, check_total};
+use super::{EncoderError, TuplePrefix, put_prefix};
+use crate::streams::columns::{Column, ColumnType};
+use crate::streams::defaults::encode_default;
+use crate::streams::json::{Scanner, Stop, Value};
+use crate::streams::values::{self, NULL_FIELD, begin_field, end_field, json};
+use crate::streams::{COLUMNS_MAX, KeyField, UnknownKeys};
+
+/// id, `received_at`, extra.
+const FIELDS_BEFORE_COLUMNS: u16 = 3;
+
+#[derive(Debug)]
+pub(super) struct TypedEncoder {
+    pub(super) lookup: ColumnLookup,
+    pub(super) unknown: UnknownKeys,
+    columns: Vec<TargetColumn>,
+    fields: u16,
+    /// Of the record that was scanned last: each column's value,
+    values: Vec<Option<Value>>,
+    /// the members that belong to no column,
+    extra: Vec<Range<usize>>,
+    /// and the first thing that was wrong.
+    error: Option<RecordError>,
+    scratch: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct TargetColumn {
+    name: Box<str>,
+    kind: ColumnType,
+    /// The encoded field for records without the key.
+    default: Box<[u8]>,
+    in_key: bool,
+}
+
+impl TypedEncoder {
+    pub(super) fn new(
+        columns: &[Column],
+        unknown: UnknownKeys,
+        key: &[KeyField],
+    ) -> Result<TypedEncoder, EncoderError> {
+        if columns.len() > COLUMNS_MAX {
+            return Err(EncoderError::TooManyColumns);
+        }
+        let fields = u16::try_from(columns.len()).map_err(|_| EncoderError::TooManyColumns)?;
+        let mut names = HashSet::new();
+        let mut targets = Vec::with_capacity(columns.len());
+        for column in columns {
+            if !names.insert(&column.name) {
+                return Err(EncoderError::DuplicateColumn(column.name.clone()));
+            }
+            let default = encode_default(column).map_err(|error| EncoderError::Default {
+                column: column.name.clone(),
+                error,
+            })?;
+            targets.push(TargetColumn {
+                name: column.name.as_str().into(),
+                kind: column.kind,
+                default: default.into(),
+                in_key: false,
+            });
+        }
+        for field in key {
+            let KeyField::Column(index) = field else {
+                return Err(EncoderError::KeyField);
+            };
+            targets
+                .get_mut(*index)
+                .ok_or(EncoderError::KeyField)?
+                .in_key = true;
+        }
+        Ok(TypedEncoder {
+            lookup: ColumnLookup::new(columns),
+            unknown,
+            values: vec![None; targets.len()],
+            columns: targets,
+            fields: FIELDS_BEFORE_COLUMNS + fields,
+            extra: Vec::new(),
+            error: None,
+            scratch: Vec::new(),
+        })
+    }
+
+    pub(super) fn columns_count(&self) -> usize {
+        self.columns.len()
+    }
+
+    /// Reads an object, of which the scanner has peeked at the brace.
+    pub(super) fn scan(&mut self, scanner: &mut Scanner<'_>) -> Result<(), Stop> {
+        self.values.fill(None);
+        self.extra.clear();
+        self.error = None;
+        self.lookup.begin();
+        let mut more = scanner.open_object()?;
+        while more {
+            let member = self.lookup.next(scanner)?;
+            let value = scanner.value(1)?;
+            match member {
+                // The last of equal keys counts.
+                Member::Column(index) => self.values[index] = Some(value),
+                Member::Unknown(key) => self.take_unknown(key, value, scanner.input()),
+            }
+            if scanner.fault().is_some() && self.error.is_none() {
+                self.blame(member, scanner);
+            }
+            more = scanner.after_member()?;
+        }
+        Ok(())
+    }
+
+    fn take_unknown(&mut self, key: Value, value: Value, input: &[u8]) {
+        match self.unknown {
+            UnknownKeys::Extra => self.extra.push(key.start..value.end),
+            UnknownKeys::Drop => {}
+            UnknownKeys::Reject => {
+                let name = key_text(key, input, &mut self.scratch);
+                self.error
+                    .get_or_insert_with(|| RecordError::unknown_key(name));
+            }
+        }
+    }
+
+    #[cold]
+    fn blame(&mut self, member: Member, scanner: &Scanner<'_>) {
+        let error = scanner.fault().map(RecordError::of_fault);
+        self.error = match member {
+            Member::Column(index) => error.map(|error| error.in_column(&*self.columns[index].name)),
+            Member::Unknown(_) => error,
+        };
+    }
+
+    /// Appends the tuple of the object that was scanned.
+    pub(super) fn write(
+        &mut self,
+        input: &[u8],
+        prefix: TuplePrefix,
+        out: &mut Vec<u8>,
+    ) -> Result<(), RecordError> {
+        if let Some(error) = self.error.take() {
+            return Err(error);
+        }
+        put_prefix(self.fields, prefix, out);
+        put_extra(&self.extra, input, out);
+        let mut key_bytes = 0;
+        for (column, value) in self.columns.iter().zip(&self.values) {
+            let start = out.len();
+            match value {
+                None => out.extend_from_slice(&column.default),
+                Some(value) => {
+                    let raw = value.raw(input);
+                    values::encode_json(column.kind, value.kind, raw, &mut self.scratch, out)
+                        .map_err(|error| {
+                            RecordError::of_json_value(error, column.kind, raw)
+                                .in_column(&*column.name)
+                        })?;
+                }
+            }
+            if column.in_key {
+                key_bytes += column.check_key(&out[start..])?;
+                check_total(key_bytes, &column.name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends the tuple of a CSV row.
+    pub(super) fn write_row<'a, F: Fn(usize) -> &'a [u8]>(
+        &mut self,
+        row: &Row<'_, F>,
+        prefix: TuplePrefix,
+        out: &mut Vec<u8>,
+    ) -> Result<(), RecordError> {
+        put_prefix(self.fields, prefix, out);
+        row.put_extra(out)?;
+        let mut key_bytes = 0;
+        for (column, field) in self.columns.iter().zip(row.header.fields_of_columns()) {
+            let start = out.len();
+            match field.map(|field| row.value(field)) {
+                None => out.extend_from_slice(&column.default),
+                Some(None) => out.extend_from_slice(&NULL_FIELD),
+                Some(Some(text)) => {
+                    values::encode_text(column.kind, text, out).map_err(|error| {
+                        RecordError::of_value(error, column.kind, &shown_quoted(text))
+                            .in_column(&*column.name)
+                    })?;
+                }
+            }
+            if column.in_key {
+                key_bytes += column.check_key(&out[start..])?;
+                check_total(key_bytes, &column.name)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl TargetColumn {
+    /// How many bytes an encoded field adds to the key, which it must be fit for.
+    fn check_key(&self, field: &[u8]) -> Result<usize, RecordError> {
+        if *field == NULL_FIELD {
+            return Err(RecordError::missing_key(&self.name));
+        }
+        let bytes = &field[NULL_FIELD.len()..];
+        check_length(bytes.len(), bytes, &self.name)
+    }
+}
+
+/// Appends the column `extra`: an object of raw members, or NULL without any.
+fn put_extra(members: &[Range<usize>], input: &[u8], out: &mut Vec<u8>) {
+    if members.is_empty() {
+        out.extend_from_slice(&NULL_FIELD);
+        return;
+    }
+    let start = begin_field(out);
+    out.push(json::VERSION);
+    for (index, member) in members.iter().enumerate() {
+        out.push(if index == 0 { b'{' } else { b',' });
+        out.extend_from_slice(&input[member.clone()]);
+    }
+    out.push(b'}');
+    end_field(out, start);
+}

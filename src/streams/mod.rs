@@ -1,0 +1,20 @@
+//! Streams: what they are, how a record becomes a COPY tuple of one, and how it is read back.
+//!
+//! Everything here is pure: no I/O, no clock. [`Streams`] is the snapshot that the hot path looks names up in.
+
+pub mod columns;
+pub mod decode;
+pub mod defaults;
+pub mod definition;
+mod directory;
+pub mod encode;
+pub mod infer;
+mod json;
+mod stream;
+mod values;
+
+pub use directory::{Streams, StreamsSnapshot};
+pub use stream::{
+    COLUMNS_MAX, InvalidStreamName, KEY_FIELDS_MAX, Key, KeyField, NAME_BYTES_MAX, OnDuplicate,
+    PayloadType, Shape, Stream, StreamName, UnknownKeys,
+};

@@ -1,0 +1,176 @@
+//! A stream: a named destination, its table, and how a record of it must look.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use crate::record::StreamId;
+use crate::streams::columns::Column;
+
+/// Most declared columns of a stream (PostgreSQL itself stops at 1,600 minus what the row's width costs).
+pub const COLUMNS_MAX: usize = 500;
+/// Most fields in a key (PostgreSQL's limit for an index is 32).
+pub const KEY_FIELDS_MAX: usize = 16;
+/// Longest name of a stream or a column, in bytes (PostgreSQL's limit for an identifier).
+pub const NAME_BYTES_MAX: usize = 63;
+
+/// A valid stream name: `[a-z_][a-z0-9_]{0,62}`. It is a URL segment, a metric label and a table's name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct StreamName(Arc<str>);
+
+/// Why a text is not a stream's name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a stream's name is 1 to {NAME_BYTES_MAX} characters: lower-case letters a-z, digits and _, and does not start with a digit"
+)]
+pub struct InvalidStreamName;
+
+impl StreamName {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for StreamName {
+    type Err = InvalidStreamName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidStreamName> {
+        let body = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+        let valid = text.len() <= NAME_BYTES_MAX
+            && text.bytes().all(body)
+            && text.bytes().next().is_some_and(|first| !first.is_ascii_digit());
+        if valid { Ok(StreamName(text.into())) } else { Err(InvalidStreamName) }
+    }
+}
+
+impl TryFrom<String> for StreamName {
+    type Error = InvalidStreamName;
+
+    fn try_from(text: String) -> Result<Self, InvalidStreamName> {
+        text.parse()
+    }
+}
+
+impl From<StreamName> for String {
+    fn from(name: StreamName) -> String {
+        name.0.to_string()
+    }
+}
+
+impl fmt::Display for StreamName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// How PostgreSQL keeps a document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PayloadType {
+    /// Parsed on writing; can be indexed and compared. The default.
+    #[default]
+    Jsonb,
+    /// Kept as text; about three times as fast to write.
+    Json,
+}
+
+/// What to do with a key that no column declares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UnknownKeys {
+    /// Keep it in the column `extra`.
+    #[default]
+    Extra,
+    /// Leave it out.
+    Drop,
+    /// The record is invalid.
+    Reject,
+}
+
+/// What to do with a record whose key is already in the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnDuplicate {
+    /// The row that is there stays.
+    #[default]
+    Ignore,
+    /// The new record takes its place.
+    Replace,
+}
+
+/// The columns between `received_at` and the end of a stream's row.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Shape {
+    /// Any JSON object, in the column `payload`.
+    /// Tuple: `id, received_at, payload`.
+    Document { payload: PayloadType },
+    /// Declared columns.
+    /// Tuple: `id, received_at, extra, c1 … cn`. Columns only grow at the end, so the number of them names the
+    /// column set: a tuple of column set `n` has the first `n` columns.
+    Typed { columns: Vec<Column>, unknown: UnknownKeys },
+}
+
+/// What makes a record unique.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Key {
+    pub fields: Vec<KeyField>,
+    pub on_duplicate: OnDuplicate,
+}
+
+/// One part of a key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeyField {
+    /// A declared column, by its index in [`Shape::Typed`]'s columns.
+    Column(usize),
+    /// A place in the document: the unescaped segments of a JSON pointer. Only object members are followed.
+    Pointer(Vec<String>),
+}
+
+/// A stream as the catalog knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stream {
+    pub id: StreamId,
+    pub name: StreamName,
+    pub shape: Shape,
+    pub key: Option<Key>,
+    /// Days that a row is kept; such a table is partitioned by day of `received_at`. None: for ever.
+    pub retention_days: Option<u16>,
+    #[serde(with = "time::serde::rfc3339")]
+    pub created_at: OffsetDateTime,
+}
+
+impl Stream {
+    /// The column set of tuples encoded now: the number of declared columns, 0 for documents.
+    pub fn column_set(&self) -> u32 {
+        u32::try_from(self.columns().len()).expect("columns are limited to COLUMNS_MAX")
+    }
+
+    /// The declared columns; none for documents.
+    pub fn columns(&self) -> &[Column] {
+        match &self.shape {
+            Shape::Document { .. } => &[],
+            Shape::Typed { columns, .. } => columns,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_identifiers() {
+        for name in ["a", "flights", "_x1", "select", &"a".repeat(63)] {
+            assert!(name.parse::<StreamName>().is_ok(), "{name}");
+        }
+        for name in ["", "1a", "A", "a-b", "a b", "a\"b", "x\"; drop table", "é", "a\0", &"a".repeat(64)] {
+            assert!(name.parse::<StreamName>().is_err(), "{name}");
+        }
+    }
+}

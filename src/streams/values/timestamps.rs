@@ -1,0 +1,340 @@
+//! timestamptz and date: ISO 8601 text and PostgreSQL's counts from 2000-01-01.
+//!
+//! Read: `2013-01-01`, with T or a space and `06:00`, `06:00:00` or `06:00:00.123456789` behind it, then nothing (UTC),
+//! `Z`, `+05`, `+05:30`, `+0530` or `+05:30:15`; ` BC` at the end; `infinity`, `-infinity`. The calendar, the range, the
+//! rounding, 24:00 and second 60 are PostgreSQL's. A date with a time is no date: the time would be lost unseen.
+
+use super::ValueError;
+use crate::record::UnixMicros;
+
+/// 2000-01-01 in days since 1970-01-01.
+const POSTGRES_EPOCH_DAYS: i64 = 10_957;
+/// 2000-01-01 in microseconds since 1970-01-01.
+pub const POSTGRES_EPOCH_MICROS: i64 = POSTGRES_EPOCH_DAYS * DAY_MICROS;
+const SECOND_MICROS: i64 = 1_000_000;
+const DAY_MICROS: i64 = 86_400 * SECOND_MICROS;
+
+/// 4714-11-24 BC, day 0 of the Julian count, in days from 2000-01-01.
+const DAYS_MIN: i64 = -2_451_545;
+/// The day after 5874897-12-31.
+const DATE_DAYS_END: i64 = 2_145_031_949;
+const TIMESTAMP_MIN: i64 = DAYS_MIN * DAY_MICROS;
+/// 294277-01-01.
+const TIMESTAMP_END: i64 = 106_751_983 * DAY_MICROS;
+
+const YEAR_DIGITS_MAX: usize = 7;
+const FRACTION_DIGITS_MAX: usize = 9;
+/// PostgreSQL's limit for the hours of an offset.
+const OFFSET_HOURS_MAX: i64 = 15;
+
+/// Microseconds from 2000-01-01T00:00:00Z; the extreme values are the infinities.
+pub fn parse_timestamp(text: &[u8]) -> Result<i64, ValueError> {
+    if let Some(positive) = infinity(text) {
+        return Ok(if positive { i64::MAX } else { i64::MIN });
+    }
+    let (text, before_christ) = strip_era(text);
+    let mut reader = Reader { rest: text };
+    let days = reader.date(before_christ)?;
+    let (mut time, mut offset) = (0, 0);
+    if !reader.rest.is_empty() {
+        if !(reader.eat(b'T') || reader.eat(b't') || reader.spaces()) {
+            return Err(ValueError::Type);
+        }
+        time = reader.time()?;
+        reader.spaces();
+        offset = reader.offset()?;
+    }
+    if !reader.rest.is_empty() {
+        return Err(ValueError::Type);
+    }
+    let local = days.checked_mul(DAY_MICROS).ok_or(ValueError::Range)?;
+    let micros = local.checked_add(time - offset).ok_or(ValueError::Range)?;
+    if (TIMESTAMP_MIN..TIMESTAMP_END).contains(&micros) {
+        Ok(micros)
+    } else {
+        Err(ValueError::Range)
+    }
+}
+
+/// Days from 2000-01-01; the extreme values are the infinities.
+pub fn parse_date(text: &[u8]) -> Result<i32, ValueError> {
+    if let Some(positive) = infinity(text) {
+        return Ok(if positive { i32::MAX } else { i32::MIN });
+    }
+    let (text, before_christ) = strip_era(text);
+    let mut reader = Reader { rest: text };
+    let days = reader.date(before_christ)?;
+    if !reader.rest.is_empty() {
+        return Err(ValueError::Type);
+    }
+    if !(DAYS_MIN..DATE_DAYS_END).contains(&days) {
+        return Err(ValueError::Range);
+    }
+    i32::try_from(days).map_err(|_| ValueError::Range)
+}
+
+/// The time of receipt as PostgreSQL counts it.
+pub fn from_unix(time: UnixMicros) -> i64 {
+    time.0.saturating_sub(POSTGRES_EPOCH_MICROS)
+}
+
+/// The reverse of [`from_unix`].
+pub fn to_unix(micros: i64) -> UnixMicros {
+    UnixMicros(micros.saturating_add(POSTGRES_EPOCH_MICROS))
+}
+
+fn infinity(text: &[u8]) -> Option<bool> {
+    if text.eq_ignore_ascii_case(b"infinity") {
+        Some(true)
+    } else if text.eq_ignore_ascii_case(b"-infinity") {
+        Some(false)
+    } else {
+        None
+    }
+}
+
+fn strip_era(text: &[u8]) -> (&[u8], bool) {
+    match text.split_last_chunk::<3>() {
+        Some((rest, era)) if era.eq_ignore_ascii_case(b" BC") => (super::trim(rest), true),
+        _ => (text, false),
+    }
+}
+
+struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl Reader<'_> {
+    fn eat(&mut self, byte: u8) -> bool {
+        let found = self.rest.first() == Some(&byte);
+        if found {
+            self.rest = &self.rest[1..];
+        }
+        found
+    }
+
+    fn spaces(&mut self) -> bool {
+        let before = self.rest.len();
+        while self.eat(b' ') {}
+        self.rest.len() < before
+    }
+
+    /// Reads `least` to `most` digits, as many as there are.
+    fn digits(&mut self, least: usize, most: usize) -> Result<i64, ValueError> {
+        let mut value = 0;
+        let mut count = 0;
+        while let Some(byte @ b'0'..=b'9') = self.rest.get(count)
+            && count < most
+        {
+            value = value * 10 + i64::from(byte - b'0');
+            count += 1;
+        }
+        if count < least {
+            return Err(ValueError::Type);
+        }
+        self.rest = &self.rest[count..];
+        Ok(value)
+    }
+
+    /// Days from 2000-01-01.
+    fn date(&mut self, before_christ: bool) -> Result<i64, ValueError> {
+        let year = self.digits(4, YEAR_DIGITS_MAX)?;
+        let month = self.after(b'-')?;
+        let day = self.after(b'-')?;
+        // There is no year 0: 1 BC came before 1.
+        if year == 0 {
+            return Err(ValueError::Range);
+        }
+        let year = if before_christ { 1 - year } else { year };
+        if !(1..=12).contains(&month) || !(1..=month_days(year, month)).contains(&day) {
+            return Err(ValueError::Range);
+        }
+        Ok(days_from_civil(year, month, day))
+    }
+
+    fn after(&mut self, separator: u8) -> Result<i64, ValueError> {
+        if self.eat(separator) {
+            self.digits(2, 2)
+        } else {
+            Err(ValueError::Type)
+        }
+    }
+
+    /// Microseconds of the day.
+    fn time(&mut self) -> Result<i64, ValueError> {
+        let hours = self.digits(2, 2)?;
+        let minutes = self.after(b':')?;
+        let mut seconds = 0;
+        let mut micros = 0;
+        if self.rest.first() == Some(&b':') {
+            seconds = self.after(b':')?;
+            if self.eat(b'.') {
+                micros = self.fraction()?;
+            }
+        }
+        let midnight = hours == 24 && minutes == 0 && seconds == 0 && micros == 0;
+        let leap = seconds == 60 && micros == 0;
+        if (hours > 23 && !midnight) || minutes > 59 || (seconds > 59 && !leap) {
+            return Err(ValueError::Range);
+        }
+        Ok(((hours * 60 + minutes) * 60 + seconds) * SECOND_MICROS + micros)
+    }
+
+    /// The digits behind a second's point in microseconds, rounded as PostgreSQL does: in binary, half to even.
+    fn fraction(&mut self) -> Result<i64, ValueError> {
+        let before = self.rest.len();
+        let digits = self.digits(1, FRACTION_DIGITS_MAX)?;
+        let count = u32::try_from(before - self.rest.len()).map_err(|_| ValueError::Type)?;
+        if count <= 6 {
+            return Ok(digits * 10_i64.pow(6 - count));
+        }
+        let [digits, scale] = [digits, 10_i64.pow(count)]
+            .map(|number| f64::from(u32::try_from(number).expect("at most nine digits")));
+        let rounded = (digits / scale * 1e6).round_ties_even();
+        // Between 0 and 1,000,000: the cast cannot lose anything.
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "a whole number of at most 1,000,000"
+        )]
+        Ok(rounded as i64)
+    }
+
+    /// Microseconds east of UTC; nothing is UTC.
+    fn offset(&mut self) -> Result<i64, ValueError> {
+        if self.eat(b'Z') || self.eat(b'z') {
+            return Ok(0);
+        }
+        let west = self.rest.first() == Some(&b'-');
+        if !self.eat(b'+') && !self.eat(b'-') {
+            return Ok(0);
+        }
+        let hours = self.digits(2, 2)?;
+        let (mut minutes, mut seconds) = (0, 0);
+        if self.rest.first() == Some(&b':') {
+            minutes = self.after(b':')?;
+            if self.rest.first() == Some(&b':') {
+                seconds = self.after(b':')?;
+            }
+        } else if !self.rest.is_empty() {
+            minutes = self.digits(2, 2)?;
+        }
+        if hours > OFFSET_HOURS_MAX || minutes > 59 || seconds > 59 {
+            return Err(ValueError::Range);
+        }
+        let micros = ((hours * 60 + minutes) * 60 + seconds) * SECOND_MICROS;
+        Ok(if west { -micros } else { micros })
+    }
+}
+
+fn month_days(year: i64, month: i64) -> i64 {
+    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    match month {
+        2 if leap => 29,
+        2 => 28,
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    }
+}
+
+/// Days from 2000-01-01 in the proleptic Gregorian calendar; year 0 is 1 BC. Years are counted from March, so that
+/// the leap day is a year's last.
+fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let era = year.div_euclid(400);
+    let year_of_era = year.rem_euclid(400);
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    era * 146_097 + day_of_era - 719_468 - POSTGRES_EPOCH_DAYS
+}
+
+/// The reverse of [`days_from_civil`].
+fn civil_from_days(days: i64) -> (i64, i64, i64) {
+    let days = days + POSTGRES_EPOCH_DAYS + 719_468;
+    let era = days.div_euclid(146_097);
+    let day_of_era = days.rem_euclid(146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = (month_from_march + 2) % 12 + 1;
+    let year = era * 400 + year_of_era + i64::from(month <= 2);
+    (year, month, day)
+}
+
+/// Appends e.g. `2026-11-21T05:00:00.123456Z`, always with six digits; a year before 1 gets ` BC` at the end.
+pub fn write_rfc3339(time: UnixMicros, out: &mut Vec<u8>) {
+    let days = time.0.div_euclid(DAY_MICROS) - POSTGRES_EPOCH_DAYS;
+    write_moment(days, time.0.rem_euclid(DAY_MICROS), out);
+}
+
+/// `micros`: from 2000-01-01T00:00:00Z.
+pub(super) fn write_timestamp_json(micros: i64, out: &mut Vec<u8>) {
+    out.push(b'"');
+    match micros {
+        i64::MAX => out.extend_from_slice(b"infinity"),
+        i64::MIN => out.extend_from_slice(b"-infinity"),
+        _ => write_moment(
+            micros.div_euclid(DAY_MICROS),
+            micros.rem_euclid(DAY_MICROS),
+            out,
+        ),
+    }
+    out.push(b'"');
+}
+
+/// `days`: from 2000-01-01.
+pub(super) fn write_date_json(days: i32, out: &mut Vec<u8>) {
+    out.push(b'"');
+    match days {
+        i32::MAX => out.extend_from_slice(b"infinity"),
+        i32::MIN => out.extend_from_slice(b"-infinity"),
+        _ => {
+            if write_day(i64::from(days), out) {
+                out.extend_from_slice(b" BC");
+            }
+        }
+    }
+    out.push(b'"');
+}
+
+fn write_moment(days: i64, micros_of_day: i64, out: &mut Vec<u8>) {
+    let before_christ = write_day(days, out);
+    let seconds = micros_of_day / SECOND_MICROS;
+    for (separator, value) in [
+        (b'T', seconds / 3_600),
+        (b':', seconds / 60 % 60),
+        (b':', seconds % 60),
+    ] {
+        out.push(separator);
+        write_padded(value, 2, out);
+    }
+    out.push(b'.');
+    write_padded(micros_of_day % SECOND_MICROS, 6, out);
+    out.extend_from_slice(if before_christ { b"Z BC" } else { b"Z" });
+}
+
+/// Appends the date; true if the year is before 1.
+fn write_day(days: i64, out: &mut Vec<u8>) -> bool {
+    let (year, month, day) = civil_from_days(days);
+    let before_christ = year <= 0;
+    write_padded(if before_christ { 1 - year } else { year }, 4, out);
+    for value in [month, day] {
+        out.push(b'-');
+        write_padded(value, 2, out);
+    }
+    before_christ
+}
+
+/// Appends a number that is not negative with at least `width` digits.
+fn write_padded(value: i64, width: usize, out: &mut Vec<u8>) {
+    let mut text = [b'0'; 20];
+    let mut rest = value.unsigned_abs();
+    let mut start = text.len();
+    while rest > 0 || text.len() - start < width {
+        start -= 1;
+        text[start] = b'0' + u8::try_from(rest % 10).unwrap_or_default();
+        rest /= 10;
+    }
+    out.extend_from_slice(&text[start..]);
+}

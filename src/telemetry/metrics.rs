@@ -1,0 +1,190 @@
+//! Every metric of the gateway: its name, meaning, unit and labels, in Prometheus' conventions.
+//!
+//! Labels are bounded: streams are as many as the catalog has, routes and statuses are fixed sets. Counts that the hot
+//! path keeps as plain numbers are set when the metrics are read ([`set_stream`], [`set_gauges`]).
+
+use std::time::Duration;
+
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+
+const ACCEPTED: &str = "tidegate_records_accepted_total";
+const COMMITTED: &str = "tidegate_records_committed_total";
+const DUPLICATE: &str = "tidegate_records_duplicate_total";
+const QUARANTINED: &str = "tidegate_records_quarantined_total";
+const BYTES_ACCEPTED: &str = "tidegate_bytes_accepted_total";
+const REQUEST_DURATION: &str = "tidegate_http_request_duration_seconds";
+const CONNECTIONS: &str = "tidegate_connections";
+const INTAKE_ENTRIES: &str = "tidegate_intake_entries";
+const INTAKE_ENTRIES_LIMIT: &str = "tidegate_intake_entries_limit";
+const INTAKE_BYTES: &str = "tidegate_intake_bytes";
+const INTAKE_BYTES_LIMIT: &str = "tidegate_intake_bytes_limit";
+const INTAKE_REFUSED: &str = "tidegate_intake_refused_total";
+const JOURNAL_BYTES: &str = "tidegate_journal_bytes";
+const JOURNAL_BYTES_LIMIT: &str = "tidegate_journal_bytes_limit";
+const JOURNAL_BACKLOG: &str = "tidegate_journal_backlog_bytes";
+const JOURNAL_FSYNC: &str = "tidegate_journal_fsync_duration_seconds";
+const JOURNAL_GROUP: &str = "tidegate_journal_group_entries";
+const BATCH_ROWS: &str = "tidegate_batch_rows";
+const BATCH_DURATION: &str = "tidegate_batch_duration_seconds";
+const COPY_DURATION: &str = "tidegate_copy_duration_seconds";
+const COMMIT_LAG: &str = "tidegate_commit_lag_seconds";
+const WRITER_SESSIONS: &str = "tidegate_writer_sessions_total";
+const WRITER_ERRORS: &str = "tidegate_writer_errors_total";
+const MONITORS: &str = "tidegate_monitors";
+const MONITOR_FRAMES: &str = "tidegate_monitor_frames_total";
+const MONITOR_DELIVERIES: &str = "tidegate_monitor_deliveries_total";
+const MONITOR_GAPS: &str = "tidegate_monitor_gaps_total";
+const MONITOR_GAP_RECORDS: &str = "tidegate_monitor_gap_records_total";
+const READY: &str = "tidegate_ready";
+const BUILD_INFO: &str = "tidegate_build_info";
+
+const SECONDS_BUCKETS: [f64; 14] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+const ROWS_BUCKETS: [f64; 8] = [1.0, 10.0, 100.0, 500.0, 1_000.0, 2_500.0, 5_000.0, 10_000.0];
+
+/// How often [`PrometheusHandle::run_upkeep`] must run, so that histograms stay small.
+pub const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+
+/// Installs the recorder of this process. Once.
+///
+/// # Errors
+/// A recorder is installed already.
+pub fn install() -> Result<PrometheusHandle, BuildError> {
+    let rows = [Matcher::Full(BATCH_ROWS.to_owned()), Matcher::Full(JOURNAL_GROUP.to_owned())];
+    let mut builder = PrometheusBuilder::new().set_buckets(&SECONDS_BUCKETS)?;
+    for matcher in rows {
+        builder = builder.set_buckets_for_metric(matcher, &ROWS_BUCKETS)?;
+    }
+    let handle = builder.install_recorder()?;
+    describe();
+    gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    Ok(handle)
+}
+
+fn describe() {
+    describe_counter!(ACCEPTED, "Records durable in the journal.");
+    describe_counter!(COMMITTED, "Records that made a row.");
+    describe_counter!(DUPLICATE, "Records of keyed streams that found their key taken.");
+    describe_counter!(QUARANTINED, "Invalid records kept aside.");
+    describe_counter!(BYTES_ACCEPTED, Unit::Bytes, "Bytes of accepted records, as tuples.");
+    describe_histogram!(REQUEST_DURATION, Unit::Seconds, "Time to answer a request.");
+    describe_gauge!(CONNECTIONS, "Open connections.");
+    describe_gauge!(INTAKE_ENTRIES, "Submissions that wait for the journal.");
+    describe_gauge!(INTAKE_ENTRIES_LIMIT, "Most submissions that may wait.");
+    describe_gauge!(INTAKE_BYTES, Unit::Bytes, "Bytes of records held before they are in the journal.");
+    describe_gauge!(INTAKE_BYTES_LIMIT, Unit::Bytes, "Most bytes that may be held.");
+    describe_counter!(INTAKE_REFUSED, "Requests refused, by reason.");
+    describe_gauge!(JOURNAL_BYTES, Unit::Bytes, "Size of the journal.");
+    describe_gauge!(JOURNAL_BYTES_LIMIT, Unit::Bytes, "Largest size of the journal.");
+    describe_gauge!(JOURNAL_BACKLOG, Unit::Bytes, "Journal bytes that are not committed yet.");
+    describe_histogram!(JOURNAL_FSYNC, Unit::Seconds, "Time to write and sync one group.");
+    describe_histogram!(JOURNAL_GROUP, "Entries that shared one fsync.");
+    describe_histogram!(BATCH_ROWS, "Records in a batch.");
+    describe_histogram!(BATCH_DURATION, Unit::Seconds, "Time to commit a batch.");
+    describe_histogram!(COPY_DURATION, Unit::Seconds, "Time of one COPY.");
+    describe_gauge!(COMMIT_LAG, Unit::Seconds, "Age of the oldest record that is not committed.");
+    describe_counter!(WRITER_SESSIONS, "Sessions of the writers with PostgreSQL.");
+    describe_counter!(WRITER_ERRORS, "Sessions that ended in an error, by class of SQLSTATE or kind.");
+    describe_gauge!(MONITORS, "Monitors that watch now.");
+    describe_counter!(MONITOR_FRAMES, "Frames made for monitors; each is shared by all that watch its stream.");
+    describe_counter!(MONITOR_DELIVERIES, "Records handed to monitors, counted for each.");
+    describe_counter!(MONITOR_GAPS, "Gaps announced to monitors.");
+    describe_counter!(MONITOR_GAP_RECORDS, "Records in these gaps, counted for each monitor.");
+    describe_gauge!(READY, "1 when the gateway takes records and writes to PostgreSQL.");
+    describe_gauge!(BUILD_INFO, "Always 1; the labels tell the build.");
+}
+
+/// One group of entries that shared an fsync.
+pub fn record_group(entries: usize, took: Duration) {
+    histogram!(JOURNAL_FSYNC).record(took);
+    #[expect(clippy::cast_precision_loss, reason = "a group has far fewer than 2^52 entries")]
+    histogram!(JOURNAL_GROUP).record(entries as f64);
+}
+
+/// One committed batch.
+pub fn record_batch(rows: u64, took: Duration) {
+    histogram!(BATCH_DURATION).record(took);
+    #[expect(clippy::cast_precision_loss, reason = "a batch has far fewer than 2^52 rows")]
+    histogram!(BATCH_ROWS).record(rows as f64);
+}
+
+/// One COPY into one table.
+pub fn record_copy(took: Duration) {
+    histogram!(COPY_DURATION).record(took);
+}
+
+/// A session of the writers began.
+pub fn count_writer_session() {
+    counter!(WRITER_SESSIONS).increment(1);
+}
+
+/// A session ended in an error; classes are PostgreSQL's two letters or a few words.
+pub fn count_writer_error(class: &str) {
+    counter!(WRITER_ERRORS, "class" => class.to_owned()).increment(1);
+}
+
+/// A request was refused because something is full.
+pub fn count_refused(reason: &'static str) {
+    counter!(INTAKE_REFUSED, "reason" => reason).increment(1);
+}
+
+/// One answered request. `route` is the router's pattern, never the path.
+pub fn record_request(method: &'static str, route: String, status: u16, took: Duration) {
+    histogram!(REQUEST_DURATION, "method" => method, "route" => route, "status" => status.to_string())
+        .record(took);
+}
+
+/// Totals of one stream through one source.
+pub fn set_source(stream: &str, source: &'static str, accepted: u64, quarantined: u64, bytes: u64) {
+    let stream = stream.to_owned();
+    counter!(ACCEPTED, "stream" => stream.clone(), "source" => source).absolute(accepted);
+    counter!(QUARANTINED, "stream" => stream.clone(), "source" => source).absolute(quarantined);
+    counter!(BYTES_ACCEPTED, "stream" => stream, "source" => source).absolute(bytes);
+}
+
+/// Totals of one stream.
+pub fn set_stream(stream: &str, committed: u64, duplicates: u64) {
+    counter!(COMMITTED, "stream" => stream.to_owned()).absolute(committed);
+    counter!(DUPLICATE, "stream" => stream.to_owned()).absolute(duplicates);
+}
+
+/// What stands at the moment the metrics are read.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Gauges {
+    pub connections: usize,
+    pub intake_entries: usize,
+    pub intake_entries_limit: usize,
+    pub intake_bytes: u64,
+    pub intake_bytes_limit: u64,
+    pub journal_bytes: u64,
+    pub journal_bytes_limit: u64,
+    pub journal_backlog_bytes: u64,
+    pub commit_lag_seconds: f64,
+    pub ready: bool,
+    pub monitors: usize,
+    pub monitor_frames: u64,
+    pub monitor_deliveries: u64,
+    pub monitor_gaps: u64,
+    pub monitor_gap_records: u64,
+}
+
+/// Sets all of [`Gauges`].
+#[expect(clippy::cast_precision_loss, reason = "Prometheus' numbers are 64-bit floats")]
+pub fn set_gauges(now: &Gauges) {
+    gauge!(CONNECTIONS).set(now.connections as f64);
+    gauge!(INTAKE_ENTRIES).set(now.intake_entries as f64);
+    gauge!(INTAKE_ENTRIES_LIMIT).set(now.intake_entries_limit as f64);
+    gauge!(INTAKE_BYTES).set(now.intake_bytes as f64);
+    gauge!(INTAKE_BYTES_LIMIT).set(now.intake_bytes_limit as f64);
+    gauge!(JOURNAL_BYTES).set(now.journal_bytes as f64);
+    gauge!(JOURNAL_BYTES_LIMIT).set(now.journal_bytes_limit as f64);
+    gauge!(JOURNAL_BACKLOG).set(now.journal_backlog_bytes as f64);
+    gauge!(COMMIT_LAG).set(now.commit_lag_seconds);
+    gauge!(READY).set(f64::from(u8::from(now.ready)));
+    gauge!(MONITORS).set(now.monitors as f64);
+    counter!(MONITOR_FRAMES).absolute(now.monitor_frames);
+    counter!(MONITOR_DELIVERIES).absolute(now.monitor_deliveries);
+    counter!(MONITOR_GAPS).absolute(now.monitor_gaps);
+    counter!(MONITOR_GAP_RECORDS).absolute(now.monitor_gap_records);
+}

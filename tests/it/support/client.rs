@@ -1,0 +1,175 @@
+//! An HTTP client of one gateway, and replies that say what was expected of them.
+
+use std::path::Path;
+use std::time::Duration;
+
+use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
+use reqwest::{Body, Method, RequestBuilder};
+use serde_json::Value;
+
+/// Longest time for a request; those that move a gigabyte through an unoptimised build take a while.
+const REQUEST_MAX: Duration = Duration::from_secs(120);
+
+/// Sends with a gateway's local token, unless told otherwise. Clones share the connections.
+#[derive(Debug, Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    base: String,
+    token: String,
+}
+
+impl Client {
+    pub(super) fn new(address: &str, data_dir: &Path) -> Client {
+        let token = std::fs::read_to_string(data_dir.join("local-token")).expect("the local token");
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let http = reqwest::Client::builder()
+            .timeout(REQUEST_MAX)
+            .no_proxy()
+            // A second try would hide what the first did.
+            .retry(reqwest::retry::never())
+            .build()
+            .expect("a client");
+        Client { http, base: format!("http://{address}"), token: token.trim_end().to_owned() }
+    }
+
+    /// The same client with another token.
+    pub fn with_token(&self, token: &str) -> Client {
+        Client { token: token.to_owned(), ..self.clone() }
+    }
+
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let url = format!("{}{path}", self.base);
+        self.http.request(method, url).header(AUTHORIZATION, format!("Bearer {}", self.token))
+    }
+
+    pub async fn get(&self, path: &str) -> Reply {
+        Reply::to(self.request(Method::GET, path)).await
+    }
+
+    pub async fn post(&self, path: &str, body: &Value) -> Reply {
+        Reply::to(self.request(Method::POST, path).json(body)).await
+    }
+
+    pub async fn patch(&self, path: &str, body: &Value) -> Reply {
+        Reply::to(self.request(Method::PATCH, path).json(body)).await
+    }
+
+    pub async fn delete(&self, path: &str) -> Reply {
+        Reply::to(self.request(Method::DELETE, path)).await
+    }
+
+    /// Makes a stream and returns it as the gateway shows it.
+    pub async fn create_stream(&self, definition: &Value) -> Value {
+        self.post("/v1/streams", definition).await.expect(201)
+    }
+
+    /// The start of a request that sends records.
+    pub fn records(&self, stream: &str) -> Records {
+        let request = self.request(Method::POST, &format!("/v1/streams/{stream}/records"));
+        Records { request }
+    }
+
+    /// Sends JSON with `ack=commit` and expects that all of it is taken: the reply.
+    pub async fn commit(&self, stream: &str, records: &Value) -> Value {
+        self.records(stream).json(records).query("ack", "commit").send().await.expect(201)
+    }
+}
+
+/// A request that sends records.
+#[derive(Debug)]
+pub struct Records {
+    request: RequestBuilder,
+}
+
+impl Records {
+    pub fn json(self, records: &Value) -> Records {
+        self.body("application/json", records.to_string())
+    }
+
+    pub fn ndjson(self, lines: impl Into<Body>) -> Records {
+        self.body("application/x-ndjson", lines)
+    }
+
+    pub fn csv(self, rows: impl Into<Body>) -> Records {
+        self.body("text/csv", rows)
+    }
+
+    pub fn body(self, content_type: &str, body: impl Into<Body>) -> Records {
+        Records { request: self.request.header(CONTENT_TYPE, content_type).body(body) }
+    }
+
+    /// Says how the body is compressed.
+    pub fn encoding(self, name: &str) -> Records {
+        Records { request: self.request.header(CONTENT_ENCODING, name) }
+    }
+
+    pub fn query(self, name: &str, value: &str) -> Records {
+        Records { request: self.request.query(&[(name, value)]) }
+    }
+
+    pub async fn send(self) -> Reply {
+        Reply::to(self.request).await
+    }
+
+    /// Sends to a gateway that may die meanwhile.
+    pub async fn try_send(self) -> Result<Reply, reqwest::Error> {
+        Reply::try_to(self.request).await
+    }
+}
+
+/// An answer, read to its end.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub body: Value,
+}
+
+impl Reply {
+    pub async fn to(request: RequestBuilder) -> Reply {
+        Reply::try_to(request).await.expect("the gateway answers")
+    }
+
+    async fn try_to(request: RequestBuilder) -> Result<Reply, reqwest::Error> {
+        let response = request.send().await?;
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let bytes = response.bytes().await?;
+        let text = || Value::String(String::from_utf8_lossy(&bytes).into_owned());
+        let body = serde_json::from_slice(&bytes).unwrap_or_else(|_| text());
+        Ok(Reply { status, headers, body })
+    }
+
+    /// The body of an answer that must have this status.
+    #[track_caller]
+    pub fn expect(self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{}", self.body);
+        self.body
+    }
+
+    /// The body of a refusal, which must be a problem as RFC 9457 has it, with this status and code.
+    #[track_caller]
+    pub fn problem(self, status: u16, code: &str) -> Value {
+        let Reply { status: found, headers, body } = self;
+        assert_eq!(found, status, "{body}");
+        let content_type = headers.get(CONTENT_TYPE).expect("a problem says what it is");
+        assert_eq!(content_type, "application/problem+json");
+        assert_eq!(body["type"], "about:blank", "{body}");
+        assert_eq!(body["status"], status, "{body}");
+        assert_eq!(body["code"], code, "{body}");
+        for words in ["title", "detail"] {
+            assert!(body[words].as_str().is_some_and(|text| !text.is_empty()), "{words} of {body}");
+        }
+        body
+    }
+
+    /// The header `Retry-After`, in seconds.
+    #[track_caller]
+    pub fn retry_after_seconds(&self) -> u64 {
+        let value = self.headers.get("retry-after").expect("it says when to come again");
+        value.to_str().expect("text").parse().expect("whole seconds")
+    }
+}

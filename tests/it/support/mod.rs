@@ -1,0 +1,52 @@
+//! What every test needs: a PostgreSQL, a gateway, a client, a monitor, and patience with an end.
+//!
+//! Nothing here sleeps to let something happen: [`eventually`] looks until a condition holds, and fails when it does
+//! not within [`PATIENCE`].
+
+mod client;
+mod cluster;
+mod compress;
+mod gateway;
+mod load;
+mod metrics;
+mod monitor;
+
+use std::time::Duration;
+
+pub use client::{Client, Records, Reply};
+pub use cluster::{OwnCluster, Stall, TestDatabase, connect};
+pub use compress::{Compression, compressed};
+pub use gateway::{Gateway, parse_position};
+pub use load::{Load, Traffic};
+pub use metrics::Metrics;
+pub use monitor::MonitorClient;
+
+/// Longest wait for anything; much longer than it takes on a slow machine, shorter than anybody waits for a test.
+pub const PATIENCE: Duration = Duration::from_secs(45);
+/// Pause between two looks at a condition.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// Looks until there is an answer.
+pub async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let looking = async {
+        let mut ticks = tokio::time::interval(LOOK_EVERY);
+        loop {
+            ticks.tick().await;
+            if let Some(found) = look().await {
+                return found;
+            }
+        }
+    };
+    match tokio::time::timeout(PATIENCE, looking).await {
+        Ok(found) => found,
+        Err(_) => panic!("did not happen within {PATIENCE:?}: {what}"),
+    }
+}
+
+/// Waits for something that must not take longer than [`PATIENCE`].
+pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(PATIENCE, future).await {
+        Ok(output) => output,
+        Err(_) => panic!("did not end within {PATIENCE:?}: {what}"),
+    }
+}
