@@ -68,10 +68,10 @@ fn monitor_faults(
 ) {
     if !monitor.accounts_for(&ledger.acknowledged) {
         let unseen = ledger.acknowledged.without(&[&monitor.seen]);
-        let what = format!(
-            "not seen on the monitor, where gaps of {} were announced",
-            monitor.gap_records
-        );
+        let what = match monitor.gap_records {
+            0 => "neither seen on the monitor nor announced as a gap".to_owned(),
+            gaps => format!("not seen on the monitor, and gaps of only {gaps} were announced"),
+        };
         faults.extend(tell(name, &unseen, &what));
     }
     let unexpected = monitor

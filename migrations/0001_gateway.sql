@@ -4,6 +4,14 @@ create schema if not exists tidegate;
 create schema if not exists streams;
 create schema if not exists stream_partitions;
 
+-- Who this database is. A gateway's data directory remembers it: its journal names streams by number, so it must not be
+-- written into another database.
+create table tidegate.installation (
+    id uuid not null default gen_random_uuid(),
+    only_one boolean primary key default true check (only_one)
+);
+insert into tidegate.installation default values;
+
 -- One row per journal (a gateway's data directory). The epoch fences lost backends: every batch locks the row for share
 -- and checks the epoch; whoever wants to know what is committed first adds one to it, which waits for all that is in
 -- flight and makes all that comes late fail.

@@ -1,6 +1,7 @@
 //! The composition root: makes every part, gives each what it needs, and takes all of it down again.
 
 use std::fs::{self, File, TryLockError};
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::api::server::ConnectionLimit;
 use crate::api::{self, AppState};
@@ -33,10 +35,13 @@ use crate::pipeline::{
 };
 use crate::postgres::{Cluster, ClusterOptions};
 use crate::sources::http::HttpSource;
+use crate::private_file;
 use crate::telemetry::metrics;
 
 /// Name of the mirror of users and tokens in the data directory.
 const ACCOUNTS_MIRROR_FILE: &str = "accounts.json";
+/// Which database the data directory belongs to.
+const DATABASE_ID_FILE: &str = "database-id";
 /// How long a start waits for a database that does not answer, before it goes on without.
 const DATABASE_WAIT: Duration = Duration::from_secs(10);
 /// How often the journal is trimmed.
@@ -101,8 +106,8 @@ impl App {
             .with_context(|| format!("cannot listen on {}; is another gateway running?", config.listen))?;
 
         let cluster_shutdown = CancellationToken::new();
-        let (url, cluster_stopped) = match &config.database.database_url {
-            Some(url) => (url.clone(), None),
+        let (url, cluster_stopped) = match config.database.url() {
+            Some(url) => (url.to_owned(), None),
             None => {
                 let (url, stopped) =
                     start_cluster(&config, &data_dir, &lifecycle, &cluster_shutdown).await?;
@@ -130,6 +135,7 @@ impl App {
 
         let prepared = prepare_database(&config, &lifecycle, &database, &catalog, accounts, &data_dir, &pipeline);
         let admin = first_answer(prepared).await;
+        let started_at = clock.now().date_time();
         let state = AppState {
             config: Arc::clone(&config),
             auth,
@@ -150,7 +156,7 @@ impl App {
             metrics,
             connections: ConnectionLimit::new(config.access.connections_max),
             lifecycle: lifecycle.clone(),
-            started_at: time::OffsetDateTime::now_utc(),
+            started_at,
         };
         start_upkeep(&lifecycle, &state, &pipeline);
         let address = listener.local_addr()?;
@@ -166,7 +172,7 @@ impl App {
             server.await;
             drop(at_end);
         });
-        let database = match &config.database.database_url {
+        let database = match config.database.url() {
             Some(url) => without_password(url),
             None => url,
         };
@@ -476,11 +482,12 @@ async fn prepare_once(
     data_dir: &Path,
 ) -> anyhow::Result<Option<String>> {
     database.migrate().await?;
+    check_installation(database.installation().await?, data_dir)?;
     let admin = auth::ensure_first_admin(
         database.pool(),
         data_dir,
         &config.access.admin_user,
-        config.access.admin_password.as_deref(),
+        config.access.admin_password(),
     )
     .await?;
     catalog.refresh().await?;
@@ -494,6 +501,23 @@ async fn prepare_once(
             file.display()
         )),
     })
+}
+
+/// The journal names streams by number, so it belongs to one database for ever.
+fn check_installation(found: Uuid, data_dir: &Path) -> anyhow::Result<()> {
+    let path = data_dir.join(DATABASE_ID_FILE);
+    match fs::read_to_string(&path) {
+        Ok(known) if known.trim() == found.to_string() => Ok(()),
+        Ok(_) => bail!(
+            "{} belongs to another database than the one given; give the old URL, or a --data-dir of its own for this one",
+            data_dir.display()
+        ),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            private_file::write(&path, format!("{found}\n").as_bytes())
+                .with_context(|| path.display().to_string())
+        }
+        Err(error) => Err(error).with_context(|| path.display().to_string()),
+    }
 }
 
 /// Users and tokens in memory, with their mirror.
@@ -558,11 +582,10 @@ fn start_upkeep(lifecycle: &Lifecycle, state: &AppState, pipeline: &Pipeline) {
             }
         }
     });
-    let catalog = state.catalog.clone();
+    let (catalog, clock) = (state.catalog.clone(), state.clock.clone());
     every(lifecycle, "partitions", PARTITIONS_EVERY, move || {
-        let catalog = catalog.clone();
+        let (catalog, today) = (catalog.clone(), clock.now().date_time().date());
         async move {
-            let today = time::OffsetDateTime::now_utc().date();
             if let Err(error) = catalog.maintain_partitions(today).await {
                 tracing::warn!(%error, "partitions were not maintained");
             }

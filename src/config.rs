@@ -212,6 +212,20 @@ pub struct Monitor {
     pub monitor_sample_rate: u32,
 }
 
+impl Database {
+    /// The URL that was given; an empty variable, as in a copied `.env`, counts as none.
+    pub fn url(&self) -> Option<&str> {
+        self.database_url.as_deref().filter(|url| !url.is_empty())
+    }
+}
+
+impl Access {
+    /// The first admin's password that was given; an empty variable counts as none.
+    pub fn admin_password(&self) -> Option<&str> {
+        self.admin_password.as_deref().filter(|password| !password.is_empty())
+    }
+}
+
 impl Config {
     /// The number of writers: as asked for, else the cores up to 4.
     pub fn writers(&self) -> usize {

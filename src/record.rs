@@ -6,6 +6,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use time::OffsetDateTime;
 
 /// A byte offset in the endless journal. It only grows, over restarts too. Shown as 16 hex digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -62,6 +63,14 @@ pub struct StreamId(pub i32);
 )]
 #[serde(transparent)]
 pub struct UnixMicros(pub i64);
+
+impl UnixMicros {
+    /// The same moment as PostgreSQL and JSON know it. Years beyond 9999 become the last moment of 9999.
+    pub fn date_time(self) -> OffsetDateTime {
+        OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000)
+            .unwrap_or(time::macros::datetime!(9999-12-31 23:59:59 UTC))
+    }
+}
 
 /// Where a record entered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -13,6 +13,7 @@ use crate::api::{ApiError, AppState};
 use crate::auth::{Caller, Scope};
 use crate::db::streams::NewStream;
 use crate::record::StreamId;
+use crate::sources;
 use crate::sources::formats::Format;
 use crate::streams::columns::Column;
 use crate::streams::definition::{Change, Definition, InvalidDefinition};
@@ -194,7 +195,8 @@ pub async fn infer(
     let body = Limited::new(request.into_body(), SAMPLE_BYTES_MAX).collect().await.map_err(|_| {
         ApiError::too_large("sample_too_large", format!("a sample has at most {SAMPLE_BYTES_MAX} bytes; send its beginning"))
     })?;
-    let inferred = infer::infer_bytes(format.into(), &body.to_bytes(), query.null.as_deref())
+    let body = body.to_bytes();
+    let inferred = infer::infer(sources::sample(format, &body, query.null.as_deref()))
         .map_err(|error| ApiError::bad_request("invalid_sample", error.to_string()))?;
     Ok(Json(inferred))
 }

@@ -18,8 +18,8 @@ pub(super) struct Reached {
 
 /// Connects, starting the private PostgreSQL where it does not run.
 pub(super) async fn reach(place: &Place) -> anyhow::Result<Reached> {
-    let (url, started) = match &place.database.database_url {
-        Some(url) => (url.clone(), None),
+    let (url, started) = match place.database.url() {
+        Some(url) => (url.to_owned(), None),
         None => {
             let data_dir = &place.data.data_dir;
             if Cluster::locate(data_dir).is_none() {

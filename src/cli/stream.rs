@@ -7,6 +7,7 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use crate::cli::{Place, database};
 use crate::db::streams::{self, NewStream};
+use crate::sources;
 use crate::sources::formats::Format;
 use crate::streams::columns::Column;
 use crate::streams::definition::Definition;
@@ -173,7 +174,7 @@ fn print_inferred(arguments: &InferArgs) -> anyhow::Result<()> {
         },
     };
     let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
-    let inferred = infer::infer_bytes(format.into(), &bytes, arguments.null.as_deref())
+    let inferred = infer::infer(sources::sample(format, &bytes, arguments.null.as_deref()))
         .with_context(|| path.display().to_string())?;
     println!("{}", serde_json::to_string_pretty(&inferred)?);
     Ok(())

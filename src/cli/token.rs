@@ -93,7 +93,6 @@ async fn create(token: CreateToken, pool: &PgPool, clock: &Clock) -> anyhow::Res
     let scopes: ScopeSet = token.scopes.iter().copied().collect();
     check(scopes, user.role.parse()?, !token.streams.is_empty())?;
     let secret = Secret::token();
-    let hash = secret.hash();
     let expires_at = token.expires_in_days.map(|days| moment(clock.now()) + Duration::days(days));
     let streams: Vec<String> = token.streams.iter().map(ToString::to_string).collect();
     let scopes: Vec<String> = scopes.iter().map(|scope| scope.to_string()).collect();

@@ -18,6 +18,7 @@ use std::time::Duration;
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgConnection, PgPool};
+use uuid::Uuid;
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
 
@@ -76,9 +77,9 @@ impl Database {
         migrated
     }
 
-    /// Answers when PostgreSQL does.
-    pub async fn ping(&self) -> Result<(), sqlx::Error> {
-        sqlx::query("select 1").execute(&self.pool).await.map(drop)
+    /// Who this database is; never the same for two, and kept by its replicas and backups.
+    pub async fn installation(&self) -> Result<Uuid, sqlx::Error> {
+        sqlx::query_scalar("select id from tidegate.installation").fetch_one(&self.pool).await
     }
 }
 

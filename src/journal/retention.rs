@@ -14,7 +14,7 @@ use crate::record::{Position, UnixMicros};
 pub(super) fn trim(shared: &Shared, committed: Position, now: UnixMicros) -> io::Result<()> {
     let mut segments = shared.segments.all();
     // The last is the one being written.
-    
+    segments.pop();
     let is_committed = |segment: &&Arc<Segment>| segment.end() <= committed.0;
     let retained: Vec<_> = segments.iter().take_while(is_committed).collect();
     let mut retained_bytes: u64 = retained.iter().map(|segment| segment.used_bytes()).sum();

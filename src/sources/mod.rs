@@ -7,3 +7,15 @@ pub mod formats;
 pub mod http;
 
 pub use assembler::{Assembler, PlacedError, RECORD_ERRORS_MAX};
+
+use crate::streams::infer::Sample;
+use formats::Format;
+
+/// A body as a sample for inference.
+pub fn sample<'a>(format: Format, body: &'a [u8], csv_null: Option<&'a str>) -> Sample<'a> {
+    match format {
+        Format::Json => Sample::Json(body),
+        Format::Ndjson => Sample::Ndjson(body),
+        Format::Csv => Sample::Csv { body, null: csv_null },
+    }
+}

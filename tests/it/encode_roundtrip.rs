@@ -90,8 +90,7 @@ fn cases() -> Vec<(ColumnType, &'static str, Vec<String>, &'static str)> {
             "٣",
         ])
     };
-    let float =
-        "[+-]?([0-9]{1,20})?(\\.[0-9]{0,20})?([eE][+-]?[0-9]{0,3})?|[+]?nan|[+-]?(inf|infinity|INF)";
+    let float = "[+-]?([0-9]{1,20})?(\\.[0-9]{0,20})?([eE][+-]?[0-9]{0,3})?|[+]?nan|[+-]?(inf|infinity|INF)";
     let moment = "(00)?[0-9]{4}-[01][0-9]-[0-3][0-9]([T ][0-2][0-9]:[0-6][0-9](:[0-6][0-9](\\.[0-9]{1,9})?)?( ?[+-][01][0-9](:?[0-5][0-9](:[0-5][0-9])?)?|Z)?)?( BC)?";
     let date = "[0-9]{4,7}-[01][0-9]-[0-3][0-9]( BC)?";
     vec![
@@ -230,6 +229,8 @@ fn cases() -> Vec<(ColumnType, &'static str, Vec<String>, &'static str)> {
                 "2013-01-01T24:00:01",
                 "2013-01-01T23:59:60Z",
                 "2013-01-01T23:59:60.5Z",
+                "2013-01-01T08:18:60.5Z",
+                "2013-01-01T24:00:60Z",
                 "2013-01-01T23:59:61Z",
                 "2013-01-01T23:59:59.9999999Z",
                 "4714-11-24 00:00:00Z BC",
@@ -302,15 +303,9 @@ fn cases() -> Vec<(ColumnType, &'static str, Vec<String>, &'static str)> {
                 vec![format!("{}{}", "[".repeat(1_000), "]".repeat(1_000))],
             ]
             .concat(),
-            "[\\[{]{0,2}(\"[a-c\\\\nu0]{0,6}\"|-?[0-9.eE+-]{1,6}|true|null)[:,]?(1|\"\")?[\\]}]{0,2}",
+            "(\\[|\\{\"a\":)(\"[a-c\\\\nu0]{0,6}\"|-?[0-9.eE+-]{1,6}|true|null|\\{\\})(,1|,\"a\":2)?[\\]}]",
         ),
     ]
-}
-
-/// Texts that the encoder refuses although PostgreSQL reads them; everything else in the lists must be judged alike.
-fn is_stricter(kind: ColumnType, text: &str) -> bool {
-    // CSV's empty field is NULL before any type is asked.
-    text.is_empty() || (kind == ColumnType::Uuid && text.trim() != text)
 }
 
 fn random_texts(pattern: &str) -> Vec<String> {
@@ -362,21 +357,21 @@ async fn every_type_is_encoded_as_postgresql_itself_would() {
     for (kind, send, listed, pattern) in cases() {
         let stream = stream_of(kind);
         let mut encoder = encoder(&stream);
-        let listed_count = listed.len();
         let texts = [listed, random_texts(pattern)].concat();
         let judged = judged_by_postgresql(&mut connection, kind, send, &texts).await;
         let mut accepted = Vec::new();
         for (index, (text, judged)) in texts.iter().zip(judged).enumerate() {
+            // CSV's empty field is NULL before any type is asked.
             if text.is_empty() {
                 continue;
             }
             match (encode(&mut encoder, index, text), judged) {
                 (Ok(tuple), Some(expected)) => accepted.push((index, tuple, expected)),
                 (Ok(_), None) => panic!("{kind:?}: only the encoder takes {text:?}"),
-                (Err(error), Some(_)) if index < listed_count && !is_stricter(kind, text) => {
+                (Err(error), Some(_)) => {
                     panic!("{kind:?}: only PostgreSQL takes {text:?}: {error}");
                 }
-                (Err(_), _) => {}
+                (Err(_), None) => {}
             }
         }
         assert!(accepted.len() > 3, "{kind:?}");

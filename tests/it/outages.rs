@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Gateway, Load, OwnCluster, Traffic, eventually};
+use crate::support::{Gateway, Load, OwnCluster, Reply, Traffic, connect, eventually, soon};
 
 /// Waits until the gateway knows how PostgreSQL fares.
 async fn wait_reachable(gateway: &Gateway, reachable: bool) {
@@ -117,7 +117,7 @@ async fn a_gateway_without_a_database_url_runs_its_own_postgresql() {
         let mut gateway = spawn();
         let stdout = gateway.stdout.take().unwrap();
         let mut lines = tokio::io::AsyncBufReadExt::lines(tokio::io::BufReader::new(stdout));
-        let url = crate::support::soon("the gateway says its address", async {
+        let url = soon("the gateway says its address", async {
             loop {
                 let line = lines.next_line().await.unwrap().expect("it starts");
                 if let Some((_, url)) = line.split_once("Look:") {
@@ -129,7 +129,7 @@ async fn a_gateway_without_a_database_url_runs_its_own_postgresql() {
         let token = std::fs::read_to_string(directory.path().join("data/local-token")).unwrap();
         let request = reqwest::Client::new().post(format!("{url}v1/streams/hello/records?ack=commit"));
         let request = request.bearer_auth(token.trim()).json(&json!({"start": start}));
-        ids.push(crate::support::Reply::to(request).await.expect(201)["id"].clone());
+        ids.push(Reply::to(request).await.expect(201)["id"].clone());
 
         let output = tokio::process::Command::new(binary)
             .args(["db-url", "--data-dir", "data"])
@@ -139,7 +139,7 @@ async fn a_gateway_without_a_database_url_runs_its_own_postgresql() {
             .await
             .unwrap();
         let url = String::from_utf8(output.stdout).unwrap();
-        let pool = crate::support::connect(url.trim()).await;
+        let pool = connect(url.trim()).await;
         let found: Vec<String> =
             sqlx::query_scalar("select id::text from streams.hello order by id").fetch_all(&pool).await.unwrap();
         assert_eq!(json!(found), json!(ids));
@@ -147,7 +147,7 @@ async fn a_gateway_without_a_database_url_runs_its_own_postgresql() {
 
         let pid = nix::unistd::Pid::from_raw(i32::try_from(gateway.id().unwrap()).unwrap());
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
-        let status = crate::support::soon("the gateway ends", gateway.wait()).await.unwrap();
+        let status = soon("the gateway ends", gateway.wait()).await.unwrap();
         assert_eq!(status.code(), Some(0), "and takes its PostgreSQL down with it");
         assert!(!directory.path().join("data/postgres/data/postmaster.pid").exists());
     }

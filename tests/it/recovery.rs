@@ -117,7 +117,6 @@ async fn a_shutdown_under_load_keeps_every_promise() {
     let mut gateway = Gateway::with(&["--batch-rows=300"]).await;
     Load::prepare(&gateway).await;
     let mut traffic = Traffic::default();
-    // The senders see refusals only as broken connections: they send nothing more once the gateway is gone.
     let load = Load::start(&gateway, 0);
     load.acknowledges(1_000).await;
     gateway.ask_to_end();

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Gateway, Stall};
+use crate::support::{Gateway, Reply, Stall};
 
 /// For each type: values as JSON, as CSV, and as PostgreSQL's own input function reads them.
 const VALUES: [(&str, &[(&str, &str, &str)]); 12] = [
@@ -353,7 +353,7 @@ async fn what_is_inferred_takes_every_record_of_the_sample() {
         2013-01-03T05:00:00Z,3000000000,NA,d,true,NA\n";
     let request = gateway.request(reqwest::Method::POST, "/v1/streams/infer?null=NA");
     let request = request.header("content-type", "text/csv").body(sample);
-    let inferred = crate::support::Reply::to(request).await.expect(200);
+    let inferred = Reply::to(request).await.expect(200);
     assert_eq!(inferred["records"], 3);
     let mut columns = inferred["columns"].as_array().unwrap().clone();
     let kinds: Vec<&str> = columns.iter().map(|column| column["type"].as_str().unwrap()).collect();

@@ -227,7 +227,7 @@ impl CsvFramer {
         }
         self.records += 1;
         let place = RecordPlace { record: self.records, line: Some(self.row_line) };
-        let raw = &self.carry[..self.limits.raw_bytes_max.min(self.carry.len())];
+        let raw = self.limits.kept(&self.carry);
         sink.refused(place, too_large(self.limits), raw, true);
         self.carry.clear();
         Ok(())

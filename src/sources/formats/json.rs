@@ -214,7 +214,7 @@ impl JsonFramer {
             _ if too_long => {
                 sink.buffer().truncate(tuple_start);
                 self.records = record;
-                let raw = &self.carry[..self.limits.raw_bytes_max.min(record_bytes)];
+                let raw = self.limits.kept(&self.carry);
                 sink.refused(self.place(), too_large(self.limits), raw, true);
                 self.end_record();
                 return Ok(());

@@ -72,8 +72,15 @@ impl Format {
 pub struct FramerLimits {
     /// Longest record, in bytes as sent; a longer one is refused.
     pub record_bytes_max: usize,
-    /// How much of the beginning of such a record is kept as its raw bytes.
+    /// How much of the beginning of such a record is kept as its raw bytes; never more than `record_bytes_max`.
     pub raw_bytes_max: usize,
+}
+
+impl FramerLimits {
+    /// What is kept of a record that is too long, of which this is the beginning.
+    fn kept<'a>(&self, record: &'a [u8]) -> &'a [u8] {
+        &record[..self.raw_bytes_max.min(self.record_bytes_max).min(record.len())]
+    }
 }
 
 /// Where a record stands in its body.

@@ -145,7 +145,7 @@ impl NdjsonFramer {
         self.records += 1;
         let place = RecordPlace { record: self.records, line: Some(self.line) };
         if line.len() > self.limits.record_bytes_max {
-            let raw = &line[..self.limits.raw_bytes_max.min(line.len())];
+            let raw = self.limits.kept(line);
             sink.refused(place, too_large(self.limits), raw, true);
             return;
         }

@@ -122,7 +122,7 @@ fn shown(outcome: &Outcome) -> Vec<Value> {
     let show = |event: &Event| match event {
         Event::Encoded(tuple) => {
             let mut json = Vec::new();
-            decode_tuple(&stream, 0, tuple, &mut json).unwrap();
+            decode_tuple(&stream.shape, 0, tuple, &mut json).unwrap();
             serde_json::from_slice(&json).unwrap()
         }
         Event::Refused { place, error, .. } => {

@@ -172,12 +172,12 @@ impl Reader<'_> {
                 micros = self.fraction()?;
             }
         }
-        let midnight = hours == 24 && minutes == 0 && seconds == 0 && micros == 0;
-        let leap = seconds == 60 && micros == 0;
-        if (hours > 23 && !midnight) || minutes > 59 || (seconds > 59 && !leap) {
+        let time = ((hours * 60 + minutes) * 60 + seconds) * SECOND_MICROS + micros;
+        // A leap second is the next minute's first, and no day is longer than 24:00:00.
+        if minutes > 59 || seconds > 60 || time > DAY_MICROS {
             return Err(ValueError::Range);
         }
-        Ok(((hours * 60 + minutes) * 60 + seconds) * SECOND_MICROS + micros)
+        Ok(time)
     }
 
     /// The digits behind a second's point in microseconds, rounded as PostgreSQL does: in binary, half to even.

@@ -155,11 +155,12 @@ impl Sender {
             let ack = if turn % 3 == 0 { "commit" } else { "journal" };
             let records: Vec<Sent> = (0..1 + turn % 11 * 7).map(|_| self.next(target)).collect();
             match self.send(target, ack, &records).await {
-                Fate::Acknowledged => book.extend(records),
-                Fate::Unknown => {
+                Some(Fate::Acknowledged) => book.extend(records),
+                Some(Fate::Unknown) => {
                     book.extend(records.into_iter().map(|sent| Sent { fate: Fate::Unknown, ..sent }));
                     return book;
                 }
+                None => return book,
             }
         }
         book
@@ -172,21 +173,23 @@ impl Sender {
         Sent { target, key, version, fate: Fate::Acknowledged }
     }
 
-    async fn send(&self, target: Target, ack: &str, records: &[Sent]) -> Fate {
+    /// `None`: the gateway is shutting down and took nothing.
+    async fn send(&self, target: Target, ack: &str, records: &[Sent]) -> Option<Fate> {
         let body: Vec<Value> =
             records.iter().map(|sent| json!({"key": sent.key, "version": sent.version})).collect();
         let request = self.client.records(target.stream()).json(&Value::Array(body)).query("ack", ack);
-        let Ok(reply) = request.try_send().await else { return Fate::Unknown };
+        let Ok(reply) = request.try_send().await else { return Some(Fate::Unknown) };
         let expected = records.len() as u64;
         let number = |name: &str| reply.body[name].as_u64().unwrap_or_default();
         match reply.status {
             201 => assert_eq!(number("committed") + number("duplicates"), expected, "{}", reply.body),
             // With `ack=commit` too, while PostgreSQL is away for long.
             202 => assert_eq!(number("accepted"), expected, "{}", reply.body),
+            503 if reply.body["code"] == "shutting_down" && number("accepted") == 0 => return None,
             status => panic!("{status}: {}", reply.body),
         }
         self.acknowledged.fetch_add(expected, Ordering::SeqCst);
-        Fate::Acknowledged
+        Some(Fate::Acknowledged)
     }
 }
 
