@@ -295,6 +295,7 @@ impl Gateway {
 async fn wait_until_ready(http: &Client, base: &Url, wait: Duration) -> anyhow::Result<()> {
     let url = base.join("readyz")?;
     let deadline = Instant::now() + wait;
+    let mut told = false;
     loop {
         let reason = match http.get(url.clone()).send().await {
             Ok(response) if response.status().is_success() => return Ok(()),
@@ -309,6 +310,13 @@ async fn wait_until_ready(http: &Client, base: &Url, wait: Duration) -> anyhow::
                 "no gateway is ready at {base} after {} s ({reason}); start one, or name another with --url",
                 wait.as_secs()
             );
+        }
+        if !told {
+            eprintln!(
+                "waiting up to {} s for the gateway at {base}",
+                wait.as_secs()
+            );
+            told = true;
         }
         sleep(READY_PAUSE).await;
     }

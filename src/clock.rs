@@ -27,10 +27,13 @@ impl Clock {
     }
 
     /// Microseconds since 1970-01-01T00:00:00Z.
+    #[expect(clippy::disallowed_methods, reason = "the one place where the time of day is read")]
     pub fn now(&self) -> UnixMicros {
         match self {
             Clock::System => {
-                let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                let since = SystemTime::now()
+                    .duration_since(UNIX_EPOCH)
+                    .unwrap_or_default();
                 UnixMicros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
             }
             Clock::Manual(micros) => UnixMicros(micros.load(Ordering::SeqCst)),

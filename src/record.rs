@@ -6,7 +6,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use time::OffsetDateTime;
+use time::{OffsetDateTime, PrimitiveDateTime};
 
 /// A byte offset in the endless journal. It only grows, over restarts too. Shown as 16 hex digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -27,7 +27,8 @@ impl FromStr for Position {
     type Err = InvalidPosition;
 
     fn from_str(text: &str) -> Result<Self, InvalidPosition> {
-        if text.is_empty() || text.len() > 16 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        if text.is_empty() || text.len() > 16 || !text.bytes().all(|byte| byte.is_ascii_hexdigit())
+        {
             return Err(InvalidPosition);
         }
         u64::from_str_radix(text, 16)
@@ -68,7 +69,7 @@ impl UnixMicros {
     /// The same moment as PostgreSQL and JSON know it. Years beyond 9999 become the last moment of 9999.
     pub fn date_time(self) -> OffsetDateTime {
         OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000)
-            .unwrap_or(time::macros::datetime!(9999-12-31 23:59:59 UTC))
+            .unwrap_or(PrimitiveDateTime::MAX.assume_utc())
     }
 }
 
@@ -171,7 +172,10 @@ impl EntryMeta {
         if !bytes.is_empty() {
             return None;
         }
-        Some(EntryMeta { source: source?, user })
+        Some(EntryMeta {
+            source: source?,
+            user,
+        })
     }
 }
 
@@ -200,7 +204,10 @@ mod tests {
 
     #[test]
     fn meta_survives_the_journal_and_later_tags() {
-        let meta = EntryMeta { source: Source::Poll, user: "ada".into() };
+        let meta = EntryMeta {
+            source: Source::Poll,
+            user: "ada".into(),
+        };
         let mut bytes = Vec::new();
         put_field(&mut bytes, 99, b"from a later version");
         meta.encode(&mut bytes);

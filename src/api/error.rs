@@ -21,9 +21,12 @@ pub const PROBLEM_JSON: &str = "application/problem+json";
 /// What a client is told to wait while PostgreSQL is away.
 pub const DATABASE_RETRY: Duration = Duration::from_secs(2);
 
-/// A refusal.
+/// A refusal. Boxed, so that results which carry one stay small.
 #[derive(Debug, Clone, PartialEq)]
-pub struct ApiError {
+pub struct ApiError(Box<Problem>);
+
+#[derive(Debug, Clone, PartialEq)]
+struct Problem {
     status: StatusCode,
     code: &'static str,
     detail: Cow<'static, str>,
@@ -39,7 +42,14 @@ impl ApiError {
         detail: impl Into<Cow<'static, str>>,
     ) -> ApiError {
         let detail = detail.into();
-        ApiError { status, code, detail, members: Map::new(), retry_after: None }
+        let members = Map::new();
+        ApiError(Box::new(Problem {
+            status,
+            code,
+            detail,
+            members,
+            retry_after: None,
+        }))
     }
 
     /// 400: the request cannot be read.
@@ -85,7 +95,11 @@ impl ApiError {
 
     /// 415: a content type or encoding that is not taken here.
     pub fn unsupported_media_type(detail: impl Into<Cow<'static, str>>) -> ApiError {
-        ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
+        ApiError::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported_media_type",
+            detail,
+        )
     }
 
     /// 422: well formed, but it cannot be done.
@@ -127,31 +141,33 @@ impl ApiError {
     /// Adds a member to the body.
     #[must_use]
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> ApiError {
-        self.members.insert(name.to_owned(), value.into());
+        self.0.members.insert(name.to_owned(), value.into());
         self
     }
 
     /// Tells the client how long to wait.
     #[must_use]
     pub fn retry_after(mut self, wait: Duration) -> ApiError {
-        self.retry_after = Some(wait);
+        self.0.retry_after = Some(wait);
         self
     }
 
     pub fn status(&self) -> StatusCode {
-        self.status
+        self.0.status
     }
 
     /// What went wrong, for programs.
     pub fn code(&self) -> &'static str {
-        self.code
+        self.0.code
     }
 
     /// What went wrong, for people.
     pub fn detail(&self) -> &str {
-        &self.detail
+        &self.0.detail
     }
+}
 
+impl Problem {
     fn body(&self) -> Vec<u8> {
         let mut body = Map::new();
         let title = self.status.canonical_reason().unwrap_or("Error");
@@ -170,14 +186,15 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let mut response = (self.status, self.body()).into_response();
+        let problem = self.0;
+        let mut response = (problem.status, problem.body()).into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
-        if let Some(wait) = self.retry_after {
+        if let Some(wait) = problem.retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
         }
         // Not Basic: a browser would open its own window, over the page's form.
-        if self.status == StatusCode::UNAUTHORIZED {
+        if problem.status == StatusCode::UNAUTHORIZED {
             let challenge = HeaderValue::from_static("Bearer realm=\"tidegate\"");
             headers.insert(WWW_AUTHENTICATE, challenge);
         }
@@ -192,7 +209,8 @@ fn whole_seconds(wait: Duration) -> u64 {
 
 impl From<Denied> for ApiError {
     fn from(denied: Denied) -> ApiError {
-        ApiError::forbidden("missing_scope", denied.to_string()).with("scope", denied.scope.as_str())
+        ApiError::forbidden("missing_scope", denied.to_string())
+            .with("scope", denied.scope.as_str())
     }
 }
 
@@ -207,7 +225,9 @@ impl From<AuthError> for ApiError {
             AuthError::Session => ApiError::unauthorized("invalid_session", text),
             AuthError::Ticket => ApiError::unauthorized("invalid_ticket", text),
             AuthError::ForeignOrigin => ApiError::forbidden("foreign_origin", text),
-            AuthError::Busy { retry_after } => ApiError::too_many_requests("busy", text, retry_after),
+            AuthError::Busy { retry_after } => {
+                ApiError::too_many_requests("busy", text, retry_after)
+            }
             AuthError::NotAppliedYet => {
                 ApiError::unavailable("not_applied_yet", text, DATABASE_RETRY)
             }
@@ -244,7 +264,9 @@ impl From<sqlx::Error> for ApiError {
 /// resources (53), an operator's doing (57), the system (58), a lock not had in time, a server that is read-only.
 fn passes(code: Option<&str>) -> bool {
     let Some(code) = code else { return false };
-    ["08", "40", "53", "57", "58"].iter().any(|class| code.starts_with(class))
+    ["08", "40", "53", "57", "58"]
+        .iter()
+        .any(|class| code.starts_with(class))
         || ["55P03", "25006"].contains(&code)
 }
 
@@ -269,7 +291,11 @@ mod tests {
     async fn shown(error: ApiError) -> (StatusCode, axum::http::HeaderMap, Value) {
         let (parts, body) = error.into_response().into_parts();
         let body = to_bytes(body, 10_000).await.unwrap();
-        (parts.status, parts.headers, serde_json::from_slice(&body).unwrap())
+        (
+            parts.status,
+            parts.headers,
+            serde_json::from_slice(&body).unwrap(),
+        )
     }
 
     #[tokio::test]
@@ -302,7 +328,10 @@ mod tests {
         assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
         assert!(!body.to_string().contains("relation"));
         let (status, headers, body) = shown(sqlx::Error::PoolTimedOut.into()).await;
-        assert_eq!((status, &body["code"]), (503.try_into().unwrap(), &"database_unavailable".into()));
+        assert_eq!(
+            (status, &body["code"]),
+            (503.try_into().unwrap(), &"database_unavailable".into())
+        );
         assert_eq!(headers["retry-after"], "2");
     }
 
@@ -315,7 +344,9 @@ mod tests {
 
     #[test]
     fn what_passes_is_told_from_what_stays() {
-        for code in ["08006", "40P01", "53300", "57P01", "57014", "55P03", "25006"] {
+        for code in [
+            "08006", "40P01", "53300", "57P01", "57014", "55P03", "25006",
+        ] {
             assert!(passes(Some(code)), "{code}");
         }
         for code in [None, Some("42P01"), Some("23505"), Some("22P02"), Some("")] {

@@ -23,14 +23,19 @@ pub fn readiness(state: &AppState) -> Readiness {
         missing.push("the gateway is shutting down".to_owned());
     }
     if state.appender.has_failed() {
-        missing.push("the journal cannot be written; see the log and start the gateway again".to_owned());
+        missing.push(
+            "the journal cannot be written; see the log and start the gateway again".to_owned(),
+        );
     }
     let database = state.database_state.borrow();
     if !database.reachable {
         let reason = database.last_error.as_deref().unwrap_or("not reached yet");
         missing.push(format!("PostgreSQL: {reason}"));
     }
-    Readiness { ready: missing.is_empty(), missing }
+    Readiness {
+        ready: missing.is_empty(),
+        missing,
+    }
 }
 
 /// `GET /healthz`: the process answers.
@@ -48,6 +53,10 @@ pub async fn readyz(State(state): State<AppState>) -> Response {
             "PostgreSQL is not reached; GET /v1/status says why".clone_into(reason);
         }
     }
-    let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let status = if readiness.ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
     (status, Json(readiness)).into_response()
 }

@@ -34,13 +34,18 @@ pub async fn show(State(state): State<AppState>) -> impl IntoResponse {
         monitor_gaps: hub.gaps(),
         monitor_gap_records: hub.gap_records(),
     });
-    ([(header::CONTENT_TYPE, CONTENT_TYPE)], state.metrics.render())
+    (
+        [(header::CONTENT_TYPE, CONTENT_TYPE)],
+        state.metrics.render(),
+    )
 }
 
 fn set_streams(state: &AppState) {
     let snapshot = state.catalog.streams().snapshot();
     for (id, counters) in state.counters.all() {
-        let Some(stream) = snapshot.by_id(id) else { continue };
+        let Some(stream) = snapshot.by_id(id) else {
+            continue;
+        };
         let totals = counters.totals();
         metrics::set_stream(stream.name.as_str(), totals.committed, totals.duplicates);
         for source in Source::ALL {

@@ -134,7 +134,11 @@ pub async fn create(
 }
 
 /// An unknown stream is made for its first record, where that is allowed.
-async fn find_or_create(state: &AppState, caller: &Caller, name: &str) -> Result<Arc<Stream>, ApiError> {
+async fn find_or_create(
+    state: &AppState,
+    caller: &Caller,
+    name: &str,
+) -> Result<Arc<Stream>, ApiError> {
     let parsed = streams::parse_name(name)?;
     streams::require_stream(caller, &parsed)?;
     if let Some(stream) = state.catalog.streams().by_name(&parsed) {
@@ -145,7 +149,9 @@ async fn find_or_create(state: &AppState, caller: &Caller, name: &str) -> Result
     }
     let new = NewStream {
         name: parsed.clone(),
-        shape: Shape::Document { payload: PayloadType::Jsonb },
+        shape: Shape::Document {
+            payload: PayloadType::Jsonb,
+        },
         key: None,
         retention_days: None,
     };
@@ -153,13 +159,20 @@ async fn find_or_create(state: &AppState, caller: &Caller, name: &str) -> Result
         return Ok(stream);
     }
     // Somebody else made it at the same moment.
-    state.catalog.streams().by_name(&parsed).ok_or_else(|| streams::no_such_stream(name))
+    state
+        .catalog
+        .streams()
+        .by_name(&parsed)
+        .ok_or_else(|| streams::no_such_stream(name))
 }
 
 fn answer(state: &AppState, reply: IngestReply, return_ids: bool) -> Response {
     if reply.single && reply.refused > 0 {
         return with_errors(
-            ApiError::unprocessable("invalid_record", "the record is invalid; it is kept in the quarantine"),
+            ApiError::unprocessable(
+                "invalid_record",
+                "the record is invalid; it is kept in the quarantine",
+            ),
             &reply,
         )
         .into_response();
@@ -167,11 +180,20 @@ fn answer(state: &AppState, reply: IngestReply, return_ids: bool) -> Response {
     let (status, outcome) = match reply.committed {
         Some(outcome) => (
             StatusCode::CREATED,
-            Outcome::Committed { committed: outcome.committed, duplicates: outcome.duplicates },
+            Outcome::Committed {
+                committed: outcome.committed,
+                duplicates: outcome.duplicates,
+            },
         ),
-        None => (StatusCode::ACCEPTED, Outcome::Durable { accepted: reply.accepted }),
+        None => (
+            StatusCode::ACCEPTED,
+            Outcome::Durable {
+                accepted: reply.accepted,
+            },
+        ),
     };
-    let ids_omitted = (return_ids && reply.accepted > IDS_MAX as u64).then(|| reply.accepted - IDS_MAX as u64);
+    let ids_omitted =
+        (return_ids && reply.accepted > IDS_MAX as u64).then(|| reply.accepted - IDS_MAX as u64);
     let omitted = reply.refused - reply.errors.len() as u64;
     let body = Accepted {
         id: reply.ids.first().copied().filter(|_| reply.single),
@@ -191,25 +213,35 @@ fn refusal(failure: IngestFailure) -> ApiError {
     let IngestFailure { reason, before } = failure;
     let error = match reason {
         FailureReason::Body(error) => body_error(&error),
-        FailureReason::Framing(error) => ApiError::bad_request(error.code.as_str(), error.to_string())
-            .with("offset", error.offset)
-            .with("record", error.record)
-            .with("line", serde_json::json!(error.line)),
-        FailureReason::Intake(error) => intake_error(error),
+        FailureReason::Framing(error) => {
+            ApiError::bad_request(error.code.as_str(), error.to_string())
+                .with("offset", error.offset)
+                .with("record", error.record)
+                .with("line", serde_json::json!(error.line))
+        }
+        FailureReason::Intake(error) => intake_error(&error),
         FailureReason::Stream(message) => ApiError::unprocessable("unusable_stream", message),
-        FailureReason::TooLargeToReject { .. } => ApiError::too_large("too_large_to_reject", reason.to_string()),
+        FailureReason::TooLargeToReject { .. } => {
+            ApiError::too_large("too_large_to_reject", reason.to_string())
+        }
         FailureReason::Rejected { .. } => ApiError::unprocessable("rejected", reason.to_string()),
     };
     with_errors(error, &before)
 }
 
 fn with_errors(error: ApiError, reply: &IngestReply) -> ApiError {
-    let error = error.with("accepted", reply.accepted).with("quarantined", reply.quarantined);
+    let error = error
+        .with("accepted", reply.accepted)
+        .with("quarantined", reply.quarantined);
     let error = match reply.position {
         Some(position) => error.with("position", position.to_string()),
         None => error,
     };
-    if reply.errors.is_empty() { error } else { error.with("errors", serde_json::json!(reply.errors)) }
+    if reply.errors.is_empty() {
+        error
+    } else {
+        error.with("errors", serde_json::json!(reply.errors))
+    }
 }
 
 fn body_error(error: &BodyError) -> ApiError {
@@ -221,16 +253,16 @@ fn body_error(error: &BodyError) -> ApiError {
     }
 }
 
-fn intake_error(error: IntakeError) -> ApiError {
+fn intake_error(error: &IntakeError) -> ApiError {
     let message = error.to_string();
     match error {
         IntakeError::Overloaded { retry_after } => {
             metrics::count_refused("overloaded");
-            ApiError::unavailable("overloaded", message, retry_after)
+            ApiError::unavailable("overloaded", message, *retry_after)
         }
         IntakeError::JournalFull { retry_after, .. } => {
             metrics::count_refused("journal_full");
-            ApiError::unavailable("journal_full", message, retry_after)
+            ApiError::unavailable("journal_full", message, *retry_after)
         }
         IntakeError::JournalFailed => {
             metrics::count_refused("journal_failed");

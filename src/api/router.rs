@@ -12,7 +12,8 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 
 use crate::api::{
-    ApiError, AppState, health, metrics, monitor, page, records, sessions, status, streams, tickets, tokens, users,
+    ApiError, AppState, health, metrics, monitor, page, records, sessions, status, streams,
+    tickets, tokens, users,
 };
 use crate::telemetry::metrics::record_request;
 
@@ -26,7 +27,12 @@ pub fn router(state: AppState) -> Router {
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(metrics::show))
         .route("/v1/status", get(status::show))
-        .route("/v1/sessions", get(sessions::show).post(sessions::create).delete(sessions::delete))
+        .route(
+            "/v1/sessions",
+            get(sessions::show)
+                .post(sessions::create)
+                .delete(sessions::delete),
+        )
         .route("/v1/users", get(users::list).post(users::create))
         .route("/v1/users/{id}", patch(users::change))
         .route("/v1/tokens", get(tokens::list).post(tokens::create))
@@ -35,7 +41,9 @@ pub fn router(state: AppState) -> Router {
         .route("/v1/streams/infer", post(streams::infer))
         .route(
             "/v1/streams/{stream}",
-            get(streams::show).patch(streams::change).delete(streams::delete),
+            get(streams::show)
+                .patch(streams::change)
+                .delete(streams::delete),
         )
         // The body is streamed, with its own limits.
         .route(
@@ -60,7 +68,10 @@ pub fn router(state: AppState) -> Router {
 }
 
 fn header_layer(name: &'static str, value: &'static str) -> SetResponseHeaderLayer<HeaderValue> {
-    SetResponseHeaderLayer::if_not_present(HeaderName::from_static(name), HeaderValue::from_static(value))
+    SetResponseHeaderLayer::if_not_present(
+        HeaderName::from_static(name),
+        HeaderValue::from_static(value),
+    )
 }
 
 fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
@@ -68,7 +79,10 @@ fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
 }
 
 async fn no_such_route(request: Request) -> ApiError {
-    ApiError::not_found("no_such_route", format!("there is nothing at {}", request.uri().path()))
+    ApiError::not_found(
+        "no_such_route",
+        format!("there is nothing at {}", request.uri().path()),
+    )
 }
 
 async fn wrong_method() -> ApiError {

@@ -35,7 +35,10 @@ pub struct ConnectionLimit {
 impl ConnectionLimit {
     pub fn new(max: usize) -> ConnectionLimit {
         let max = max.clamp(1, Semaphore::MAX_PERMITS);
-        ConnectionLimit { permits: Arc::new(Semaphore::new(max)), max }
+        ConnectionLimit {
+            permits: Arc::new(Semaphore::new(max)),
+            max,
+        }
     }
 
     /// Connections that are open now.
@@ -45,7 +48,12 @@ impl ConnectionLimit {
 }
 
 /// Serves until `soft` is cancelled, then lets requests under way end, until `hard`.
-pub async fn run(listener: TcpListener, router: Router, limit: ConnectionLimit, lifecycle: Lifecycle) {
+pub async fn run(
+    listener: TcpListener,
+    router: Router,
+    limit: ConnectionLimit,
+    lifecycle: Lifecycle,
+) {
     let graceful = GracefulShutdown::new();
     let mut builder = Builder::new(TokioExecutor::new());
     builder
@@ -71,9 +79,11 @@ pub async fn run(listener: TcpListener, router: Router, limit: ConnectionLimit, 
                 continue;
             }
         };
-        let service = TowerToHyperService::new(router.clone().layer(axum::Extension(ConnectInfo(peer))));
-        let connection =
-            builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
+        let service =
+            TowerToHyperService::new(router.clone().layer(axum::Extension(ConnectInfo(peer))));
+        let connection = builder
+            .serve_connection_with_upgrades(TokioIo::new(stream), service)
+            .into_owned();
         let connection = graceful.watch(connection);
         let hard = lifecycle.hard().clone();
         lifecycle.spawn("connection", async move {
@@ -98,7 +108,10 @@ async fn accept(
     listener: &TcpListener,
     limit: &ConnectionLimit,
 ) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-    let permit = Arc::clone(&limit.permits).acquire_owned().await.map_err(io::Error::other)?;
+    let permit = Arc::clone(&limit.permits)
+        .acquire_owned()
+        .await
+        .map_err(io::Error::other)?;
     let (stream, peer) = listener.accept().await?;
     stream.set_nodelay(true)?;
     Ok((stream, peer, permit))

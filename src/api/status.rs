@@ -68,7 +68,10 @@ pub fn node_load(journal: &Journal, progress: &Progress, clock: &Clock) -> NodeS
         let seconds = micros as f64 / 1e6;
         commit_lag_seconds = seconds;
     }
-    NodeStats { backlog_bytes, commit_lag_seconds }
+    NodeStats {
+        backlog_bytes,
+        commit_lag_seconds,
+    }
 }
 
 /// `GET /v1/status`. Needs the scope `read`; a caller with a list of streams sees only these.
@@ -83,7 +86,10 @@ pub async fn show(State(state): State<AppState>, caller: Caller) -> Result<Json<
         .iter()
         .filter(|stream| caller.may_use(&stream.name))
         .map(|stream| {
-            (stream.name.to_string(), totals.get(&stream.id).copied().unwrap_or_default())
+            (
+                stream.name.to_string(),
+                totals.get(&stream.id).copied().unwrap_or_default(),
+            )
         })
         .collect();
     Ok(Json(Status {

@@ -52,7 +52,7 @@ impl From<&Stream> for StreamView {
             KeyField::Column(index) => stream.columns()[*index].name.clone(),
             KeyField::Pointer(segments) => segments
                 .iter()
-                .map(|segment| format!("/{}", segment.replace('~', "~0").replace('/', "~1")))
+                .flat_map(|segment| ["/".to_owned(), segment.replace('~', "~0").replace('/', "~1")])
                 .collect(),
         };
         StreamView {
@@ -62,7 +62,10 @@ impl From<&Stream> for StreamView {
             payload,
             columns: stream.columns().to_vec(),
             unknown,
-            key: stream.key.as_ref().map(|key| key.fields.iter().map(field).collect()),
+            key: stream
+                .key
+                .as_ref()
+                .map(|key| key.fields.iter().map(field).collect()),
             on_duplicate: stream.key.as_ref().map(|key| key.on_duplicate),
             retention_days: stream.retention_days,
             created_at: stream.created_at,
@@ -95,7 +98,10 @@ impl From<InvalidDefinition> for ApiError {
 }
 
 /// `GET /v1/streams`: those that the caller may use.
-pub async fn list(State(state): State<AppState>, caller: Caller) -> Result<Json<StreamList>, ApiError> {
+pub async fn list(
+    State(state): State<AppState>,
+    caller: Caller,
+) -> Result<Json<StreamList>, ApiError> {
     caller.require(Scope::Read)?;
     let snapshot = state.catalog.streams().snapshot();
     let mut streams: Vec<StreamView> = snapshot
@@ -133,7 +139,10 @@ pub async fn create(
     };
     match state.catalog.create(&new).await? {
         Some(stream) => Ok((StatusCode::CREATED, Json(StreamView::from(&*stream)))),
-        None => Err(ApiError::conflict("stream_exists", format!("there is a stream \"{}\" already", new.name))),
+        None => Err(ApiError::conflict(
+            "stream_exists",
+            format!("there is a stream \"{}\" already", new.name),
+        )),
     }
 }
 
@@ -175,7 +184,11 @@ pub async fn delete(
 ) -> Result<StatusCode, ApiError> {
     caller.require(Scope::StreamsWrite)?;
     let stream = find(&state, &caller, &name)?;
-    if state.catalog.delete(&stream).await? { Ok(StatusCode::NO_CONTENT) } else { Err(no_such_stream(&name)) }
+    if state.catalog.delete(&stream).await? {
+        Ok(StatusCode::NO_CONTENT)
+    } else {
+        Err(no_such_stream(&name))
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -192,9 +205,15 @@ pub async fn infer(
 ) -> Result<Json<infer::Inferred>, ApiError> {
     caller.require(Scope::Read)?;
     let format = content_format(&request)?;
-    let body = Limited::new(request.into_body(), SAMPLE_BYTES_MAX).collect().await.map_err(|_| {
-        ApiError::too_large("sample_too_large", format!("a sample has at most {SAMPLE_BYTES_MAX} bytes; send its beginning"))
-    })?;
+    let body = Limited::new(request.into_body(), SAMPLE_BYTES_MAX)
+        .collect()
+        .await
+        .map_err(|_| {
+            ApiError::too_large(
+                "sample_too_large",
+                format!("a sample has at most {SAMPLE_BYTES_MAX} bytes; send its beginning"),
+            )
+        })?;
     let body = body.to_bytes();
     let inferred = infer::infer(sources::sample(format, &body, query.null.as_deref()))
         .map_err(|error| ApiError::bad_request("invalid_sample", error.to_string()))?;
@@ -202,10 +221,18 @@ pub async fn infer(
 }
 
 /// The stream of this name, if it exists and the caller may use it.
-pub fn find(state: &AppState, caller: &Caller, name: &str) -> Result<std::sync::Arc<Stream>, ApiError> {
+pub fn find(
+    state: &AppState,
+    caller: &Caller,
+    name: &str,
+) -> Result<std::sync::Arc<Stream>, ApiError> {
     let name = parse_name(name)?;
     require_stream(caller, &name)?;
-    state.catalog.streams().by_name(&name).ok_or_else(|| no_such_stream(name.as_str()))
+    state
+        .catalog
+        .streams()
+        .by_name(&name)
+        .ok_or_else(|| no_such_stream(name.as_str()))
 }
 
 /// A token with a list of streams is for these alone.
@@ -213,7 +240,10 @@ pub fn require_stream(caller: &Caller, name: &StreamName) -> Result<(), ApiError
     if caller.may_use(name) {
         return Ok(());
     }
-    Err(ApiError::forbidden("stream_not_allowed", format!("this token is not for the stream \"{name}\"")))
+    Err(ApiError::forbidden(
+        "stream_not_allowed",
+        format!("this token is not for the stream \"{name}\""),
+    ))
 }
 
 pub fn no_such_stream(name: &str) -> ApiError {
@@ -222,15 +252,18 @@ pub fn no_such_stream(name: &str) -> ApiError {
 
 /// A stream's name from a request.
 pub fn parse_name(name: &str) -> Result<StreamName, ApiError> {
-    name.parse().map_err(|error: crate::streams::InvalidStreamName| {
-        ApiError::unprocessable("invalid_stream_name", error.to_string())
-    })
+    name.parse()
+        .map_err(|error: crate::streams::InvalidStreamName| {
+            ApiError::unprocessable("invalid_stream_name", error.to_string())
+        })
 }
 
 /// How a body is to be read.
 pub fn content_format(request: &Request) -> Result<Format, ApiError> {
     let header = request.headers().get(axum::http::header::CONTENT_TYPE);
-    let text = header.and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let text = header
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
     Format::from_content_type(text)
         .map_err(|error| ApiError::unsupported_media_type(error.to_string()))
 }

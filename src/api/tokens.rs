@@ -25,7 +25,7 @@ pub const TOKENS_PER_USER_MAX: usize = 1_000;
 /// Most streams that a token can be limited to.
 pub const TOKEN_STREAMS_MAX: usize = 100;
 /// Longest lifetime that can be asked for: 100 years. A token without one has none.
-pub const TOKEN_LIFETIME_MAX: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
+pub const TOKEN_LIFETIME_MAX: Duration = Duration::from_hours(100 * 366 * 24);
 
 /// A token, without its secret.
 #[derive(Debug, Serialize)]
@@ -77,7 +77,9 @@ pub async fn list(State(auth): State<Auth>, caller: Caller) -> Json<TokenList> {
         caller.scopes.allows(Scope::Admin) || Some(token.user_id) == caller.user_id
     };
     let tokens = snapshot.tokens().into_iter().filter(seen);
-    Json(TokenList { tokens: tokens.map(|token| view(&snapshot, token)).collect() })
+    Json(TokenList {
+        tokens: tokens.map(|token| view(&snapshot, token)).collect(),
+    })
 }
 
 fn view(snapshot: &AccountsSnapshot, token: &Token) -> TokenView {
@@ -102,7 +104,12 @@ pub async fn create(
     let snapshot = auth.accounts();
     let user = owner(&snapshot, &caller, body.user.as_deref())?;
     let user_id = user.id;
-    if snapshot.tokens().iter().filter(|token| token.user_id == user_id).count() >= TOKENS_PER_USER_MAX
+    if snapshot
+        .tokens()
+        .iter()
+        .filter(|token| token.user_id == user_id)
+        .count()
+        >= TOKENS_PER_USER_MAX
     {
         let detail = format!("a user has at most {TOKENS_PER_USER_MAX} tokens; revoke some first");
         return Err(ApiError::conflict("too_many_tokens", detail));
@@ -123,8 +130,16 @@ pub async fn create(
             tokens::insert(&pool, &token).await
         })
         .await?;
-    tracing::info!(token_id = row.id, user_id, by = &*caller.user_name, "token made");
-    let created = CreatedToken { id: row.id, token: secret.as_str().to_owned() };
+    tracing::info!(
+        token_id = row.id,
+        user_id,
+        by = &*caller.user_name,
+        "token made"
+    );
+    let created = CreatedToken {
+        id: row.id,
+        token: secret.as_str().to_owned(),
+    };
     Ok((StatusCode::CREATED, Json(created)))
 }
 
@@ -140,14 +155,19 @@ pub async fn revoke(
     let snapshot = auth.accounts();
     if !caller.scopes.allows(Scope::Admin) {
         // Whose token it is, or that it is there at all, is nobody else's business.
-        let own = snapshot.token(id).filter(|token| Some(token.user_id) == caller.user_id);
+        let own = snapshot
+            .token(id)
+            .filter(|token| Some(token.user_id) == caller.user_id);
         own.ok_or_else(unknown)?;
         if !caller.speaks_for_its_user() && caller.via != (Via::Bearer { token_id: id }) {
             return Err(password_needed());
         }
     }
     let pool = auth.pool().clone();
-    if !auth.change(async move { tokens::delete(&pool, id).await }).await? {
+    if !auth
+        .change(async move { tokens::delete(&pool, id).await })
+        .await?
+    {
         return Err(unknown());
     }
     tracing::info!(token_id = id, by = &*caller.user_name, "token revoked");
@@ -165,14 +185,18 @@ fn owner<'a>(
     }
     let own = caller.user_id.and_then(|id| snapshot.user(id));
     let Some(name) = name else {
-        let detail = "the local token belongs to no user; say whose token it shall be with \"user\"";
-        return own.map(|user| &**user).ok_or_else(|| invalid("user", detail));
+        let detail =
+            "the local token belongs to no user; say whose token it shall be with \"user\"";
+        return own
+            .map(|user| &**user)
+            .ok_or_else(|| invalid("user", detail));
     };
     if own.is_none_or(|own| own.name.as_str() != name) {
         caller.require(Scope::Admin)?;
     }
     let user = snapshot.user_by_name(name);
-    user.map(|user| &**user).ok_or_else(|| invalid("user", "there is no such user"))
+    user.map(|user| &**user)
+        .ok_or_else(|| invalid("user", "there is no such user"))
 }
 
 /// What a new token is granted, checked.
@@ -202,12 +226,21 @@ impl Grant {
         check_scopes(caller, user, body.scopes)?;
         let streams = granted_streams(caller, body.streams)?;
         if streams.is_some() && body.scopes.contains(Scope::Admin) {
-            let detail = "a token limited to streams cannot have the scope admin, which has no limits";
+            let detail =
+                "a token limited to streams cannot have the scope admin, which has no limits";
             return Err(invalid("scopes", detail));
         }
-        let expires_at = body.expires_in_seconds.map(|seconds| expiry(seconds, now)).transpose()?;
+        let expires_at = body
+            .expires_in_seconds
+            .map(|seconds| expiry(seconds, now))
+            .transpose()?;
         let scopes = body.scopes.iter().map(|scope| scope.to_string()).collect();
-        Ok(Grant { name: body.name, scopes, streams, expires_at })
+        Ok(Grant {
+            name: body.name,
+            scopes,
+            streams,
+            expires_at,
+        })
     }
 }
 
@@ -219,7 +252,10 @@ fn check_scopes(caller: &Caller, user: &User, scopes: ScopeSet) -> Result<(), Ap
         let detail = format!("nobody grants what they lack: {scope}");
         return Err(ApiError::forbidden("missing_scope", detail).with("scope", scope.as_str()));
     }
-    if let Some(scope) = scopes.iter().find(|scope| !user.role.scopes().allows(*scope)) {
+    if let Some(scope) = scopes
+        .iter()
+        .find(|scope| !user.role.scopes().allows(*scope))
+    {
         let detail = format!("a {} cannot have the scope {scope}", user.role);
         return Err(invalid("scopes", detail));
     }
@@ -251,7 +287,9 @@ fn expiry(seconds: u64, now: UnixMicros) -> Result<OffsetDateTime, ApiError> {
         return Err(invalid("expires_in_seconds", detail));
     }
     let now = crate::auth::moment(now);
-    Ok(now.saturating_add(time::Duration::seconds(seconds.try_into().unwrap_or(i64::MAX))))
+    Ok(now.saturating_add(time::Duration::seconds(
+        seconds.try_into().unwrap_or(i64::MAX),
+    )))
 }
 
 fn password_needed() -> ApiError {
@@ -293,11 +331,23 @@ mod tests {
         let admin = user(2, "eve", Role::Admin);
         let ada = member.caller(Via::Session);
         let refused = |caller: &Caller, user: &User, body| grant(caller, user, body).err();
-        assert_eq!(refused(&ada, &member, json!({"name": "t", "scopes": ["ingest"]})), None);
-        assert_eq!(refused(&ada, &member, json!({"name": "t", "scopes": ["admin"]})), Some(403));
+        assert_eq!(
+            refused(&ada, &member, json!({"name": "t", "scopes": ["ingest"]})),
+            None
+        );
+        assert_eq!(
+            refused(&ada, &member, json!({"name": "t", "scopes": ["admin"]})),
+            Some(403)
+        );
         let eve = admin.caller(Via::Basic);
-        assert_eq!(refused(&eve, &admin, json!({"name": "t", "scopes": ["admin"]})), None);
-        assert_eq!(refused(&eve, &member, json!({"name": "t", "scopes": ["admin"]})), Some(422));
+        assert_eq!(
+            refused(&eve, &admin, json!({"name": "t", "scopes": ["admin"]})),
+            None
+        );
+        assert_eq!(
+            refused(&eve, &member, json!({"name": "t", "scopes": ["admin"]})),
+            Some(422)
+        );
         let body = json!({"name": "t", "scopes": ["admin"], "streams": ["flights"]});
         assert_eq!(refused(&eve, &admin, body), Some(422));
     }
@@ -310,11 +360,21 @@ mod tests {
             ..member.caller(Via::Session)
         };
         let body = |streams| json!({"name": "t", "scopes": ["read"], "streams": streams});
-        let inherited = grant(&limited, &member, body(None::<Vec<&str>>)).ok().unwrap();
+        let inherited = grant(&limited, &member, body(None::<Vec<&str>>))
+            .ok()
+            .unwrap();
         assert_eq!(inherited.streams, Some(vec!["flights".to_owned()]));
-        assert_eq!(grant(&limited, &member, body(Some(vec!["planes"]))).err(), Some(403));
-        assert_eq!(grant(&limited, &member, body(Some(vec![]))).err(), Some(422));
-        let twice = grant(&limited, &member, body(Some(vec!["flights", "flights"]))).ok().unwrap();
+        assert_eq!(
+            grant(&limited, &member, body(Some(vec!["planes"]))).err(),
+            Some(403)
+        );
+        assert_eq!(
+            grant(&limited, &member, body(Some(vec![]))).err(),
+            Some(422)
+        );
+        let twice = grant(&limited, &member, body(Some(vec!["flights", "flights"])))
+            .ok()
+            .unwrap();
         assert_eq!(twice.streams.unwrap().len(), 1);
     }
 
@@ -348,6 +408,9 @@ mod tests {
             scopes: ScopeSet::EMPTY.with(Scope::Ingest),
             ..admin.caller(Via::Bearer { token_id: 7 })
         };
-        assert_eq!(owner(&snapshot, &small, None).unwrap_err().code(), "password_needed");
+        assert_eq!(
+            owner(&snapshot, &small, None).unwrap_err().code(),
+            "password_needed"
+        );
     }
 }

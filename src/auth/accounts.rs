@@ -176,11 +176,10 @@ impl AccountsSnapshot {
     /// Would the credential behind `caller` still be taken? For connections that outlive their first check.
     pub fn still_takes(&self, caller: &Caller, now: UnixMicros) -> bool {
         let enabled = |id| self.users.get(&id).is_some_and(|user| !user.disabled);
+        let lives = |id| self.tokens_by_id.get(&id).is_some_and(|token| !token.is_expired(now));
         let token_lives = match caller.via {
-            Via::Bearer { token_id } => {
-                self.tokens_by_id.get(&token_id).is_some_and(|token| !token.is_expired(now))
-            }
-            Via::Local | Via::Basic | Via::Session | Via::Ticket => true,
+            Via::Bearer { token_id } | Via::Ticket { token_id: Some(token_id) } => lives(token_id),
+            Via::Local | Via::Basic | Via::Session | Via::Ticket { token_id: None } => true,
         };
         token_lives && caller.user_id.is_none_or(enabled)
     }
@@ -345,6 +344,9 @@ pub(crate) mod tests {
         assert!(!living.still_takes(&caller, UnixMicros(NOW.0 + 1)));
         let revoked = snapshot(vec![user(1, "ada", Role::Member)], vec![]);
         assert!(!revoked.still_takes(&caller, NOW));
+        let ticket = Caller { via: Via::Ticket { token_id: Some(7) }, ..caller };
+        assert!(living.still_takes(&ticket, NOW));
+        assert!(!revoked.still_takes(&ticket, NOW), "a ticket lives no longer than its token");
         assert_eq!(of(&living, "tg_b"), None);
     }
 

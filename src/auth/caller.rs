@@ -30,8 +30,8 @@ pub enum Via {
     Basic,
     /// A browser session.
     Session,
-    /// A monitor's single-use ticket.
-    Ticket,
+    /// A monitor's single-use ticket, and the token that it was fetched with, if it was one.
+    Ticket { token_id: Option<i64> },
 }
 
 /// The caller is known, but may not do this.

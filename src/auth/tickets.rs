@@ -48,7 +48,12 @@ impl Tickets {
         } else {
             ScopeSet::EMPTY
         };
-        let bearer = Caller { scopes, via: Via::Ticket, ..caller.clone() };
+        let token_id = match caller.via {
+            Via::Bearer { token_id } => Some(token_id),
+            Via::Local | Via::Basic | Via::Session => None,
+            Via::Ticket { token_id } => token_id,
+        };
+        let bearer = Caller { scopes, via: Via::Ticket { token_id }, ..caller.clone() };
         let secret = Secret::bare();
         let now = self.clock.now();
         let mut unused = self.unused.lock().unwrap_or_else(PoisonError::into_inner);
@@ -90,7 +95,7 @@ mod tests {
         assert_eq!(ticket.expires_at, UnixMicros(60_000_000));
         let watcher = tickets.redeem(ticket.secret.as_str()).unwrap();
         assert_eq!(watcher.scopes, ScopeSet::EMPTY.with(Scope::Monitor));
-        assert_eq!((watcher.via, watcher.user_id), (Via::Ticket, Some(1)));
+        assert_eq!((watcher.via, watcher.user_id), (Via::Ticket { token_id: None }, Some(1)));
         assert_eq!(watcher.streams, caller(1).streams, "the limits of the credential stay");
         assert_eq!(tickets.redeem(ticket.secret.as_str()), None);
         assert_eq!(tickets.redeem(""), None);
@@ -123,9 +128,11 @@ mod tests {
     #[test]
     fn a_ticket_gives_no_right_that_was_not_there() {
         let tickets = Tickets::new(Clock::System);
-        let sender = Caller { scopes: ScopeSet::EMPTY.with(Scope::Ingest), ..caller(1) };
+        let via = Via::Bearer { token_id: 7 };
+        let sender = Caller { scopes: ScopeSet::EMPTY.with(Scope::Ingest), via, ..caller(1) };
         let ticket = tickets.issue(&sender).unwrap();
         let watcher = tickets.redeem(ticket.secret.as_str()).unwrap();
         assert!(watcher.require(Scope::Monitor).is_err());
+        assert_eq!(watcher.via, Via::Ticket { token_id: Some(7) });
     }
 }

@@ -17,7 +17,11 @@ pub struct Mirror<T> {
 
 impl<T: Serialize + DeserializeOwned> Mirror<T> {
     pub fn new(path: PathBuf) -> Mirror<T> {
-        Mirror { path, written: Vec::new(), holds: std::marker::PhantomData }
+        Mirror {
+            path,
+            written: Vec::new(),
+            holds: std::marker::PhantomData,
+        }
     }
 
     /// What the file holds; `None` if there is none. One that cannot be read counts as none, because PostgreSQL has
@@ -33,7 +37,9 @@ impl<T: Serialize + DeserializeOwned> Mirror<T> {
 
     /// Writes the file where something changed. A disk that refuses costs only the start without PostgreSQL.
     pub async fn save(&mut self, value: &T) {
-        let Ok(bytes) = serde_json::to_vec(value) else { return };
+        let Ok(bytes) = serde_json::to_vec(value) else {
+            return;
+        };
         if bytes == self.written {
             return;
         }

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use tokio::sync::{Mutex, Notify};
 
+use crate::db::Database;
 use crate::db::notifications::CatalogListener;
 use crate::db::streams::{self, NewStream};
-use crate::db::Database;
 use crate::streams::columns::Column;
 use crate::streams::{Stream, Streams, StreamsSnapshot};
 
@@ -37,7 +37,11 @@ impl Catalog {
         let mirror = Mirror::new(data_dir.join(MIRROR_FILE));
         let streams = Streams::default();
         streams.replace(StreamsSnapshot::new(mirror.load().unwrap_or_default()));
-        Catalog { database, streams, mirror: Arc::new(Mutex::new(mirror)) }
+        Catalog {
+            database,
+            streams,
+            mirror: Arc::new(Mutex::new(mirror)),
+        }
     }
 
     /// The snapshot that lookups use.
@@ -82,9 +86,11 @@ impl Catalog {
     /// Makes partitions ahead and drops those whose days are over, for every stream with retention.
     pub async fn maintain_partitions(&self, today: time::Date) -> Result<(), sqlx::Error> {
         let snapshot = self.streams.snapshot();
-        for stream in snapshot.iter().filter(|stream| stream.retention_days.is_some()) {
-            let dropped =
-                streams::maintain_partitions(self.database.pool(), stream, today).await?;
+        for stream in snapshot
+            .iter()
+            .filter(|stream| stream.retention_days.is_some())
+        {
+            let dropped = streams::maintain_partitions(self.database.pool(), stream, today).await?;
             if dropped > 0 {
                 tracing::info!(stream = %stream.name, dropped, "partitions beyond retention dropped");
             }
@@ -104,7 +110,11 @@ pub struct Changes {
 impl Changes {
     /// `changed_here` is told of changes that this node made.
     pub fn new(database: Database, changed_here: Arc<Notify>) -> Changes {
-        Changes { database, changed_here, listener: None }
+        Changes {
+            database,
+            changed_here,
+            listener: None,
+        }
     }
 
     /// Waits until this node or another says that something changed, at most [`LOOK_EVERY`].

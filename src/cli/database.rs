@@ -57,7 +57,10 @@ impl Reached {
     pub async fn finish<T>(self, result: anyhow::Result<T>) -> anyhow::Result<T> {
         self.database.pool().close().await;
         if let Some(cluster) = self.started {
-            cluster.stop().await.context("the private PostgreSQL was not stopped")?;
+            cluster
+                .stop()
+                .await
+                .context("the private PostgreSQL was not stopped")?;
         }
         result
     }
@@ -66,7 +69,10 @@ impl Reached {
 /// Prints the private PostgreSQL's URL.
 pub(super) fn print_url(data: &DataDir) -> anyhow::Result<()> {
     let Some(url) = Cluster::locate(&data.data_dir) else {
-        bail!("there is no private PostgreSQL in {}; `tidegate serve` makes it", data.data_dir.display());
+        bail!(
+            "there is no private PostgreSQL in {}; `tidegate serve` makes it",
+            data.data_dir.display()
+        );
     };
     println!("{url}");
     Ok(())

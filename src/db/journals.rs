@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use sqlx::types::Json;
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
@@ -25,6 +26,9 @@ pub struct Fenced {
     pub ranges: Vec<CommittedRange>,
 }
 
+/// first, last, duplicates
+type RangeRow = (i64, i64, Option<Json<BTreeMap<String, u64>>>);
+
 /// Makes the journal known, adds one to its epoch, and reads what is committed.
 ///
 /// The update waits for every batch transaction that is still in flight, wherever it came from, and makes every one
@@ -44,19 +48,26 @@ pub async fn fence(
     .bind(node)
     .fetch_one(&mut *transaction)
     .await?;
-    let rows: Vec<(i64, i64, Option<sqlx::types::Json<BTreeMap<String, u64>>>)> = sqlx::query_as(
+    let rows: Vec<RangeRow> = sqlx::query_as(
         "select first, last, duplicates from tidegate.committed_ranges where journal_id = $1 order by first",
     )
     .bind(journal)
     .fetch_all(&mut *transaction)
     .await?;
     transaction.commit().await?;
-    let ranges = rows.into_iter().map(|(first, last, duplicates)| CommittedRange {
-        first: from_sql(first),
-        last: from_sql(last),
-        duplicates: duplicates.map(|json| read_duplicates(json.0)).unwrap_or_default(),
-    });
-    Ok(Fenced { epoch, ranges: ranges.collect() })
+    let ranges = rows
+        .into_iter()
+        .map(|(first, last, duplicates)| CommittedRange {
+            first: from_sql(first),
+            last: from_sql(last),
+            duplicates: duplicates
+                .map(|json| read_duplicates(json.0))
+                .unwrap_or_default(),
+        });
+    Ok(Fenced {
+        epoch,
+        ranges: ranges.collect(),
+    })
 }
 
 /// A position as PostgreSQL keeps it. The journal would need 2⁶³ bytes to leave the range.

@@ -37,7 +37,10 @@ struct StreamRow {
 
 impl StreamRow {
     fn into_stream(self) -> Result<Stream, sqlx::Error> {
-        let name = self.name.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+        let name = self
+            .name
+            .parse()
+            .map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
         Ok(Stream {
             id: self.id,
             name,
@@ -83,7 +86,11 @@ pub async fn create(pool: &PgPool, new: &NewStream) -> Result<Option<Stream>, sq
 
 /// Changes a stream: its table gets the columns that `changed` has more than the table. Column sets only grow, so
 /// the caller passes all old columns first. `None` if there is no such stream any more.
-pub async fn update(pool: &PgPool, changed: &Stream, added: &[Column]) -> Result<Option<Stream>, sqlx::Error> {
+pub async fn update(
+    pool: &PgPool,
+    changed: &Stream,
+    added: &[Column],
+) -> Result<Option<Stream>, sqlx::Error> {
     let mut transaction = locked(pool).await?;
     let kept_columns = i32::try_from(changed.columns().len() - added.len()).unwrap_or(i32::MAX);
     let row: Option<StreamRow> = sqlx::query_as(
@@ -101,7 +108,14 @@ pub async fn update(pool: &PgPool, changed: &Stream, added: &[Column]) -> Result
     let Some(row) = row else { return Ok(None) };
     for column in added {
         let table = quoted(changed.name.as_str());
-        run(&mut transaction, format!("alter table streams.{table} add column {}", column_sql(column))).await?;
+        run(
+            &mut transaction,
+            format!(
+                "alter table streams.{table} add column {}",
+                column_sql(column)
+            ),
+        )
+        .await?;
     }
     finish(transaction).await?;
     row.into_stream().map(Some)
@@ -117,7 +131,14 @@ pub async fn delete(pool: &PgPool, stream: &Stream) -> Result<bool, sqlx::Error>
     if deleted.rows_affected() == 0 {
         return Ok(false);
     }
-    run(&mut transaction, format!("drop table if exists streams.{}", quoted(stream.name.as_str()))).await?;
+    run(
+        &mut transaction,
+        format!(
+            "drop table if exists streams.{}",
+            quoted(stream.name.as_str())
+        ),
+    )
+    .await?;
     finish(transaction).await?;
     Ok(true)
 }
@@ -128,7 +149,9 @@ pub(super) async fn ensure_partition(
     stream: &Stream,
     day: time::Date,
 ) -> Result<(), sqlx::Error> {
-    let Some(next) = day.next_day() else { return Ok(()) };
+    let Some(next) = day.next_day() else {
+        return Ok(());
+    };
     let sql = format!(
         "create table if not exists {} partition of streams.{} for values from ('{day} 00:00:00+00') to ('{next} 00:00:00+00')",
         partition(stream.id, day),
@@ -141,8 +164,14 @@ pub(super) async fn ensure_partition(
     if exists {
         return Ok(());
     }
-    sqlx::query("select pg_advisory_xact_lock($1)").bind(SCHEMA_LOCK).execute(&mut *connection).await?;
-    connection.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.map(drop)
+    sqlx::query("select pg_advisory_xact_lock($1)")
+        .bind(SCHEMA_LOCK)
+        .execute(&mut *connection)
+        .await?;
+    connection
+        .execute(sqlx::raw_sql(AssertSqlSafe(sql)))
+        .await
+        .map(drop)
 }
 
 /// Makes the partitions of the next days and drops those whose days are over; returns the number dropped.
@@ -151,7 +180,9 @@ pub async fn maintain_partitions(
     stream: &Stream,
     today: time::Date,
 ) -> Result<usize, sqlx::Error> {
-    let Some(retention_days) = stream.retention_days else { return Ok(0) };
+    let Some(retention_days) = stream.retention_days else {
+        return Ok(0);
+    };
     let mut transaction = locked(pool).await?;
     make_partitions_ahead(&mut transaction, stream).await?;
     let names: Vec<String> = sqlx::query_scalar(
@@ -167,7 +198,11 @@ pub async fn maintain_partitions(
         let kept = day_of_partition(stream.id, &name)
             .is_none_or(|day| today - day <= time::Duration::days(i64::from(retention_days)));
         if !kept {
-            run(&mut transaction, format!("drop table stream_partitions.{}", quoted(&name))).await?;
+            run(
+                &mut transaction,
+                format!("drop table stream_partitions.{}", quoted(&name)),
+            )
+            .await?;
             dropped += 1;
         }
     }
@@ -177,17 +212,28 @@ pub async fn maintain_partitions(
 
 async fn locked(pool: &PgPool) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
     let mut transaction = pool.begin().await?;
-    sqlx::query("select pg_advisory_xact_lock($1)").bind(SCHEMA_LOCK).execute(&mut *transaction).await?;
+    sqlx::query("select pg_advisory_xact_lock($1)")
+        .bind(SCHEMA_LOCK)
+        .execute(&mut *transaction)
+        .await?;
     Ok(transaction)
 }
 
 async fn finish(mut transaction: Transaction<'static, Postgres>) -> Result<(), sqlx::Error> {
-    sqlx::query(NOTIFY_CATALOG).execute(&mut *transaction).await?;
+    sqlx::query(NOTIFY_CATALOG)
+        .execute(&mut *transaction)
+        .await?;
     transaction.commit().await
 }
 
-async fn run(transaction: &mut Transaction<'static, Postgres>, sql: String) -> Result<(), sqlx::Error> {
-    transaction.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.map(drop)
+async fn run(
+    transaction: &mut Transaction<'static, Postgres>,
+    sql: String,
+) -> Result<(), sqlx::Error> {
+    transaction
+        .execute(sqlx::raw_sql(AssertSqlSafe(sql)))
+        .await
+        .map(drop)
 }
 
 async fn make_partitions_ahead(
@@ -211,24 +257,42 @@ async fn make_partitions_ahead(
 /// One statement for the table, one for the unique index of a key.
 fn create_table(stream: &Stream) -> String {
     let name = quoted(stream.name.as_str());
-    let mut parts = vec!["id uuid not null".to_owned(), "received_at timestamptz not null".to_owned()];
+    let mut parts = vec![
+        "id uuid not null".to_owned(),
+        "received_at timestamptz not null".to_owned(),
+    ];
     match &stream.shape {
-        Shape::Document { payload: PayloadType::Jsonb } => parts.push("payload jsonb not null".to_owned()),
-        Shape::Document { payload: PayloadType::Json } => parts.push("payload json not null".to_owned()),
+        Shape::Document {
+            payload: PayloadType::Jsonb,
+        } => parts.push("payload jsonb not null".to_owned()),
+        Shape::Document {
+            payload: PayloadType::Json,
+        } => parts.push("payload json not null".to_owned()),
         Shape::Typed { columns, .. } => {
             parts.push("extra jsonb".to_owned());
             parts.extend(columns.iter().map(column_sql));
         }
     }
     let partitioned = stream.retention_days.is_some();
-    parts.push(if partitioned { "primary key (received_at, id)" } else { "primary key (id)" }.to_owned());
-    let suffix = if partitioned { " partition by range (received_at)" } else { "" };
-    let mut sql = format!("create table streams.{name} ({}){suffix}", parts.join(", "));
+    parts.push(
+        if partitioned {
+            "primary key (received_at, id)"
+        } else {
+            "primary key (id)"
+        }
+        .to_owned(),
+    );
+    let suffix = if partitioned {
+        " partition by range (received_at)"
+    } else {
+        ""
+    };
+    let table = format!("create table streams.{name} ({}){suffix}", parts.join(", "));
     if let Some(key) = &stream.key {
         let expressions = key_expressions(stream, key).join(", ");
-        sql.push_str(&format!("; create unique index on streams.{name} ({expressions})"));
+        return format!("{table}; create unique index on streams.{name} ({expressions})");
     }
-    sql
+    table
 }
 
 fn column_sql(column: &Column) -> String {
@@ -241,7 +305,8 @@ fn column_sql(column: &Column) -> String {
 }
 
 fn partition(stream: StreamId, day: time::Date) -> String {
-    let number = day.year() * 10_000 + i32::from(u8::from(day.month())) * 100 + i32::from(day.day());
+    let number =
+        day.year() * 10_000 + i32::from(u8::from(day.month())) * 100 + i32::from(day.day());
     format!("stream_partitions.s{}_{number:08}", stream.0)
 }
 
@@ -268,7 +333,10 @@ mod tests {
     #[test]
     fn partitions_tell_their_day() {
         let day = time::Date::from_calendar_date(2026, time::Month::March, 7).unwrap();
-        assert_eq!(partition(StreamId(12), day), "stream_partitions.s12_20260307");
+        assert_eq!(
+            partition(StreamId(12), day),
+            "stream_partitions.s12_20260307"
+        );
         assert_eq!(day_of_partition(StreamId(12), "s12_20260307"), Some(day));
         for foreign in ["s1_20260307", "s12_20261307", "s12_2026030", "archive"] {
             assert_eq!(day_of_partition(StreamId(12), foreign), None, "{foreign}");

@@ -82,8 +82,12 @@ impl Feed {
         let mut stats = tokio::time::interval(STATS_INTERVAL);
         stats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            self.admit().await;
             let end = *self.synced.borrow_and_update();
+            if self.full.is_empty() && self.sampled.is_empty() {
+                // The journal may tell of its end before the watch does.
+                self.go_to(self.at.max(Point::at(end)));
+            }
+            self.admit().await;
             self.advance(end).await;
             let due = self.due(end);
             tokio::select! {
@@ -140,13 +144,9 @@ impl Feed {
     }
 
     async fn advance(&mut self, end: Position) {
-        if self.full.is_empty() && self.sampled.is_empty() {
-            // The journal may tell of its end before the watch does.
-            self.go_to(self.at.max(Point::at(end)));
-            return;
-        }
         let now = Instant::now();
-        if self.at.position < end && now >= self.next_tick {
+        let watched = !self.full.is_empty() || !self.sampled.is_empty();
+        if watched && self.at.position < end && now >= self.next_tick {
             self.tick(end, now).await;
         }
         let waits = self.worker.as_ref().is_some_and(|worker| !worker.sampling.tick.is_empty());

@@ -107,6 +107,13 @@ impl Monitor {
         answer
     }
 
+    /// Whether a cursor's positions mean something here: it is of this journal, and not from the future, as one is when
+    /// the journal was put back to an older state.
+    pub(crate) fn knows(&self, cursor: &Cursor) -> bool {
+        cursor.journal == self.journal_tag()
+            && cursor.place.end() <= Point::at(self.shared.journal.synced())
+    }
+
     /// Where the live feed is now. A place in it that is given later is never before this.
     pub(crate) fn feed_position(&self) -> Point {
         self.shared.roster().position

@@ -140,10 +140,7 @@ async fn advance(
         Stage::New { since: Some(since) } => {
             let since = *since;
             outbox.push_back(monitor.hello(since));
-            // A cursor from the future is one of a journal that was put back: its positions say nothing here.
-            let known = since.journal == monitor.journal_tag()
-                && since.place.end() <= monitor.feed_position();
-            *stage = if known {
+            *stage = if monitor.knows(&since) {
                 Stage::CatchingUp(Reading::Idle(Box::new(monitor.history(since.place))))
             } else {
                 Stage::Foreign { since }

@@ -307,7 +307,7 @@ fn any_groups() -> impl Strategy<Value = Vec<Vec<(i32, u32)>>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
     /// A monitor that is cut off after any message, again and again, and resumes with its last cursor, is told of
     /// everything exactly once, while more is appended. What it watches may change from full to sample and back.
@@ -316,7 +316,7 @@ proptest! {
         past in any_groups(),
         live in any_groups(),
         cuts in prop::collection::vec((0..6_usize, prop::bool::weighted(0.2)), 1..40),
-        padding in prop_oneof![Just(0_usize), 0..8000_usize],
+        padding in prop_oneof![4 => 0..200_usize, 1 => 0..8000_usize],
     ) {
         run(async move {
             let mut bench = Bench::start(HubLimits::default());
@@ -345,6 +345,7 @@ proptest! {
             }
             let since = told.cursor.as_ref().unwrap().parse().unwrap();
             hear_all(&bench, &mut open(&bench, Some(since)), &mut told).await;
+            assert_eq!(told.unknown_gaps, 0);
         });
     }
 
@@ -383,7 +384,7 @@ proptest! {
         past in any_groups(),
         live in any_groups(),
         chosen in prop::bool::ANY,
-        padding in 0..12_000_usize,
+        padding in prop_oneof![2 => 0..200_usize, 1 => 0..8000_usize],
     ) {
         run(async move {
             let mut bench = Bench::start(HubLimits { queue_bytes_max: 64 << 20, ..HubLimits::default() });
@@ -415,7 +416,8 @@ proptest! {
 /// An entry larger than a tick is given in parts, each with a cursor that resumes exactly.
 #[tokio::test(start_paused = true)]
 async fn a_large_entry_is_split_and_resumes_in_its_middle() {
-    let mut bench = Bench::start(HubLimits::default());
+    // The queue takes all that is made while others resume.
+    let mut bench = Bench::start(HubLimits { queue_bytes_max: 16 << 20, ..HubLimits::default() });
     let mut live = open(&bench, None);
     next(&mut live).await;
     bench.append_padded(&[(1, 400), (2, 1)], 5_000);
@@ -454,7 +456,8 @@ async fn next_is_cancel_safe() {
         polls += 1;
         match once {
             std::task::Poll::Ready(message) => told.hear(&message.unwrap()),
-            std::task::Poll::Pending => tokio::task::yield_now().await,
+            // Time stands still while a task is busy.
+            std::task::Poll::Pending => tokio::time::advance(Duration::from_millis(1)).await,
         }
         if polls % 50 == 0 && polls < 2000 {
             bench.append(&[(2, 1)]);

@@ -71,6 +71,7 @@ pub(super) struct Batcher {
     believed: Believed,
     gates: HashMap<StreamId, oneshot::Receiver<()>>,
     bytes_per_row: u64,
+    deadline: Option<Instant>,
 }
 
 /// Reads on until a batch is full or the journal ends.
@@ -90,7 +91,14 @@ impl Batcher {
         duplicates: BTreeMap<Position, u64>,
         believed: Believed,
     ) -> Batcher {
-        Batcher { context, duplicates, believed, gates: HashMap::new(), bytes_per_row: 256 }
+        Batcher {
+            context,
+            duplicates,
+            believed,
+            gates: HashMap::new(),
+            bytes_per_row: 256,
+            deadline: None,
+        }
     }
 
     /// Sends batches from `start` on, until the session ends or everything is sent and nothing more will come.
@@ -109,29 +117,23 @@ impl Batcher {
             skipped: Vec::new(),
             full: false,
         };
-        let mut deadline = None;
         loop {
             let last_look = self.context.appended_all.is_cancelled();
             cutter = cutter.fill_off_the_runtime().await?;
             self.settle_skipped(&mut cutter.skipped);
             let empty = cutter.batch.is_empty();
-            if empty {
-                deadline = None;
-            } else if deadline.is_none() {
-                deadline = Some(Instant::now() + self.context.limits.interval);
-            }
-            let overdue = deadline.is_some_and(|deadline| deadline <= Instant::now());
+            let overdue = !empty && self.deadline() <= Instant::now();
             let wanted = self.context.ledger.is_waited_for();
-            if !empty && (cutter.full || overdue || wanted || last_look) {
+            if overdue || (!empty && (cutter.full || wanted || last_look)) {
                 let batch = self.close(cutter.cut());
-                deadline = None;
+                self.deadline = None;
                 tokio::select! {
                     sent = batches.send(batch) => if sent.is_err() { return Ok(()) },
                     () = session.cancelled() => return Ok(()),
                 }
             } else if last_look {
                 return Ok(());
-            } else if !self.wait(&cutter, deadline, &session).await {
+            } else if !self.wait(&cutter, &session).await {
                 return Ok(());
             }
         }
@@ -139,21 +141,21 @@ impl Batcher {
 
     /// Waits until there is enough for a batch, the batch is overdue, or somebody waits for a commit; false when the
     /// session is over.
-    async fn wait(&mut self, cutter: &Cutter, deadline: Option<Instant>, session: &CancellationToken) -> bool {
+    async fn wait(&mut self, cutter: &Cutter, session: &CancellationToken) -> bool {
         let read_to = cutter.reader.position();
-        let mut deadline = deadline;
         loop {
             let synced = *self.context.synced.borrow_and_update();
             let unread = synced.0.saturating_sub(read_to.0);
+            let bytes = cutter.batch.bytes + unread;
+            let rows = cutter.batch.rows + unread / self.bytes_per_row;
             if unread > 0 {
-                let bytes = cutter.batch.bytes + unread;
-                let enough = bytes >= self.context.limits.bytes
-                    || cutter.batch.rows + unread / self.bytes_per_row >= self.context.limits.rows;
+                let limits = self.context.limits;
+                let enough = bytes >= limits.bytes || rows >= limits.rows;
                 if enough || self.context.ledger.is_waited_for() {
                     return true;
                 }
-                deadline.get_or_insert_with(|| Instant::now() + self.context.limits.interval);
             }
+            let deadline = (bytes > 0).then(|| self.deadline());
             tokio::select! {
                 changed = self.context.synced.changed() => if changed.is_err() {
                     self.context.appended_all.cancelled().await;
@@ -166,17 +168,25 @@ impl Batcher {
         }
     }
 
+    /// When the batch that is being gathered must be cut; runs from the first look at its first entry.
+    fn deadline(&mut self) -> Instant {
+        let interval = self.context.limits.interval;
+        *self.deadline.get_or_insert_with(|| Instant::now() + interval)
+    }
+
     /// Gives the batch its gates.
     fn close(&mut self, mut batch: Batch) -> Batch {
         if batch.rows > 0 {
-            self.bytes_per_row = (batch.bytes / batch.rows).max(1);
+            self.bytes_per_row = batch.bytes.div_ceil(batch.rows).max(1);
         }
         let streams = self.context.streams.snapshot();
         let mut keyed: Vec<StreamId> = Vec::new();
         for entry in &batch.entries {
             let stream = stream_of(entry);
             let is_keyed = EntryKind::from_code(entry.header.kind) == Some(EntryKind::Records)
-                && streams.by_id(stream).is_some_and(|stream| stream.key.is_some());
+                && streams
+                    .by_id(stream)
+                    .is_some_and(|stream| stream.key.is_some());
             if is_keyed && !keyed.contains(&stream) {
                 keyed.push(stream);
             }
@@ -184,7 +194,11 @@ impl Batcher {
         for stream in keyed {
             let (committed, next) = oneshot::channel();
             let earlier = self.gates.insert(stream, next);
-            batch.gates.push(Gate { stream, earlier, committed });
+            batch.gates.push(Gate {
+                stream,
+                earlier,
+                committed,
+            });
         }
         batch
     }
@@ -197,11 +211,24 @@ impl Batcher {
             {
                 continue;
             }
-            let duplicates = self.duplicates.get(&entry.header.position).copied().unwrap_or_default();
+            let duplicates = self
+                .duplicates
+                .get(&entry.header.position)
+                .copied()
+                .unwrap_or_default();
             let committed = u64::from(entry.header.rows).saturating_sub(duplicates);
-            self.context.counters.of(stream_of(&entry)).add_committed(committed, duplicates);
+            self.context
+                .counters
+                .of(stream_of(&entry))
+                .add_committed(committed, duplicates);
             if let Some(id) = entry_first_id(&entry.body) {
-                self.context.ledger.resolve(id, CommitOutcome { committed, duplicates });
+                self.context.ledger.resolve(
+                    id,
+                    CommitOutcome {
+                        committed,
+                        duplicates,
+                    },
+                );
             }
         }
     }
@@ -214,7 +241,14 @@ pub(super) fn stream_of(entry: &Entry) -> StreamId {
 
 impl Batch {
     fn starting_at(first: Position) -> Batch {
-        Batch { first, last: first, entries: Vec::new(), rows: 0, bytes: 0, gates: Vec::new() }
+        Batch {
+            first,
+            last: first,
+            entries: Vec::new(),
+            rows: 0,
+            bytes: 0,
+            gates: Vec::new(),
+        }
     }
 
     fn is_empty(&self) -> bool {
@@ -236,7 +270,9 @@ impl Cutter {
     fn fill(&mut self) -> Result<(), ReadError> {
         while !self.full {
             let before = self.reader.position();
-            let Some(entry) = self.reader.next()? else { return Ok(()) };
+            let Some(entry) = self.reader.next()? else {
+                return Ok(());
+            };
             if self.progress.is_committed(entry.header.position) {
                 // A batch covers one range without a hole, so it ends where committed entries begin.
                 if self.batch.is_empty() {
@@ -252,7 +288,8 @@ impl Cutter {
             self.batch.rows += u64::from(entry.header.rows);
             self.batch.bytes += entry.body.len() as u64;
             self.batch.entries.push(entry);
-            self.full = self.batch.rows >= self.limits.rows || self.batch.bytes >= self.limits.bytes;
+            self.full =
+                self.batch.rows >= self.limits.rows || self.batch.bytes >= self.limits.bytes;
         }
         Ok(())
     }

@@ -30,8 +30,14 @@ pub struct IntakeLimits {
 pub enum IntakeError {
     #[error("the intake is full")]
     Overloaded { retry_after: Duration },
-    #[error("the journal is full: {bytes} of {bytes_max} bytes wait for PostgreSQL or for the end of retention")]
-    JournalFull { bytes: u64, bytes_max: u64, retry_after: Duration },
+    #[error(
+        "the journal is full: {bytes} of {bytes_max} bytes wait for PostgreSQL or for the end of retention"
+    )]
+    JournalFull {
+        bytes: u64,
+        bytes_max: u64,
+        retry_after: Duration,
+    },
     #[error("the journal cannot be written; see the gateway's log")]
     JournalFailed,
     #[error("{bytes} bytes do not fit one entry")]
@@ -113,7 +119,17 @@ impl Intake {
     ) -> (Intake, mpsc::Receiver<Message>) {
         let (queue, receiver) = mpsc::channel(limits.entries_max.max(1));
         let room = Arc::new(Semaphore::new(units(limits.bytes_max) as usize));
-        (Intake { queue, room, limits, ledger, journaled, committed }, receiver)
+        (
+            Intake {
+                queue,
+                room,
+                limits,
+                ledger,
+                journaled,
+                committed,
+            },
+            receiver,
+        )
     }
 
     /// Waits, not for long, until there is room for `bytes` more.
@@ -128,7 +144,11 @@ impl Intake {
     }
 
     /// Makes a reservation larger, waiting as [`Intake::reserve`] does.
-    pub async fn extend(&self, reservation: &mut Reservation, bytes: usize) -> Result<(), IntakeError> {
+    pub async fn extend(
+        &self,
+        reservation: &mut Reservation,
+        bytes: usize,
+    ) -> Result<(), IntakeError> {
         let more = self.reserve(bytes).await?;
         reservation.0.merge(more.0);
         Ok(())
@@ -142,9 +162,16 @@ impl Intake {
     ) -> Result<Pending, IntakeError> {
         let bytes = submission.entries.iter().map(SealedEntry::len_bytes).sum();
         let (acknowledge, acknowledged) = oneshot::channel();
-        let message = Message::Submit(QueuedSubmission { submission, acknowledge, room });
+        let message = Message::Submit(QueuedSubmission {
+            submission,
+            acknowledge,
+            room,
+        });
         match self.queue.send_timeout(message, self.limits.wait).await {
-            Ok(()) => Ok(Pending { acknowledged, bytes }),
+            Ok(()) => Ok(Pending {
+                acknowledged,
+                bytes,
+            }),
             Err(mpsc::error::SendTimeoutError::Timeout(_)) => Err(self.overloaded()),
             Err(mpsc::error::SendTimeoutError::Closed(_)) => Err(IntakeError::ShuttingDown),
         }
@@ -159,7 +186,9 @@ impl Intake {
                 bytes_max,
                 retry_after: self.committed.retry_after(pending.bytes, Instant::now()),
             }),
-            Ok(Err(Refusal::TooLarge)) => Err(IntakeError::TooLarge { bytes: pending.bytes }),
+            Ok(Err(Refusal::TooLarge)) => Err(IntakeError::TooLarge {
+                bytes: pending.bytes,
+            }),
             Ok(Err(Refusal::Failed)) => Err(IntakeError::JournalFailed),
             Err(_dropped) => Err(IntakeError::ShuttingDown),
         }
@@ -199,12 +228,16 @@ impl Intake {
 
     fn overloaded(&self) -> IntakeError {
         let (bytes, _) = self.fill();
-        IntakeError::Overloaded { retry_after: self.journaled.retry_after(bytes, Instant::now()) }
+        IntakeError::Overloaded {
+            retry_after: self.journaled.retry_after(bytes, Instant::now()),
+        }
     }
 }
 
 fn units(bytes: u64) -> u32 {
-    u32::try_from(bytes.div_ceil(ROOM_UNIT_BYTES)).unwrap_or(u32::MAX).max(1)
+    u32::try_from(bytes.div_ceil(ROOM_UNIT_BYTES))
+        .unwrap_or(u32::MAX)
+        .max(1)
 }
 
 /// The id of an entry's first record: a tuple begins with its number of fields (2 bytes) and the length of the id (4).

@@ -36,8 +36,14 @@ struct State {
 impl Progress {
     /// Nothing is known to be committed of a journal that begins at `journal_first`.
     pub fn new(journal_first: Position) -> Progress {
-        let state = State { low_water: journal_first, ..State::default() };
-        Progress { state: Arc::new(Mutex::new(state)), low_water: watch::Sender::new(journal_first) }
+        let state = State {
+            low_water: journal_first,
+            ..State::default()
+        };
+        Progress {
+            state: Arc::new(Mutex::new(state)),
+            low_water: watch::Sender::new(journal_first),
+        }
     }
 
     /// Everything below this position is committed.
@@ -59,7 +65,11 @@ impl Progress {
     /// believed before does not count, and is returned.
     pub fn reset(&self, journal_first: Position, ranges: &[CommittedRange]) -> Believed {
         let mut state = self.lock();
-        let fresh = State { asked: true, low_water: journal_first, ..State::default() };
+        let fresh = State {
+            asked: true,
+            low_water: journal_first,
+            ..State::default()
+        };
         let believed = Believed(std::mem::replace(&mut *state, fresh));
         for range in ranges {
             state.add(range.first, range.last);
@@ -109,7 +119,11 @@ impl Believed {
 
     /// Where reading must begin so that every entry is met whose commit was not counted yet.
     pub fn first_uncounted(&self, low_water: Position) -> Position {
-        if self.0.asked { self.0.low_water.min(low_water) } else { low_water }
+        if self.0.asked {
+            self.0.low_water.min(low_water)
+        } else {
+            low_water
+        }
     }
 }
 
@@ -133,7 +147,11 @@ impl State {
 
     fn contains(&self, position: Position) -> bool {
         position < self.low_water
-            || self.beyond.range(..=position).next_back().is_some_and(|(_, last)| position < *last)
+            || self
+                .beyond
+                .range(..=position)
+                .next_back()
+                .is_some_and(|(_, last)| position < *last)
     }
 }
 
@@ -153,7 +171,10 @@ mod tests {
         };
         let ranges = [range(0, 100), range(100, 200), range(300, 400)];
         let believed = progress.reset(Position(50), &ranges);
-        assert!(believed.contains(Position(700)), "what was committed before this process is counted");
+        assert!(
+            believed.contains(Position(700)),
+            "what was committed before this process is counted"
+        );
         assert_eq!(believed.first_uncounted(Position(200)), Position(200));
         let believed = progress.reset(Position(50), &ranges);
         assert!(believed.contains(Position(300)) && !believed.contains(Position(250)));

@@ -86,11 +86,18 @@ impl Writers {
         config: WritersConfig,
         database: Database,
         context: BatcherContext,
-            lifecycle: Lifecycle,
+        lifecycle: Lifecycle,
         committed: Pressure,
     ) -> Writers {
         let state = watch::Sender::new(DatabaseState::default());
-        Writers { config, database, context, lifecycle, committed, state }
+        Writers {
+            config,
+            database,
+            context,
+            lifecycle,
+            committed,
+            state,
+        }
     }
 
     /// Follows what is known of PostgreSQL.
@@ -100,7 +107,10 @@ impl Writers {
 
     /// Notes that PostgreSQL cannot be used, before there were sessions.
     pub fn unreachable(&self, reason: String) {
-        self.state.send_replace(DatabaseState { reachable: false, last_error: Some(reason) });
+        self.state.send_replace(DatabaseState {
+            reachable: false,
+            last_error: Some(reason),
+        });
     }
 
     /// Runs sessions until everything acknowledged is committed after the appender ended, or the time is over.
@@ -142,13 +152,17 @@ impl Writers {
     /// One session; ends well only when everything is drained.
     async fn session(&self) -> Result<(), SessionError> {
         let journal = self.context.journal.id();
-        let mut first = BatchConnection::open(&self.database, self.config.statement_timeout).await?;
+        let mut first =
+            BatchConnection::open(&self.database, self.config.statement_timeout).await?;
         let fenced = first.fence(journal, &self.config.node).await?;
         let progress = &self.context.progress;
         let believed = progress.reset(self.context.journal.first(), &fenced.ranges);
         let start = believed.first_uncounted(progress.low_water());
         metrics::count_writer_session();
-        self.state.send_replace(DatabaseState { reachable: true, last_error: None });
+        self.state.send_replace(DatabaseState {
+            reachable: true,
+            last_error: None,
+        });
         tracing::info!(epoch = fenced.epoch, from = %start, "writing to PostgreSQL");
 
         let session = CancellationToken::new();
@@ -156,7 +170,9 @@ impl Writers {
         let (sender, batches) = mpsc::channel(1);
         let batches = Arc::new(Mutex::new(batches));
         let batcher = Batcher::new(self.context.clone(), duplicates(fenced.ranges), believed);
-        let batcher = self.lifecycle.spawn("batcher", batcher.run(start, sender, session.clone()));
+        let batcher = self
+            .lifecycle
+            .spawn("batcher", batcher.run(start, sender, session.clone()));
         let mut writers = Vec::with_capacity(self.config.writers);
         let mut connection = Some(first);
         for _ in 0..self.config.writers.max(1) {
@@ -174,7 +190,7 @@ impl Writers {
         for writer in writers {
             let ended = writer.await.expect("writers do not panic");
             // The others end because of the first error; it is the one worth telling.
-            if let (Ok(()), Err(error)) | (Err(SessionError::EarlierBatchFailed), Err(error)) = (&outcome, ended) {
+            if let (Ok(()) | Err(SessionError::EarlierBatchFailed), Err(error)) = (&outcome, ended) {
                 outcome = Err(error);
             }
         }
@@ -254,10 +270,14 @@ impl Writer {
         let parts = self.parts(&batch);
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => BatchConnection::open(&self.shared.database, self.shared.config.statement_timeout).await?,
+            None => {
+                BatchConnection::open(&self.shared.database, self.shared.config.statement_timeout)
+                    .await?
+            }
         };
         let journal = self.shared.context.journal.id();
-        self.ensure_partitions(&mut connection, &batch, &parts).await?;
+        self.ensure_partitions(&mut connection, &batch, &parts)
+            .await?;
         connection.begin(journal, self.epoch).await?;
         for part in &parts {
             copy(&mut connection, part).await?;
@@ -288,7 +308,11 @@ impl Writer {
         for (number, entry) in batch.entries.iter().enumerate() {
             let id = stream_of(entry);
             let records = EntryKind::from_code(entry.header.kind) == Some(EntryKind::Records);
-            let place = if records { (entry.header.kind, id, entry.header.column_set) } else { (entry.header.kind, StreamId(0), 0) };
+            let place = if records {
+                (entry.header.kind, id, entry.header.column_set)
+            } else {
+                (entry.header.kind, StreamId(0), 0)
+            };
             let part = *index.entry(place).or_insert_with(|| {
                 let destination = match streams.by_id(id) {
                     _ if !records => Destination::Quarantine,
@@ -317,12 +341,16 @@ impl Writer {
         parts: &[Part],
     ) -> Result<(), BatchError> {
         for part in parts {
-            let Destination::Table(stream) = &part.destination else { continue };
+            let Destination::Table(stream) = &part.destination else {
+                continue;
+            };
             if stream.retention_days.is_none() {
                 continue;
             }
             for number in &part.entries {
-                let Some(day) = day_of(batch.entries[*number].header.received_at) else { continue };
+                let Some(day) = day_of(batch.entries[*number].header.received_at) else {
+                    continue;
+                };
                 if !self.partitions.contains(&(stream.id, day)) {
                     connection.ensure_partition(stream, day).await?;
                     self.partitions.insert((stream.id, day));
@@ -340,11 +368,15 @@ impl Writer {
         outcomes: &mut [CommitOutcome],
     ) -> Result<(), SessionError> {
         for part in parts {
-            let Destination::Keyed(stream) = &part.destination else { continue };
+            let Destination::Keyed(stream) = &part.destination else {
+                continue;
+            };
             let Some(key) = &stream.key else { continue };
             let gate = batch.gates.iter_mut().find(|gate| gate.stream == stream.id);
             if let Some(earlier) = gate.and_then(|gate| gate.earlier.take()) {
-                earlier.await.map_err(|_| SessionError::EarlierBatchFailed)?;
+                earlier
+                    .await
+                    .map_err(|_| SessionError::EarlierBatchFailed)?;
             }
             let mut firsts: Vec<(Uuid, usize)> = part
                 .entries
@@ -356,8 +388,10 @@ impl Writer {
             let fresh = connection.merge(stream, key, part.column_set, &ids).await?;
             for ((_, number), fresh) in firsts.iter().zip(fresh) {
                 let rows = u64::from(batch.entries[*number].header.rows);
-                outcomes[*number] =
-                    CommitOutcome { committed: fresh, duplicates: rows.saturating_sub(fresh) };
+                outcomes[*number] = CommitOutcome {
+                    committed: fresh,
+                    duplicates: rows.saturating_sub(fresh),
+                };
             }
         }
         Ok(())
@@ -371,7 +405,10 @@ impl Writer {
             if EntryKind::from_code(entry.header.kind) != Some(EntryKind::Records) {
                 continue;
             }
-            context.counters.of(stream_of(entry)).add_committed(outcome.committed, outcome.duplicates);
+            context
+                .counters
+                .of(stream_of(entry))
+                .add_committed(outcome.committed, outcome.duplicates);
             if waited_for && let Some(id) = entry_first_id(&entry.body) {
                 context.ledger.resolve(id, *outcome);
             }
@@ -384,11 +421,21 @@ impl Writer {
 async fn copy(connection: &mut BatchConnection, part: &Part) -> Result<(), BatchError> {
     let started = Instant::now();
     let target = match &part.destination {
-        Destination::Table(stream) => Target::Stream { stream, column_set: part.column_set },
-        Destination::Keyed(stream) => Target::Staging { stream, column_set: part.column_set },
+        Destination::Table(stream) => Target::Stream {
+            stream,
+            column_set: part.column_set,
+        },
+        Destination::Keyed(stream) => Target::Staging {
+            stream,
+            column_set: part.column_set,
+        },
         Destination::Quarantine => Target::Quarantine,
         Destination::Deleted(stream) => {
-            tracing::warn!(stream = stream.0, entries = part.entries.len(), "records of a deleted stream are left out");
+            tracing::warn!(
+                stream = stream.0,
+                entries = part.entries.len(),
+                "records of a deleted stream are left out"
+            );
             return Ok(());
         }
     };
@@ -400,7 +447,10 @@ async fn copy(connection: &mut BatchConnection, part: &Part) -> Result<(), Batch
 /// Without a key every record makes a row; the merge corrects those with one.
 fn outcomes(batch: &Batch, parts: &[Part]) -> Vec<CommitOutcome> {
     let mut outcomes: Vec<CommitOutcome> = vec![CommitOutcome::default(); batch.entries.len()];
-    for part in parts.iter().filter(|part| !matches!(part.destination, Destination::Deleted(_))) {
+    for part in parts
+        .iter()
+        .filter(|part| !matches!(part.destination, Destination::Deleted(_)))
+    {
         for number in &part.entries {
             outcomes[*number].committed = u64::from(batch.entries[*number].header.rows);
         }
@@ -409,16 +459,26 @@ fn outcomes(batch: &Batch, parts: &[Part]) -> Vec<CommitOutcome> {
 }
 
 fn duplicates_by_position(batch: &Batch, outcomes: &[CommitOutcome]) -> BTreeMap<Position, u64> {
-    let with_duplicates = batch.entries.iter().zip(outcomes).filter(|(_, outcome)| outcome.duplicates > 0);
-    with_duplicates.map(|(entry, outcome)| (entry.header.position, outcome.duplicates)).collect()
+    let with_duplicates = batch
+        .entries
+        .iter()
+        .zip(outcomes)
+        .filter(|(_, outcome)| outcome.duplicates > 0);
+    with_duplicates
+        .map(|(entry, outcome)| (entry.header.position, outcome.duplicates))
+        .collect()
 }
 
 fn duplicates(ranges: Vec<CommittedRange>) -> BTreeMap<Position, u64> {
-    ranges.into_iter().flat_map(|range| range.duplicates).collect()
+    ranges
+        .into_iter()
+        .flat_map(|range| range.duplicates)
+        .collect()
 }
 
 fn day_of(received_at: UnixMicros) -> Option<time::Date> {
     let seconds = received_at.0.div_euclid(1_000_000);
-    time::OffsetDateTime::from_unix_timestamp(seconds).ok().map(time::OffsetDateTime::date)
+    time::OffsetDateTime::from_unix_timestamp(seconds)
+        .ok()
+        .map(time::OffsetDateTime::date)
 }
-

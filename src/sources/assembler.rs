@@ -74,7 +74,11 @@ pub struct Assembler {
 impl Assembler {
     pub fn new(origin: Origin, column_set: u32) -> Assembler {
         let mut meta = Vec::with_capacity(64);
-        EntryMeta { source: origin.source, user: origin.user.to_string() }.encode(&mut meta);
+        EntryMeta {
+            source: origin.source,
+            user: origin.user.to_string(),
+        }
+        .encode(&mut meta);
         Assembler {
             records: EntryDraft::new(&meta, DRAFT_BYTES),
             first_id: first_id(origin.received_at),
@@ -110,7 +114,8 @@ impl Assembler {
         let received_at = self.origin.received_at;
         let mut entries = Vec::with_capacity(2);
         if self.rows > 0 {
-            let draft = std::mem::replace(&mut self.records, EntryDraft::new(&self.meta, DRAFT_BYTES));
+            let draft =
+                std::mem::replace(&mut self.records, EntryDraft::new(&self.meta, DRAFT_BYTES));
             let kind = EntryKind::Records.code();
             entries.push(draft.seal(kind, stream, self.column_set, self.rows, received_at));
         }
@@ -135,7 +140,9 @@ impl Assembler {
 
     fn keep(&mut self, place: RecordPlace, error: &RecordError, raw: &[u8], truncated: bool) {
         let meta = &self.meta;
-        let draft = self.quarantine.get_or_insert_with(|| EntryDraft::new(meta, DRAFT_BYTES));
+        let draft = self
+            .quarantine
+            .get_or_insert_with(|| EntryDraft::new(meta, DRAFT_BYTES));
         let record = QuarantinedRecord {
             id: first_id(self.origin.received_at),
             received_at: self.origin.received_at,
@@ -157,7 +164,10 @@ impl Assembler {
 
 impl RecordSink for Assembler {
     fn prefix(&mut self) -> TuplePrefix {
-        TuplePrefix { id: nth_id(self.first_id, self.rows), received_at: self.origin.received_at }
+        TuplePrefix {
+            id: nth_id(self.first_id, self.rows),
+            received_at: self.origin.received_at,
+        }
     }
 
     fn buffer(&mut self) -> &mut Vec<u8> {

@@ -10,9 +10,13 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::hub::counters::Counters;
-use crate::pipeline::{CommitOutcome, CommitWait, Intake, IntakeError, Pending, Reservation, Submission};
+use crate::pipeline::{
+    CommitOutcome, CommitWait, Intake, IntakeError, Pending, Reservation, Submission,
+};
 use crate::record::{Position, Source, UnixMicros};
-use crate::sources::assembler::{Assembled, Assembler, ENTRY_TARGET_BYTES, Origin, PlacedError, nth_id};
+use crate::sources::assembler::{
+    Assembled, Assembler, ENTRY_TARGET_BYTES, Origin, PlacedError, nth_id,
+};
 use crate::sources::body::{BodyError, BodyReader};
 use crate::sources::formats::{Format, Framer, FramerLimits, FramingError, Progress};
 use crate::streams::Stream;
@@ -94,7 +98,9 @@ pub enum FailureReason {
     Intake(#[from] IntakeError),
     #[error("the stream cannot take records: {0}")]
     Stream(String),
-    #[error("with on_error=reject a body holds at most {bytes_max} bytes; split it into several requests")]
+    #[error(
+        "with on_error=reject a body holds at most {bytes_max} bytes; split it into several requests"
+    )]
     TooLargeToReject { bytes_max: usize },
     #[error("{refused} of {records} records are invalid, so none was taken")]
     Rejected { refused: u64, records: u64 },
@@ -112,7 +118,7 @@ pub struct HttpSource {
 /// One request under way.
 struct Request<'a> {
     source: &'a HttpSource,
-    request: IngestRequest,
+    wanted: IngestRequest,
     room: Option<Reservation>,
     room_bytes: usize,
     pending: VecDeque<Sent>,
@@ -137,7 +143,7 @@ impl HttpSource {
     ) -> Result<IngestReply, Box<IngestFailure>> {
         let mut under_way = Request {
             source: self,
-            request,
+            wanted: request,
             room: None,
             room_bytes: 0,
             pending: VecDeque::new(),
@@ -149,7 +155,10 @@ impl HttpSource {
             Err(reason) => {
                 // What is already on its way is settled first, so that the failure tells the truth about it.
                 while under_way.settle_oldest().await.is_ok_and(|more| more) {}
-                Err(Box::new(IngestFailure { reason, before: under_way.reply }))
+                Err(Box::new(IngestFailure {
+                    reason,
+                    before: under_way.reply,
+                }))
             }
         }
     }
@@ -157,26 +166,38 @@ impl HttpSource {
 
 impl Request<'_> {
     async fn run(&mut self, mut body: BodyReader) -> Result<(), FailureReason> {
-        let one_entry = self.request.on_error == OnError::Reject;
-        let limits = EncodeLimits { record_bytes_max: self.source.entry_bytes_max };
-        let encoder = RecordEncoder::new(&self.request.stream, limits)
+        let one_entry = self.wanted.on_error == OnError::Reject;
+        let limits = EncodeLimits {
+            record_bytes_max: self.source.entry_bytes_max,
+        };
+        let encoder = RecordEncoder::new(&self.wanted.stream, limits)
             .map_err(|error| FailureReason::Stream(error.to_string()))?;
         let origin = Origin {
-            stream: Arc::clone(&self.request.stream),
+            stream: Arc::clone(&self.wanted.stream),
             source: Source::Http,
-            user: Arc::clone(&self.request.user),
-            received_at: self.request.received_at,
+            user: Arc::clone(&self.wanted.user),
+            received_at: self.wanted.received_at,
             one_entry,
             keep_refused: !one_entry,
         };
         let mut assembler = Assembler::new(origin, encoder.column_set());
-        let limits = FramerLimits { record_bytes_max: self.source.entry_bytes_max, raw_bytes_max: RAW_BYTES_MAX };
-        let mut framer = Framer::new(self.request.format, encoder, limits, self.request.csv_null.take());
+        let limits = FramerLimits {
+            record_bytes_max: self.source.entry_bytes_max,
+            raw_bytes_max: RAW_BYTES_MAX,
+        };
+        let mut framer = Framer::new(
+            self.wanted.format,
+            encoder,
+            limits,
+            self.wanted.csv_null.take(),
+        );
         let mut received = 0;
         while let Some(chunk) = body.next().await? {
             received += chunk.len();
             if one_entry && received > self.source.entry_bytes_max {
-                return Err(FailureReason::TooLargeToReject { bytes_max: self.source.entry_bytes_max });
+                return Err(FailureReason::TooLargeToReject {
+                    bytes_max: self.source.entry_bytes_max,
+                });
             }
             self.make_room(received + assembler.bytes()).await?;
             let mut rest = &chunk[..];
@@ -204,7 +225,9 @@ impl Request<'_> {
 
     /// Hands on what was gathered; waits for the oldest answer when too many are under way.
     async fn send(&mut self, assembler: &mut Assembler) -> Result<(), FailureReason> {
-        let Some(assembled) = assembler.take() else { return Ok(()) };
+        let Some(assembled) = assembler.take() else {
+            return Ok(());
+        };
         while self.pending.len() >= PENDING_ENTRIES_MAX {
             self.settle_oldest().await?;
         }
@@ -213,28 +236,47 @@ impl Request<'_> {
             None => self.source.intake.reserve(ENTRY_TARGET_BYTES).await?,
         };
         self.room_bytes = 0;
-        let Assembled { entries, first_id, rows, quarantined } = assembled;
-        if self.request.ack == Ack::Commit && rows > 0 {
-            self.waits.push(self.source.intake.wait_for_commit(first_id));
+        let Assembled {
+            entries,
+            first_id,
+            rows,
+            quarantined,
+        } = assembled;
+        if self.wanted.ack == Ack::Commit && rows > 0 {
+            self.waits
+                .push(self.source.intake.wait_for_commit(first_id));
         }
-        let counters = self.source.counters.of(self.request.stream.id);
-        let submission = Submission { entries, counters, source: Source::Http };
+        let counters = self.source.counters.of(self.wanted.stream.id);
+        let submission = Submission {
+            entries,
+            counters,
+            source: Source::Http,
+        };
         let pending = self.source.intake.submit(submission, room).await?;
-        self.pending.push_back(Sent { pending, first_id, rows, quarantined });
+        self.pending.push_back(Sent {
+            pending,
+            first_id,
+            rows,
+            quarantined,
+        });
         Ok(())
     }
 
     /// Waits for the oldest submission under way; false if there is none.
     async fn settle_oldest(&mut self) -> Result<bool, IntakeError> {
-        let Some(sent) = self.pending.pop_front() else { return Ok(false) };
+        let Some(sent) = self.pending.pop_front() else {
+            return Ok(false);
+        };
         let durable = self.source.intake.durable(sent.pending).await?;
         self.reply.position = Some(durable.end);
         self.reply.accepted += u64::from(sent.rows);
         self.reply.quarantined += u64::from(sent.quarantined);
-        if self.request.return_ids || self.reply.ids.is_empty() {
+        if self.wanted.return_ids || self.reply.ids.is_empty() {
             let free = IDS_MAX.saturating_sub(self.reply.ids.len());
-            let wanted = if self.request.return_ids { free } else { 1 };
-            let ids = (0..sent.rows).take(wanted).map(|index| nth_id(sent.first_id, index));
+            let wanted = if self.wanted.return_ids { free } else { 1 };
+            let ids = (0..sent.rows)
+                .take(wanted)
+                .map(|index| nth_id(sent.first_id, index));
             self.reply.ids.extend(ids);
         }
         Ok(true)
@@ -258,7 +300,7 @@ impl Request<'_> {
     }
 
     async fn wait_for_commit(&mut self) {
-        if self.request.ack != Ack::Commit {
+        if self.wanted.ack != Ack::Commit {
             return;
         }
         let waits = std::mem::take(&mut self.waits);
@@ -271,6 +313,8 @@ impl Request<'_> {
             }
             sum
         };
-        self.reply.committed = tokio::time::timeout(self.source.commit_wait, all).await.ok();
+        self.reply.committed = tokio::time::timeout(self.source.commit_wait, all)
+            .await
+            .ok();
     }
 }

@@ -15,7 +15,16 @@ pub const RETENTION_DAYS_MAX: u16 = 3_650;
 
 /// Names that the gateway or PostgreSQL keeps for itself.
 const RESERVED_COLUMNS: [&str; 10] = [
-    "id", "received_at", "extra", "tableoid", "xmin", "cmin", "xmax", "cmax", "ctid", "oid",
+    "id",
+    "received_at",
+    "extra",
+    "tableoid",
+    "xmin",
+    "cmin",
+    "xmax",
+    "cmax",
+    "ctid",
+    "oid",
 ];
 
 /// A new stream as asked for, without its name.
@@ -60,7 +69,10 @@ pub struct InvalidDefinition {
 }
 
 fn invalid(place: impl Into<String>, message: impl Into<String>) -> InvalidDefinition {
-    InvalidDefinition { place: place.into(), message: message.into() }
+    InvalidDefinition {
+        place: place.into(),
+        message: message.into(),
+    }
 }
 
 impl Definition {
@@ -69,27 +81,46 @@ impl Definition {
         let shape = match self.columns {
             Some(columns) => {
                 if self.payload.is_some() {
-                    return Err(invalid("payload", "only documents have a payload; leave out `payload` or `columns`"));
+                    return Err(invalid(
+                        "payload",
+                        "only documents have a payload; leave out `payload` or `columns`",
+                    ));
                 }
                 check_columns(&columns)?;
-                Shape::Typed { columns, unknown: self.unknown.unwrap_or_default() }
+                Shape::Typed {
+                    columns,
+                    unknown: self.unknown.unwrap_or_default(),
+                }
             }
             None if self.unknown.is_some() => {
-                return Err(invalid("unknown", "only streams with `columns` have unknown keys"));
+                return Err(invalid(
+                    "unknown",
+                    "only streams with `columns` have unknown keys",
+                ));
             }
-            None => Shape::Document { payload: self.payload.unwrap_or_default() },
+            None => Shape::Document {
+                payload: self.payload.unwrap_or_default(),
+            },
         };
         let key = match self.key {
-            Some(fields) => {
-                Some(Key { fields: check_key(&shape, &fields)?, on_duplicate: self.on_duplicate.unwrap_or_default() })
-            }
+            Some(fields) => Some(Key {
+                fields: check_key(&shape, &fields)?,
+                on_duplicate: self.on_duplicate.unwrap_or_default(),
+            }),
             None if self.on_duplicate.is_some() => {
-                return Err(invalid("on_duplicate", "needs a `key` that tells what a duplicate is"));
+                return Err(invalid(
+                    "on_duplicate",
+                    "needs a `key` that tells what a duplicate is",
+                ));
             }
             None => None,
         };
         check_retention(self.retention_days, key.is_some())?;
-        Ok(Defined { shape, key, retention_days: self.retention_days })
+        Ok(Defined {
+            shape,
+            key,
+            retention_days: self.retention_days,
+        })
     }
 }
 
@@ -100,7 +131,10 @@ impl Change {
         let mut added = Vec::new();
         match &mut changed.shape {
             Shape::Document { .. } if self.columns.is_some() || self.unknown.is_some() => {
-                return Err(invalid("columns", "a stream of documents has no columns; make a new stream for typed records"));
+                return Err(invalid(
+                    "columns",
+                    "a stream of documents has no columns; make a new stream for typed records",
+                ));
             }
             Shape::Document { .. } => {}
             Shape::Typed { columns, unknown } => {
@@ -133,39 +167,63 @@ impl Change {
 
 fn added_columns(old: &[Column], wanted: &[Column]) -> Result<Vec<Column>, InvalidDefinition> {
     if wanted.len() < old.len() || wanted[..old.len()] != *old {
-        return Err(invalid("columns", "columns only grow: repeat the present ones as they are, and add new ones at the end"));
+        return Err(invalid(
+            "columns",
+            "columns only grow: repeat the present ones as they are, and add new ones at the end",
+        ));
     }
     Ok(wanted[old.len()..].to_vec())
 }
 
 fn check_columns(columns: &[Column]) -> Result<(), InvalidDefinition> {
     if columns.is_empty() || columns.len() > COLUMNS_MAX {
-        return Err(invalid("columns", format!("a stream has 1 to {COLUMNS_MAX} columns; leave `columns` out for documents")));
+        return Err(invalid(
+            "columns",
+            format!("a stream has 1 to {COLUMNS_MAX} columns; leave `columns` out for documents"),
+        ));
     }
     let mut seen = HashSet::new();
     for (index, column) in columns.iter().enumerate() {
         let place = format!("columns[{index}]");
         let name = column.name.as_str();
         if name.is_empty() || name.len() > NAME_BYTES_MAX {
-            return Err(invalid(place, format!("a column's name is 1 to {NAME_BYTES_MAX} bytes long, this one has {}", name.len())));
+            return Err(invalid(
+                place,
+                format!(
+                    "a column's name is 1 to {NAME_BYTES_MAX} bytes long, this one has {}",
+                    name.len()
+                ),
+            ));
         }
         if name.chars().any(char::is_control) {
             return Err(invalid(place, "a column's name has no control characters"));
         }
         if RESERVED_COLUMNS.contains(&name) {
-            return Err(invalid(place, format!("the name \"{name}\" is kept for the gateway or PostgreSQL; choose another")));
+            return Err(invalid(
+                place,
+                format!(
+                    "the name \"{name}\" is kept for the gateway or PostgreSQL; choose another"
+                ),
+            ));
         }
         if !seen.insert(name) {
-            return Err(invalid(place, format!("the name \"{name}\" is there twice")));
+            return Err(invalid(
+                place,
+                format!("the name \"{name}\" is there twice"),
+            ));
         }
-        defaults::check_default(column).map_err(|error| invalid(format!("{place}.default"), error.message))?;
+        defaults::check_default(column)
+            .map_err(|error| invalid(format!("{place}.default"), error.message))?;
     }
     Ok(())
 }
 
 fn check_key(shape: &Shape, names: &[String]) -> Result<Vec<KeyField>, InvalidDefinition> {
     if names.is_empty() || names.len() > KEY_FIELDS_MAX {
-        return Err(invalid("key", format!("a key has 1 to {KEY_FIELDS_MAX} fields")));
+        return Err(invalid(
+            "key",
+            format!("a key has 1 to {KEY_FIELDS_MAX} fields"),
+        ));
     }
     let mut fields = Vec::with_capacity(names.len());
     for (index, name) in names.iter().enumerate() {
@@ -175,9 +233,17 @@ fn check_key(shape: &Shape, names: &[String]) -> Result<Vec<KeyField>, InvalidDe
                 .iter()
                 .position(|column| column.name == *name)
                 .map(KeyField::Column)
-                .ok_or_else(|| invalid(place.clone(), format!("\"{name}\" is no column of this stream")))?,
+                .ok_or_else(|| {
+                    invalid(
+                        place.clone(),
+                        format!("\"{name}\" is no column of this stream"),
+                    )
+                })?,
             Shape::Document { .. } => KeyField::Pointer(pointer(name).ok_or_else(|| {
-                invalid(place.clone(), "a key of documents is a JSON pointer such as /order/id (~1 for /, ~0 for ~)")
+                invalid(
+                    place.clone(),
+                    "a key of documents is a JSON pointer such as /order/id (~1 for /, ~0 for ~)",
+                )
             })?),
         };
         if fields.contains(&field) {
@@ -197,7 +263,10 @@ fn pointer(text: &str) -> Option<Vec<String>> {
     segments
         .split('/')
         .map(|segment| {
-            let escapes_are_valid = segment.split('~').skip(1).all(|rest| rest.starts_with(['0', '1']));
+            let escapes_are_valid = segment
+                .split('~')
+                .skip(1)
+                .all(|rest| rest.starts_with(['0', '1']));
             escapes_are_valid.then(|| segment.replace("~1", "/").replace("~0", "~"))
         })
         .collect()
@@ -210,9 +279,10 @@ fn check_retention(days: Option<u16>, keyed: bool) -> Result<(), InvalidDefiniti
             "a stream with a key cannot have it: its table would be partitioned by day, and PostgreSQL could not hold the key unique across days",
         )),
         Some(0) => Err(invalid("retention_days", "is at least 1")),
-        Some(days) if days > RETENTION_DAYS_MAX => {
-            Err(invalid("retention_days", format!("is at most {RETENTION_DAYS_MAX}")))
-        }
+        Some(days) if days > RETENTION_DAYS_MAX => Err(invalid(
+            "retention_days",
+            format!("is at most {RETENTION_DAYS_MAX}"),
+        )),
         _ => Ok(()),
     }
 }
@@ -230,23 +300,54 @@ mod tests {
         let long = "x".repeat(64);
         for (definition, place) in [
             (serde_json::json!({"columns": []}), "columns"),
-            (serde_json::json!({"columns": [{"name": "", "type": "text"}]}), "columns[0]"),
-            (serde_json::json!({"columns": [{"name": long, "type": "text"}]}), "columns[0]"),
-            (serde_json::json!({"columns": [{"name": "a\u{0}", "type": "text"}]}), "columns[0]"),
-            (serde_json::json!({"columns": [{"name": "xmin", "type": "text"}]}), "columns[0]"),
-            (serde_json::json!({"columns": [{"name": "a", "type": "text"}, {"name": "a", "type": "text"}]}), "columns[1]"),
-            (serde_json::json!({"columns": [{"name": "a", "type": "integer", "default": "x"}]}), "columns[0].default"),
-            (serde_json::json!({"columns": [{"name": "a", "type": "text"}], "payload": "json"}), "payload"),
+            (
+                serde_json::json!({"columns": [{"name": "", "type": "text"}]}),
+                "columns[0]",
+            ),
+            (
+                serde_json::json!({"columns": [{"name": long, "type": "text"}]}),
+                "columns[0]",
+            ),
+            (
+                serde_json::json!({"columns": [{"name": "a\u{0}", "type": "text"}]}),
+                "columns[0]",
+            ),
+            (
+                serde_json::json!({"columns": [{"name": "xmin", "type": "text"}]}),
+                "columns[0]",
+            ),
+            (
+                serde_json::json!({"columns": [{"name": "a", "type": "text"}, {"name": "a", "type": "text"}]}),
+                "columns[1]",
+            ),
+            (
+                serde_json::json!({"columns": [{"name": "a", "type": "integer", "default": "x"}]}),
+                "columns[0].default",
+            ),
+            (
+                serde_json::json!({"columns": [{"name": "a", "type": "text"}], "payload": "json"}),
+                "payload",
+            ),
             (serde_json::json!({"unknown": "drop"}), "unknown"),
             (serde_json::json!({"key": ["a"]}), "key[0]"),
             (serde_json::json!({"key": ["/a~2"]}), "key[0]"),
             (serde_json::json!({"key": []}), "key"),
             (serde_json::json!({"key": ["/a", "/a"]}), "key[1]"),
-            (serde_json::json!({"on_duplicate": "ignore"}), "on_duplicate"),
-            (serde_json::json!({"key": ["/a"], "retention_days": 3}), "retention_days"),
+            (
+                serde_json::json!({"on_duplicate": "ignore"}),
+                "on_duplicate",
+            ),
+            (
+                serde_json::json!({"key": ["/a"], "retention_days": 3}),
+                "retention_days",
+            ),
             (serde_json::json!({"retention_days": 0}), "retention_days"),
         ] {
-            assert_eq!(check(definition.clone()).unwrap_err().place, place, "{definition}");
+            assert_eq!(
+                check(definition.clone()).unwrap_err().place,
+                place,
+                "{definition}"
+            );
         }
     }
 
@@ -256,6 +357,9 @@ mod tests {
         let defined = check(serde_json::json!({"columns": columns, "key": ["select"]})).unwrap();
         assert_eq!(defined.key.unwrap().fields, vec![KeyField::Column(2)]);
         let defined = check(serde_json::json!({"key": ["/a~1b/~0c"]})).unwrap();
-        assert_eq!(defined.key.unwrap().fields, vec![KeyField::Pointer(vec!["a/b".into(), "~c".into()])]);
+        assert_eq!(
+            defined.key.unwrap().fields,
+            vec![KeyField::Pointer(vec!["a/b".into(), "~c".into()])]
+        );
     }
 }

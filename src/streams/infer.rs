@@ -38,7 +38,10 @@ pub enum Sample<'a> {
     /// One object a line.
     Ndjson(&'a [u8]),
     /// A header line and rows; `null` is the text that means NULL beside the empty field.
-    Csv { body: &'a [u8], null: Option<&'a str> },
+    Csv {
+        body: &'a [u8],
+        null: Option<&'a str>,
+    },
 }
 
 /// A column that would take every value of the sample.
@@ -68,7 +71,10 @@ pub enum SampleError {
     #[error("the sample is empty")]
     Empty,
     #[error("the sample is not valid JSON: {message} (byte {offset})")]
-    Malformed { offset: usize, message: &'static str },
+    Malformed {
+        offset: usize,
+        message: &'static str,
+    },
     #[error("the CSV header is not usable: {message}")]
     Header { message: &'static str },
 }
@@ -143,10 +149,18 @@ impl Columns {
             return None;
         }
         let name = String::from_utf8(name.to_vec()).ok()?;
-        let column = Column { name: name.clone(), kind: ColumnType::Text, default: None };
-        let definition = Definition { columns: Some(vec![column]), ..Definition::default() };
+        let column = Column {
+            name: name.clone(),
+            kind: ColumnType::Text,
+            default: None,
+        };
+        let definition = Definition {
+            columns: Some(vec![column]),
+            ..Definition::default()
+        };
         definition.check().ok()?;
-        self.by_name.insert(name.clone().into_bytes(), self.columns.len());
+        self.by_name
+            .insert(name.clone().into_bytes(), self.columns.len());
         self.columns.push(Observed {
             name,
             live: CANDIDATES.to_vec(),
@@ -221,7 +235,10 @@ impl Columns {
             name: column.name,
             example: column.example,
         };
-        Inferred { columns: self.columns.into_iter().map(propose).collect(), records }
+        Inferred {
+            columns: self.columns.into_iter().map(propose).collect(),
+            records,
+        }
     }
 }
 
@@ -289,24 +306,35 @@ fn look_of_string(text: &[u8]) -> Look {
     if text.len() == 36 && has_form(text, b"xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx") {
         return Look::Uuid;
     }
-    let Some((date, time)) = text.split_at_checked(10) else { return Look::Text };
+    let Some((date, time)) = text.split_at_checked(10) else {
+        return Look::Text;
+    };
     if !has_form(date, b"0000-00-00") {
         return Look::Text;
     }
     if time.is_empty() {
         return Look::Date;
     }
-    if is_time_with_offset(time) { Look::Timestamp } else { Look::Text }
+    if is_time_with_offset(time) {
+        Look::Timestamp
+    } else {
+        Look::Text
+    }
 }
 
 /// RFC 3339 behind the date: a separator, hours to seconds, perhaps a fraction, and always an offset.
 fn is_time_with_offset(text: &[u8]) -> bool {
-    let Some((time, mut rest)) = text.split_at_checked(9) else { return false };
+    let Some((time, mut rest)) = text.split_at_checked(9) else {
+        return false;
+    };
     if !matches!(time[0], b'T' | b't' | b' ') || !has_form(&time[1..], b"00:00:00") {
         return false;
     }
     if let Some(fraction) = rest.strip_prefix(b".") {
-        let digits = fraction.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let digits = fraction
+            .iter()
+            .take_while(|byte| byte.is_ascii_digit())
+            .count();
         if digits == 0 {
             return false;
         }
@@ -347,19 +375,30 @@ fn read_json(body: &[u8], columns: &mut Columns) -> Result<(), SampleError> {
     };
     let Some(mut elements) = body[start..].strip_prefix(b"[") else {
         let end = read_record(body, columns).map_err(malformed)?;
-        return match body[end..].iter().position(|byte| !byte.is_ascii_whitespace()) {
+        return match body[end..]
+            .iter()
+            .position(|byte| !byte.is_ascii_whitespace())
+        {
             None => Ok(()),
             Some(more) => {
                 let message = "something follows the object";
-                Err(SampleError::Malformed { offset: end + more, message })
+                Err(SampleError::Malformed {
+                    offset: end + more,
+                    message,
+                })
             }
         };
     };
     let mut expected = b']';
     while columns.records < SAMPLE_RECORDS_MAX {
         let offset = body.len() - elements.len();
-        let next = Scanner::new(elements, true).peek().map_err(|stop| shifted(stop, offset))?;
-        let blanks = elements.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+        let next = Scanner::new(elements, true)
+            .peek()
+            .map_err(|stop| shifted(stop, offset))?;
+        let blanks = elements
+            .iter()
+            .take_while(|byte| byte.is_ascii_whitespace())
+            .count();
         if next == b']' && expected != b'v' {
             return Ok(());
         }
@@ -370,7 +409,10 @@ fn read_json(body: &[u8], columns: &mut Columns) -> Result<(), SampleError> {
         }
         if expected == b',' {
             let message = "expected a comma or the end of the array";
-            return Err(SampleError::Malformed { offset: offset + blanks, message });
+            return Err(SampleError::Malformed {
+                offset: offset + blanks,
+                message,
+            });
         }
         let end = read_record(elements, columns).map_err(|stop| shifted(stop, offset))?;
         elements = &elements[end..];
@@ -381,9 +423,10 @@ fn read_json(body: &[u8], columns: &mut Columns) -> Result<(), SampleError> {
 
 fn shifted(stop: Stop, by: usize) -> SampleError {
     match malformed(stop) {
-        SampleError::Malformed { offset, message } => {
-            SampleError::Malformed { offset: offset + by, message }
-        }
+        SampleError::Malformed { offset, message } => SampleError::Malformed {
+            offset: offset + by,
+            message,
+        },
         error => error,
     }
 }
@@ -404,7 +447,11 @@ fn read_ndjson(body: &[u8], columns: &mut Columns) -> Result<(), SampleError> {
             break;
         }
     }
-    if lines == 0 { Err(SampleError::Empty) } else { Ok(()) }
+    if lines == 0 {
+        Err(SampleError::Empty)
+    } else {
+        Ok(())
+    }
 }
 
 /// Reads the value at the start of `input` and, if it can be a record, its members; gives where it ends.
@@ -445,13 +492,23 @@ fn read_csv(body: &[u8], null: Option<&[u8]>, columns: &mut Columns) -> Result<(
     }
     let header = rows.fields().map(<[u8]>::to_vec).collect::<Vec<_>>();
     if header.iter().any(|name| text::check(name).is_err()) {
-        return Err(SampleError::Header { message: "a name is not a text that PostgreSQL can store" });
+        return Err(SampleError::Header {
+            message: "a name is not a text that PostgreSQL can store",
+        });
     }
-    let unique = header.iter().collect::<std::collections::HashSet<_>>().len();
+    let unique = header
+        .iter()
+        .collect::<std::collections::HashSet<_>>()
+        .len();
     if unique < header.len() {
-        return Err(SampleError::Header { message: "a name is there twice" });
+        return Err(SampleError::Header {
+            message: "a name is there twice",
+        });
     }
-    let indices = header.iter().map(|name| columns.index(name)).collect::<Vec<_>>();
+    let indices = header
+        .iter()
+        .map(|name| columns.index(name))
+        .collect::<Vec<_>>();
     while columns.records < SAMPLE_RECORDS_MAX && rows.next() {
         let storable = rows.fields().all(|field| text::check(field).is_ok());
         if rows.fields().count() != header.len() || !storable {
@@ -483,7 +540,13 @@ impl<'a> Rows<'a> {
     fn new(body: &'a [u8]) -> Rows<'a> {
         // Fields are never longer than the text they are read from, and an empty room would stop the reader.
         let bytes = vec![0; body.len() + 1];
-        Rows { reader: Reader::new(), rest: body, bytes, ends: vec![0; COLUMNS_MAX], fields: 0 }
+        Rows {
+            reader: Reader::new(),
+            rest: body,
+            bytes,
+            ends: vec![0; COLUMNS_MAX],
+            fields: 0,
+        }
     }
 
     /// Reads the next row, if there is one.

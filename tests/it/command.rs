@@ -49,7 +49,9 @@ pub fn working_directory() -> TempDir {
 
 /// A program that knows nothing of its caller's environment, and finds `tidegate` through `PATH`.
 pub fn program(name: &str, directory: &Path) -> Command {
-    let binaries = Path::new(env!("CARGO_BIN_EXE_tidegate")).parent().expect("a directory");
+    let binaries = Path::new(env!("CARGO_BIN_EXE_tidegate"))
+        .parent()
+        .expect("a directory");
     let path = std::env::var_os("PATH").unwrap_or_default();
     let path = std::iter::once(binaries.to_owned()).chain(std::env::split_paths(&path));
     let mut command = Command::new(name);
@@ -90,10 +92,19 @@ async fn finish(command: &mut Command, input: Option<&str>) -> Output {
         // Who does not read its input is judged by its exit code.
         let _ = stdin.write_all(input.as_bytes()).await;
     }
-    let output = soon("the command ends", child.wait_with_output()).await.expect("its output");
+    let output = soon("the command ends", child.wait_with_output())
+        .await
+        .expect("its output");
     let text = |bytes| String::from_utf8(bytes).expect("commands print text");
-    let code = output.status.code().unwrap_or_else(|| panic!("{}", output.status));
-    Output { code, stdout: text(output.stdout), stderr: text(output.stderr) }
+    let code = output
+        .status
+        .code()
+        .unwrap_or_else(|| panic!("{}", output.status));
+    Output {
+        code,
+        stdout: text(output.stdout),
+        stderr: text(output.stderr),
+    }
 }
 
 /// `tidegate serve`, started in a directory.
@@ -109,24 +120,47 @@ pub struct Serve {
 
 impl Serve {
     /// Listens on a free port, with its data in `tidegate-data` below the directory, unless `arguments` say otherwise.
-    pub async fn start(directory: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Serve {
+    pub async fn start(
+        directory: &Path,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Serve {
         let mut command = tidegate(directory, &["serve"]);
         if !arguments.contains(&"--listen") {
             command.args(["--listen", "127.0.0.1:0"]);
         }
         let log = directory.join("serve.log");
-        let log_file = File::options().create(true).append(true).open(&log).expect("a log");
-        command.args(arguments).envs(environment.iter().copied()).stdout(Stdio::piped()).stderr(log_file);
+        let log_file = File::options()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .expect("a log");
+        command
+            .args(arguments)
+            .envs(environment.iter().copied())
+            .stdout(Stdio::piped())
+            .stderr(log_file);
         let mut child = command.spawn().expect("the gateway can be started");
         let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
         let printed = soon("the gateway is ready", welcome(&mut lines)).await;
         let address = printed.lines().find_map(|line| {
             let url = line.trim().strip_prefix("Look:")?.trim();
-            Some(url.strip_prefix("http://")?.trim_end_matches('/').to_owned())
+            Some(
+                url.strip_prefix("http://")?
+                    .trim_end_matches('/')
+                    .to_owned(),
+            )
         });
         let log = || std::fs::read_to_string(log).unwrap_or_default();
-        let address = address.unwrap_or_else(|| panic!("the gateway did not start:\n{printed}\n{}", log()));
-        Serve { child, _stdout: lines, printed, address, directory: directory.to_owned() }
+        let address =
+            address.unwrap_or_else(|| panic!("the gateway did not start:\n{printed}\n{}", log()));
+        Serve {
+            child,
+            _stdout: lines,
+            printed,
+            address,
+            directory: directory.to_owned(),
+        }
     }
 
     /// What it printed when it was ready.
@@ -150,7 +184,8 @@ impl Serve {
 
     /// The local token of this start.
     pub fn token(&self) -> String {
-        let token = std::fs::read_to_string(self.data_dir().join("local-token")).expect("the local token");
+        let token =
+            std::fs::read_to_string(self.data_dir().join("local-token")).expect("the local token");
         token.trim_end().to_owned()
     }
 
@@ -164,13 +199,19 @@ impl Serve {
         let id = self.child.id().expect("it runs");
         let pid = Pid::from_raw(i32::try_from(id).expect("numbers of processes are small"));
         kill(pid, Signal::SIGTERM).expect("it can be asked");
-        let status = soon("the gateway ends", self.child.wait()).await.expect("its status");
-        status.code().unwrap_or_else(|| panic!("{status}\n{}", self.log()))
+        let status = soon("the gateway ends", self.child.wait())
+            .await
+            .expect("its status");
+        status
+            .code()
+            .unwrap_or_else(|| panic!("{status}\n{}", self.log()))
     }
 
     /// Ends it as a power switch would, but its PostgreSQL not.
     pub async fn kill9(&mut self) {
-        soon("the gateway dies", self.child.kill()).await.expect("it can be killed");
+        soon("the gateway dies", self.child.kill())
+            .await
+            .expect("it can be killed");
     }
 }
 

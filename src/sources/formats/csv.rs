@@ -33,8 +33,9 @@ pub(super) struct CsvFramer {
     line: u64,
     /// The byte before was a carriage return: a line feed now belongs to the same line end.
     after_return: bool,
-    /// The line on which the row begins.
+    /// Where the row begins.
     row_line: u64,
+    row_offset: u64,
     records: u64,
 }
 
@@ -70,6 +71,7 @@ impl CsvFramer {
             line: 1,
             after_return: false,
             row_line: 1,
+            row_offset: 0,
             records: 0,
         }
     }
@@ -116,17 +118,24 @@ impl CsvFramer {
         if self.header.is_none() {
             return Err(empty_body(self.offset, Some(self.line)));
         }
-        Ok(Finished { records: self.records, single: false })
+        Ok(Finished {
+            records: self.records,
+            single: false,
+        })
     }
 
     /// Goes on in `rest`, which is not empty, by one row or to its end; gives how many bytes were used.
     fn step<S: RecordSink>(&mut self, rest: &[u8], sink: &mut S) -> Result<usize, FramingError> {
         match self.stage {
             Stage::Blank => {
-                let line_ends = rest.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+                let line_ends = rest
+                    .iter()
+                    .take_while(|byte| matches!(byte, b'\r' | b'\n'))
+                    .count();
                 if line_ends == 0 {
                     self.stage = Stage::Row;
                     self.row_line = self.line;
+                    self.row_offset = self.offset;
                     self.fields.begin();
                 }
                 Ok(line_ends)
@@ -176,9 +185,14 @@ impl CsvFramer {
     /// Encodes or refuses the row whose fields were read. `raw` is the row without its line end.
     fn whole_row<S: RecordSink>(&mut self, raw: &[u8], sink: &mut S) -> Result<(), FramingError> {
         self.stage = Stage::Blank;
-        let Some(header) = &self.header else { return self.read_header() };
+        let Some(header) = &self.header else {
+            return self.read_header();
+        };
         self.records += 1;
-        let place = RecordPlace { record: self.records, line: Some(self.row_line) };
+        let place = RecordPlace {
+            record: self.records,
+            line: Some(self.row_line),
+        };
         let (count, expected) = (self.fields.count(), self.fields.room);
         if count != expected {
             let message = format!("expected {expected} fields, got {count}");
@@ -188,7 +202,10 @@ impl CsvFramer {
         }
         let prefix = sink.prefix();
         let field = |index| self.fields.field(index);
-        match self.encoder.encode_csv(header, field, count, prefix, sink.buffer()) {
+        match self
+            .encoder
+            .encode_csv(header, field, count, prefix, sink.buffer())
+        {
             Ok(()) => sink.encoded(),
             Err(error) => sink.refused(place, error, raw, false),
         }
@@ -226,7 +243,10 @@ impl CsvFramer {
             return Err(self.error(FramingErrorCode::InvalidHeader, &message));
         }
         self.records += 1;
-        let place = RecordPlace { record: self.records, line: Some(self.row_line) };
+        let place = RecordPlace {
+            record: self.records,
+            line: Some(self.row_line),
+        };
         let raw = self.limits.kept(&self.carry);
         sink.refused(place, too_large(self.limits), raw, true);
         self.carry.clear();
@@ -244,15 +264,17 @@ impl CsvFramer {
                 self.line += 1;
             }
         }
-        self.after_return = bytes.last().map_or(self.after_return, |&last| last == b'\r');
+        self.after_return = bytes
+            .last()
+            .map_or(self.after_return, |&last| last == b'\r');
     }
 
-    /// An error in the row that begins on `row_line`.
+    /// An error in the present row, placed where the row begins.
     fn error(&self, code: FramingErrorCode, message: &str) -> FramingError {
         FramingError {
             code,
             message: message.to_owned(),
-            offset: self.offset,
+            offset: self.row_offset,
             record: self.records + u64::from(self.header.is_some() && self.stage == Stage::Row),
             line: Some(self.row_line),
         }

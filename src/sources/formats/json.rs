@@ -88,7 +88,10 @@ impl JsonFramer {
             self.settle(None, sink)?;
         }
         match self.stage {
-            Stage::End => Ok(Finished { records: self.records, single: !self.array }),
+            Stage::End => Ok(Finished {
+                records: self.records,
+                single: !self.array,
+            }),
             Stage::Begin => Err(empty_body(self.offset, None)),
             Stage::Record => Err(self.truncated("the body ends inside a record", self.records + 1)),
             Stage::Skip => Err(self.truncated("the body ends inside a record", self.records)),
@@ -101,14 +104,18 @@ impl JsonFramer {
         match self.stage {
             Stage::Record => return self.continue_record(rest, sink),
             Stage::Skip => {
-                let Some(length) = self.extent.end_in(rest) else { return Ok(rest.len()) };
+                let Some(length) = self.extent.end_in(rest) else {
+                    return Ok(rest.len());
+                };
                 self.end_record();
                 return Ok(length);
             }
             _ => {}
         }
         let blanks = rest.iter().take_while(|&&byte| is_blank(byte)).count();
-        let Some(&first) = rest.get(blanks) else { return Ok(blanks) };
+        let Some(&first) = rest.get(blanks) else {
+            return Ok(blanks);
+        };
         let broken = |message| self.broken(blanks, message);
         match (self.stage, first) {
             (Stage::Begin, b'[') => {
@@ -116,13 +123,17 @@ impl JsonFramer {
                 self.stage = Stage::First;
             }
             (Stage::Begin, b'{') => return self.begin_record(rest, blanks, sink),
-            (Stage::Begin, _) => return Err(broken("expected a JSON object or an array of objects")),
+            (Stage::Begin, _) => {
+                return Err(broken("expected a JSON object or an array of objects"));
+            }
             (Stage::First | Stage::After, b']') => self.stage = Stage::End,
             (Stage::First | Stage::Next, _) => return self.begin_record(rest, blanks, sink),
             (Stage::After, b',') => self.stage = Stage::Next,
             (Stage::After, _) => return Err(broken(AFTER_ELEMENT)),
             (_, b'{') if !self.array => {
-                return Err(broken("a second object follows; send application/x-ndjson or an array"));
+                return Err(broken(
+                    "a second object follows; send application/x-ndjson or an array",
+                ));
             }
             _ => return Err(broken("something follows the end of the JSON text")),
         }
@@ -211,6 +222,15 @@ impl JsonFramer {
             JsonStep::Malformed { offset, message } => {
                 return Err(malformed(start + offset as u64, record, message));
             }
+            JsonStep::Encoded { consumed } if consumed <= self.limits.record_bytes_max => {
+                sink.encoded();
+                consumed
+            }
+            JsonStep::Refused { consumed, error } if consumed <= self.limits.record_bytes_max => {
+                let place = RecordPlace { record, line: None };
+                sink.refused(place, error, &self.carry[..consumed], false);
+                consumed
+            }
             _ if too_long => {
                 sink.buffer().truncate(tuple_start);
                 self.records = record;
@@ -219,16 +239,7 @@ impl JsonFramer {
                 self.end_record();
                 return Ok(());
             }
-            JsonStep::Incomplete => return Ok(()),
-            JsonStep::Encoded { consumed } => {
-                sink.encoded();
-                consumed
-            }
-            JsonStep::Refused { consumed, error } => {
-                let place = RecordPlace { record, line: None };
-                sink.refused(place, error, &self.carry[..consumed], false);
-                consumed
-            }
+            _ => return Ok(()),
         };
         self.records = record;
         if consumed < record_bytes {
@@ -250,7 +261,10 @@ impl JsonFramer {
     }
 
     fn place(&self) -> RecordPlace {
-        RecordPlace { record: self.records, line: None }
+        RecordPlace {
+            record: self.records,
+            line: None,
+        }
     }
 
     /// The structure around the records is broken, `ahead` bytes from here.
@@ -265,7 +279,13 @@ impl JsonFramer {
 
     fn truncated(&self, message: &str, record: u64) -> FramingError {
         let code = FramingErrorCode::TruncatedBody;
-        FramingError { code, message: message.to_owned(), offset: self.offset, record, line: None }
+        FramingError {
+            code,
+            message: message.to_owned(),
+            offset: self.offset,
+            record,
+            line: None,
+        }
     }
 }
 
@@ -273,7 +293,13 @@ const AFTER_ELEMENT: &str = "expected a comma or the end of the array";
 
 fn malformed(offset: u64, record: u64, message: &str) -> FramingError {
     let code = FramingErrorCode::MalformedBody;
-    FramingError { code, message: message.to_owned(), offset, record, line: None }
+    FramingError {
+        code,
+        message: message.to_owned(),
+        offset,
+        record,
+        line: None,
+    }
 }
 
 /// Finds where a JSON value ends, over any number of chunks, by counting brackets outside strings. For a value that is
@@ -315,7 +341,9 @@ impl Extent {
                         self.inside = Inside::Container;
                     }
                 }
-                Inside::Scalar if is_blank(bytes[at]) || matches!(bytes[at], b',' | b']' | b'}') => {
+                Inside::Scalar
+                    if is_blank(bytes[at]) || matches!(bytes[at], b',' | b']' | b'}') =>
+                {
                     return Some(at);
                 }
                 Inside::Scalar => {}

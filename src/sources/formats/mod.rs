@@ -38,7 +38,9 @@ pub enum Format {
 /// A content type that no framer reads: 415.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UnsupportedContentType {
-    #[error("content type {0:?} is not supported; send application/json, application/x-ndjson or text/csv")]
+    #[error(
+        "content type {0:?} is not supported; send application/json, application/x-ndjson or text/csv"
+    )]
     Unknown(String),
     #[error("charset {0:?} is not supported; send utf-8")]
     Charset(String),
@@ -56,9 +58,13 @@ impl Format {
             _ => return Err(UnsupportedContentType::Unknown(value.to_owned())),
         };
         for parameter in parts {
-            let Some((name, value)) = parameter.split_once('=') else { continue };
+            let Some((name, value)) = parameter.split_once('=') else {
+                continue;
+            };
             let value = value.trim().trim_matches('"');
-            let utf8 = ["utf-8", "utf8", "us-ascii"].iter().any(|known| value.eq_ignore_ascii_case(known));
+            let utf8 = ["utf-8", "utf8", "us-ascii"]
+                .iter()
+                .any(|known| value.eq_ignore_ascii_case(known));
             if name.trim().eq_ignore_ascii_case("charset") && !utf8 {
                 return Err(UnsupportedContentType::Charset(value.to_owned()));
             }
@@ -79,7 +85,10 @@ pub struct FramerLimits {
 impl FramerLimits {
     /// What is kept of a record that is too long, of which this is the beginning.
     fn kept<'a>(&self, record: &'a [u8]) -> &'a [u8] {
-        &record[..self.raw_bytes_max.min(self.record_bytes_max).min(record.len())]
+        &record[..self
+            .raw_bytes_max
+            .min(self.record_bytes_max)
+            .min(record.len())]
     }
 }
 
@@ -189,7 +198,10 @@ impl Framer {
             Format::Ndjson => FramerKind::Ndjson(NdjsonFramer::new(encoder, limits)),
             Format::Csv => FramerKind::Csv(Box::new(CsvFramer::new(encoder, limits, csv_null))),
         };
-        Framer { kind, mark_bytes: Some(0) }
+        Framer {
+            kind,
+            mark_bytes: Some(0),
+        }
     }
 
     /// Takes the next bytes of the body.
@@ -200,9 +212,9 @@ impl Framer {
     ) -> Result<Progress, FramingError> {
         let skipped = self.skip_mark(chunk, sink)?;
         match self.kind.push(&chunk[skipped..], sink)? {
-            Progress::SinkFull { consumed } => {
-                Ok(Progress::SinkFull { consumed: skipped + consumed })
-            }
+            Progress::SinkFull { consumed } => Ok(Progress::SinkFull {
+                consumed: skipped + consumed,
+            }),
             Progress::ChunkTaken => Ok(Progress::ChunkTaken),
         }
     }
@@ -210,7 +222,9 @@ impl Framer {
     /// Takes the end of the body. At most one record comes out.
     pub fn finish<S: RecordSink>(mut self, sink: &mut S) -> Result<Finished, FramingError> {
         match self.mark_bytes {
-            Some(matched) if matched < BYTE_ORDER_MARK.len() => self.give_back_mark(matched, sink)?,
+            Some(matched) if matched < BYTE_ORDER_MARK.len() => {
+                self.give_back_mark(matched, sink)?
+            }
             _ => {}
         }
         match self.kind {
@@ -235,9 +249,15 @@ impl Framer {
         chunk: &[u8],
         sink: &mut S,
     ) -> Result<usize, FramingError> {
-        let Some(matched) = self.mark_bytes else { return Ok(0) };
+        let Some(matched) = self.mark_bytes else {
+            return Ok(0);
+        };
         let expected = &BYTE_ORDER_MARK[matched..];
-        let same = chunk.iter().zip(expected).take_while(|(byte, mark)| byte == mark).count();
+        let same = chunk
+            .iter()
+            .zip(expected)
+            .take_while(|(byte, mark)| byte == mark)
+            .count();
         if same == expected.len() {
             self.mark_bytes = None;
             self.kind.skip(BYTE_ORDER_MARK.len());
@@ -259,7 +279,9 @@ impl Framer {
     ) -> Result<(), FramingError> {
         self.mark_bytes = None;
         // Two bytes without a line end, quote or bracket: no record ends in them, so the sink cannot fill up here.
-        self.kind.push(&BYTE_ORDER_MARK[..matched], sink).map(|_| ())
+        self.kind
+            .push(&BYTE_ORDER_MARK[..matched], sink)
+            .map(|_| ())
     }
 }
 
@@ -288,11 +310,20 @@ impl FramerKind {
 
 fn empty_body(offset: u64, line: Option<u64>) -> FramingError {
     let message = "the body is empty".to_owned();
-    FramingError { code: FramingErrorCode::EmptyBody, message, offset, record: 0, line }
+    FramingError {
+        code: FramingErrorCode::EmptyBody,
+        message,
+        offset,
+        record: 0,
+        line,
+    }
 }
 
 fn too_large(limits: FramerLimits) -> RecordError {
-    let message = format!("the record is longer than {} bytes", limits.record_bytes_max);
+    let message = format!(
+        "the record is longer than {} bytes",
+        limits.record_bytes_max
+    );
     RecordError::new(RecordErrorCode::TooLarge, message)
 }
 

@@ -15,12 +15,20 @@ use crate::streams::decode::decode_tuple;
 use crate::streams::encode::EncodeLimits;
 use crate::streams::{PayloadType, Shape, Stream, UnknownKeys};
 
-const LIMITS: FramerLimits = FramerLimits { record_bytes_max: 1 << 20, raw_bytes_max: 64 << 10 };
+const LIMITS: FramerLimits = FramerLimits {
+    record_bytes_max: 1 << 20,
+    raw_bytes_max: 64 << 10,
+};
 
 #[derive(Debug, Clone, PartialEq)]
 enum Event {
     Encoded(Vec<u8>),
-    Refused { place: RecordPlace, error: RecordError, raw: Vec<u8>, truncated: bool },
+    Refused {
+        place: RecordPlace,
+        error: RecordError,
+        raw: Vec<u8>,
+        truncated: bool,
+    },
 }
 
 /// Keeps everything, and is full after every `room` records.
@@ -34,7 +42,10 @@ struct Sink {
 
 impl RecordSink for Sink {
     fn prefix(&mut self) -> TuplePrefix {
-        TuplePrefix { id: Uuid::from_u128(self.encoded), received_at: UnixMicros(0) }
+        TuplePrefix {
+            id: Uuid::from_u128(self.encoded),
+            received_at: UnixMicros(0),
+        }
     }
 
     fn buffer(&mut self) -> &mut Vec<u8> {
@@ -42,16 +53,28 @@ impl RecordSink for Sink {
     }
 
     fn encoded(&mut self) {
-        assert!(!self.is_full(), "the framer went on although the sink was full");
-        self.events.push(Event::Encoded(std::mem::take(&mut self.buffer)));
+        assert!(
+            !self.is_full(),
+            "the framer went on although the sink was full"
+        );
+        self.events
+            .push(Event::Encoded(std::mem::take(&mut self.buffer)));
         self.encoded += 1;
         self.in_entry += 1;
     }
 
     fn refused(&mut self, place: RecordPlace, error: RecordError, raw: &[u8], truncated: bool) {
-        assert!(!self.is_full(), "the framer went on although the sink was full");
+        assert!(
+            !self.is_full(),
+            "the framer went on although the sink was full"
+        );
         assert!(self.buffer.is_empty(), "half a tuple is left");
-        self.events.push(Event::Refused { place, error, raw: raw.to_vec(), truncated });
+        self.events.push(Event::Refused {
+            place,
+            error,
+            raw: raw.to_vec(),
+            truncated,
+        });
         self.in_entry += 1;
     }
 
@@ -74,17 +97,28 @@ fn stream(shape: Shape) -> Arc<Stream> {
 }
 
 fn documents() -> Arc<Stream> {
-    stream(Shape::Document { payload: PayloadType::Json })
+    stream(Shape::Document {
+        payload: PayloadType::Json,
+    })
 }
 
 /// A column `a` of integers; the rest goes to `extra`.
 fn typed() -> Arc<Stream> {
-    let column = Column { name: "a".to_owned(), kind: ColumnType::Integer, default: None };
-    stream(Shape::Typed { columns: vec![column], unknown: UnknownKeys::Extra })
+    let column = Column {
+        name: "a".to_owned(),
+        kind: ColumnType::Integer,
+        default: None,
+    };
+    stream(Shape::Typed {
+        columns: vec![column],
+        unknown: UnknownKeys::Extra,
+    })
 }
 
 fn framer(format: Format, stream: &Arc<Stream>, limits: FramerLimits) -> Framer {
-    let encode_limits = EncodeLimits { record_bytes_max: limits.record_bytes_max };
+    let encode_limits = EncodeLimits {
+        record_bytes_max: limits.record_bytes_max,
+    };
     let encoder = RecordEncoder::new(stream, encode_limits).unwrap();
     Framer::new(format, encoder, limits, Some("NA".to_owned()))
 }
@@ -94,7 +128,13 @@ fn frame<'a>(
     chunks: impl IntoIterator<Item = &'a [u8]>,
     room: usize,
 ) -> Outcome {
-    let mut sink = Sink { events: Vec::new(), buffer: Vec::new(), in_entry: 0, room, encoded: 0 };
+    let mut sink = Sink {
+        events: Vec::new(),
+        buffer: Vec::new(),
+        in_entry: 0,
+        room,
+        encoded: 0,
+    };
     for mut chunk in chunks {
         loop {
             match framer.push(chunk, &mut sink) {
@@ -140,11 +180,20 @@ fn cut<'a>(body: &'a [u8], cuts: &[usize]) -> Vec<&'a [u8]> {
     let mut places: Vec<usize> = cuts.iter().map(|cut| cut % (body.len() + 1)).collect();
     places.extend([0, body.len()]);
     places.sort_unstable();
-    places.windows(2).map(|pair| &body[pair[0]..pair[1]]).collect()
+    places
+        .windows(2)
+        .map(|pair| &body[pair[0]..pair[1]])
+        .collect()
 }
 
 /// Invariant under test: cuts and full sinks change nothing.
-fn assert_same_however_cut(format: Format, body: &[u8], limits: FramerLimits, cuts: &[usize], room: usize) {
+fn assert_same_however_cut(
+    format: Format,
+    body: &[u8],
+    limits: FramerLimits,
+    cuts: &[usize],
+    room: usize,
+) {
     for stream in [documents(), typed()] {
         let whole = frame(framer(format, &stream, limits), [body], usize::MAX);
         let pieces = frame(framer(format, &stream, limits), cut(body, cuts), room);
@@ -159,19 +208,80 @@ fn pieces_of(words: &'static [&'static [u8]]) -> impl Strategy<Value = Vec<u8>> 
 }
 
 const JSON_WORDS: &[&[u8]] = &[
-    b"[", b"]", b"{", b"}", b",", b":", b"\"", b"\\", b" ", b"\n", b"1", b"-", b"1.5e", b"tru", b"true", b"null", b"\"a\"",
-    b"\"a\":", b"{\"a\":1}", b"{\"a\":1},", b"{\"a\":\"x\"},", b"{\"a\":2,\"b\":[{}]},", b"[1,[2]]", b"\"\\ud800\"",
-    b"\"\\ud83d\\ude00\"", b"\"\\u0000\"", b"\xc3\xa9", b"\xff", BYTE_ORDER_MARK, b"{\"longer than the limit\":[\"is\",1]},",
+    b"[",
+    b"]",
+    b"{",
+    b"}",
+    b",",
+    b":",
+    b"\"",
+    b"\\",
+    b" ",
+    b"\n",
+    b"1",
+    b"-",
+    b"1.5e",
+    b"tru",
+    b"true",
+    b"null",
+    b"\"a\"",
+    b"\"a\":",
+    b"{\"a\":1}",
+    b"{\"a\":1},",
+    b"{\"a\":\"x\"},",
+    b"{\"a\":2,\"b\":[{}]},",
+    b"[1,[2]]",
+    b"\"\\ud800\"",
+    b"\"\\ud83d\\ude00\"",
+    b"\"\\u0000\"",
+    b"\xc3\xa9",
+    b"\xff",
+    BYTE_ORDER_MARK,
+    b"{\"longer than the limit\":[\"is\",1]},",
 ];
 
 const NDJSON_WORDS: &[&[u8]] = &[
-    b"\n", b"\r\n", b"\r", b" ", b"\t\n", b"{\"a\":1}", b"{\"a\":1}\n", b"{\"a\":\"x\"}\r\n", b"{", b"}", b"[1]", b"12\n", b"tru",
-    b"{\"b\":\"\\n\"}\n", b"\xff", BYTE_ORDER_MARK, b"\xef", b"\xef\xbb", b"{\"longer than the limit\":[\"is\",1]}\r\n",
+    b"\n",
+    b"\r\n",
+    b"\r",
+    b" ",
+    b"\t\n",
+    b"{\"a\":1}",
+    b"{\"a\":1}\n",
+    b"{\"a\":\"x\"}\r\n",
+    b"{",
+    b"}",
+    b"[1]",
+    b"12\n",
+    b"tru",
+    b"{\"b\":\"\\n\"}\n",
+    b"\xff",
+    BYTE_ORDER_MARK,
+    b"\xef",
+    b"\xef\xbb",
+    b"{\"longer than the limit\":[\"is\",1]}\r\n",
 ];
 
 const CSV_WORDS: &[&[u8]] = &[
-    b"\n", b"\r\n", b"\r", b",", b"\"", b"\"\"", b"a", b"b,a\n", b"a,b\r\n", b"1,x\n", b"\"1\",\"x\ny\"\n", b"NA,", b"\"q\"\"q\"",
-    b" ", b"\xff", BYTE_ORDER_MARK, b"\xef\xbb", b"1,2,3\n", b"\"longer\r\nthan the limit\",is it\r\n",
+    b"\n",
+    b"\r\n",
+    b"\r",
+    b",",
+    b"\"",
+    b"\"\"",
+    b"a",
+    b"b,a\n",
+    b"a,b\r\n",
+    b"1,x\n",
+    b"\"1\",\"x\ny\"\n",
+    b"NA,",
+    b"\"q\"\"q\"",
+    b" ",
+    b"\xff",
+    BYTE_ORDER_MARK,
+    b"\xef\xbb",
+    b"1,2,3\n",
+    b"\"longer\r\nthan the limit\",is it\r\n",
 ];
 
 fn body_strategy() -> impl Strategy<Value = (Format, Vec<u8>)> {
@@ -207,7 +317,11 @@ fn json_strategy() -> impl Strategy<Value = Value> {
 /// A well-formed array, pretty or not, and its elements.
 fn records_strategy() -> impl Strategy<Value = (Vec<u8>, Vec<Value>)> {
     (prop::collection::vec(json_strategy(), 0..6), any::<bool>()).prop_map(|(records, pretty)| {
-        let body = if pretty { serde_json::to_vec_pretty(&records) } else { serde_json::to_vec(&records) };
+        let body = if pretty {
+            serde_json::to_vec_pretty(&records)
+        } else {
+            serde_json::to_vec(&records)
+        };
         (body.unwrap(), records)
     })
 }
@@ -290,19 +404,33 @@ proptest! {
 
 #[test]
 fn one_object_is_told_from_an_array_of_one() {
-    for (body, single) in [(&b" {\"a\":1}\n"[..], true), (b"[{\"a\":1}]", false), (b"\xef\xbb\xbf{\"a\":1}", true)] {
+    for (body, single) in [
+        (&b" {\"a\":1}\n"[..], true),
+        (b"[{\"a\":1}]", false),
+        (b"\xef\xbb\xbf{\"a\":1}", true),
+    ] {
         let outcome = frame_all(Format::Json, body);
         assert_eq!(outcome.1, Ok(Finished { records: 1, single }));
         assert_eq!(shown(&outcome), [json!({"a": 1})]);
     }
-    assert_eq!(frame_all(Format::Json, b"[ ]").1, Ok(Finished { records: 0, single: false }));
+    assert_eq!(
+        frame_all(Format::Json, b"[ ]").1,
+        Ok(Finished {
+            records: 0,
+            single: false
+        })
+    );
 }
 
 #[test]
 fn a_body_without_anything_is_empty() {
     for format in [Format::Json, Format::Ndjson, Format::Csv] {
         for body in [&b""[..], b"\xef\xbb\xbf", b"\n", b"\r\n\r\n"] {
-            assert_eq!(error(format, body).code, FramingErrorCode::EmptyBody, "{format:?} {body:?}");
+            assert_eq!(
+                error(format, body).code,
+                FramingErrorCode::EmptyBody,
+                "{format:?} {body:?}"
+            );
         }
     }
     for format in [Format::Json, Format::Ndjson] {
@@ -313,14 +441,29 @@ fn a_body_without_anything_is_empty() {
 
 #[test]
 fn half_a_byte_order_mark_belongs_to_the_body() {
-    for body in [&b"\xef\xbb"[..], b"\xef", b"\xef\xbb{}", b"\xef\xbb\xbf\xef\xbb\xbf{}"] {
-        assert_eq!(error(Format::Json, body).code, FramingErrorCode::MalformedBody, "{body:?}");
+    for body in [
+        &b"\xef\xbb"[..],
+        b"\xef",
+        b"\xef\xbb{}",
+        b"\xef\xbb\xbf\xef\xbb\xbf{}",
+    ] {
+        assert_eq!(
+            error(Format::Json, body).code,
+            FramingErrorCode::MalformedBody,
+            "{body:?}"
+        );
         let (events, finished) = frame_all(Format::Ndjson, body);
         let expected = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
-        assert!(matches!(&events[..], [Event::Refused { raw, .. }] if raw == expected), "{body:?}");
+        assert!(
+            matches!(&events[..], [Event::Refused { raw, .. }] if raw == expected),
+            "{body:?}"
+        );
         assert_eq!(finished.unwrap().records, 1);
     }
-    assert_eq!(error(Format::Csv, b"\xef\xbb\n1").code, FramingErrorCode::InvalidHeader);
+    assert_eq!(
+        error(Format::Csv, b"\xef\xbb\n1").code,
+        FramingErrorCode::InvalidHeader
+    );
 }
 
 #[test]
@@ -351,17 +494,31 @@ fn a_broken_array_says_where() {
     ] {
         let text = String::from_utf8_lossy(body);
         let error = error(Format::Json, body);
-        assert_eq!((error.code, error.offset, error.record), (code, offset, record), "{text}: {error}");
+        assert_eq!(
+            (error.code, error.offset, error.record),
+            (code, offset, record),
+            "{text}: {error}"
+        );
         assert_same_however_cut(Format::Json, body, LIMITS, &[], 1);
     }
-    assert!(error(Format::Json, b"{}\n{}").message.contains("application/x-ndjson"));
+    assert!(
+        error(Format::Json, b"{}\n{}")
+            .message
+            .contains("application/x-ndjson")
+    );
 }
 
 #[test]
 fn a_bad_line_harms_no_other() {
     let body = b"{\"a\":1}\n{\"a\":\n\n[1]\r\n{\"a\":2} {\"a\":3}\n{\"a\":2}x\nnull\n\xff\n{\"a\":\"\xff\"}\n {\"a\":4} ";
     let outcome = frame_all(Format::Ndjson, body);
-    assert_eq!(outcome.1, Ok(Finished { records: 9, single: false }));
+    assert_eq!(
+        outcome.1,
+        Ok(Finished {
+            records: 9,
+            single: false
+        })
+    );
     assert_eq!(
         shown(&outcome),
         [
@@ -376,7 +533,14 @@ fn a_bad_line_harms_no_other() {
             json!({"a": 4}),
         ]
     );
-    let Event::Refused { raw, truncated: false, .. } = &outcome.0[2] else { panic!() };
+    let Event::Refused {
+        raw,
+        truncated: false,
+        ..
+    } = &outcome.0[2]
+    else {
+        panic!()
+    };
     assert_eq!(raw, b"[1]", "the line end is no part of the record");
 }
 
@@ -395,7 +559,9 @@ fn ragged_rows_and_blank_lines_keep_the_lines_right() {
             json!({"x": "9\n", "y": "10"}),
         ]
     );
-    let Event::Refused { raw, error, .. } = &outcome.0[3] else { panic!() };
+    let Event::Refused { raw, error, .. } = &outcome.0[3] else {
+        panic!()
+    };
     assert_eq!(raw, b"5,6,7,8,9");
     assert_eq!(error.message, "expected 2 fields, got 5");
     assert_same_however_cut(Format::Csv, body, LIMITS, &[], 1);
@@ -405,30 +571,62 @@ fn ragged_rows_and_blank_lines_keep_the_lines_right() {
 fn a_header_is_needed_and_checked() {
     for body in [&b"a,a\n1,2"[..], b"a,\xff\n1,2"] {
         let error = error(Format::Csv, body);
-        assert_eq!((error.code, error.line), (FramingErrorCode::InvalidHeader, Some(1)), "{body:?}");
+        assert_eq!(
+            (error.code, error.line),
+            (FramingErrorCode::InvalidHeader, Some(1)),
+            "{body:?}"
+        );
     }
     let wide = vec![b','; CSV_FIELDS_MAX];
-    assert_eq!(error(Format::Csv, &wide).code, FramingErrorCode::InvalidHeader);
+    assert_eq!(
+        error(Format::Csv, &wide).code,
+        FramingErrorCode::InvalidHeader
+    );
     let long = [b"a,".as_slice(), &vec![b'x'; LIMITS.record_bytes_max]].concat();
-    assert_eq!(error(Format::Csv, &long).code, FramingErrorCode::InvalidHeader);
+    assert_eq!(
+        error(Format::Csv, &long).code,
+        FramingErrorCode::InvalidHeader
+    );
     let only_header = frame_all(Format::Csv, b"\xef\xbb\xbfa,b");
-    assert_eq!(only_header.1, Ok(Finished { records: 0, single: false }));
+    assert_eq!(
+        only_header.1,
+        Ok(Finished {
+            records: 0,
+            single: false
+        })
+    );
     // The mark is no part of the first name.
-    assert_eq!(shown(&frame_all(Format::Csv, b"\xef\xbb\xbfa\n1")), [json!({"a": "1"})]);
+    assert_eq!(
+        shown(&frame_all(Format::Csv, b"\xef\xbb\xbfa\n1")),
+        [json!({"a": "1"})]
+    );
 }
 
 #[test]
 fn a_quote_that_is_never_closed_swallows_nothing_silently() {
     let broken = error(Format::Csv, b"a,b\n1,2\n3,\"4\n5,6\n");
-    assert_eq!((broken.code, broken.record, broken.line), (FramingErrorCode::TruncatedBody, 2, Some(3)));
-    let long = [b"a,b\n1,\"".as_slice(), &vec![b'\n'; LIMITS.record_bytes_max * 2]].concat();
+    assert_eq!(
+        (broken.code, broken.record, broken.line),
+        (FramingErrorCode::TruncatedBody, 2, Some(3))
+    );
+    let long = [
+        b"a,b\n1,\"".as_slice(),
+        &vec![b'\n'; LIMITS.record_bytes_max * 2],
+    ]
+    .concat();
     let broken = error(Format::Csv, &long);
-    assert_eq!((broken.code, broken.line), (FramingErrorCode::TruncatedBody, Some(2)));
+    assert_eq!(
+        (broken.code, broken.line),
+        (FramingErrorCode::TruncatedBody, Some(2))
+    );
 }
 
 #[test]
 fn the_limit_is_exact() {
-    let limits = FramerLimits { record_bytes_max: 10, raw_bytes_max: 4 };
+    let limits = FramerLimits {
+        record_bytes_max: 10,
+        raw_bytes_max: 4,
+    };
     for (format, before, fits, after) in [
         (Format::Json, &b"["[..], &b"{\"a\":\"12\"}"[..], &b"]"[..]),
         (Format::Json, b"[ ", b"1234567890", b" ]"),
@@ -444,10 +642,17 @@ fn the_limit_is_exact() {
             }
             let body = [before, &record, after].concat();
             let (events, _) = frame(framer(format, &documents(), limits), [&*body], usize::MAX);
-            let [event] = &events[..] else { panic!("{events:?}") };
+            let [event] = &events[..] else {
+                panic!("{events:?}")
+            };
             let too_large = matches!(event, Event::Refused { error, truncated: true, raw, .. }
                 if error.code == RecordErrorCode::TooLarge && *raw == record[..4]);
-            assert_eq!(too_large, extra > 0, "{format:?} {}: {event:?}", String::from_utf8_lossy(&body));
+            assert_eq!(
+                too_large,
+                extra > 0,
+                "{format:?} {}: {event:?}",
+                String::from_utf8_lossy(&body)
+            );
             assert_same_however_cut(format, &body, limits, &[], 1);
         }
     }
@@ -458,23 +663,44 @@ fn a_line_of_100_megabytes_is_refused_in_bounded_memory() {
     const CHUNKS: usize = 1_600;
     let filler = [b'x'; 64 << 10];
     for (format, before, after) in [
-        (Format::Ndjson, &b"{\"a\":1}\n{\"a\":\""[..], &b"\"}\n{\"a\":2}\n"[..]),
+        (
+            Format::Ndjson,
+            &b"{\"a\":1}\n{\"a\":\""[..],
+            &b"\"}\n{\"a\":2}\n"[..],
+        ),
         (Format::Json, b"[{\"a\":1},{\"a\":\"", b"\"},{\"a\":2}]"),
         (Format::Csv, b"a\n1\n\"\n", b"\n\"\n2\n"),
     ] {
         let mut framer = framer(format, &documents(), LIMITS);
-        let mut sink =
-            Sink { events: Vec::new(), buffer: Vec::new(), in_entry: 0, room: 10, encoded: 0 };
+        let mut sink = Sink {
+            events: Vec::new(),
+            buffer: Vec::new(),
+            in_entry: 0,
+            room: 10,
+            encoded: 0,
+        };
         framer.push(before, &mut sink).unwrap();
         for _ in 0..CHUNKS {
             framer.push(&filler, &mut sink).unwrap();
             let bound = 4 * LIMITS.record_bytes_max + CSV_FIELDS_MAX * size_of::<usize>();
-            assert!(framer.carry_capacity_bytes() <= bound, "{}", framer.carry_capacity_bytes());
+            assert!(
+                framer.carry_capacity_bytes() <= bound,
+                "{}",
+                framer.carry_capacity_bytes()
+            );
         }
         framer.push(after, &mut sink).unwrap();
         assert_eq!(framer.finish(&mut sink).unwrap().records, 3);
-        let [Event::Encoded(_), Event::Refused { raw, truncated: true, error, .. }, Event::Encoded(_)] =
-            &sink.events[..]
+        let [
+            Event::Encoded(_),
+            Event::Refused {
+                raw,
+                truncated: true,
+                error,
+                ..
+            },
+            Event::Encoded(_),
+        ] = &sink.events[..]
         else {
             panic!("{format:?}: {} events", sink.events.len());
         };
@@ -491,10 +717,18 @@ fn nesting_of_20_000_is_refused_and_the_next_record_goes_on() {
         (Format::Ndjson, format!("{{\"a\":1}}\n{deep}\n{{\"a\":2}}")),
     ] {
         for chunk in [100, usize::MAX] {
-            let outcome = frame(framer(format, &documents(), LIMITS), body.as_bytes().chunks(chunk), 1);
+            let outcome = frame(
+                framer(format, &documents(), LIMITS),
+                body.as_bytes().chunks(chunk),
+                1,
+            );
             let shown = shown(&outcome);
             assert_eq!((&shown[0], &shown[2]), (&json!({"a": 1}), &json!({"a": 2})));
-            assert!(shown[1].as_str().unwrap().ends_with("too_deep"), "{}", shown[1]);
+            assert!(
+                shown[1].as_str().unwrap().ends_with("too_deep"),
+                "{}",
+                shown[1]
+            );
         }
     }
 }
@@ -506,7 +740,11 @@ fn a_truncated_body_gives_the_records_before_the_cut() {
     for length in 1..body.len() {
         let (events, finished) = frame_all(Format::Json, &body[..length]);
         assert!(whole.0.starts_with(&events), "cut at {length}");
-        assert_eq!(finished.unwrap_err().code, FramingErrorCode::TruncatedBody, "cut at {length}");
+        assert_eq!(
+            finished.unwrap_err().code,
+            FramingErrorCode::TruncatedBody,
+            "cut at {length}"
+        );
     }
 }
 
@@ -522,10 +760,25 @@ fn content_types_are_read_as_senders_write_them() {
     ] {
         assert_eq!(Format::from_content_type(text), Ok(format), "{text}");
     }
-    for text in ["text/csv; charset=iso-8859-1", "application/json;charset=utf-16"] {
-        assert!(matches!(Format::from_content_type(text), Err(UnsupportedContentType::Charset(_))));
+    for text in [
+        "text/csv; charset=iso-8859-1",
+        "application/json;charset=utf-16",
+    ] {
+        assert!(matches!(
+            Format::from_content_type(text),
+            Err(UnsupportedContentType::Charset(_))
+        ));
     }
-    for text in ["", "json", "text/plain", "application/jsonx", "multipart/form-data; boundary=x"] {
-        assert!(matches!(Format::from_content_type(text), Err(UnsupportedContentType::Unknown(_))));
+    for text in [
+        "",
+        "json",
+        "text/plain",
+        "application/jsonx",
+        "multipart/form-data; boundary=x",
+    ] {
+        assert!(matches!(
+            Format::from_content_type(text),
+            Err(UnsupportedContentType::Unknown(_))
+        ));
     }
 }

@@ -29,12 +29,19 @@ impl Client {
             .retry(reqwest::retry::never())
             .build()
             .expect("a client");
-        Client { http, base: format!("http://{address}"), token: token.trim_end().to_owned() }
+        Client {
+            http,
+            base: format!("http://{address}"),
+            token: token.trim_end().to_owned(),
+        }
     }
 
     /// The same client with another token.
     pub fn with_token(&self, token: &str) -> Client {
-        Client { token: token.to_owned(), ..self.clone() }
+        Client {
+            token: token.to_owned(),
+            ..self.clone()
+        }
     }
 
     pub fn token(&self) -> &str {
@@ -43,7 +50,9 @@ impl Client {
 
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let url = format!("{}{path}", self.base);
-        self.http.request(method, url).header(AUTHORIZATION, format!("Bearer {}", self.token))
+        self.http
+            .request(method, url)
+            .header(AUTHORIZATION, format!("Bearer {}", self.token))
     }
 
     pub async fn get(&self, path: &str) -> Reply {
@@ -75,7 +84,12 @@ impl Client {
 
     /// Sends JSON with `ack=commit` and expects that all of it is taken: the reply.
     pub async fn commit(&self, stream: &str, records: &Value) -> Value {
-        self.records(stream).json(records).query("ack", "commit").send().await.expect(201)
+        self.records(stream)
+            .json(records)
+            .query("ack", "commit")
+            .send()
+            .await
+            .expect(201)
     }
 }
 
@@ -99,16 +113,22 @@ impl Records {
     }
 
     pub fn body(self, content_type: &str, body: impl Into<Body>) -> Records {
-        Records { request: self.request.header(CONTENT_TYPE, content_type).body(body) }
+        Records {
+            request: self.request.header(CONTENT_TYPE, content_type).body(body),
+        }
     }
 
     /// Says how the body is compressed.
     pub fn encoding(self, name: &str) -> Records {
-        Records { request: self.request.header(CONTENT_ENCODING, name) }
+        Records {
+            request: self.request.header(CONTENT_ENCODING, name),
+        }
     }
 
     pub fn query(self, name: &str, value: &str) -> Records {
-        Records { request: self.request.query(&[(name, value)]) }
+        Records {
+            request: self.request.query(&[(name, value)]),
+        }
     }
 
     pub async fn send(self) -> Reply {
@@ -140,7 +160,11 @@ impl Reply {
         let bytes = response.bytes().await?;
         let text = || Value::String(String::from_utf8_lossy(&bytes).into_owned());
         let body = serde_json::from_slice(&bytes).unwrap_or_else(|_| text());
-        Ok(Reply { status, headers, body })
+        Ok(Reply {
+            status,
+            headers,
+            body,
+        })
     }
 
     /// The body of an answer that must have this status.
@@ -153,15 +177,24 @@ impl Reply {
     /// The body of a refusal, which must be a problem as RFC 9457 has it, with this status and code.
     #[track_caller]
     pub fn problem(self, status: u16, code: &str) -> Value {
-        let Reply { status: found, headers, body } = self;
+        let Reply {
+            status: found,
+            headers,
+            body,
+        } = self;
         assert_eq!(found, status, "{body}");
-        let content_type = headers.get(CONTENT_TYPE).expect("a problem says what it is");
+        let content_type = headers
+            .get(CONTENT_TYPE)
+            .expect("a problem says what it is");
         assert_eq!(content_type, "application/problem+json");
         assert_eq!(body["type"], "about:blank", "{body}");
         assert_eq!(body["status"], status, "{body}");
         assert_eq!(body["code"], code, "{body}");
         for words in ["title", "detail"] {
-            assert!(body[words].as_str().is_some_and(|text| !text.is_empty()), "{words} of {body}");
+            assert!(
+                body[words].as_str().is_some_and(|text| !text.is_empty()),
+                "{words} of {body}"
+            );
         }
         body
     }
@@ -169,7 +202,14 @@ impl Reply {
     /// The header `Retry-After`, in seconds.
     #[track_caller]
     pub fn retry_after_seconds(&self) -> u64 {
-        let value = self.headers.get("retry-after").expect("it says when to come again");
-        value.to_str().expect("text").parse().expect("whole seconds")
+        let value = self
+            .headers
+            .get("retry-after")
+            .expect("it says when to come again");
+        value
+            .to_str()
+            .expect("text")
+            .parse()
+            .expect("whole seconds")
     }
 }

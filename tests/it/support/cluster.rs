@@ -56,11 +56,20 @@ impl TestDatabase {
         let name = format!("{DATABASE_PREFIX}{}", Uuid::new_v4().simple());
         for _ in 0..CONNECT_TRIES {
             let cluster = shared_cluster().await;
-            let Ok(mut admin) = PgConnection::connect(&cluster.url()).await else { continue };
+            let Ok(mut admin) = PgConnection::connect(&cluster.url()).await else {
+                continue;
+            };
             let sql = AssertSqlSafe(format!("create database {name}"));
-            sqlx::raw_sql(sql).execute(&mut admin).await.expect("a database can be made");
+            sqlx::raw_sql(sql)
+                .execute(&mut admin)
+                .await
+                .expect("a database can be made");
             let (url, admin_url) = (cluster.database_url(&name), cluster.url());
-            return TestDatabase { name, url, admin_url };
+            return TestDatabase {
+                name,
+                url,
+                admin_url,
+            };
         }
         panic!("the shared PostgreSQL takes no connections");
     }
@@ -74,7 +83,9 @@ impl Drop for TestDatabase {
     fn drop(&mut self) {
         let (name, url) = (self.name.clone(), self.admin_url.clone());
         let dropped = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
             runtime.block_on(async {
                 let mut admin = PgConnection::connect(&url).await?;
                 let sql = AssertSqlSafe(format!("drop database if exists {name} with (force)"));
@@ -108,13 +119,18 @@ async fn shared_cluster() -> Cluster {
         file.lock()?;
         Ok::<File, std::io::Error>(file)
     });
-    let lock = lock.await.expect("not cancelled").expect("the lock of the shared PostgreSQL");
+    let lock = lock
+        .await
+        .expect("not cancelled")
+        .expect("the lock of the shared PostgreSQL");
     let options = ClusterOptions {
         data_dir: directory.join("postgres-of-tests"),
         settings: vec![("max_connections".to_owned(), CONNECTIONS_MAX.to_owned())],
         ..ClusterOptions::default()
     };
-    let cluster = Cluster::start(&options).await.expect("the shared PostgreSQL starts");
+    let cluster = Cluster::start(&options)
+        .await
+        .expect("the shared PostgreSQL starts");
     if !cluster.adopted() {
         watch(&cluster);
         drop_leftovers(&cluster).await;
@@ -127,7 +143,13 @@ fn watch(cluster: &Cluster) {
     use std::os::unix::process::CommandExt;
 
     let watcher = Command::new("sh")
-        .args(["-c", WATCHER, "watcher", &cluster.pid().to_string(), &cluster.url()])
+        .args([
+            "-c",
+            WATCHER,
+            "watcher",
+            &cluster.pid().to_string(),
+            &cluster.url(),
+        ])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -139,15 +161,21 @@ fn watch(cluster: &Cluster) {
 
 /// Databases of tests that were killed.
 async fn drop_leftovers(cluster: &Cluster) {
-    let mut admin = PgConnection::connect(&cluster.url()).await.expect("it has just started");
-    let names: Vec<String> = sqlx::query_scalar("select datname::text from pg_database where starts_with(datname, $1)")
-        .bind(DATABASE_PREFIX)
-        .fetch_all(&mut admin)
+    let mut admin = PgConnection::connect(&cluster.url())
         .await
-        .expect("the list of databases");
+        .expect("it has just started");
+    let names: Vec<String> =
+        sqlx::query_scalar("select datname::text from pg_database where starts_with(datname, $1)")
+            .bind(DATABASE_PREFIX)
+            .fetch_all(&mut admin)
+            .await
+            .expect("the list of databases");
     for name in names {
         let sql = AssertSqlSafe(format!("drop database {name}"));
-        admin.execute(sqlx::raw_sql(sql)).await.expect("nobody uses a database of a test that is over");
+        admin
+            .execute(sqlx::raw_sql(sql))
+            .await
+            .expect("nobody uses a database of a test that is over");
     }
 }
 
@@ -164,10 +192,19 @@ pub struct OwnCluster {
 impl OwnCluster {
     pub async fn start() -> OwnCluster {
         let directory = tempfile::tempdir().expect("a directory");
-        let options = ClusterOptions { data_dir: directory.path().to_owned(), ..ClusterOptions::default() };
+        let options = ClusterOptions {
+            data_dir: directory.path().to_owned(),
+            ..ClusterOptions::default()
+        };
         let cluster = Cluster::start(&options).await.expect("PostgreSQL starts");
         let (pid, url) = (cluster.pid(), cluster.url());
-        OwnCluster { options, cluster: Some(cluster), pid, url, _directory: directory }
+        OwnCluster {
+            options,
+            cluster: Some(cluster),
+            pid,
+            url,
+            _directory: directory,
+        }
     }
 
     pub fn url(&self) -> &str {
@@ -188,7 +225,9 @@ impl OwnCluster {
 
     /// Starts it again after [`OwnCluster::stop`] or [`OwnCluster::kill`].
     pub async fn start_again(&mut self) {
-        let cluster = Cluster::start(&self.options).await.expect("PostgreSQL starts again");
+        let cluster = Cluster::start(&self.options)
+            .await
+            .expect("PostgreSQL starts again");
         self.pid = cluster.pid();
         self.cluster = Some(cluster);
     }
@@ -216,7 +255,9 @@ impl Stall {
     pub async fn of_writers(pool: &PgPool) -> Stall {
         let mut transaction = pool.begin().await.expect("a transaction");
         eventually("the gateway's writers have begun", async || {
-            let journal = transaction.fetch_optional("select 1 from tidegate.journals for update").await;
+            let journal = transaction
+                .fetch_optional("select 1 from tidegate.journals for update")
+                .await;
             journal.expect("the journals' table is there")
         })
         .await;
@@ -227,7 +268,10 @@ impl Stall {
     pub async fn of_table(pool: &PgPool, stream: &str) -> Stall {
         let mut transaction = pool.begin().await.expect("a transaction");
         let sql = AssertSqlSafe(format!("lock table streams.{stream} in share mode"));
-        transaction.execute(sqlx::raw_sql(sql)).await.expect("the table can be locked");
+        transaction
+            .execute(sqlx::raw_sql(sql))
+            .await
+            .expect("the table can be locked");
         Stall(transaction)
     }
 

@@ -26,11 +26,21 @@ impl MonitorClient {
         let url = format!("ws://{}/v1/monitor?{query}", gateway.address());
         let mut request = url.into_client_request().expect("a request");
         let token = format!("Bearer {}", gateway.token());
-        request.headers_mut().insert(AUTHORIZATION, HeaderValue::from_str(&token).expect("a header"));
+        request.headers_mut().insert(
+            AUTHORIZATION,
+            HeaderValue::from_str(&token).expect("a header"),
+        );
         let connected = soon("the monitor is let in", connect_async(request)).await;
         let (socket, _) = connected.expect("the monitor is let in");
-        let mut monitor = MonitorClient { socket, messages: Vec::new() };
-        monitor.until("hello", |messages| messages.iter().any(|message| message["type"] == "hello")).await;
+        let mut monitor = MonitorClient {
+            socket,
+            messages: Vec::new(),
+        };
+        monitor
+            .until("hello", |messages| {
+                messages.iter().any(|message| message["type"] == "hello")
+            })
+            .await;
         monitor
     }
 
@@ -43,7 +53,9 @@ impl MonitorClient {
                         let message = serde_json::from_str(&text).expect("every text is JSON");
                         self.messages.push(message);
                     }
-                    Some(Ok(Message::Close(reason))) => panic!("closed while waiting for {what}: {reason:?}"),
+                    Some(Ok(Message::Close(reason))) => {
+                        panic!("closed while waiting for {what}: {reason:?}")
+                    }
                     Some(Ok(_)) => {}
                     Some(Err(error)) => panic!("broken while waiting for {what}: {error}"),
                     None => panic!("ended while waiting for {what}"),
@@ -63,13 +75,21 @@ impl MonitorClient {
         soon("the gateway objects", async {
             loop {
                 match self.socket.next().await {
-                    None | Some(Ok(Message::Close(_)) | Err(Error::ConnectionClosed | Error::Protocol(_) | Error::Io(_))) => {
+                    None
+                    | Some(
+                        Ok(Message::Close(_))
+                        | Err(Error::ConnectionClosed | Error::Protocol(_) | Error::Io(_)),
+                    ) => {
                         return true;
                     }
                     Some(Ok(Message::Text(text))) => {
-                        let message: Value = serde_json::from_str(&text).expect("every text is JSON");
+                        let message: Value =
+                            serde_json::from_str(&text).expect("every text is JSON");
                         if message["type"] == "error" {
-                            assert!(message["code"].is_string() && message["message"].is_string(), "{message}");
+                            assert!(
+                                message["code"].is_string() && message["message"].is_string(),
+                                "{message}"
+                            );
                             return false;
                         }
                     }
@@ -83,7 +103,13 @@ impl MonitorClient {
 
     /// The `data` of all records of a stream so far.
     pub fn records(&self, stream: &str) -> Vec<&Value> {
-        let frames = self.messages.iter().filter(|message| message["type"] == "records" && message["stream"] == stream);
-        frames.flat_map(|frame| frame["records"].as_array().into_iter().flatten()).map(|record| &record["data"]).collect()
+        let frames = self
+            .messages
+            .iter()
+            .filter(|message| message["type"] == "records" && message["stream"] == stream);
+        frames
+            .flat_map(|frame| frame["records"].as_array().into_iter().flatten())
+            .map(|record| &record["data"])
+            .collect()
     }
 }

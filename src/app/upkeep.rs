@@ -1,0 +1,71 @@
+//! The small regular jobs: trimming the journal, partitions, measuring rates, keeping histograms small.
+
+use std::time::{Duration, Instant};
+
+use crate::api::AppState;
+use crate::lifecycle::Lifecycle;
+use crate::pipeline::Pressure;
+use crate::telemetry::metrics;
+
+/// How often the journal is trimmed.
+const TRIM_EVERY: Duration = Duration::from_secs(5);
+/// How often partitions are made ahead and dropped.
+const PARTITIONS_EVERY: Duration = Duration::from_secs(3_600);
+/// How often rates are measured.
+const MEASURE_EVERY: Duration = Duration::from_secs(1);
+
+/// Starts all of them. `committed`: how fast PostgreSQL takes records.
+pub(super) fn start(state: &AppState, committed: Pressure) {
+    let lifecycle = &state.lifecycle;
+    let metrics = state.metrics.clone();
+    every(lifecycle, "metrics upkeep", metrics::UPKEEP_EVERY, move || {
+        metrics.run_upkeep();
+        std::future::ready(())
+    });
+    let intake = state.source.intake.clone();
+    every(lifecycle, "rates", MEASURE_EVERY, move || {
+        intake.measure();
+        committed.bytes_per_second(Instant::now());
+        std::future::ready(())
+    });
+    let trimmed = state.clone();
+    every(lifecycle, "journal trimming", TRIM_EVERY, move || trim(trimmed.clone()));
+    let partitioned = state.clone();
+    every(lifecycle, "partitions", PARTITIONS_EVERY, move || {
+        maintain_partitions(partitioned.clone())
+    });
+}
+
+async fn trim(state: AppState) {
+    let (committed, now) = (state.progress.low_water(), state.clock.now());
+    let trimmed = tokio::task::spawn_blocking(move || state.journal.trim(committed, now)).await;
+    if let Ok(Err(error)) = trimmed {
+        tracing::warn!(%error, "the journal was not trimmed");
+    }
+}
+
+async fn maintain_partitions(state: AppState) {
+    let today = state.clock.now().date_time().date();
+    if let Err(error) = state.catalog.maintain_partitions(today).await {
+        tracing::warn!(%error, "partitions were not maintained");
+    }
+}
+
+/// Runs a job now and then, until shutdown; a slow run delays the next.
+fn every<F, Fut>(lifecycle: &Lifecycle, name: &'static str, period: Duration, job: F)
+where
+    F: Fn() -> Fut + Send + 'static,
+    Fut: Future<Output = ()> + Send,
+{
+    let soft = lifecycle.soft().clone();
+    lifecycle.spawn(name, async move {
+        let mut ticks = tokio::time::interval(period);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => job().await,
+                () = soft.cancelled() => return,
+            }
+        }
+    });
+}
