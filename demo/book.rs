@@ -23,8 +23,6 @@ impl Book {
     }
 
     pub fn sightings(&self) -> MutexGuard<'_, Sightings> {
-        self.sightings
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.sightings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

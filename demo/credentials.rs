@@ -28,10 +28,9 @@ pub enum Credentials {
 impl Credentials {
     pub fn new(options: &Options) -> Credentials {
         match (&options.user, &options.password, &options.token) {
-            (Some(user), Some(password), _) => Credentials::Basic {
-                user: user.clone(),
-                password: password.clone(),
-            },
+            (Some(user), Some(password), _) => {
+                Credentials::Basic { user: user.clone(), password: password.clone() }
+            }
             (_, _, Some(token)) => Credentials::Token(token.clone()),
             _ => Credentials::LocalToken(options.data_dir.join(LOCAL_TOKEN_FILE)),
         }
@@ -42,10 +41,7 @@ impl Credentials {
         let text = match self {
             Credentials::Token(token) => format!("Bearer {token}"),
             Credentials::Basic { user, password } => {
-                format!(
-                    "Basic {}",
-                    BASE64_STANDARD.encode(format!("{user}:{password}"))
-                )
+                format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:{password}")))
             }
             Credentials::LocalToken(path) => {
                 let token = fs::read_to_string(path).with_context(|| {
@@ -90,11 +86,8 @@ mod tests {
         let help = credentials.header().expect_err("no file").to_string();
         assert!(help.contains("--data-dir"), "{help}");
         for token in ["tg_1", "tg_2"] {
-            fs::write(
-                directory.path().join(LOCAL_TOKEN_FILE),
-                format!("{token}\n"),
-            )
-            .expect("written");
+            fs::write(directory.path().join(LOCAL_TOKEN_FILE), format!("{token}\n"))
+                .expect("written");
             let header = credentials.header().expect("valid");
             assert_eq!(header, format!("Bearer {token}"));
             assert!(header.is_sensitive());

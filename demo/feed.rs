@@ -109,14 +109,7 @@ impl Feed {
             (Dataset::Movies, _) => (Format::Json, movies::json_records()?),
         };
         let stream = format!("{prefix}{}", dataset.name());
-        Ok(Feed {
-            dataset,
-            stream,
-            format,
-            packing,
-            run: run.to_owned(),
-            records,
-        })
+        Ok(Feed { dataset, stream, format, packing, run: run.to_owned(), records })
     }
 
     pub fn stream(&self) -> &str {
@@ -203,28 +196,15 @@ mod tests {
     #[test]
     fn every_json_record_carries_run_number_and_moment() {
         let ndjson = body(Dataset::Weather, Format::Ndjson, Packing::Batch, 5..8);
-        let lines: Vec<Value> = ndjson
-            .lines()
-            .map(|line| serde_json::from_str(line).expect("JSON"))
-            .collect();
+        let lines: Vec<Value> =
+            ndjson.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
         let array = body(Dataset::Weather, Format::Json, Packing::Batch, 5..8);
-        assert_eq!(
-            serde_json::from_str::<Vec<Value>>(&array).expect("JSON"),
-            lines
-        );
-        let numbers: Vec<_> = lines
-            .iter()
-            .filter_map(|line| line["demo_seq"].as_u64())
-            .collect();
+        assert_eq!(serde_json::from_str::<Vec<Value>>(&array).expect("JSON"), lines);
+        let numbers: Vec<_> = lines.iter().filter_map(|line| line["demo_seq"].as_u64()).collect();
         assert_eq!(numbers, [5, 6, 7]);
         assert_eq!(lines[0]["demo_run"], "run-1");
         let mut reader = moment::MomentReader::default();
-        assert_eq!(
-            lines[2]["sent_at"]
-                .as_str()
-                .and_then(|text| reader.read(text)),
-            Some(SENT_AT)
-        );
+        assert_eq!(lines[2]["sent_at"].as_str().and_then(|text| reader.read(text)), Some(SENT_AT));
     }
 
     #[test]
@@ -238,12 +218,7 @@ mod tests {
     #[test]
     fn a_single_document_is_an_object_and_the_data_loops() {
         let single = |sequence| {
-            let text = body(
-                Dataset::Movies,
-                Format::Csv,
-                Packing::Single,
-                sequence..sequence + 1,
-            );
+            let text = body(Dataset::Movies, Format::Csv, Packing::Single, sequence..sequence + 1);
             serde_json::from_str::<Value>(&text).expect("JSON")
         };
         let (first, again) = (single(0), single(3_201));

@@ -138,12 +138,7 @@ impl Gateway {
         let credentials = Credentials::new(options);
         // The gateway writes its token at start, so the file is read only now.
         let authorization = ArcSwap::from_pointee(credentials.header()?);
-        Ok(Gateway {
-            http,
-            base,
-            credentials,
-            authorization,
-        })
+        Ok(Gateway { http, base, credentials, authorization })
     }
 
     /// The name of the user that the credentials belong to.
@@ -176,10 +171,7 @@ impl Gateway {
             Ok(response) => response,
             // Never reached: not one byte was sent.
             Err(error) if error.is_connect() => {
-                return Attempt::Refused {
-                    retry_after: None,
-                    reason: chain(error),
-                };
+                return Attempt::Refused { retry_after: None, reason: chain(error) };
             }
             Err(error) => return Attempt::Unknown(chain(error)),
         };
@@ -193,19 +185,14 @@ impl Gateway {
         let retry_after = retry_after(&response);
         if status == StatusCode::UNAUTHORIZED && self.renew(&used) {
             let reason = "the gateway has a new local token".into();
-            return Attempt::Refused {
-                retry_after,
-                reason,
-            };
+            return Attempt::Refused { retry_after, reason };
         }
         Problem::read(response).await.judge(retry_after)
     }
 
     /// Where a feed's records go.
     pub fn records_url(&self, feed: &Feed, ack: Acknowledgement) -> anyhow::Result<Url> {
-        let mut url = self
-            .base
-            .join(&format!("v1/streams/{}/records", feed.stream()))?;
+        let mut url = self.base.join(&format!("v1/streams/{}/records", feed.stream()))?;
         url.query_pairs_mut().append_pair("ack", ack.as_str());
         if let Some(text) = feed.null_text() {
             url.query_pairs_mut().append_pair("null", text);
@@ -217,11 +204,8 @@ impl Gateway {
     pub fn monitor_url(&self, streams: &str, since: Option<&str>) -> anyhow::Result<Url> {
         let mut url = self.base.join("v1/monitor")?;
         let scheme = if url.scheme() == "https" { "wss" } else { "ws" };
-        url.set_scheme(scheme)
-            .map_err(|()| anyhow!("{url} has no WebSocket form"))?;
-        url.query_pairs_mut()
-            .append_pair("streams", streams)
-            .append_pair("mode", "full");
+        url.set_scheme(scheme).map_err(|()| anyhow!("{url} has no WebSocket form"))?;
+        url.query_pairs_mut().append_pair("streams", streams).append_pair("mode", "full");
         if let Some(cursor) = since {
             url.query_pairs_mut().append_pair("since", cursor);
         }
@@ -260,9 +244,7 @@ impl Gateway {
     /// POSTs JSON; false if there is such a thing already (409).
     pub async fn create(&self, path: &str, json: &Value) -> anyhow::Result<bool> {
         let request = self.request(Method::POST, path)?;
-        let request = request
-            .header(CONTENT_TYPE, "application/json")
-            .body(json.to_string());
+        let request = request.header(CONTENT_TYPE, "application/json").body(json.to_string());
         let response = request.send().await?;
         match response.status() {
             StatusCode::OK | StatusCode::CREATED => Ok(true),
@@ -285,10 +267,7 @@ impl Gateway {
 
     fn request(&self, method: Method, path: &str) -> anyhow::Result<RequestBuilder> {
         let url = self.base.join(path)?;
-        Ok(self
-            .http
-            .request(method, url)
-            .header(AUTHORIZATION, self.authorization().as_ref()))
+        Ok(self.http.request(method, url).header(AUTHORIZATION, self.authorization().as_ref()))
     }
 }
 
@@ -299,10 +278,9 @@ async fn wait_until_ready(http: &Client, base: &Url, wait: Duration) -> anyhow::
     loop {
         let reason = match http.get(url.clone()).send().await {
             Ok(response) if response.status().is_success() => return Ok(()),
-            Ok(response) => format!(
-                "it answers, but is not ready: {}",
-                Problem::read(response).await
-            ),
+            Ok(response) => {
+                format!("it answers, but is not ready: {}", Problem::read(response).await)
+            }
             Err(error) => chain(error),
         };
         if Instant::now() >= deadline {
@@ -312,10 +290,7 @@ async fn wait_until_ready(http: &Client, base: &Url, wait: Duration) -> anyhow::
             );
         }
         if !told {
-            eprintln!(
-                "waiting up to {} s for the gateway at {base}",
-                wait.as_secs()
-            );
+            eprintln!("waiting up to {} s for the gateway at {base}", wait.as_secs());
             told = true;
         }
         sleep(READY_PAUSE).await;
@@ -348,9 +323,6 @@ mod tests {
             accepted(r#"{"committed":996,"duplicates":2,"quarantined":2,"position":"1"}"#).ok(),
             Some(996)
         );
-        assert!(
-            accepted(r#"{"accepted":998}"#).is_err(),
-            "a reply without a position is none"
-        );
+        assert!(accepted(r#"{"accepted":998}"#).is_err(), "a reply without a position is none");
     }
 }

@@ -19,10 +19,7 @@ pub struct Latency {
 impl Latency {
     pub fn new() -> anyhow::Result<Latency> {
         let micros = Histogram::new_with_bounds(1, MICROS_MAX, SIGNIFICANT_DIGITS);
-        Ok(Latency {
-            micros: micros.context("a histogram of latencies")?,
-            negative: 0,
-        })
+        Ok(Latency { micros: micros.context("a histogram of latencies")?, negative: 0 })
     }
 
     pub fn record(&mut self, latency: Duration) {
@@ -44,11 +41,7 @@ impl Latency {
             return None;
         }
         let quantile = |share| Duration::from_micros(self.micros.value_at_quantile(share));
-        Some([
-            quantile(0.50),
-            quantile(0.99),
-            Duration::from_micros(self.micros.max()),
-        ])
+        Some([quantile(0.50), quantile(0.99), Duration::from_micros(self.micros.max())])
     }
 
     /// Whether a record was seen before it was sent: then two clocks were compared that differ.

@@ -43,10 +43,7 @@ impl StreamLedger {
 
     /// Hands out numbers for `records` records; `None` when there are no more.
     pub fn reserve(&mut self, records: u64) -> Option<Range<u64>> {
-        let end = self
-            .next
-            .checked_add(records)
-            .filter(|&end| end <= SEQUENCES_MAX)?;
+        let end = self.next.checked_add(records).filter(|&end| end <= SEQUENCES_MAX)?;
         let range = self.next..end;
         self.next = end;
         Some(range)
@@ -187,10 +184,7 @@ mod tests {
         let (ledger, complete) =
             answered(r#"{"accepted":3,"quarantined":1,"position":"0000000000000001"}"#);
         assert!(complete);
-        assert_eq!(
-            (ledger.acknowledged.count(), ledger.doubtful.count()),
-            (0, 4)
-        );
+        assert_eq!((ledger.acknowledged.count(), ledger.doubtful.count()), (0, 4));
         assert_eq!(ledger.acknowledged_count(), 3);
     }
 
@@ -221,9 +215,6 @@ mod tests {
         ledger.unknown(Dataset::Movies, 0..2, "broken".into());
         ledger.refused(Dataset::Movies, &(2..5), "503".into());
         let movies = ledger.streams.get(Dataset::Movies);
-        assert_eq!(
-            (movies.unknown, movies.refused, movies.doubtful.count()),
-            (2, 3, 2)
-        );
+        assert_eq!((movies.unknown, movies.refused, movies.doubtful.count()), (2, 3, 2));
     }
 }

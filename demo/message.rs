@@ -106,21 +106,14 @@ impl MessageReader {
         sightings: &mut Sightings,
     ) -> serde_json::Result<Event> {
         let message: Message<'_> = serde_json::from_str(text)?;
-        let dataset = message
-            .stream
-            .as_deref()
-            .and_then(|name| self.dataset(name));
+        let dataset = message.stream.as_deref().and_then(|name| self.dataset(name));
         match message.kind.as_ref() {
-            "hello" => Ok(Event::Hello {
-                cursor: message.cursor,
-            }),
+            "hello" => Ok(Event::Hello { cursor: message.cursor }),
             "records" => {
                 if let Some(dataset) = dataset {
                     self.read_records(dataset, &message.records, now, sightings);
                 }
-                Ok(Event::Progress {
-                    cursor: message.cursor,
-                })
+                Ok(Event::Progress { cursor: message.cursor })
             }
             "gap" => {
                 if let Some(dataset) = dataset {
@@ -132,18 +125,13 @@ impl MessageReader {
                 self.read_stats(message.streams, sightings)?;
                 Ok(Event::Other)
             }
-            "error" => Ok(Event::Error(
-                message.explanation.unwrap_or_default().into_owned(),
-            )),
+            "error" => Ok(Event::Error(message.explanation.unwrap_or_default().into_owned())),
             _ => Ok(Event::Other),
         }
     }
 
     fn dataset(&self, name: &str) -> Option<Dataset> {
-        self.streams
-            .iter()
-            .find(|(stream, _)| stream == name)
-            .map(|(_, dataset)| *dataset)
+        self.streams.iter().find(|(stream, _)| stream == name).map(|(_, dataset)| *dataset)
     }
 
     fn read_records(
@@ -162,14 +150,10 @@ impl MessageReader {
             sightings.stream_mut(dataset).record(sequence);
             let sent_at = data.sent_at.map_or("", |text| text.get().trim_matches('"'));
             if let Some(sent_at) = self.sent.read(sent_at) {
-                sightings
-                    .from_sent
-                    .record_micros(now.0.saturating_sub(sent_at.0));
+                sightings.from_sent.record_micros(now.0.saturating_sub(sent_at.0));
             }
             if let Some(received_at) = self.received.read(&record.received_at) {
-                sightings
-                    .from_received
-                    .record_micros(now.0.saturating_sub(received_at.0));
+                sightings.from_received.record_micros(now.0.saturating_sub(received_at.0));
             }
         }
     }
@@ -185,10 +169,7 @@ impl MessageReader {
         let totals: HashMap<Cow<'_, str>, Totals> = serde_json::from_str(streams.get())?;
         for (name, dataset) in &self.streams {
             if let Some(totals) = totals.get(name.as_str()) {
-                sightings
-                    .stream_mut(*dataset)
-                    .committed
-                    .observe(totals.committed);
+                sightings.stream_mut(*dataset).committed.observe(totals.committed);
             }
         }
         Ok(())
@@ -202,10 +183,8 @@ mod tests {
     const NOW: UnixMicros = UnixMicros(1_795_237_201_000_000);
 
     fn read(messages: &[&str]) -> (Sightings, Vec<Event>) {
-        let streams = vec![
-            ("weather".into(), Dataset::Weather),
-            ("movies".into(), Dataset::Movies),
-        ];
+        let streams =
+            vec![("weather".into(), Dataset::Weather), ("movies".into(), Dataset::Movies)];
         let mut reader = MessageReader::new("run-1", streams);
         let mut sightings = Sightings::new().expect("sightings");
         let read = |text: &&str| reader.read(text, NOW, &mut sightings).expect("a message");
@@ -237,14 +216,7 @@ mod tests {
         let cursor = |text: &str| Some(text.to_owned());
         assert_eq!(
             events,
-            [
-                Event::Hello {
-                    cursor: cursor("c0")
-                },
-                Event::Progress {
-                    cursor: cursor("c1")
-                }
-            ]
+            [Event::Hello { cursor: cursor("c0") }, Event::Progress { cursor: cursor("c1") }]
         );
     }
 
@@ -258,12 +230,7 @@ mod tests {
         let movies = &sightings.streams.movies;
         assert_eq!((movies.gap_records, movies.gaps_uncounted), (312, 1));
         assert_eq!(sightings.streams.weather.gap_records, 0);
-        assert_eq!(
-            events[2],
-            Event::Progress {
-                cursor: Some("d".into())
-            }
-        );
+        assert_eq!(events[2], Event::Progress { cursor: Some("d".into()) });
     }
 
     #[test]

@@ -24,9 +24,7 @@ impl MomentReader {
     /// The moment that `text` tells; `None` if it tells none.
     pub fn read(&mut self, text: &str) -> Option<UnixMicros> {
         if text != self.text {
-            self.moment = OffsetDateTime::parse(text, &Rfc3339)
-                .ok()
-                .and_then(to_micros);
+            self.moment = OffsetDateTime::parse(text, &Rfc3339).ok().and_then(to_micros);
             text.clone_into(&mut self.text);
         }
         self.moment
@@ -55,10 +53,7 @@ mod tests {
     #[test]
     fn an_offset_is_honoured_and_nonsense_is_none() {
         let mut reader = MomentReader::default();
-        assert_eq!(
-            reader.read("1970-01-01T01:00:00.000001+01:00"),
-            Some(UnixMicros(1))
-        );
+        assert_eq!(reader.read("1970-01-01T01:00:00.000001+01:00"), Some(UnixMicros(1)));
         assert_eq!(reader.read("yesterday"), None);
         assert_eq!(reader.read("yesterday"), None);
         assert_eq!(reader.read(""), None);

@@ -69,9 +69,7 @@ impl Monitor {
         run: &str,
         wait: Duration,
     ) -> Monitor {
-        let named = feeds
-            .iter()
-            .map(|(dataset, feed)| (feed.stream().to_owned(), *dataset));
+        let named = feeds.iter().map(|(dataset, feed)| (feed.stream().to_owned(), *dataset));
         let joined: Vec<&str> = feeds.iter().map(|(_, feed)| feed.stream()).collect();
         Monitor {
             gateway,
@@ -100,10 +98,7 @@ impl Monitor {
         };
         let _ = watching.send(Ok(()));
         let book = Arc::clone(&self.book);
-        if let Some(error) = stop
-            .run_until_cancelled(Box::pin(self.follow(socket)))
-            .await
-        {
+        if let Some(error) = stop.run_until_cancelled(Box::pin(self.follow(socket))).await {
             book.sightings().failure = Some(format!("{error:#}"));
         }
     }
@@ -194,15 +189,11 @@ impl Monitor {
     }
 
     async fn try_connect(&self) -> Result<Socket, ConnectError> {
-        let url = self
-            .gateway
-            .monitor_url(&self.streams, self.cursor.as_deref());
+        let url = self.gateway.monitor_url(&self.streams, self.cursor.as_deref());
         let request = url.and_then(|url| Ok(url.as_str().into_client_request()?));
         let mut request = request.map_err(ConnectError::Refused)?;
         let authorization = self.gateway.authorization();
-        request
-            .headers_mut()
-            .insert(AUTHORIZATION, authorization.as_ref().clone());
+        request.headers_mut().insert(AUTHORIZATION, authorization.as_ref().clone());
         let config = WebSocketConfig::default()
             .max_message_size(Some(MESSAGE_BYTES_MAX))
             .max_frame_size(Some(MESSAGE_BYTES_MAX))
@@ -218,11 +209,7 @@ impl Monitor {
                 let later = renewed
                     || response.status() == StatusCode::TOO_MANY_REQUESTS
                     || response.status().is_server_error();
-                let wrap = if later {
-                    ConnectError::Unreachable
-                } else {
-                    ConnectError::Refused
-                };
+                let wrap = if later { ConnectError::Unreachable } else { ConnectError::Refused };
                 Err(wrap(error))
             }
             Ok(Err(error)) => Err(ConnectError::Unreachable(error.into())),

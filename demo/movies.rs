@@ -14,10 +14,7 @@ pub fn definition(stream: &str) -> Value {
 /// Every film as a JSON object without its closing brace, otherwise exactly as it stands in the file.
 pub fn json_records() -> anyhow::Result<Vec<String>> {
     let films: Vec<&RawValue> = serde_json::from_str(JSON).context("the movies data")?;
-    films
-        .into_iter()
-        .map(|film| object_open(film.get()))
-        .collect()
+    films.into_iter().map(|film| object_open(film.get())).collect()
 }
 
 fn object_open(object: &str) -> anyhow::Result<String> {

@@ -14,6 +14,8 @@ use crate::schedule::Schedule;
 const BATCH_RECORDS_MAX: u64 = 10_000;
 /// Most records that fall due together.
 const BURST_RECORDS_MAX: u64 = 1_000_000;
+/// How often a burst falls due, unless its size is asked for.
+const BURSTS_PER_SECOND: u64 = 10;
 /// Highest rate, in records a second.
 const RATE_MAX: u64 = 10_000_000;
 /// Most HTTP connections.
@@ -75,9 +77,9 @@ pub struct Options {
     #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(..=RATE_MAX))]
     pub rate: u64,
 
-    /// Records that fall due at the same moment.
-    #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u64).range(1..=BURST_RECORDS_MAX))]
-    pub burst: u64,
+    /// Records that fall due at the same moment [default: a tenth of --rate].
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=BURST_RECORDS_MAX))]
+    pub burst: Option<u64>,
 
     /// Records a request.
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..=BATCH_RECORDS_MAX))]
@@ -130,20 +132,12 @@ impl Acknowledgement {
 impl Options {
     pub fn schedule(&self) -> Schedule {
         let batch = if self.single { 1 } else { self.batch };
-        Schedule {
-            rate: self.rate,
-            burst: self.burst,
-            batch,
-            duration: self.duration,
-        }
+        let burst = self.burst.unwrap_or((self.rate / BURSTS_PER_SECOND).max(1));
+        Schedule { rate: self.rate, burst, batch, duration: self.duration }
     }
 
     pub fn packing(&self) -> Packing {
-        if self.single {
-            Packing::Single
-        } else {
-            Packing::Batch
-        }
+        if self.single { Packing::Single } else { Packing::Batch }
     }
 }
 
@@ -160,9 +154,7 @@ fn parse_url(text: &str) -> Result<Url, String> {
 }
 
 fn parse_duration(text: &str) -> Result<Duration, String> {
-    let split = text
-        .find(|letter: char| letter.is_ascii_alphabetic())
-        .unwrap_or(text.len());
+    let split = text.find(|letter: char| letter.is_ascii_alphabetic()).unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
     let seconds_per_unit = match unit {
         "ms" => 0.001,
@@ -171,9 +163,7 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
         "h" => 3_600.0,
         _ => return Err(format!("unknown unit {unit:?}; write 500ms, 10s, 2m or 1h")),
     };
-    let number: f64 = number
-        .parse()
-        .map_err(|_| "expected a number such as 10s".to_owned())?;
+    let number: f64 = number.parse().map_err(|_| "expected a number such as 10s".to_owned())?;
     let seconds = number * seconds_per_unit;
     if seconds > 0.0 && seconds <= SECONDS_MAX {
         Ok(Duration::from_secs_f64(seconds))
@@ -184,16 +174,11 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
 
 fn parse_prefix(text: &str) -> Result<String, String> {
     let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
-    let starts_well = text
-        .bytes()
-        .next()
-        .is_none_or(|first| !first.is_ascii_digit());
+    let starts_well = text.bytes().next().is_none_or(|first| !first.is_ascii_digit());
     if starts_well && text.len() <= PREFIX_BYTES_MAX && text.bytes().all(allowed) {
         Ok(text.to_owned())
     } else {
-        Err(format!(
-            "at most {PREFIX_BYTES_MAX} of a-z, 0-9 and _, not starting with a digit"
-        ))
+        Err(format!("at most {PREFIX_BYTES_MAX} of a-z, 0-9 and _, not starting with a digit"))
     }
 }
 
@@ -206,6 +191,17 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Options::command().debug_assert();
+    }
+
+    #[test]
+    fn bursts_follow_the_rate() {
+        let burst = |arguments: &[&str]| {
+            Options::parse_from([&["tidegate-demo"], arguments].concat()).schedule().burst
+        };
+        assert_eq!(burst(&[]), 2_000);
+        assert_eq!(burst(&["--rate", "5"]), 1);
+        assert_eq!(burst(&["--rate", "0"]), 1);
+        assert_eq!(burst(&["--rate", "500", "--burst", "300"]), 300);
     }
 
     #[test]
@@ -222,10 +218,7 @@ mod tests {
     #[test]
     fn a_path_in_the_address_is_kept() {
         let url = parse_url("https://example.org/gate").expect("valid");
-        assert_eq!(
-            url.join("v1/status").expect("valid").path(),
-            "/gate/v1/status"
-        );
+        assert_eq!(url.join("v1/status").expect("valid").path(), "/gate/v1/status");
         for wrong in ["ftp://example.org", "127.0.0.1:8000", "http://"] {
             assert!(parse_url(wrong).is_err(), "{wrong}");
         }

@@ -45,7 +45,7 @@ impl Snapshot {
 /// Shows the progress until `done`. `planned` is how many records will be sent, where that is known.
 pub async fn show(book: Arc<Book>, planned: Option<u64>, done: CancellationToken) {
     let started = Instant::now();
-    let mut display = Display::new(planned);
+    let display = Display::new(planned);
     let mut ticks = interval(display.interval());
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // The first tick comes at once, when there is nothing to tell.
@@ -53,15 +53,11 @@ pub async fn show(book: Arc<Book>, planned: Option<u64>, done: CancellationToken
     while done.run_until_cancelled(ticks.tick()).await.is_some() {
         display.update(Snapshot::take(&book), planned, started.elapsed());
     }
-    display.finish(Snapshot::take(&book));
+    display.finish(Snapshot::take(&book), planned, started.elapsed());
 }
 
 enum Display {
-    Bars {
-        acknowledged: ProgressBar,
-        committed: ProgressBar,
-        seen: ProgressBar,
-    },
+    Bars { acknowledged: ProgressBar, committed: ProgressBar, seen: ProgressBar },
     Lines,
 }
 
@@ -94,11 +90,7 @@ impl Display {
 
     fn update(&self, now: Snapshot, planned: Option<u64>, elapsed: Duration) {
         match self {
-            Display::Bars {
-                acknowledged,
-                committed,
-                seen,
-            } => {
+            Display::Bars { acknowledged, committed, seen } => {
                 let length = planned.unwrap_or(0).max(now.acknowledged);
                 let pairs = [
                     (acknowledged, now.acknowledged),
@@ -124,37 +116,23 @@ impl Display {
         }
     }
 
-    fn finish(&mut self, last: Snapshot) {
-        if let Display::Bars {
-            acknowledged,
-            committed,
-            seen,
-        } = self
-        {
-            acknowledged.abandon();
-            // The gateway tells its counts once a second; the last ones may still be on their way.
-            committed.set_position(last.committed);
-            committed.abandon();
-            seen.abandon();
+    /// Leaves the last state on the screen.
+    fn finish(&self, last: Snapshot, planned: Option<u64>, elapsed: Duration) {
+        self.update(last, planned, elapsed);
+        if let Display::Bars { acknowledged, committed, seen } = self {
+            [acknowledged, committed, seen].map(ProgressBar::abandon);
         }
     }
 }
 
 fn gaps(now: Snapshot) -> String {
-    if now.gaps == 0 {
-        String::new()
-    } else {
-        format!("gaps {}  ", HumanCount(now.gaps))
-    }
+    if now.gaps == 0 { String::new() } else { format!("gaps {}  ", HumanCount(now.gaps)) }
 }
 
 fn troubles(now: Snapshot) -> String {
     let mut troubles = Vec::new();
     if now.repeats > 0 {
-        troubles.push(format!(
-            "refused and sent again {}",
-            HumanCount(now.repeats)
-        ));
+        troubles.push(format!("refused and sent again {}", HumanCount(now.repeats)));
     }
     if now.unknown > 0 {
         troubles.push(format!("unknown {}", HumanCount(now.unknown)));

@@ -36,9 +36,7 @@ pub enum Verdict {
 
 /// Runs the demo. `stop` ends sending; the check follows all the same. An error means that there is no verdict.
 pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<Verdict> {
-    let prepared = stop
-        .run_until_cancelled(Run::prepare(options, stop.clone()))
-        .await;
+    let prepared = stop.run_until_cancelled(Run::prepare(options, stop.clone())).await;
     let run = prepared.context("interrupted before anything was sent")??;
     run.execute().await
 }
@@ -64,11 +62,7 @@ impl Run {
     async fn prepare(options: Options, stop: CancellationToken) -> anyhow::Result<Run> {
         let gateway = Arc::new(Gateway::connect(&options).await?);
         let user = gateway.user_name().await?;
-        let database = if options.no_table_check {
-            None
-        } else {
-            Some(Database::find(&options)?)
-        };
+        let database = if options.no_table_check { None } else { Some(Database::find(&options)?) };
         if let Some(database) = &database {
             database.check_connection().await?;
         }
@@ -98,17 +92,10 @@ impl Run {
 
     /// The gateway's counts so far, from which the progress counts on.
     async fn start_counting(&self) -> anyhow::Result<()> {
-        let status = self
-            .gateway
-            .status()
-            .await
-            .context("cannot read the gateway's status")?;
+        let status = self.gateway.status().await.context("cannot read the gateway's status")?;
         let mut sightings = self.book.sightings();
         for (dataset, feed) in &self.feeds {
-            let committed = status
-                .streams
-                .get(feed.stream())
-                .map_or(0, |stream| stream.committed);
+            let committed = status.streams.get(feed.stream()).map_or(0, |stream| stream.committed);
             sightings.stream_mut(*dataset).committed.observe(committed);
         }
         Ok(())
@@ -118,8 +105,7 @@ impl Run {
         let (gateway, book) = (Arc::clone(&self.gateway), Arc::clone(&self.book));
         let monitor = Monitor::new(gateway, book, &self.feeds, &self.id, self.options.wait);
         let (watching, watched) = oneshot::channel();
-        self.background
-            .spawn(monitor.watch(watching, self.done.clone()));
+        self.background.spawn(monitor.watch(watching, self.done.clone()));
         watched.await.context("the monitor ended")?
     }
 
@@ -127,10 +113,7 @@ impl Run {
         let planned = self.options.schedule().records_total();
         let progress = progress::show(Arc::clone(&self.book), planned, self.done.clone());
         self.background.spawn(progress);
-        let start = Start {
-            instant: Instant::now(),
-            moment: Clock::System.now(),
-        };
+        let start = Start { instant: Instant::now(), moment: Clock::System.now() };
         let sender = Arc::new(self.sender()?);
         let rejected = sender.run(start).await;
         let committed_at = self.settle().await;
@@ -139,17 +122,11 @@ impl Run {
         self.done.cancel();
         while self.background.join_next().await.is_some() {}
         let tables = tables?;
-        let last = self
-            .book
-            .ledger()
-            .last_acknowledged_at
-            .unwrap_or(start.instant);
+        let last = self.book.ledger().last_acknowledged_at.unwrap_or(start.instant);
         let period = self.planned_period();
         let since_start = |at: Instant| at.saturating_duration_since(start.instant).max(period);
-        let durations = Durations {
-            acknowledged: since_start(last),
-            committed: committed_at.map(since_start),
-        };
+        let durations =
+            Durations { acknowledged: since_start(last), committed: committed_at.map(since_start) };
         let verdict = self.report(tables.as_ref(), durations)?;
         if verdict == Verdict::Kept {
             rejected?;
@@ -170,11 +147,7 @@ impl Run {
         let mut lanes = PerDataset::default();
         for (dataset, feed) in &self.feeds {
             let url = self.gateway.records_url(feed, self.options.ack)?;
-            let lane = Lane {
-                dataset: *dataset,
-                feed: Arc::clone(feed),
-                url,
-            };
+            let lane = Lane { dataset: *dataset, feed: Arc::clone(feed), url };
             *lanes.get_mut(*dataset) = Some(lane);
         }
         Ok(Sender {
@@ -236,10 +209,11 @@ impl Run {
         let mut checks = PerDataset::default();
         for (dataset, feed) in &self.feeds {
             let wait = self.options.wait;
-            let islands = database
-                .islands(*dataset, feed.stream(), &self.id, wait)
-                .await?;
-            *checks.get_mut(*dataset) = compare(self.book.ledger().streams.get(*dataset), &islands);
+            let islands = database.islands(*dataset, feed.stream(), &self.id, wait).await?;
+            let check = compare(self.book.ledger().streams.get(*dataset), &islands);
+            // The gateway counts once a second; the progress shall end with what the table has told.
+            self.book.sightings().stream_mut(*dataset).committed.settle(check.present);
+            *checks.get_mut(*dataset) = check;
         }
         Ok(Some(checks))
     }
@@ -253,12 +227,7 @@ impl Run {
         let ledger = self.book.ledger().clone();
         let sightings = self.book.sightings().clone();
         let streams = summary::stream_names(&self.options.prefix);
-        let evidence = Evidence {
-            ledger: &ledger,
-            sightings: &sightings,
-            tables,
-            streams,
-        };
+        let evidence = Evidence { ledger: &ledger, sightings: &sightings, tables, streams };
         println!("\n{}", summary::render(&evidence, durations));
         if let Some(reason) = &sightings.failure {
             println!("The monitor stopped watching: {reason}");
@@ -267,10 +236,7 @@ impl Run {
             println!("The last request that failed: {reason}");
         }
         if durations.committed.is_none() {
-            println!(
-                "Not all was committed within {} s.",
-                self.options.settle.as_secs()
-            );
+            println!("Not all was committed within {} s.", self.options.settle.as_secs());
         }
         let faults = faults(&evidence);
         for fault in &faults {

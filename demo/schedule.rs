@@ -34,10 +34,7 @@ impl Schedule {
     /// the sender stops by the clock.
     pub fn request(&self, number: u64) -> Option<Planned> {
         let Some(total) = self.records_total() else {
-            return Some(Planned {
-                due: None,
-                records: self.batch,
-            });
+            return Some(Planned { due: None, records: self.batch });
         };
         let requests_per_burst = self.burst.div_ceil(self.batch);
         let burst_start = (number / requests_per_burst).checked_mul(self.burst)?;
@@ -49,10 +46,7 @@ impl Schedule {
         }
         let nanos = u128::from(burst_start) * NANOS_PER_SECOND / u128::from(self.rate);
         let due = Duration::from_nanos(u64::try_from(nanos).ok()?);
-        Some(Planned {
-            due: Some(due),
-            records,
-        })
+        Some(Planned { due: Some(due), records })
     }
 
     /// How many records the plan has; `None` without a rate.
@@ -72,71 +66,31 @@ mod tests {
     use super::*;
 
     fn schedule(rate: u64, burst: u64, batch: u64, seconds: u64) -> Schedule {
-        Schedule {
-            rate,
-            burst,
-            batch,
-            duration: Duration::from_secs(seconds),
-        }
+        Schedule { rate, burst, batch, duration: Duration::from_secs(seconds) }
     }
 
     #[test]
     fn a_burst_falls_due_at_one_moment() {
         let schedule = schedule(20_000, 2_000, 800, 10);
-        let planned: Vec<_> = (0..4)
-            .filter_map(|number| schedule.request(number))
-            .collect();
+        let planned: Vec<_> = (0..4).filter_map(|number| schedule.request(number)).collect();
         let at = |millis| Some(Duration::from_millis(millis));
-        assert_eq!(
-            planned[0],
-            Planned {
-                due: at(0),
-                records: 800
-            }
-        );
-        assert_eq!(
-            planned[1],
-            Planned {
-                due: at(0),
-                records: 800
-            }
-        );
-        assert_eq!(
-            planned[2],
-            Planned {
-                due: at(0),
-                records: 400
-            }
-        );
-        assert_eq!(
-            planned[3],
-            Planned {
-                due: at(100),
-                records: 800
-            }
-        );
+        assert_eq!(planned[0], Planned { due: at(0), records: 800 });
+        assert_eq!(planned[1], Planned { due: at(0), records: 800 });
+        assert_eq!(planned[2], Planned { due: at(0), records: 400 });
+        assert_eq!(planned[3], Planned { due: at(100), records: 800 });
     }
 
     #[test]
     fn without_a_rate_every_request_is_due_at_once() {
         let schedule = schedule(0, 2_000, 500, 10);
         assert_eq!(schedule.records_total(), None);
-        assert_eq!(
-            schedule.request(u64::MAX),
-            Some(Planned {
-                due: None,
-                records: 500
-            })
-        );
+        assert_eq!(schedule.request(u64::MAX), Some(Planned { due: None, records: 500 }));
     }
 
     #[test]
     fn a_burst_larger_than_the_run_is_cut_to_its_length() {
         let schedule = schedule(100, 2_000, 500, 12);
-        assert_eq!(
-            schedule.request(2).map(|planned| planned.records),
-            Some(200)
-        );
+        assert_eq!(schedule.request(2).map(|planned| planned.records), Some(200));
         assert_eq!(schedule.request(3), None);
         assert_eq!(schedule.request(u64::MAX), None);
     }

@@ -65,11 +65,7 @@ impl Start {
     /// The wall clock's reading at an instant.
     fn moment_of(self, instant: Instant) -> UnixMicros {
         let since = instant.saturating_duration_since(self.instant).as_micros();
-        UnixMicros(
-            self.moment
-                .0
-                .saturating_add(i64::try_from(since).unwrap_or(i64::MAX)),
-        )
+        UnixMicros(self.moment.0.saturating_add(i64::try_from(since).unwrap_or(i64::MAX)))
     }
 }
 
@@ -94,11 +90,7 @@ impl Sender {
     }
 
     async fn work(&self, start: Start) -> anyhow::Result<()> {
-        let grace = if self.schedule.rate == 0 {
-            Duration::ZERO
-        } else {
-            LATENESS_MAX
-        };
+        let grace = if self.schedule.rate == 0 { Duration::ZERO } else { LATENESS_MAX };
         let end = start.instant + self.schedule.duration + grace;
         loop {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
@@ -135,12 +127,7 @@ impl Sender {
         due: Instant,
         start: Start,
     ) -> anyhow::Result<bool> {
-        let reserved = self
-            .book
-            .ledger()
-            .streams
-            .get_mut(lane.dataset)
-            .reserve(planned.records);
+        let reserved = self.book.ledger().streams.get_mut(lane.dataset).reserve(planned.records);
         let Some(sequences) = reserved else {
             return Ok(false);
         };
@@ -165,17 +152,11 @@ impl Sender {
             .build();
         loop {
             let content_type = lane.feed.content_type();
-            match self
-                .gateway
-                .send_records(&lane.url, content_type, body.clone())
-                .await
-            {
+            match self.gateway.send_records(&lane.url, content_type, body.clone()).await {
                 Attempt::Answered(reply) => {
                     let now = Instant::now();
                     let latency = now.saturating_duration_since(due);
-                    self.book
-                        .ledger()
-                        .answered(lane.dataset, sequences, &reply, latency, now);
+                    self.book.ledger().answered(lane.dataset, sequences, &reply, latency, now);
                     return Ok(());
                 }
                 Attempt::Unknown(reason) => {
@@ -183,22 +164,16 @@ impl Sender {
                     return Ok(());
                 }
                 Attempt::Rejected(reason) => {
-                    self.book
-                        .ledger()
-                        .refused(lane.dataset, &sequences, reason.clone());
+                    self.book.ledger().refused(lane.dataset, &sequences, reason.clone());
                     anyhow::bail!(
                         "the gateway rejects records for {}: {reason}",
                         lane.feed.stream()
                     );
                 }
-                Attempt::Refused {
-                    retry_after,
-                    reason,
-                } => {
+                Attempt::Refused { retry_after, reason } => {
                     let pause = retry_after.or_else(|| pauses.next()).unwrap_or(PAUSE_MAX);
-                    let pause = pause
-                        .max(PAUSE_MIN)
-                        .mul_f64(1.0 + JITTER_SHARE * rand::random::<f64>());
+                    let pause =
+                        pause.max(PAUSE_MIN).mul_f64(1.0 + JITTER_SHARE * rand::random::<f64>());
                     let in_time = Instant::now() + pause < deadline;
                     let waited = if in_time {
                         self.stop.run_until_cancelled(sleep(pause)).await
@@ -234,9 +209,8 @@ mod tests {
     fn movies_are_spread_evenly() {
         for percent in [0, 1, 25, 33, 100] {
             let movies = |range: Range<u64>| {
-                range
-                    .filter(|&number| dataset_of(number, percent) == Dataset::Movies)
-                    .count() as u64
+                range.filter(|&number| dataset_of(number, percent) == Dataset::Movies).count()
+                    as u64
             };
             assert_eq!(movies(0..100), percent);
             assert_eq!(movies(0..10_000), percent * 100);
@@ -249,10 +223,7 @@ mod tests {
 
     #[test]
     fn the_wall_clock_follows_the_steady_one() {
-        let start = Start {
-            instant: Instant::now(),
-            moment: UnixMicros(5),
-        };
+        let start = Start { instant: Instant::now(), moment: UnixMicros(5) };
         let later = start.instant + Duration::from_millis(3);
         assert_eq!(start.moment_of(later), UnixMicros(3_005));
         assert_eq!(start.moment_of(start.instant), UnixMicros(5));

@@ -94,9 +94,7 @@ impl SequenceSet {
     /// How many numbers are in both sets.
     pub fn count_shared(&self, other: &SequenceSet) -> u64 {
         let pairs = self.words.iter().zip(&other.words);
-        pairs
-            .map(|(left, right)| u64::from((left & right).count_ones()))
-            .sum()
+        pairs.map(|(left, right)| u64::from((left & right).count_ones())).sum()
     }
 }
 

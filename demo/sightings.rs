@@ -94,6 +94,11 @@ impl Meter {
         self.total = self.total.saturating_add(growth);
         self.last = Some(value);
     }
+
+    /// Puts in what is known for certain, where the counter has told less so far.
+    pub fn settle(&mut self, total: u64) {
+        self.total = self.total.max(total);
+    }
 }
 
 #[cfg(test)]
@@ -106,13 +111,7 @@ mod tests {
         for sequence in [Some(4), Some(5), Some(4), None, Some(u64::MAX)] {
             stream.record(sequence);
         }
-        assert_eq!(
-            stream.double,
-            Listed {
-                count: 1,
-                first: vec![4]
-            }
-        );
+        assert_eq!(stream.double, Listed { count: 1, first: vec![4] });
         assert_eq!((stream.seen.count(), stream.strange), (2, 2));
     }
 
@@ -129,10 +128,7 @@ mod tests {
         assert!(stream.accounts_for(&expected));
         let mut blind = StreamSightings::default();
         blind.gap(None);
-        assert!(
-            blind.accounts_for(&expected),
-            "a gap of unknown size may hold any number"
-        );
+        assert!(blind.accounts_for(&expected), "a gap of unknown size may hold any number");
     }
 
     #[test]
@@ -142,5 +138,8 @@ mod tests {
             meter.observe(value);
         }
         assert_eq!(meter.total, 800);
+        meter.settle(900);
+        meter.settle(100);
+        assert_eq!(meter.total, 900);
     }
 }

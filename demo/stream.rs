@@ -12,10 +12,7 @@ pub async fn ensure(gateway: &Gateway, feed: &Feed) -> anyhow::Result<bool> {
     let name = feed.stream();
     let path = format!("v1/streams/{name}");
     let definition = feed.definition();
-    let mut existing = gateway
-        .find(&path)
-        .await
-        .with_context(|| format!("the stream {name}"))?;
+    let mut existing = gateway.find(&path).await.with_context(|| format!("the stream {name}"))?;
     if existing.is_none() {
         let created = gateway.create("v1/streams", &definition).await;
         if created.with_context(|| format!("cannot create the stream {name}"))? {

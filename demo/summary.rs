@@ -36,11 +36,7 @@ pub fn render(evidence: &Evidence<'_>, durations: Durations) -> String {
     row(&mut text, "latency", ["p50", "p99", "max"]);
     latency(&mut text, "acknowledgement", &evidence.ledger.latency);
     latency(&mut text, "sent → monitor", &evidence.sightings.from_sent);
-    latency(
-        &mut text,
-        "received → monitor",
-        &evidence.sightings.from_received,
-    );
+    latency(&mut text, "received → monitor", &evidence.sightings.from_received);
     text
 }
 
@@ -48,11 +44,7 @@ fn write_counts(text: &mut String, evidence: &Evidence<'_>) {
     let ledgers = &evidence.ledger.streams;
     let sightings = &evidence.sightings.streams;
     let mut ledger = |label, number: fn(&StreamLedger) -> u64| {
-        counts(
-            text,
-            label,
-            [number(&ledgers.weather), number(&ledgers.movies)],
-        );
+        counts(text, label, [number(&ledgers.weather), number(&ledgers.movies)]);
     };
     ledger("acknowledged", StreamLedger::acknowledged_count);
     ledger("quarantined", |stream| stream.quarantined);
@@ -61,11 +53,7 @@ fn write_counts(text: &mut String, evidence: &Evidence<'_>) {
     match evidence.tables {
         Some(tables) => {
             let mut table = |label, number: fn(&TableCheck) -> u64| {
-                counts(
-                    text,
-                    label,
-                    [number(&tables.weather), number(&tables.movies)],
-                );
+                counts(text, label, [number(&tables.weather), number(&tables.movies)]);
             };
             table("committed", |table| table.present);
             if tables.sum(|table| table.doubtful_present) > 0 {
@@ -75,11 +63,7 @@ fn write_counts(text: &mut String, evidence: &Evidence<'_>) {
         None => row(text, "committed", ["not checked", "not checked", ""]),
     }
     let mut monitor = |label, number: fn(&StreamSightings) -> u64| {
-        counts(
-            text,
-            label,
-            [number(&sightings.weather), number(&sightings.movies)],
-        );
+        counts(text, label, [number(&sightings.weather), number(&sightings.movies)]);
     };
     monitor("seen on the monitor", |stream| stream.seen.count());
     monitor("announced gaps", |stream| stream.gap_records);
@@ -91,16 +75,9 @@ fn write_counts(text: &mut String, evidence: &Evidence<'_>) {
 fn write_rates(text: &mut String, evidence: &Evidence<'_>, durations: Durations) {
     let mut rate = |label: &str, records: u64, duration: Duration| {
         let shown = HumanCount(per_second(records, duration)).to_string();
-        let _ = writeln!(
-            text,
-            "{label:<LABEL_WIDTH$}{shown:>COLUMN_WIDTH$} records/s"
-        );
+        let _ = writeln!(text, "{label:<LABEL_WIDTH$}{shown:>COLUMN_WIDTH$} records/s");
     };
-    rate(
-        "acknowledged",
-        evidence.ledger.acknowledged_count(),
-        durations.acknowledged,
-    );
+    rate("acknowledged", evidence.ledger.acknowledged_count(), durations.acknowledged);
     if let (Some(tables), Some(duration)) = (evidence.tables, durations.committed) {
         rate("committed", tables.sum(|table| table.present), duration);
     }
@@ -150,21 +127,14 @@ fn duration_text(duration: Duration) -> String {
     match micros {
         0..1_000 => format!("{micros} µs"),
         1_000..1_000_000 => format!("{}.{} ms", micros / 1_000, micros % 1_000 / 100),
-        _ => format!(
-            "{}.{:02} s",
-            micros / 1_000_000,
-            micros % 1_000_000 / 10_000
-        ),
+        _ => format!("{}.{:02} s", micros / 1_000_000, micros % 1_000_000 / 10_000),
     }
 }
 
 /// The names of the streams with each dataset.
 pub fn stream_names(prefix: &str) -> PerDataset<String> {
     let name = |dataset: Dataset| format!("{prefix}{}", dataset.name());
-    PerDataset {
-        weather: name(Dataset::Weather),
-        movies: name(Dataset::Movies),
-    }
+    PerDataset { weather: name(Dataset::Weather), movies: name(Dataset::Movies) }
 }
 
 #[cfg(test)]
@@ -195,31 +165,14 @@ mod tests {
         sightings.from_received.record_micros(-5);
         let (ledger, sightings) = (&ledger, &sightings);
         let tables = PerDataset {
-            weather: TableCheck {
-                present: 1_500,
-                ..TableCheck::default()
-            },
-            movies: TableCheck {
-                present: 3,
-                doubtful_present: 3,
-                ..TableCheck::default()
-            },
+            weather: TableCheck { present: 1_500, ..TableCheck::default() },
+            movies: TableCheck { present: 3, doubtful_present: 3, ..TableCheck::default() },
         };
         let streams = stream_names("demo_");
-        let evidence = Evidence {
-            ledger,
-            sightings,
-            tables: Some(&tables),
-            streams,
-        };
+        let evidence = Evidence { ledger, sightings, tables: Some(&tables), streams };
         let second = Duration::from_secs(1);
-        let report = render(
-            &evidence,
-            Durations {
-                acknowledged: second,
-                committed: Some(2 * second),
-            },
-        );
+        let report =
+            render(&evidence, Durations { acknowledged: second, committed: Some(2 * second) });
         let words: Vec<String> = report
             .lines()
             .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
@@ -239,10 +192,7 @@ mod tests {
             "sent → monitor - - -",
             "received → monitor clocks differ",
         ] {
-            assert!(
-                words.iter().any(|line| line == expected),
-                "{expected} in\n{report}"
-            );
+            assert!(words.iter().any(|line| line == expected), "{expected} in\n{report}");
         }
     }
 }

@@ -25,12 +25,7 @@ pub fn faults(evidence: &Evidence<'_>) -> Vec<String> {
         if let Some(tables) = evidence.tables {
             table_faults(name, tables.get(dataset), &mut faults);
         }
-        monitor_faults(
-            name,
-            ledger,
-            evidence.sightings.streams.get(dataset),
-            &mut faults,
-        );
+        monitor_faults(name, ledger, evidence.sightings.streams.get(dataset), &mut faults);
     }
     if evidence.ledger.miscounted > 0 {
         faults.push(format!(
@@ -53,10 +48,7 @@ fn table_faults(name: &str, table: &TableCheck, faults: &mut Vec<String>) {
     fault(&table.double, "in the table more than once");
     fault(&table.unexpected, "in the table, though not accepted");
     if table.strange > 0 {
-        faults.push(format!(
-            "{name}: {} rows of this run without a valid demo_seq",
-            table.strange
-        ));
+        faults.push(format!("{name}: {} rows of this run without a valid demo_seq", table.strange));
     }
 }
 
@@ -74,24 +66,12 @@ fn monitor_faults(
         };
         faults.extend(tell(name, &unseen, &what));
     }
-    let unexpected = monitor
-        .seen
-        .without(&[&ledger.acknowledged, &ledger.doubtful]);
-    faults.extend(tell(
-        name,
-        &unexpected,
-        "seen on the monitor, though not accepted",
-    ));
-    faults.extend(tell(
-        name,
-        &monitor.double,
-        "seen on the monitor more than once",
-    ));
+    let unexpected = monitor.seen.without(&[&ledger.acknowledged, &ledger.doubtful]);
+    faults.extend(tell(name, &unexpected, "seen on the monitor, though not accepted"));
+    faults.extend(tell(name, &monitor.double, "seen on the monitor more than once"));
     if monitor.strange > 0 {
         let strange = monitor.strange;
-        faults.push(format!(
-            "{name}: {strange} records on the monitor without a valid demo_seq"
-        ));
+        faults.push(format!("{name}: {strange} records on the monitor without a valid demo_seq"));
     }
 }
 
@@ -100,21 +80,10 @@ fn tell(name: &str, listed: &Listed, what: &str) -> Option<String> {
         return None;
     }
     let first: Vec<String> = listed.first.iter().map(u64::to_string).collect();
-    let more = if listed.count > listed.first.len() as u64 {
-        ", …"
-    } else {
-        ""
-    };
+    let more = if listed.count > listed.first.len() as u64 { ", …" } else { "" };
     let count = listed.count;
-    let records = if count == 1 {
-        "record is"
-    } else {
-        "records are"
-    };
-    Some(format!(
-        "{name}: {count} {records} {what} (demo_seq {}{more})",
-        first.join(", ")
-    ))
+    let records = if count == 1 { "record is" } else { "records are" };
+    Some(format!("{name}: {count} {records} {what} (demo_seq {}{more})", first.join(", ")))
 }
 
 #[cfg(test)]
@@ -132,30 +101,13 @@ mod tests {
         let mut sightings = Sightings::new().expect("sightings");
         sightings.streams.weather.seen.insert_range(0..20);
         change(&mut ledger, &mut sightings);
-        let islands: Vec<Island> = islands
-            .iter()
-            .map(|&(first, last, copies)| Island {
-                first,
-                last,
-                copies,
-            })
-            .collect();
+        let islands: Vec<Island> =
+            islands.iter().map(|&(first, last, copies)| Island { first, last, copies }).collect();
         let weather = compare(&ledger.streams.weather, &islands);
-        let tables = PerDataset {
-            weather,
-            movies: TableCheck::default(),
-        };
-        let streams = PerDataset {
-            weather: "weather".into(),
-            movies: "movies".into(),
-        };
+        let tables = PerDataset { weather, movies: TableCheck::default() };
+        let streams = PerDataset { weather: "weather".into(), movies: "movies".into() };
         let (ledger, sightings) = (&ledger, &sightings);
-        faults(&Evidence {
-            ledger,
-            sightings,
-            tables: Some(&tables),
-            streams,
-        })
+        faults(&Evidence { ledger, sightings, tables: Some(&tables), streams })
     }
 
     #[test]
@@ -168,20 +120,15 @@ mod tests {
         let faults = judge(&[(12, 19, 1)], |_, _| {});
         assert_eq!(
             faults,
-            [
-                "weather: 12 records are acknowledged, but missing in the table \
-              (demo_seq 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, …)"
-            ]
+            ["weather: 12 records are acknowledged, but missing in the table \
+              (demo_seq 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, …)"]
         );
     }
 
     #[test]
     fn a_double_row_is_told() {
         let faults = judge(&[(0, 19, 1), (3, 3, 2)], |_, _| {});
-        assert_eq!(
-            faults,
-            ["weather: 1 record is in the table more than once (demo_seq 3)"]
-        );
+        assert_eq!(faults, ["weather: 1 record is in the table more than once (demo_seq 3)"]);
     }
 
     #[test]
@@ -213,10 +160,6 @@ mod tests {
         for (index, change) in changes.into_iter().enumerate() {
             assert_eq!(judge(&[(0, 19, 1)], change).len(), 1, "change {index}");
         }
-        assert_eq!(
-            judge(&[(0, 20, 1)], |_, _| {}).len(),
-            1,
-            "a row that was never accepted"
-        );
+        assert_eq!(judge(&[(0, 20, 1)], |_, _| {}).len(), 1, "a row that was never accepted");
     }
 }

@@ -167,23 +167,13 @@ mod tests {
     }
 
     fn island(first: i64, last: i64, copies: i64) -> Island {
-        Island {
-            first,
-            last,
-            copies,
-        }
+        Island { first, last, copies }
     }
 
     #[test]
     fn all_there_once_is_well() {
         let check = compare(&ledger(), &[island(0, 99, 1)]);
-        assert_eq!(
-            check,
-            TableCheck {
-                present: 100,
-                ..TableCheck::default()
-            }
-        );
+        assert_eq!(check, TableCheck { present: 100, ..TableCheck::default() });
     }
 
     #[test]
@@ -191,45 +181,21 @@ mod tests {
         let check = compare(&ledger(), &[island(0, 104, 1)]);
         assert_eq!((check.doubtful_present, check.unexpected.count), (5, 0));
         let check = compare(&ledger(), &[island(0, 104, 1), island(105, 106, 2)]);
-        assert_eq!(
-            check.double,
-            Listed {
-                count: 2,
-                first: vec![105, 106]
-            }
-        );
+        assert_eq!(check.double, Listed { count: 2, first: vec![105, 106] });
     }
 
     #[test]
     fn one_loss_and_one_double_do_not_cancel_out() {
         let islands = [island(0, 41, 1), island(7, 7, 2), island(43, 99, 1)];
         let check = compare(&ledger(), &islands);
-        assert_eq!(
-            check.missing,
-            Listed {
-                count: 1,
-                first: vec![42]
-            }
-        );
-        assert_eq!(
-            check.double,
-            Listed {
-                count: 1,
-                first: vec![7]
-            }
-        );
+        assert_eq!(check.missing, Listed { count: 1, first: vec![42] });
+        assert_eq!(check.double, Listed { count: 1, first: vec![7] });
     }
 
     #[test]
     fn what_was_never_accepted_must_not_be_there() {
         let check = compare(&ledger(), &[island(-1, 99, 1), island(200, 201, 1)]);
-        assert_eq!(
-            check.unexpected,
-            Listed {
-                count: 2,
-                first: vec![200, 201]
-            }
-        );
+        assert_eq!(check.unexpected, Listed { count: 2, first: vec![200, 201] });
         assert_eq!((check.strange, check.missing.count), (1, 0));
     }
 

@@ -33,11 +33,8 @@ const FILE_COLUMNS: [(&str, &str); 15] = [
 ];
 
 /// The columns that the demo adds, in the order of [`crate::feed`]'s CSV: whose record it is, and which.
-const RUN_COLUMNS: [(&str, &str); 3] = [
-    ("demo_run", "text"),
-    ("demo_seq", "bigint"),
-    ("sent_at", "timestamptz"),
-];
+const RUN_COLUMNS: [(&str, &str); 3] =
+    [("demo_run", "text"), ("demo_seq", "bigint"), ("sent_at", "timestamptz")];
 
 /// The stream, as `POST /v1/streams` takes it.
 pub fn definition(stream: &str) -> Value {
@@ -51,11 +48,7 @@ pub fn definition(stream: &str) -> Value {
 
 /// The header line of a CSV body, without the line feed.
 pub fn csv_header() -> String {
-    let names: Vec<&str> = FILE_COLUMNS
-        .iter()
-        .chain(&RUN_COLUMNS)
-        .map(|(name, _)| *name)
-        .collect();
+    let names: Vec<&str> = FILE_COLUMNS.iter().chain(&RUN_COLUMNS).map(|(name, _)| *name).collect();
     names.join(",")
 }
 
@@ -75,14 +68,9 @@ fn read(
     record: impl Fn(&[&str], &str) -> anyhow::Result<String>,
 ) -> anyhow::Result<Vec<String>> {
     let mut lines = csv.lines();
-    let header = lines
-        .next()
-        .context("the weather data has no header line")?;
+    let header = lines.next().context("the weather data has no header line")?;
     let expected = FILE_COLUMNS.map(|(name, _)| name).join(",");
-    ensure!(
-        header == expected,
-        "the weather data has the columns {header}, not {expected}"
-    );
+    ensure!(header == expected, "the weather data has the columns {header}, not {expected}");
     let numbered = lines.enumerate().map(|(index, line)| (index + 2, line));
     numbered
         .map(|(number, line)| {
@@ -95,11 +83,7 @@ fn read(
 fn fields(line: &str) -> anyhow::Result<Vec<&str>> {
     ensure!(!line.contains('"'), "a quoted field");
     let fields: Vec<&str> = line.split(',').collect();
-    ensure!(
-        fields.len() == FILE_COLUMNS.len(),
-        "{} fields",
-        fields.len()
-    );
+    ensure!(fields.len() == FILE_COLUMNS.len(), "{} fields", fields.len());
     for (value, (name, kind)) in fields.iter().zip(FILE_COLUMNS) {
         ensure!(fits(value, kind), "{name} is {value:?}, expected {kind}");
     }
@@ -141,25 +125,17 @@ mod tests {
                           wind_gust,precip,pressure,visib,time_hour";
 
     fn read_line(line: &str) -> anyhow::Result<Vec<String>> {
-        read(&format!("{HEADER}\n{line}\n"), |fields, _| {
-            json_object_open(fields)
-        })
+        read(&format!("{HEADER}\n{line}\n"), |fields, _| json_object_open(fields))
     }
 
     #[test]
     fn the_embedded_file_is_whole_and_every_record_is_json() {
         let records = json_records().expect("the embedded file is valid");
         assert_eq!(records.len(), 26_115);
-        assert_eq!(
-            csv_records().expect("the embedded file is valid").len(),
-            26_115
-        );
+        assert_eq!(csv_records().expect("the embedded file is valid").len(), 26_115);
         for record in records {
             let object: Value = serde_json::from_str(&format!("{record}}}")).expect("JSON");
-            assert_eq!(
-                object.as_object().map(serde_json::Map::len),
-                Some(FILE_COLUMNS.len())
-            );
+            assert_eq!(object.as_object().map(serde_json::Map::len), Some(FILE_COLUMNS.len()));
         }
     }
 
@@ -194,10 +170,7 @@ mod tests {
     fn the_csv_header_names_every_declared_column() {
         let definition = definition("weather");
         let columns = definition["columns"].as_array().expect("columns");
-        let names: Vec<_> = columns
-            .iter()
-            .filter_map(|column| column["name"].as_str())
-            .collect();
+        let names: Vec<_> = columns.iter().filter_map(|column| column["name"].as_str()).collect();
         assert_eq!(names.join(","), csv_header());
     }
 }

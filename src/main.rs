@@ -7,10 +7,7 @@ use tidegate::cli::Cli;
 
 fn main() -> ExitCode {
     // Without TLS's cryptography set once, the first TLS connection would panic.
-    if rustls::crypto::ring::default_provider()
-        .install_default()
-        .is_err()
-    {
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
         eprintln!("tidegate: another TLS provider is installed already");
         return ExitCode::FAILURE;
     }
@@ -21,10 +18,7 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let cli = Cli::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-    {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("tidegate: cannot start: {error}");

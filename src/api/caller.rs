@@ -47,17 +47,13 @@ where
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<MonitorCaller, ApiError> {
         let ticket = ticket_of(parts.uri.query().unwrap_or_default());
         let auth = Auth::from_ref(state);
-        Ok(MonitorCaller(
-            auth.authenticate_monitor(parts, ticket.as_deref()).await?,
-        ))
+        Ok(MonitorCaller(auth.authenticate_monitor(parts, ticket.as_deref()).await?))
     }
 }
 
 fn ticket_of(query: &str) -> Option<String> {
     let mut pairs = form_urlencoded::parse(query.as_bytes());
-    pairs
-        .find(|(name, _)| name == "ticket")
-        .map(|(_, ticket)| ticket.into_owned())
+    pairs.find(|(name, _)| name == "ticket").map(|(_, ticket)| ticket.into_owned())
 }
 
 /// A JSON body of at most [`JSON_BODY_BYTES_MAX`]. What cannot be read is 400 and what does not fit `T` is 422, both
@@ -107,29 +103,18 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
                 ApiError::bad_request("malformed_json", detail)
             }
         };
-        refusal
-            .with("line", error.line())
-            .with("column", error.column())
+        refusal.with("line", error.line()).with("column", error.column())
     })
 }
 
 /// `application/json` or `application/…+json`, whatever the parameters.
 fn is_json(headers: &HeaderMap) -> bool {
-    let Some(value) = headers
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-    else {
+    let Some(value) = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()) else {
         return false;
     };
-    let media_type = value
-        .split(';')
-        .next()
-        .unwrap_or_default()
-        .trim()
-        .to_ascii_lowercase();
-    let suffixed = media_type
-        .strip_prefix("application/")
-        .is_some_and(|sub| sub.ends_with("+json"));
+    let media_type = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let suffixed =
+        media_type.strip_prefix("application/").is_some_and(|sub| sub.ends_with("+json"));
     media_type == "application/json" || suffixed
 }
 
@@ -153,27 +138,18 @@ mod tests {
             request = request.header("content-type", content_type);
         }
         let request = request.body(body.into()).unwrap();
-        ApiJson::from_request(request, &())
-            .await
-            .map(|ApiJson(sample)| sample)
+        ApiJson::from_request(request, &()).await.map(|ApiJson(sample)| sample)
     }
 
     #[tokio::test]
     async fn a_body_is_read_whatever_json_is_called() {
-        for content_type in [
-            "application/json",
-            "Application/JSON; charset=utf-8",
-            "application/merge-patch+json",
-        ] {
+        for content_type in
+            ["application/json", "Application/JSON; charset=utf-8", "application/merge-patch+json"]
+        {
             let sample = read(Some(content_type), r#"{"name":"a"}"#).await.unwrap();
             assert_eq!(sample, Sample { name: "a".into() }, "{content_type}");
         }
-        let others = [
-            "text/plain",
-            "application/jsonx",
-            "application/x-www-form-urlencoded",
-            "",
-        ];
+        let others = ["text/plain", "application/jsonx", "application/x-www-form-urlencoded", ""];
         for content_type in others.map(Some).into_iter().chain([None]) {
             let error = read(content_type, r#"{"name":"a"}"#).await.unwrap_err();
             assert_eq!(error.status(), 415, "{content_type:?}");
@@ -192,11 +168,7 @@ mod tests {
             ("{\"name\":\"a\",\"name\":\"b\"}", 422, "invalid_body", 1),
         ] {
             let error = read(Some("application/json"), body).await.unwrap_err();
-            assert_eq!(
-                (error.status().as_u16(), error.code()),
-                (status, code),
-                "{body}"
-            );
+            assert_eq!((error.status().as_u16(), error.code()), (status, code), "{body}");
             assert_eq!(error.clone(), error.with("line", line), "{body}");
         }
     }
@@ -205,43 +177,25 @@ mod tests {
     async fn a_body_ends_at_its_limit() {
         let sample = |length| json!({"name": "a".repeat(length)}).to_string();
         let frame = sample(0).len();
-        let fits = read(
-            Some("application/json"),
-            sample(JSON_BODY_BYTES_MAX - frame),
-        )
-        .await;
+        let fits = read(Some("application/json"), sample(JSON_BODY_BYTES_MAX - frame)).await;
         assert!(fits.is_ok());
-        let large = read(
-            Some("application/json"),
-            sample(JSON_BODY_BYTES_MAX - frame + 1),
-        )
-        .await;
+        let large = read(Some("application/json"), sample(JSON_BODY_BYTES_MAX - frame + 1)).await;
         assert_eq!(large.unwrap_err().status(), 413);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_body_that_never_comes_is_given_up() {
         let stream = futures::stream::pending::<Result<bytes::Bytes, std::io::Error>>();
-        let error = read(Some("application/json"), Body::from_stream(stream))
-            .await
-            .unwrap_err();
+        let error = read(Some("application/json"), Body::from_stream(stream)).await.unwrap_err();
         assert_eq!(error.status(), 408);
         let broken = futures::stream::iter([Err::<bytes::Bytes, _>(std::io::Error::other("gone"))]);
-        let error = read(Some("application/json"), Body::from_stream(broken))
-            .await
-            .unwrap_err();
-        assert_eq!(
-            (error.status().as_u16(), error.code()),
-            (400, "incomplete_body")
-        );
+        let error = read(Some("application/json"), Body::from_stream(broken)).await.unwrap_err();
+        assert_eq!((error.status().as_u16(), error.code()), (400, "incomplete_body"));
     }
 
     #[test]
     fn the_ticket_is_found_among_the_rest() {
-        assert_eq!(
-            ticket_of("streams=a%2Cb&ticket=x-_y&mode=full").as_deref(),
-            Some("x-_y")
-        );
+        assert_eq!(ticket_of("streams=a%2Cb&ticket=x-_y&mode=full").as_deref(), Some("x-_y"));
         assert_eq!(ticket_of("tickets=x&TICKET=y"), None);
         assert_eq!(ticket_of("ticket=").as_deref(), Some(""));
         assert_eq!(ticket_of(""), None);

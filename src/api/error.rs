@@ -43,13 +43,7 @@ impl ApiError {
     ) -> ApiError {
         let detail = detail.into();
         let members = Map::new();
-        ApiError(Box::new(Problem {
-            status,
-            code,
-            detail,
-            members,
-            retry_after: None,
-        }))
+        ApiError(Box::new(Problem { status, code, detail, members, retry_after: None }))
     }
 
     /// 400: the request cannot be read.
@@ -95,11 +89,7 @@ impl ApiError {
 
     /// 415: a content type or encoding that is not taken here.
     pub fn unsupported_media_type(detail: impl Into<Cow<'static, str>>) -> ApiError {
-        ApiError::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "unsupported_media_type",
-            detail,
-        )
+        ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
     }
 
     /// 422: well formed, but it cannot be done.
@@ -264,9 +254,7 @@ impl From<sqlx::Error> for ApiError {
 /// resources (53), an operator's doing (57), the system (58), a lock not had in time, a server that is read-only.
 fn passes(code: Option<&str>) -> bool {
     let Some(code) = code else { return false };
-    ["08", "40", "53", "57", "58"]
-        .iter()
-        .any(|class| code.starts_with(class))
+    ["08", "40", "53", "57", "58"].iter().any(|class| code.starts_with(class))
         || ["55P03", "25006"].contains(&code)
 }
 
@@ -291,11 +279,7 @@ mod tests {
     async fn shown(error: ApiError) -> (StatusCode, axum::http::HeaderMap, Value) {
         let (parts, body) = error.into_response().into_parts();
         let body = to_bytes(body, 10_000).await.unwrap();
-        (
-            parts.status,
-            parts.headers,
-            serde_json::from_slice(&body).unwrap(),
-        )
+        (parts.status, parts.headers, serde_json::from_slice(&body).unwrap())
     }
 
     #[tokio::test]
@@ -344,9 +328,7 @@ mod tests {
 
     #[test]
     fn what_passes_is_told_from_what_stays() {
-        for code in [
-            "08006", "40P01", "53300", "57P01", "57014", "55P03", "25006",
-        ] {
+        for code in ["08006", "40P01", "53300", "57P01", "57014", "55P03", "25006"] {
             assert!(passes(Some(code)), "{code}");
         }
         for code in [None, Some("42P01"), Some("23505"), Some("22P02"), Some("")] {

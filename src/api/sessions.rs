@@ -35,12 +35,7 @@ struct Myself {
 impl From<&User> for Myself {
     fn from(user: &User) -> Myself {
         let (name, email) = (user.name.to_string(), user.email.clone());
-        Myself {
-            id: Some(user.id),
-            name,
-            email,
-            role: user.role,
-        }
+        Myself { id: Some(user.id), name, email, role: user.role }
     }
 }
 
@@ -66,18 +61,11 @@ pub async fn create(
     }
     let (user, secret) = auth.sign_in(&body.user, &body.password).await?;
     tracing::info!(user = %user.name, "signed in");
-    let lifetime = auth
-        .session_lifetime()
-        .try_into()
-        .unwrap_or(time::Duration::MAX);
+    let lifetime = auth.session_lifetime().try_into().unwrap_or(time::Duration::MAX);
     let secure = auth.came_by_https(&headers, &uri);
     let cookie = session_cookie(secret.as_str(), lifetime, secure);
     let body = Json(serde_json::json!({ "user": Myself::from(&*user) }));
-    Ok((
-        StatusCode::CREATED,
-        AppendHeaders([(SET_COOKIE, cookie)]),
-        body,
-    ))
+    Ok((StatusCode::CREATED, AppendHeaders([(SET_COOKIE, cookie)]), body))
 }
 
 /// `GET /v1/sessions` → 200: who the caller is and what this credential may do.
@@ -93,11 +81,7 @@ pub async fn show(State(auth): State<Auth>, caller: Caller) -> Json<WhoAmI> {
         },
     };
     let streams = caller.streams.map(|streams| streams.to_vec());
-    Json(WhoAmI {
-        user,
-        scopes: caller.scopes,
-        streams,
-    })
+    Json(WhoAmI { user, scopes: caller.scopes, streams })
 }
 
 /// `DELETE /v1/sessions` → 204, and the cookie is taken away. A session that is over already is no error.

@@ -30,11 +30,5 @@ pub async fn create(
         ApiError::too_many_requests("too_many_tickets", "too many tickets are unused", wait)
     })?;
     let (text, expires_at) = (ticket.secret.as_str().to_owned(), moment(ticket.expires_at));
-    Ok((
-        StatusCode::CREATED,
-        Json(IssuedTicket {
-            ticket: text,
-            expires_at,
-        }),
-    ))
+    Ok((StatusCode::CREATED, Json(IssuedTicket { ticket: text, expires_at })))
 }

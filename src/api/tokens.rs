@@ -77,9 +77,7 @@ pub async fn list(State(auth): State<Auth>, caller: Caller) -> Json<TokenList> {
         caller.scopes.allows(Scope::Admin) || Some(token.user_id) == caller.user_id
     };
     let tokens = snapshot.tokens().into_iter().filter(seen);
-    Json(TokenList {
-        tokens: tokens.map(|token| view(&snapshot, token)).collect(),
-    })
+    Json(TokenList { tokens: tokens.map(|token| view(&snapshot, token)).collect() })
 }
 
 fn view(snapshot: &AccountsSnapshot, token: &Token) -> TokenView {
@@ -104,11 +102,7 @@ pub async fn create(
     let snapshot = auth.accounts();
     let user = owner(&snapshot, &caller, body.user.as_deref())?;
     let user_id = user.id;
-    if snapshot
-        .tokens()
-        .iter()
-        .filter(|token| token.user_id == user_id)
-        .count()
+    if snapshot.tokens().iter().filter(|token| token.user_id == user_id).count()
         >= TOKENS_PER_USER_MAX
     {
         let detail = format!("a user has at most {TOKENS_PER_USER_MAX} tokens; revoke some first");
@@ -130,16 +124,8 @@ pub async fn create(
             tokens::insert(&pool, &token).await
         })
         .await?;
-    tracing::info!(
-        token_id = row.id,
-        user_id,
-        by = &*caller.user_name,
-        "token made"
-    );
-    let created = CreatedToken {
-        id: row.id,
-        token: secret.as_str().to_owned(),
-    };
+    tracing::info!(token_id = row.id, user_id, by = &*caller.user_name, "token made");
+    let created = CreatedToken { id: row.id, token: secret.as_str().to_owned() };
     Ok((StatusCode::CREATED, Json(created)))
 }
 
@@ -155,19 +141,14 @@ pub async fn revoke(
     let snapshot = auth.accounts();
     if !caller.scopes.allows(Scope::Admin) {
         // Whose token it is, or that it is there at all, is nobody else's business.
-        let own = snapshot
-            .token(id)
-            .filter(|token| Some(token.user_id) == caller.user_id);
+        let own = snapshot.token(id).filter(|token| Some(token.user_id) == caller.user_id);
         own.ok_or_else(unknown)?;
         if !caller.speaks_for_its_user() && caller.via != (Via::Bearer { token_id: id }) {
             return Err(password_needed());
         }
     }
     let pool = auth.pool().clone();
-    if !auth
-        .change(async move { tokens::delete(&pool, id).await })
-        .await?
-    {
+    if !auth.change(async move { tokens::delete(&pool, id).await }).await? {
         return Err(unknown());
     }
     tracing::info!(token_id = id, by = &*caller.user_name, "token revoked");
@@ -187,16 +168,13 @@ fn owner<'a>(
     let Some(name) = name else {
         let detail =
             "the local token belongs to no user; say whose token it shall be with \"user\"";
-        return own
-            .map(|user| &**user)
-            .ok_or_else(|| invalid("user", detail));
+        return own.map(|user| &**user).ok_or_else(|| invalid("user", detail));
     };
     if own.is_none_or(|own| own.name.as_str() != name) {
         caller.require(Scope::Admin)?;
     }
     let user = snapshot.user_by_name(name);
-    user.map(|user| &**user)
-        .ok_or_else(|| invalid("user", "there is no such user"))
+    user.map(|user| &**user).ok_or_else(|| invalid("user", "there is no such user"))
 }
 
 /// What a new token is granted, checked.
@@ -230,17 +208,9 @@ impl Grant {
                 "a token limited to streams cannot have the scope admin, which has no limits";
             return Err(invalid("scopes", detail));
         }
-        let expires_at = body
-            .expires_in_seconds
-            .map(|seconds| expiry(seconds, now))
-            .transpose()?;
+        let expires_at = body.expires_in_seconds.map(|seconds| expiry(seconds, now)).transpose()?;
         let scopes = body.scopes.iter().map(|scope| scope.to_string()).collect();
-        Ok(Grant {
-            name: body.name,
-            scopes,
-            streams,
-            expires_at,
-        })
+        Ok(Grant { name: body.name, scopes, streams, expires_at })
     }
 }
 
@@ -252,10 +222,7 @@ fn check_scopes(caller: &Caller, user: &User, scopes: ScopeSet) -> Result<(), Ap
         let detail = format!("nobody grants what they lack: {scope}");
         return Err(ApiError::forbidden("missing_scope", detail).with("scope", scope.as_str()));
     }
-    if let Some(scope) = scopes
-        .iter()
-        .find(|scope| !user.role.scopes().allows(*scope))
-    {
+    if let Some(scope) = scopes.iter().find(|scope| !user.role.scopes().allows(*scope)) {
         let detail = format!("a {} cannot have the scope {scope}", user.role);
         return Err(invalid("scopes", detail));
     }
@@ -287,9 +254,7 @@ fn expiry(seconds: u64, now: UnixMicros) -> Result<OffsetDateTime, ApiError> {
         return Err(invalid("expires_in_seconds", detail));
     }
     let now = crate::auth::moment(now);
-    Ok(now.saturating_add(time::Duration::seconds(
-        seconds.try_into().unwrap_or(i64::MAX),
-    )))
+    Ok(now.saturating_add(time::Duration::seconds(seconds.try_into().unwrap_or(i64::MAX))))
 }
 
 fn password_needed() -> ApiError {
@@ -331,23 +296,11 @@ mod tests {
         let admin = user(2, "eve", Role::Admin);
         let ada = member.caller(Via::Session);
         let refused = |caller: &Caller, user: &User, body| grant(caller, user, body).err();
-        assert_eq!(
-            refused(&ada, &member, json!({"name": "t", "scopes": ["ingest"]})),
-            None
-        );
-        assert_eq!(
-            refused(&ada, &member, json!({"name": "t", "scopes": ["admin"]})),
-            Some(403)
-        );
+        assert_eq!(refused(&ada, &member, json!({"name": "t", "scopes": ["ingest"]})), None);
+        assert_eq!(refused(&ada, &member, json!({"name": "t", "scopes": ["admin"]})), Some(403));
         let eve = admin.caller(Via::Basic);
-        assert_eq!(
-            refused(&eve, &admin, json!({"name": "t", "scopes": ["admin"]})),
-            None
-        );
-        assert_eq!(
-            refused(&eve, &member, json!({"name": "t", "scopes": ["admin"]})),
-            Some(422)
-        );
+        assert_eq!(refused(&eve, &admin, json!({"name": "t", "scopes": ["admin"]})), None);
+        assert_eq!(refused(&eve, &member, json!({"name": "t", "scopes": ["admin"]})), Some(422));
         let body = json!({"name": "t", "scopes": ["admin"], "streams": ["flights"]});
         assert_eq!(refused(&eve, &admin, body), Some(422));
     }
@@ -360,21 +313,11 @@ mod tests {
             ..member.caller(Via::Session)
         };
         let body = |streams| json!({"name": "t", "scopes": ["read"], "streams": streams});
-        let inherited = grant(&limited, &member, body(None::<Vec<&str>>))
-            .ok()
-            .unwrap();
+        let inherited = grant(&limited, &member, body(None::<Vec<&str>>)).ok().unwrap();
         assert_eq!(inherited.streams, Some(vec!["flights".to_owned()]));
-        assert_eq!(
-            grant(&limited, &member, body(Some(vec!["planes"]))).err(),
-            Some(403)
-        );
-        assert_eq!(
-            grant(&limited, &member, body(Some(vec![]))).err(),
-            Some(422)
-        );
-        let twice = grant(&limited, &member, body(Some(vec!["flights", "flights"])))
-            .ok()
-            .unwrap();
+        assert_eq!(grant(&limited, &member, body(Some(vec!["planes"]))).err(), Some(403));
+        assert_eq!(grant(&limited, &member, body(Some(vec![]))).err(), Some(422));
+        let twice = grant(&limited, &member, body(Some(vec!["flights", "flights"]))).ok().unwrap();
         assert_eq!(twice.streams.unwrap().len(), 1);
     }
 
@@ -408,9 +351,6 @@ mod tests {
             scopes: ScopeSet::EMPTY.with(Scope::Ingest),
             ..admin.caller(Via::Bearer { token_id: 7 })
         };
-        assert_eq!(
-            owner(&snapshot, &small, None).unwrap_err().code(),
-            "password_needed"
-        );
+        assert_eq!(owner(&snapshot, &small, None).unwrap_err().code(), "password_needed");
     }
 }

@@ -73,17 +73,17 @@ pub struct CreateUser {
 pub struct ChangeUser {
     /// null takes the address away.
     #[serde(default, deserialize_with = "present")]
-    #[expect(clippy::option_option, reason = "absent, null and a value are three different wishes")]
+    #[expect(
+        clippy::option_option,
+        reason = "absent, null and a value are three different wishes"
+    )]
     email: Option<Option<String>>,
     password: Option<String>,
     role: Option<Role>,
     disabled: Option<bool>,
 }
 
-#[expect(
-    clippy::option_option,
-    reason = "absent, null and a value are three different wishes"
-)]
+#[expect(clippy::option_option, reason = "absent, null and a value are three different wishes")]
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
 }
@@ -92,11 +92,7 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<S
 pub async fn list(State(auth): State<Auth>, caller: Caller) -> Result<Json<UserList>, ApiError> {
     caller.require(Scope::Admin)?;
     let snapshot = auth.accounts();
-    let users = snapshot
-        .users()
-        .into_iter()
-        .map(|user| UserView::from(&**user))
-        .collect();
+    let users = snapshot.users().into_iter().map(|user| UserView::from(&**user)).collect();
     Ok(Json(UserList { users }))
 }
 
@@ -108,11 +104,7 @@ pub async fn create(
 ) -> Result<(StatusCode, Json<UserView>), ApiError> {
     caller.require(Scope::Admin)?;
     let name = valid::<UserName>("name", &body.name)?;
-    let email = body
-        .email
-        .as_deref()
-        .map(|email| valid::<Email>("email", email))
-        .transpose()?;
+    let email = body.email.as_deref().map(|email| valid::<Email>("email", email)).transpose()?;
     let password = valid::<Password>("password", &body.password)?;
     let role = body.role.unwrap_or(Role::Member);
     let password_hash = auth.hash_password(password).await?;
@@ -128,12 +120,7 @@ pub async fn create(
             users::insert(&pool, &user).await
         })
         .await?;
-    tracing::info!(
-        user = row.name,
-        role = row.role,
-        by = &*caller.user_name,
-        "user added"
-    );
+    tracing::info!(user = row.name, role = row.role, by = &*caller.user_name, "user added");
     Ok((StatusCode::CREATED, Json(row.into())))
 }
 
@@ -163,9 +150,7 @@ pub async fn change(
     let updated = auth
         .change(async move {
             let change = UserChange {
-                email: email
-                    .as_ref()
-                    .map(|email| email.as_ref().map(Email::as_str)),
+                email: email.as_ref().map(|email| email.as_ref().map(Email::as_str)),
                 password_hash: password_hash.as_deref(),
                 role: body.role.map(Role::as_str),
                 disabled: body.disabled,
@@ -220,14 +205,7 @@ mod tests {
 
     fn caller(role: Role, scopes: ScopeSet, via: Via) -> Caller {
         let (user_id, user_name) = (Some(1), "ada".into());
-        Caller {
-            user_id,
-            user_name,
-            role,
-            scopes,
-            streams: None,
-            via,
-        }
+        Caller { user_id, user_name, role, scopes, streams: None, via }
     }
 
     fn body(json: &str) -> ChangeUser {
@@ -255,10 +233,7 @@ mod tests {
         }
         let token = Via::Bearer { token_id: 7 };
         assert!(!allowed(&caller(Role::Member, member, token), 1, &own));
-        assert!(
-            !allowed(&caller(Role::Admin, member, token), 1, &own),
-            "an admin's small token"
-        );
+        assert!(!allowed(&caller(Role::Admin, member, token), 1, &own), "an admin's small token");
         assert!(allowed(&caller(Role::Admin, ScopeSet::ALL, token), 2, &own));
     }
 }

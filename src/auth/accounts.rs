@@ -69,7 +69,10 @@ impl User {
 
 impl std::fmt::Debug for User {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("User").field("id", &self.id).field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("User")
+            .field("id", &self.id)
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -256,7 +259,8 @@ fn user_of(row: UserRow) -> Option<User> {
 fn token_of(row: TokenRow) -> Option<Token> {
     // A scope or stream name that this version does not know narrows the token instead of killing it.
     let mut scopes: ScopeSet = row.scopes.iter().filter_map(|scope| scope.parse().ok()).collect();
-    let streams = row.streams.map(|names| names.iter().filter_map(|name| name.parse().ok()).collect());
+    let streams =
+        row.streams.map(|names| names.iter().filter_map(|name| name.parse().ok()).collect());
     if streams.is_some() {
         // An admin could lift the limit off their own token: the two contradict each other.
         scopes = scopes.without(Scope::Admin);

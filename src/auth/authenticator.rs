@@ -87,7 +87,9 @@ pub enum AuthError {
     ForeignOrigin,
     #[error("too many checks of credentials at once")]
     Busy { retry_after: Duration },
-    #[error("the change is stored, but this gateway cannot read it back yet; it applies as soon as it can")]
+    #[error(
+        "the change is stored, but this gateway cannot read it back yet; it applies as soon as it can"
+    )]
     NotAppliedYet,
     #[error("the change was cut off")]
     Interrupted,
@@ -214,9 +216,8 @@ impl Auth {
 
     /// Did the browser come by https? The gateway itself speaks plain HTTP, so it is a proxy or the browser that says.
     pub fn came_by_https(&self, headers: &HeaderMap, uri: &Uri) -> bool {
-        let forwarded = || {
-            headers.get("x-forwarded-proto").is_some_and(|proto| proto.as_bytes() == b"https")
-        };
+        let forwarded =
+            || headers.get("x-forwarded-proto").is_some_and(|proto| proto.as_bytes() == b"https");
         origin_of(headers, uri) == Origin::Same { https: true }
             || (self.0.parts.options.trust_forwarded_proto && forwarded())
     }

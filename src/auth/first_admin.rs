@@ -11,12 +11,12 @@ use std::path::{Path, PathBuf};
 use sqlx::PgPool;
 
 use crate::auth::password::{InvalidPassword, Password, hash_password};
-use crate::private_file;
 use crate::auth::scope::Role;
 use crate::auth::secret::Secret;
 use crate::auth::user_name::{InvalidUserName, UserName};
 use crate::db;
 use crate::db::users::NewUser;
+use crate::private_file;
 
 /// Name of the file in the data directory.
 pub const ADMIN_PASSWORD_FILE: &str = "admin-password";

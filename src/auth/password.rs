@@ -243,7 +243,8 @@ mod tests {
     #[test]
     fn the_dummy_costs_what_a_real_hash_costs() {
         let real = hash_password(&"correct horse".parse().unwrap());
-        let (real, dummy) = (PasswordHash::new(&real).unwrap(), PasswordHash::new(DUMMY_HASH).unwrap());
+        let (real, dummy) =
+            (PasswordHash::new(&real).unwrap(), PasswordHash::new(DUMMY_HASH).unwrap());
         assert_eq!(real.algorithm, dummy.algorithm);
         assert_eq!(real.version, dummy.version);
         assert_eq!(real.params, dummy.params);

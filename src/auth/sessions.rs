@@ -91,9 +91,8 @@ impl Sessions {
     /// The user of a session; None if it is unknown or over. Says nothing about whether the user is enabled.
     pub async fn user_of(&self, hash: &SecretHash) -> Result<Option<i64>, LookupError> {
         let now = self.clock.now();
-        let living = |session: SessionRow| {
-            (session.expires_at > moment(now)).then_some(session.user_id)
-        };
+        let living =
+            |session: SessionRow| (session.expires_at > moment(now)).then_some(session.user_id);
         let endings = {
             let memory = self.lock();
             if let Some(known) = memory.known.get(hash, now) {

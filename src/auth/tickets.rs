@@ -105,7 +105,8 @@ mod tests {
     fn a_ticket_ends_after_a_minute() {
         let clock = Clock::manual(UnixMicros(0));
         let tickets = Tickets::new(clock.clone());
-        let (early, late) = (tickets.issue(&caller(1)).unwrap(), tickets.issue(&caller(1)).unwrap());
+        let (early, late) =
+            (tickets.issue(&caller(1)).unwrap(), tickets.issue(&caller(1)).unwrap());
         clock.set(UnixMicros(59_999_999));
         assert!(tickets.redeem(early.secret.as_str()).is_some());
         clock.set(UnixMicros(60_000_000));

@@ -96,8 +96,10 @@ impl FromStr for Email {
     type Err = InvalidEmail;
 
     fn from_str(text: &str) -> Result<Self, InvalidEmail> {
-        let clean = !text.chars().any(|character| character.is_control() || character.is_whitespace());
-        let split = text.rsplit_once('@').is_some_and(|(name, host)| !name.is_empty() && !host.is_empty());
+        let clean =
+            !text.chars().any(|character| character.is_control() || character.is_whitespace());
+        let split =
+            text.rsplit_once('@').is_some_and(|(name, host)| !name.is_empty() && !host.is_empty());
         if clean && split && text.len() <= EMAIL_BYTES_MAX {
             Ok(Email(text.to_owned()))
         } else {

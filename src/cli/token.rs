@@ -93,9 +93,7 @@ async fn create(token: CreateToken, pool: &PgPool, clock: &Clock) -> anyhow::Res
     let scopes: ScopeSet = token.scopes.iter().copied().collect();
     check(scopes, user.role.parse()?, !token.streams.is_empty())?;
     let secret = Secret::token();
-    let expires_at = token
-        .expires_in_days
-        .map(|days| moment(clock.now()) + Duration::days(days));
+    let expires_at = token.expires_in_days.map(|days| moment(clock.now()) + Duration::days(days));
     let streams: Vec<String> = token.streams.iter().map(ToString::to_string).collect();
     let scopes: Vec<String> = scopes.iter().map(|scope| scope.to_string()).collect();
     let hash = secret.hash();
@@ -107,9 +105,7 @@ async fn create(token: CreateToken, pool: &PgPool, clock: &Clock) -> anyhow::Res
         streams: (!streams.is_empty()).then_some(&streams[..]),
         expires_at,
     };
-    let row = tokens::insert(pool, &new)
-        .await
-        .context("the token could not be made")?;
+    let row = tokens::insert(pool, &new).await.context("the token could not be made")?;
     eprintln!("Token {} of {}. It is shown this once:", row.id, user.name);
     print(&format!("{}\n", secret.as_str()))
 }
@@ -127,19 +123,12 @@ fn check(scopes: ScopeSet, role: Role, limited_to_streams: bool) -> anyhow::Resu
 async fn table(pool: &PgPool, only: Option<i64>, now: OffsetDateTime) -> anyhow::Result<String> {
     let users = users::list(pool).await?;
     let tokens = tokens::list(pool).await?;
-    let rows = tokens
-        .into_iter()
-        .filter(|token| only.is_none_or(|id| id == token.user_id));
+    let rows = tokens.into_iter().filter(|token| only.is_none_or(|id| id == token.user_id));
     let rows = rows.map(|token| {
         let user = users.iter().find(|user| user.id == token.user_id);
         row(token, user.map_or("-", |user| &user.name), now)
     });
-    Ok(aligned(
-        &[
-            "ID", "USER", "NAME", "SCOPES", "STREAMS", "CREATED", "EXPIRES",
-        ],
-        rows,
-    ))
+    Ok(aligned(&["ID", "USER", "NAME", "SCOPES", "STREAMS", "CREATED", "EXPIRES"], rows))
 }
 
 fn row(token: TokenRow, user: &str, now: OffsetDateTime) -> Vec<String> {
@@ -153,9 +142,7 @@ fn row(token: TokenRow, user: &str, now: OffsetDateTime) -> Vec<String> {
         user.to_owned(),
         token.name,
         token.scopes.join(","),
-        token
-            .streams
-            .map_or_else(|| "all".to_owned(), |streams| streams.join(",")),
+        token.streams.map_or_else(|| "all".to_owned(), |streams| streams.join(",")),
         token.created_at.date().to_string(),
         expires,
     ]
@@ -180,9 +167,7 @@ mod tests {
         };
         let command =
             parse("token create --user ada --scope ingest,read --scope jobs --stream a,b").unwrap();
-        let TokenCommand::Create(create) = command else {
-            panic!("{command:?}")
-        };
+        let TokenCommand::Create(create) = command else { panic!("{command:?}") };
         assert_eq!(create.scopes, [Scope::Ingest, Scope::Read, Scope::Jobs]);
         assert_eq!(create.streams.len(), 2);
         assert!(parse("token create --user ada").is_err(), "no scope");

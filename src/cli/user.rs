@@ -80,37 +80,19 @@ pub async fn run(command: UserCommand, pool: &PgPool) -> anyhow::Result<()> {
         UserCommand::Passwd(user) => {
             let id = id_of(pool, &user.name).await?;
             let hash = hash(user.source).await?;
-            let change = UserChange {
-                password_hash: Some(&hash),
-                ..UserChange::default()
-            };
+            let change = UserChange { password_hash: Some(&hash), ..UserChange::default() };
             update(pool, id, &change).await?;
             print(&format!("{} has a new password\n", user.name))
         }
         UserCommand::Disable(user) => {
             let id = id_of(pool, &user.name).await?;
-            update(
-                pool,
-                id,
-                &UserChange {
-                    disabled: Some(true),
-                    ..UserChange::default()
-                },
-            )
-            .await?;
+            update(pool, id, &UserChange { disabled: Some(true), ..UserChange::default() }).await?;
             print(&format!("{} is disabled\n", user.name))
         }
         UserCommand::Enable(user) => {
             let id = id_of(pool, &user.name).await?;
-            update(
-                pool,
-                id,
-                &UserChange {
-                    disabled: Some(false),
-                    ..UserChange::default()
-                },
-            )
-            .await?;
+            update(pool, id, &UserChange { disabled: Some(false), ..UserChange::default() })
+                .await?;
             print(&format!("{} is enabled\n", user.name))
         }
     }
@@ -127,9 +109,7 @@ async fn add(user: AddUser, pool: &PgPool) -> anyhow::Result<()> {
         password_hash: &hash,
         role: user.role.as_str(),
     };
-    let row = users::insert(pool, &new)
-        .await
-        .context("the user could not be added")?;
+    let row = users::insert(pool, &new).await.context("the user could not be added")?;
     print(&format!("{} is user {}, {}\n", row.name, row.id, row.role))
 }
 
@@ -170,10 +150,7 @@ fn one_line(input: impl Read) -> anyhow::Result<Password> {
     // Room for the line's end, and for one byte too many.
     let limit = u64::try_from(PASSWORD_BYTES_MAX + 3)?;
     let mut text = String::new();
-    input
-        .take(limit)
-        .read_to_string(&mut text)
-        .context("the password is not UTF-8")?;
+    input.take(limit).read_to_string(&mut text).context("the password is not UTF-8")?;
     let line = text.strip_suffix('\n').unwrap_or(&text);
     let line = line.strip_suffix('\r').unwrap_or(line);
     if line.contains('\n') {
@@ -222,14 +199,7 @@ fn table(users: &[UserRow]) -> String {
         let state = if user.disabled { "disabled" } else { "enabled" };
         let email = user.email.clone().unwrap_or_else(|| "-".to_owned());
         let made = user.created_at.date().to_string();
-        vec![
-            user.id.to_string(),
-            user.name.clone(),
-            user.role.clone(),
-            state.into(),
-            email,
-            made,
-        ]
+        vec![user.id.to_string(), user.name.clone(), user.role.clone(), state.into(), email, made]
     });
     aligned(&["ID", "NAME", "ROLE", "STATE", "EMAIL", "CREATED"], rows)
 }
@@ -246,10 +216,7 @@ pub(crate) fn aligned(headings: &[&str], rows: impl Iterator<Item = Vec<String>>
     }
     let mut text = String::new();
     for line in &lines {
-        let cells = line
-            .iter()
-            .zip(&widths)
-            .map(|(cell, width)| format!("{cell:<width$}"));
+        let cells = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
         text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
         text.push('\n');
     }
@@ -281,13 +248,7 @@ mod tests {
             Program::try_parse_from(std::iter::once(&"user").chain(arguments)).map(|it| it.command)
         };
         let added = parse(&["add", "ada", "--role", "admin", "--password-stdin"]).unwrap();
-        assert!(matches!(
-            added,
-            UserCommand::Add(AddUser {
-                role: Role::Admin,
-                ..
-            })
-        ));
+        assert!(matches!(added, UserCommand::Add(AddUser { role: Role::Admin, .. })));
         assert!(parse(&["add", "ada", "--password", "secret"]).is_err());
         assert!(parse(&["add", "a:b"]).is_err());
         assert!(parse(&["add", "ada", "--role", "root"]).is_err());
@@ -298,10 +259,7 @@ mod tests {
         for text in ["correct horse", "correct horse\n", "correct horse\r\n"] {
             assert_eq!(one_line(text.as_bytes()).unwrap().as_str(), "correct horse");
         }
-        assert_eq!(
-            one_line(" 2 spaces  \n".as_bytes()).unwrap().as_str(),
-            " 2 spaces  "
-        );
+        assert_eq!(one_line(" 2 spaces  \n".as_bytes()).unwrap().as_str(), " 2 spaces  ");
         assert!(one_line("correct\nhorse\n".as_bytes()).is_err());
         assert!(one_line("short\n".as_bytes()).is_err());
         assert!(one_line(&b"\xff\xff\xff\xff\xff\xff\xff\xff"[..]).is_err());
@@ -313,10 +271,8 @@ mod tests {
 
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {
-        let rows = [
-            vec!["1".into(), "añα".into(), "-".into()],
-            vec!["10".into(), "b".into(), "x".into()],
-        ];
+        let rows =
+            [vec!["1".into(), "añα".into(), "-".into()], vec!["10".into(), "b".into(), "x".into()]];
         let expected = "ID  N    E\n1   añα  -\n10  b    x\n";
         assert_eq!(aligned(&["ID", "N", "E"], rows.into_iter()), expected);
     }

@@ -58,10 +58,7 @@ pub async fn find(
 
 /// Ends a session.
 pub async fn delete(pool: &PgPool, hash: &[u8]) -> Result<(), sqlx::Error> {
-    sqlx::query("delete from tidegate.sessions where hash = $1")
-        .bind(hash)
-        .execute(pool)
-        .await?;
+    sqlx::query("delete from tidegate.sessions where hash = $1").bind(hash).execute(pool).await?;
     Ok(())
 }
 

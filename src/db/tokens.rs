@@ -60,9 +60,7 @@ pub async fn insert(pool: &PgPool, token: &NewToken<'_>) -> Result<TokenRow, sql
     .bind(token.expires_at)
     .fetch_one(&mut *transaction)
     .await?;
-    sqlx::query("notify tidegate_catalog")
-        .execute(&mut *transaction)
-        .await?;
+    sqlx::query("notify tidegate_catalog").execute(&mut *transaction).await?;
     transaction.commit().await?;
     Ok(row)
 }
@@ -75,9 +73,7 @@ pub async fn delete(pool: &PgPool, id: i64) -> Result<bool, sqlx::Error> {
         .execute(&mut *transaction)
         .await?
         .rows_affected();
-    sqlx::query("notify tidegate_catalog")
-        .execute(&mut *transaction)
-        .await?;
+    sqlx::query("notify tidegate_catalog").execute(&mut *transaction).await?;
     transaction.commit().await?;
     Ok(deleted > 0)
 }

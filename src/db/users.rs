@@ -71,9 +71,7 @@ pub async fn by_name(pool: &PgPool, name: &str) -> Result<Option<UserRow>, sqlx:
 
 /// Is there any user?
 pub async fn any(pool: &PgPool) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar("select exists (select from tidegate.users)")
-        .fetch_one(pool)
-        .await
+    sqlx::query_scalar("select exists (select from tidegate.users)").fetch_one(pool).await
 }
 
 /// Adds a user. A name that is taken is a unique violation.
@@ -89,9 +87,7 @@ pub async fn insert(pool: &PgPool, user: &NewUser<'_>) -> Result<UserRow, sqlx::
     .bind(user.role)
     .fetch_one(&mut *transaction)
     .await?;
-    sqlx::query("notify tidegate_catalog")
-        .execute(&mut *transaction)
-        .await?;
+    sqlx::query("notify tidegate_catalog").execute(&mut *transaction).await?;
     transaction.commit().await?;
     Ok(row)
 }
@@ -116,9 +112,7 @@ pub async fn insert_first(
     .bind(user.role)
     .fetch_optional(&mut *transaction)
     .await?;
-    sqlx::query("notify tidegate_catalog")
-        .execute(&mut *transaction)
-        .await?;
+    sqlx::query("notify tidegate_catalog").execute(&mut *transaction).await?;
     transaction.commit().await?;
     Ok(row)
 }
@@ -130,9 +124,7 @@ pub async fn update(
     change: &UserChange<'_>,
 ) -> Result<UserUpdate, sqlx::Error> {
     let mut transaction = pool.begin().await?;
-    sqlx::query("set local lock_timeout = '5s'")
-        .execute(&mut *transaction)
-        .await?;
+    sqlx::query("set local lock_timeout = '5s'").execute(&mut *transaction).await?;
     // One change at a time: two admins who disable each other at the same moment must not both succeed.
     sqlx::query("lock table tidegate.users in share row exclusive mode")
         .execute(&mut *transaction)
@@ -174,9 +166,7 @@ pub async fn update(
             .execute(&mut *transaction)
             .await?;
     }
-    sqlx::query("notify tidegate_catalog")
-        .execute(&mut *transaction)
-        .await?;
+    sqlx::query("notify tidegate_catalog").execute(&mut *transaction).await?;
     transaction.commit().await?;
     Ok(UserUpdate::Changed(row))
 }

@@ -68,6 +68,11 @@ enum SessionError {
     TimedOut(Duration),
     #[error("an earlier batch of the same stream was not committed")]
     EarlierBatchFailed,
+    #[error(
+        "PostgreSQL has records up to {committed}, but the journal ends at {synced}: an older copy of the journal was put \
+         back; move the directory `journal` away so that a new one begins"
+    )]
+    JournalIsOlder { committed: Position, synced: Position },
 }
 
 impl SessionError {
@@ -77,6 +82,7 @@ impl SessionError {
             SessionError::Journal(_) => "journal".to_owned(),
             SessionError::TimedOut(_) => "timeout".to_owned(),
             SessionError::EarlierBatchFailed => "order".to_owned(),
+            SessionError::JournalIsOlder { .. } => "older_journal".to_owned(),
         }
     }
 }
@@ -155,6 +161,7 @@ impl Writers {
         let mut first =
             BatchConnection::open(&self.database, self.config.statement_timeout).await?;
         let fenced = first.fence(journal, &self.config.node).await?;
+        check_age(&fenced.ranges, self.context.journal.synced())?;
         let progress = &self.context.progress;
         let believed = progress.reset(self.context.journal.first(), &fenced.ranges);
         let start = believed.first_uncounted(progress.low_water());
@@ -415,6 +422,16 @@ impl Writer {
         }
         self.shared.committed.drained(batch.bytes);
         context.progress.commit(batch.first, batch.last);
+    }
+}
+
+/// Positions of a journal that was put back are used a second time, and the ranges of the first time would swallow them.
+fn check_age(ranges: &[CommittedRange], synced: Position) -> Result<(), SessionError> {
+    match ranges.iter().map(|range| range.last).max() {
+        Some(committed) if committed > synced => {
+            Err(SessionError::JournalIsOlder { committed, synced })
+        }
+        _ => Ok(()),
     }
 }
 

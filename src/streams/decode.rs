@@ -75,25 +75,14 @@ fn read_tuple(
     let columns = usize::try_from(column_set)
         .ok()
         .and_then(|count| columns.get(..count))
-        .ok_or(DecodeError::UnknownColumnSet {
-            column_set,
-            columns: columns.len(),
-        })?;
+        .ok_or(DecodeError::UnknownColumnSet { column_set, columns: columns.len() })?;
     let expected = 3 + columns.len();
     if fields.count != expected {
-        return Err(DecodeError::FieldCount {
-            expected,
-            found: fields.count,
-        });
+        return Err(DecodeError::FieldCount { expected, found: fields.count });
     }
-    let id = fields
-        .next()?
-        .and_then(|bytes| Uuid::from_slice(bytes).ok());
+    let id = fields.next()?.and_then(|bytes| Uuid::from_slice(bytes).ok());
     let id = id.ok_or_else(|| invalid("id"))?;
-    let micros = fields
-        .next()?
-        .and_then(|bytes| bytes.try_into().ok())
-        .map(i64::from_be_bytes);
+    let micros = fields.next()?.and_then(|bytes| bytes.try_into().ok()).map(i64::from_be_bytes);
     let received_at = timestamps::to_unix(micros.ok_or_else(|| invalid("received_at"))?);
     match shape {
         Shape::Document { payload } => {
@@ -119,9 +108,8 @@ fn read_tuple(
                 }
             }
             if let Some(extra) = extra {
-                let members = jsonb_text(extra)
-                    .and_then(members)
-                    .ok_or_else(|| invalid("extra"))?;
+                let members =
+                    jsonb_text(extra).and_then(members).ok_or_else(|| invalid("extra"))?;
                 if !columns.is_empty() && !members.is_empty() {
                     out.push(b',');
                 }
@@ -130,17 +118,11 @@ fn read_tuple(
             out.push(b'}');
         }
     }
-    Ok(DecodedTuple {
-        id,
-        received_at,
-        consumed: tuple.len() - fields.rest.len(),
-    })
+    Ok(DecodedTuple { id, received_at, consumed: tuple.len() - fields.rest.len() })
 }
 
 fn invalid(field: &str) -> DecodeError {
-    DecodeError::InvalidField {
-        field: field.to_owned(),
-    }
+    DecodeError::InvalidField { field: field.to_owned() }
 }
 
 fn jsonb_text(bytes: &[u8]) -> Option<&[u8]> {
@@ -161,18 +143,12 @@ struct Fields<'a> {
 impl<'a> Fields<'a> {
     fn new(tuple: &'a [u8]) -> Result<Fields<'a>, DecodeError> {
         let (count, rest) = tuple.split_first_chunk().ok_or(DecodeError::Truncated)?;
-        Ok(Fields {
-            count: usize::from(u16::from_be_bytes(*count)),
-            rest,
-        })
+        Ok(Fields { count: usize::from(u16::from_be_bytes(*count)), rest })
     }
 
     /// The next field's bytes, `None` for NULL.
     fn next(&mut self) -> Result<Option<&'a [u8]>, DecodeError> {
-        let (length, rest) = self
-            .rest
-            .split_first_chunk()
-            .ok_or(DecodeError::Truncated)?;
+        let (length, rest) = self.rest.split_first_chunk().ok_or(DecodeError::Truncated)?;
         if *length == values::NULL_FIELD {
             self.rest = rest;
             return Ok(None);
@@ -199,10 +175,7 @@ mod tests {
             default: None,
         };
         let columns = kinds.iter().enumerate().map(column).collect();
-        Shape::Typed {
-            columns,
-            unknown: UnknownKeys::Extra,
-        }
+        Shape::Typed { columns, unknown: UnknownKeys::Extra }
     }
 
     fn tuple(fields: &[Option<&[u8]>]) -> Vec<u8> {
@@ -254,9 +227,7 @@ mod tests {
 
     #[test]
     fn received_at_counts_from_1970_again() {
-        let shape = Shape::Document {
-            payload: PayloadType::Json,
-        };
+        let shape = Shape::Document { payload: PayloadType::Json };
         let bytes = tuple(&[ID, Some(&1_i64.to_be_bytes()), Some(b"{}")]);
         let decoded = decode_tuple(&shape, 0, &bytes, &mut Vec::new()).unwrap();
         assert_eq!(decoded.id.as_bytes(), &[7; 16]);
@@ -270,21 +241,12 @@ mod tests {
         let shape = typed(&[ColumnType::Integer]);
         let good = tuple(&[ID, AT, None, Some(&[0, 0, 0, 5])]);
         for length in 0..good.len() {
-            assert_eq!(
-                decode(&shape, 1, &good[..length]),
-                Err(DecodeError::Truncated)
-            );
+            assert_eq!(decode(&shape, 1, &good[..length]), Err(DecodeError::Truncated));
             assert_eq!(tuple_len(&good[..length]), Err(DecodeError::Truncated));
         }
-        let found = DecodeError::FieldCount {
-            expected: 3,
-            found: 4,
-        };
+        let found = DecodeError::FieldCount { expected: 3, found: 4 };
         assert_eq!(decode(&shape, 0, &good), Err(found));
-        let unknown = DecodeError::UnknownColumnSet {
-            column_set: 2,
-            columns: 1,
-        };
+        let unknown = DecodeError::UnknownColumnSet { column_set: 2, columns: 1 };
         assert_eq!(decode(&shape, 2, &good), Err(unknown));
         for (fields, name) in [
             ([None, AT, None, None], "id"),
@@ -294,12 +256,7 @@ mod tests {
         ] {
             assert_eq!(decode(&shape, 1, &tuple(&fields)), Err(invalid(name)));
         }
-        let document = Shape::Document {
-            payload: PayloadType::Jsonb,
-        };
-        assert_eq!(
-            decode(&document, 0, &tuple(&[ID, AT, Some(b"{}")])),
-            Err(invalid("payload"))
-        );
+        let document = Shape::Document { payload: PayloadType::Jsonb };
+        assert_eq!(decode(&document, 0, &tuple(&[ID, AT, Some(b"{}")])), Err(invalid("payload")));
     }
 }

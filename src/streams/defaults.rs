@@ -40,10 +40,7 @@ pub fn encode_default(column: &Column) -> Result<Vec<u8>, RecordError> {
     let refused = |error: RecordError| error.in_column(&column.name);
     if json.len() > DEFAULT_BYTES_MAX {
         let message = format!("a default may have {DEFAULT_BYTES_MAX} bytes as JSON");
-        return Err(refused(RecordError::new(
-            RecordErrorCode::TooLarge,
-            message,
-        )));
+        return Err(refused(RecordError::new(RecordErrorCode::TooLarge, message)));
     }
     let mut scanner = Scanner::new(json.as_bytes(), true);
     let invalid = |_| RecordError::new(RecordErrorCode::InvalidJson, "the default is not JSON");
@@ -52,20 +49,10 @@ pub fn encode_default(column: &Column) -> Result<Vec<u8>, RecordError> {
         return Err(refused(RecordError::of_fault(fault)));
     }
     let mut field = Vec::new();
-    values::encode_json(
-        column.kind,
-        value.kind,
-        json.as_bytes(),
-        &mut Vec::new(),
-        &mut field,
-    )
-    .map_err(|error| {
-        refused(RecordError::of_json_value(
-            error,
-            column.kind,
-            json.as_bytes(),
-        ))
-    })?;
+    values::encode_json(column.kind, value.kind, json.as_bytes(), &mut Vec::new(), &mut field)
+        .map_err(|error| {
+            refused(RecordError::of_json_value(error, column.kind, json.as_bytes()))
+        })?;
     Ok(field)
 }
 
@@ -75,11 +62,7 @@ mod tests {
     use serde_json::{Value, json};
 
     fn column(kind: ColumnType, default: Value) -> Column {
-        Column {
-            name: "c".into(),
-            kind,
-            default: Some(default),
-        }
+        Column { name: "c".into(), kind, default: Some(default) }
     }
 
     #[test]
@@ -91,28 +74,14 @@ mod tests {
             (ColumnType::DoublePrecision, json!("NaN"), "NaN"),
             (ColumnType::Numeric, json!("1.50"), "1.50"),
             (ColumnType::Text, json!("a\"b\\c'\n"), "a\"b\\c'\n"),
-            (
-                ColumnType::TimestampTz,
-                json!("2013-01-01T06:00+01"),
-                "2013-01-01T05:00:00.000000Z",
-            ),
+            (ColumnType::TimestampTz, json!("2013-01-01T06:00+01"), "2013-01-01T05:00:00.000000Z"),
             (ColumnType::Date, json!("0044-03-15 BC"), "0044-03-15 BC"),
             (ColumnType::Jsonb, json!("text"), "\"text\""),
-            (
-                ColumnType::Jsonb,
-                json!({"a": [1, null]}),
-                "{\"a\":[1,null]}",
-            ),
+            (ColumnType::Jsonb, json!({"a": [1, null]}), "{\"a\":[1,null]}"),
         ] {
-            assert_eq!(
-                default_sql_text(&column(kind, default)).as_deref(),
-                Some(text)
-            );
+            assert_eq!(default_sql_text(&column(kind, default)).as_deref(), Some(text));
         }
-        assert_eq!(
-            default_sql_text(&column(ColumnType::Integer, Value::Null)),
-            None
-        );
+        assert_eq!(default_sql_text(&column(ColumnType::Integer, Value::Null)), None);
     }
 
     #[test]
@@ -127,9 +96,6 @@ mod tests {
         assert_eq!(error.code, RecordErrorCode::InvalidUnicode);
         let error = check_default(&column(ColumnType::Text, json!("a".repeat(999)))).unwrap_err();
         assert_eq!(error.code, RecordErrorCode::TooLarge);
-        assert_eq!(
-            default_sql_text(&column(ColumnType::Integer, json!("noon"))),
-            None
-        );
+        assert_eq!(default_sql_text(&column(ColumnType::Integer, json!("noon"))), None);
     }
 }

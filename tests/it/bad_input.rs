@@ -29,39 +29,24 @@ impl Victim {
             {"name": "n", "type": "integer"}, {"name": "t", "type": "text"}, {"name": "j", "type": "jsonb"},
             {"name": "d", "type": "double precision"}, {"name": "x", "type": "numeric"},
         ]);
-        gateway
-            .create_stream(&json!({"name": "typed", "columns": columns}))
-            .await;
+        gateway.create_stream(&json!({"name": "typed", "columns": columns})).await;
         Victim { gateway, good: 0 }
     }
 
     async fn send(&self, stream: &str, format: &str, body: &[u8]) -> Reply {
-        self.gateway
-            .records(stream)
-            .body(format, body.to_vec())
-            .query("ack", "commit")
-            .send()
-            .await
+        self.gateway.records(stream).body(format, body.to_vec()).query("ack", "commit").send().await
     }
 
     /// The gateway serves, and the tables have the good records and no others.
     async fn is_unharmed(&mut self, after: &str) {
-        assert_eq!(
-            self.gateway.get("/healthz").await.status,
-            200,
-            "after {after}"
-        );
+        assert_eq!(self.gateway.get("/healthz").await.status, 200, "after {after}");
         for stream in ["documents", "typed"] {
             let reply = self.gateway.commit(stream, &json!({"n": 1})).await;
             assert_eq!(reply["committed"], 1, "after {after}");
         }
         self.good += 1;
         for stream in ["documents", "typed"] {
-            assert_eq!(
-                self.gateway.rows(stream).await,
-                self.good,
-                "{stream} after {after}"
-            );
+            assert_eq!(self.gateway.rows(stream).await, self.good, "{stream} after {after}");
         }
     }
 
@@ -76,16 +61,11 @@ impl Victim {
             assert_eq!(error["code"], code, "{name}: {error}");
             assert_eq!(error["column"], column, "{name}: {error}");
             assert!(
-                error["message"]
-                    .as_str()
-                    .is_some_and(|text| !text.is_empty() && text.len() < 500),
+                error["message"].as_str().is_some_and(|text| !text.is_empty() && text.len() < 500),
                 "{error}"
             );
         };
-        let problem = self
-            .send(stream, JSON, record)
-            .await
-            .problem(422, "invalid_record");
+        let problem = self.send(stream, JSON, record).await.problem(422, "invalid_record");
         told(&problem["errors"], 1);
         let list = [b"[{\"n\":1},", record, b",{\"n\":1}]"].concat();
         let lines = [b"{\"n\":1}\n", record, b"\n{\"n\":1}\n"].concat();
@@ -97,22 +77,14 @@ impl Victim {
                 "{name}"
             );
             told(&reply["errors"], 2);
-            let line = if format == NDJSON {
-                json!(2)
-            } else {
-                Value::Null
-            };
+            let line = if format == NDJSON { json!(2) } else { Value::Null };
             assert_eq!(reply["errors"][0]["line"], line, "{name}");
         }
         // The good ones are there; take them away, so that the count is simple.
         let rows = self.gateway.rows(stream).await;
         assert_eq!(rows, self.good + 4, "{name}");
         let newest = format!("select id from streams.{stream} order by id desc limit 4");
-        self.gateway
-            .execute(&format!(
-                "delete from streams.{stream} where id in ({newest})"
-            ))
-            .await;
+        self.gateway.execute(&format!("delete from streams.{stream} where id in ({newest})")).await;
         self.is_unharmed(&name).await;
     }
 }
@@ -122,30 +94,18 @@ async fn records_that_postgresql_could_not_store_are_refused_at_the_edge() {
     let mut victim = Victim::new().await;
     let deep =
         |depth: usize| format!("{{\"j\":{}{}}}", "[".repeat(depth), "]".repeat(depth)).into_bytes();
-    let deep_objects = format!(
-        "{{\"j\":{}1{}}}",
-        "{\"a\":".repeat(20_000),
-        "}".repeat(20_000)
-    )
-    .into_bytes();
+    let deep_objects =
+        format!("{{\"j\":{}1{}}}", "{\"a\":".repeat(20_000), "}".repeat(20_000)).into_bytes();
     let digits = format!("{{\"j\":{}}}", "9".repeat(140_000)).into_bytes();
     let cases: [(&[u8], &str, Option<&str>); 14] = [
         (br#"{"j":"a\u0000b"}"#, "invalid_unicode", Some("j")),
         (br#"{"t":"\u0000"}"#, "invalid_unicode", Some("t")),
-        (
-            br#"{"j":{"deep":["\u0000"]}}"#,
-            "invalid_unicode",
-            Some("j"),
-        ),
+        (br#"{"j":{"deep":["\u0000"]}}"#, "invalid_unicode", Some("j")),
         (br#"{"t":"\ud800"}"#, "invalid_unicode", Some("t")),
         (br#"{"t":"\udc00\ud800"}"#, "invalid_unicode", Some("t")),
         (br#"{"j":["\ud83d x"]}"#, "invalid_unicode", Some("j")),
         (b"{\"t\":\"\xff\xfe\"}", "invalid_utf8", Some("t")),
-        (
-            b"{\"j\":{\"k\":\"\xed\xa0\x80\"}}",
-            "invalid_utf8",
-            Some("j"),
-        ),
+        (b"{\"j\":{\"k\":\"\xed\xa0\x80\"}}", "invalid_utf8", Some("j")),
         (b"{\"t\":\"a\x01b\"}", "invalid_json", Some("t")),
         (br#"{"j":1e999999}"#, "number_out_of_range", Some("j")),
         (br#"{"j":[-1e-999999]}"#, "number_out_of_range", Some("j")),
@@ -170,20 +130,9 @@ async fn records_that_postgresql_could_not_store_are_refused_at_the_edge() {
         victim.refuses("typed", record, code, column).await;
     }
     // A key that nobody could store, at any depth.
-    victim
-        .refuses("documents", br#"{"a\u0000":1}"#, "invalid_unicode", None)
-        .await;
-    victim
-        .refuses("documents", b"{\"\xff\":1}", "invalid_utf8", None)
-        .await;
-    victim
-        .refuses(
-            "documents",
-            br#"{"a":{"\udc00":1}}"#,
-            "invalid_unicode",
-            None,
-        )
-        .await;
+    victim.refuses("documents", br#"{"a\u0000":1}"#, "invalid_unicode", None).await;
+    victim.refuses("documents", b"{\"\xff\":1}", "invalid_utf8", None).await;
+    victim.refuses("documents", br#"{"a":{"\udc00":1}}"#, "invalid_unicode", None).await;
 }
 
 #[tokio::test]
@@ -199,20 +148,13 @@ async fn what_is_no_object_is_no_record() {
                 (&json!(1), &json!(6)),
                 "{format}"
             );
-            let codes: Vec<&Value> = reply["errors"]
-                .as_array()
-                .unwrap()
-                .iter()
-                .map(|error| &error["code"])
-                .collect();
+            let codes: Vec<&Value> =
+                reply["errors"].as_array().unwrap().iter().map(|error| &error["code"]).collect();
             assert_eq!(codes, vec![&json!("not_an_object"); 6], "{format}");
         }
         assert_eq!(victim.gateway.rows(stream).await, 2);
         for body in ["1", "\"text\"", "null", "true", "nonsense", "\u{1F600}"] {
-            victim
-                .send(stream, JSON, body.as_bytes())
-                .await
-                .problem(400, "malformed_body");
+            victim.send(stream, JSON, body.as_bytes()).await.problem(400, "malformed_body");
         }
         assert_eq!(victim.gateway.rows(stream).await, 2);
     }
@@ -227,25 +169,14 @@ async fn an_empty_body_is_refused_and_an_empty_list_is_none() {
         (CSV, &["", "\n\n", "\r\n", "\u{feff}"]),
     ] {
         for body in bodies {
-            let problem = victim
-                .send("documents", format, body.as_bytes())
-                .await
-                .problem(400, "empty_body");
+            let problem =
+                victim.send("documents", format, body.as_bytes()).await.problem(400, "empty_body");
             assert_eq!(problem["accepted"], 0, "{format} {body:?}");
         }
     }
-    for (format, body) in [
-        (JSON, "[]"),
-        (JSON, " [ \n ] "),
-        (CSV, "n,t\n"),
-        (CSV, "n,t"),
-    ] {
+    for (format, body) in [(JSON, "[]"), (JSON, " [ \n ] "), (CSV, "n,t\n"), (CSV, "n,t")] {
         let reply = victim.send("documents", format, body.as_bytes()).await;
-        assert!(
-            [201, 202].contains(&reply.status),
-            "{format} {body:?}: {}",
-            reply.body
-        );
+        assert!([201, 202].contains(&reply.status), "{format} {body:?}: {}", reply.body);
         assert_eq!(reply.body["quarantined"], 0);
     }
     victim.is_unharmed("empty bodies").await;
@@ -271,14 +202,8 @@ async fn a_body_that_is_cut_off_is_refused_and_nothing_of_it_taken() {
             .await
             .problem(400, "truncated_body");
         // Each line stands for itself, so that only the last one is lost.
-        let reply = victim
-            .send(stream, NDJSON, b"{\"n\":1}\n{\"n\":1,\"t\":\"a")
-            .await
-            .expect(201);
-        assert_eq!(
-            (&reply["committed"], &reply["quarantined"]),
-            (&json!(1), &json!(1))
-        );
+        let reply = victim.send(stream, NDJSON, b"{\"n\":1}\n{\"n\":1,\"t\":\"a").await.expect(201);
+        assert_eq!((&reply["committed"], &reply["quarantined"]), (&json!(1), &json!(1)));
     }
     victim.good += 1;
     victim.is_unharmed("cut off bodies").await;
@@ -306,34 +231,21 @@ async fn broken_structure_names_its_place() {
         (r#"[{"n":1},{"n":1},]"#, 3),
     ] {
         for stream in ["documents", "typed"] {
-            let problem = victim
-                .send(stream, JSON, body.as_bytes())
-                .await
-                .problem(400, "malformed_body");
+            let problem =
+                victim.send(stream, JSON, body.as_bytes()).await.problem(400, "malformed_body");
             assert_eq!(problem["record"], record, "{body}: {problem}");
-            assert!(
-                problem["offset"].as_u64().unwrap() <= body.len() as u64,
-                "{problem}"
-            );
+            assert!(problem["offset"].as_u64().unwrap() <= body.len() as u64, "{problem}");
             assert_eq!(problem["accepted"], 0, "{body}");
         }
     }
     for (body, detail) in [("n,n\n1,2\n", "twice"), ("n,\u{0}\n1,2\n", "U+0000")] {
         for stream in ["documents", "typed"] {
-            let problem = victim
-                .send(stream, CSV, body.as_bytes())
-                .await
-                .problem(400, "invalid_header");
-            assert!(
-                problem["detail"].as_str().unwrap().contains(detail),
-                "{problem}"
-            );
+            let problem =
+                victim.send(stream, CSV, body.as_bytes()).await.problem(400, "invalid_header");
+            assert!(problem["detail"].as_str().unwrap().contains(detail), "{problem}");
         }
     }
-    victim
-        .send("documents", CSV, b"n,\xff\n1,2\n")
-        .await
-        .problem(400, "invalid_header");
+    victim.send("documents", CSV, b"n,\xff\n1,2\n").await.problem(400, "invalid_header");
     victim.is_unharmed("broken structure").await;
 }
 
@@ -342,15 +254,10 @@ async fn broken_structure_names_its_place() {
 async fn flipped_bits_never_do_more_than_the_reply_says() {
     let gateway = Gateway::with(&["--batch-interval-ms=20"]).await;
     let columns = json!([{"name": "n", "type": "integer"}, {"name": "t", "type": "text"}]);
-    gateway
-        .create_stream(&json!({"name": "flipped", "columns": columns}))
-        .await;
+    gateway.create_stream(&json!({"name": "flipped", "columns": columns})).await;
     let bodies = [
         (JSON, "[{\"n\":1,\"t\":\"\\u00e9\"},{\"n\":2,\"t\":null}]"),
-        (
-            NDJSON,
-            "{\"n\":1,\"t\":\"\\u00e9\"}\n{\"n\":2,\"t\":null}\n",
-        ),
+        (NDJSON, "{\"n\":1,\"t\":\"\\u00e9\"}\n{\"n\":2,\"t\":null}\n"),
         (CSV, "n,t\n1,\"a \"\"b\"\"\"\r\n2,c\n"),
     ];
     let (mut accepted, mut quarantined, mut refused) = (0, 0, 0);
@@ -358,11 +265,7 @@ async fn flipped_bits_never_do_more_than_the_reply_says() {
         for bit in 0..body.len() * 8 {
             let mut flipped = body.as_bytes().to_vec();
             flipped[bit / 8] ^= 1 << (bit % 8);
-            let reply = gateway
-                .records("flipped")
-                .body(format, flipped)
-                .send()
-                .await;
+            let reply = gateway.records("flipped").body(format, flipped).send().await;
             match reply.status {
                 202 => {
                     accepted += reply.body["accepted"].as_i64().unwrap();
@@ -382,23 +285,17 @@ async fn flipped_bits_never_do_more_than_the_reply_says() {
     gateway.wait_all_committed().await;
     assert_eq!(gateway.rows("flipped").await, accepted);
     assert_eq!(
-        gateway
-            .scalar::<i64>("select count(*) from tidegate.quarantine")
-            .await,
+        gateway.scalar::<i64>("select count(*) from tidegate.quarantine").await,
         quarantined
     );
-    assert!(
-        accepted > 0 && quarantined > 0 && refused > 0,
-        "{accepted} {quarantined} {refused}"
-    );
+    assert!(accepted > 0 && quarantined > 0 && refused > 0, "{accepted} {quarantined} {refused}");
 }
 
 #[tokio::test]
 async fn damaged_compression_is_refused_and_nothing_of_it_taken() {
     let mut victim = Victim::new().await;
-    let lines: String = (0..200)
-        .map(|n| format!("{{\"n\":{n},\"t\":\"{}\"}}\n", "text ".repeat(n % 7)))
-        .collect();
+    let lines: String =
+        (0..200).map(|n| format!("{{\"n\":{n},\"t\":\"{}\"}}\n", "text ".repeat(n % 7))).collect();
     for compression in Compression::ALL {
         let whole = compressed(compression, lines.as_bytes()).await;
         let mut damaged = vec![
@@ -416,17 +313,9 @@ async fn damaged_compression_is_refused_and_nothing_of_it_taken() {
             }
         }
         for (damage, body) in damaged {
-            let request = victim
-                .gateway
-                .records("typed")
-                .ndjson(body)
-                .encoding(compression.name());
+            let request = victim.gateway.records("typed").ndjson(body).encoding(compression.name());
             let reply = request.send().await;
-            assert_eq!(
-                reply.status, 400,
-                "{compression:?} {damage}: {}",
-                reply.body
-            );
+            assert_eq!(reply.status, 400, "{compression:?} {damage}: {}", reply.body);
             let problem = reply.problem(400, "corrupt_body");
             assert_eq!(problem["accepted"], 0, "{compression:?} {damage}");
         }
@@ -448,37 +337,15 @@ async fn wrong_types_and_encodings_are_415() {
         "json",
         "",
     ] {
-        let reply = victim
-            .gateway
-            .records("documents")
-            .body(content_type, body)
-            .send()
-            .await;
+        let reply = victim.gateway.records("documents").body(content_type, body).send().await;
         assert_eq!(reply.status, 415, "{content_type}: {}", reply.body);
     }
-    let request = victim
-        .gateway
-        .request(reqwest::Method::POST, "/v1/streams/documents/records")
-        .body(body);
-    assert_eq!(
-        Reply::to(request).await.status,
-        415,
-        "a body says what it is"
-    );
-    for encoding in [
-        "compress",
-        "gzip, gzip",
-        "gzip, br",
-        "identity, gzip",
-        "snappy",
-    ] {
-        let reply = victim
-            .gateway
-            .records("documents")
-            .body(JSON, body)
-            .encoding(encoding)
-            .send()
-            .await;
+    let request =
+        victim.gateway.request(reqwest::Method::POST, "/v1/streams/documents/records").body(body);
+    assert_eq!(Reply::to(request).await.status, 415, "a body says what it is");
+    for encoding in ["compress", "gzip, gzip", "gzip, br", "identity, gzip", "snappy"] {
+        let reply =
+            victim.gateway.records("documents").body(JSON, body).encoding(encoding).send().await;
         assert_eq!(reply.status, 415, "{encoding}: {}", reply.body);
     }
     // Right names on the wrong body.
@@ -490,19 +357,9 @@ async fn wrong_types_and_encodings_are_415() {
         .send()
         .await
         .problem(400, "malformed_body");
-    let request = victim
-        .gateway
-        .records("documents")
-        .body(JSON, zipped)
-        .encoding("br");
+    let request = victim.gateway.records("documents").body(JSON, zipped).encoding("br");
     request.send().await.problem(400, "corrupt_body");
-    victim
-        .gateway
-        .records("documents")
-        .csv("[{\"n\":1}]")
-        .send()
-        .await
-        .expect(202);
+    victim.gateway.records("documents").csv("[{\"n\":1}]").send().await.expect(202);
     victim
         .gateway
         .records("documents")
@@ -517,9 +374,7 @@ async fn wrong_types_and_encodings_are_415() {
 async fn marks_line_ends_and_equal_keys_are_understood() {
     let gateway = Gateway::start().await;
     let columns = json!([{"name": "n", "type": "integer"}, {"name": "t", "type": "text"}]);
-    gateway
-        .create_stream(&json!({"name": "typed", "columns": columns}))
-        .await;
+    gateway.create_stream(&json!({"name": "typed", "columns": columns})).await;
     for stream in ["typed", "documents"] {
         for (format, body) in [
             (JSON, "\u{feff}[{\"n\":1}]"),
@@ -533,22 +388,14 @@ async fn marks_line_ends_and_equal_keys_are_understood() {
             (JSON, "{\"n\":\"first\",\"n\":7,\"n\":1}"),
             (NDJSON, "{\"n\":2,\"\\u006e\":1}"),
         ] {
-            let reply = gateway
-                .records(stream)
-                .body(format, body)
-                .query("ack", "commit")
-                .send()
-                .await;
+            let reply =
+                gateway.records(stream).body(format, body).query("ack", "commit").send().await;
             assert_eq!(reply.expect(201)["committed"], 1, "{format} {body:?}");
         }
     }
-    assert_eq!(
-        gateway.column::<i32>("select n from streams.typed").await,
-        [1; 9]
-    );
-    let numbers: Vec<i32> = gateway
-        .column("select (payload->>'n')::int from streams.documents")
-        .await;
+    assert_eq!(gateway.column::<i32>("select n from streams.typed").await, [1; 9]);
+    let numbers: Vec<i32> =
+        gateway.column("select (payload->>'n')::int from streams.documents").await;
     assert_eq!(numbers, [1; 9]);
 }
 
@@ -558,31 +405,17 @@ async fn csv_fields_hold_anything_and_ragged_rows_are_named() {
     let rows = "t,n\r\n\"a \"\"quoted\"\" word\",1\r\n\"two\r\nlines, and a comma\",2\r\n\"\"\"\",3\r\n'single',4\r\n a b ,5\r\n";
     let reply = victim.send("typed", CSV, rows.as_bytes()).await.expect(201);
     assert_eq!(reply["committed"], 5, "{reply}");
-    let texts: Vec<String> = victim
-        .gateway
-        .column("select t from streams.typed order by n")
-        .await;
+    let texts: Vec<String> = victim.gateway.column("select t from streams.typed order by n").await;
     assert_eq!(
         texts,
-        [
-            "a \"quoted\" word",
-            "two\r\nlines, and a comma",
-            "\"",
-            "'single'",
-            " a b "
-        ]
+        ["a \"quoted\" word", "two\r\nlines, and a comma", "\"", "'single'", " a b "]
     );
     victim.gateway.execute("delete from streams.typed").await;
 
     for stream in ["typed", "documents"] {
-        let reply = victim
-            .send(stream, CSV, b"n,t\n1,a\n2\n3,c,d\n4,e,\n,\n5,f\n")
-            .await
-            .expect(201);
-        assert_eq!(
-            (&reply["committed"], &reply["quarantined"]),
-            (&json!(3), &json!(3))
-        );
+        let reply =
+            victim.send(stream, CSV, b"n,t\n1,a\n2\n3,c,d\n4,e,\n,\n5,f\n").await.expect(201);
+        assert_eq!((&reply["committed"], &reply["quarantined"]), (&json!(3), &json!(3)));
         let told: Vec<Value> = reply["errors"]
             .as_array()
             .unwrap()
@@ -591,28 +424,15 @@ async fn csv_fields_hold_anything_and_ragged_rows_are_named() {
             .collect();
         let ragged = |record: u64| json!([record, record + 1, "wrong_field_count"]);
         assert_eq!(told, [ragged(2), ragged(3), ragged(4)]);
-        let reply = victim
-            .send(stream, CSV, b"n,t\n1,\xff\n2,b\x00c\n")
-            .await
-            .expect(201);
-        let codes: Vec<&Value> = reply["errors"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|error| &error["code"])
-            .collect();
+        let reply = victim.send(stream, CSV, b"n,t\n1,\xff\n2,b\x00c\n").await.expect(201);
+        let codes: Vec<&Value> =
+            reply["errors"].as_array().unwrap().iter().map(|error| &error["code"]).collect();
         assert_eq!(codes, ["invalid_utf8", "invalid_unicode"], "{reply}");
         assert_eq!(reply["errors"][0]["column"], "t");
-        victim
-            .gateway
-            .execute(&format!("delete from streams.{stream}"))
-            .await;
+        victim.gateway.execute(&format!("delete from streams.{stream}")).await;
     }
     let header: String = (0..10_001).map(|n| format!("c{n},")).collect();
-    victim
-        .send("documents", CSV, header.as_bytes())
-        .await
-        .problem(400, "invalid_header");
+    victim.send("documents", CSV, header.as_bytes()).await.problem(400, "invalid_header");
     victim.is_unharmed("ragged rows").await;
 }
 
@@ -627,18 +447,9 @@ async fn tokens_that_are_wrong_expired_or_revoked_open_nothing() {
     };
     let token = async |request: Value| {
         let made = gateway.post("/v1/tokens", &request).await.expect(201);
-        (
-            made["id"].clone(),
-            gateway.with_token(made["token"].as_str().unwrap()),
-        )
+        (made["id"].clone(), gateway.with_token(made["token"].as_str().unwrap()))
     };
-    for wrong in [
-        "",
-        "tg_",
-        "tg_wrong",
-        "nonsense \u{7f}",
-        &format!("tg_{}", "A".repeat(5_000)),
-    ] {
+    for wrong in ["", "tg_", "tg_wrong", "nonsense \u{7f}", &format!("tg_{}", "A".repeat(5_000))] {
         let reply = send(&gateway.with_token(wrong), "mine").await;
         assert_eq!(reply.status, 401, "{wrong:?}: {}", reply.body);
         assert!(reply.headers.contains_key("www-authenticate"), "{wrong:?}");
@@ -650,9 +461,7 @@ async fn tokens_that_are_wrong_expired_or_revoked_open_nothing() {
     }
     let url = format!("http://{}/v1/streams/mine/records", gateway.address());
     let anonymous = reqwest::Client::new().post(&url).json(&json!({"n": 1}));
-    Reply::to(anonymous.try_clone().unwrap())
-        .await
-        .problem(401, "missing_credentials");
+    Reply::to(anonymous.try_clone().unwrap()).await.problem(401, "missing_credentials");
     let wrong = anonymous.basic_auth("admin", Some("wrong"));
     Reply::to(wrong).await.problem(401, "invalid_password");
 
@@ -670,10 +479,7 @@ async fn tokens_that_are_wrong_expired_or_revoked_open_nothing() {
     let mut taken = 1 + u64::from(send(&short, "mine").await.status == 202);
     assert_eq!(send(&revoked, "mine").await.status, 202);
     taken += 1;
-    assert_eq!(
-        gateway.delete(&format!("/v1/tokens/{id}")).await.status,
-        204
-    );
+    assert_eq!(gateway.delete(&format!("/v1/tokens/{id}")).await.status, 204);
     for (name, client) in [("expired", short), ("revoked", revoked)] {
         // Checks may be cached for seconds.
         eventually(&format!("the {name} token is refused"), async || {
@@ -686,11 +492,7 @@ async fn tokens_that_are_wrong_expired_or_revoked_open_nothing() {
     gateway.wait_all_committed().await;
     assert_eq!(u64::try_from(gateway.rows("mine").await).unwrap(), taken);
     assert_eq!(gateway.rows("other").await, 0);
-    assert!(
-        gateway
-            .scalar::<bool>("select to_regclass('streams.fresh') is null")
-            .await
-    );
+    assert!(gateway.scalar::<bool>("select to_regclass('streams.fresh') is null").await);
 }
 
 #[tokio::test]
@@ -711,22 +513,14 @@ async fn a_monitor_that_sends_garbage_disturbs_nobody() {
         let mut monitor = MonitorClient::connect(&gateway, "streams=watched").await;
         monitor.send(message).await;
         let hung_up = monitor.objection().await;
-        assert!(
-            hung_up || !large,
-            "nobody reads on behind a message of {FRAME_BYTES} bytes"
-        );
+        assert!(hung_up || !large, "nobody reads on behind a message of {FRAME_BYTES} bytes");
         gateway.commit("watched", &json!({"n": number})).await;
         let records = number + 1;
         watcher.until("the record", |_| true).await;
         watcher
             .until("the record", |messages| {
-                let frames = messages
-                    .iter()
-                    .filter(|message| message["type"] == "records");
-                frames
-                    .flat_map(|frame| frame["records"].as_array().unwrap())
-                    .count()
-                    == records
+                let frames = messages.iter().filter(|message| message["type"] == "records");
+                frames.flat_map(|frame| frame["records"].as_array().unwrap()).count() == records
             })
             .await;
     }
@@ -741,18 +535,12 @@ async fn a_monitor_that_sends_garbage_disturbs_nobody() {
     raw.write_all(&[0xff; 1_000]).await.unwrap();
     let mut answer = Vec::new();
     let _ = soon("the gateway hangs up", raw.read_to_end(&mut answer)).await;
-    assert!(
-        answer.starts_with(b"HTTP/1.1 101 "),
-        "{}",
-        String::from_utf8_lossy(&answer)
-    );
+    assert!(answer.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&answer));
 
     gateway.commit("watched", &json!({"n": 5})).await;
     watcher
         .until("all records", |messages| {
-            messages
-                .iter()
-                .any(|message| message["records"][0]["data"]["n"] == 5)
+            messages.iter().any(|message| message["records"][0]["data"]["n"] == 5)
         })
         .await;
     let seen: Vec<Value> = watcher.records("watched").into_iter().cloned().collect();
@@ -762,14 +550,9 @@ async fn a_monitor_that_sends_garbage_disturbs_nobody() {
 #[tokio::test]
 async fn what_is_not_http_is_refused() {
     let mut victim = Victim::new().await;
-    let long_header = format!(
-        "GET / HTTP/1.1\r\nHost: gateway\r\nX: {}\r\n\r\n",
-        "x".repeat(2 << 20)
-    );
-    let long_target = format!(
-        "GET /{} HTTP/1.1\r\nHost: gateway\r\n\r\n",
-        "x".repeat(2 << 20)
-    );
+    let long_header =
+        format!("GET / HTTP/1.1\r\nHost: gateway\r\nX: {}\r\n\r\n", "x".repeat(2 << 20));
+    let long_target = format!("GET /{} HTTP/1.1\r\nHost: gateway\r\n\r\n", "x".repeat(2 << 20));
     for bytes in [
         &b"garbage\r\n\r\n"[..],
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",

@@ -10,18 +10,12 @@ use tokio::task::JoinSet;
 use crate::support::{Client, Gateway, Stall, parse_position};
 
 /// Neither rows nor bytes nor time: the one that a test wants is given after these and wins.
-const NEVER: [&str; 3] = [
-    "--batch-rows=1000000000",
-    "--batch-bytes=1000000000",
-    "--batch-interval-ms=600000",
-];
+const NEVER: [&str; 3] =
+    ["--batch-rows=1000000000", "--batch-bytes=1000000000", "--batch-interval-ms=600000"];
 
 /// A gateway that cuts batches for one reason only.
 async fn gateway_with(limit: &str, name: &str) -> Gateway {
-    let mut flags: Vec<&str> = NEVER
-        .into_iter()
-        .filter(|flag| !flag.starts_with(name))
-        .collect();
+    let mut flags: Vec<&str> = NEVER.into_iter().filter(|flag| !flag.starts_with(name)).collect();
     flags.push(limit);
     let gateway = Gateway::with(&flags).await;
     gateway.create_stream(&json!({"name": "batched"})).await;
@@ -34,22 +28,14 @@ async fn ranges(gateway: &Gateway) -> Vec<(Position, Position)> {
         .column("select array[first, last] from tidegate.committed_ranges order by first")
         .await;
     let position = |value: i64| Position(u64::try_from(value).unwrap());
-    rows.into_iter()
-        .map(|row| (position(row[0]), position(row[1])))
-        .collect()
+    rows.into_iter().map(|row| (position(row[0]), position(row[1]))).collect()
 }
 
 /// Sends `count` records in one request; the position of their end.
 async fn send(client: &Client, count: usize) -> Value {
-    let records: Vec<Value> = (0..count)
-        .map(|n| json!({"n": n, "text": "x".repeat(100)}))
-        .collect();
-    let reply = client
-        .records("batched")
-        .json(&Value::Array(records))
-        .send()
-        .await
-        .expect(202);
+    let records: Vec<Value> =
+        (0..count).map(|n| json!({"n": n, "text": "x".repeat(100)})).collect();
+    let reply = client.records("batched").json(&Value::Array(records)).send().await.expect(202);
     reply["position"].clone()
 }
 
@@ -93,10 +79,7 @@ async fn a_batch_is_cut_by_bytes() {
         let bytes = last.0 - first.0;
         assert!(bytes >= BATCH_BYTES, "cut too early: {ranges:?}");
         // One entry more than the limit, and what the journal adds to each.
-        assert!(
-            bytes < 2 * BATCH_BYTES + 150 * 250,
-            "cut too late: {ranges:?}"
-        );
+        assert!(bytes < 2 * BATCH_BYTES + 150 * 250, "cut too late: {ranges:?}");
     }
     assert!(ranges.len() >= 4, "{ranges:?}");
     assert_eq!(gateway.rows("batched").await, 750);
@@ -114,23 +97,16 @@ async fn a_batch_is_cut_by_time() {
              from tidegate.committed_ranges, streams.batched",
         )
         .await;
-    assert!(
-        (0.65..10.0).contains(&waited),
-        "the first record waited {waited} s"
-    );
+    assert!((0.65..10.0).contains(&waited), "the first record waited {waited} s");
 
     // What comes while the first one waits goes with it.
     for _ in 0..5 {
         send(&gateway, 2).await;
     }
     gateway.wait_all_committed().await;
-    let transactions: i64 = gateway
-        .scalar("select count(distinct xmin::text) from streams.batched")
-        .await;
-    assert!(
-        (2..=3).contains(&transactions),
-        "{transactions} transactions"
-    );
+    let transactions: i64 =
+        gateway.scalar("select count(distinct xmin::text) from streams.batched").await;
+    assert!((2..=3).contains(&transactions), "{transactions} transactions");
 }
 
 #[tokio::test]
@@ -181,9 +157,7 @@ async fn rows_and_their_range_are_one_transaction() {
 async fn ranges_cover_the_journal_without_a_hole_however_many_writers_there_are() {
     let gateway = Gateway::with(&["--writers=4", "--batch-rows=20", "--batch-interval-ms=5"]).await;
     let columns = json!([{"name": "n", "type": "integer"}, {"name": "text", "type": "text"}]);
-    gateway
-        .create_stream(&json!({"name": "batched", "columns": columns}))
-        .await;
+    gateway.create_stream(&json!({"name": "batched", "columns": columns})).await;
     let begin = parse_position(&gateway.get("/v1/status").await.expect(200)["journal"]["first"]);
     let mut senders = JoinSet::new();
     for _ in 0..8 {
@@ -205,10 +179,7 @@ async fn ranges_cover_the_journal_without_a_hole_however_many_writers_there_are(
     assert!(ranges.len() < 150, "ranges are folded: {}", ranges.len());
     let expected: i64 = 8 * (1..=60).map(|count| count % 9 + 1).sum::<i64>();
     assert_eq!(gateway.rows("batched").await, expected);
-    assert_eq!(
-        gateway.total("batched", "committed").await,
-        u64::try_from(expected).unwrap()
-    );
+    assert_eq!(gateway.total("batched", "committed").await, u64::try_from(expected).unwrap());
 }
 
 #[tokio::test]
@@ -222,12 +193,8 @@ async fn a_backlog_is_worked_off_in_full_batches() {
     stall.release().await;
     gateway.wait_all_committed().await;
     assert_eq!(gateway.rows("batched").await, 5_000);
-    let transactions: i64 = gateway
-        .scalar("select count(distinct xmin::text) from streams.batched")
-        .await;
+    let transactions: i64 =
+        gateway.scalar("select count(distinct xmin::text) from streams.batched").await;
     // The first batches were cut by time before the stall was felt.
-    assert!(
-        (10..=14).contains(&transactions),
-        "{transactions} transactions for 10 batches"
-    );
+    assert!((10..=14).contains(&transactions), "{transactions} transactions for 10 batches");
 }

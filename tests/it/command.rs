@@ -49,9 +49,7 @@ pub fn working_directory() -> TempDir {
 
 /// A program that knows nothing of its caller's environment, and finds `tidegate` through `PATH`.
 pub fn program(name: &str, directory: &Path) -> Command {
-    let binaries = Path::new(env!("CARGO_BIN_EXE_tidegate"))
-        .parent()
-        .expect("a directory");
+    let binaries = Path::new(env!("CARGO_BIN_EXE_tidegate")).parent().expect("a directory");
     let path = std::env::var_os("PATH").unwrap_or_default();
     let path = std::iter::once(binaries.to_owned()).chain(std::env::split_paths(&path));
     let mut command = Command::new(name);
@@ -92,19 +90,10 @@ async fn finish(command: &mut Command, input: Option<&str>) -> Output {
         // Who does not read its input is judged by its exit code.
         let _ = stdin.write_all(input.as_bytes()).await;
     }
-    let output = soon("the command ends", child.wait_with_output())
-        .await
-        .expect("its output");
+    let output = soon("the command ends", child.wait_with_output()).await.expect("its output");
     let text = |bytes| String::from_utf8(bytes).expect("commands print text");
-    let code = output
-        .status
-        .code()
-        .unwrap_or_else(|| panic!("{}", output.status));
-    Output {
-        code,
-        stdout: text(output.stdout),
-        stderr: text(output.stderr),
-    }
+    let code = output.status.code().unwrap_or_else(|| panic!("{}", output.status));
+    Output { code, stdout: text(output.stdout), stderr: text(output.stderr) }
 }
 
 /// `tidegate serve`, started in a directory.
@@ -130,11 +119,7 @@ impl Serve {
             command.args(["--listen", "127.0.0.1:0"]);
         }
         let log = directory.join("serve.log");
-        let log_file = File::options()
-            .create(true)
-            .append(true)
-            .open(&log)
-            .expect("a log");
+        let log_file = File::options().create(true).append(true).open(&log).expect("a log");
         command
             .args(arguments)
             .envs(environment.iter().copied())
@@ -145,22 +130,12 @@ impl Serve {
         let printed = soon("the gateway is ready", welcome(&mut lines)).await;
         let address = printed.lines().find_map(|line| {
             let url = line.trim().strip_prefix("Look:")?.trim();
-            Some(
-                url.strip_prefix("http://")?
-                    .trim_end_matches('/')
-                    .to_owned(),
-            )
+            Some(url.strip_prefix("http://")?.trim_end_matches('/').to_owned())
         });
         let log = || std::fs::read_to_string(log).unwrap_or_default();
         let address =
             address.unwrap_or_else(|| panic!("the gateway did not start:\n{printed}\n{}", log()));
-        Serve {
-            child,
-            _stdout: lines,
-            printed,
-            address,
-            directory: directory.to_owned(),
-        }
+        Serve { child, _stdout: lines, printed, address, directory: directory.to_owned() }
     }
 
     /// What it printed when it was ready.
@@ -199,19 +174,13 @@ impl Serve {
         let id = self.child.id().expect("it runs");
         let pid = Pid::from_raw(i32::try_from(id).expect("numbers of processes are small"));
         kill(pid, Signal::SIGTERM).expect("it can be asked");
-        let status = soon("the gateway ends", self.child.wait())
-            .await
-            .expect("its status");
-        status
-            .code()
-            .unwrap_or_else(|| panic!("{status}\n{}", self.log()))
+        let status = soon("the gateway ends", self.child.wait()).await.expect("its status");
+        status.code().unwrap_or_else(|| panic!("{status}\n{}", self.log()))
     }
 
     /// Ends it as a power switch would, but its PostgreSQL not.
     pub async fn kill9(&mut self) {
-        soon("the gateway dies", self.child.kill())
-            .await
-            .expect("it can be killed");
+        soon("the gateway dies", self.child.kill()).await.expect("it can be killed");
     }
 }
 

@@ -33,25 +33,12 @@ fn stream(shape: Shape) -> Arc<Stream> {
 }
 
 fn stream_of(kind: ColumnType) -> Arc<Stream> {
-    let columns = vec![Column {
-        name: "v".into(),
-        kind,
-        default: None,
-    }];
-    stream(Shape::Typed {
-        columns,
-        unknown: UnknownKeys::Extra,
-    })
+    let columns = vec![Column { name: "v".into(), kind, default: None }];
+    stream(Shape::Typed { columns, unknown: UnknownKeys::Extra })
 }
 
 fn encoder(stream: &Arc<Stream>) -> RecordEncoder {
-    RecordEncoder::new(
-        stream,
-        EncodeLimits {
-            record_bytes_max: 1 << 20,
-        },
-    )
-    .unwrap()
+    RecordEncoder::new(stream, EncodeLimits { record_bytes_max: 1 << 20 }).unwrap()
 }
 
 /// The tuple of record number `index`, whose only CSV field is `text`.
@@ -63,21 +50,13 @@ fn encode(encoder: &mut RecordEncoder, index: usize, text: &str) -> Result<Vec<u
 }
 
 fn prefix(index: usize) -> TuplePrefix {
-    TuplePrefix {
-        id: Uuid::from_u128(index as u128),
-        received_at: RECEIVED_AT,
-    }
+    TuplePrefix { id: Uuid::from_u128(index as u128), received_at: RECEIVED_AT }
 }
 
 /// Every type with its send function, texts that the encoder must judge as PostgreSQL does, and a pattern of texts that
 /// are nearly right.
 fn cases() -> Vec<(ColumnType, &'static str, Vec<String>, &'static str)> {
-    let texts = |texts: &[&str]| {
-        texts
-            .iter()
-            .map(|&text| text.to_owned())
-            .collect::<Vec<_>>()
-    };
+    let texts = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect::<Vec<_>>();
     let numbers = |digits: &str| {
         texts(&[
             digits,
@@ -117,11 +96,7 @@ fn cases() -> Vec<(ColumnType, &'static str, Vec<String>, &'static str)> {
         (
             ColumnType::BigInt,
             "int8send",
-            [
-                numbers("9223372036854775807"),
-                numbers("9223372036854775808"),
-            ]
-            .concat(),
+            [numbers("9223372036854775807"), numbers("9223372036854775808")].concat(),
             "[+-]?[0-9]{15,20}",
         ),
         (
@@ -311,9 +286,7 @@ fn cases() -> Vec<(ColumnType, &'static str, Vec<String>, &'static str)> {
 fn random_texts(pattern: &str) -> Vec<String> {
     let strategy = proptest::string::string_regex(pattern).unwrap();
     let mut runner = TestRunner::deterministic();
-    (0..RANDOM_TEXTS)
-        .map(|_| strategy.new_tree(&mut runner).unwrap().current())
-        .collect()
+    (0..RANDOM_TEXTS).map(|_| strategy.new_tree(&mut runner).unwrap().current()).collect()
 }
 
 /// PostgreSQL's own binary form of each text, `None` where it refuses the text.
@@ -328,10 +301,7 @@ async fn judged_by_postgresql(
         "create or replace function pg_temp.binary_of(value text) returns bytea language plpgsql as $$ begin \
          return {send}(value::{name}); exception when others then return null; end $$"
     );
-    connection
-        .execute(sqlx::AssertSqlSafe(function))
-        .await
-        .unwrap();
+    connection.execute(sqlx::AssertSqlSafe(function)).await.unwrap();
     sqlx::query_scalar(
         "select pg_temp.binary_of(text) from unnest($1::text[]) with ordinality as list (text, number) order by number",
     )
@@ -392,19 +362,13 @@ async fn check_copied(
         "drop table if exists pg_temp.copied; \
          create temp table copied (id uuid, received_at timestamptz, extra jsonb, v {name})"
     );
-    sqlx::raw_sql(sqlx::AssertSqlSafe(create))
-        .execute(&mut *connection)
-        .await
-        .unwrap();
+    sqlx::raw_sql(sqlx::AssertSqlSafe(create)).execute(&mut *connection).await.unwrap();
     let tuples: Vec<Vec<u8>> = accepted.iter().map(|(_, tuple, _)| tuple.clone()).collect();
     copy(connection, "pg_temp.copied", &tuples).await;
 
     let query =
         format!("select id, received_at, extra is null, {send}(v) from pg_temp.copied order by id");
-    let rows = connection
-        .fetch_all(sqlx::AssertSqlSafe(query))
-        .await
-        .unwrap();
+    let rows = connection.fetch_all(sqlx::AssertSqlSafe(query)).await.unwrap();
     let mut shown = Vec::new();
     for (row, (index, tuple, expected)) in rows.iter().zip(accepted) {
         assert_eq!(row.get::<Uuid, _>(0), prefix(*index).id);
@@ -416,11 +380,8 @@ async fn check_copied(
         decode_tuple(&stream.shape, 1, tuple, &mut data).unwrap();
         shown.push(String::from_utf8(data).unwrap());
     }
-    let member = if kind == ColumnType::Jsonb {
-        "data::jsonb -> 'v'"
-    } else {
-        "data::json ->> 'v'"
-    };
+    let member =
+        if kind == ColumnType::Jsonb { "data::jsonb -> 'v'" } else { "data::json ->> 'v'" };
     let query = format!(
         "select {send}(({member})::{name}) from unnest($1::text[]) with ordinality as list (data, number) order by number"
     );
@@ -438,13 +399,8 @@ async fn check_copied(
 async fn documents_are_taken_exactly_when_jsonb_takes_them() {
     let pool = crate::support::database().await;
     let mut connection = pool.acquire().await.unwrap();
-    let deep = |depth: usize| {
-        format!(
-            "{{\"a\":{}1{}}}",
-            "[".repeat(depth - 1),
-            "]".repeat(depth - 1)
-        )
-    };
+    let deep =
+        |depth: usize| format!("{{\"a\":{}1{}}}", "[".repeat(depth - 1), "]".repeat(depth - 1));
     let texts: Vec<String> = [
         "{}",
         "{ \"a\" : [1, -0, 1.50, 1E+2, 1e-16383, 1e131071] }",
@@ -465,9 +421,7 @@ async fn documents_are_taken_exactly_when_jsonb_takes_them() {
     .collect();
     let judged =
         judged_by_postgresql(&mut connection, ColumnType::Jsonb, "jsonb_send", &texts).await;
-    let stream = stream(Shape::Document {
-        payload: PayloadType::Jsonb,
-    });
+    let stream = stream(Shape::Document { payload: PayloadType::Jsonb });
     let mut encoder = encoder(&stream);
     let mut accepted = Vec::new();
     for (index, (text, judged)) in texts.iter().zip(judged).enumerate() {
@@ -476,10 +430,9 @@ async fn documents_are_taken_exactly_when_jsonb_takes_them() {
         match (step, judged) {
             (JsonStep::Encoded { .. }, Some(expected)) => accepted.push((tuple, expected)),
             (JsonStep::Refused { consumed, .. }, None) => assert_eq!(consumed, text.len()),
-            (step, judged) => panic!(
-                "{text:?}: {step:?}, PostgreSQL takes it: {}",
-                judged.is_some()
-            ),
+            (step, judged) => {
+                panic!("{text:?}: {step:?}, PostgreSQL takes it: {}", judged.is_some())
+            }
         }
     }
     let step = encoder.encode_json(deep(1_001).as_bytes(), true, prefix(0), &mut Vec::new());
@@ -494,10 +447,7 @@ async fn documents_are_taken_exactly_when_jsonb_takes_them() {
     let tuples: Vec<Vec<u8>> = accepted.iter().map(|(tuple, _)| tuple.clone()).collect();
     copy(&mut connection, "pg_temp.documents", &tuples).await;
     let query = "select jsonb_send(payload) from pg_temp.documents order by id";
-    let stored: Vec<Vec<u8>> = sqlx::query_scalar(query)
-        .fetch_all(&mut *connection)
-        .await
-        .unwrap();
+    let stored: Vec<Vec<u8>> = sqlx::query_scalar(query).fetch_all(&mut *connection).await.unwrap();
     let expected: Vec<Vec<u8>> = accepted.into_iter().map(|(_, expected)| expected).collect();
     assert_eq!(stored, expected);
 }

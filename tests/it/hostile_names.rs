@@ -43,10 +43,7 @@ async fn names_of_streams_that_are_no_identifiers_are_refused_everywhere() {
         let reply = gateway.post("/v1/streams", &json!({"name": name})).await;
         reply.problem(422, "invalid_stream_name");
         for (method, path) in [
-            (
-                Method::POST,
-                format!("/v1/streams/{}/records", escaped(name)),
-            ),
+            (Method::POST, format!("/v1/streams/{}/records", escaped(name))),
             (Method::GET, format!("/v1/streams/{}", escaped(name))),
             (Method::PATCH, format!("/v1/streams/{}", escaped(name))),
             (Method::DELETE, format!("/v1/streams/{}", escaped(name))),
@@ -62,9 +59,8 @@ async fn names_of_streams_that_are_no_identifiers_are_refused_everywhere() {
     }
     let empty = gateway.post("/v1/streams", &json!({"name": ""})).await;
     empty.problem(422, "invalid_stream_name");
-    let tables: Vec<String> = gateway
-        .column("select tablename::text from pg_tables where schemaname = 'streams'")
-        .await;
+    let tables: Vec<String> =
+        gateway.column("select tablename::text from pg_tables where schemaname = 'streams'").await;
     assert_eq!(tables, ["witness"]);
     assert_eq!(gateway.rows("witness").await, 1);
 }
@@ -73,9 +69,9 @@ async fn names_of_streams_that_are_no_identifiers_are_refused_everywhere() {
 async fn reserved_words_are_names_like_others() {
     let gateway = Gateway::start().await;
     let longest = "z".repeat(63);
-    for name in [
-        "select", "user", "table", "order", "null", "pg_class", "_", "infer", "records", &longest,
-    ] {
+    for name in
+        ["select", "user", "table", "order", "null", "pg_class", "_", "infer", "records", &longest]
+    {
         let columns = json!([
             {"name": "select", "type": "integer"}, {"name": "user", "type": "text"}, {"name": "order", "type": "text"},
         ]);
@@ -84,11 +80,7 @@ async fn reserved_words_are_names_like_others() {
             .await;
         let record = json!({"select": 1, "user": "u", "order": "o"});
         let reply = gateway.commit(name, &json!([record, record])).await;
-        assert_eq!(
-            (&reply["committed"], &reply["duplicates"]),
-            (&json!(1), &json!(1)),
-            "{name}"
-        );
+        assert_eq!((&reply["committed"], &reply["duplicates"]), (&json!(1), &json!(1)), "{name}");
         let row: Value = gateway
             .scalar(format!(
                 "select to_jsonb(t) - '{{id,received_at,extra}}'::text[] from streams.\"{name}\" t"
@@ -97,11 +89,7 @@ async fn reserved_words_are_names_like_others() {
         assert_eq!(row, record, "{name}");
     }
     assert_eq!(gateway.delete("/v1/streams/select").await.status, 204);
-    assert!(
-        gateway
-            .scalar::<bool>("select to_regclass('streams.\"select\"') is null")
-            .await
-    );
+    assert!(gateway.scalar::<bool>("select to_regclass('streams.\"select\"') is null").await);
 }
 
 /// Names that SQL, JSON, CSV and a careless program would stumble over.
@@ -147,11 +135,9 @@ async fn a_column_may_have_any_name_and_it_stays_a_name() {
         .iter()
         .map(|name| json!({"name": name, "type": "text", "default": format!("default of {name}'\\")}))
         .collect();
-    for (stream, on_duplicate) in [
-        ("plain", None),
-        ("first", Some("ignore")),
-        ("last", Some("replace")),
-    ] {
+    for (stream, on_duplicate) in
+        [("plain", None), ("first", Some("ignore")), ("last", Some("replace"))]
+    {
         let mut definition = json!({"name": stream, "columns": columns, "unknown": "reject"});
         if on_duplicate.is_some() {
             definition["key"] = json!(&names[..16]);
@@ -175,18 +161,11 @@ async fn a_column_may_have_any_name_and_it_stays_a_name() {
         // The same through CSV.
         let quoted = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));
         let header: Vec<String> = names.iter().map(|name| quoted(name)).collect();
-        let fields: Vec<String> = names
-            .iter()
-            .map(|name| quoted(&format!("row of {name}")))
-            .collect();
+        let fields: Vec<String> =
+            names.iter().map(|name| quoted(&format!("row of {name}"))).collect();
         let rows = format!("{}\n{}\n", header.join(","), fields.join(","));
-        let reply = gateway
-            .records(stream)
-            .csv(rows)
-            .query("ack", "commit")
-            .send()
-            .await
-            .expect(201);
+        let reply =
+            gateway.records(stream).csv(rows).query("ack", "commit").send().await.expect(201);
         assert_eq!(reply["committed"], 1, "{reply}");
 
         // Missing keys: the edge's default is the database's.
@@ -211,13 +190,8 @@ async fn a_column_may_have_any_name_and_it_stays_a_name() {
     more.push(
         json!({"name": "x\"; drop table streams.witness; --", "type": "integer", "default": 1}),
     );
-    gateway
-        .patch("/v1/streams/plain", &json!({"columns": more}))
-        .await
-        .expect(200);
-    gateway
-        .commit("plain", &json!({"x\"; drop table streams.witness; --": 2}))
-        .await;
+    gateway.patch("/v1/streams/plain", &json!({"columns": more})).await.expect(200);
+    gateway.commit("plain", &json!({"x\"; drop table streams.witness; --": 2})).await;
     let sum: i64 = gateway
         .scalar("select sum(\"x\"\"; drop table streams.witness; --\") from streams.plain")
         .await;
@@ -249,9 +223,8 @@ async fn names_of_columns_that_cannot_be_are_refused() {
     ] {
         let columns =
             json!([{"name": "fine", "type": "integer"}, {"name": name, "type": "integer"}]);
-        let problem = gateway
-            .post("/v1/streams", &json!({"name": "named", "columns": columns}))
-            .await;
+        let problem =
+            gateway.post("/v1/streams", &json!({"name": "named", "columns": columns})).await;
         let problem = problem.problem(422, "invalid_stream");
         assert_eq!(problem["place"], "columns[1]", "{name:?}");
     }
@@ -260,9 +233,8 @@ async fn names_of_columns_that_cannot_be_are_refused() {
         .post("/v1/streams", &json!({"name": "named", "columns": twice}))
         .await
         .problem(422, "invalid_stream");
-    let many: Vec<Value> = (0..501)
-        .map(|n| json!({"name": format!("c{n}"), "type": "integer"}))
-        .collect();
+    let many: Vec<Value> =
+        (0..501).map(|n| json!({"name": format!("c{n}"), "type": "integer"})).collect();
     gateway
         .post("/v1/streams", &json!({"name": "named", "columns": many}))
         .await
@@ -275,33 +247,16 @@ async fn names_of_columns_that_cannot_be_are_refused() {
         json!([{"name": "a", "type": "integer", "more": 1}]),
         json!("a integer"),
     ] {
-        let reply = gateway
-            .post("/v1/streams", &json!({"name": "named", "columns": wrong}))
-            .await;
-        assert!(
-            [400, 422].contains(&reply.status),
-            "{wrong}: {}",
-            reply.body
-        );
+        let reply = gateway.post("/v1/streams", &json!({"name": "named", "columns": wrong})).await;
+        assert!([400, 422].contains(&reply.status), "{wrong}: {}", reply.body);
     }
-    assert_eq!(
-        gateway.get("/v1/streams").await.expect(200)["streams"],
-        json!([])
-    );
+    assert_eq!(gateway.get("/v1/streams").await.expect(200)["streams"], json!([]));
     // As many columns as may be do work.
-    let most: Vec<Value> = (0..500)
-        .map(|n| json!({"name": format!("c{n}"), "type": "integer"}))
-        .collect();
-    gateway
-        .create_stream(&json!({"name": "wide", "columns": most}))
-        .await;
+    let most: Vec<Value> =
+        (0..500).map(|n| json!({"name": format!("c{n}"), "type": "integer"})).collect();
+    gateway.create_stream(&json!({"name": "wide", "columns": most})).await;
     gateway.commit("wide", &json!({"c499": 1, "c0": 2})).await;
-    assert_eq!(
-        gateway
-            .scalar::<i32>("select c499 + c0 from streams.wide")
-            .await,
-        3
-    );
+    assert_eq!(gateway.scalar::<i32>("select c499 + c0 from streams.wide").await, 3);
 }
 
 #[tokio::test]
@@ -310,10 +265,7 @@ async fn keys_of_documents_may_point_anywhere_and_stay_pointers() {
     for (number, (pointer, document)) in [
         ("/a'b", json!({"a'b": 1})),
         ("/a\"b", json!({"a\"b": 1})),
-        (
-            "/');drop table streams.witness;--",
-            json!({"');drop table streams.witness;--": 1}),
-        ),
+        ("/');drop table streams.witness;--", json!({"');drop table streams.witness;--": 1})),
         ("/a\\b", json!({"a\\b": 1})),
         ("/a,b", json!({"a,b": 1})),
         ("/{x}", json!({"{x}": 1})),
@@ -325,9 +277,7 @@ async fn keys_of_documents_may_point_anywhere_and_stay_pointers() {
     .enumerate()
     {
         let name = format!("pointed_{number}");
-        gateway
-            .create_stream(&json!({"name": name, "key": [pointer]}))
-            .await;
+        gateway.create_stream(&json!({"name": name, "key": [pointer]})).await;
         let reply = gateway.commit(&name, &json!([document, document])).await;
         assert_eq!(
             (&reply["committed"], &reply["duplicates"]),
@@ -337,9 +287,7 @@ async fn keys_of_documents_may_point_anywhere_and_stay_pointers() {
         assert_eq!(gateway.payloads(&name).await, [document], "{pointer}");
     }
     for pointer in ["", "a", "a/b", "/a~2", "/a~", "/a\0b"] {
-        let reply = gateway
-            .post("/v1/streams", &json!({"name": "wrong", "key": [pointer]}))
-            .await;
+        let reply = gateway.post("/v1/streams", &json!({"name": "wrong", "key": [pointer]})).await;
         reply.problem(422, "invalid_stream");
     }
 }

@@ -6,13 +6,8 @@ use tokio::task::JoinSet;
 use crate::support::{Client, Gateway, Metrics, Stall, eventually};
 
 /// Every kind of keyed stream: its name, and what makes it.
-const KINDS: [&str; 5] = [
-    "typed_ignore",
-    "typed_replace",
-    "document_ignore",
-    "document_replace",
-    "text_replace",
-];
+const KINDS: [&str; 5] =
+    ["typed_ignore", "typed_replace", "document_ignore", "document_replace", "text_replace"];
 
 fn definition(kind: &str) -> Value {
     let on_duplicate = kind.rsplit_once('_').map(|(_, word)| word);
@@ -42,9 +37,7 @@ async fn pairs(gateway: &Gateway, kind: &str) -> Vec<(String, i32)> {
         "select jsonb_build_array(k, v) from (select {columns} from streams.{kind}) rows order by k"
     );
     let rows: Vec<Value> = gateway.column(sql).await;
-    rows.into_iter()
-        .map(|row| serde_json::from_value(row).unwrap())
-        .collect()
+    rows.into_iter().map(|row| serde_json::from_value(row).unwrap()).collect()
 }
 
 fn pair(key: &str, value: i32) -> (String, i32) {
@@ -57,10 +50,7 @@ fn record(key: &str, value: i32) -> Value {
 
 /// What `ack=commit` counted.
 fn counted(reply: &Value) -> (u64, u64) {
-    (
-        reply["committed"].as_u64().unwrap(),
-        reply["duplicates"].as_u64().unwrap(),
-    )
+    (reply["committed"].as_u64().unwrap(), reply["duplicates"].as_u64().unwrap())
 }
 
 #[tokio::test]
@@ -88,12 +78,8 @@ async fn the_right_record_stays_within_a_request_across_requests_and_across_rest
             "{kind}"
         );
 
-        let reply = gateway
-            .commit(
-                kind,
-                &json!([record("b", 6), record("d", 7), record("b", 8)]),
-            )
-            .await;
+        let reply =
+            gateway.commit(kind, &json!([record("b", 6), record("d", 7), record("b", 8)])).await;
         assert_eq!(counted(&reply), (1, 2), "{kind}");
         let b = if replaces(kind) { 8 } else { 2 };
         assert_eq!(
@@ -108,37 +94,16 @@ async fn the_right_record_stays_within_a_request_across_requests_and_across_rest
         assert_eq!(gateway.total(kind, "accepted").await, 9, "{kind}");
         let metrics = Metrics::read(&gateway).await;
         let total = |name: &str| metrics.sum(name, "stream", kind);
-        assert!(
-            (total("tidegate_records_committed_total") - 4.0).abs() < 0.5,
-            "{metrics:?}"
-        );
-        assert!(
-            (total("tidegate_records_duplicate_total") - 5.0).abs() < 0.5,
-            "{metrics:?}"
-        );
-        assert!(
-            (total("tidegate_records_accepted_total") - 9.0).abs() < 0.5,
-            "{metrics:?}"
-        );
+        assert!((total("tidegate_records_committed_total") - 4.0).abs() < 0.5, "{metrics:?}");
+        assert!((total("tidegate_records_duplicate_total") - 5.0).abs() < 0.5, "{metrics:?}");
+        assert!((total("tidegate_records_accepted_total") - 9.0).abs() < 0.5, "{metrics:?}");
     }
     gateway.restart().await;
     for kind in KINDS {
-        let reply = gateway
-            .commit(kind, &json!([record("a", 10), record("e", 11)]))
-            .await;
+        let reply = gateway.commit(kind, &json!([record("a", 10), record("e", 11)])).await;
         assert_eq!(counted(&reply), (1, 1), "{kind}");
-        let [a, b, d] = if replaces(kind) {
-            [10, 8, 9]
-        } else {
-            [1, 2, 7]
-        };
-        let expected = [
-            pair("a", a),
-            pair("b", b),
-            pair("c'\"", 5),
-            pair("d", d),
-            pair("e", 11),
-        ];
+        let [a, b, d] = if replaces(kind) { [10, 8, 9] } else { [1, 2, 7] };
+        let expected = [pair("a", a), pair("b", b), pair("c'\"", 5), pair("d", d), pair("e", 11)];
         assert_eq!(pairs(&gateway, kind).await, expected, "{kind}");
     }
 }
@@ -150,17 +115,11 @@ async fn equal_keys_of_different_requests_in_one_batch_are_counted_where_they_be
         gateway.create_stream(&definition(kind)).await;
         let stall = Stall::of_writers(gateway.pool()).await;
         // The first fills the writers' hands, the others wait for them side by side.
-        let before = gateway
-            .records(kind)
-            .json(&record("z", 0))
-            .send()
-            .await
-            .expect(202);
+        let before = gateway.records(kind).json(&record("z", 0)).send().await.expect(202);
         let mut replies = Vec::new();
-        for records in [
-            json!([record("a", 1), record("b", 2)]),
-            json!([record("b", 3), record("c", 4)]),
-        ] {
+        for records in
+            [json!([record("a", 1), record("b", 2)]), json!([record("b", 3), record("c", 4)])]
+        {
             let request = gateway.records(kind).json(&records).query("ack", "commit");
             let mut waiting = JoinSet::new();
             waiting.spawn(async move { counted(&request.send().await.expect(201)) });
@@ -179,11 +138,7 @@ async fn equal_keys_of_different_requests_in_one_batch_are_counted_where_they_be
             outcomes.extend(reply.join_all().await);
         }
         // A record is counted as the row's where it made the row or stands in it.
-        let expected = if replaces(kind) {
-            [(1, 1), (2, 0)]
-        } else {
-            [(2, 0), (1, 1)]
-        };
+        let expected = if replaces(kind) { [(1, 1), (2, 0)] } else { [(2, 0), (1, 1)] };
         assert_eq!(outcomes, expected, "{kind}");
         let b = if replaces(kind) { 3 } else { 2 };
         assert_eq!(
@@ -206,17 +161,9 @@ async fn send_versions(
         let records: Vec<Value> = (0..5)
             .map(|key| record(&format!("{sender}/{}", (key * version) % 7), version))
             .collect();
-        let ack = if version % 10 == 9 {
-            "commit"
-        } else {
-            "journal"
-        };
-        let reply = client
-            .records(stream)
-            .json(&Value::Array(records))
-            .query("ack", ack)
-            .send()
-            .await;
+        let ack = if version % 10 == 9 { "commit" } else { "journal" };
+        let reply =
+            client.records(stream).json(&Value::Array(records)).query("ack", ack).send().await;
         if ack == "commit" {
             let (committed, duplicates) = counted(&reply.expect(201));
             assert_eq!(committed + duplicates, 5);
@@ -233,14 +180,9 @@ fn first_and_last(senders: usize, requests: i32) -> Vec<(String, i32, i32)> {
     let mut keys = Vec::new();
     for sender in 0..senders {
         for key in 0..7 {
-            let versions: Vec<i32> = (0..requests)
-                .filter(|version| (0..5).any(|n| (n * version) % 7 == key))
-                .collect();
-            keys.push((
-                format!("{sender}/{key}"),
-                versions[0],
-                versions[versions.len() - 1],
-            ));
+            let versions: Vec<i32> =
+                (0..requests).filter(|version| (0..5).any(|n| (n * version) % 7 == key)).collect();
+            keys.push((format!("{sender}/{key}"), versions[0], versions[versions.len() - 1]));
         }
     }
     keys
@@ -252,24 +194,14 @@ async fn writers_side_by_side_keep_each_key_s_order() {
     const REQUESTS: i32 = 120;
     // Small batches of many streams: every writer has something of the same keys at the same time.
     let gateway = Gateway::with(&["--writers=4", "--batch-rows=8", "--batch-interval-ms=5"]).await;
-    let streams = [
-        "typed_replace",
-        "document_replace",
-        "typed_ignore",
-        "document_ignore",
-    ];
+    let streams = ["typed_replace", "document_replace", "typed_ignore", "document_ignore"];
     for kind in streams {
         gateway.create_stream(&definition(kind)).await;
     }
     let mut senders = JoinSet::new();
     for sender in 0..SENDERS {
         for stream in streams {
-            senders.spawn(send_versions(
-                Client::clone(&gateway),
-                stream,
-                sender,
-                REQUESTS,
-            ));
+            senders.spawn(send_versions(Client::clone(&gateway), stream, sender, REQUESTS));
         }
     }
     senders.join_all().await;
@@ -289,11 +221,7 @@ async fn writers_side_by_side_keep_each_key_s_order() {
         let keys = expected.len() as u64;
         let sent = (SENDERS * 5) as u64 * u64::try_from(REQUESTS).unwrap();
         assert_eq!(gateway.total(kind, "committed").await, keys, "{kind}");
-        assert_eq!(
-            gateway.total(kind, "duplicates").await,
-            sent - keys,
-            "{kind}"
-        );
+        assert_eq!(gateway.total(kind, "duplicates").await, sent - keys, "{kind}");
     }
 }
 
@@ -321,17 +249,13 @@ async fn keys_of_several_fields_of_any_type_are_compared_by_value() {
         .await;
     assert_eq!(counted(&reply), (4, 1));
     assert_eq!(
-        gateway
-            .column::<i32>("select v from streams.values order by v")
-            .await,
+        gateway.column::<i32>("select v from streams.values order by v").await,
         [1, 3, 4, 5]
     );
 
     // Pointers lead through objects, with the escapes of RFC 6901.
     let key = json!(["/order/id", "/a~1b/~0'"]);
-    gateway
-        .create_stream(&json!({"name": "pointed", "key": key, "on_duplicate": "replace"}))
-        .await;
+    gateway.create_stream(&json!({"name": "pointed", "key": key, "on_duplicate": "replace"})).await;
     let reply = gateway
         .commit(
             "pointed",
@@ -343,14 +267,9 @@ async fn keys_of_several_fields_of_any_type_are_compared_by_value() {
             ]),
         )
         .await;
-    assert_eq!(
-        counted(&reply),
-        (3, 1),
-        "a pointer's value is compared as text"
-    );
-    let values: Vec<i32> = gateway
-        .column("select (payload->>'v')::int as v from streams.pointed order by v")
-        .await;
+    assert_eq!(counted(&reply), (3, 1), "a pointer's value is compared as text");
+    let values: Vec<i32> =
+        gateway.column("select (payload->>'v')::int as v from streams.pointed order by v").await;
     assert_eq!(values, [2, 3, 4]);
 }
 
@@ -361,18 +280,9 @@ async fn a_record_without_its_key_is_refused() {
         gateway.create_stream(&definition(kind)).await;
         let column = if kind.starts_with("typed") { "k" } else { "/k" };
         let lines = "{\"k\":\"a\",\"v\":1}\n{\"v\":2}\n{\"k\":null,\"v\":3}\n";
-        let reply = gateway
-            .records(kind)
-            .ndjson(lines)
-            .query("ack", "commit")
-            .send()
-            .await
-            .expect(201);
-        assert_eq!(
-            (counted(&reply), &reply["quarantined"]),
-            ((1, 0), &json!(2)),
-            "{kind}"
-        );
+        let reply =
+            gateway.records(kind).ndjson(lines).query("ack", "commit").send().await.expect(201);
+        assert_eq!((counted(&reply), &reply["quarantined"]), ((1, 0), &json!(2)), "{kind}");
         for error in reply["errors"].as_array().unwrap() {
             assert_eq!(
                 (&error["code"], &error["column"]),
@@ -387,11 +297,7 @@ async fn a_record_without_its_key_is_refused() {
             .send()
             .await
             .expect(201);
-        assert_eq!(
-            (counted(&reply), &reply["quarantined"]),
-            ((1, 0), &json!(1)),
-            "{kind}"
-        );
+        assert_eq!((counted(&reply), &reply["quarantined"]), ((1, 0), &json!(1)), "{kind}");
         let long = json!([{"k": "x".repeat(3_000), "v": 6}, {"k": "y".repeat(900), "v": 7}]);
         let reply = gateway.commit(kind, &long).await;
         assert_eq!(
@@ -403,12 +309,7 @@ async fn a_record_without_its_key_is_refused() {
         assert_eq!(gateway.rows(kind).await, 3, "{kind}");
     }
     let list = json!({"k": ["a list"], "v": 1});
-    gateway
-        .records("document_replace")
-        .json(&list)
-        .send()
-        .await
-        .problem(422, "invalid_record");
+    gateway.records("document_replace").json(&list).send().await.problem(422, "invalid_record");
 }
 
 #[tokio::test]
@@ -418,12 +319,8 @@ async fn what_happens_to_duplicates_can_be_changed() {
     gateway.commit("typed_ignore", &record("a", 1)).await;
     gateway.commit("typed_ignore", &record("a", 2)).await;
     assert_eq!(pairs(&gateway, "typed_ignore").await, [pair("a", 1)]);
-    let changed = gateway
-        .patch(
-            "/v1/streams/typed_ignore",
-            &json!({"on_duplicate": "replace"}),
-        )
-        .await;
+    let changed =
+        gateway.patch("/v1/streams/typed_ignore", &json!({"on_duplicate": "replace"})).await;
     assert_eq!(changed.expect(200)["on_duplicate"], "replace");
     let reply = gateway.commit("typed_ignore", &record("a", 3)).await;
     assert_eq!(counted(&reply), (0, 1));
@@ -434,16 +331,10 @@ async fn what_happens_to_duplicates_can_be_changed() {
 async fn a_replaced_row_takes_the_new_record_whole() {
     let gateway = Gateway::start().await;
     gateway.create_stream(&definition("typed_replace")).await;
-    let first = gateway
-        .commit("typed_replace", &json!({"k": "a", "v": 1, "more": "old"}))
-        .await;
+    let first = gateway.commit("typed_replace", &json!({"k": "a", "v": 1, "more": "old"})).await;
     let second = gateway.commit("typed_replace", &json!({"k": "a"})).await;
     assert_ne!(first["id"], second["id"]);
-    let row: Value = gateway
-        .scalar("select to_jsonb(t) - 'received_at' from streams.typed_replace t")
-        .await;
-    assert_eq!(
-        row,
-        json!({"id": second["id"], "k": "a", "v": null, "extra": null})
-    );
+    let row: Value =
+        gateway.scalar("select to_jsonb(t) - 'received_at' from streams.typed_replace t").await;
+    assert_eq!(row, json!({"id": second["id"], "k": "a", "v": null, "extra": null}));
 }

@@ -34,23 +34,10 @@ fn assert_memory_is_bounded(gateway: &Gateway, after: &str) {
 async fn a_line_of_100_mb_is_refused_and_its_neighbours_taken() {
     const LINE_BYTES: usize = 100 << 20;
     let gateway = Gateway::start().await;
-    let body = generated(
-        "{\"n\":1}\n{\"text\":\"",
-        b'x',
-        LINE_BYTES,
-        "\"}\n{\"n\":2}\n",
-    );
-    let reply = gateway
-        .records("lines")
-        .ndjson(body)
-        .query("ack", "commit")
-        .send()
-        .await
-        .expect(201);
-    assert_eq!(
-        (&reply["committed"], &reply["quarantined"]),
-        (&json!(2), &json!(1))
-    );
+    let body = generated("{\"n\":1}\n{\"text\":\"", b'x', LINE_BYTES, "\"}\n{\"n\":2}\n");
+    let reply =
+        gateway.records("lines").ndjson(body).query("ack", "commit").send().await.expect(201);
+    assert_eq!((&reply["committed"], &reply["quarantined"]), (&json!(2), &json!(1)));
     let error = &reply["errors"][0];
     assert_eq!(
         (&error["record"], &error["line"], &error["code"]),
@@ -59,43 +46,22 @@ async fn a_line_of_100_mb_is_refused_and_its_neighbours_taken() {
     assert_memory_is_bounded(&gateway, "a line of 100 MB");
 
     let body = generated("n,text\n1,a\n2,\"", b'\n', LINE_BYTES, "\"\n3,c\n");
-    let reply = gateway
-        .records("rows")
-        .csv(body)
-        .query("ack", "commit")
-        .send()
-        .await
-        .expect(201);
-    assert_eq!(
-        (&reply["committed"], &reply["quarantined"]),
-        (&json!(2), &json!(1))
-    );
+    let reply = gateway.records("rows").csv(body).query("ack", "commit").send().await.expect(201);
+    assert_eq!((&reply["committed"], &reply["quarantined"]), (&json!(2), &json!(1)));
     assert_eq!(reply["errors"][0]["code"], "too_large");
     assert_memory_is_bounded(&gateway, "a field of 100 MB");
 
     let body = generated("[{\"n\":1},{\"list\":[1", b' ', LINE_BYTES, "]},{\"n\":2}]");
-    let reply = gateway
-        .records("list")
-        .body("application/json", body)
-        .query("ack", "commit")
-        .send()
-        .await;
+    let reply =
+        gateway.records("list").body("application/json", body).query("ack", "commit").send().await;
     let reply = reply.expect(201);
-    assert_eq!(
-        (&reply["committed"], &reply["quarantined"]),
-        (&json!(2), &json!(1))
-    );
+    assert_eq!((&reply["committed"], &reply["quarantined"]), (&json!(2), &json!(1)));
     assert_memory_is_bounded(&gateway, "an element of 100 MB");
     for stream in ["lines", "list"] {
-        assert_eq!(
-            gateway.payloads(stream).await,
-            [json!({"n": 1}), json!({"n": 2})],
-            "{stream}"
-        );
+        assert_eq!(gateway.payloads(stream).await, [json!({"n": 1}), json!({"n": 2})], "{stream}");
     }
-    let kept: Vec<i32> = gateway
-        .column("select length(raw) from tidegate.quarantine where truncated")
-        .await;
+    let kept: Vec<i32> =
+        gateway.column("select length(raw) from tidegate.quarantine where truncated").await;
     assert_eq!(kept, [64 << 10; 3]);
 }
 
@@ -133,23 +99,15 @@ async fn a_large_list_is_streamed_into_its_table() {
     const RECORDS: usize = 6_000;
     const TEXT_BYTES: usize = 16_000;
     let gateway = Gateway::start().await;
-    gateway
-        .create_stream(&json!({"name": "list", "payload": "json"}))
-        .await;
+    gateway.create_stream(&json!({"name": "list", "payload": "json"})).await;
     let text = "x".repeat(TEXT_BYTES);
     let records = (0..RECORDS).map(move |n| {
         let open = if n == 0 { '[' } else { ',' };
         Ok::<String, std::io::Error>(format!("{open}{{\"n\":{n},\"text\":\"{text}\"}}"))
     });
-    let body = Body::wrap_stream(stream::iter(
-        records.chain(std::iter::once(Ok("]".to_owned()))),
-    ));
-    let reply = gateway
-        .records("list")
-        .body("application/json", body)
-        .query("ack", "commit")
-        .send()
-        .await;
+    let body = Body::wrap_stream(stream::iter(records.chain(std::iter::once(Ok("]".to_owned())))));
+    let reply =
+        gateway.records("list").body("application/json", body).query("ack", "commit").send().await;
     assert_eq!(reply.expect(201)["committed"], RECORDS);
     assert_memory_is_bounded(&gateway, "a list of 96 MB");
     let (rows, distinct) = (
@@ -167,24 +125,13 @@ async fn a_list_that_breaks_late_says_what_was_taken_before() {
     gateway.create_stream(&json!({"name": "late"})).await;
     let good: String = (0..50_000).map(|n| format!("{{\"n\":{n}}},")).collect();
     let body = format!("[{good}{{broken]");
-    let reply = gateway
-        .records("late")
-        .body("application/json", body)
-        .send()
-        .await;
+    let reply = gateway.records("late").body("application/json", body).send().await;
     let problem = reply.problem(400, "malformed_body");
     assert_eq!(problem["record"], 50_001);
     let accepted = problem["accepted"].as_i64().unwrap();
-    assert!(
-        accepted < 50_000,
-        "what was not yet handed on is not taken: {problem}"
-    );
+    assert!(accepted < 50_000, "what was not yet handed on is not taken: {problem}");
     gateway.wait_all_committed().await;
-    assert_eq!(
-        gateway.rows("late").await,
-        accepted,
-        "the reply tells the truth: {problem}"
-    );
+    assert_eq!(gateway.rows("late").await, accepted, "the reply tells the truth: {problem}");
     let first: i64 = gateway
         .scalar("select count(*) from streams.late where (payload->>'n')::int >= (select count(*) from streams.late)")
         .await;
@@ -199,18 +146,11 @@ async fn bombs_are_stopped_at_the_limit() {
     let bomb = vec![b' '; BOMB_BYTES];
     for compression in [Compression::Gzip, Compression::Zstd, Compression::Brotli] {
         let body = compressed(compression, &bomb).await;
-        assert!(
-            body.len() < 1 << 20,
-            "{compression:?}: {} bytes",
-            body.len()
-        );
+        assert!(body.len() < 1 << 20, "{compression:?}: {} bytes", body.len());
         for content_type in ["application/json", "application/x-ndjson", "text/csv"] {
             let request = gateway.records("bombed").body(content_type, body.clone());
-            let problem = request
-                .encoding(compression.name())
-                .send()
-                .await
-                .problem(413, "body_too_large");
+            let problem =
+                request.encoding(compression.name()).send().await.problem(413, "body_too_large");
             assert_eq!(problem["accepted"], 0, "{compression:?} {content_type}");
         }
         assert_memory_is_bounded(&gateway, compression.name());
@@ -228,10 +168,7 @@ async fn a_zstd_frame_that_asks_for_a_huge_window_is_refused() {
     let gateway = Gateway::start().await;
     gateway.create_stream(&json!({"name": "windowed"})).await;
     let mut body = Vec::new();
-    let window = [
-        CParameter::window_log(27),
-        CParameter::enable_long_distance_matching(true),
-    ];
+    let window = [CParameter::window_log(27), CParameter::enable_long_distance_matching(true)];
     let mut encoder =
         ZstdEncoder::with_quality_and_params(&mut body, async_compression::Level::Default, &window);
     // Flushed in between, so that the frame cannot know how small it will be.
@@ -239,12 +176,7 @@ async fn a_zstd_frame_that_asks_for_a_huge_window_is_refused() {
     encoder.flush().await.unwrap();
     encoder.write_all(b"{\"n\":2}\n").await.unwrap();
     encoder.shutdown().await.unwrap();
-    let reply = gateway
-        .records("windowed")
-        .ndjson(body)
-        .encoding("zstd")
-        .send()
-        .await;
+    let reply = gateway.records("windowed").ndjson(body).encoding("zstd").send().await;
     reply.problem(400, "corrupt_body");
     gateway.commit("windowed", &json!({"n": 3})).await;
     assert_eq!(gateway.payloads("windowed").await, [json!({"n": 3})]);
@@ -256,23 +188,11 @@ async fn many_large_bodies_at_once_share_the_room_there_is() {
     const SENDERS: usize = 12;
     const RECORD_BYTES: usize = 12 << 20;
     let gateway = Gateway::with(&["--intake-bytes-max=33554432", "--intake-wait-ms=30000"]).await;
-    gateway
-        .create_stream(&json!({"name": "shared", "payload": "json"}))
-        .await;
+    gateway.create_stream(&json!({"name": "shared", "payload": "json"})).await;
     let mut senders = tokio::task::JoinSet::new();
     for n in 0..SENDERS {
-        let body = generated(
-            &format!("{{\"n\":{n},\"text\":\""),
-            b'x',
-            RECORD_BYTES,
-            "\"}",
-        );
-        senders.spawn(
-            gateway
-                .records("shared")
-                .body("application/json", body)
-                .send(),
-        );
+        let body = generated(&format!("{{\"n\":{n},\"text\":\""), b'x', RECORD_BYTES, "\"}");
+        senders.spawn(gateway.records("shared").body("application/json", body).send());
     }
     let mut accepted = 0;
     for reply in senders.join_all().await {
@@ -286,8 +206,7 @@ async fn many_large_bodies_at_once_share_the_room_there_is() {
     gateway.wait_all_committed().await;
     assert_eq!(gateway.rows("shared").await, accepted);
     assert_memory_is_bounded(&gateway, "many large bodies");
-    let numbers: Vec<Value> = gateway
-        .column("select payload::jsonb->'n' from streams.shared")
-        .await;
+    let numbers: Vec<Value> =
+        gateway.column("select payload::jsonb->'n' from streams.shared").await;
     assert_eq!(i64::try_from(numbers.len()).unwrap(), accepted);
 }

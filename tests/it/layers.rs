@@ -43,50 +43,28 @@ const SQL_WORDS: [&str; 9] = [
 const FORBIDDEN: [(&str, &[&str], &str); 2] = [
     (
         "journal",
-        &[
-            "tokio",
-            "tokio_util",
-            "futures",
-            "sqlx",
-            "axum",
-            "hyper",
-            "http",
-            "reqwest",
-        ],
+        &["tokio", "tokio_util", "futures", "sqlx", "axum", "hyper", "http", "reqwest"],
         "the journal is synchronous and knows only bytes and positions",
     ),
-    (
-        "streams",
-        &["tokio", "tokio_util", "axum", "hyper", "reqwest"],
-        "streams are pure: no I/O",
-    ),
+    ("streams", &["tokio", "tokio_util", "axum", "hyper", "reqwest"], "streams are pure: no I/O"),
 ];
 
 #[test]
 fn the_sources_keep_their_layers() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let files = rust_files(&root);
-    assert!(
-        files.len() > 30,
-        "the sources are found: {} files",
-        files.len()
-    );
+    assert!(files.len() > 30, "the sources are found: {} files", files.len());
     let mut seen = BTreeSet::new();
     let mut violations = Vec::new();
     for file in &files {
-        let path = file
-            .strip_prefix(&root)
-            .expect("it was found below the root");
+        let path = file.strip_prefix(&root).expect("it was found below the root");
         let text = fs::read_to_string(file).expect("a source file is UTF-8 text");
         seen.insert(module_of(path));
         violations.extend(check(path, &text));
     }
     assert!(violations.is_empty(), "\n{}\n", violations.join("\n"));
     for module in LAYERS.concat() {
-        assert!(
-            seen.contains(module),
-            "there is no module `{module}`: take it out of LAYERS"
-        );
+        assert!(seen.contains(module), "there is no module `{module}`: take it out of LAYERS");
     }
 }
 
@@ -94,10 +72,7 @@ fn the_sources_keep_their_layers() {
 fn check(path: &Path, text: &str) -> Vec<String> {
     let module = module_of(path);
     let Some(own_rank) = rank(&module) else {
-        return vec![format!(
-            "{}: module `{module}` stands in no layer",
-            path.display()
-        )];
+        return vec![format!("{}: module `{module}` stands in no layer", path.display())];
     };
     let tokens = tokens(&blank_comments_and_literals(text));
     let mut violations = Vec::new();
@@ -115,17 +90,11 @@ fn check(path: &Path, text: &str) -> Vec<String> {
     let tests_begin = tests_begin(path, &tokens);
     for (index, token) in tokens.iter().enumerate() {
         if module != "db" && index < tests_begin && is_sql(&tokens, index) {
-            report(
-                token.line,
-                format!("`{}` is SQL, which lives in `db`", token.text),
-            );
+            report(token.line, format!("`{}` is SQL, which lives in `db`", token.text));
         }
         for (_, words, reason) in FORBIDDEN.iter().filter(|(name, ..)| *name == module) {
             if words.contains(&token.text.as_str()) && names_a_crate(&tokens, index) {
-                report(
-                    token.line,
-                    format!("`{module}` names `{}`: {reason}", token.text),
-                );
+                report(token.line, format!("`{module}` names `{}`: {reason}", token.text));
             }
         }
     }
@@ -139,11 +108,7 @@ fn rank(module: &str) -> Option<usize> {
 /// The top-level module that a file belongs to: `hub` for `hub/frames.rs`, `clock` for `clock.rs`.
 fn module_of(path: &Path) -> String {
     let first = path.components().next().expect("a file has a name");
-    first
-        .as_os_str()
-        .to_string_lossy()
-        .trim_end_matches(".rs")
-        .to_owned()
+    first.as_os_str().to_string_lossy().trim_end_matches(".rs").to_owned()
 }
 
 /// How many `super::` lead from the file's own items to the root of the crate.
@@ -179,16 +144,9 @@ fn tokens(code: &str) -> Vec<Token> {
     for letter in code.chars() {
         line += usize::from(letter == '\n');
         if belongs(letter) && in_word {
-            tokens
-                .last_mut()
-                .expect("the word has begun")
-                .text
-                .push(letter);
+            tokens.last_mut().expect("the word has begun").text.push(letter);
         } else if !letter.is_whitespace() {
-            tokens.push(Token {
-                line,
-                text: letter.to_string(),
-            });
+            tokens.push(Token { line, text: letter.to_string() });
         }
         in_word = belongs(letter);
     }
@@ -254,11 +212,7 @@ fn tests_begin(path: &Path, tokens: &[Token]) -> usize {
     let module = ["cfg", "(", "test", ")", "]", "mod", "tests", "{"];
     let begins = |window: &[Token]| window.iter().map(|token| token.text.as_str()).eq(module);
     let inline = tokens.windows(module.len()).position(begins);
-    if is_test_file {
-        0
-    } else {
-        inline.unwrap_or(tokens.len())
-    }
+    if is_test_file { 0 } else { inline.unwrap_or(tokens.len()) }
 }
 
 fn is_sql(tokens: &[Token], index: usize) -> bool {
@@ -282,21 +236,11 @@ fn blank_comments_and_literals(text: &str) -> String {
     let mut after_word = false;
     while let Some(letter) = rest.chars().next() {
         // `r"` begins a raw string, the end of `bar` in `bar"` would not.
-        let raw = if after_word {
-            None
-        } else {
-            raw_string_length(rest)
-        };
-        let skipped = raw
-            .or_else(|| comment_length(rest))
-            .or_else(|| quoted_length(rest));
+        let raw = if after_word { None } else { raw_string_length(rest) };
+        let skipped = raw.or_else(|| comment_length(rest)).or_else(|| quoted_length(rest));
         let length = skipped.unwrap_or(letter.len_utf8());
         for part in rest[..length].chars() {
-            code.push(if skipped.is_some() && part != '\n' {
-                ' '
-            } else {
-                part
-            });
+            code.push(if skipped.is_some() && part != '\n' { ' ' } else { part });
         }
         after_word = skipped.is_none() && (letter.is_alphanumeric() || letter == '_');
         rest = &rest[length..];
@@ -325,10 +269,7 @@ fn raw_string_length(text: &str) -> Option<usize> {
 
 /// The length of `"…"` or of a character; a lifetime such as `'a` is none.
 fn quoted_length(text: &str) -> Option<usize> {
-    let quote = text
-        .chars()
-        .next()
-        .filter(|quote| matches!(quote, '"' | '\''))?;
+    let quote = text.chars().next().filter(|quote| matches!(quote, '"' | '\''))?;
     let mut letters = text.char_indices().skip(1);
     if quote == '\'' {
         let (_, first) = letters.clone().next()?;
@@ -356,14 +297,8 @@ mod checker {
 
     #[test]
     fn an_upward_import_is_named_with_its_line() {
-        let found = complaints(
-            "journal/reader.rs",
-            "use std::fs;\nuse crate::pipeline::Writer;\n",
-        );
-        assert_eq!(
-            found,
-            ["journal/reader.rs:2: `journal` must not name `pipeline`"]
-        );
+        let found = complaints("journal/reader.rs", "use std::fs;\nuse crate::pipeline::Writer;\n");
+        assert_eq!(found, ["journal/reader.rs:2: `journal` must not name `pipeline`"]);
     }
 
     #[test]
@@ -382,10 +317,7 @@ mod checker {
         ] {
             let found = complaints("hub/frames.rs", text);
             assert_eq!(found.len(), 1, "{text}: {found:?}");
-            assert!(
-                found[0].ends_with("`hub` must not name `api`"),
-                "{text}: {found:?}"
-            );
+            assert!(found[0].ends_with("`hub` must not name `api`"), "{text}: {found:?}");
         }
         assert_eq!(complaints("clock.rs", "use super::hub::Hub;").len(), 1);
         assert_eq!(complaints("hub/mod.rs", "use super::api::Router;").len(), 1);
@@ -393,60 +325,24 @@ mod checker {
 
     #[test]
     fn modules_of_one_layer_do_not_know_each_other() {
-        assert_eq!(
-            complaints("sources/http.rs", "use crate::monitors::Frame;").len(),
-            1
-        );
-        assert_eq!(
-            complaints("monitors/sse.rs", "use crate::sources::http::Body;").len(),
-            1
-        );
+        assert_eq!(complaints("sources/http.rs", "use crate::monitors::Frame;").len(), 1);
+        assert_eq!(complaints("monitors/sse.rs", "use crate::sources::http::Body;").len(), 1);
     }
 
     #[test]
     fn what_is_allowed_passes() {
         for (path, text) in [
-            (
-                "api/router.rs",
-                "use crate::{auth::User, db::Database, record::Position};",
-            ),
-            (
-                "hub/frames.rs",
-                "use crate::hub::Hub; use super::Hub; use crate::record;",
-            ),
-            (
-                "hub/frames.rs",
-                "//! See [`crate::api`].\n/* crate::api\ncrate::cli */",
-            ),
-            (
-                "hub/frames.rs",
-                "const TEXT: &str = \"use crate::api; \\\" crate::api\";",
-            ),
-            (
-                "hub/mod.rs",
-                "mod tests { use super::*; use super::frames::Frame; }",
-            ),
-            (
-                "streams/encode/mod.rs",
-                "use super::super::columns::Column;",
-            ),
-            (
-                "sources/http.rs",
-                "async fn post(Query(query): Query<Options>) { query.ack }",
-            ),
-            (
-                "db/users.rs",
-                "sqlx::query(\"select 1\"); sqlx::query_as(\"select 2\");",
-            ),
-            (
-                "record.rs",
-                "#[derive(sqlx::Type)] pub struct StreamId(pub i32);",
-            ),
+            ("api/router.rs", "use crate::{auth::User, db::Database, record::Position};"),
+            ("hub/frames.rs", "use crate::hub::Hub; use super::Hub; use crate::record;"),
+            ("hub/frames.rs", "//! See [`crate::api`].\n/* crate::api\ncrate::cli */"),
+            ("hub/frames.rs", "const TEXT: &str = \"use crate::api; \\\" crate::api\";"),
+            ("hub/mod.rs", "mod tests { use super::*; use super::frames::Frame; }"),
+            ("streams/encode/mod.rs", "use super::super::columns::Column;"),
+            ("sources/http.rs", "async fn post(Query(query): Query<Options>) { query.ack }"),
+            ("db/users.rs", "sqlx::query(\"select 1\"); sqlx::query_as(\"select 2\");"),
+            ("record.rs", "#[derive(sqlx::Type)] pub struct StreamId(pub i32);"),
             ("lib.rs", "pub mod api; pub use crate::app::run;"),
-            (
-                "journal/entry.rs",
-                "let http = 1; use crate::record::Position;",
-            ),
+            ("journal/entry.rs", "let http = 1; use crate::record::Position;"),
         ] {
             assert_eq!(complaints(path, text), [""; 0], "{path}: {text}");
         }

@@ -33,21 +33,12 @@ async fn read_status(connection: &mut TcpStream) -> u16 {
         while !text.windows(4).any(|end| end == b"\r\n\r\n") {
             let mut buffer = [0; 4_096];
             let read = connection.read(&mut buffer).await.unwrap();
-            assert!(
-                read > 0,
-                "the gateway hung up: {}",
-                String::from_utf8_lossy(&text)
-            );
+            assert!(read > 0, "the gateway hung up: {}", String::from_utf8_lossy(&text));
             text.extend_from_slice(&buffer[..read]);
         }
     })
     .await;
-    String::from_utf8_lossy(&text)
-        .split(' ')
-        .nth(1)
-        .unwrap()
-        .parse()
-        .unwrap()
+    String::from_utf8_lossy(&text).split(' ').nth(1).unwrap().parse().unwrap()
 }
 
 #[tokio::test]
@@ -60,14 +51,8 @@ async fn a_full_intake_is_503_with_a_time_to_come_again() {
     // A record that takes nearly all the room there is, and does not end.
     let record = format!("{{\"text\":\"{}\"}}", "x".repeat(900_000));
     let mut holder = TcpStream::connect(gateway.address()).await.unwrap();
-    holder
-        .write_all(head(&gateway, "full", record.len()).as_bytes())
-        .await
-        .unwrap();
-    holder
-        .write_all(&record.as_bytes()[..record.len() - 1])
-        .await
-        .unwrap();
+    holder.write_all(head(&gateway, "full", record.len()).as_bytes()).await.unwrap();
+    holder.write_all(&record.as_bytes()[..record.len() - 1]).await.unwrap();
     let large = json!({"text": "y".repeat(400_000)});
     let refused = eventually("the intake is full", async || {
         let reply = gateway.records("full").json(&large).send().await;
@@ -80,20 +65,10 @@ async fn a_full_intake_is_503_with_a_time_to_come_again() {
     let metrics = Metrics::read(&gateway).await;
     assert!(metrics.sum("tidegate_intake_refused_total", "reason", "overloaded") >= 1.0);
     // A small one still fits, and the holder gets its answer.
-    gateway
-        .records("full")
-        .json(&json!({"n": 1}))
-        .send()
-        .await
-        .expect(202);
+    gateway.records("full").json(&json!({"n": 1})).send().await.expect(202);
     holder.write_all(b"}").await.unwrap();
     assert_eq!(read_status(&mut holder).await, 202);
-    gateway
-        .records("full")
-        .json(&large)
-        .send()
-        .await
-        .expect(202);
+    gateway.records("full").json(&large).send().await.expect(202);
     gateway.wait_all_committed().await;
     let long: i64 = gateway
         .scalar("select count(*) from streams.full where length(payload->>'text') = 900000")
@@ -115,14 +90,9 @@ async fn a_full_journal_is_503_until_postgresql_has_caught_up() {
     let text = "x".repeat(50_000);
     let mut accepted: u64 = 0;
     let refused = loop {
-        let records: Vec<Value> = (0..4)
-            .map(|n| json!({"n": accepted + n, "text": text}))
-            .collect();
-        let reply = gateway
-            .records("backlog")
-            .json(&Value::Array(records))
-            .send()
-            .await;
+        let records: Vec<Value> =
+            (0..4).map(|n| json!({"n": accepted + n, "text": text})).collect();
+        let reply = gateway.records("backlog").json(&Value::Array(records)).send().await;
         if reply.status != 202 {
             break reply;
         }
@@ -132,13 +102,8 @@ async fn a_full_journal_is_503_until_postgresql_has_caught_up() {
     assert!((1..=300).contains(&refused.retry_after_seconds()));
     let problem = refused.problem(503, "journal_full");
     assert_eq!(problem["accepted"], 0, "{problem}");
-    assert!(
-        accepted * 50_000 > 3_000_000,
-        "most of the journal was used: {accepted} records"
-    );
-    let bytes = gateway.get("/v1/status").await.expect(200)["journal"]["bytes"]
-        .as_u64()
-        .unwrap();
+    assert!(accepted * 50_000 > 3_000_000, "most of the journal was used: {accepted} records");
+    let bytes = gateway.get("/v1/status").await.expect(200)["journal"]["bytes"].as_u64().unwrap();
     assert!(bytes <= 6_291_456, "{bytes}");
     // It says the same as long as nothing moves, and still answers other questions.
     gateway
@@ -161,9 +126,7 @@ async fn a_full_journal_is_503_until_postgresql_has_caught_up() {
     gateway.wait_all_committed().await;
     let (rows, distinct) = (
         gateway.rows("backlog").await,
-        gateway
-            .scalar::<i64>("select count(distinct payload->>'n') from streams.backlog")
-            .await,
+        gateway.scalar::<i64>("select count(distinct payload->>'n') from streams.backlog").await,
     );
     assert_eq!(u64::try_from(rows).unwrap(), accepted + later);
     assert_eq!(rows, distinct);
@@ -174,21 +137,12 @@ async fn a_body_that_stops_coming_is_given_up_and_nothing_of_it_taken() {
     let gateway = Gateway::with(&["--body-idle-seconds=1"]).await;
     gateway.create_stream(&json!({"name": "slow"})).await;
     let mut stalled = TcpStream::connect(gateway.address()).await.unwrap();
-    stalled
-        .write_all(head(&gateway, "slow", 1_000).as_bytes())
-        .await
-        .unwrap();
-    stalled
-        .write_all(b"{\"n\":1}\n{\"n\":2}\n{\"n\"")
-        .await
-        .unwrap();
+    stalled.write_all(head(&gateway, "slow", 1_000).as_bytes()).await.unwrap();
+    stalled.write_all(b"{\"n\":1}\n{\"n\":2}\n{\"n\"").await.unwrap();
     // One that drips is slow, but alive.
     let mut dripping = TcpStream::connect(gateway.address()).await.unwrap();
     let body = b"{\"n\":3}\n";
-    dripping
-        .write_all(head(&gateway, "slow", body.len()).as_bytes())
-        .await
-        .unwrap();
+    dripping.write_all(head(&gateway, "slow", body.len()).as_bytes()).await.unwrap();
     let mut ticks = tokio::time::interval(Duration::from_millis(300));
     for byte in body {
         ticks.tick().await;
@@ -201,12 +155,7 @@ async fn a_body_that_stops_coming_is_given_up_and_nothing_of_it_taken() {
     assert!(answer.contains("body_too_slow"), "{answer}");
     gateway.wait_all_committed().await;
     assert_eq!(gateway.payloads("slow").await, [json!({"n": 3})]);
-    assert_eq!(
-        gateway
-            .scalar::<i64>("select count(*) from tidegate.quarantine")
-            .await,
-        0
-    );
+    assert_eq!(gateway.scalar::<i64>("select count(*) from tidegate.quarantine").await, 0);
 }
 
 #[tokio::test]
@@ -215,17 +164,11 @@ async fn a_connection_that_breaks_off_leaves_nothing_behind() {
     gateway.create_stream(&json!({"name": "broken"})).await;
     for sent in ["", "{\"n\":1}\n", "{\"n\":1}\n{\"n\":2}\n{\"n\""] {
         let mut connection = TcpStream::connect(gateway.address()).await.unwrap();
-        connection
-            .write_all(head(&gateway, "broken", 1_000).as_bytes())
-            .await
-            .unwrap();
+        connection.write_all(head(&gateway, "broken", 1_000).as_bytes()).await.unwrap();
         connection.write_all(sent.as_bytes()).await.unwrap();
         connection.shutdown().await.unwrap();
         let answer = read_to_end(connection).await;
-        assert!(
-            answer.is_empty() || answer.starts_with("HTTP/1.1 400 "),
-            "{answer}"
-        );
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400 "), "{answer}");
     }
     // Chunked, and cut off between two chunks.
     let mut connection = TcpStream::connect(gateway.address()).await.unwrap();
@@ -237,12 +180,7 @@ async fn a_connection_that_breaks_off_leaves_nothing_behind() {
     read_to_end(connection).await;
     gateway.commit("broken", &json!({"n": 3})).await;
     assert_eq!(gateway.payloads("broken").await, [json!({"n": 3})]);
-    assert_eq!(
-        gateway
-            .scalar::<i64>("select count(*) from tidegate.quarantine")
-            .await,
-        0
-    );
+    assert_eq!(gateway.scalar::<i64>("select count(*) from tidegate.quarantine").await, 0);
 }
 
 #[tokio::test]
@@ -270,10 +208,7 @@ async fn a_connection_that_says_nothing_is_closed() {
     }
     // Meanwhile others are served.
     gateway.commit("others", &json!({"n": 1})).await;
-    assert!(
-        started.elapsed() < HEADER_READ_TIMEOUT,
-        "nobody was held up"
-    );
+    assert!(started.elapsed() < HEADER_READ_TIMEOUT, "nobody was held up");
     let open: Vec<&str> = silent
         .join_all()
         .await
@@ -281,11 +216,7 @@ async fn a_connection_that_says_nothing_is_closed() {
         .filter(|(_, closed)| !closed)
         .map(|(beginning, _)| beginning)
         .collect();
-    assert!(
-        open.is_empty(),
-        "still open after {:?}: {open:?}",
-        started.elapsed()
-    );
+    assert!(open.is_empty(), "still open after {:?}: {open:?}", started.elapsed());
 }
 
 #[tokio::test]
@@ -294,18 +225,12 @@ async fn connections_beyond_the_limit_wait_for_their_turn() {
     let mut held = Vec::new();
     for _ in 0..3 {
         let mut connection = TcpStream::connect(gateway.address()).await.unwrap();
-        connection
-            .write_all(b"GET /healthz HTTP/1.1\r\nHost: gateway\r\n\r\n")
-            .await
-            .unwrap();
+        connection.write_all(b"GET /healthz HTTP/1.1\r\nHost: gateway\r\n\r\n").await.unwrap();
         assert_eq!(read_status(&mut connection).await, 200);
         held.push(connection);
     }
     let mut waiting = TcpStream::connect(gateway.address()).await.unwrap();
-    waiting
-        .write_all(b"GET /healthz HTTP/1.1\r\nHost: gateway\r\n\r\n")
-        .await
-        .unwrap();
+    waiting.write_all(b"GET /healthz HTTP/1.1\r\nHost: gateway\r\n\r\n").await.unwrap();
     let early = tokio::time::timeout(Duration::from_millis(300), waiting.readable()).await;
     assert!(early.is_err(), "the limit counts");
     drop(held.pop());
@@ -314,20 +239,12 @@ async fn connections_beyond_the_limit_wait_for_their_turn() {
 
 #[tokio::test]
 async fn bodies_beyond_their_limits_are_413() {
-    let gateway = Gateway::with(&[
-        "--body-bytes-max=10000",
-        "--body-decompressed-bytes-max=50000",
-    ])
-    .await;
+    let gateway =
+        Gateway::with(&["--body-bytes-max=10000", "--body-decompressed-bytes-max=50000"]).await;
     gateway.create_stream(&json!({"name": "limited"})).await;
     let lines = |bytes: usize| "{\"n\":1234567}\n".repeat(bytes / 14);
     let long = lines(20_000);
-    gateway
-        .records("limited")
-        .ndjson(long.clone())
-        .send()
-        .await
-        .problem(413, "body_too_large");
+    gateway.records("limited").ndjson(long.clone()).send().await.problem(413, "body_too_large");
     // Of unknown length.
     let chunks = long
         .into_bytes()
@@ -335,37 +252,18 @@ async fn bodies_beyond_their_limits_are_413() {
         .map(|chunk| Ok::<_, std::io::Error>(chunk.to_vec()))
         .collect::<Vec<_>>();
     let body = reqwest::Body::wrap_stream(futures::stream::iter(chunks));
-    gateway
-        .records("limited")
-        .ndjson(body)
-        .send()
-        .await
-        .problem(413, "body_too_large");
+    gateway.records("limited").ndjson(body).send().await.problem(413, "body_too_large");
     for compression in Compression::ALL {
         let small = compressed(compression, lines(100_000).as_bytes()).await;
         assert!(small.len() < 10_000);
-        let request = gateway
-            .records("limited")
-            .ndjson(small)
-            .encoding(compression.name());
+        let request = gateway.records("limited").ndjson(small).encoding(compression.name());
         let problem = request.send().await.problem(413, "body_too_large");
-        assert!(
-            problem["detail"]
-                .as_str()
-                .unwrap()
-                .contains("after decompression"),
-            "{problem}"
-        );
+        assert!(problem["detail"].as_str().unwrap().contains("after decompression"), "{problem}");
     }
     gateway.wait_all_committed().await;
     assert_eq!(gateway.rows("limited").await, 0);
     assert_eq!(
-        gateway
-            .records("limited")
-            .ndjson(lines(9_000))
-            .send()
-            .await
-            .expect(202)["accepted"],
+        gateway.records("limited").ndjson(lines(9_000)).send().await.expect(202)["accepted"],
         642
     );
 }

@@ -28,11 +28,7 @@ async fn ingest_goes_on_without_postgresql_and_catches_up() {
     assert_eq!(status["ready"], false);
     assert!(status["database"]["last_error"].is_string(), "{status}");
     assert_eq!(gateway.get("/readyz").await.status, 503);
-    assert_eq!(
-        gateway.get("/healthz").await.status,
-        200,
-        "it is alive all the same"
-    );
+    assert_eq!(gateway.get("/healthz").await.status, 200, "it is alive all the same");
     load.acknowledges(500).await;
     cluster.start_again().await;
     load.acknowledges(500).await;
@@ -51,11 +47,7 @@ async fn ingest_goes_on_without_postgresql_and_catches_up() {
 async fn a_postgresql_that_is_killed_over_and_over_gets_every_row_once() {
     const ROUNDS: i64 = 3;
     let mut cluster = OwnCluster::start().await;
-    let flags = [
-        "--commit-wait-ms=500",
-        "--batch-rows=100",
-        "--batch-interval-ms=10",
-    ];
+    let flags = ["--commit-wait-ms=500", "--batch-rows=100", "--batch-interval-ms=10"];
     let gateway = Gateway::on(cluster.url(), &flags).await;
     Load::prepare(&gateway).await;
     let mut traffic = Traffic::default();
@@ -77,67 +69,37 @@ async fn a_gateway_starts_and_acknowledges_while_postgresql_is_away() {
     let mut cluster = OwnCluster::start().await;
     let mut gateway = Gateway::on(cluster.url(), &[]).await;
     let columns = json!([{"name": "n", "type": "integer"}]);
-    gateway
-        .create_stream(&json!({"name": "known", "columns": columns}))
-        .await;
+    gateway.create_stream(&json!({"name": "known", "columns": columns})).await;
     gateway.commit("known", &json!({"n": 1})).await;
-    let token = gateway
-        .post(
-            "/v1/tokens",
-            &json!({"name": "sender", "scopes": ["ingest"]}),
-        )
-        .await;
+    let token = gateway.post("/v1/tokens", &json!({"name": "sender", "scopes": ["ingest"]})).await;
     let token = token.expect(201)["token"].as_str().unwrap().to_owned();
     gateway.terminate().await;
     cluster.stop().await;
 
     gateway.restart().await;
-    let reply = gateway
-        .records("known")
-        .json(&json!([{"n": 2}, {"n": "noon"}]))
-        .send()
-        .await
-        .expect(202);
+    let reply =
+        gateway.records("known").json(&json!([{"n": 2}, {"n": "noon"}])).send().await.expect(202);
     assert_eq!(
         (&reply["accepted"], &reply["quarantined"]),
         (&json!(1), &json!(1)),
         "columns are known"
     );
     let sender = gateway.with_token(&token);
-    sender
-        .records("known")
-        .json(&json!({"n": 3}))
-        .send()
-        .await
-        .expect(202);
+    sender.records("known").json(&json!({"n": 3})).send().await.expect(202);
     // What nobody knows cannot be made now; that is no reason to take anything down.
-    let reply = gateway
-        .records("unknown")
-        .json(&json!({"n": 1}))
-        .send()
-        .await;
+    let reply = gateway.records("unknown").json(&json!({"n": 1})).send().await;
     assert_eq!(reply.status, 503, "{}", reply.body);
 
     // Not even a crash before PostgreSQL is back loses anything.
     gateway.kill9().await;
     gateway.restart().await;
-    gateway
-        .records("known")
-        .json(&json!({"n": 4}))
-        .send()
-        .await
-        .expect(202);
+    gateway.records("known").json(&json!({"n": 4})).send().await.expect(202);
     cluster.start_again().await;
     gateway.wait_all_committed().await;
     let mut values: Vec<i32> = gateway.column("select n from streams.known").await;
     values.sort_unstable();
     assert_eq!(values, [1, 2, 3, 4]);
-    assert_eq!(
-        gateway
-            .scalar::<i64>("select count(*) from tidegate.quarantine")
-            .await,
-        1
-    );
+    assert_eq!(gateway.scalar::<i64>("select count(*) from tidegate.quarantine").await, 1);
 }
 
 #[tokio::test]
@@ -172,9 +134,7 @@ async fn a_gateway_without_a_database_url_runs_its_own_postgresql() {
         let token = std::fs::read_to_string(directory.path().join("data/local-token")).unwrap();
         let request =
             reqwest::Client::new().post(format!("{url}v1/streams/hello/records?ack=commit"));
-        let request = request
-            .bearer_auth(token.trim())
-            .json(&json!({"start": start}));
+        let request = request.bearer_auth(token.trim()).json(&json!({"start": start}));
         ids.push(Reply::to(request).await.expect(201)["id"].clone());
 
         let output = tokio::process::Command::new(binary)
@@ -197,16 +157,7 @@ async fn a_gateway_without_a_database_url_runs_its_own_postgresql() {
         let pid = nix::unistd::Pid::from_raw(i32::try_from(gateway.id().unwrap()).unwrap());
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
         let status = soon("the gateway ends", gateway.wait()).await.unwrap();
-        assert_eq!(
-            status.code(),
-            Some(0),
-            "and takes its PostgreSQL down with it"
-        );
-        assert!(
-            !directory
-                .path()
-                .join("data/postgres/data/postmaster.pid")
-                .exists()
-        );
+        assert_eq!(status.code(), Some(0), "and takes its PostgreSQL down with it");
+        assert!(!directory.path().join("data/postgres/data/postmaster.pid").exists());
     }
 }

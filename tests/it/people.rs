@@ -38,10 +38,7 @@ impl Token {
 impl From<&Value> for Token {
     fn from(reply: &Value) -> Token {
         let text = reply["token"].as_str().expect("a token").to_owned();
-        Token {
-            id: reply["id"].as_i64().expect("a number"),
-            text,
-        }
+        Token { id: reply["id"].as_i64().expect("a number"), text }
     }
 }
 
@@ -59,14 +56,8 @@ impl Outsider {
 
     pub fn at(address: &str) -> Outsider {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = reqwest::Client::builder()
-            .no_proxy()
-            .build()
-            .expect("a client");
-        Outsider {
-            http,
-            base: format!("http://{address}"),
-        }
+        let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+        Outsider { http, base: format!("http://{address}") }
     }
 
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
@@ -80,11 +71,7 @@ impl Outsider {
 
     /// `GET /v1/sessions` with a name and a password.
     pub async fn who_by_password(&self, name: &str, password: &str) -> Reply {
-        Reply::to(
-            self.request(Method::GET, "/v1/sessions")
-                .basic_auth(name, Some(password)),
-        )
-        .await
+        Reply::to(self.request(Method::GET, "/v1/sessions").basic_auth(name, Some(password))).await
     }
 
     /// `GET /v1/sessions` with a token.
@@ -108,20 +95,14 @@ impl Outsider {
         let reply = self.sign_in(name, PASSWORD).await;
         let header = set_cookie(&reply);
         reply.expect(201);
-        header
-            .split(';')
-            .next()
-            .expect("the cookie itself")
-            .to_owned()
+        header.split(';').next().expect("the cookie itself").to_owned()
     }
 }
 
 /// The reply's `Set-Cookie`.
 #[track_caller]
 pub fn set_cookie(reply: &Reply) -> String {
-    let header = reply
-        .headers
-        .get(SET_COOKIE)
-        .unwrap_or_else(|| panic!("a cookie with {}", reply.body));
+    let header =
+        reply.headers.get(SET_COOKIE).unwrap_or_else(|| panic!("a cookie with {}", reply.body));
     header.to_str().expect("text").to_owned()
 }

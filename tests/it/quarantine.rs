@@ -18,27 +18,15 @@ async fn kept(gateway: &Gateway) -> Vec<Value> {
 async fn the_place_the_reason_and_the_bytes_as_sent_are_kept() {
     let gateway = Gateway::start().await;
     let columns = json!([{"name": "n", "type": "integer"}]);
-    let stream = gateway
-        .create_stream(&json!({"name": "places", "columns": columns}))
-        .await;
+    let stream = gateway.create_stream(&json!({"name": "places", "columns": columns})).await;
     let bodies = [
-        (
-            "application/json",
-            "[{\"n\":1}, {\"n\" : \"noon\", \"x\":  1}, [2] ]",
-        ),
-        (
-            "application/x-ndjson",
-            "{\"n\":1}\n\n  {\"n\" : \"noon\"}  \r\nnot json\n",
-        ),
+        ("application/json", "[{\"n\":1}, {\"n\" : \"noon\", \"x\":  1}, [2] ]"),
+        ("application/x-ndjson", "{\"n\":1}\n\n  {\"n\" : \"noon\"}  \r\nnot json\n"),
         ("text/csv", "n,note\n1,\nnoon,\"a \"\"b\"\"\nc\"\n1\n"),
     ];
     for (format, body) in bodies {
-        let reply = gateway
-            .records("places")
-            .body(format, body)
-            .query("ack", "commit")
-            .send()
-            .await;
+        let reply =
+            gateway.records("places").body(format, body).query("ack", "commit").send().await;
         assert_eq!(reply.expect(201)["quarantined"], 2, "{format}");
     }
     gateway.wait_all_committed().await;
@@ -49,38 +37,17 @@ async fn the_place_the_reason_and_the_bytes_as_sent_are_kept() {
         })
     };
     let expected = [
-        row(
-            2,
-            None,
-            Some("n"),
-            "invalid_type",
-            "{\"n\" : \"noon\", \"x\":  1}",
-        ),
+        row(2, None, Some("n"), "invalid_type", "{\"n\" : \"noon\", \"x\":  1}"),
         row(3, None, None, "not_an_object", "[2]"),
-        row(
-            2,
-            Some(3),
-            Some("n"),
-            "invalid_type",
-            "{\"n\" : \"noon\"}  ",
-        ),
+        row(2, Some(3), Some("n"), "invalid_type", "{\"n\" : \"noon\"}  "),
         row(3, Some(4), None, "invalid_json", "not json"),
-        row(
-            2,
-            Some(3),
-            Some("n"),
-            "invalid_type",
-            "noon,\"a \"\"b\"\"\nc\"",
-        ),
+        row(2, Some(3), Some("n"), "invalid_type", "noon,\"a \"\"b\"\"\nc\""),
         row(3, Some(5), None, "wrong_field_count", "1"),
     ];
     let mut found = kept(&gateway).await;
     for row in &mut found {
         let message = row.as_object_mut().unwrap().remove("message").unwrap();
-        assert!(
-            message.as_str().is_some_and(|text| !text.is_empty()),
-            "{row}"
-        );
+        assert!(message.as_str().is_some_and(|text| !text.is_empty()), "{row}");
     }
     // Within a request the order of the ids is not the order of the records.
     let key = |row: &Value| row.to_string();
@@ -100,23 +67,10 @@ async fn bytes_that_are_no_text_are_kept_as_they_are() {
     gateway.create_stream(&json!({"name": "bytes"})).await;
     let raw = b"{\"a\":\"\xff\x00\xfe\"}";
     let body = [&raw[..], b"\n{\"a\":1}\n"].concat();
-    let reply = gateway
-        .records("bytes")
-        .ndjson(body)
-        .query("ack", "commit")
-        .send()
-        .await
-        .expect(201);
-    assert_eq!(
-        (&reply["committed"], &reply["quarantined"]),
-        (&json!(1), &json!(1))
-    );
-    assert_eq!(
-        gateway
-            .scalar::<Vec<u8>>("select raw from tidegate.quarantine")
-            .await,
-        raw
-    );
+    let reply =
+        gateway.records("bytes").ndjson(body).query("ack", "commit").send().await.expect(201);
+    assert_eq!((&reply["committed"], &reply["quarantined"]), (&json!(1), &json!(1)));
+    assert_eq!(gateway.scalar::<Vec<u8>>("select raw from tidegate.quarantine").await, raw);
 }
 
 #[tokio::test]
@@ -130,23 +84,15 @@ async fn only_what_is_too_long_is_cut() {
     let record = |length: usize| format!("{{\"n\":\"{}\"}}", "x".repeat(length));
     let row = |length: usize| "y".repeat(length);
     let requests = [
+        gateway.records("long").ndjson(format!("{}\n{}\n", record(200_000), record(400_000))),
         gateway
             .records("long")
-            .ndjson(format!("{}\n{}\n", record(200_000), record(400_000))),
-        gateway.records("long").body(
-            "application/json",
-            format!("[{},{}]", record(200_000), record(400_000)),
-        ),
-        gateway
-            .records("long")
-            .csv(format!("n\n{}\n{}\n", row(200_000), row(400_000))),
+            .body("application/json", format!("[{},{}]", record(200_000), record(400_000))),
+        gateway.records("long").csv(format!("n\n{}\n{}\n", row(200_000), row(400_000))),
     ];
     for request in requests {
         let reply = request.send().await.expect(202);
-        assert_eq!(
-            (&reply["accepted"], &reply["quarantined"]),
-            (&json!(0), &json!(2))
-        );
+        assert_eq!((&reply["accepted"], &reply["quarantined"]), (&json!(0), &json!(2)));
         assert_eq!(reply["errors"][0]["code"], "invalid_type");
         assert_eq!(reply["errors"][1]["code"], "too_large");
         let message = reply["errors"][0]["message"].as_str().unwrap();
@@ -163,14 +109,8 @@ async fn only_what_is_too_long_is_cut() {
     found.sort_by_key(ToString::to_string);
     let whole = |bytes: usize| json!(["invalid_type", bytes, false]);
     let cut = json!(["too_large", RAW_BYTES_MAX, true]);
-    let mut expected = vec![
-        whole(200_000),
-        whole(200_008),
-        whole(200_008),
-        cut.clone(),
-        cut.clone(),
-        cut,
-    ];
+    let mut expected =
+        vec![whole(200_000), whole(200_008), whole(200_008), cut.clone(), cut.clone(), cut];
     expected.sort_by_key(ToString::to_string);
     assert_eq!(found, expected);
     let beginnings: Vec<bool> = gateway
@@ -189,18 +129,8 @@ async fn kept_records_are_durable_before_the_reply() {
     for round in 0..3 {
         let stall = Stall::of_writers(gateway.pool()).await;
         let lines = format!("{{\"n\":{round}}}\nbroken {round}\n");
-        gateway
-            .records("lasting")
-            .ndjson(lines)
-            .send()
-            .await
-            .expect(202);
-        gateway
-            .records("lasting")
-            .json(&json!([round]))
-            .send()
-            .await
-            .expect(202);
+        gateway.records("lasting").ndjson(lines).send().await.expect(202);
+        gateway.records("lasting").json(&json!([round])).send().await.expect(202);
         gateway.kill9().await;
         stall.release().await;
         gateway.restart().await;
@@ -219,38 +149,16 @@ async fn a_hundred_errors_are_told_and_all_are_kept() {
     gateway.create_stream(&json!({"name": "many"})).await;
     // More than fit one entry.
     let lines: String = (0..25_000)
-        .map(|n| {
-            if n % 5 == 0 {
-                format!("{{\"n\":{n}}}\n")
-            } else {
-                format!("bad {n}\n")
-            }
-        })
+        .map(|n| if n % 5 == 0 { format!("{{\"n\":{n}}}\n") } else { format!("bad {n}\n") })
         .collect();
-    let reply = gateway
-        .records("many")
-        .ndjson(lines)
-        .query("ack", "commit")
-        .send()
-        .await
-        .expect(201);
-    assert_eq!(
-        (&reply["committed"], &reply["quarantined"]),
-        (&json!(5_000), &json!(20_000))
-    );
+    let reply =
+        gateway.records("many").ndjson(lines).query("ack", "commit").send().await.expect(201);
+    assert_eq!((&reply["committed"], &reply["quarantined"]), (&json!(5_000), &json!(20_000)));
     let errors = reply["errors"].as_array().unwrap();
-    assert_eq!(
-        (errors.len(), &reply["errors_omitted"]),
-        (100, &json!(19_900))
-    );
-    assert_eq!(
-        (&errors[99]["record"], &errors[99]["line"]),
-        (&json!(125), &json!(125))
-    );
+    assert_eq!((errors.len(), &reply["errors_omitted"]), (100, &json!(19_900)));
+    assert_eq!((&errors[99]["record"], &errors[99]["line"]), (&json!(125), &json!(125)));
     gateway.wait_all_committed().await;
-    let distinct: i64 = gateway
-        .scalar("select count(distinct raw) from tidegate.quarantine")
-        .await;
+    let distinct: i64 = gateway.scalar("select count(distinct raw) from tidegate.quarantine").await;
     assert_eq!(distinct, 20_000);
     let placed: bool = gateway
         .scalar("select bool_and(convert_from(raw, 'UTF8') = 'bad ' || record - 1) from tidegate.quarantine")
@@ -269,18 +177,11 @@ async fn each_is_kept_with_its_stream_and_its_sender() {
     gateway.post("/v1/users", &ada).await.expect(201);
     let mut ids = Vec::new();
     for stream in ["one", "two"] {
-        ids.push(
-            gateway.create_stream(&json!({"name": stream})).await["id"]
-                .as_i64()
-                .unwrap(),
-        );
+        ids.push(gateway.create_stream(&json!({"name": stream})).await["id"].as_i64().unwrap());
         let url = format!("http://{}/v1/streams/{stream}/records", gateway.address());
-        let request = reqwest::Client::new()
-            .post(url)
-            .basic_auth("ada", Some("correct horse battery"));
-        let request = request
-            .header("content-type", "application/x-ndjson")
-            .body("broken\n");
+        let request =
+            reqwest::Client::new().post(url).basic_auth("ada", Some("correct horse battery"));
+        let request = request.header("content-type", "application/x-ndjson").body("broken\n");
         Reply::to(request).await.expect(202);
     }
     gateway.wait_all_committed().await;

@@ -46,20 +46,14 @@ async fn kill_9_before_anything_is_committed_loses_nothing() {
     let mut traffic = Traffic::default();
     let records: Vec<Value> = (0..1_000).map(|n| json!({"n": n})).collect();
     for _ in 0..3 {
-        gateway
-            .records("backlog")
-            .json(&json!(records))
-            .send()
-            .await
-            .expect(202);
+        gateway.records("backlog").json(&json!(records)).send().await.expect(202);
     }
     gateway.kill9().await;
     stall.release().await;
     gateway.restart().await;
     gateway.wait_all_committed().await;
-    let copies: Vec<i64> = gateway
-        .column("select distinct count(*) from streams.backlog group by payload")
-        .await;
+    let copies: Vec<i64> =
+        gateway.column("select distinct count(*) from streams.backlog group by payload").await;
     assert_eq!(copies, [3]);
     assert_eq!(gateway.rows("backlog").await, 3_000);
 
@@ -105,11 +99,7 @@ async fn connections_that_break_under_load_cost_neither_rows_nor_counts() {
             rows,
             "{stream}: every row is counted once"
         );
-        assert_eq!(
-            gateway.total(stream, "duplicates").await,
-            sent - rows,
-            "{stream}"
-        );
+        assert_eq!(gateway.total(stream, "duplicates").await, sent - rows, "{stream}");
         let committed = metrics.sum("tidegate_records_committed_total", "stream", stream);
         assert!(
             (committed - f64::from(u32::try_from(rows).unwrap())).abs() < 0.5,
@@ -123,36 +113,17 @@ async fn a_shutdown_brings_everything_acknowledged_into_its_tables() {
     // Nothing would be committed for ten minutes.
     let mut gateway = Gateway::with(&["--batch-interval-ms=600000", "--batch-rows=1000000"]).await;
     let records: Vec<Value> = (0..2_000).map(|n| json!({"n": n})).collect();
-    gateway
-        .records("drained")
-        .json(&json!(records))
-        .send()
-        .await
-        .expect(202);
-    gateway
-        .records("drained")
-        .ndjson("broken\n")
-        .send()
-        .await
-        .expect(202);
+    gateway.records("drained").json(&json!(records)).send().await.expect(202);
+    gateway.records("drained").ndjson("broken\n").send().await.expect(202);
     assert_eq!(gateway.rows("drained").await, 0);
     assert_eq!(gateway.terminate().await, DRAINED);
     assert_eq!(gateway.rows("drained").await, 2_000);
-    assert_eq!(
-        gateway
-            .scalar::<i64>("select count(*) from tidegate.quarantine")
-            .await,
-        1
-    );
+    assert_eq!(gateway.scalar::<i64>("select count(*) from tidegate.quarantine").await, 1);
     let distinct = "select count(distinct payload->>'n') from streams.drained";
     assert_eq!(gateway.scalar::<i64>(distinct).await, 2_000);
     gateway.restart().await;
     gateway.wait_all_committed().await;
-    assert_eq!(
-        gateway.rows("drained").await,
-        2_000,
-        "a restart repeats nothing"
-    );
+    assert_eq!(gateway.rows("drained").await, 2_000, "a restart repeats nothing");
 }
 
 #[tokio::test]
@@ -173,12 +144,7 @@ async fn a_shutdown_that_cannot_drain_says_so_and_the_next_start_goes_on() {
     let mut gateway = Gateway::with(&["--shutdown-seconds=1"]).await;
     gateway.create_stream(&json!({"name": "left"})).await;
     let stall = Stall::of_writers(gateway.pool()).await;
-    gateway
-        .records("left")
-        .json(&json!([{"n": 1}, {"n": 2}]))
-        .send()
-        .await
-        .expect(202);
+    gateway.records("left").json(&json!([{"n": 1}, {"n": 2}])).send().await.expect(202);
     assert_eq!(gateway.terminate().await, LEFT_IN_JOURNAL);
     assert_eq!(gateway.rows("left").await, 0);
     stall.release().await;
@@ -192,10 +158,7 @@ async fn a_request_under_way_is_answered_before_the_end() {
     let mut gateway = Gateway::start().await;
     gateway.create_stream(&json!({"name": "late"})).await;
     let stall = Stall::of_writers(gateway.pool()).await;
-    let request = gateway
-        .records("late")
-        .json(&json!([{"n": 1}, {"n": 2}]))
-        .query("ack", "commit");
+    let request = gateway.records("late").json(&json!([{"n": 1}, {"n": 2}])).query("ack", "commit");
     let mut waiting = tokio::task::JoinSet::new();
     waiting.spawn(request.send());
     eventually("the records are durable", async || {
@@ -206,10 +169,7 @@ async fn a_request_under_way_is_answered_before_the_end() {
     stall.release().await;
     let replies = waiting.join_all().await;
     assert_eq!(gateway.ended().await, DRAINED);
-    assert_eq!(
-        replies.into_iter().next().unwrap().expect(201)["committed"],
-        2
-    );
+    assert_eq!(replies.into_iter().next().unwrap().expect(201)["committed"], 2);
     assert_eq!(gateway.rows("late").await, 2);
 }
 
@@ -238,12 +198,7 @@ async fn the_local_token_is_new_at_each_start() {
     gateway.restart().await;
     assert_ne!(gateway.token(), old);
     let stranger: Client = gateway.with_token(&old);
-    stranger
-        .records("any")
-        .json(&json!({"n": 1}))
-        .send()
-        .await
-        .problem(401, "unauthorized");
+    stranger.records("any").json(&json!({"n": 1})).send().await.problem(401, "unauthorized");
     gateway.commit("any", &json!({"n": 1})).await;
 }
 
@@ -251,27 +206,18 @@ async fn the_local_token_is_new_at_each_start() {
 async fn a_damaged_journal_never_blocks_the_start() {
     let mut gateway = Gateway::start().await;
     for n in 0..50 {
-        gateway
-            .commit("kept", &json!({"n": n, "text": "x".repeat(1_000)}))
-            .await;
+        gateway.commit("kept", &json!({"n": n, "text": "x".repeat(1_000)})).await;
     }
     assert_eq!(gateway.terminate().await, DRAINED);
     let directory = gateway.data_dir().join("journal");
-    let segments = std::fs::read_dir(directory)
-        .unwrap()
-        .map(|entry| entry.unwrap().path());
-    let segment = segments
-        .max_by_key(|path| path.metadata().unwrap().len())
-        .unwrap();
+    let segments = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let segment = segments.max_by_key(|path| path.metadata().unwrap().len()).unwrap();
     let file = std::fs::File::options().write(true).open(&segment).unwrap();
     file.write_all_at(&[0xA5; 64], 20_000).unwrap();
     gateway.restart().await;
     gateway.commit("kept", &json!({"n": 50})).await;
     assert_eq!(gateway.rows("kept").await, 51);
-    assert!(
-        gateway.log().contains("damaged"),
-        "the damage is named in the log"
-    );
+    assert!(gateway.log().contains("damaged"), "the damage is named in the log");
 }
 
 #[tokio::test]
@@ -282,27 +228,15 @@ async fn a_deleted_stream_takes_its_backlog_along_and_stops_nobody_else() {
     }
     let stall = Stall::of_writers(gateway.pool()).await;
     for name in ["gone", "kept", "gone"] {
-        gateway
-            .records(name)
-            .json(&json!([{"n": 1}, {"n": 2}]))
-            .send()
-            .await
-            .expect(202);
+        gateway.records(name).json(&json!([{"n": 1}, {"n": 2}])).send().await.expect(202);
     }
     let deleted = gateway.delete("/v1/streams/gone").await;
     assert_eq!(deleted.status, 204);
     stall.release().await;
     gateway.wait_all_committed().await;
     assert_eq!(gateway.rows("kept").await, 2);
-    gateway
-        .get("/v1/streams/gone")
-        .await
-        .problem(404, "no_such_stream");
-    assert!(
-        gateway
-            .scalar::<bool>("select to_regclass('streams.gone') is null")
-            .await
-    );
+    gateway.get("/v1/streams/gone").await.problem(404, "no_such_stream");
+    assert!(gateway.scalar::<bool>("select to_regclass('streams.gone') is null").await);
 
     // A new one of the same name begins empty.
     gateway.commit("gone", &json!({"n": 3})).await;

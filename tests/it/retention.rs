@@ -40,9 +40,7 @@ async fn rows_land_in_the_partition_of_their_day() {
             let expected = expected_partition(&gateway, &stream["id"], days).await;
             assert!(found.contains(&expected), "{expected} of {found:?}");
         }
-        gateway
-            .commit(name, &json!([{"n": 1}, {"n": 2}, {"n": 3}]))
-            .await;
+        gateway.commit(name, &json!([{"n": 1}, {"n": 2}, {"n": 3}])).await;
         let right: Vec<bool> = gateway
             .column(format!(
                 "select tableoid::regclass::text = 'stream_partitions.s{}_'
@@ -57,9 +55,7 @@ async fn rows_land_in_the_partition_of_their_day() {
 #[tokio::test]
 async fn a_partition_that_is_missing_is_made_for_its_first_record() {
     let gateway = Gateway::start().await;
-    let stream = gateway
-        .create_stream(&json!({"name": "daily", "retention_days": 7}))
-        .await;
+    let stream = gateway.create_stream(&json!({"name": "daily", "retention_days": 7})).await;
     let id = stream["id"].as_i64().unwrap();
     let names: Vec<String> = gateway
         .column("select inhrelid::regclass::text from pg_inherits where inhparent = 'streams.daily'::regclass")
@@ -70,13 +66,10 @@ async fn a_partition_that_is_missing_is_made_for_its_first_record() {
     }
     gateway.commit("daily", &json!([{"n": 1}, {"n": 2}])).await;
     assert_eq!(gateway.rows("daily").await, 2);
-    let names: Vec<String> = gateway
-        .column("select distinct tableoid::regclass::text from streams.daily")
-        .await;
+    let names: Vec<String> =
+        gateway.column("select distinct tableoid::regclass::text from streams.daily").await;
     assert!(
-        names
-            .iter()
-            .all(|name| name.starts_with(&format!("stream_partitions.s{id}_"))),
+        names.iter().all(|name| name.starts_with(&format!("stream_partitions.s{id}_"))),
         "{names:?}"
     );
 }
@@ -84,9 +77,7 @@ async fn a_partition_that_is_missing_is_made_for_its_first_record() {
 #[tokio::test]
 async fn old_days_are_dropped_whole_and_others_kept() {
     let mut gateway = Gateway::start().await;
-    let stream = gateway
-        .create_stream(&json!({"name": "aging", "retention_days": 7}))
-        .await;
+    let stream = gateway.create_stream(&json!({"name": "aging", "retention_days": 7})).await;
     gateway.commit("aging", &json!({"n": 0})).await;
     for days in [6, 30, 400] {
         gateway
@@ -106,9 +97,8 @@ async fn old_days_are_dropped_whole_and_others_kept() {
         (gateway.rows("aging").await <= 2).then_some(())
     })
     .await;
-    let kept: Vec<i32> = gateway
-        .column("select (payload->>'n')::int from streams.aging order by 1")
-        .await;
+    let kept: Vec<i32> =
+        gateway.column("select (payload->>'n')::int from streams.aging order by 1").await;
     assert_eq!(kept, [0, 6]);
     gateway.commit("aging", &json!({"n": 1})).await;
 }
@@ -117,46 +107,25 @@ async fn old_days_are_dropped_whole_and_others_kept() {
 async fn a_key_and_retention_exclude_each_other() {
     let gateway = Gateway::start().await;
     let problem = gateway
-        .post(
-            "/v1/streams",
-            &json!({"name": "both", "key": ["/id"], "retention_days": 7}),
-        )
+        .post("/v1/streams", &json!({"name": "both", "key": ["/id"], "retention_days": 7}))
         .await
         .problem(422, "invalid_stream");
     let detail = problem["detail"].as_str().unwrap();
     assert!(detail.contains("key"), "{detail}");
-    for days in [
-        json!(0),
-        json!(3_651),
-        json!(100_000),
-        json!(-1),
-        json!("7"),
-        json!(1.5),
-    ] {
-        let reply = gateway
-            .post(
-                "/v1/streams",
-                &json!({"name": "wrong", "retention_days": days}),
-            )
-            .await;
+    for days in [json!(0), json!(3_651), json!(100_000), json!(-1), json!("7"), json!(1.5)] {
+        let reply =
+            gateway.post("/v1/streams", &json!({"name": "wrong", "retention_days": days})).await;
         assert!([400, 422].contains(&reply.status), "{days}: {}", reply.body);
     }
-    assert_eq!(
-        gateway.get("/v1/streams").await.expect(200)["streams"],
-        json!([])
-    );
+    assert_eq!(gateway.get("/v1/streams").await.expect(200)["streams"], json!([]));
 }
 
 #[tokio::test]
 async fn retention_can_be_changed_but_not_added() {
     let gateway = Gateway::start().await;
-    gateway
-        .create_stream(&json!({"name": "kept", "retention_days": 7}))
-        .await;
-    let changed = gateway
-        .patch("/v1/streams/kept", &json!({"retention_days": 30}))
-        .await
-        .expect(200);
+    gateway.create_stream(&json!({"name": "kept", "retention_days": 7})).await;
+    let changed =
+        gateway.patch("/v1/streams/kept", &json!({"retention_days": 30})).await.expect(200);
     assert_eq!(changed["retention_days"], 30);
     gateway
         .patch("/v1/streams/kept", &json!({"retention_days": 0}))
@@ -167,8 +136,7 @@ async fn retention_can_be_changed_but_not_added() {
         .patch("/v1/streams/eternal", &json!({"retention_days": 7}))
         .await
         .problem(422, "invalid_stream");
-    let stored: Vec<Option<i16>> = gateway
-        .column("select retention_days from tidegate.streams order by name")
-        .await;
+    let stored: Vec<Option<i16>> =
+        gateway.column("select retention_days from tidegate.streams order by name").await;
     assert_eq!(stored, [None, Some(30)]);
 }

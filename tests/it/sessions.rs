@@ -22,15 +22,8 @@ async fn a_session_is_a_cookie_out_of_reach_of_scripts_and_other_sites() {
     let (cookie, attributes) = header.split_once("; ").unwrap();
     let mut attributes: Vec<&str> = attributes.split("; ").collect();
     attributes.sort_unstable();
-    assert_eq!(
-        attributes,
-        ["HttpOnly", "Max-Age=7200", "Path=/", "SameSite=Lax"]
-    );
-    let secret = cookie
-        .strip_prefix(COOKIE)
-        .unwrap()
-        .strip_prefix('=')
-        .unwrap();
+    assert_eq!(attributes, ["HttpOnly", "Max-Age=7200", "Path=/", "SameSite=Lax"]);
+    let secret = cookie.strip_prefix(COOKIE).unwrap().strip_prefix('=').unwrap();
     assert!(secret.len() >= 40, "{} characters", secret.len());
     let who = outsider.who_by_cookie(cookie).await.expect(200);
     assert_eq!((&who["user"], &who["streams"]), (&user, &Value::Null));
@@ -40,21 +33,13 @@ async fn a_session_is_a_cookie_out_of_reach_of_scripts_and_other_sites() {
         ))
         .await;
     assert!(!kept, "only hashes are kept");
-    outsider
-        .who_by_cookie(&format!("{cookie}x"))
-        .await
-        .problem(401, "invalid_session");
-    outsider
-        .who_by_cookie(&format!("{COOKIE}="))
-        .await
-        .problem(401, "missing_credentials");
+    outsider.who_by_cookie(&format!("{cookie}x")).await.problem(401, "invalid_session");
+    outsider.who_by_cookie(&format!("{COOKIE}=")).await.problem(401, "missing_credentials");
     // Behind a proxy with TLS that is trusted to say so, the cookie never travels in the clear.
     let secure = Gateway::with(&["--trust-forwarded-proto=true"]).await;
     add_user(&secure, "ada", "member").await;
     let body = json!({"user": "ada", "password": PASSWORD});
-    let request = Outsider::of(&secure)
-        .request(Method::POST, "/v1/sessions")
-        .json(&body);
+    let request = Outsider::of(&secure).request(Method::POST, "/v1/sessions").json(&body);
     let header = set_cookie(&Reply::to(request.header("x-forwarded-proto", "https")).await);
     assert!(header.contains("; Secure"), "{header}");
 }
@@ -67,25 +52,13 @@ async fn signing_in_takes_the_right_password() {
     let wrong = outsider.sign_in("ada", "correct horse").await;
     assert!(!wrong.headers.contains_key("set-cookie"));
     let wrong = wrong.problem(401, "invalid_password");
-    let unknown = outsider
-        .sign_in("eve", PASSWORD)
-        .await
-        .problem(401, "invalid_password");
+    let unknown = outsider.sign_in("eve", PASSWORD).await.problem(401, "invalid_password");
     assert_eq!(wrong, unknown, "who exists is not told");
-    let request = outsider
-        .request(Method::POST, "/v1/sessions")
-        .json(&json!({"user": "ada"}));
+    let request = outsider.request(Method::POST, "/v1/sessions").json(&json!({"user": "ada"}));
     let problem = Reply::to(request).await.problem(422, "invalid_body");
-    assert!(
-        problem["detail"].as_str().unwrap().contains("password"),
-        "{problem}"
-    );
-    let request = outsider
-        .request(Method::POST, "/v1/sessions")
-        .body("user=ada");
-    Reply::to(request)
-        .await
-        .problem(415, "unsupported_media_type");
+    assert!(problem["detail"].as_str().unwrap().contains("password"), "{problem}");
+    let request = outsider.request(Method::POST, "/v1/sessions").body("user=ada");
+    Reply::to(request).await.problem(415, "unsupported_media_type");
 }
 
 #[tokio::test]
@@ -98,34 +71,21 @@ async fn a_session_ends_when_it_is_signed_out_or_its_time_is_over() {
         let request = outsider.request(Method::DELETE, "/v1/sessions");
         request.header("cookie", cookie).header("origin", origin)
     };
-    let (first, second) = (
-        outsider.cookie_of("ada").await,
-        outsider.cookie_of("ada").await,
-    );
+    let (first, second) = (outsider.cookie_of("ada").await, outsider.cookie_of("ada").await);
     assert_ne!(first, second);
     outsider.who_by_cookie(&first).await.expect(200);
-    Reply::to(sign_out(&first, "https://evil.example"))
-        .await
-        .problem(403, "foreign_origin");
+    Reply::to(sign_out(&first, "https://evil.example")).await.problem(403, "foreign_origin");
     outsider.who_by_cookie(&first).await.expect(200);
 
     let reply = Reply::to(sign_out(&first, &own_page)).await;
     let header = set_cookie(&reply);
-    assert!(
-        header.starts_with(&format!("{COOKIE}=;")) && header.contains("Max-Age=0"),
-        "{header}"
-    );
+    assert!(header.starts_with(&format!("{COOKIE}=;")) && header.contains("Max-Age=0"), "{header}");
     reply.expect(204);
-    outsider
-        .who_by_cookie(&first)
-        .await
-        .problem(401, "invalid_session");
+    outsider.who_by_cookie(&first).await.problem(401, "invalid_session");
     Reply::to(sign_out(&first, &own_page)).await.expect(204);
     outsider.who_by_cookie(&second).await.expect(200);
 
-    gateway
-        .execute("update tidegate.sessions set expires_at = now() - interval '1 second'")
-        .await;
+    gateway.execute("update tidegate.sessions set expires_at = now() - interval '1 second'").await;
     // What was looked up a moment ago is remembered for seconds.
     eventually("the session is over", async || {
         let reply = outsider.who_by_cookie(&second).await;
@@ -142,14 +102,8 @@ async fn a_new_password_ends_all_sessions() {
     let cookie = outsider.cookie_of("ada").await;
     outsider.who_by_cookie(&cookie).await.expect(200);
     let change = json!({"password": "another password"});
-    gateway
-        .patch(&format!("/v1/users/{id}"), &change)
-        .await
-        .expect(200);
-    outsider
-        .who_by_cookie(&cookie)
-        .await
-        .problem(401, "invalid_session");
+    gateway.patch(&format!("/v1/users/{id}"), &change).await.expect(200);
+    outsider.who_by_cookie(&cookie).await.problem(401, "invalid_session");
 }
 
 #[tokio::test]
@@ -161,9 +115,7 @@ async fn a_cookie_speaks_only_for_our_own_pages() {
     let own_page = format!("http://{}", gateway.address());
     let other_port = "http://127.0.0.1:1";
     let create = |name: &str, header: &str, value: &str| {
-        let request = outsider
-            .request(Method::POST, "/v1/streams")
-            .json(&json!({"name": name}));
+        let request = outsider.request(Method::POST, "/v1/streams").json(&json!({"name": name}));
         Reply::to(request.header("cookie", &cookie).header(header, value))
     };
     for (header, value) in [
@@ -175,32 +127,19 @@ async fn a_cookie_speaks_only_for_our_own_pages() {
         ("sec-fetch-site", "same-site"),
         ("x-nothing", "is said"),
     ] {
-        create("forged", header, value)
-            .await
-            .problem(403, "foreign_origin");
+        create("forged", header, value).await.problem(403, "foreign_origin");
     }
     create("own", "origin", &own_page).await.expect(201);
-    create("own_too", "sec-fetch-site", "same-origin")
-        .await
-        .expect(201);
+    create("own_too", "sec-fetch-site", "same-origin").await.expect(201);
     let records = |origin: &str| {
-        let request = outsider
-            .request(Method::POST, "/v1/streams/own/records")
-            .json(&json!({"n": 1}));
-        Reply::to(
-            request
-                .header("cookie", &cookie)
-                .header("origin", origin.to_owned()),
-        )
+        let request =
+            outsider.request(Method::POST, "/v1/streams/own/records").json(&json!({"n": 1}));
+        Reply::to(request.header("cookie", &cookie).header("origin", origin.to_owned()))
     };
-    records("https://evil.example")
-        .await
-        .problem(403, "foreign_origin");
+    records("https://evil.example").await.problem(403, "foreign_origin");
     records(&own_page).await.expect(202);
     // Reading does no harm: the other site does not get to see the answer.
-    let request = outsider
-        .request(Method::GET, "/v1/streams")
-        .header("cookie", &cookie);
+    let request = outsider.request(Method::GET, "/v1/streams").header("cookie", &cookie);
     let reply = Reply::to(request.header("origin", "https://evil.example")).await;
     assert!(!reply.headers.contains_key("access-control-allow-origin"));
     let names: Vec<Value> = reply.expect(200)["streams"]
@@ -211,12 +150,8 @@ async fn a_cookie_speaks_only_for_our_own_pages() {
         .collect();
     assert_eq!(names, ["own", "own_too"]);
     // Who sends a token means it.
-    let request = gateway
-        .request(Method::POST, "/v1/streams")
-        .json(&json!({"name": "meant"}));
-    Reply::to(request.header("origin", "https://evil.example"))
-        .await
-        .expect(201);
+    let request = gateway.request(Method::POST, "/v1/streams").json(&json!({"name": "meant"}));
+    Reply::to(request.header("origin", "https://evil.example")).await.expect(201);
     // Nobody is signed in as somebody else from another site.
     let body = json!({"user": "ada", "password": PASSWORD});
     let request = outsider.request(Method::POST, "/v1/sessions").json(&body);
@@ -237,39 +172,25 @@ async fn a_cookie_opens_a_monitor_only_from_our_own_pages() {
         headers.extend(origin.map(|origin| ("origin", origin.to_owned())));
         let gateway = &gateway;
         async move {
-            let headers: Vec<(&str, &str)> = headers
-                .iter()
-                .map(|(name, value)| (*name, value.as_str()))
-                .collect();
+            let headers: Vec<(&str, &str)> =
+                headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
             Watcher::come(gateway, "", &headers).await
         }
     };
-    for origin in [
-        Some("https://evil.example"),
-        Some("null"),
-        Some("http://127.0.0.1:1"),
-        None,
-    ] {
+    for origin in [Some("https://evil.example"), Some("null"), Some("http://127.0.0.1:1"), None] {
         let Err(Refusal { status, code }) = come(origin).await else {
             panic!("{origin:?} was let in")
         };
-        assert_eq!(
-            (status, code.as_str()),
-            (403, "foreign_origin"),
-            "{origin:?}"
-        );
-        let mut request = outsider
-            .request(Method::GET, "/v1/monitor/events")
-            .header("cookie", &cookie);
+        assert_eq!((status, code.as_str()), (403, "foreign_origin"), "{origin:?}");
+        let mut request =
+            outsider.request(Method::GET, "/v1/monitor/events").header("cookie", &cookie);
         if let Some(origin) = origin {
             request = request.header("origin", origin);
         }
         Reply::to(request).await.problem(403, "foreign_origin");
     }
     let mut watcher = come(Some(&own_page)).await.expect("our own page may watch");
-    watcher
-        .until("hello", |watcher| watcher.of_type("hello").count() == 1)
-        .await;
+    watcher.until("hello", |watcher| watcher.of_type("hello").count() == 1).await;
 }
 
 #[tokio::test]
@@ -282,10 +203,7 @@ async fn a_ticket_opens_one_monitor_once_and_nothing_else() {
     let token = Token::of(&gateway, "ada", &["monitor"], json!({"streams": ["mine"]})).await;
     let client = gateway.with_token(&token.text);
     let ticket = async || {
-        let reply = client
-            .post("/v1/monitor/tickets", &json!({}))
-            .await
-            .expect(201);
+        let reply = client.post("/v1/monitor/tickets", &json!({})).await.expect(201);
         let expires_at =
             OffsetDateTime::parse(reply["expires_at"].as_str().unwrap(), &Rfc3339).unwrap();
         let left = expires_at - Clock::System.now().date_time();
@@ -301,42 +219,21 @@ async fn a_ticket_opens_one_monitor_once_and_nothing_else() {
     };
     let good = ticket().await;
     let spent = format!("streams=mine&ticket={good}");
-    let mut watcher = come(spent.clone())
-        .await
-        .expect("a ticket opens from anywhere");
-    watcher
-        .until("hello", |watcher| !watcher.messages.is_empty())
-        .await;
+    let mut watcher = come(spent.clone()).await.expect("a ticket opens from anywhere");
+    watcher.until("hello", |watcher| !watcher.messages.is_empty()).await;
     assert_eq!(watcher.messages[0]["streams"], json!(["mine"]));
     assert_eq!(refused(spent).await, (401, "invalid_ticket".to_owned()));
-    assert_eq!(
-        refused("ticket=made-up".to_owned()).await,
-        (401, "invalid_ticket".to_owned())
-    );
-    assert_eq!(
-        refused("ticket=".to_owned()).await,
-        (401, "invalid_ticket".to_owned())
-    );
-    assert_eq!(
-        refused(String::new()).await,
-        (401, "missing_credentials".to_owned())
-    );
+    assert_eq!(refused("ticket=made-up".to_owned()).await, (401, "invalid_ticket".to_owned()));
+    assert_eq!(refused("ticket=".to_owned()).await, (401, "invalid_ticket".to_owned()));
+    assert_eq!(refused(String::new()).await, (401, "missing_credentials".to_owned()));
     // It can do no more than who asked for it.
     let limited = format!("streams=other&ticket={}", ticket().await);
-    assert_eq!(
-        refused(limited).await,
-        (403, "stream_not_allowed".to_owned())
-    );
+    assert_eq!(refused(limited).await, (403, "stream_not_allowed".to_owned()));
     // A ticket that was fetched before its token was revoked opens nothing after it.
     let outsider = Outsider::of(&gateway);
     let path = format!("/v1/streams?ticket={}", ticket().await);
-    Reply::to(outsider.request(Method::GET, &path))
-        .await
-        .problem(401, "missing_credentials");
+    Reply::to(outsider.request(Method::GET, &path)).await.problem(401, "missing_credentials");
     let late = format!("streams=mine&ticket={}", ticket().await);
-    gateway
-        .delete(&format!("/v1/tokens/{}", token.id))
-        .await
-        .expect(204);
+    gateway.delete(&format!("/v1/tokens/{}", token.id)).await.expect(204);
     assert_eq!(refused(late).await, (401, "invalid_ticket".to_owned()));
 }

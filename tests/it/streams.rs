@@ -64,20 +64,37 @@ async fn a_stream_is_made_shown_and_listed_the_same() {
         "created_at": typed["created_at"],
     });
     assert_eq!(typed, expected);
-    assert!(typed["id"].is_i64() && typed["created_at"].as_str().unwrap().ends_with('Z'), "{typed}");
+    assert!(
+        typed["id"].is_i64() && typed["created_at"].as_str().unwrap().ends_with('Z'),
+        "{typed}"
+    );
     let documents = gateway
         .create_stream(&json!({"name": "documents", "key": ["/order/id", "/a~1b/~0c"]}))
         .await;
     assert_eq!(documents["kind"], "document");
     assert_eq!((&documents["payload"], &documents["columns"]), (&json!("jsonb"), &json!([])));
-    assert_eq!((&documents["key"], &documents["on_duplicate"]), (&json!(["/order/id", "/a~1b/~0c"]), &json!("ignore")));
+    assert_eq!(
+        (&documents["key"], &documents["on_duplicate"]),
+        (&json!(["/order/id", "/a~1b/~0c"]), &json!("ignore"))
+    );
     assert!(documents.get("unknown").is_none(), "{documents}");
-    let kept = gateway.create_stream(&json!({"name": "kept", "payload": "json", "retention_days": 3})).await;
+    let kept = gateway
+        .create_stream(&json!({"name": "kept", "payload": "json", "retention_days": 3}))
+        .await;
     assert_eq!((&kept["payload"], &kept["retention_days"]), (&json!("json"), &json!(3)));
 
     assert_eq!(gateway.get("/v1/streams/flights").await.expect(200), typed);
-    assert_eq!(gateway.get("/v1/streams").await.expect(200), json!({"streams": [documents, typed, kept]}));
-    let columns = ["id uuid", "received_at timestamp with time zone", "extra jsonb", "carrier text", "flight integer"];
+    assert_eq!(
+        gateway.get("/v1/streams").await.expect(200),
+        json!({"streams": [documents, typed, kept]})
+    );
+    let columns = [
+        "id uuid",
+        "received_at timestamp with time zone",
+        "extra jsonb",
+        "carrier text",
+        "flight integer",
+    ];
     let mut found = table(&gateway, "flights").await;
     assert_eq!(found.pop().unwrap(), "delay double precision");
     assert_eq!(found, columns);
@@ -91,7 +108,10 @@ async fn a_stream_is_made_shown_and_listed_the_same() {
         gateway.delete(path).await.problem(404, "no_such_stream");
     }
     expected["unknown"] = json!("drop");
-    assert_eq!(gateway.patch("/v1/streams/flights", &json!({"unknown": "drop"})).await.expect(200), expected);
+    assert_eq!(
+        gateway.patch("/v1/streams/flights", &json!({"unknown": "drop"})).await.expect(200),
+        expected
+    );
 }
 
 #[tokio::test]
@@ -99,21 +119,43 @@ async fn a_stream_s_name_is_a_plain_word() {
     let gateway = Gateway::start().await;
     let long = "a".repeat(64);
     for name in [
-        "", " ", "1st", "Flights", "flights;", "a-b", "a.b", "a b", "größe", "é", "\"", "\"; drop schema streams; --",
-        "../users", "a/b", "a\0", "a\n", "%", &long,
+        "",
+        " ",
+        "1st",
+        "Flights",
+        "flights;",
+        "a-b",
+        "a.b",
+        "a b",
+        "größe",
+        "é",
+        "\"",
+        "\"; drop schema streams; --",
+        "../users",
+        "a/b",
+        "a\0",
+        "a\n",
+        "%",
+        &long,
     ] {
-        gateway.post("/v1/streams", &json!({"name": name})).await.problem(422, "invalid_stream_name");
+        gateway
+            .post("/v1/streams", &json!({"name": name}))
+            .await
+            .problem(422, "invalid_stream_name");
         if name.is_empty() || name.contains('/') {
             continue;
         }
         let path = format!("/v1/streams/{}", in_path(name));
         gateway.get(&path).await.problem(422, "invalid_stream_name");
         gateway.delete(&path).await.problem(422, "invalid_stream_name");
-        let request = gateway.request(Method::POST, &format!("{path}/records")).json(&json!({"n": 1}));
+        let request =
+            gateway.request(Method::POST, &format!("{path}/records")).json(&json!({"n": 1}));
         Reply::to(request).await.problem(422, "invalid_stream_name");
     }
     let longest = "z".repeat(63);
-    for name in ["select", "table", "user", "all", "_", "pg_class", "null", "streams", "records", &longest] {
+    for name in
+        ["select", "table", "user", "all", "_", "pg_class", "null", "streams", "records", &longest]
+    {
         gateway.create_stream(&json!({"name": name})).await;
         gateway.commit(name, &json!({"name": name})).await;
         assert_eq!(gateway.payloads(name).await, [json!({"name": name})]);
@@ -127,9 +169,13 @@ async fn a_column_can_have_any_name_that_postgresql_takes() {
     let gateway = Gateway::start().await;
     let longest = format!("{}é", "x".repeat(61));
     let names: Vec<&str> = HOSTILE_COLUMNS.into_iter().chain([longest.as_str()]).collect();
-    let columns: Vec<Value> = names.iter().map(|name| json!({"name": name, "type": "integer", "default": 7})).collect();
-    gateway.create_stream(&json!({"name": "hostile", "columns": columns, "key": [names[0], names[9]]})).await;
-    let record: Value = names.iter().enumerate().map(|(index, name)| ((*name).to_owned(), json!(index))).collect();
+    let columns: Vec<Value> =
+        names.iter().map(|name| json!({"name": name, "type": "integer", "default": 7})).collect();
+    gateway
+        .create_stream(&json!({"name": "hostile", "columns": columns, "key": [names[0], names[9]]}))
+        .await;
+    let record: Value =
+        names.iter().enumerate().map(|(index, name)| ((*name).to_owned(), json!(index))).collect();
     gateway.commit("hostile", &record).await;
     let quoted = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));
     let header: Vec<String> = names.iter().map(|name| quoted(name)).collect();
@@ -140,7 +186,10 @@ async fn a_column_can_have_any_name_that_postgresql_takes() {
     let more: Vec<Value> = columns.iter().cloned().chain([added]).collect();
     gateway.patch("/v1/streams/hostile", &json!({"columns": more})).await.expect(200);
 
-    let rows = sqlx::query("select * from streams.hostile order by id").fetch_all(gateway.pool()).await.unwrap();
+    let rows = sqlx::query("select * from streams.hostile order by id")
+        .fetch_all(gateway.pool())
+        .await
+        .unwrap();
     assert_eq!(rows.len(), 2);
     for (row, first) in rows.iter().zip([0, 100]) {
         for (name, expected) in names.iter().zip(first..) {
@@ -154,9 +203,11 @@ async fn a_column_can_have_any_name_that_postgresql_takes() {
 #[tokio::test]
 async fn what_a_stream_cannot_be_is_named_with_its_place() {
     let gateway = Gateway::start().await;
-    let column = |name: &str| json!([{"name": "fine", "type": "text"}, {"name": name, "type": "text"}]);
+    let column =
+        |name: &str| json!([{"name": "fine", "type": "text"}, {"name": name, "type": "text"}]);
     let long = "x".repeat(64);
-    let many: Vec<Value> = (0..501).map(|index| json!({"name": format!("c{index}"), "type": "text"})).collect();
+    let many: Vec<Value> =
+        (0..501).map(|index| json!({"name": format!("c{index}"), "type": "text"})).collect();
     for (rest, place) in [
         (json!({"columns": column("")}), "columns[1]"),
         (json!({"columns": column(&long)}), "columns[1]"),
@@ -168,8 +219,14 @@ async fn what_a_stream_cannot_be_is_named_with_its_place() {
         (json!({"columns": column("fine")}), "columns[1]"),
         (json!({"columns": []}), "columns"),
         (json!({"columns": many}), "columns"),
-        (json!({"columns": [{"name": "n", "type": "integer", "default": "noon"}]}), "columns[0].default"),
-        (json!({"columns": [{"name": "n", "type": "smallint", "default": 40_000}]}), "columns[0].default"),
+        (
+            json!({"columns": [{"name": "n", "type": "integer", "default": "noon"}]}),
+            "columns[0].default",
+        ),
+        (
+            json!({"columns": [{"name": "n", "type": "smallint", "default": 40_000}]}),
+            "columns[0].default",
+        ),
         (json!({"columns": column("b"), "payload": "json"}), "payload"),
         (json!({"columns": column("b"), "key": ["c"]}), "key[0]"),
         (json!({"unknown": "drop"}), "unknown"),
@@ -190,7 +247,10 @@ async fn what_a_stream_cannot_be_is_named_with_its_place() {
         (json!({"name": "impossible", "column": []}), "column"),
         (json!({"name": "impossible", "retentionDays": 3}), "retentionDays"),
         (json!({"name": "impossible", "columns": [{"name": "n", "type": "float"}]}), "float"),
-        (json!({"name": "impossible", "columns": [{"name": "n", "type": "text", "nullable": true}]}), "nullable"),
+        (
+            json!({"name": "impossible", "columns": [{"name": "n", "type": "text", "nullable": true}]}),
+            "nullable",
+        ),
         (json!({"name": "impossible", "unknown": "ignore"}), "ignore"),
         (json!({"name": "impossible", "retention_days": -1}), "-1"),
         (json!({"columns": []}), "name"),
@@ -199,7 +259,8 @@ async fn what_a_stream_cannot_be_is_named_with_its_place() {
         assert!(problem["detail"].as_str().unwrap().contains(word), "{word}: {problem}");
     }
     assert_eq!(gateway.get("/v1/streams").await.expect(200), json!({"streams": []}));
-    let tables: i64 = gateway.scalar("select count(*) from pg_tables where schemaname = 'streams'").await;
+    let tables: i64 =
+        gateway.scalar("select count(*) from pg_tables where schemaname = 'streams'").await;
     assert_eq!(tables, 0);
 }
 
@@ -214,33 +275,52 @@ async fn what_is_inferred_can_be_made_and_takes_the_sample() {
     for (name, query, content_type, sample, expected) in [
         ("from_csv", "?null=NA", "text/csv", csv, [("origin", 0), ("temp", 1), ("hour", 0)]),
         ("from_json", "", "application/json", json, [("origin", 1), ("temp", 1), ("hour", 0)]),
-        ("from_lines", "", "application/x-ndjson", lines, [("origin", 1), ("hour", 1), ("hour", 1)]),
+        (
+            "from_lines",
+            "",
+            "application/x-ndjson",
+            lines,
+            [("origin", 1), ("hour", 1), ("hour", 1)],
+        ),
     ] {
         let inferred = infer(&gateway, query, content_type, sample).await.expect(200);
         assert_eq!(inferred["records"], 3, "{inferred}");
         let columns = inferred["columns"].as_array().unwrap();
         for (column, nulls) in expected {
-            let found = columns.iter().find(|it| it["name"] == column).unwrap_or_else(|| panic!("{column}: {inferred}"));
+            let found = columns
+                .iter()
+                .find(|it| it["name"] == column)
+                .unwrap_or_else(|| panic!("{column}: {inferred}"));
             assert_eq!(found["nulls"], nulls, "{name}.{column}");
             assert!(found.get("example").is_some(), "{found}");
         }
         assert_eq!(columns[0]["name"], "origin", "columns keep the sample's order");
-        let columns: Vec<Value> = columns.iter().map(|it| json!({"name": it["name"], "type": it["type"]})).collect();
-        let made = gateway.create_stream(&json!({"name": name, "columns": columns, "unknown": "reject"})).await;
+        let columns: Vec<Value> =
+            columns.iter().map(|it| json!({"name": it["name"], "type": it["type"]})).collect();
+        let made = gateway
+            .create_stream(&json!({"name": name, "columns": columns, "unknown": "reject"}))
+            .await;
         let mut records = gateway.records(name).body(content_type, sample).query("ack", "commit");
         if query.contains("null") {
             records = records.query("null", "NA");
         }
         let reply = records.send().await.expect(201);
-        assert_eq!((&reply["committed"], &reply["quarantined"]), (&json!(3), &json!(0)), "{reply} with {made}");
+        assert_eq!(
+            (&reply["committed"], &reply["quarantined"]),
+            (&json!(3), &json!(0)),
+            "{reply} with {made}"
+        );
     }
     let temps: Vec<Option<f64>> =
         gateway.column("select temp::double precision from streams.from_csv order by id").await;
     assert_eq!(temps, [Some(39.02), None, Some(41.0)]);
-    let hours: Vec<Option<i64>> = gateway.column("select hour::bigint from streams.from_lines order by id").await;
+    let hours: Vec<Option<i64>> =
+        gateway.column("select hour::bigint from streams.from_lines order by id").await;
     assert_eq!(hours, [Some(6), Some(5_000_000_000), None]);
     let kinds: Vec<String> = table(&gateway, "from_csv").await;
-    for kind in ["origin text", "temp double precision", "when timestamp with time zone", "ok boolean"] {
+    for kind in
+        ["origin text", "temp double precision", "when timestamp with time zone", "ok boolean"]
+    {
         assert!(kinds.contains(&kind.to_owned()), "{kind}: {kinds:?}");
     }
 }
@@ -250,7 +330,9 @@ async fn inference_makes_nothing_and_says_what_it_cannot_read() {
     let gateway = Gateway::start().await;
     infer(&gateway, "", "text/plain", "{}").await.problem(415, "unsupported_media_type");
     infer(&gateway, "?nul=NA", "text/csv", "a\n1\n").await.problem(400, "invalid_query");
-    for (content_type, body) in [("application/json", "[{\"a\":1}"), ("application/json", ""), ("text/csv", "")] {
+    for (content_type, body) in
+        [("application/json", "[{\"a\":1}"), ("application/json", ""), ("text/csv", "")]
+    {
         let reply = infer(&gateway, "", content_type, body).await;
         assert_eq!(reply.status, 400, "{content_type} {body:?}: {}", reply.body);
     }
@@ -269,15 +351,26 @@ async fn a_default_fills_what_is_missing_and_leaves_null_alone() {
         {"name": "d", "type": "timestamptz", "default": "2013-01-01T00:00:00Z"},
     ]);
     gateway.create_stream(&json!({"name": "defaults", "columns": columns})).await;
-    gateway.commit("defaults", &json!([{}, {"n": null, "t": null, "j": null, "d": null}, {"n": 6, "t": ""}])).await;
+    gateway
+        .commit(
+            "defaults",
+            &json!([{}, {"n": null, "t": null, "j": null, "d": null}, {"n": 6, "t": ""}]),
+        )
+        .await;
     let rows: Vec<Value> = gateway
         .column("select jsonb_build_object('n', n, 't', t, 'j', j, 'd', d) from streams.defaults order by id")
         .await;
     let (default_text, default_json) = (json!("it's \"quoted\"; --"), json!({"a": [1, null]}));
-    assert_eq!((&rows[0]["n"], &rows[0]["t"], &rows[0]["j"]), (&json!(5), &default_text, &default_json));
+    assert_eq!(
+        (&rows[0]["n"], &rows[0]["t"], &rows[0]["j"]),
+        (&json!(5), &default_text, &default_json)
+    );
     assert!(rows[0]["d"].as_str().unwrap().starts_with("2013-01-01T00:00:00"), "{}", rows[0]);
     assert_eq!(rows[1], json!({"n": null, "t": null, "j": null, "d": null}));
-    assert_eq!((&rows[2]["n"], &rows[2]["t"], &rows[2]["j"]), (&json!(6), &json!(""), &default_json));
+    assert_eq!(
+        (&rows[2]["n"], &rows[2]["t"], &rows[2]["j"]),
+        (&json!(6), &json!(""), &default_json)
+    );
 }
 
 #[tokio::test]
@@ -286,7 +379,8 @@ async fn a_change_adds_columns_and_nothing_else() {
     let old = json!([{"name": "a", "type": "integer"}]);
     gateway.create_stream(&json!({"name": "growing", "columns": old})).await;
     gateway.commit("growing", &json!({"a": 1, "b": 2})).await;
-    let new = json!([{"name": "a", "type": "integer"}, {"name": "b", "type": "integer", "default": 9}]);
+    let new =
+        json!([{"name": "a", "type": "integer"}, {"name": "b", "type": "integer", "default": 9}]);
     let changed = gateway.patch("/v1/streams/growing", &json!({"columns": new})).await.expect(200);
     assert_eq!(changed["columns"], new);
     assert_eq!(gateway.get("/v1/streams/growing").await.expect(200), changed);
@@ -305,15 +399,30 @@ async fn a_change_adds_columns_and_nothing_else() {
     ] {
         let reply = gateway.patch("/v1/streams/growing", &json!({"columns": columns})).await;
         assert_eq!(reply.status, 422, "{why}: {}", reply.body);
-        assert!(reply.problem(422, "invalid_stream")["place"].as_str().unwrap().starts_with("columns"), "{why}");
+        assert!(
+            reply.problem(422, "invalid_stream")["place"].as_str().unwrap().starts_with("columns"),
+            "{why}"
+        );
     }
-    gateway.patch("/v1/streams/growing", &json!({"retention_days": 3})).await.problem(422, "invalid_stream");
-    gateway.patch("/v1/streams/growing", &json!({"on_duplicate": "replace"})).await.problem(422, "invalid_stream");
-    let problem = gateway.patch("/v1/streams/growing", &json!({"name": "other"})).await.problem(422, "invalid_body");
+    gateway
+        .patch("/v1/streams/growing", &json!({"retention_days": 3}))
+        .await
+        .problem(422, "invalid_stream");
+    gateway
+        .patch("/v1/streams/growing", &json!({"on_duplicate": "replace"}))
+        .await
+        .problem(422, "invalid_stream");
+    let problem = gateway
+        .patch("/v1/streams/growing", &json!({"name": "other"}))
+        .await
+        .problem(422, "invalid_body");
     assert!(problem["detail"].as_str().unwrap().contains("name"), "{problem}");
     assert_eq!(gateway.get("/v1/streams/growing").await.expect(200), changed, "it is as it was");
     gateway.create_stream(&json!({"name": "documents"})).await;
-    gateway.patch("/v1/streams/documents", &json!({"columns": old})).await.problem(422, "invalid_stream");
+    gateway
+        .patch("/v1/streams/documents", &json!({"columns": old}))
+        .await
+        .problem(422, "invalid_stream");
 }
 
 #[tokio::test]
@@ -330,7 +439,9 @@ async fn a_deleted_stream_takes_its_table_and_leaves_its_name() {
         gateway.delete(&format!("/v1/streams/{name}")).await.problem(404, "no_such_stream");
     }
     let left: Vec<String> = gateway
-        .column("select schemaname || '.' || tablename from pg_tables where schemaname like 'stream%'")
+        .column(
+            "select schemaname || '.' || tablename from pg_tables where schemaname like 'stream%'",
+        )
         .await;
     assert_eq!(left, Vec::<String>::new(), "tables and partitions are gone");
     let columns = json!([{"name": "n", "type": "integer"}]);

@@ -37,16 +37,8 @@ const VALUES: [(&str, &[(&str, &str, &str)]); 12] = [
     (
         "bigint",
         &[
-            (
-                "9223372036854775807",
-                "9223372036854775807",
-                "9223372036854775807",
-            ),
-            (
-                "-9223372036854775808",
-                "-9223372036854775808",
-                "-9223372036854775808",
-            ),
+            ("9223372036854775807", "9223372036854775807", "9223372036854775807"),
+            ("-9223372036854775808", "-9223372036854775808", "-9223372036854775808"),
             ("0", "0", "0"),
             ("\"42\"", "42", "42"),
         ],
@@ -64,11 +56,7 @@ const VALUES: [(&str, &[(&str, &str, &str)]); 12] = [
         "double precision",
         &[
             ("0.1", "0.1", "0.1"),
-            (
-                "1.7976931348623157e308",
-                "1.7976931348623157e308",
-                "1.7976931348623157e308",
-            ),
+            ("1.7976931348623157e308", "1.7976931348623157e308", "1.7976931348623157e308"),
             ("5e-324", "5e-324", "5e-324"),
             ("\"-Infinity\"", "-Infinity", "-Infinity"),
         ],
@@ -102,21 +90,13 @@ const VALUES: [(&str, &[(&str, &str, &str)]); 12] = [
     (
         "timestamptz",
         &[
-            (
-                "\"2013-01-01T05:00:00Z\"",
-                "2013-01-01T05:00:00Z",
-                "2013-01-01T05:00:00Z",
-            ),
+            ("\"2013-01-01T05:00:00Z\"", "2013-01-01T05:00:00Z", "2013-01-01T05:00:00Z"),
             (
                 "\"2026-11-21 05:00:00.123456+05:30\"",
                 "2026-11-21 05:00:00.123456+05:30",
                 "2026-11-21 05:00:00.123456+05:30",
             ),
-            (
-                "\"0044-03-15 12:00:00Z BC\"",
-                "0044-03-15 12:00:00Z BC",
-                "0044-03-15 12:00:00Z BC",
-            ),
+            ("\"0044-03-15 12:00:00Z BC\"", "0044-03-15 12:00:00Z BC", "0044-03-15 12:00:00Z BC"),
             ("\"infinity\"", "infinity", "infinity"),
         ],
     ),
@@ -180,10 +160,7 @@ fn column_name(kind: &str) -> String {
 }
 
 fn all_columns() -> Value {
-    VALUES
-        .iter()
-        .map(|(kind, _)| json!({"name": column_name(kind), "type": kind}))
-        .collect()
+    VALUES.iter().map(|(kind, _)| json!({"name": column_name(kind), "type": kind})).collect()
 }
 
 /// Holds a table, one row for each number of a value, against what PostgreSQL itself reads.
@@ -191,17 +168,13 @@ async fn assert_values(gateway: &Gateway, stream: &str) {
     for (kind, values) in VALUES {
         let column = column_name(kind);
         let found: Vec<Option<String>> = gateway
-            .column(format!(
-                "select {column}::text from streams.{stream} order by id"
-            ))
+            .column(format!("select {column}::text from streams.{stream} order by id"))
             .await;
         let mut expected = Vec::new();
         for (_, _, text) in values {
             let text = text.replace('\'', "''");
             expected.push(Some(
-                gateway
-                    .scalar::<String>(format!("select '{text}'::{kind}::text"))
-                    .await,
+                gateway.scalar::<String>(format!("select '{text}'::{kind}::text")).await,
             ));
         }
         assert_eq!(found, expected, "{kind} in {stream}");
@@ -212,9 +185,7 @@ async fn assert_values(gateway: &Gateway, stream: &str) {
 async fn every_type_lands_as_postgresql_itself_would_read_it() {
     let gateway = Gateway::start().await;
     for name in ["from_list", "from_lines", "from_rows"] {
-        gateway
-            .create_stream(&json!({"name": name, "columns": all_columns()}))
-            .await;
+        gateway.create_stream(&json!({"name": name, "columns": all_columns()})).await;
     }
     let declared: Vec<String> = gateway
         .column(
@@ -222,13 +193,11 @@ async fn every_type_lands_as_postgresql_itself_would_read_it() {
              where attrelid = 'streams.from_list'::regclass and attname like 'c\\_%' order by attnum",
         )
         .await;
-    let wanted = VALUES.map(|(kind, _)| {
-        if kind == "timestamptz" {
-            "timestamp with time zone"
-        } else {
-            kind
-        }
-    });
+    let wanted = VALUES.map(
+        |(kind, _)| {
+            if kind == "timestamptz" { "timestamp with time zone" } else { kind }
+        },
+    );
     assert_eq!(declared, wanted);
 
     let record = |number: usize| {
@@ -239,32 +208,19 @@ async fn every_type_lands_as_postgresql_itself_would_read_it() {
     let records: Vec<String> = (0..VALUES_PER_TYPE).map(record).collect();
     let header = VALUES.map(|(kind, _)| column_name(kind)).join(",");
     let row = |number: usize| VALUES.map(|(_, values)| values[number].1).join(",");
-    let rows: Vec<String> = std::iter::once(header)
-        .chain((0..VALUES_PER_TYPE).map(row))
-        .collect();
+    let rows: Vec<String> = std::iter::once(header).chain((0..VALUES_PER_TYPE).map(row)).collect();
 
     let list = format!("[{}]", records.join(","));
     let requests = [
-        (
-            "from_list",
-            gateway.records("from_list").body("application/json", list),
-        ),
-        (
-            "from_lines",
-            gateway.records("from_lines").ndjson(records.join("\n")),
-        ),
-        (
-            "from_rows",
-            gateway.records("from_rows").csv(rows.join("\r\n")),
-        ),
+        ("from_list", gateway.records("from_list").body("application/json", list)),
+        ("from_lines", gateway.records("from_lines").ndjson(records.join("\n"))),
+        ("from_rows", gateway.records("from_rows").csv(rows.join("\r\n"))),
     ];
     for (stream, request) in requests {
         let reply = request.query("ack", "commit").send().await.expect(201);
         assert_eq!(reply["committed"], VALUES_PER_TYPE, "{reply}");
         assert_values(&gateway, stream).await;
-        let extra: i64 = gateway
-            .scalar(format!("select count(extra) from streams.{stream}"))
-            .await;
+        let extra: i64 = gateway.scalar(format!("select count(extra) from streams.{stream}")).await;
         assert_eq!(extra, 0);
     }
 }
@@ -272,36 +228,21 @@ async fn every_type_lands_as_postgresql_itself_would_read_it() {
 #[tokio::test]
 async fn nulls_are_null_in_every_type_and_format() {
     let gateway = Gateway::start().await;
-    gateway
-        .create_stream(&json!({"name": "nulls", "columns": all_columns()}))
-        .await;
-    let members = VALUES
-        .map(|(kind, _)| format!("\"{}\":null", column_name(kind)))
-        .join(",");
+    gateway.create_stream(&json!({"name": "nulls", "columns": all_columns()})).await;
+    let members = VALUES.map(|(kind, _)| format!("\"{}\":null", column_name(kind))).join(",");
     let header = VALUES.map(|(kind, _)| column_name(kind)).join(",");
     let rows = format!("{header}\n{}\n{}\n", ",".repeat(11), ["NA"; 12].join(","));
     let requests = [
-        (
-            1,
-            gateway
-                .records("nulls")
-                .body("application/json", format!("{{{members}}}")),
-        ),
+        (1, gateway.records("nulls").body("application/json", format!("{{{members}}}"))),
         (1, gateway.records("nulls").ndjson("{}")),
         (2, gateway.records("nulls").csv(rows).query("null", "NA")),
     ];
     for (count, request) in requests {
-        assert_eq!(
-            request.query("ack", "commit").send().await.expect(201)["committed"],
-            count
-        );
+        assert_eq!(request.query("ack", "commit").send().await.expect(201)["committed"], count);
     }
     let columns = VALUES.map(|(kind, _)| column_name(kind)).join(", ");
-    let not_null: i32 = gateway
-        .scalar(format!(
-            "select max(num_nonnulls({columns})) from streams.nulls"
-        ))
-        .await;
+    let not_null: i32 =
+        gateway.scalar(format!("select max(num_nonnulls({columns})) from streams.nulls")).await;
     assert_eq!(not_null, 0);
     assert_eq!(gateway.rows("nulls").await, 4);
 }
@@ -318,53 +259,26 @@ async fn unknown_keys_are_kept_dropped_or_rejected_as_the_stream_wants() {
     for stream in ["extra", "drop"] {
         gateway.commit(stream, &record).await;
         gateway.commit(stream, &json!({"n": 2})).await;
-        let rows = gateway
-            .records(stream)
-            .csv("more,n\n{},3\n,4\n")
-            .query("ack", "commit");
+        let rows = gateway.records(stream).csv("more,n\n{},3\n,4\n").query("ack", "commit");
         assert_eq!(rows.send().await.expect(201)["committed"], 2);
     }
-    let kept: Vec<Option<Value>> = gateway
-        .column("select extra from streams.extra order by n")
-        .await;
+    let kept: Vec<Option<Value>> =
+        gateway.column("select extra from streams.extra order by n").await;
     let first = json!({"more": {"a": [1]}, "é\"": null});
-    assert_eq!(
-        kept,
-        [
-            Some(first),
-            None,
-            Some(json!({"more": "{}"})),
-            Some(json!({"more": null}))
-        ]
-    );
-    let dropped: Vec<Option<Value>> = gateway
-        .column("select extra from streams.drop order by n")
-        .await;
+    assert_eq!(kept, [Some(first), None, Some(json!({"more": "{}"})), Some(json!({"more": null}))]);
+    let dropped: Vec<Option<Value>> =
+        gateway.column("select extra from streams.drop order by n").await;
     assert_eq!(dropped, [None, None, None, None]);
 
-    let problem = gateway
-        .records("reject")
-        .json(&record)
-        .send()
-        .await
-        .problem(422, "invalid_record");
+    let problem =
+        gateway.records("reject").json(&record).send().await.problem(422, "invalid_record");
     let error = &problem["errors"][0];
-    assert_eq!(
-        (&error["code"], &error["column"]),
-        (&json!("unknown_key"), &json!("more"))
-    );
+    assert_eq!((&error["code"], &error["column"]), (&json!("unknown_key"), &json!("more")));
     gateway.commit("reject", &json!({"n": 1})).await;
     // Of a CSV file the header is wrong, so that no row could be right.
-    let problem = gateway
-        .records("reject")
-        .csv("n,more\n1,2\n")
-        .send()
-        .await
-        .problem(400, "invalid_header");
-    assert!(
-        problem["detail"].as_str().unwrap().contains("\"more\""),
-        "{problem}"
-    );
+    let problem =
+        gateway.records("reject").csv("n,more\n1,2\n").send().await.problem(400, "invalid_header");
+    assert!(problem["detail"].as_str().unwrap().contains("\"more\""), "{problem}");
     assert_eq!(gateway.rows("reject").await, 1);
 }
 
@@ -384,21 +298,13 @@ async fn a_missing_key_takes_the_default_and_an_explicit_null_does_not() {
         )
         .chain([json!({"name": "n", "type": "integer"})])
         .collect();
-    gateway
-        .create_stream(&json!({"name": "defaults", "columns": columns}))
-        .await;
-    let nulls = VALUES
-        .map(|(kind, _)| format!("\"{}\":null", column_name(kind)))
-        .join(",");
+    gateway.create_stream(&json!({"name": "defaults", "columns": columns})).await;
+    let nulls = VALUES.map(|(kind, _)| format!("\"{}\":null", column_name(kind))).join(",");
     let header = VALUES.map(|(kind, _)| column_name(kind)).join(",");
     for request in [
-        gateway
-            .records("defaults")
-            .ndjson(format!("{{\"n\":1}}\n{{\"n\":2,{nulls}}}\n")),
+        gateway.records("defaults").ndjson(format!("{{\"n\":1}}\n{{\"n\":2,{nulls}}}\n")),
         gateway.records("defaults").csv("n\n3\n"),
-        gateway
-            .records("defaults")
-            .csv(format!("n,{header}\n4{}\n", ",".repeat(12))),
+        gateway.records("defaults").csv(format!("n,{header}\n4{}\n", ",".repeat(12))),
     ] {
         request.query("ack", "commit").send().await.expect(201);
     }
@@ -406,20 +312,13 @@ async fn a_missing_key_takes_the_default_and_an_explicit_null_does_not() {
     gateway.execute("insert into streams.defaults (id, received_at, n) values (gen_random_uuid(), now(), 5)").await;
     for (kind, _) in VALUES {
         let column = column_name(kind);
-        let text = defaults[kind]
-            .as_str()
-            .map_or_else(|| defaults[kind].to_string(), str::to_owned);
+        let text =
+            defaults[kind].as_str().map_or_else(|| defaults[kind].to_string(), str::to_owned);
         let text = text.replace('\'', "''");
         let same: Vec<Option<bool>> = gateway
-            .column(format!(
-                "select {column} = '{text}'::{kind} from streams.defaults order by n"
-            ))
+            .column(format!("select {column} = '{text}'::{kind} from streams.defaults order by n"))
             .await;
-        assert_eq!(
-            same,
-            [Some(true), None, Some(true), None, Some(true)],
-            "{kind}"
-        );
+        assert_eq!(same, [Some(true), None, Some(true), None, Some(true)], "{kind}");
     }
 }
 
@@ -427,21 +326,11 @@ async fn a_missing_key_takes_the_default_and_an_explicit_null_does_not() {
 async fn errors_name_the_record_the_line_the_column_and_the_reason() {
     let gateway = Gateway::start().await;
     let columns = json!([{"name": "n", "type": "smallint"}, {"name": "at", "type": "timestamptz"}]);
-    gateway
-        .create_stream(&json!({"name": "places", "columns": columns}))
-        .await;
+    gateway.create_stream(&json!({"name": "places", "columns": columns})).await;
 
     let lines = "{\"n\":1}\n\n{\"n\":40000}\r\n{\"at\":\"noon\"}\nnot json\n  \n[1]\n{\"n\":true}\n{\"n\":2}";
-    let reply = gateway
-        .records("places")
-        .ndjson(lines)
-        .send()
-        .await
-        .expect(202);
-    assert_eq!(
-        (&reply["accepted"], &reply["quarantined"]),
-        (&json!(2), &json!(5))
-    );
+    let reply = gateway.records("places").ndjson(lines).send().await.expect(202);
+    assert_eq!((&reply["accepted"], &reply["quarantined"]), (&json!(2), &json!(5)));
     let expected = json!([
         {"record": 2, "line": 3, "column": "n", "code": "out_of_range", "message": "40000 is out of range for smallint"},
         {"record": 3, "line": 4, "column": "at", "code": "invalid_type", "message": "expected timestamptz, got \"noon\""},
@@ -451,10 +340,7 @@ async fn errors_name_the_record_the_line_the_column_and_the_reason() {
     ]);
     assert_eq!(reply["errors"], expected);
     assert!(
-        reply["errors"][2]["message"]
-            .as_str()
-            .unwrap()
-            .contains("byte 1"),
+        reply["errors"][2]["message"].as_str().unwrap().contains("byte 1"),
         "{}",
         reply["errors"][2]
     );
@@ -462,10 +348,7 @@ async fn errors_name_the_record_the_line_the_column_and_the_reason() {
     // A field may go over several lines; the row's first counts, and the header is line 1.
     let rows = "n,at,note\r\n1,,\"two\r\nlines\"\r\nnoon,,\r\n\r\n3,,\"a\"\"b\"\r\n4,2013-13-01,\r\n5,\r\n";
     let reply = gateway.records("places").csv(rows).send().await.expect(202);
-    assert_eq!(
-        (&reply["accepted"], &reply["quarantined"]),
-        (&json!(2), &json!(3))
-    );
+    assert_eq!((&reply["accepted"], &reply["quarantined"]), (&json!(2), &json!(3)));
     let expected = json!([
         {"record": 2, "line": 4, "column": "n", "code": "invalid_type", "message": "expected smallint, got \"noon\""},
         {"record": 4, "line": 7, "column": "at", "code": "out_of_range", "message": "\"2013-13-01\" is out of range for timestamptz"},
@@ -475,12 +358,7 @@ async fn errors_name_the_record_the_line_the_column_and_the_reason() {
 
     // A list has no lines that anybody counts.
     let list = json!([{"n": 1}, {"n": 1.5}]);
-    let reply = gateway
-        .records("places")
-        .json(&list)
-        .send()
-        .await
-        .expect(202);
+    let reply = gateway.records("places").json(&list).send().await.expect(202);
     let expected = json!([{"record": 2, "column": "n", "code": "invalid_type", "message": "expected smallint, got 1.5"}]);
     assert_eq!(reply["errors"], expected);
     gateway.wait_all_committed().await;
@@ -490,20 +368,14 @@ async fn errors_name_the_record_the_line_the_column_and_the_reason() {
 #[tokio::test]
 async fn columns_may_be_added_while_old_entries_wait() {
     let gateway = Gateway::start().await;
-    let mut columns = vec![
-        json!({"name": "k", "type": "integer"}),
-        json!({"name": "a", "type": "text"}),
-    ];
+    let mut columns =
+        vec![json!({"name": "k", "type": "integer"}), json!({"name": "a", "type": "text"})];
     let streams = ["plain", "ignored", "replaced"];
     for name in streams {
         let mut stream = json!({"name": name, "columns": columns});
         if name != "plain" {
             stream["key"] = json!(["k"]);
-            stream["on_duplicate"] = json!(if name == "ignored" {
-                "ignore"
-            } else {
-                "replace"
-            });
+            stream["on_duplicate"] = json!(if name == "ignored" { "ignore" } else { "replace" });
         }
         gateway.create_stream(&stream).await;
     }
@@ -520,10 +392,7 @@ async fn columns_may_be_added_while_old_entries_wait() {
     columns.push(json!({"name": "c", "type": "jsonb"}));
     for name in streams {
         let path = format!("/v1/streams/{name}");
-        let changed = gateway
-            .patch(&path, &json!({"columns": columns}))
-            .await
-            .expect(200);
+        let changed = gateway.patch(&path, &json!({"columns": columns})).await.expect(200);
         assert_eq!(changed["columns"], json!(columns));
         let record = json!([{"k": 1, "a": "new", "b": 7, "c": {}}, {"k": 3}]);
         gateway.records(name).json(&record).send().await.expect(202);
@@ -537,10 +406,7 @@ async fn columns_may_be_added_while_old_entries_wait() {
     );
     let third = json!([3, null, 5, null, null]);
     for (name, expected) in [
-        (
-            "plain",
-            vec![old.clone(), new.clone(), added.clone(), third.clone()],
-        ),
+        ("plain", vec![old.clone(), new.clone(), added.clone(), third.clone()]),
         ("ignored", vec![old.clone(), added.clone(), third.clone()]),
         ("replaced", vec![new, added, third]),
     ] {
@@ -557,9 +423,7 @@ async fn columns_may_be_added_while_old_entries_wait() {
 async fn columns_only_grow() {
     let gateway = Gateway::start().await;
     let columns = json!([{"name": "a", "type": "integer"}, {"name": "b", "type": "text"}]);
-    let made = gateway
-        .create_stream(&json!({"name": "growing", "columns": columns}))
-        .await;
+    let made = gateway.create_stream(&json!({"name": "growing", "columns": columns})).await;
     for columns in [
         json!([]),
         json!([{"name": "a", "type": "integer"}]),
@@ -569,15 +433,11 @@ async fn columns_only_grow() {
         json!([{"name": "a", "type": "integer"}, {"name": "b", "type": "text"}, {"name": "id", "type": "uuid"}]),
         json!([{"name": "a", "type": "integer"}, {"name": "b", "type": "text"}, {"name": "c", "type": "integer", "default": "noon"}]),
     ] {
-        let reply = gateway
-            .patch("/v1/streams/growing", &json!({"columns": columns}))
-            .await;
+        let reply = gateway.patch("/v1/streams/growing", &json!({"columns": columns})).await;
         reply.problem(422, "invalid_stream");
     }
     assert_eq!(gateway.get("/v1/streams/growing").await.expect(200), made);
-    gateway
-        .commit("growing", &json!({"a": 1, "b": "still here"}))
-        .await;
+    gateway.commit("growing", &json!({"a": 1, "b": "still here"})).await;
 }
 
 #[tokio::test]
@@ -592,26 +452,10 @@ async fn what_is_inferred_takes_every_record_of_the_sample() {
     let inferred = Reply::to(request).await.expect(200);
     assert_eq!(inferred["records"], 3);
     let mut columns = inferred["columns"].as_array().unwrap().clone();
-    let kinds: Vec<&str> = columns
-        .iter()
-        .map(|column| column["type"].as_str().unwrap())
-        .collect();
-    assert_eq!(
-        kinds,
-        [
-            "timestamptz",
-            "bigint",
-            "double precision",
-            "text",
-            "boolean",
-            "uuid"
-        ]
-    );
+    let kinds: Vec<&str> = columns.iter().map(|column| column["type"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["timestamptz", "bigint", "double precision", "text", "boolean", "uuid"]);
     for column in &mut columns {
-        column
-            .as_object_mut()
-            .unwrap()
-            .retain(|name, _| name == "name" || name == "type");
+        column.as_object_mut().unwrap().retain(|name, _| name == "name" || name == "type");
     }
     gateway
         .create_stream(&json!({"name": "inferred", "columns": columns, "unknown": "reject"}))
@@ -624,8 +468,6 @@ async fn what_is_inferred_takes_every_record_of_the_sample() {
         .send()
         .await;
     assert_eq!(reply.expect(201)["committed"], 3);
-    let sum: i64 = gateway
-        .scalar("select sum(n)::bigint from streams.inferred")
-        .await;
+    let sum: i64 = gateway.scalar("select sum(n)::bigint from streams.inferred").await;
     assert_eq!(sum, 3_000_000_001);
 }

@@ -61,32 +61,18 @@ impl Watcher {
         let mut request = url.into_client_request().expect("a request");
         for (name, value) in headers {
             let name = HeaderName::from_bytes(name.as_bytes()).expect("a name");
-            request
-                .headers_mut()
-                .append(name, HeaderValue::from_str(value).expect("a value"));
+            request.headers_mut().append(name, HeaderValue::from_str(value).expect("a value"));
         }
         let stream = soon("the gateway takes the connection", socket.connect(target))
             .await
             .expect("connected");
-        match soon(
-            "the gateway answers the upgrade",
-            client_async(request, stream),
-        )
-        .await
-        {
-            Ok((socket, _)) => Ok(Watcher {
-                socket,
-                texts: Vec::new(),
-                messages: Vec::new(),
-            }),
+        match soon("the gateway answers the upgrade", client_async(request, stream)).await {
+            Ok((socket, _)) => Ok(Watcher { socket, texts: Vec::new(), messages: Vec::new() }),
             Err(Error::Http(response)) => {
                 let body = response.body().as_deref().unwrap_or_default();
                 let body: Value = serde_json::from_slice(body).unwrap_or_default();
                 let code = body["code"].as_str().unwrap_or_default().to_owned();
-                Err(Refusal {
-                    status: response.status().as_u16(),
-                    code,
-                })
+                Err(Refusal { status: response.status().as_u16(), code })
             }
             Err(error) => panic!("{error}"),
         }
@@ -97,9 +83,7 @@ impl Watcher {
         let bearer = format!("Bearer {token}");
         let come = Watcher::come(gateway, query, &[("authorization", &bearer)]).await;
         let mut watcher = come.unwrap_or_else(|refusal| panic!("{refusal:?}"));
-        watcher
-            .until("hello", |watcher| !watcher.messages.is_empty())
-            .await;
+        watcher.until("hello", |watcher| !watcher.messages.is_empty()).await;
         assert_eq!(watcher.messages[0]["type"], "hello", "{:?}", watcher.texts);
         watcher
     }
@@ -123,11 +107,7 @@ impl Watcher {
         soon(what, async {
             while !enough(self) {
                 let end = self.read().await;
-                assert!(
-                    end.is_none(),
-                    "{end:?} while waiting for {what}: {:?}",
-                    self.texts.last()
-                );
+                assert!(end.is_none(), "{end:?} while waiting for {what}: {:?}", self.texts.last());
             }
         })
         .await;
@@ -157,12 +137,8 @@ impl Watcher {
 
     /// The records of a stream so far, with all that is told of each.
     pub fn records(&self, stream: &str) -> Vec<&Value> {
-        let frames = self
-            .of_type("records")
-            .filter(|frame| frame["stream"] == stream);
-        frames
-            .flat_map(|frame| frame["records"].as_array().expect("a list"))
-            .collect()
+        let frames = self.of_type("records").filter(|frame| frame["stream"] == stream);
+        frames.flat_map(|frame| frame["records"].as_array().expect("a list")).collect()
     }
 
     /// One member of the data of each record of a stream so far.
@@ -174,23 +150,18 @@ impl Watcher {
     /// How many records of a stream were left out, as far as it was told.
     pub fn missed(&self, stream: &str) -> u64 {
         let gaps = self.of_type("gap").filter(|gap| gap["stream"] == stream);
-        gaps.map(|gap| gap["count"].as_u64().expect("a count"))
-            .sum()
+        gaps.map(|gap| gap["count"].as_u64().expect("a count")).sum()
     }
 
     /// Messages of a type so far.
     pub fn of_type<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Value> {
-        self.messages
-            .iter()
-            .filter(move |message| message["type"] == kind)
+        self.messages.iter().filter(move |message| message["type"] == kind)
     }
 
     /// Messages of a type so far, word for word.
     pub fn words(&self, kind: &str) -> Vec<&str> {
         let both = self.messages.iter().zip(&self.texts);
-        both.filter(|(message, _)| message["type"] == kind)
-            .map(|(_, text)| text.as_str())
-            .collect()
+        both.filter(|(message, _)| message["type"] == kind).map(|(_, text)| text.as_str()).collect()
     }
 
     /// Where to resume.
@@ -202,8 +173,7 @@ impl Watcher {
     async fn read(&mut self) -> Option<End> {
         match self.socket.next().await {
             Some(Ok(Message::Text(text))) => {
-                self.messages
-                    .push(serde_json::from_str(&text).expect("every message is JSON"));
+                self.messages.push(serde_json::from_str(&text).expect("every message is JSON"));
                 self.texts.push(text.as_str().to_owned());
                 None
             }
@@ -218,10 +188,6 @@ impl Watcher {
 
 /// Where a monitor that saw this message resumes.
 pub fn cursor_of(message: &Value) -> Option<&str> {
-    let member = if message["type"] == "gap" {
-        "to"
-    } else {
-        "cursor"
-    };
+    let member = if message["type"] == "gap" { "to" } else { "cursor" };
     message[member].as_str()
 }

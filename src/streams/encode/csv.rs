@@ -26,9 +26,7 @@ impl CsvHeader {
         null: Option<&str>,
     ) -> Result<CsvHeader, RecordError> {
         let mut header = CsvHeader::checked(names, null)?;
-        header.members = (0..names.len())
-            .map(|field| (field, member_key(names[field])))
-            .collect();
+        header.members = (0..names.len()).map(|field| (field, member_key(names[field]))).collect();
         Ok(header)
     }
 
@@ -109,10 +107,7 @@ impl<'a, F: Fn(usize) -> &'a [u8]> Row<'_, F> {
             ));
         }
         let commas = self.count.saturating_sub(1);
-        let bytes = commas
-            + (0..self.count)
-                .map(|field| (self.fields)(field).len())
-                .sum::<usize>();
+        let bytes = commas + (0..self.count).map(|field| (self.fields)(field).len()).sum::<usize>();
         if bytes > bytes_max {
             return Err(RecordError::too_large(bytes, bytes_max));
         }

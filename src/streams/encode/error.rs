@@ -91,9 +91,7 @@ impl FromStr for RecordErrorCode {
     type Err = UnknownRecordErrorCode;
 
     fn from_str(text: &str) -> Result<Self, UnknownRecordErrorCode> {
-        let found = RecordErrorCode::ALL
-            .into_iter()
-            .find(|code| code.as_str() == text);
+        let found = RecordErrorCode::ALL.into_iter().find(|code| code.as_str() == text);
         found.ok_or(UnknownRecordErrorCode)
     }
 }
@@ -101,19 +99,12 @@ impl FromStr for RecordErrorCode {
 impl RecordError {
     /// An error that blames no column.
     pub fn new(code: RecordErrorCode, message: impl Into<String>) -> RecordError {
-        RecordError {
-            code,
-            column: None,
-            message: message.into(),
-        }
+        RecordError { code, column: None, message: message.into() }
     }
 
     /// The same error, blaming a column or a key's pointer.
     pub fn in_column(self, column: impl Into<String>) -> RecordError {
-        RecordError {
-            column: Some(column.into()),
-            ..self
-        }
+        RecordError { column: Some(column.into()), ..self }
     }
 
     /// A value that a column cannot take; `shown` is the value as the message should repeat it.
@@ -155,15 +146,13 @@ impl RecordError {
     pub(crate) fn of_fault(fault: Fault) -> RecordError {
         use RecordErrorCode as Code;
         let (code, message) = match fault {
-            Fault::ControlCharacter => (
-                Code::InvalidJson,
-                "a control character in a string must be escaped",
-            ),
+            Fault::ControlCharacter => {
+                (Code::InvalidJson, "a control character in a string must be escaped")
+            }
             Fault::InvalidUtf8 => (Code::InvalidUtf8, "the text is not valid UTF-8"),
-            Fault::NulCharacter => (
-                Code::InvalidUnicode,
-                "PostgreSQL cannot store the character U+0000",
-            ),
+            Fault::NulCharacter => {
+                (Code::InvalidUnicode, "PostgreSQL cannot store the character U+0000")
+            }
             Fault::LoneSurrogate => (
                 Code::InvalidUnicode,
                 "a \\u escape is half of a surrogate pair without its other half",
@@ -205,11 +194,7 @@ pub(super) fn shown(bytes: &[u8]) -> String {
     let head = &bytes[..bytes.len().min((SHOWN_CHARS_MAX + 1) * 4)];
     let text = String::from_utf8_lossy(head);
     let readable = |character: char| {
-        if character.is_control() {
-            ' '
-        } else {
-            character
-        }
+        if character.is_control() { ' ' } else { character }
     };
     let mut shown: String = text.chars().take(SHOWN_CHARS_MAX).map(readable).collect();
     if text.chars().nth(SHOWN_CHARS_MAX).is_some() {
@@ -232,20 +217,14 @@ mod tests {
         for code in RecordErrorCode::ALL {
             assert_eq!(code.as_str().parse(), Ok(code));
         }
-        assert_eq!(
-            "InvalidType".parse::<RecordErrorCode>(),
-            Err(UnknownRecordErrorCode)
-        );
+        assert_eq!("InvalidType".parse::<RecordErrorCode>(), Err(UnknownRecordErrorCode));
     }
 
     #[test]
     fn shown_values_are_cut_between_characters() {
         assert_eq!(shown(b"noon"), "noon");
         assert_eq!(shown("é".repeat(80).as_bytes()), "é".repeat(80));
-        assert_eq!(
-            shown("😀".repeat(5_000).as_bytes()),
-            format!("{}…", "😀".repeat(80))
-        );
+        assert_eq!(shown("😀".repeat(5_000).as_bytes()), format!("{}…", "😀".repeat(80)));
         assert_eq!(shown(b"a\xff\nb"), "a\u{FFFD} b");
     }
 }

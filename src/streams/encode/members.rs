@@ -34,11 +34,7 @@ impl ColumnLookup {
         let quoted = |column: &Column| {
             let mut quoted = Vec::new();
             write_string(&column.name, &mut quoted);
-            if quoted.len() == column.name.len() + 2 {
-                quoted.into()
-            } else {
-                Box::default()
-            }
+            if quoted.len() == column.name.len() + 2 { quoted.into() } else { Box::default() }
         };
         ColumnLookup {
             by_name: columns.iter().enumerate().map(name).collect(),

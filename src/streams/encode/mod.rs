@@ -57,10 +57,7 @@ pub enum JsonStep {
     /// The value goes on behind the input.
     Incomplete,
     /// The syntax is broken; nothing behind `offset` can be trusted.
-    Malformed {
-        offset: usize,
-        message: &'static str,
-    },
+    Malformed { offset: usize, message: &'static str },
 }
 
 /// Why no encoder can be made for a stream.
@@ -104,11 +101,7 @@ impl RecordEncoder {
                 Target::Typed(TypedEncoder::new(columns, *unknown, key)?)
             }
         };
-        Ok(RecordEncoder {
-            column_set: stream.column_set(),
-            limits,
-            target,
-        })
+        Ok(RecordEncoder { column_set: stream.column_set(), limits, target })
     }
 
     /// The column set of the tuples.
@@ -158,10 +151,7 @@ impl RecordEncoder {
         }
         let bytes = scanner.position() - start;
         if bytes > self.limits.record_bytes_max {
-            return Ok(Err(RecordError::too_large(
-                bytes,
-                self.limits.record_bytes_max,
-            )));
+            return Ok(Err(RecordError::too_large(bytes, self.limits.record_bytes_max)));
         }
         if first != b'{' {
             return Ok(Err(RecordError::new(
@@ -195,17 +185,12 @@ impl RecordEncoder {
         out: &mut Vec<u8>,
     ) -> Result<(), RecordError> {
         let before = out.len();
-        let row = csv::Row {
-            header,
-            fields,
-            count,
-        };
+        let row = csv::Row { header, fields, count };
         let result =
-            row.check(self.limits.record_bytes_max)
-                .and_then(|()| match &mut self.target {
-                    Target::Document(document) => document.write_row(&row, prefix, out),
-                    Target::Typed(typed) => typed.write_row(&row, prefix, out),
-                });
+            row.check(self.limits.record_bytes_max).and_then(|()| match &mut self.target {
+                Target::Document(document) => document.write_row(&row, prefix, out),
+                Target::Typed(typed) => typed.write_row(&row, prefix, out),
+            });
         if result.is_err() {
             out.truncate(before);
         }

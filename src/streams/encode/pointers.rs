@@ -39,19 +39,13 @@ const ROOT: usize = 0;
 impl KeyPointers {
     /// `None` if a pointer names no member or too deep a one.
     pub(super) fn new(mut pointers: Vec<&[String]>) -> Option<KeyPointers> {
-        if pointers
-            .iter()
-            .any(|segments| !(1..DEPTH_MAX).contains(&segments.len()))
-        {
+        if pointers.iter().any(|segments| !(1..DEPTH_MAX).contains(&segments.len())) {
             return None;
         }
         // Sorted, the pointers with a common beginning lie side by side.
         pointers.sort_unstable();
         pointers.dedup();
-        let mut nodes = vec![Node {
-            fields: 0..pointers.len(),
-            ..Node::default()
-        }];
+        let mut nodes = vec![Node { fields: 0..pointers.len(), ..Node::default() }];
         for (field, segments) in pointers.iter().enumerate() {
             let mut node = ROOT;
             for segment in *segments {
@@ -62,13 +56,7 @@ impl KeyPointers {
         }
         let names: Vec<String> = pointers.iter().map(|segments| display(segments)).collect();
         let found = vec![None; names.len()];
-        Some(KeyPointers {
-            nodes,
-            names,
-            found,
-            path: Vec::new(),
-            scratch: Vec::new(),
-        })
+        Some(KeyPointers { nodes, names, found, path: Vec::new(), scratch: Vec::new() })
     }
 
     /// Reads an object, of which the scanner has peeked at the brace.
@@ -99,21 +87,13 @@ impl KeyPointers {
             scanner.value(self.path.len())?;
             return scanner.after_member();
         };
-        let Node {
-            children,
-            field,
-            fields,
-        } = &self.nodes[child];
+        let Node { children, field, fields } = &self.nodes[child];
         // The last of equal keys counts, with all that is in it.
         self.found[fields.clone()].fill(None);
         if !children.is_empty() && scanner.peek()? == b'{' {
             if let Some(field) = *field {
                 let start = scanner.position();
-                self.found[field] = Some(Value {
-                    kind: ValueKind::Object,
-                    start,
-                    end: start,
-                });
+                self.found[field] = Some(Value { kind: ValueKind::Object, start, end: start });
             }
             self.path.push(child);
             return scanner.open_object();
@@ -194,10 +174,7 @@ pub(super) fn check_total(total: usize, name: &str) -> Result<(), RecordError> {
 
 fn child(nodes: &[Node], node: usize, segment: &[u8]) -> Option<usize> {
     let children = &nodes[node].children;
-    children
-        .iter()
-        .find(|(name, _)| **name == *segment)
-        .map(|&(_, child)| child)
+    children.iter().find(|(name, _)| **name == *segment).map(|&(_, child)| child)
 }
 
 fn child_or_insert(nodes: &mut Vec<Node>, node: usize, segment: &[u8], field: usize) -> usize {
@@ -205,10 +182,7 @@ fn child_or_insert(nodes: &mut Vec<Node>, node: usize, segment: &[u8], field: us
         return child;
     }
     let inserted = nodes.len();
-    nodes.push(Node {
-        fields: field..field,
-        ..Node::default()
-    });
+    nodes.push(Node { fields: field..field, ..Node::default() });
     nodes[node].children.push((segment.into(), inserted));
     inserted
 }

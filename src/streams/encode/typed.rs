@@ -57,10 +57,8 @@ impl TypedEncoder {
             if !names.insert(&column.name) {
                 return Err(EncoderError::DuplicateColumn(column.name.clone()));
             }
-            let default = encode_default(column).map_err(|error| EncoderError::Default {
-                column: column.name.clone(),
-                error,
-            })?;
+            let default = encode_default(column)
+                .map_err(|error| EncoderError::Default { column: column.name.clone(), error })?;
             targets.push(TargetColumn {
                 name: column.name.as_str().into(),
                 kind: column.kind,
@@ -72,10 +70,7 @@ impl TypedEncoder {
             let KeyField::Column(index) = field else {
                 return Err(EncoderError::KeyField);
             };
-            targets
-                .get_mut(*index)
-                .ok_or(EncoderError::KeyField)?
-                .in_key = true;
+            targets.get_mut(*index).ok_or(EncoderError::KeyField)?.in_key = true;
         }
         Ok(TypedEncoder {
             lookup: ColumnLookup::new(columns),
@@ -122,8 +117,7 @@ impl TypedEncoder {
             UnknownKeys::Drop => {}
             UnknownKeys::Reject => {
                 let name = key_text(key, input, &mut self.scratch);
-                self.error
-                    .get_or_insert_with(|| RecordError::unknown_key(name));
+                self.error.get_or_insert_with(|| RecordError::unknown_key(name));
             }
         }
     }

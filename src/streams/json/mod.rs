@@ -24,10 +24,7 @@ pub enum Stop {
     /// The input ends inside the value, and more of it may follow.
     Incomplete,
     /// This is not JSON.
-    Malformed {
-        offset: usize,
-        message: &'static str,
-    },
+    Malformed { offset: usize, message: &'static str },
 }
 
 /// What `jsonb` would refuse in syntax that is otherwise sound.
@@ -91,12 +88,7 @@ pub struct Scanner<'a> {
 impl<'a> Scanner<'a> {
     /// `at_end`: nothing follows `input`.
     pub fn new(input: &'a [u8], at_end: bool) -> Scanner<'a> {
-        Scanner {
-            input,
-            position: 0,
-            at_end,
-            fault: None,
-        }
+        Scanner { input, position: 0, at_end, fault: None }
     }
 
     pub fn input(&self) -> &'a [u8] {
@@ -140,11 +132,7 @@ impl<'a> Scanner<'a> {
             }
             _ => self.scalar(first)?,
         };
-        Ok(Value {
-            kind,
-            start,
-            end: self.position,
-        })
+        Ok(Value { kind, start, end: self.position })
     }
 
     /// Reads the brace that opens an object; true if a key follows, false if the object is empty and read.
@@ -300,10 +288,7 @@ impl<'a> Scanner<'a> {
     fn ended(&self) -> Stop {
         if self.at_end {
             let offset = self.input.len();
-            Stop::Malformed {
-                offset,
-                message: "the input ends inside a value",
-            }
+            Stop::Malformed { offset, message: "the input ends inside a value" }
         } else {
             Stop::Incomplete
         }
@@ -311,9 +296,6 @@ impl<'a> Scanner<'a> {
 
     #[cold]
     fn malformed(&self, message: &'static str) -> Stop {
-        Stop::Malformed {
-            offset: self.position,
-            message,
-        }
+        Stop::Malformed { offset: self.position, message }
     }
 }

@@ -55,10 +55,7 @@ impl Scanner<'_> {
             return Ok(at);
         }
         match self.input.get(at) {
-            Some(_) => Err(Stop::Malformed {
-                offset: at,
-                message: "expected a digit",
-            }),
+            Some(_) => Err(Stop::Malformed { offset: at, message: "expected a digit" }),
             None => Err(self.ended()),
         }
     }

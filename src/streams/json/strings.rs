@@ -36,11 +36,7 @@ impl Scanner<'_> {
             self.note(Fault::InvalidUtf8);
         }
         self.position = at + 1;
-        Ok(if escaped {
-            ValueKind::Escaped
-        } else {
-            ValueKind::Plain
-        })
+        Ok(if escaped { ValueKind::Escaped } else { ValueKind::Plain })
     }
 
     /// Checks the escape whose backslash is at `at`; gives the place behind it.
@@ -67,10 +63,7 @@ impl Scanner<'_> {
                 }
                 Ok(next)
             }
-            Some(_) => Err(Stop::Malformed {
-                offset: at,
-                message: "unknown escape in a string",
-            }),
+            Some(_) => Err(Stop::Malformed { offset: at, message: "unknown escape in a string" }),
             None => Err(self.ended()),
         }
     }
@@ -124,9 +117,7 @@ fn special_bytes(word: u64) -> u64 {
 }
 
 fn hex_value(digits: &[u8]) -> Option<u32> {
-    digits.iter().try_fold(0, |value, &byte| {
-        Some(value * 16 + char::from(byte).to_digit(16)?)
-    })
+    digits.iter().try_fold(0, |value, &byte| Some(value * 16 + char::from(byte).to_digit(16)?))
 }
 
 /// Appends the text of a raw string (without its quotes) that a [`Scanner`] has read. What has no text, half a
@@ -168,10 +159,7 @@ fn unicode_escape(text: &[u8]) -> (char, usize) {
     {
         return (pair, 10);
     }
-    (
-        char::from_u32(first).unwrap_or(char::REPLACEMENT_CHARACTER),
-        4,
-    )
+    (char::from_u32(first).unwrap_or(char::REPLACEMENT_CHARACTER), 4)
 }
 
 /// Appends `text` as a JSON string with its quotes.

@@ -7,18 +7,13 @@ fn scan(input: &[u8]) -> Result<(Value, Option<Fault>), Stop> {
     let value = scanner.value(0)?;
     let end = scanner.position();
     match scanner.peek() {
-        Ok(_) => Err(Stop::Malformed {
-            offset: end,
-            message: "something follows",
-        }),
+        Ok(_) => Err(Stop::Malformed { offset: end, message: "something follows" }),
         Err(_) => Ok((value, scanner.fault())),
     }
 }
 
 fn fault(input: &str) -> Option<Fault> {
-    scan(input.as_bytes())
-        .unwrap_or_else(|stop| panic!("{input}: {stop:?}"))
-        .1
+    scan(input.as_bytes()).unwrap_or_else(|stop| panic!("{input}: {stop:?}")).1
 }
 
 #[test]
@@ -38,11 +33,7 @@ fn kinds_and_places_are_told() {
         ("[ { \"a\" : [ ] } , 1 ]", ValueKind::Array),
     ] {
         let padded = format!(" \n{json}\t\r");
-        let value = Value {
-            kind,
-            start: 2,
-            end: 2 + json.len(),
-        };
+        let value = Value { kind, start: 2, end: 2 + json.len() };
         assert_eq!(scan(padded.as_bytes()), Ok((value, None)), "{json}");
     }
 }
@@ -93,10 +84,7 @@ fn what_is_not_json_is_malformed() {
         "--1",
         "0x1",
     ] {
-        assert!(
-            matches!(scan(json.as_bytes()), Err(Stop::Malformed { .. })),
-            "{json}"
-        );
+        assert!(matches!(scan(json.as_bytes()), Err(Stop::Malformed { .. })), "{json}");
     }
 }
 
@@ -118,28 +106,12 @@ fn a_fault_is_noted_and_the_end_still_found() {
     ] {
         assert_eq!(fault(json), Some(expected), "{json}");
     }
-    assert_eq!(
-        scan(b"\"abcdefgh\xff\"").unwrap().1,
-        Some(Fault::InvalidUtf8)
-    );
-    assert_eq!(
-        scan(b"\"\xed\xa0\x80\"").unwrap().1,
-        Some(Fault::InvalidUtf8)
-    );
-    for json in [
-        "\"\\ud83d\\ude00\"",
-        "1e131071",
-        "1e-16383",
-        "0e140000",
-        "\"\u{7f}\"",
-    ] {
+    assert_eq!(scan(b"\"abcdefgh\xff\"").unwrap().1, Some(Fault::InvalidUtf8));
+    assert_eq!(scan(b"\"\xed\xa0\x80\"").unwrap().1, Some(Fault::InvalidUtf8));
+    for json in ["\"\\ud83d\\ude00\"", "1e131071", "1e-16383", "0e140000", "\"\u{7f}\""] {
         assert_eq!(fault(json), None, "{json}");
     }
-    assert_eq!(
-        fault("[\"\\u0000\",1e140000]"),
-        Some(Fault::NulCharacter),
-        "the first one counts"
-    );
+    assert_eq!(fault("[\"\\u0000\",1e140000]"), Some(Fault::NulCharacter), "the first one counts");
 }
 
 #[test]
@@ -147,39 +119,23 @@ fn long_numbers_are_measured() {
     assert_eq!(fault(&"9".repeat(131_072)), None);
     assert_eq!(fault(&"9".repeat(131_073)), Some(Fault::NumberOutOfRange));
     assert_eq!(fault(&format!("0.{}", "1".repeat(16_383))), None);
-    assert_eq!(
-        fault(&format!("0.{}", "1".repeat(16_384))),
-        Some(Fault::NumberOutOfRange)
-    );
+    assert_eq!(fault(&format!("0.{}", "1".repeat(16_384))), Some(Fault::NumberOutOfRange));
 }
 
 #[test]
 fn nesting_needs_no_stack() {
-    let nested = |depth: usize| {
-        format!(
-            "{}1{}",
-            "[{\"a\":".repeat(depth / 2),
-            "}]".repeat(depth / 2)
-        )
-    };
+    let nested =
+        |depth: usize| format!("{}1{}", "[{\"a\":".repeat(depth / 2), "}]".repeat(depth / 2));
     assert_eq!(fault(&nested(DEPTH_MAX)), None);
     assert_eq!(fault(&nested(DEPTH_MAX + 2)), Some(Fault::TooDeep));
     assert_eq!(fault(&nested(1_000_000)), Some(Fault::TooDeep));
     let wrong = nested(10_000).replace("1}", "1]");
-    assert!(matches!(
-        scan(wrong.as_bytes()),
-        Err(Stop::Malformed { .. })
-    ));
+    assert!(matches!(scan(wrong.as_bytes()), Err(Stop::Malformed { .. })));
 }
 
 #[test]
 fn escapes_are_read_and_written() {
-    for text in [
-        "",
-        "plain",
-        "\"\\/\u{8}\u{c}\n\r\t\u{1f}é\u{1F600}\u{7f}",
-        &"x\n".repeat(100),
-    ] {
+    for text in ["", "plain", "\"\\/\u{8}\u{c}\n\r\t\u{1f}é\u{1F600}\u{7f}", &"x\n".repeat(100)] {
         let mut json = Vec::new();
         write_string(text, &mut json);
         assert_eq!(serde_json::from_slice::<String>(&json).unwrap(), text);

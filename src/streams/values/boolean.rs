@@ -6,9 +6,7 @@ use super::{InvalidBinary, ValueError};
 pub(super) fn parse(text: &[u8]) -> Result<bool, ValueError> {
     let begins = |word: &[u8], at_least: usize| {
         text.len() >= at_least
-            && word
-                .get(..text.len())
-                .is_some_and(|start| start.eq_ignore_ascii_case(text))
+            && word.get(..text.len()).is_some_and(|start| start.eq_ignore_ascii_case(text))
     };
     // A lone "o" could be on or off.
     if begins(b"true", 1) || begins(b"yes", 1) || begins(b"on", 2) || text == b"1" {

@@ -18,10 +18,7 @@ pub(super) fn encode_text(text: &[u8], out: &mut Vec<u8>) -> Result<(), ValueErr
     let value = scanner.value(0).map_err(ValueError::Json)?;
     if value.end != text.len() {
         let message = "something follows the JSON value";
-        return Err(ValueError::Json(Stop::Malformed {
-            offset: value.end,
-            message,
-        }));
+        return Err(ValueError::Json(Stop::Malformed { offset: value.end, message }));
     }
     if let Some(fault) = scanner.fault() {
         return Err(ValueError::JsonFault(fault));

@@ -5,6 +5,7 @@
 //! big endian, -1 for NULL) and those bytes. Nothing here knows streams or records.
 
 mod boolean;
+mod calendar;
 pub mod json;
 pub mod numbers;
 pub mod numeric;
@@ -107,11 +108,7 @@ fn encode_number(
     out: &mut Vec<u8>,
 ) -> Result<(), ValueError> {
     let whole = |raw| {
-        if integer {
-            numbers::parse_integer(raw)
-        } else {
-            numbers::parse_integral(raw)
-        }
+        if integer { numbers::parse_integer(raw) } else { numbers::parse_integral(raw) }
     };
     match kind {
         ColumnType::SmallInt => put(out, numbers::narrow::<i16>(whole(raw)?)?.to_be_bytes()),

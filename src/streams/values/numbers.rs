@@ -18,11 +18,7 @@ pub fn parse_integer<T: TryFrom<i64>>(text: &[u8]) -> Result<T, ValueError> {
         }
         value = value.and_then(|value| value.checked_mul(10)?.checked_sub(i64::from(digit)));
     }
-    let value = if negative {
-        value
-    } else {
-        value.and_then(i64::checked_neg)
-    };
+    let value = if negative { value } else { value.and_then(i64::checked_neg) };
     narrow(value.ok_or(ValueError::Range)?)
 }
 
@@ -45,11 +41,7 @@ pub fn parse_integral(text: &[u8]) -> Result<i64, ValueError> {
     for _ in 0..number.power(last) {
         value = next_digit(value, 0)?;
     }
-    if number.negative {
-        Ok(value)
-    } else {
-        value.checked_neg().ok_or(ValueError::Range)
-    }
+    if number.negative { Ok(value) } else { value.checked_neg().ok_or(ValueError::Range) }
 }
 
 fn next_digit(value: i64, digit: u8) -> Result<i64, ValueError> {
@@ -95,11 +87,7 @@ fn check_float(text: &[u8], infinite: bool, zero: bool) -> Result<(), ValueError
     let digits = || text.iter().take_while(|byte| !matches!(byte, b'e' | b'E'));
     let overflow = infinite && digits().any(u8::is_ascii_digit);
     let underflow = zero && digits().any(|byte| matches!(byte, b'1'..=b'9'));
-    if overflow || underflow {
-        Err(ValueError::Range)
-    } else {
-        Ok(())
-    }
+    if overflow || underflow { Err(ValueError::Range) } else { Ok(()) }
 }
 
 pub(super) fn write_integer(value: impl Into<i64>, out: &mut Vec<u8>) -> Result<(), InvalidBinary> {

@@ -58,12 +58,7 @@ impl<'a> Decimal<'a> {
             }
             rest = behind;
         }
-        rest.is_empty().then_some(Decimal {
-            negative,
-            whole,
-            fraction,
-            exponent,
-        })
+        rest.is_empty().then_some(Decimal { negative, whole, fraction, exponent })
     }
 
     /// The first and the last digit that is not zero; `None` for zero.
@@ -103,15 +98,11 @@ impl<'a> Decimal<'a> {
 
     /// The scale, if a numeric can hold the number.
     fn checked_scale(&self) -> Option<u16> {
-        let too_large = self
-            .significant()
-            .is_some_and(|(first, _)| self.power(first) > POWER_MAX);
+        let too_large = self.significant().is_some_and(|(first, _)| self.power(first) > POWER_MAX);
         if too_large || self.exponent.abs() >= EXPONENT_END {
             return None;
         }
-        u16::try_from(self.scale())
-            .ok()
-            .filter(|&scale| usize::from(scale) <= SCALE_MAX)
+        u16::try_from(self.scale()).ok().filter(|&scale| usize::from(scale) <= SCALE_MAX)
     }
 }
 
@@ -128,10 +119,7 @@ pub(super) fn signed(text: &[u8]) -> (bool, &[u8]) {
 }
 
 fn digits(text: &[u8]) -> (&[u8], &[u8]) {
-    let end = text
-        .iter()
-        .position(|byte| !byte.is_ascii_digit())
-        .unwrap_or(text.len());
+    let end = text.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
     text.split_at(end)
 }
 
@@ -145,9 +133,7 @@ pub fn text_length(number: &[u8]) -> usize {
     let Some(number) = Decimal::parse(number) else {
         return 0;
     };
-    let power = number
-        .significant()
-        .map_or(0, |(first, _)| number.power(first).max(0));
+    let power = number.significant().map_or(0, |(first, _)| number.power(first).max(0));
     // Digits before the point, digits behind it, the sign and the point.
     usize::try_from(power + 1 + number.scale() + 2).unwrap_or(usize::MAX)
 }
@@ -165,11 +151,7 @@ pub fn encode(text: &[u8], out: &mut Vec<u8>) -> Result<(), ValueError> {
     };
     let weight = number.power(first).div_euclid(4);
     let count = weight - number.power(last).div_euclid(4) + 1;
-    let sign = if number.negative {
-        SIGN_NEGATIVE
-    } else {
-        SIGN_POSITIVE
-    };
+    let sign = if number.negative { SIGN_NEGATIVE } else { SIGN_POSITIVE };
     let count = u16::try_from(count).map_err(|_| ValueError::Range)?;
     let weight = i16::try_from(weight).map_err(|_| ValueError::Range)?;
     put_header(out, count, weight, sign, scale);
@@ -199,11 +181,7 @@ fn special(text: &[u8]) -> Option<u16> {
     }
     let (negative, word) = signed(text);
     let infinite = word.eq_ignore_ascii_case(b"infinity") || word.eq_ignore_ascii_case(b"inf");
-    infinite.then_some(if negative {
-        SIGN_NEGATIVE_INFINITY
-    } else {
-        SIGN_INFINITY
-    })
+    infinite.then_some(if negative { SIGN_NEGATIVE_INFINITY } else { SIGN_INFINITY })
 }
 
 fn put_header(out: &mut Vec<u8>, count: u16, weight: i16, sign: u16, scale: u16) {
@@ -236,9 +214,7 @@ pub(super) fn write_json(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), InvalidB
     // The group with a power of 10,000; zero where none is stored.
     let group = |power: i32| {
         let index = usize::try_from(weight - power).ok();
-        index
-            .and_then(|index| groups.get(index))
-            .map_or(0, |&group| u16::from_be_bytes(group))
+        index.and_then(|index| groups.get(index)).map_or(0, |&group| u16::from_be_bytes(group))
     };
     if weight < 0 {
         out.push(b'0');

@@ -5,10 +5,9 @@
 //! rounding, 24:00 and second 60 are PostgreSQL's. A date with a time is no date: the time would be lost unseen.
 
 use super::ValueError;
+use super::calendar::{POSTGRES_EPOCH_DAYS, civil_from_days, days_from_civil, month_days};
 use crate::record::UnixMicros;
 
-/// 2000-01-01 in days since 1970-01-01.
-const POSTGRES_EPOCH_DAYS: i64 = 10_957;
 /// 2000-01-01 in microseconds since 1970-01-01.
 pub const POSTGRES_EPOCH_MICROS: i64 = POSTGRES_EPOCH_DAYS * DAY_MICROS;
 const SECOND_MICROS: i64 = 1_000_000;
@@ -153,11 +152,7 @@ impl Reader<'_> {
     }
 
     fn after(&mut self, separator: u8) -> Result<i64, ValueError> {
-        if self.eat(separator) {
-            self.digits(2, 2)
-        } else {
-            Err(ValueError::Type)
-        }
+        if self.eat(separator) { self.digits(2, 2) } else { Err(ValueError::Type) }
     }
 
     /// Microseconds of the day.
@@ -192,10 +187,7 @@ impl Reader<'_> {
             .map(|number| f64::from(u32::try_from(number).expect("at most nine digits")));
         let rounded = (digits / scale * 1e6).round_ties_even();
         // Between 0 and 1,000,000: the cast cannot lose anything.
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "a whole number of at most 1,000,000"
-        )]
+        #[expect(clippy::cast_possible_truncation, reason = "a whole number of at most 1,000,000")]
         Ok(rounded as i64)
     }
 
@@ -226,42 +218,6 @@ impl Reader<'_> {
     }
 }
 
-fn month_days(year: i64, month: i64) -> i64 {
-    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-    match month {
-        2 if leap => 29,
-        2 => 28,
-        4 | 6 | 9 | 11 => 30,
-        _ => 31,
-    }
-}
-
-/// Days from 2000-01-01 in the proleptic Gregorian calendar; year 0 is 1 BC. Years are counted from March, so that
-/// the leap day is a year's last.
-fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let era = year.div_euclid(400);
-    let year_of_era = year.rem_euclid(400);
-    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    era * 146_097 + day_of_era - 719_468 - POSTGRES_EPOCH_DAYS
-}
-
-/// The reverse of [`days_from_civil`].
-fn civil_from_days(days: i64) -> (i64, i64, i64) {
-    let days = days + POSTGRES_EPOCH_DAYS + 719_468;
-    let era = days.div_euclid(146_097);
-    let day_of_era = days.rem_euclid(146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = (month_from_march + 2) % 12 + 1;
-    let year = era * 400 + year_of_era + i64::from(month <= 2);
-    (year, month, day)
-}
-
 /// Appends e.g. `2026-11-21T05:00:00.123456Z`, always with six digits; a year before 1 gets ` BC` at the end.
 pub fn write_rfc3339(time: UnixMicros, out: &mut Vec<u8>) {
     let days = time.0.div_euclid(DAY_MICROS) - POSTGRES_EPOCH_DAYS;
@@ -274,11 +230,7 @@ pub(super) fn write_timestamp_json(micros: i64, out: &mut Vec<u8>) {
     match micros {
         i64::MAX => out.extend_from_slice(b"infinity"),
         i64::MIN => out.extend_from_slice(b"-infinity"),
-        _ => write_moment(
-            micros.div_euclid(DAY_MICROS),
-            micros.rem_euclid(DAY_MICROS),
-            out,
-        ),
+        _ => write_moment(micros.div_euclid(DAY_MICROS), micros.rem_euclid(DAY_MICROS), out),
     }
     out.push(b'"');
 }
@@ -301,11 +253,9 @@ pub(super) fn write_date_json(days: i32, out: &mut Vec<u8>) {
 fn write_moment(days: i64, micros_of_day: i64, out: &mut Vec<u8>) {
     let before_christ = write_day(days, out);
     let seconds = micros_of_day / SECOND_MICROS;
-    for (separator, value) in [
-        (b'T', seconds / 3_600),
-        (b':', seconds / 60 % 60),
-        (b':', seconds % 60),
-    ] {
+    for (separator, value) in
+        [(b'T', seconds / 3_600), (b':', seconds / 60 % 60), (b':', seconds % 60)]
+    {
         out.push(separator);
         write_padded(value, 2, out);
     }

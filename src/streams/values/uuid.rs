@@ -19,11 +19,7 @@ pub fn parse(text: &[u8]) -> Result<[u8; 16], ValueError> {
             _ => behind,
         };
     }
-    if rest.is_empty() {
-        Ok(id)
-    } else {
-        Err(ValueError::Type)
-    }
+    if rest.is_empty() { Ok(id) } else { Err(ValueError::Type) }
 }
 
 fn nibble(digit: u8) -> Result<u8, ValueError> {
@@ -39,10 +35,7 @@ pub(super) fn write_json(id: [u8; 16], out: &mut Vec<u8>) {
     let mut text = [0; 36];
     out.push(b'"');
     out.extend_from_slice(
-        uuid::Uuid::from_bytes(id)
-            .as_hyphenated()
-            .encode_lower(&mut text)
-            .as_bytes(),
+        uuid::Uuid::from_bytes(id).as_hyphenated().encode_lower(&mut text).as_bytes(),
     );
     out.push(b'"');
 }

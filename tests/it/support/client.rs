@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
+use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Body, Method, RequestBuilder};
 use serde_json::Value;
+use url::form_urlencoded;
 
 /// Longest time for a request; those that move a gigabyte through an unoptimised build take a while.
 const REQUEST_MAX: Duration = Duration::from_secs(120);
@@ -29,19 +30,12 @@ impl Client {
             .retry(reqwest::retry::never())
             .build()
             .expect("a client");
-        Client {
-            http,
-            base: format!("http://{address}"),
-            token: token.trim_end().to_owned(),
-        }
+        Client { http, base: format!("http://{address}"), token: token.trim_end().to_owned() }
     }
 
     /// The same client with another token.
     pub fn with_token(&self, token: &str) -> Client {
-        Client {
-            token: token.to_owned(),
-            ..self.clone()
-        }
+        Client { token: token.to_owned(), ..self.clone() }
     }
 
     pub fn token(&self) -> &str {
@@ -50,9 +44,7 @@ impl Client {
 
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let url = format!("{}{path}", self.base);
-        self.http
-            .request(method, url)
-            .header(AUTHORIZATION, format!("Bearer {}", self.token))
+        self.http.request(method, url).header(AUTHORIZATION, format!("Bearer {}", self.token))
     }
 
     pub async fn get(&self, path: &str) -> Reply {
@@ -78,25 +70,30 @@ impl Client {
 
     /// The start of a request that sends records.
     pub fn records(&self, stream: &str) -> Records {
-        let request = self.request(Method::POST, &format!("/v1/streams/{stream}/records"));
-        Records { request }
+        let path = format!("/v1/streams/{stream}/records");
+        Records {
+            client: self.clone(),
+            path,
+            query: Vec::new(),
+            headers: HeaderMap::new(),
+            body: Body::default(),
+        }
     }
 
     /// Sends JSON with `ack=commit` and expects that all of it is taken: the reply.
     pub async fn commit(&self, stream: &str, records: &Value) -> Value {
-        self.records(stream)
-            .json(records)
-            .query("ack", "commit")
-            .send()
-            .await
-            .expect(201)
+        self.records(stream).json(records).query("ack", "commit").send().await.expect(201)
     }
 }
 
 /// A request that sends records.
 #[derive(Debug)]
 pub struct Records {
-    request: RequestBuilder,
+    client: Client,
+    path: String,
+    query: Vec<(String, String)>,
+    headers: HeaderMap,
+    body: Body,
 }
 
 impl Records {
@@ -112,33 +109,41 @@ impl Records {
         self.body("text/csv", rows)
     }
 
-    pub fn body(self, content_type: &str, body: impl Into<Body>) -> Records {
-        Records {
-            request: self.request.header(CONTENT_TYPE, content_type).body(body),
-        }
+    pub fn body(mut self, content_type: &str, body: impl Into<Body>) -> Records {
+        self.headers.insert(CONTENT_TYPE, header_value(content_type));
+        Records { body: body.into(), ..self }
     }
 
     /// Says how the body is compressed.
-    pub fn encoding(self, name: &str) -> Records {
-        Records {
-            request: self.request.header(CONTENT_ENCODING, name),
-        }
+    pub fn encoding(mut self, name: &str) -> Records {
+        self.headers.insert(CONTENT_ENCODING, header_value(name));
+        self
     }
 
-    pub fn query(self, name: &str, value: &str) -> Records {
-        Records {
-            request: self.request.query(&[(name, value)]),
-        }
+    pub fn query(mut self, name: &str, value: &str) -> Records {
+        self.query.push((name.to_owned(), value.to_owned()));
+        self
     }
 
     pub async fn send(self) -> Reply {
-        Reply::to(self.request).await
+        Reply::to(self.request()).await
     }
 
     /// Sends to a gateway that may die meanwhile.
     pub async fn try_send(self) -> Result<Reply, reqwest::Error> {
-        Reply::try_to(self.request).await
+        Reply::try_to(self.request()).await
     }
+
+    fn request(self) -> RequestBuilder {
+        let query =
+            form_urlencoded::Serializer::new(String::new()).extend_pairs(&self.query).finish();
+        let request = self.client.request(Method::POST, &format!("{}?{query}", self.path));
+        request.headers(self.headers).body(self.body)
+    }
+}
+
+fn header_value(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).expect("text without control characters")
 }
 
 /// An answer, read to its end.
@@ -160,11 +165,7 @@ impl Reply {
         let bytes = response.bytes().await?;
         let text = || Value::String(String::from_utf8_lossy(&bytes).into_owned());
         let body = serde_json::from_slice(&bytes).unwrap_or_else(|_| text());
-        Ok(Reply {
-            status,
-            headers,
-            body,
-        })
+        Ok(Reply { status, headers, body })
     }
 
     /// The body of an answer that must have this status.
@@ -177,24 +178,15 @@ impl Reply {
     /// The body of a refusal, which must be a problem as RFC 9457 has it, with this status and code.
     #[track_caller]
     pub fn problem(self, status: u16, code: &str) -> Value {
-        let Reply {
-            status: found,
-            headers,
-            body,
-        } = self;
+        let Reply { status: found, headers, body } = self;
         assert_eq!(found, status, "{body}");
-        let content_type = headers
-            .get(CONTENT_TYPE)
-            .expect("a problem says what it is");
+        let content_type = headers.get(CONTENT_TYPE).expect("a problem says what it is");
         assert_eq!(content_type, "application/problem+json");
         assert_eq!(body["type"], "about:blank", "{body}");
         assert_eq!(body["status"], status, "{body}");
         assert_eq!(body["code"], code, "{body}");
         for words in ["title", "detail"] {
-            assert!(
-                body[words].as_str().is_some_and(|text| !text.is_empty()),
-                "{words} of {body}"
-            );
+            assert!(body[words].as_str().is_some_and(|text| !text.is_empty()), "{words} of {body}");
         }
         body
     }
@@ -202,14 +194,7 @@ impl Reply {
     /// The header `Retry-After`, in seconds.
     #[track_caller]
     pub fn retry_after_seconds(&self) -> u64 {
-        let value = self
-            .headers
-            .get("retry-after")
-            .expect("it says when to come again");
-        value
-            .to_str()
-            .expect("text")
-            .parse()
-            .expect("whole seconds")
+        let value = self.headers.get("retry-after").expect("it says when to come again");
+        value.to_str().expect("text").parse().expect("whole seconds")
     }
 }

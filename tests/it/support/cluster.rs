@@ -6,6 +6,7 @@
 //! stops the server once no client was connected for a while. Every test holds a connection for as long as it lives.
 
 use std::fs::File;
+use std::ops::Deref;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::str::FromStr;
@@ -60,16 +61,9 @@ impl TestDatabase {
                 continue;
             };
             let sql = AssertSqlSafe(format!("create database {name}"));
-            sqlx::raw_sql(sql)
-                .execute(&mut admin)
-                .await
-                .expect("a database can be made");
+            sqlx::raw_sql(sql).execute(&mut admin).await.expect("a database can be made");
             let (url, admin_url) = (cluster.database_url(&name), cluster.url());
-            return TestDatabase {
-                name,
-                url,
-                admin_url,
-            };
+            return TestDatabase { name, url, admin_url };
         }
         panic!("the shared PostgreSQL takes no connections");
     }
@@ -83,9 +77,7 @@ impl Drop for TestDatabase {
     fn drop(&mut self) {
         let (name, url) = (self.name.clone(), self.admin_url.clone());
         let dropped = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()?;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(async {
                 let mut admin = PgConnection::connect(&url).await?;
                 let sql = AssertSqlSafe(format!("drop database if exists {name} with (force)"));
@@ -96,6 +88,27 @@ impl Drop for TestDatabase {
             eprintln!("the database {} stays behind: {error}", self.name);
         }
     }
+}
+
+/// A pool on a database of its own, for a test that needs no gateway.
+#[derive(Debug)]
+pub struct TestPool {
+    pool: PgPool,
+    _database: TestDatabase,
+}
+
+impl Deref for TestPool {
+    type Target = PgPool;
+
+    fn deref(&self) -> &PgPool {
+        &self.pool
+    }
+}
+
+/// An empty database, dropped with the pool.
+pub async fn database() -> TestPool {
+    let database = TestDatabase::create().await;
+    TestPool { pool: connect(database.url()).await, _database: database }
 }
 
 /// A pool on a database, with one connection held open.
@@ -119,18 +132,13 @@ async fn shared_cluster() -> Cluster {
         file.lock()?;
         Ok::<File, std::io::Error>(file)
     });
-    let lock = lock
-        .await
-        .expect("not cancelled")
-        .expect("the lock of the shared PostgreSQL");
+    let lock = lock.await.expect("not cancelled").expect("the lock of the shared PostgreSQL");
     let options = ClusterOptions {
         data_dir: directory.join("postgres-of-tests"),
         settings: vec![("max_connections".to_owned(), CONNECTIONS_MAX.to_owned())],
         ..ClusterOptions::default()
     };
-    let cluster = Cluster::start(&options)
-        .await
-        .expect("the shared PostgreSQL starts");
+    let cluster = Cluster::start(&options).await.expect("the shared PostgreSQL starts");
     if !cluster.adopted() {
         watch(&cluster);
         drop_leftovers(&cluster).await;
@@ -143,13 +151,7 @@ fn watch(cluster: &Cluster) {
     use std::os::unix::process::CommandExt;
 
     let watcher = Command::new("sh")
-        .args([
-            "-c",
-            WATCHER,
-            "watcher",
-            &cluster.pid().to_string(),
-            &cluster.url(),
-        ])
+        .args(["-c", WATCHER, "watcher", &cluster.pid().to_string(), &cluster.url()])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -161,9 +163,7 @@ fn watch(cluster: &Cluster) {
 
 /// Databases of tests that were killed.
 async fn drop_leftovers(cluster: &Cluster) {
-    let mut admin = PgConnection::connect(&cluster.url())
-        .await
-        .expect("it has just started");
+    let mut admin = PgConnection::connect(&cluster.url()).await.expect("it has just started");
     let names: Vec<String> =
         sqlx::query_scalar("select datname::text from pg_database where starts_with(datname, $1)")
             .bind(DATABASE_PREFIX)
@@ -192,19 +192,11 @@ pub struct OwnCluster {
 impl OwnCluster {
     pub async fn start() -> OwnCluster {
         let directory = tempfile::tempdir().expect("a directory");
-        let options = ClusterOptions {
-            data_dir: directory.path().to_owned(),
-            ..ClusterOptions::default()
-        };
+        let options =
+            ClusterOptions { data_dir: directory.path().to_owned(), ..ClusterOptions::default() };
         let cluster = Cluster::start(&options).await.expect("PostgreSQL starts");
         let (pid, url) = (cluster.pid(), cluster.url());
-        OwnCluster {
-            options,
-            cluster: Some(cluster),
-            pid,
-            url,
-            _directory: directory,
-        }
+        OwnCluster { options, cluster: Some(cluster), pid, url, _directory: directory }
     }
 
     pub fn url(&self) -> &str {
@@ -225,9 +217,7 @@ impl OwnCluster {
 
     /// Starts it again after [`OwnCluster::stop`] or [`OwnCluster::kill`].
     pub async fn start_again(&mut self) {
-        let cluster = Cluster::start(&self.options)
-            .await
-            .expect("PostgreSQL starts again");
+        let cluster = Cluster::start(&self.options).await.expect("PostgreSQL starts again");
         self.pid = cluster.pid();
         self.cluster = Some(cluster);
     }
@@ -255,9 +245,8 @@ impl Stall {
     pub async fn of_writers(pool: &PgPool) -> Stall {
         let mut transaction = pool.begin().await.expect("a transaction");
         eventually("the gateway's writers have begun", async || {
-            let journal = transaction
-                .fetch_optional("select 1 from tidegate.journals for update")
-                .await;
+            let journal =
+                transaction.fetch_optional("select 1 from tidegate.journals for update").await;
             journal.expect("the journals' table is there")
         })
         .await;
@@ -268,10 +257,7 @@ impl Stall {
     pub async fn of_table(pool: &PgPool, stream: &str) -> Stall {
         let mut transaction = pool.begin().await.expect("a transaction");
         let sql = AssertSqlSafe(format!("lock table streams.{stream} in share mode"));
-        transaction
-            .execute(sqlx::raw_sql(sql))
-            .await
-            .expect("the table can be locked");
+        transaction.execute(sqlx::raw_sql(sql)).await.expect("the table can be locked");
         Stall(transaction)
     }
 

@@ -52,9 +52,6 @@ pub async fn compressed(compression: Compression, data: &[u8]) -> Vec<u8> {
 }
 
 async fn finish(mut encoder: impl AsyncWrite + Unpin, data: &[u8]) {
-    encoder
-        .write_all(data)
-        .await
-        .expect("memory takes everything");
+    encoder.write_all(data).await.expect("memory takes everything");
     encoder.shutdown().await.expect("memory takes everything");
 }

@@ -79,15 +79,7 @@ impl Gateway {
         let pool = connect(&url).await;
         let process = Process::spawn(data_dir.path(), &url, &flags).await;
         let client = Client::new(&process.address, data_dir.path());
-        Gateway {
-            process: Some(process),
-            client,
-            pool,
-            url,
-            flags,
-            _database: database,
-            data_dir,
-        }
+        Gateway { process: Some(process), client, pool, url, flags, _database: database, data_dir }
     }
 
     /// The test's own connections to the gateway's database.
@@ -116,9 +108,7 @@ impl Gateway {
     /// Ends the process as a power switch would; returns when it is gone.
     pub async fn kill9(&mut self) {
         let mut process = self.process.take().expect("it runs");
-        soon("the gateway dies", process.child.kill())
-            .await
-            .expect("it can be killed");
+        soon("the gateway dies", process.child.kill()).await.expect("it can be killed");
     }
 
     /// Asks the process to end, and waits for its exit code.
@@ -137,15 +127,10 @@ impl Gateway {
         let mut process = self.process.take().expect("it ran");
         let status = tokio::time::timeout(SHUTDOWN_MAX, process.child.wait()).await;
         let status = status.unwrap_or_else(|_| {
-            panic!(
-                "the gateway does not end within {SHUTDOWN_MAX:?}\n{}",
-                self.log_end()
-            )
+            panic!("the gateway does not end within {SHUTDOWN_MAX:?}\n{}", self.log_end())
         });
         let status = status.expect("the status can be known");
-        status
-            .code()
-            .unwrap_or_else(|| panic!("{status}\n{}", self.log_end()))
+        status.code().unwrap_or_else(|| panic!("{status}\n{}", self.log_end()))
     }
 
     /// Starts a process on the same data directory and database.
@@ -183,9 +168,7 @@ impl Gateway {
     pub async fn total(&self, stream: &str, of: &str) -> u64 {
         let status = self.get("/v1/status").await.expect(200);
         let total = &status["streams"][stream][of];
-        total
-            .as_u64()
-            .unwrap_or_else(|| panic!("{stream}.{of} is {total}"))
+        total.as_u64().unwrap_or_else(|| panic!("{stream}.{of} is {total}"))
     }
 
     /// One value from the database.
@@ -194,9 +177,7 @@ impl Gateway {
         T: for<'r> sqlx::Decode<'r, Postgres> + sqlx::Type<Postgres> + Send + Unpin,
     {
         let sql = sql.into();
-        let found = sqlx::query_scalar(AssertSqlSafe(sql.clone()))
-            .fetch_one(&self.pool)
-            .await;
+        let found = sqlx::query_scalar(AssertSqlSafe(sql.clone())).fetch_one(&self.pool).await;
         found.unwrap_or_else(|error| panic!("{sql}: {error}"))
     }
 
@@ -206,45 +187,31 @@ impl Gateway {
         T: for<'r> sqlx::Decode<'r, Postgres> + sqlx::Type<Postgres> + Send + Unpin,
     {
         let sql = sql.into();
-        let found = sqlx::query_scalar(AssertSqlSafe(sql.clone()))
-            .fetch_all(&self.pool)
-            .await;
+        let found = sqlx::query_scalar(AssertSqlSafe(sql.clone())).fetch_all(&self.pool).await;
         found.unwrap_or_else(|error| panic!("{sql}: {error}"))
     }
 
     /// How many rows a stream's table has.
     pub async fn rows(&self, stream: &str) -> i64 {
-        self.scalar(format!("select count(*) from streams.\"{stream}\""))
-            .await
+        self.scalar(format!("select count(*) from streams.\"{stream}\"")).await
     }
 
     /// The documents of a stream in the order of their ids.
     pub async fn payloads(&self, stream: &str) -> Vec<Value> {
-        self.column(format!(
-            "select payload::jsonb from streams.\"{stream}\" order by id"
-        ))
-        .await
+        self.column(format!("select payload::jsonb from streams.\"{stream}\" order by id")).await
     }
 
     /// Runs SQL that returns nothing.
     pub async fn execute(&self, sql: &str) {
-        let done = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
-            .execute(&self.pool)
-            .await;
+        let done = sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&self.pool).await;
         done.unwrap_or_else(|error| panic!("{sql}: {error}"));
     }
 
     /// The most memory that the process ever had, in bytes; `None` where the system does not tell as Linux does.
     pub fn memory_peak_bytes(&self) -> Option<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).ok()?;
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmHWM:"))?;
-        let kibibytes: u64 = line
-            .trim()
-            .trim_end_matches(" kB")
-            .parse()
-            .expect("a number");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
         Some(kibibytes << 10)
     }
 
@@ -274,11 +241,8 @@ impl Drop for Gateway {
 
 impl Process {
     async fn spawn(data_dir: &Path, url: &str, flags: &[String]) -> Process {
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(log_path(data_dir))
-            .expect("a log");
+        let log =
+            File::options().create(true).append(true).open(log_path(data_dir)).expect("a log");
         let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
         command
             .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
@@ -300,10 +264,7 @@ impl Process {
         let address = soon("the gateway says its address", async {
             while let Some(line) = lines.next_line().await.expect("text") {
                 if let Some(url) = line.trim().strip_prefix(ADDRESS_PREFIX) {
-                    let address = url
-                        .trim()
-                        .trim_start_matches("http://")
-                        .trim_end_matches('/');
+                    let address = url.trim().trim_start_matches("http://").trim_end_matches('/');
                     return Some(address.to_owned());
                 }
             }
@@ -313,11 +274,7 @@ impl Process {
             let log = std::fs::read_to_string(log_path(data_dir)).unwrap_or_default();
             panic!("the gateway did not start:\n{log}");
         };
-        Process {
-            child,
-            _stdout: lines,
-            address,
-        }
+        Process { child, _stdout: lines, address }
     }
 }
 
@@ -327,9 +284,7 @@ fn log_path(data_dir: &Path) -> PathBuf {
 
 /// A position as replies show it.
 pub fn parse_position(value: &Value) -> Position {
-    let text = value
-        .as_str()
-        .unwrap_or_else(|| panic!("{value} is no position"));
+    let text = value.as_str().unwrap_or_else(|| panic!("{value} is no position"));
     assert_eq!(text.len(), 16, "{text:?} has 16 digits");
     text.parse().expect("hexadecimal digits")
 }

@@ -70,12 +70,7 @@ struct Sender {
 }
 
 impl Target {
-    const ALL: [Target; 4] = [
-        Target::Documents,
-        Target::Typed,
-        Target::Ignored,
-        Target::Replaced,
-    ];
+    const ALL: [Target; 4] = [Target::Documents, Target::Typed, Target::Ignored, Target::Replaced];
 
     fn stream(self) -> &'static str {
         match self {
@@ -123,11 +118,8 @@ impl Load {
 
     /// Starts to send; `round` must grow from load to load.
     pub fn start(gateway: &Gateway, round: i64) -> Load {
-        let mut load = Load {
-            senders: JoinSet::new(),
-            stop: Arc::default(),
-            acknowledged: Arc::default(),
-        };
+        let mut load =
+            Load { senders: JoinSet::new(), stop: Arc::default(), acknowledged: Arc::default() };
         for number in 0..SENDERS {
             let sender = Sender {
                 client: Client::clone(gateway),
@@ -144,10 +136,9 @@ impl Load {
     /// Waits until this many more records were acknowledged.
     pub async fn acknowledges(&self, records: u64) {
         let goal = self.acknowledged.load(Ordering::SeqCst) + records;
-        eventually(
-            &format!("{records} more records are acknowledged"),
-            async || (self.acknowledged.load(Ordering::SeqCst) >= goal).then_some(()),
-        )
+        eventually(&format!("{records} more records are acknowledged"), async || {
+            (self.acknowledged.load(Ordering::SeqCst) >= goal).then_some(())
+        })
         .await;
     }
 
@@ -173,10 +164,9 @@ impl Sender {
             match self.send(target, ack, &records).await {
                 Some(Fate::Acknowledged) => book.extend(records),
                 Some(Fate::Unknown) => {
-                    book.extend(records.into_iter().map(|sent| Sent {
-                        fate: Fate::Unknown,
-                        ..sent
-                    }));
+                    book.extend(
+                        records.into_iter().map(|sent| Sent { fate: Fate::Unknown, ..sent }),
+                    );
                     return book;
                 }
                 None => return book,
@@ -189,37 +179,24 @@ impl Sender {
         let version = self.next_version;
         self.next_version += 1;
         let key = self.number * KEYS_PER_SENDER + version % KEYS_PER_SENDER;
-        Sent {
-            target,
-            key,
-            version,
-            fate: Fate::Acknowledged,
-        }
+        Sent { target, key, version, fate: Fate::Acknowledged }
     }
 
     /// `None`: the gateway is shutting down and took nothing.
     async fn send(&self, target: Target, ack: &str, records: &[Sent]) -> Option<Fate> {
-        let body: Vec<Value> = records
-            .iter()
-            .map(|sent| json!({"key": sent.key, "version": sent.version}))
-            .collect();
-        let request = self
-            .client
-            .records(target.stream())
-            .json(&Value::Array(body))
-            .query("ack", ack);
+        let body: Vec<Value> =
+            records.iter().map(|sent| json!({"key": sent.key, "version": sent.version})).collect();
+        let request =
+            self.client.records(target.stream()).json(&Value::Array(body)).query("ack", ack);
         let Ok(reply) = request.try_send().await else {
             return Some(Fate::Unknown);
         };
         let expected = records.len() as u64;
         let number = |name: &str| reply.body[name].as_u64().unwrap_or_default();
         match reply.status {
-            201 => assert_eq!(
-                number("committed") + number("duplicates"),
-                expected,
-                "{}",
-                reply.body
-            ),
+            201 => {
+                assert_eq!(number("committed") + number("duplicates"), expected, "{}", reply.body)
+            }
             // With `ack=commit` too, while PostgreSQL is away for long.
             202 => assert_eq!(number("accepted"), expected, "{}", reply.body),
             503 if reply.body["code"] == "shutting_down" && number("accepted") == 0 => return None,
@@ -233,10 +210,7 @@ impl Sender {
 impl Traffic {
     /// How many records were sent to a stream.
     pub fn sent_to(&self, stream: &str) -> u64 {
-        self.0
-            .iter()
-            .filter(|sent| sent.target.stream() == stream)
-            .count() as u64
+        self.0.iter().filter(|sent| sent.target.stream() == stream).count() as u64
     }
 
     pub fn streams() -> [&'static str; 4] {
@@ -248,12 +222,8 @@ impl Traffic {
         for target in Target::ALL {
             let rows: Vec<Vec<i64>> = gateway.column(target.query()).await;
             let rows = rows.into_iter().map(|row| (row[0], row[1]));
-            let sent: Vec<Sent> = self
-                .0
-                .iter()
-                .filter(|sent| sent.target == target)
-                .copied()
-                .collect();
+            let sent: Vec<Sent> =
+                self.0.iter().filter(|sent| sent.target == target).copied().collect();
             assert!(!sent.is_empty(), "{target:?} was sent to");
             match target {
                 Target::Documents | Target::Typed => verify_all(target, &sent, rows.collect()),
@@ -268,10 +238,7 @@ fn verify_all(target: Target, sent: &[Sent], rows: Vec<(i64, i64)>) {
     let mut missing: BTreeMap<i64, Sent> = sent.iter().map(|sent| (sent.version, *sent)).collect();
     let mut seen = BTreeSet::new();
     for (key, version) in rows {
-        assert!(
-            seen.insert(version),
-            "{target:?}: version {version} is there twice"
-        );
+        assert!(seen.insert(version), "{target:?}: version {version} is there twice");
         let sent = missing.remove(&version);
         assert_eq!(
             sent.map(|sent| sent.key),
@@ -324,20 +291,13 @@ fn verify_keys(
 
 /// The first that was acknowledged, or one before it whose fate is unknown.
 fn the_first_stays(records: &[Sent]) -> BTreeSet<i64> {
-    let acknowledged = records
-        .iter()
-        .position(|sent| sent.fate == Fate::Acknowledged);
+    let acknowledged = records.iter().position(|sent| sent.fate == Fate::Acknowledged);
     let end = acknowledged.map_or(records.len(), |first| first + 1);
     records[..end].iter().map(|sent| sent.version).collect()
 }
 
 /// The last that was acknowledged, or one after it whose fate is unknown.
 fn the_last_stays(records: &[Sent]) -> BTreeSet<i64> {
-    let acknowledged = records
-        .iter()
-        .rposition(|sent| sent.fate == Fate::Acknowledged);
-    records[acknowledged.unwrap_or(0)..]
-        .iter()
-        .map(|sent| sent.version)
-        .collect()
+    let acknowledged = records.iter().rposition(|sent| sent.fate == Fate::Acknowledged);
+    records[acknowledged.unwrap_or(0)..].iter().map(|sent| sent.version).collect()
 }

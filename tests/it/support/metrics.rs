@@ -12,20 +12,10 @@ pub struct Metrics(BTreeMap<String, f64>);
 
 impl Metrics {
     pub async fn read(client: &Client) -> Metrics {
-        let response = client
-            .request(Method::GET, "/metrics")
-            .send()
-            .await
-            .expect("the gateway answers");
-        let text = response
-            .error_for_status()
-            .expect("200")
-            .text()
-            .await
-            .expect("text");
-        let samples = text
-            .lines()
-            .filter(|line| !line.starts_with('#') && !line.is_empty());
+        let response =
+            client.request(Method::GET, "/metrics").send().await.expect("the gateway answers");
+        let text = response.error_for_status().expect("200").text().await.expect("text");
+        let samples = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
         let read = |line: &str| {
             let (name, value) = line.rsplit_once(' ').expect("a name and a value");
             (name.to_owned(), value.parse().expect("a number"))
@@ -40,10 +30,6 @@ impl Metrics {
             name.strip_prefix(metric)
                 .is_some_and(|labels| labels.starts_with('{') && labels.contains(&label))
         };
-        self.0
-            .iter()
-            .filter(|(name, _)| wanted(name))
-            .map(|(_, value)| value)
-            .sum()
+        self.0.iter().filter(|(name, _)| wanted(name)).map(|(_, value)| value).sum()
     }
 }

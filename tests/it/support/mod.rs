@@ -13,8 +13,8 @@ mod monitor;
 
 use std::time::Duration;
 
-pub use client::{Client, Records, Reply};
-pub use cluster::{OwnCluster, Stall, TestDatabase, connect};
+pub use client::{Client, Reply};
+pub use cluster::{OwnCluster, Stall, TestDatabase, connect, database};
 pub use compress::{Compression, compressed};
 pub use gateway::{Gateway, parse_position};
 pub use load::{Load, Traffic};

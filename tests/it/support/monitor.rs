@@ -26,20 +26,14 @@ impl MonitorClient {
         let url = format!("ws://{}/v1/monitor?{query}", gateway.address());
         let mut request = url.into_client_request().expect("a request");
         let token = format!("Bearer {}", gateway.token());
-        request.headers_mut().insert(
-            AUTHORIZATION,
-            HeaderValue::from_str(&token).expect("a header"),
-        );
+        request
+            .headers_mut()
+            .insert(AUTHORIZATION, HeaderValue::from_str(&token).expect("a header"));
         let connected = soon("the monitor is let in", connect_async(request)).await;
         let (socket, _) = connected.expect("the monitor is let in");
-        let mut monitor = MonitorClient {
-            socket,
-            messages: Vec::new(),
-        };
+        let mut monitor = MonitorClient { socket, messages: Vec::new() };
         monitor
-            .until("hello", |messages| {
-                messages.iter().any(|message| message["type"] == "hello")
-            })
+            .until("hello", |messages| messages.iter().any(|message| message["type"] == "hello"))
             .await;
         monitor
     }

@@ -1,0 +1,107 @@
+//! What the encoder takes, refuses and gives back.
+
+mod csv;
+mod json;
+mod keys;
+mod properties;
+
+use serde_json::json;
+
+use super::*;
+use crate::record::StreamId;
+use crate::streams::columns::{Column, ColumnType};
+use crate::streams::decode::{decode_tuple, tuple_len};
+use crate::streams::json::DEPTH_MAX;
+use crate::streams::{Key, KeyField, OnDuplicate, PayloadType, UnknownKeys};
+
+const LIMITS: EncodeLimits = EncodeLimits { record_bytes_max: 1 << 20 };
+
+fn prefix() -> TuplePrefix {
+    TuplePrefix { id: Uuid::from_u128(0x0190_1234), received_at: UnixMicros(1_700_000_000_123_456) }
+}
+
+fn column(name: &str, kind: ColumnType) -> Column {
+    Column { name: name.into(), kind, default: None }
+}
+
+fn stream(shape: Shape, fields: Vec<KeyField>) -> Arc<Stream> {
+    let key = Key { fields, on_duplicate: OnDuplicate::Ignore };
+    Arc::new(Stream {
+        id: StreamId(1),
+        name: "s".parse().unwrap(),
+        shape,
+        key: if key.fields.is_empty() { None } else { Some(key) },
+        retention_days: None,
+        created_at: time::OffsetDateTime::UNIX_EPOCH,
+    })
+}
+
+fn documents(pointers: &[&[&str]]) -> Arc<Stream> {
+    let field = |segments: &&[&str]| {
+        KeyField::Pointer(segments.iter().map(|&segment| segment.to_owned()).collect())
+    };
+    let shape = Shape::Document { payload: PayloadType::Jsonb };
+    stream(shape, pointers.iter().map(field).collect())
+}
+
+fn typed(unknown: UnknownKeys) -> Arc<Stream> {
+    let columns = vec![
+        column("id", ColumnType::Integer),
+        column("name", ColumnType::Text),
+        Column { default: Some(json!(1.5)), ..column("rate", ColumnType::Numeric) },
+        column("quo\"ted é", ColumnType::Jsonb),
+    ];
+    stream(Shape::Typed { columns, unknown }, Vec::new())
+}
+
+fn encoder(stream: &Arc<Stream>) -> RecordEncoder {
+    RecordEncoder::new(stream, LIMITS).unwrap()
+}
+
+/// Encodes a record that must be taken whole, and reads it back.
+fn round_trip(stream: &Arc<Stream>, encoder: &mut RecordEncoder, json: &str) -> String {
+    let mut out = b"before".to_vec();
+    let step = encoder.encode_json(json.as_bytes(), true, prefix(), &mut out);
+    assert_eq!(step, JsonStep::Encoded { consumed: json.len() }, "{json}");
+    decoded(stream, &out["before".len()..])
+}
+
+fn decoded(stream: &Stream, tuple: &[u8]) -> String {
+    let mut data = Vec::new();
+    let decoded = decode_tuple(&stream.shape, stream.column_set(), tuple, &mut data).unwrap();
+    assert_eq!(decoded.id, prefix().id);
+    assert_eq!(decoded.received_at, prefix().received_at);
+    assert_eq!(decoded.consumed, tuple.len());
+    assert_eq!(tuple_len(tuple), Ok(tuple.len()));
+    String::from_utf8(data).unwrap()
+}
+
+/// Encodes a record that must be refused, with its end found.
+fn refused(encoder: &mut RecordEncoder, json: &[u8]) -> RecordError {
+    let mut out = b"before".to_vec();
+    let step = encoder.encode_json(json, true, prefix(), &mut out);
+    assert_eq!(out, b"before");
+    let JsonStep::Refused { consumed, error } = step else { panic!("{step:?}") };
+    assert_eq!(consumed, json.len());
+    error
+}
+
+#[test]
+fn encoders_are_made_only_for_streams_that_make_sense() {
+    let shape = |columns| Shape::Typed { columns, unknown: UnknownKeys::Extra };
+    let new = |stream: &Arc<Stream>| RecordEncoder::new(stream, LIMITS).map(drop);
+    let twice = vec![column("a", ColumnType::Text), column("a", ColumnType::Date)];
+    let duplicate = EncoderError::DuplicateColumn("a".into());
+    assert_eq!(new(&stream(shape(twice), Vec::new())), Err(duplicate));
+    let unfit = Column { default: Some(json!("x")), ..column("a", ColumnType::Date) };
+    let result = new(&stream(shape(vec![unfit]), Vec::new()));
+    assert!(matches!(result, Err(EncoderError::Default { column, .. }) if column == "a"));
+    for key in [KeyField::Column(0), KeyField::Pointer(vec!["a".into()])] {
+        let result = new(&stream(shape(Vec::new()), vec![key]));
+        assert_eq!(result, Err(EncoderError::KeyField));
+    }
+    assert_eq!(new(&documents(&[&[]])), Err(EncoderError::KeyField));
+    let limits = EncodeLimits { record_bytes_max: RECORD_BYTES_MAX + 1 };
+    let result = RecordEncoder::new(&documents(&[]), limits).map(drop);
+    assert_eq!(result, Err(EncoderError::RecordBytesMax));
+}

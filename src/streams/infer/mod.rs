@@ -1,0 +1,87 @@
+//! Proposes columns for a stream from a sample of its records.
+//!
+//! It promises: every record of the sample can be encoded with the proposed columns, because a type is only proposed
+//! if the encoder took each of the sample's values; and no value loses anything in its type: numbers with leading zeros stay
+//! text, integers beyond 64 bits and decimals with more digits than a double holds become numeric, a time without an
+//! offset stays text. Memory is bounded by the sample, [`SAMPLE_RECORDS_MAX`] and the limits on columns.
+//! It skips what can be no record of any stream (a broken line, a ragged row, text that PostgreSQL cannot store) and
+//! names that can be no column; values under such a name go to `extra`.
+
+mod look;
+mod observed;
+mod read;
+#[cfg(test)]
+mod tests;
+
+use serde::Serialize;
+use serde_json::Value as Json;
+
+use crate::streams::columns::ColumnType;
+
+use observed::Columns;
+
+/// Most records that are looked at; what follows them is not read.
+pub const SAMPLE_RECORDS_MAX: u64 = 10_000;
+/// Longest value that is shown as an example, in bytes of its JSON.
+pub const EXAMPLE_BYTES_MAX: usize = 200;
+
+/// The bytes of a sample.
+#[derive(Debug, Clone, Copy)]
+pub enum Sample<'a> {
+    /// One object, or an array of records.
+    Json(&'a [u8]),
+    /// One object a line.
+    Ndjson(&'a [u8]),
+    /// A header line and rows; `null` is the text that means NULL beside the empty field.
+    Csv {
+        body: &'a [u8],
+        null: Option<&'a str>,
+    },
+}
+
+/// A column that would take every value of the sample.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ProposedColumn {
+    pub name: String,
+    #[serde(rename = "type")]
+    pub kind: ColumnType,
+    /// Records without a value: the key is missing, or its value is null.
+    pub nulls: u64,
+    /// The first value; none if there is none or it is long.
+    pub example: Option<Json>,
+}
+
+/// What a sample suggests.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Inferred {
+    /// In the order in which they appear first.
+    pub columns: Vec<ProposedColumn>,
+    /// Records that were looked at.
+    pub records: u64,
+}
+
+/// A sample that tells nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SampleError {
+    #[error("the sample is empty")]
+    Empty,
+    #[error("the sample is not valid JSON: {message} (byte {offset})")]
+    Malformed {
+        offset: usize,
+        message: &'static str,
+    },
+    #[error("the CSV header is not usable: {message}")]
+    Header { message: &'static str },
+}
+
+/// Proposes columns. Fails only where the sample as a whole cannot be read.
+pub fn infer(sample: Sample<'_>) -> Result<Inferred, SampleError> {
+    let mut columns = Columns::default();
+    match sample {
+        Sample::Json(body) => read::json(body, &mut columns)?,
+        Sample::Ndjson(body) => read::ndjson(body, &mut columns)?,
+        Sample::Csv { body, null } => read::csv(body, null.map(str::as_bytes), &mut columns)?,
+    }
+    Ok(columns.into_inferred())
+}
+

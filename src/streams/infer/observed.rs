@@ -1,0 +1,169 @@
+//! What a sample has told of each column so far.
+
+use std::collections::HashMap;
+
+use serde_json::Value as Json;
+
+use super::look::{Look, look_of_field, look_of_string};
+use super::{EXAMPLE_BYTES_MAX, Inferred, ProposedColumn};
+use crate::streams::COLUMNS_MAX;
+use crate::streams::columns::{Column, ColumnType};
+use crate::streams::definition::Definition;
+use crate::streams::json::{Value, ValueKind, unescape};
+use crate::streams::values::{self, unquoted};
+
+/// The types in the order of preference: the first one that took every value is proposed.
+const CANDIDATES: [ColumnType; 10] = [
+    ColumnType::Boolean,
+    ColumnType::Integer,
+    ColumnType::BigInt,
+    ColumnType::DoublePrecision,
+    ColumnType::Numeric,
+    ColumnType::TimestampTz,
+    ColumnType::Date,
+    ColumnType::Uuid,
+    ColumnType::Text,
+    ColumnType::Jsonb,
+];
+
+#[derive(Default)]
+pub(super) struct Columns {
+    by_name: HashMap<Vec<u8>, usize>,
+    columns: Vec<Observed>,
+    /// Records so far; the last one is being looked at.
+    pub(super) records: u64,
+    scratch: Vec<u8>,
+    encoded: Vec<u8>,
+}
+
+/// What is known of one column.
+struct Observed {
+    name: String,
+    /// The candidates that took every value so far.
+    live: Vec<ColumnType>,
+    values: u64,
+    /// The record in which the column was seen last, and whether it counts as a value there.
+    last_seen: (u64, bool),
+    example: Option<Json>,
+}
+
+impl Columns {
+    /// The column of a name; `None` if there can be none.
+    pub(super) fn index(&mut self, name: &[u8]) -> Option<usize> {
+        if let Some(&index) = self.by_name.get(name) {
+            return Some(index);
+        }
+        if self.columns.len() >= COLUMNS_MAX {
+            return None;
+        }
+        let name = String::from_utf8(name.to_vec()).ok()?;
+        let column = Column {
+            name: name.clone(),
+            kind: ColumnType::Text,
+            default: None,
+        };
+        let definition = Definition {
+            columns: Some(vec![column]),
+            ..Definition::default()
+        };
+        definition.check().ok()?;
+        self.by_name
+            .insert(name.clone().into_bytes(), self.columns.len());
+        self.columns.push(Observed {
+            name,
+            live: CANDIDATES.to_vec(),
+            values: 0,
+            last_seen: (0, false),
+            example: None,
+        });
+        Some(self.columns.len() - 1)
+    }
+
+    /// Takes the value of a JSON member.
+    pub(super) fn observe_json(&mut self, index: usize, value: Value, raw: &[u8]) {
+        let look = match value.kind {
+            ValueKind::Null => {
+                self.columns[index].count(self.records, false);
+                return;
+            }
+            ValueKind::False | ValueKind::True => Look::Boolean,
+            ValueKind::Integer => Look::Integer,
+            ValueKind::Number => Look::Decimal,
+            ValueKind::Plain => look_of_string(unquoted(raw)),
+            ValueKind::Escaped => {
+                self.scratch.clear();
+                unescape(unquoted(raw), &mut self.scratch);
+                look_of_string(&self.scratch)
+            }
+            ValueKind::Object | ValueKind::Array => Look::Nested,
+        };
+        let text = matches!(value.kind, ValueKind::Plain | ValueKind::Escaped);
+        let column = &mut self.columns[index];
+        let (scratch, encoded) = (&mut self.scratch, &mut self.encoded);
+        column.count(self.records, true);
+        column.live.retain(|&kind| {
+            encoded.clear();
+            let allowed = match kind {
+                ColumnType::Text => text,
+                ColumnType::Jsonb => true,
+                _ => look.allows(kind, raw),
+            };
+            allowed && values::encode_json(kind, value.kind, raw, scratch, encoded).is_ok()
+        });
+        if column.example.is_none() && raw.len() <= EXAMPLE_BYTES_MAX {
+            column.example = serde_json::from_slice(raw).ok();
+        }
+    }
+
+    /// Takes a CSV field that is not NULL.
+    pub(super) fn observe_text(&mut self, index: usize, field: &[u8]) {
+        let look = look_of_field(field);
+        let column = &mut self.columns[index];
+        let encoded = &mut self.encoded;
+        column.count(self.records, true);
+        column.live.retain(|&kind| {
+            encoded.clear();
+            let allowed = match kind {
+                ColumnType::Text => true,
+                ColumnType::Jsonb => false,
+                _ => look.allows(kind, field),
+            };
+            allowed && values::encode_text(kind, field, encoded).is_ok()
+        });
+        if column.example.is_none() && field.len() <= EXAMPLE_BYTES_MAX {
+            column.example = std::str::from_utf8(field).ok().map(Json::from);
+        }
+    }
+
+    pub(super) fn into_inferred(self) -> Inferred {
+        let records = self.records;
+        let propose = |column: Observed| ProposedColumn {
+            kind: column.proposed(),
+            nulls: records - column.values,
+            name: column.name,
+            example: column.example,
+        };
+        Inferred {
+            columns: self.columns.into_iter().map(propose).collect(),
+            records,
+        }
+    }
+}
+
+impl Observed {
+    /// Counts the column's value in a record. Of a key that is given twice the last one counts.
+    fn count(&mut self, record: u64, value: bool) {
+        if self.last_seen == (record, true) {
+            self.values -= 1;
+        }
+        self.values += u64::from(value);
+        self.last_seen = (record, value);
+    }
+
+    fn proposed(&self) -> ColumnType {
+        let nothing_seen = self.live.len() == CANDIDATES.len();
+        let first = self.live.first().copied().filter(|_| !nothing_seen);
+        first.unwrap_or(ColumnType::Text)
+    }
+}
+
