@@ -120,7 +120,9 @@ impl Display {
     fn finish(&self, last: Snapshot, planned: Option<u64>, elapsed: Duration) {
         self.update(last, planned, elapsed);
         if let Display::Bars { acknowledged, committed, seen } = self {
-            [acknowledged, committed, seen].map(ProgressBar::abandon);
+            for bar in [acknowledged, committed, seen] {
+                bar.abandon();
+            }
         }
     }
 }

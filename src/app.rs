@@ -296,7 +296,13 @@ impl Ground {
         }
     }
 
-    fn state(&self, auth: Auth, hub: Hub, pipeline: &Pipeline, metrics: PrometheusHandle) -> AppState {
+    fn state(
+        &self,
+        auth: Auth,
+        hub: Hub,
+        pipeline: &Pipeline,
+        metrics: PrometheusHandle,
+    ) -> AppState {
         AppState {
             config: Arc::clone(&self.config),
             auth,

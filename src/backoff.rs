@@ -45,11 +45,7 @@ mod tests {
     fn waits_grow_to_a_cap_and_never_end() {
         let mut backoff = Backoff::new();
         let waits: Vec<Duration> = (0..100).map(|_| backoff.next_wait()).collect();
-        assert!(
-            waits
-                .iter()
-                .all(|wait| *wait >= WAIT_MIN && *wait <= WAIT_MAX * 2)
-        );
+        assert!(waits.iter().all(|wait| *wait >= WAIT_MIN && *wait <= WAIT_MAX * 2));
         assert!(waits[99] >= WAIT_MAX);
     }
 }

@@ -31,9 +31,7 @@ impl Clock {
     pub fn now(&self) -> UnixMicros {
         match self {
             Clock::System => {
-                let since = SystemTime::now()
-                    .duration_since(UNIX_EPOCH)
-                    .unwrap_or_default();
+                let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 UnixMicros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
             }
             Clock::Manual(micros) => UnixMicros(micros.load(Ordering::SeqCst)),

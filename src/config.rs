@@ -12,12 +12,7 @@ use clap::Args;
 #[derive(Debug, Clone, Args)]
 pub struct DataDir {
     /// Directory of the journal, the private PostgreSQL and the gateway's own files.
-    #[arg(
-        long,
-        env = "TIDEGATE_DATA_DIR",
-        default_value = "./tidegate-data",
-        global = true
-    )]
+    #[arg(long, env = "TIDEGATE_DATA_DIR", default_value = "./tidegate-data", global = true)]
     pub data_dir: PathBuf,
 }
 
@@ -33,12 +28,7 @@ pub struct Database {
     pub postgres_bin: Option<PathBuf>,
 
     /// User that runs the private PostgreSQL when the gateway was started as root.
-    #[arg(
-        long,
-        env = "TIDEGATE_POSTGRES_USER",
-        default_value = "postgres",
-        global = true
-    )]
+    #[arg(long, env = "TIDEGATE_POSTGRES_USER", default_value = "postgres", global = true)]
     pub postgres_user: String,
 }
 
@@ -170,11 +160,7 @@ pub struct Journal {
     pub journal_segment_bytes: u64,
 
     /// Seconds that committed segments are kept for monitors that resume and for a database that was rewound.
-    #[arg(
-        long,
-        env = "TIDEGATE_JOURNAL_RETENTION_SECONDS",
-        default_value_t = 900
-    )]
+    #[arg(long, env = "TIDEGATE_JOURNAL_RETENTION_SECONDS", default_value_t = 900)]
     pub journal_retention_seconds: u64,
 
     /// Most bytes of committed segments that are kept.
@@ -236,34 +222,21 @@ impl Database {
 impl Access {
     /// The first admin's password that was given; an empty variable counts as none.
     pub fn admin_password(&self) -> Option<&str> {
-        self.admin_password
-            .as_deref()
-            .filter(|password| !password.is_empty())
+        self.admin_password.as_deref().filter(|password| !password.is_empty())
     }
 }
 
 impl Config {
     /// The number of writers: as asked for, else the cores up to 4.
     pub fn writers(&self) -> usize {
-        let cores = || {
-            std::thread::available_parallelism()
-                .map_or(1, usize::from)
-                .min(4)
-        };
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from).min(4);
         self.writer.writers.map_or_else(cores, usize::from)
     }
 
     /// The node's name: as given, else the host's.
     pub fn node_name(&self) -> String {
-        let host = || {
-            nix::unistd::gethostname()
-                .ok()
-                .and_then(|name| name.into_string().ok())
-        };
-        self.node_name
-            .clone()
-            .or_else(host)
-            .unwrap_or_else(|| "tidegate".to_owned())
+        let host = || nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+        self.node_name.clone().or_else(host).unwrap_or_else(|| "tidegate".to_owned())
     }
 
     /// Time for the drain on shutdown.
@@ -290,39 +263,24 @@ mod tests {
         let readme = include_str!("../README.md");
         let command = Serve::command();
         let mut seen = 0;
-        for argument in command
-            .get_arguments()
-            .filter(|argument| argument.get_long().is_some())
-        {
+        for argument in command.get_arguments().filter(|argument| argument.get_long().is_some()) {
             if argument.get_id() == "help" {
                 continue;
             }
-            let name = argument
-                .get_env()
-                .expect("every flag has an environment variable");
+            let name = argument.get_env().expect("every flag has an environment variable");
             let name = name.to_str().unwrap();
-            assert!(
-                sample.contains(&format!("{name}=")),
-                "{name} is missing in .env.sample"
-            );
-            assert!(
-                readme.contains(&format!("`{name}`")),
-                "{name} is missing in the README"
-            );
+            assert!(sample.contains(&format!("{name}=")), "{name} is missing in .env.sample");
+            assert!(readme.contains(&format!("`{name}`")), "{name} is missing in the README");
             seen += 1;
         }
-        for line in sample
-            .lines()
-            .filter_map(|line| line.trim_start_matches(['#', ' ']).split_once('='))
+        for line in
+            sample.lines().filter_map(|line| line.trim_start_matches(['#', ' ']).split_once('='))
         {
             let name = line.0;
             let known = command
                 .get_arguments()
                 .any(|argument| argument.get_env().is_some_and(|env| env == name));
-            assert!(
-                known || !name.starts_with("TIDEGATE_"),
-                "{name} in .env.sample is no setting"
-            );
+            assert!(known || !name.starts_with("TIDEGATE_"), "{name} in .env.sample is no setting");
         }
         assert!(seen > 25, "the flattened settings are looked at");
     }

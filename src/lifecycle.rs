@@ -26,10 +26,7 @@ impl Lifecycle {
     }
 
     /// Runs a task that may end at any time.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the one place where tasks are spawned"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "the one place where tasks are spawned")]
     pub fn spawn<F>(&self, name: &'static str, task: F) -> JoinHandle<F::Output>
     where
         F: Future + Send + 'static,
@@ -45,10 +42,7 @@ impl Lifecycle {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let guard = CriticalGuard {
-            name,
-            lifecycle: self.clone(),
-        };
+        let guard = CriticalGuard { name, lifecycle: self.clone() };
         self.spawn(name, async move {
             task.await;
             drop(guard);
@@ -56,10 +50,7 @@ impl Lifecycle {
     }
 
     /// Runs a task that [`Lifecycle::finished`] does not wait for, because it ends after everything else.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the one place where tasks are spawned"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "the one place where tasks are spawned")]
     pub fn spawn_detached<F>(&self, name: &'static str, task: F)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -70,10 +61,7 @@ impl Lifecycle {
 
     /// A guard for a critical thread: dropping it before a shutdown was asked for is a failure.
     pub fn critical(&self, name: &'static str) -> CriticalGuard {
-        CriticalGuard {
-            name,
-            lifecycle: self.clone(),
-        }
+        CriticalGuard { name, lifecycle: self.clone() }
     }
 
     /// Cancelled when tasks shall finish what they hold.

@@ -31,9 +31,7 @@ impl FromStr for Position {
         {
             return Err(InvalidPosition);
         }
-        u64::from_str_radix(text, 16)
-            .map(Position)
-            .map_err(|_| InvalidPosition)
+        u64::from_str_radix(text, 16).map(Position).map_err(|_| InvalidPosition)
     }
 }
 
@@ -172,10 +170,7 @@ impl EntryMeta {
         if !bytes.is_empty() {
             return None;
         }
-        Some(EntryMeta {
-            source: source?,
-            user,
-        })
+        Some(EntryMeta { source: source?, user })
     }
 }
 
@@ -204,10 +199,7 @@ mod tests {
 
     #[test]
     fn meta_survives_the_journal_and_later_tags() {
-        let meta = EntryMeta {
-            source: Source::Poll,
-            user: "ada".into(),
-        };
+        let meta = EntryMeta { source: Source::Poll, user: "ada".into() };
         let mut bytes = Vec::new();
         put_field(&mut bytes, 99, b"from a later version");
         meta.encode(&mut bytes);

@@ -32,10 +32,7 @@ pub fn readiness(state: &AppState) -> Readiness {
         let reason = database.last_error.as_deref().unwrap_or("not reached yet");
         missing.push(format!("PostgreSQL: {reason}"));
     }
-    Readiness {
-        ready: missing.is_empty(),
-        missing,
-    }
+    Readiness { ready: missing.is_empty(), missing }
 }
 
 /// `GET /healthz`: the process answers.
@@ -53,10 +50,6 @@ pub async fn readyz(State(state): State<AppState>) -> Response {
             "PostgreSQL is not reached; GET /v1/status says why".clone_into(reason);
         }
     }
-    let status = if readiness.ready {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
-    };
+    let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(readiness)).into_response()
 }

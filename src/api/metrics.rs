@@ -34,10 +34,7 @@ pub async fn show(State(state): State<AppState>) -> impl IntoResponse {
         monitor_gaps: hub.gaps(),
         monitor_gap_records: hub.gap_records(),
     });
-    (
-        [(header::CONTENT_TYPE, CONTENT_TYPE)],
-        state.metrics.render(),
-    )
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], state.metrics.render())
 }
 
 fn set_streams(state: &AppState) {

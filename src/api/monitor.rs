@@ -61,11 +61,7 @@ pub async fn events(
     let session = open(&state, &caller, query.as_deref(), last_event)?;
     let auth = state.auth.clone();
     let still_allowed = move || std::future::ready(auth.still_takes(&caller));
-    Ok(sse::respond(
-        session,
-        still_allowed,
-        state.lifecycle.soft().clone(),
-    ))
+    Ok(sse::respond(session, still_allowed, state.lifecycle.soft().clone()))
 }
 
 fn open(
@@ -76,18 +72,11 @@ fn open(
 ) -> Result<Session, ApiError> {
     caller.require(Scope::Monitor)?;
     let pairs: Vec<_> = form_urlencoded::parse(query.unwrap_or_default().as_bytes()).collect();
-    let pairs = pairs
-        .iter()
-        .map(|(name, value)| (name.as_ref(), value.as_ref()));
+    let pairs = pairs.iter().map(|(name, value)| (name.as_ref(), value.as_ref()));
     let mut request = MonitorRequest::parse(pairs)?;
     if let Some(last_event) = last_event {
         request.resume_after(last_event)?;
     }
     let selection = request.select(state.catalog.streams(), caller.streams.as_deref())?;
-    Ok(Session::open(
-        &state.hub,
-        selection,
-        request.mode,
-        request.since,
-    )?)
+    Ok(Session::open(&state.hub, selection, request.mode, request.since)?)
 }

@@ -17,22 +17,13 @@ fn file(content_type: &'static str, text: &'static str) -> impl IntoResponse {
 }
 
 pub async fn index() -> impl IntoResponse {
-    file(
-        "text/html; charset=utf-8",
-        include_str!("../../dashboards/plain/index.html"),
-    )
+    file("text/html; charset=utf-8", include_str!("../../dashboards/plain/index.html"))
 }
 
 pub async fn script() -> impl IntoResponse {
-    file(
-        "text/javascript; charset=utf-8",
-        include_str!("../../dashboards/plain/live.js"),
-    )
+    file("text/javascript; charset=utf-8", include_str!("../../dashboards/plain/live.js"))
 }
 
 pub async fn style() -> impl IntoResponse {
-    file(
-        "text/css; charset=utf-8",
-        include_str!("../../dashboards/plain/live.css"),
-    )
+    file("text/css; charset=utf-8", include_str!("../../dashboards/plain/live.css"))
 }

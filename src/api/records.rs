@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -94,10 +95,11 @@ pub async fn create(
     State(state): State<AppState>,
     caller: Caller,
     Path(name): Path<String>,
-    Query(query): Query<RecordsQuery>,
+    query: Result<Query<RecordsQuery>, QueryRejection>,
     request: Request,
 ) -> Result<Response, ApiError> {
     caller.require(Scope::Ingest)?;
+    let Query(query) = query?;
     let format = streams::content_format(&request)?;
     let encoding = request.headers().get(header::CONTENT_ENCODING);
     let encoding = encoding.map(|value| value.to_str().unwrap_or("?"));
@@ -149,9 +151,7 @@ async fn find_or_create(
     }
     let new = NewStream {
         name: parsed.clone(),
-        shape: Shape::Document {
-            payload: PayloadType::Jsonb,
-        },
+        shape: Shape::Document { payload: PayloadType::Jsonb },
         key: None,
         retention_days: None,
     };
@@ -159,11 +159,7 @@ async fn find_or_create(
         return Ok(stream);
     }
     // Somebody else made it at the same moment.
-    state
-        .catalog
-        .streams()
-        .by_name(&parsed)
-        .ok_or_else(|| streams::no_such_stream(name))
+    state.catalog.streams().by_name(&parsed).ok_or_else(|| streams::no_such_stream(name))
 }
 
 fn answer(state: &AppState, reply: IngestReply, return_ids: bool) -> Response {
@@ -180,17 +176,9 @@ fn answer(state: &AppState, reply: IngestReply, return_ids: bool) -> Response {
     let (status, outcome) = match reply.committed {
         Some(outcome) => (
             StatusCode::CREATED,
-            Outcome::Committed {
-                committed: outcome.committed,
-                duplicates: outcome.duplicates,
-            },
+            Outcome::Committed { committed: outcome.committed, duplicates: outcome.duplicates },
         ),
-        None => (
-            StatusCode::ACCEPTED,
-            Outcome::Durable {
-                accepted: reply.accepted,
-            },
-        ),
+        None => (StatusCode::ACCEPTED, Outcome::Durable { accepted: reply.accepted }),
     };
     let ids_omitted =
         (return_ids && reply.accepted > IDS_MAX as u64).then(|| reply.accepted - IDS_MAX as u64);
@@ -230,9 +218,7 @@ fn refusal(failure: IngestFailure) -> ApiError {
 }
 
 fn with_errors(error: ApiError, reply: &IngestReply) -> ApiError {
-    let error = error
-        .with("accepted", reply.accepted)
-        .with("quarantined", reply.quarantined);
+    let error = error.with("accepted", reply.accepted).with("quarantined", reply.quarantined);
     let error = match reply.position {
         Some(position) => error.with("position", position.to_string()),
         None => error,
@@ -268,6 +254,7 @@ fn intake_error(error: &IntakeError) -> ApiError {
             metrics::count_refused("journal_failed");
             ApiError::unavailable("journal_failed", message, RETRY_AFTER_FAILURE)
         }
+        IntakeError::OutcomeUnknown => ApiError::internal(&message).with("outcome", "unknown"),
         IntakeError::ShuttingDown => {
             metrics::count_refused("shutting_down");
             ApiError::unavailable("shutting_down", message, RETRY_AFTER_SHUTDOWN)

@@ -27,12 +27,7 @@ pub fn router(state: AppState) -> Router {
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(metrics::show))
         .route("/v1/status", get(status::show))
-        .route(
-            "/v1/sessions",
-            get(sessions::show)
-                .post(sessions::create)
-                .delete(sessions::delete),
-        )
+        .route("/v1/sessions", get(sessions::show).post(sessions::create).delete(sessions::delete))
         .route("/v1/users", get(users::list).post(users::create))
         .route("/v1/users/{id}", patch(users::change))
         .route("/v1/tokens", get(tokens::list).post(tokens::create))
@@ -41,9 +36,7 @@ pub fn router(state: AppState) -> Router {
         .route("/v1/streams/infer", post(streams::infer))
         .route(
             "/v1/streams/{stream}",
-            get(streams::show)
-                .patch(streams::change)
-                .delete(streams::delete),
+            get(streams::show).patch(streams::change).delete(streams::delete),
         )
         // The body is streamed, with its own limits.
         .route(
@@ -79,10 +72,7 @@ fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
 }
 
 async fn no_such_route(request: Request) -> ApiError {
-    ApiError::not_found(
-        "no_such_route",
-        format!("there is nothing at {}", request.uri().path()),
-    )
+    ApiError::not_found("no_such_route", format!("there is nothing at {}", request.uri().path()))
 }
 
 async fn wrong_method() -> ApiError {

@@ -20,8 +20,6 @@ use crate::lifecycle::Lifecycle;
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// Largest head of an HTTP/1 request, in bytes.
 const HEADER_BYTES_MAX: usize = 64 << 10;
-/// Requests that one HTTP/2 connection may have under way.
-const HTTP2_STREAMS_MAX: u32 = 128;
 /// Wait after a failed accept, such as too many open files.
 const ACCEPT_RETRY_WAIT: Duration = Duration::from_millis(100);
 
@@ -35,10 +33,7 @@ pub struct ConnectionLimit {
 impl ConnectionLimit {
     pub fn new(max: usize) -> ConnectionLimit {
         let max = max.clamp(1, Semaphore::MAX_PERMITS);
-        ConnectionLimit {
-            permits: Arc::new(Semaphore::new(max)),
-            max,
-        }
+        ConnectionLimit { permits: Arc::new(Semaphore::new(max)), max }
     }
 
     /// Connections that are open now.
@@ -55,17 +50,13 @@ pub async fn run(
     lifecycle: Lifecycle,
 ) {
     let graceful = GracefulShutdown::new();
-    let mut builder = Builder::new(TokioExecutor::new());
+    // HTTP/1 alone: telling the two versions apart has no timeout, so a silent connection would stay for ever.
+    let mut builder = Builder::new(TokioExecutor::new()).http1_only();
     builder
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_READ_TIMEOUT)
         .max_buf_size(HEADER_BYTES_MAX.max(400 << 10));
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .keep_alive_interval(HEADER_READ_TIMEOUT)
-        .max_concurrent_streams(HTTP2_STREAMS_MAX);
     loop {
         let accepted = tokio::select! {
             accepted = accept(&listener, &limit) => accepted,
@@ -81,9 +72,8 @@ pub async fn run(
         };
         let service =
             TowerToHyperService::new(router.clone().layer(axum::Extension(ConnectInfo(peer))));
-        let connection = builder
-            .serve_connection_with_upgrades(TokioIo::new(stream), service)
-            .into_owned();
+        let connection =
+            builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
         let connection = graceful.watch(connection);
         let hard = lifecycle.hard().clone();
         lifecycle.spawn("connection", async move {
@@ -108,10 +98,7 @@ async fn accept(
     listener: &TcpListener,
     limit: &ConnectionLimit,
 ) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-    let permit = Arc::clone(&limit.permits)
-        .acquire_owned()
-        .await
-        .map_err(io::Error::other)?;
+    let permit = Arc::clone(&limit.permits).acquire_owned().await.map_err(io::Error::other)?;
     let (stream, peer) = listener.accept().await?;
     stream.set_nodelay(true)?;
     Ok((stream, peer, permit))

@@ -68,10 +68,7 @@ pub fn node_load(journal: &Journal, progress: &Progress, clock: &Clock) -> NodeS
         let seconds = micros as f64 / 1e6;
         commit_lag_seconds = seconds;
     }
-    NodeStats {
-        backlog_bytes,
-        commit_lag_seconds,
-    }
+    NodeStats { backlog_bytes, commit_lag_seconds }
 }
 
 /// `GET /v1/status`. Needs the scope `read`; a caller with a list of streams sees only these.
@@ -86,10 +83,7 @@ pub async fn show(State(state): State<AppState>, caller: Caller) -> Result<Json<
         .iter()
         .filter(|stream| caller.may_use(&stream.name))
         .map(|stream| {
-            (
-                stream.name.to_string(),
-                totals.get(&stream.id).copied().unwrap_or_default(),
-            )
+            (stream.name.to_string(), totals.get(&stream.id).copied().unwrap_or_default())
         })
         .collect();
     Ok(Json(Status {
@@ -110,10 +104,7 @@ pub async fn show(State(state): State<AppState>, caller: Caller) -> Result<Json<
             failed: state.appender.has_failed(),
         },
         commit_lag_seconds: load.commit_lag_seconds,
-        database: DatabaseStatus {
-            reachable: database.reachable,
-            last_error: database.last_error,
-        },
+        database: DatabaseStatus { reachable: database.reachable, last_error: database.last_error },
         writers: state.config.writers(),
         monitors: state.hub.monitors(),
         streams,

@@ -1,6 +1,7 @@
 //! `/v1/streams`: making, showing, changing and dropping streams, and proposing columns for one.
 
 use axum::Json;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
@@ -62,10 +63,7 @@ impl From<&Stream> for StreamView {
             payload,
             columns: stream.columns().to_vec(),
             unknown,
-            key: stream
-                .key
-                .as_ref()
-                .map(|key| key.fields.iter().map(field).collect()),
+            key: stream.key.as_ref().map(|key| key.fields.iter().map(field).collect()),
             on_duplicate: stream.key.as_ref().map(|key| key.on_duplicate),
             retention_days: stream.retention_days,
             created_at: stream.created_at,
@@ -200,15 +198,14 @@ pub struct InferQuery {
 /// `POST /v1/streams/infer`: proposes columns from a sample in the body; makes nothing.
 pub async fn infer(
     caller: Caller,
-    Query(query): Query<InferQuery>,
+    query: Result<Query<InferQuery>, QueryRejection>,
     request: Request,
 ) -> Result<Json<infer::Inferred>, ApiError> {
     caller.require(Scope::Read)?;
+    let Query(query) = query?;
     let format = content_format(&request)?;
-    let body = Limited::new(request.into_body(), SAMPLE_BYTES_MAX)
-        .collect()
-        .await
-        .map_err(|_| {
+    let body =
+        Limited::new(request.into_body(), SAMPLE_BYTES_MAX).collect().await.map_err(|_| {
             ApiError::too_large(
                 "sample_too_large",
                 format!("a sample has at most {SAMPLE_BYTES_MAX} bytes; send its beginning"),
@@ -228,11 +225,7 @@ pub fn find(
 ) -> Result<std::sync::Arc<Stream>, ApiError> {
     let name = parse_name(name)?;
     require_stream(caller, &name)?;
-    state
-        .catalog
-        .streams()
-        .by_name(&name)
-        .ok_or_else(|| no_such_stream(name.as_str()))
+    state.catalog.streams().by_name(&name).ok_or_else(|| no_such_stream(name.as_str()))
 }
 
 /// A token with a list of streams is for these alone.
@@ -252,18 +245,15 @@ pub fn no_such_stream(name: &str) -> ApiError {
 
 /// A stream's name from a request.
 pub fn parse_name(name: &str) -> Result<StreamName, ApiError> {
-    name.parse()
-        .map_err(|error: crate::streams::InvalidStreamName| {
-            ApiError::unprocessable("invalid_stream_name", error.to_string())
-        })
+    name.parse().map_err(|error: crate::streams::InvalidStreamName| {
+        ApiError::unprocessable("invalid_stream_name", error.to_string())
+    })
 }
 
 /// How a body is to be read.
 pub fn content_format(request: &Request) -> Result<Format, ApiError> {
     let header = request.headers().get(axum::http::header::CONTENT_TYPE);
-    let text = header
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
+    let text = header.and_then(|value| value.to_str().ok()).unwrap_or_default();
     Format::from_content_type(text)
         .map_err(|error| ApiError::unsupported_media_type(error.to_string()))
 }

@@ -86,7 +86,12 @@ mod tests {
         let (first, second) = (Uuid::from_u128(1), Uuid::from_u128(2));
         check_database(&data_dir, first).unwrap();
         check_database(&data_dir, first).unwrap();
-        assert!(check_database(&data_dir, second).unwrap_err().to_string().contains("belongs to another"));
+        assert!(
+            check_database(&data_dir, second)
+                .unwrap_err()
+                .to_string()
+                .contains("belongs to another")
+        );
     }
 
     #[test]

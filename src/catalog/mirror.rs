@@ -17,11 +17,7 @@ pub struct Mirror<T> {
 
 impl<T: Serialize + DeserializeOwned> Mirror<T> {
     pub fn new(path: PathBuf) -> Mirror<T> {
-        Mirror {
-            path,
-            written: Vec::new(),
-            holds: std::marker::PhantomData,
-        }
+        Mirror { path, written: Vec::new(), holds: std::marker::PhantomData }
     }
 
     /// What the file holds; `None` if there is none. One that cannot be read counts as none, because PostgreSQL has

@@ -37,11 +37,7 @@ impl Catalog {
         let mirror = Mirror::new(data_dir.join(MIRROR_FILE));
         let streams = Streams::default();
         streams.replace(StreamsSnapshot::new(mirror.load().unwrap_or_default()));
-        Catalog {
-            database,
-            streams,
-            mirror: Arc::new(Mutex::new(mirror)),
-        }
+        Catalog { database, streams, mirror: Arc::new(Mutex::new(mirror)) }
     }
 
     /// The snapshot that lookups use.
@@ -86,10 +82,7 @@ impl Catalog {
     /// Makes partitions ahead and drops those whose days are over, for every stream with retention.
     pub async fn maintain_partitions(&self, today: time::Date) -> Result<(), sqlx::Error> {
         let snapshot = self.streams.snapshot();
-        for stream in snapshot
-            .iter()
-            .filter(|stream| stream.retention_days.is_some())
-        {
+        for stream in snapshot.iter().filter(|stream| stream.retention_days.is_some()) {
             let dropped = streams::maintain_partitions(self.database.pool(), stream, today).await?;
             if dropped > 0 {
                 tracing::info!(stream = %stream.name, dropped, "partitions beyond retention dropped");
@@ -110,11 +103,7 @@ pub struct Changes {
 impl Changes {
     /// `changed_here` is told of changes that this node made.
     pub fn new(database: Database, changed_here: Arc<Notify>) -> Changes {
-        Changes {
-            database,
-            changed_here,
-            listener: None,
-        }
+        Changes { database, changed_here, listener: None }
     }
 
     /// Waits until this node or another says that something changed, at most [`LOOK_EVERY`].

@@ -57,10 +57,7 @@ impl Reached {
     pub async fn finish<T>(self, result: anyhow::Result<T>) -> anyhow::Result<T> {
         self.database.pool().close().await;
         if let Some(cluster) = self.started {
-            cluster
-                .stop()
-                .await
-                .context("the private PostgreSQL was not stopped")?;
+            cluster.stop().await.context("the private PostgreSQL was not stopped")?;
         }
         result
     }

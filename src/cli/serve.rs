@@ -51,13 +51,7 @@ pub(super) async fn run(config: Config) -> anyhow::Result<ExitCode> {
 
 /// What a person needs first. To standard output; logs go to standard error.
 fn welcome(started: &Started) {
-    let Started {
-        address,
-        data_dir,
-        admin,
-        database,
-        ..
-    } = started;
+    let Started { address, data_dir, admin, database, .. } = started;
     let token = app::local_token_path(data_dir);
     println!("Tidegate {} is ready.", env!("CARGO_PKG_VERSION"));
     println!();

@@ -43,11 +43,7 @@ pub struct CreateArgs {
     )]
     columns: Vec<String>,
     /// What to do with keys that no column declares.
-    #[arg(
-        long,
-        env = "TIDEGATE_STREAM_UNKNOWN",
-        value_name = "extra|drop|reject"
-    )]
+    #[arg(long, env = "TIDEGATE_STREAM_UNKNOWN", value_name = "extra|drop|reject")]
     unknown: Option<String>,
     /// How a document is kept.
     #[arg(long, env = "TIDEGATE_STREAM_PAYLOAD", value_name = "jsonb|json")]
@@ -56,11 +52,7 @@ pub struct CreateArgs {
     #[arg(long = "key", env = "TIDEGATE_STREAM_KEY")]
     key: Vec<String>,
     /// What to do with a record whose key is there already.
-    #[arg(
-        long,
-        env = "TIDEGATE_STREAM_ON_DUPLICATE",
-        value_name = "ignore|replace"
-    )]
+    #[arg(long, env = "TIDEGATE_STREAM_ON_DUPLICATE", value_name = "ignore|replace")]
     on_duplicate: Option<String>,
     /// Days that a record is kept; for ever where not given.
     #[arg(long, env = "TIDEGATE_STREAM_RETENTION_DAYS")]
@@ -120,11 +112,8 @@ async fn on_database(command: StreamCommand, reached: &database::Reached) -> any
 
 impl CreateArgs {
     fn into_new_stream(self) -> anyhow::Result<NewStream> {
-        let columns: Vec<Column> = self
-            .columns
-            .iter()
-            .map(|text| parse_column(text))
-            .collect::<anyhow::Result<_>>()?;
+        let columns: Vec<Column> =
+            self.columns.iter().map(|text| parse_column(text)).collect::<anyhow::Result<_>>()?;
         let definition = Definition {
             columns: (!columns.is_empty()).then_some(columns),
             payload: parse_word("payload", self.payload)?,
@@ -153,9 +142,8 @@ fn parse_word<T: serde::de::DeserializeOwned>(
 }
 
 fn parse_column(text: &str) -> anyhow::Result<Column> {
-    let (name, rest) = text
-        .rsplit_once(':')
-        .with_context(|| format!("--column {text}: expected NAME:TYPE"))?;
+    let (name, rest) =
+        text.rsplit_once(':').with_context(|| format!("--column {text}: expected NAME:TYPE"))?;
     let (kind, default) = match rest.split_once('=') {
         Some((kind, default)) => (kind, Some(default)),
         None => (rest, None),
@@ -163,33 +151,22 @@ fn parse_column(text: &str) -> anyhow::Result<Column> {
     let kind = serde_json::from_value(kind.into()).with_context(|| format!("--column {text}"))?;
     // A default that is no JSON is taken as the text that it is.
     let default = default.map(|text| serde_json::from_str(text).unwrap_or_else(|_| text.into()));
-    Ok(Column {
-        name: name.to_owned(),
-        kind,
-        default,
-    })
+    Ok(Column { name: name.to_owned(), kind, default })
 }
 
 fn print_list(streams: &[Stream]) {
-    println!(
-        "{:<32} {:<10} {:>8} {:<8} {:>9}",
-        "NAME", "KIND", "COLUMNS", "KEY", "RETENTION"
-    );
+    println!("{:<32} {:<10} {:>8} {:<8} {:>9}", "NAME", "KIND", "COLUMNS", "KEY", "RETENTION");
     for stream in streams {
         let kind = match stream.shape {
             Shape::Document { .. } => "document",
             Shape::Typed { .. } => "typed",
         };
-        let key = stream
-            .key
-            .as_ref()
-            .map_or("-", |key| match key.on_duplicate {
-                crate::streams::OnDuplicate::Ignore => "ignore",
-                crate::streams::OnDuplicate::Replace => "replace",
-            });
-        let retention = stream
-            .retention_days
-            .map_or_else(|| "-".to_owned(), |days| format!("{days} days"));
+        let key = stream.key.as_ref().map_or("-", |key| match key.on_duplicate {
+            crate::streams::OnDuplicate::Ignore => "ignore",
+            crate::streams::OnDuplicate::Replace => "replace",
+        });
+        let retention =
+            stream.retention_days.map_or_else(|| "-".to_owned(), |days| format!("{days} days"));
         println!(
             "{:<32} {kind:<10} {:>8} {key:<8} {retention:>9}",
             stream.name,

@@ -44,13 +44,9 @@ impl BatchError {
     pub fn class(&self) -> String {
         match self {
             BatchError::Fenced => "fenced".to_owned(),
-            BatchError::Database {
-                source: sqlx::Error::Database(error),
-                ..
-            } => error.code().map_or_else(
-                || "database".to_owned(),
-                |code| code.chars().take(2).collect(),
-            ),
+            BatchError::Database { source: sqlx::Error::Database(error), .. } => error
+                .code()
+                .map_or_else(|| "database".to_owned(), |code| code.chars().take(2).collect()),
             BatchError::Database { .. } => "connection".to_owned(),
         }
     }
@@ -81,18 +77,13 @@ impl BatchConnection {
         database: &Database,
         statement_timeout: Duration,
     ) -> Result<BatchConnection, BatchError> {
-        let connection = database
-            .connect(statement_timeout)
-            .await
-            .map_err(during("connecting"))?;
+        let connection = database.connect(statement_timeout).await.map_err(during("connecting"))?;
         Ok(BatchConnection(connection))
     }
 
     /// See [`fence`].
     pub async fn fence(&mut self, journal: Uuid, node: &str) -> Result<Fenced, BatchError> {
-        fence(&mut self.0, journal, node)
-            .await
-            .map_err(during("reading the committed ranges"))
+        fence(&mut self.0, journal, node).await.map_err(during("reading the committed ranges"))
     }
 
     /// Opens the batch's transaction and holds the epoch for its length.
@@ -105,11 +96,7 @@ impl BatchConnection {
             .await
             .map_err(during("begin"))?;
         let found: Option<i64> = row.and_then(|row| row.try_get(0).ok());
-        if found == Some(epoch) {
-            Ok(())
-        } else {
-            Err(BatchError::Fenced)
-        }
+        if found == Some(epoch) { Ok(()) } else { Err(BatchError::Fenced) }
     }
 
     /// Makes the daily partition of a stream with retention, unless it is there.
@@ -129,10 +116,7 @@ impl BatchConnection {
             self.create_staging(stream, column_set).await?;
         }
         let sql = copy_statement(target);
-        let doing = |source| BatchError::Database {
-            doing: format!("{sql:.120}"),
-            source,
-        };
+        let doing = |source| BatchError::Database { doing: format!("{sql:.120}"), source };
         let mut copy = self.0.copy_in_raw(&sql).await.map_err(doing)?;
         let mut message = Vec::with_capacity(COPY_MESSAGE_BYTES + COPY_HEADER.len());
         message.extend_from_slice(COPY_HEADER);
@@ -170,9 +154,7 @@ impl BatchConnection {
             .map_err(during_stream("merging", stream))?;
         let mut fresh = vec![0; first_ids.len()];
         for (bucket, count) in rows {
-            let entry = usize::try_from(bucket - 1)
-                .ok()
-                .and_then(|index| fresh.get_mut(index));
+            let entry = usize::try_from(bucket - 1).ok().and_then(|index| fresh.get_mut(index));
             *entry.expect("every staged row belongs to an entry of the batch") =
                 count.unsigned_abs();
         }
@@ -206,11 +188,7 @@ impl BatchConnection {
              values ('{journal}', {first}, {last}, {duplicates}); commit"
         )
         .expect("writing to a String");
-        self.0
-            .execute(sqlx::raw_sql(AssertSqlSafe(sql)))
-            .await
-            .map(drop)
-            .map_err(during("commit"))
+        self.0.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.map(drop).map_err(during("commit"))
     }
 
     /// Says goodbye to the server; for connections that are not in doubt.
@@ -234,18 +212,12 @@ impl BatchConnection {
 }
 
 fn during(doing: &str) -> impl Fn(sqlx::Error) -> BatchError {
-    move |source| BatchError::Database {
-        doing: doing.to_owned(),
-        source,
-    }
+    move |source| BatchError::Database { doing: doing.to_owned(), source }
 }
 
 fn during_stream(doing: &str, stream: &Stream) -> impl Fn(sqlx::Error) -> BatchError {
     let doing = format!("{doing} of stream {}", stream.name);
-    move |source| BatchError::Database {
-        doing: doing.clone(),
-        source,
-    }
+    move |source| BatchError::Database { doing: doing.clone(), source }
 }
 
 fn table(stream: &Stream) -> String {
@@ -264,10 +236,7 @@ fn columns(stream: &Stream, column_set: u32) -> Vec<String> {
         Shape::Typed { columns, .. } => {
             names.push("extra".to_owned());
             names.extend(
-                columns
-                    .iter()
-                    .take(column_set as usize)
-                    .map(|column| quoted(&column.name)),
+                columns.iter().take(column_set as usize).map(|column| quoted(&column.name)),
             );
         }
     }
@@ -279,14 +248,10 @@ fn copy_statement(target: Target<'_>) -> String {
         Target::Stream { stream, column_set } => {
             (table(stream), columns(stream, column_set).join(", "))
         }
-        Target::Staging { stream, column_set } => (
-            staging(stream, column_set),
-            columns(stream, column_set).join(", "),
-        ),
-        Target::Quarantine => (
-            "tidegate.quarantine".to_owned(),
-            quarantine::COLUMNS.to_owned(),
-        ),
+        Target::Staging { stream, column_set } => {
+            (staging(stream, column_set), columns(stream, column_set).join(", "))
+        }
+        Target::Quarantine => ("tidegate.quarantine".to_owned(), quarantine::COLUMNS.to_owned()),
     };
     format!("copy {table} ({columns}) from stdin (format binary)")
 }
@@ -298,10 +263,8 @@ fn merge_statement(stream: &Stream, key: &Key, column_set: u32) -> String {
     let (order, action) = match key.on_duplicate {
         OnDuplicate::Ignore => ("asc", "do nothing".to_owned()),
         OnDuplicate::Replace => {
-            let assignments: Vec<String> = columns
-                .iter()
-                .map(|column| format!("{column} = excluded.{column}"))
-                .collect();
+            let assignments: Vec<String> =
+                columns.iter().map(|column| format!("{column} = excluded.{column}")).collect();
             ("desc", format!("do update set {}", assignments.join(", ")))
         }
     };
@@ -323,10 +286,8 @@ pub(super) fn key_expressions(stream: &Stream, key: &Key) -> Vec<String> {
     let expression = |field: &KeyField| match field {
         KeyField::Column(index) => quoted(&stream.columns()[*index].name),
         KeyField::Pointer(segments) => {
-            let path: Vec<String> = segments
-                .iter()
-                .map(|segment| crate::db::literal(segment))
-                .collect();
+            let path: Vec<String> =
+                segments.iter().map(|segment| crate::db::literal(segment)).collect();
             format!("(payload #>> array[{}]::text[])", path.join(", "))
         }
     };
@@ -337,9 +298,7 @@ fn duplicates_literal(duplicates: &BTreeMap<Position, u64>) -> String {
     if duplicates.is_empty() {
         return "null".to_owned();
     }
-    let members: Vec<String> = duplicates
-        .iter()
-        .map(|(position, count)| format!("\"{position}\":{count}"))
-        .collect();
+    let members: Vec<String> =
+        duplicates.iter().map(|(position, count)| format!("\"{position}\":{count}")).collect();
     format!("'{{{}}}'", members.join(","))
 }

@@ -55,19 +55,12 @@ pub async fn fence(
     .fetch_all(&mut *transaction)
     .await?;
     transaction.commit().await?;
-    let ranges = rows
-        .into_iter()
-        .map(|(first, last, duplicates)| CommittedRange {
-            first: from_sql(first),
-            last: from_sql(last),
-            duplicates: duplicates
-                .map(|json| read_duplicates(json.0))
-                .unwrap_or_default(),
-        });
-    Ok(Fenced {
-        epoch,
-        ranges: ranges.collect(),
-    })
+    let ranges = rows.into_iter().map(|(first, last, duplicates)| CommittedRange {
+        first: from_sql(first),
+        last: from_sql(last),
+        duplicates: duplicates.map(|json| read_duplicates(json.0)).unwrap_or_default(),
+    });
+    Ok(Fenced { epoch, ranges: ranges.collect() })
 }
 
 /// A position as PostgreSQL keeps it. The journal would need 2⁶³ bytes to leave the range.
@@ -80,7 +73,5 @@ fn from_sql(position: i64) -> Position {
 }
 
 fn read_duplicates(json: BTreeMap<String, u64>) -> BTreeMap<Position, u64> {
-    json.into_iter()
-        .filter_map(|(position, count)| Some((position.parse().ok()?, count)))
-        .collect()
+    json.into_iter().filter_map(|(position, count)| Some((position.parse().ok()?, count))).collect()
 }

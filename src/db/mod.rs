@@ -49,9 +49,7 @@ impl Database {
             .max_connections(POOL_CONNECTIONS_MAX)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .connect_lazy_with(
-                options
-                    .clone()
-                    .options([("statement_timeout", STATEMENT_TIMEOUT_MS)]),
+                options.clone().options([("statement_timeout", STATEMENT_TIMEOUT_MS)]),
             );
         Ok(Database { options, pool })
     }
@@ -64,10 +62,7 @@ impl Database {
     /// A connection that the caller owns alone; the writers' way.
     pub async fn connect(&self, statement_timeout: Duration) -> Result<PgConnection, sqlx::Error> {
         let timeout_ms = statement_timeout.as_millis().to_string();
-        let options = self
-            .options
-            .clone()
-            .options([("statement_timeout", timeout_ms.as_str())]);
+        let options = self.options.clone().options([("statement_timeout", timeout_ms.as_str())]);
         PgConnection::connect_with(&options).await
     }
 
@@ -86,9 +81,7 @@ impl Database {
 
     /// Who this database is; never the same for two, and kept by its replicas and backups.
     pub async fn installation(&self) -> Result<Uuid, sqlx::Error> {
-        sqlx::query_scalar("select id from tidegate.installation")
-            .fetch_one(&self.pool)
-            .await
+        sqlx::query_scalar("select id from tidegate.installation").fetch_one(&self.pool).await
     }
 }
 
@@ -100,9 +93,7 @@ async fn create_schema(pool: &PgPool) -> Result<(), sqlx::Error> {
         .bind(SCHEMA_LOCK)
         .execute(&mut *transaction)
         .await?;
-    sqlx::query("create schema if not exists tidegate")
-        .execute(&mut *transaction)
-        .await?;
+    sqlx::query("create schema if not exists tidegate").execute(&mut *transaction).await?;
     transaction.commit().await
 }
 
@@ -125,10 +116,7 @@ mod tests {
 
     #[test]
     fn hostile_names_stay_names() {
-        assert_eq!(
-            quoted(r#"a"; drop table x; --"#),
-            r#""a""; drop table x; --""#
-        );
+        assert_eq!(quoted(r#"a"; drop table x; --"#), r#""a""; drop table x; --""#);
         assert_eq!(literal(r"it's \' or"), r"E'it\'s \\\' or'");
     }
 }

@@ -36,17 +36,11 @@ impl QuarantinedRecord<'_> {
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&FIELDS.to_be_bytes());
         put(out, self.id.as_bytes());
-        put(
-            out,
-            &(self.received_at.0 - POSTGRES_EPOCH_MICROS).to_be_bytes(),
-        );
+        put(out, &(self.received_at.0 - POSTGRES_EPOCH_MICROS).to_be_bytes());
         put(out, &self.stream.0.to_be_bytes());
         put(out, self.source.as_str().as_bytes());
         put_text(out, self.user);
-        put(
-            out,
-            &i64::try_from(self.record).unwrap_or(i64::MAX).to_be_bytes(),
-        );
+        put(out, &i64::try_from(self.record).unwrap_or(i64::MAX).to_be_bytes());
         match self.line {
             Some(line) => put(out, &i64::try_from(line).unwrap_or(i64::MAX).to_be_bytes()),
             None => put_null(out),

@@ -37,10 +37,7 @@ struct StreamRow {
 
 impl StreamRow {
     fn into_stream(self) -> Result<Stream, sqlx::Error> {
-        let name = self
-            .name
-            .parse()
-            .map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+        let name = self.name.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
         Ok(Stream {
             id: self.id,
             name,
@@ -110,10 +107,7 @@ pub async fn update(
         let table = quoted(changed.name.as_str());
         run(
             &mut transaction,
-            format!(
-                "alter table streams.{table} add column {}",
-                column_sql(column)
-            ),
+            format!("alter table streams.{table} add column {}", column_sql(column)),
         )
         .await?;
     }
@@ -131,14 +125,8 @@ pub async fn delete(pool: &PgPool, stream: &Stream) -> Result<bool, sqlx::Error>
     if deleted.rows_affected() == 0 {
         return Ok(false);
     }
-    run(
-        &mut transaction,
-        format!(
-            "drop table if exists streams.{}",
-            quoted(stream.name.as_str())
-        ),
-    )
-    .await?;
+    run(&mut transaction, format!("drop table if exists streams.{}", quoted(stream.name.as_str())))
+        .await?;
     finish(transaction).await?;
     Ok(true)
 }
@@ -168,10 +156,7 @@ pub(super) async fn ensure_partition(
         .bind(SCHEMA_LOCK)
         .execute(&mut *connection)
         .await?;
-    connection
-        .execute(sqlx::raw_sql(AssertSqlSafe(sql)))
-        .await
-        .map(drop)
+    connection.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.map(drop)
 }
 
 /// Makes the partitions of the next days and drops those whose days are over; returns the number dropped.
@@ -198,11 +183,8 @@ pub async fn maintain_partitions(
         let kept = day_of_partition(stream.id, &name)
             .is_none_or(|day| today - day <= time::Duration::days(i64::from(retention_days)));
         if !kept {
-            run(
-                &mut transaction,
-                format!("drop table stream_partitions.{}", quoted(&name)),
-            )
-            .await?;
+            run(&mut transaction, format!("drop table stream_partitions.{}", quoted(&name)))
+                .await?;
             dropped += 1;
         }
     }
@@ -220,9 +202,7 @@ async fn locked(pool: &PgPool) -> Result<Transaction<'static, Postgres>, sqlx::E
 }
 
 async fn finish(mut transaction: Transaction<'static, Postgres>) -> Result<(), sqlx::Error> {
-    sqlx::query(NOTIFY_CATALOG)
-        .execute(&mut *transaction)
-        .await?;
+    sqlx::query(NOTIFY_CATALOG).execute(&mut *transaction).await?;
     transaction.commit().await
 }
 
@@ -230,10 +210,7 @@ async fn run(
     transaction: &mut Transaction<'static, Postgres>,
     sql: String,
 ) -> Result<(), sqlx::Error> {
-    transaction
-        .execute(sqlx::raw_sql(AssertSqlSafe(sql)))
-        .await
-        .map(drop)
+    transaction.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.map(drop)
 }
 
 async fn make_partitions_ahead(
@@ -257,17 +234,15 @@ async fn make_partitions_ahead(
 /// One statement for the table, one for the unique index of a key.
 fn create_table(stream: &Stream) -> String {
     let name = quoted(stream.name.as_str());
-    let mut parts = vec![
-        "id uuid not null".to_owned(),
-        "received_at timestamptz not null".to_owned(),
-    ];
+    let mut parts =
+        vec!["id uuid not null".to_owned(), "received_at timestamptz not null".to_owned()];
     match &stream.shape {
-        Shape::Document {
-            payload: PayloadType::Jsonb,
-        } => parts.push("payload jsonb not null".to_owned()),
-        Shape::Document {
-            payload: PayloadType::Json,
-        } => parts.push("payload json not null".to_owned()),
+        Shape::Document { payload: PayloadType::Jsonb } => {
+            parts.push("payload jsonb not null".to_owned());
+        }
+        Shape::Document { payload: PayloadType::Json } => {
+            parts.push("payload json not null".to_owned());
+        }
         Shape::Typed { columns, .. } => {
             parts.push("extra jsonb".to_owned());
             parts.extend(columns.iter().map(column_sql));
@@ -275,18 +250,9 @@ fn create_table(stream: &Stream) -> String {
     }
     let partitioned = stream.retention_days.is_some();
     parts.push(
-        if partitioned {
-            "primary key (received_at, id)"
-        } else {
-            "primary key (id)"
-        }
-        .to_owned(),
+        if partitioned { "primary key (received_at, id)" } else { "primary key (id)" }.to_owned(),
     );
-    let suffix = if partitioned {
-        " partition by range (received_at)"
-    } else {
-        ""
-    };
+    let suffix = if partitioned { " partition by range (received_at)" } else { "" };
     let table = format!("create table streams.{name} ({}){suffix}", parts.join(", "));
     if let Some(key) = &stream.key {
         let expressions = key_expressions(stream, key).join(", ");
@@ -333,10 +299,7 @@ mod tests {
     #[test]
     fn partitions_tell_their_day() {
         let day = time::Date::from_calendar_date(2026, time::Month::March, 7).unwrap();
-        assert_eq!(
-            partition(StreamId(12), day),
-            "stream_partitions.s12_20260307"
-        );
+        assert_eq!(partition(StreamId(12), day), "stream_partitions.s12_20260307");
         assert_eq!(day_of_partition(StreamId(12), "s12_20260307"), Some(day));
         for foreign in ["s1_20260307", "s12_20261307", "s12_2026030", "archive"] {
             assert_eq!(day_of_partition(StreamId(12), foreign), None, "{foreign}");

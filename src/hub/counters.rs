@@ -46,9 +46,7 @@ impl StreamCounters {
     }
 
     pub fn add_quarantined(&self, source: Source, records: u64) {
-        self.by_source[source as usize]
-            .quarantined
-            .fetch_add(records, Ordering::Relaxed);
+        self.by_source[source as usize].quarantined.fetch_add(records, Ordering::Relaxed);
     }
 
     pub fn add_committed(&self, committed: u64, duplicates: u64) {
@@ -90,12 +88,7 @@ pub struct Counters(Arc<RwLock<HashMap<StreamId, Arc<StreamCounters>>>>);
 impl Counters {
     /// The counters of one stream, made on first use.
     pub fn of(&self, stream: StreamId) -> Arc<StreamCounters> {
-        if let Some(counters) = self
-            .0
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&stream)
-        {
+        if let Some(counters) = self.0.read().unwrap_or_else(PoisonError::into_inner).get(&stream) {
             return Arc::clone(counters);
         }
         let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
@@ -105,17 +98,13 @@ impl Counters {
     /// Every stream's counters, in no order.
     pub fn all(&self) -> Vec<(StreamId, Arc<StreamCounters>)> {
         let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        all.iter()
-            .map(|(stream, counters)| (*stream, Arc::clone(counters)))
-            .collect()
+        all.iter().map(|(stream, counters)| (*stream, Arc::clone(counters))).collect()
     }
 
     /// A reading of every stream's counters.
     pub fn totals(&self) -> HashMap<StreamId, StreamTotals> {
         let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        all.iter()
-            .map(|(stream, counters)| (*stream, counters.totals()))
-            .collect()
+        all.iter().map(|(stream, counters)| (*stream, counters.totals())).collect()
     }
 
     /// Forgets streams that are gone, so that the map stays as large as the catalog.

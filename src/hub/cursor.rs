@@ -119,7 +119,9 @@ fn write_point(f: &mut fmt::Formatter<'_>, point: Point) -> fmt::Result {
 
 /// The text was never a cursor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("this is not a cursor; send one as it came in a monitor's message, or none to watch from now on")]
+#[error(
+    "this is not a cursor; send one as it came in a monitor's message, or none to watch from now on"
+)]
 pub struct InvalidCursor;
 
 impl FromStr for Cursor {

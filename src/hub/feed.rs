@@ -12,17 +12,15 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
+use super::Shared;
 use super::cursor::{Place, Point};
-use super::gather::{
-    Collector, Counted, FRAME_BYTES_MAX, ReadHead, Reached, Sampling, Watched,
-};
+use super::gather::{Collector, Counted, FRAME_BYTES_MAX, Reached, ReadHead, Sampling, Watched};
 use super::monitor::{Member, Mode};
 use super::rows::Scratch;
 use super::sample::{SAMPLE_INTERVAL, SampleBudget};
 use super::selection::Interest;
 use super::stats::{STATS_INTERVAL, send_stats};
 use super::tick::{Tick, TickBuilder};
-use super::Shared;
 use crate::record::Position;
 
 /// Monitors that get a tick before other tasks have their turn.
@@ -127,7 +125,8 @@ impl Feed {
                 list.push(joining.member);
             }
         }
-        let interest = |list: &[Arc<Member>]| Interest::of(list.iter().map(|member| &member.selection));
+        let interest =
+            |list: &[Arc<Member>]| Interest::of(list.iter().map(|member| &member.selection));
         let watched = Watched { full: interest(&self.full), sample: interest(&self.sampled) };
         self.watched = Arc::new(watched);
         if self.full.is_empty() && self.sampled.is_empty() {
@@ -163,7 +162,7 @@ impl Feed {
         let from = self.at;
         let work = move || worker.work(&shared, &watched, Point::at(end));
         let (worker, outcome) = match tokio::task::spawn_blocking(work).await {
-            Ok(worked) => worked,
+            Ok(done) => done,
             Err(error) => {
                 let position = from.position;
                 tracing::error!(%error, %position, "the hub skips what it could not show");

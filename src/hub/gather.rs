@@ -93,13 +93,11 @@ impl ReadHead {
 
     /// The entry at the head, if it begins before `until`; else the head is at `until`.
     fn take_entry(&mut self, until: Point) -> Result<Option<OpenEntry>, ReadError> {
-        let open = match self.open.take() {
-            Some(open) => Some(open),
-            None => {
-                self.check_start();
-                self.reader.next()?.map(OpenEntry::new)
-            }
-        };
+        let mut open = self.open.take();
+        if open.is_none() {
+            self.check_start();
+            open = self.reader.next()?.map(OpenEntry::new);
+        }
         self.lost |= !self.reader.take_damages().is_empty();
         if open.as_ref().is_some_and(|open| open.point() < until) {
             return Ok(open);

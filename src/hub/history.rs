@@ -11,13 +11,13 @@ use std::sync::Arc;
 
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::Shared;
 use super::cursor::{Cursor, Place, Point};
-use super::gather::{Collector, ReadHead, Reached, Watched};
+use super::gather::{Collector, Reached, ReadHead, Watched};
 use super::message::Message;
 use super::rows::{OpenEntry, Scratch};
 use super::selection::{Interest, Selection};
 use super::tick::TickBuilder;
-use super::Shared;
 use crate::journal::ReadError;
 use crate::record::StreamId;
 use crate::streams::StreamsSnapshot;

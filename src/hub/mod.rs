@@ -36,17 +36,17 @@ use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use self::counters::Counters;
 pub use self::cursor::{CURSOR_BYTES_MAX, Cursor, InvalidCursor, JournalTag, Place, Point};
+use self::feed::Feed;
 pub(crate) use self::history::History;
 pub use self::message::{Content, Message};
 pub use self::metrics::HubMetrics;
+use self::monitor::Member;
 pub use self::monitor::{Mode, Monitor, SubscribeError, Subscription};
 pub use self::queue::Ended;
 pub use self::selection::Selection;
 pub use self::stats::NodeStats;
-use self::counters::Counters;
-use self::feed::Feed;
-use self::monitor::Member;
 use crate::clock::Clock;
 use crate::journal::Journal;
 use crate::record::Position;
@@ -82,7 +82,7 @@ impl Default for HubLimits {
             tick: Duration::from_millis(20),
             sample_rate: 50,
             lag_bytes_max: 64 << 20,
-            stuck_after: Duration::from_secs(60),
+            stuck_after: Duration::from_mins(1),
         }
     }
 }

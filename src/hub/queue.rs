@@ -254,9 +254,9 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::Position;
     use crate::hub::message::Content;
     use crate::hub::tick::TickBuilder;
+    use crate::record::Position;
     use proptest::prelude::*;
 
     fn point(position: u64) -> Point {
@@ -289,7 +289,11 @@ mod tests {
             match queue.pop() {
                 Some(Item::Message(message)) => messages.push(message),
                 Some(Item::Gaps(set)) => {
-                    messages.extend(set.messages(tag(), &Selection::All, &StreamsSnapshot::default()));
+                    messages.extend(set.messages(
+                        tag(),
+                        &Selection::All,
+                        &StreamsSnapshot::default(),
+                    ));
                 }
                 None => break,
             }

@@ -95,7 +95,9 @@ impl OpenEntry {
         }
         // Only white space between tokens can be a raw line end: inside of strings JSON forbids it.
         if memchr::memchr2(b'\n', b'\r', data).is_some() {
-            data.iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r')).for_each(|byte| *byte = b' ');
+            data.iter_mut()
+                .filter(|byte| matches!(byte, b'\n' | b'\r'))
+                .for_each(|byte| *byte = b' ');
         }
         scratch.time.clear();
         write_rfc3339(decoded.received_at, &mut scratch.time);

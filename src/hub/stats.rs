@@ -7,12 +7,12 @@ use axum::extract::ws::Utf8Bytes;
 use serde::Serialize;
 use tokio::time::Instant;
 
+use super::Shared;
 use super::counters::StreamTotals;
 use super::message::{Message, rfc3339};
 use super::monitor::Member;
 use super::queue::Ended;
 use super::selection::Selection;
-use super::Shared;
 use crate::streams::StreamName;
 
 /// Statistics are sent this often.
@@ -74,7 +74,8 @@ impl Reading {
     fn take(shared: &Shared, monitors: usize) -> Reading {
         let streams = shared.streams.snapshot();
         let totals = shared.counters.totals().into_iter();
-        let named = totals.filter_map(|(id, totals)| Some((streams.by_id(id)?.name.clone(), totals)));
+        let named =
+            totals.filter_map(|(id, totals)| Some((streams.by_id(id)?.name.clone(), totals)));
         let NodeStats { backlog_bytes, commit_lag_seconds } = (shared.node_stats)();
         Reading {
             at: rfc3339(shared.clock.now()),

@@ -112,12 +112,8 @@ impl TickBuilder {
     pub fn finish_within(self, journal: JournalTag, before: Place, after: Place) -> Vec<Message> {
         let cursor = |place| Cursor { journal, place };
         let part = self.lanes.into_iter().next().map(|(stream, lane)| {
-            let place = Place::Within {
-                from: before.start(),
-                to: before.end(),
-                stream,
-                at: lane.at,
-            };
+            let place =
+                Place::Within { from: before.start(), to: before.end(), stream, at: lane.at };
             lane.messages(cursor(place), cursor(before), cursor(after))
         });
         part.unwrap_or_default()

@@ -28,16 +28,10 @@ impl Active {
     /// must be durable. A segment that begins at the same position holds no entry, and is replaced.
     pub fn begin(shared: &Shared, first: Position, entry_bytes: u64) -> io::Result<Active> {
         let capacity_bytes = capacity_for(shared, entry_bytes);
-        let unfinished = shared
-            .dir
-            .join(format!("{}{UNFINISHED_SUFFIX}", file_name(first.0)));
+        let unfinished = shared.dir.join(format!("{}{UNFINISHED_SUFFIX}", file_name(first.0)));
         let segment = Segment::new(&shared.dir, first.0, first.0, UnixMicros(i64::MIN));
         let file = shared.storage.create(&unfinished)?;
-        let header = SegmentHeader {
-            identity: shared.identity,
-            first,
-        }
-        .encode();
+        let header = SegmentHeader { identity: shared.identity, first }.encode();
         let prepared = file
             .allocate(capacity_bytes)
             .and_then(|()| write_all(&*file, [&header[..]].into_iter(), 0))
@@ -53,13 +47,7 @@ impl Active {
         let segment = Arc::new(segment);
         shared.segments.insert(Arc::clone(&segment));
         let used = SEGMENT_HEADER_BYTES;
-        Ok(Active {
-            segment,
-            file,
-            capacity_bytes,
-            placed_bytes: used,
-            written_bytes: used,
-        })
+        Ok(Active { segment, file, capacity_bytes, placed_bytes: used, written_bytes: used })
     }
 
     /// Bytes that a group of entries of these lengths would add to the journal.
@@ -87,22 +75,14 @@ impl Active {
 
     /// Gives the next entry its place.
     pub fn place(&mut self, entry: &mut SealedEntry, synced: Position, secret: u32) {
-        entry.place(
-            Position(self.segment.first + self.placed_bytes),
-            synced,
-            secret,
-        );
+        entry.place(Position(self.segment.first + self.placed_bytes), synced, secret);
         self.placed_bytes += entry.len_bytes();
         self.segment.note_time(entry.received_at());
     }
 
     /// Writes entries that were placed one after another and not written yet.
     pub fn write(&mut self, entries: &[SealedEntry]) -> io::Result<()> {
-        write_all(
-            &*self.file,
-            entries.iter().map(SealedEntry::as_bytes),
-            self.written_bytes,
-        )?;
+        write_all(&*self.file, entries.iter().map(SealedEntry::as_bytes), self.written_bytes)?;
         self.written_bytes = self.placed_bytes;
         Ok(())
     }
@@ -113,11 +93,7 @@ impl Active {
 
     /// End of the last entry that has a place; the segment's first position if there is none.
     pub fn end(&self) -> Position {
-        let used = if self.is_empty() {
-            0
-        } else {
-            self.placed_bytes
-        };
+        let used = if self.is_empty() { 0 } else { self.placed_bytes };
         Position(self.segment.first + used)
     }
 
@@ -142,8 +118,5 @@ impl Active {
 }
 
 fn capacity_for(shared: &Shared, entry_bytes: u64) -> u64 {
-    shared
-        .options
-        .segment_bytes
-        .max(SEGMENT_HEADER_BYTES + entry_bytes)
+    shared.options.segment_bytes.max(SEGMENT_HEADER_BYTES + entry_bytes)
 }

@@ -31,11 +31,7 @@ pub enum AppendError {
     Full { bytes: u64, bytes_max: u64 },
     /// One entry, by its place in the group, can never fit. Nothing was written.
     #[error("entry {index} of the group has {bytes} bytes, more than {bytes_max}")]
-    TooLarge {
-        index: usize,
-        bytes: u64,
-        bytes_max: u64,
-    },
+    TooLarge { index: usize, bytes: u64, bytes_max: u64 },
     /// Writing or syncing failed, now or before. Stays so until [`Appender::restart`], or until the
     /// journal is opened anew.
     #[error("the journal could not be written")]
@@ -121,11 +117,7 @@ fn admit(shared: &Shared, active: &Active, group: &[SealedEntry]) -> Result<(), 
     };
     if let Some(index) = group.iter().position(too_large) {
         let bytes = group[index].len_bytes();
-        return Err(AppendError::TooLarge {
-            index,
-            bytes,
-            bytes_max: entry_max,
-        });
+        return Err(AppendError::TooLarge { index, bytes, bytes_max: entry_max });
     }
     let bytes = shared.segments.used_bytes();
     let added = active.added_bytes(shared, group.iter().map(SealedEntry::len_bytes));
@@ -151,38 +143,24 @@ fn write_group(
         active.place(&mut group[index], synced, shared.identity.secret);
     }
     let Some(first) = group.first().map(SealedEntry::position) else {
-        return Ok(Appended {
-            first: synced,
-            end: synced,
-        });
+        return Ok(Appended { first: synced, end: synced });
     };
     active.write(&group[written..])?;
     active.sync()?;
     active.publish();
     shared.publish_synced(active.end());
-    Ok(Appended {
-        first,
-        end: active.end(),
-    })
+    Ok(Appended { first, end: active.end() })
 }
 
 /// Cuts off everything at and above `end`, the newest first, so that a crash in between leaves no
 /// hole. A segment that begins at `end` stays, for the new one replaces it.
 fn cut_to(shared: &Shared, end: u64) -> io::Result<()> {
-    for segment in shared
-        .segments
-        .all()
-        .iter()
-        .filter(|segment| segment.first > end)
-    {
+    for segment in shared.segments.all().iter().filter(|segment| segment.first > end) {
         shared.segments.remove(segment.first);
     }
     // The directory is asked, because a segment may have failed between its name and the list.
     let names = shared.storage.list(&shared.dir)?;
-    let mut beyond: Vec<u64> = names
-        .iter()
-        .filter_map(|name| parse_file_name(name))
-        .collect();
+    let mut beyond: Vec<u64> = names.iter().filter_map(|name| parse_file_name(name)).collect();
     beyond.retain(|first| *first > end);
     beyond.sort_unstable();
     for first in beyond.into_iter().rev() {
@@ -217,14 +195,9 @@ mod tests {
     #[test]
     fn entries_never_span_segments_and_a_large_one_has_its_own() {
         let storage = memory();
-        let Opened {
-            journal,
-            mut appender,
-            ..
-        } = open(&storage);
-        let bodies: Vec<Vec<u8>> = [900, 900, 900, 900, 10_000, 0, 3900]
-            .map(|length| vec![7; length])
-            .into();
+        let Opened { journal, mut appender, .. } = open(&storage);
+        let bodies: Vec<Vec<u8>> =
+            [900, 900, 900, 900, 10_000, 0, 3900].map(|length| vec![7; length]).into();
         let slices: Vec<&[u8]> = bodies.iter().map(Vec::as_slice).collect();
         let appended = append(&mut appender, &slices);
         assert_eq!(appended.first, Position(64));
@@ -243,15 +216,9 @@ mod tests {
     #[test]
     fn a_full_journal_takes_nothing_and_goes_on_when_trimmed() {
         let storage = memory();
-        let options = JournalOptions {
-            bytes_max: 10_000,
-            ..OPTIONS
-        };
-        let Opened {
-            journal,
-            mut appender,
-            ..
-        } = Journal::open(Path::new(DIR), options, storage.clone()).unwrap();
+        let options = JournalOptions { bytes_max: 10_000, ..OPTIONS };
+        let Opened { journal, mut appender, .. } =
+            Journal::open(Path::new(DIR), options, storage.clone()).unwrap();
         for _ in 0..4 {
             append(&mut appender, &[&[1; 2000]]);
         }
@@ -270,65 +237,38 @@ mod tests {
     #[test]
     fn an_entry_that_can_never_fit_is_named_and_stops_nobody() {
         let storage = memory();
-        let Opened {
-            journal,
-            mut appender,
-            ..
-        } = open(&storage);
+        let Opened { journal, mut appender, .. } = open(&storage);
         let large = vec![0; 1 << 20];
         let mut group = [entry(b"a", 5), entry(&large, 5)];
         let refused = appender.append(&mut group);
-        assert!(matches!(
-            refused,
-            Err(AppendError::TooLarge { index: 1, .. })
-        ));
+        assert!(matches!(refused, Err(AppendError::TooLarge { index: 1, .. })));
         let meta = vec![0; usize::from(u16::MAX) + 1];
         let with_meta = EntryDraft::new(&meta, 0).seal(1, 2, 3, 4, UnixMicros(5));
         let refused = appender.append(&mut [with_meta]);
-        assert!(matches!(
-            refused,
-            Err(AppendError::TooLarge { index: 0, .. })
-        ));
+        assert!(matches!(refused, Err(AppendError::TooLarge { index: 0, .. })));
         append(&mut appender, &[b"b"]);
         assert_eq!(all_bodies(&journal), [b"b"]);
     }
 
     #[test]
     fn an_empty_group_is_nothing() {
-        let Opened {
-            journal,
-            mut appender,
-            ..
-        } = open(&memory());
+        let Opened { journal, mut appender, .. } = open(&memory());
         let appended = appender.append(&mut []).unwrap();
-        assert_eq!(
-            appended,
-            Appended {
-                first: Position(0),
-                end: Position(0)
-            }
-        );
+        assert_eq!(appended, Appended { first: Position(0), end: Position(0) });
         assert_eq!(journal.synced(), Position(0));
     }
 
     #[test]
     fn a_failed_sync_is_not_tried_again_and_shows_nothing() {
         let storage = memory();
-        let Opened {
-            journal,
-            mut appender,
-            ..
-        } = open(&storage);
+        let Opened { journal, mut appender, .. } = open(&storage);
         append(&mut appender, &[b"first"]);
         storage.fail_sync_after(Some(0));
         let failed = appender.append(&mut [entry(b"second", 5)]);
         assert!(matches!(failed, Err(AppendError::Failed(_))));
         storage.fail_sync_after(None);
         let failed = appender.append(&mut [entry(b"third", 5)]);
-        assert!(
-            matches!(failed, Err(AppendError::Failed(_))),
-            "the failure is sticky"
-        );
+        assert!(matches!(failed, Err(AppendError::Failed(_))), "the failure is sticky");
         assert!(appender.failure().is_some());
         assert_eq!(all_bodies(&journal), [b"first"]);
 
@@ -337,10 +277,7 @@ mod tests {
         assert_eq!(all_bodies(&journal), [&b"first"[..], b"fourth"]);
         drop(appender);
         storage.crash();
-        assert_eq!(
-            all_bodies(&open(&storage).journal),
-            [&b"first"[..], b"fourth"]
-        );
+        assert_eq!(all_bodies(&open(&storage).journal), [&b"first"[..], b"fourth"]);
     }
 
     #[test]
@@ -350,18 +287,11 @@ mod tests {
         // Just enough to write again what is not proven durable, for which a real disk has the
         // space already.
         storage.fill_after(Some(72));
-        let Opened {
-            journal,
-            mut appender,
-            damages,
-        } = try_open(&storage).unwrap();
+        let Opened { journal, mut appender, damages } = try_open(&storage).unwrap();
         assert_eq!(damages, []);
         assert_eq!(all_bodies(&journal), [b"kept"]);
         assert!(appender.restart().is_err());
-        assert!(matches!(
-            appender.append(&mut [entry(b"no", 5)]),
-            Err(AppendError::Failed(_))
-        ));
+        assert!(matches!(appender.append(&mut [entry(b"no", 5)]), Err(AppendError::Failed(_))));
         storage.fill_after(None);
         appender.restart().unwrap();
         append(&mut appender, &[b"more"]);
@@ -385,24 +315,17 @@ mod tests {
     #[test]
     fn the_real_disk_keeps_a_group_larger_than_one_vectored_write() {
         let dir = tempfile::tempdir().unwrap();
-        let options = JournalOptions {
-            segment_bytes: 64 * 1024,
-            ..OPTIONS
-        };
+        let options = JournalOptions { segment_bytes: 64 * 1024, ..OPTIONS };
         let bodies: Vec<Vec<u8>> = (0..3000_u32).map(|n| n.to_le_bytes().repeat(3)).collect();
         let slices: Vec<&[u8]> = bodies.iter().map(Vec::as_slice).collect();
-        let Opened {
-            journal,
-            mut appender,
-            ..
-        } = Journal::open(dir.path(), options, DiskStorage).unwrap();
+        let Opened { journal, mut appender, .. } =
+            Journal::open(dir.path(), options, DiskStorage).unwrap();
         let end = append(&mut appender, &slices).end;
         assert_eq!(all_bodies(&journal), bodies);
         let id = journal.id();
         drop((journal, appender));
-        let Opened {
-            journal, damages, ..
-        } = Journal::open(dir.path(), options, DiskStorage).unwrap();
+        let Opened { journal, damages, .. } =
+            Journal::open(dir.path(), options, DiskStorage).unwrap();
         assert_eq!(damages, []);
         assert_eq!((journal.id(), journal.synced()), (id, end));
         assert_eq!(all_bodies(&journal), bodies);

@@ -35,10 +35,7 @@ pub(super) struct Damaged<'a> {
 
 impl<'a> Damaged<'a> {
     pub fn new(storage: &'a dyn Storage, journal_dir: &'a Path) -> Damaged<'a> {
-        Damaged {
-            storage,
-            dir: journal_dir,
-        }
+        Damaged { storage, dir: journal_dir }
     }
 
     /// Copies the bytes of a range out of a segment that begins at `base`.
@@ -93,8 +90,7 @@ impl<'a> Damaged<'a> {
         let numbered = (1..).map(|number: u32| format!("{}.{number}", file_name(first)));
         let name = std::iter::once(file_name(first)).chain(numbered).find(free);
         let path = dir.join(name.expect("some number is free"));
-        self.storage
-            .rename(&self.dir.join(file_name(first)), &path)?;
+        self.storage.rename(&self.dir.join(file_name(first)), &path)?;
         self.storage.sync_dir(&dir)?;
         self.storage.sync_dir(self.dir)?;
         Ok(path)

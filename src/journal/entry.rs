@@ -58,8 +58,7 @@ impl EntryDraft {
     ) -> SealedEntry {
         let content_crc = crc32fast::hash(&self.buffer[ENTRY_HEADER_BYTES..]);
         let body_len = self.body_len();
-        self.buffer
-            .resize(self.buffer.len().next_multiple_of(ALIGNMENT_BYTES), 0);
+        self.buffer.resize(self.buffer.len().next_multiple_of(ALIGNMENT_BYTES), 0);
         SealedEntry {
             meta_len: self.body_start - ENTRY_HEADER_BYTES,
             body_len,
@@ -154,15 +153,8 @@ impl SealedEntry {
             meta_len: u16::try_from(self.meta_len).expect(limits),
             body_len: u32::try_from(self.body_len).expect(limits),
         };
-        let frame = Frame {
-            header,
-            content_crc: self.content_crc,
-            synced,
-        };
-        let space = self
-            .buffer
-            .first_chunk_mut()
-            .expect("a draft begins with header space");
+        let frame = Frame { header, content_crc: self.content_crc, synced };
+        let space = self.buffer.first_chunk_mut().expect("a draft begins with header space");
         frame.encode(secret, space);
     }
 }
@@ -197,11 +189,7 @@ impl Entry {
     /// From a header and its content: meta, then body.
     pub(super) fn new(header: EntryHeader, mut content: Bytes) -> Entry {
         let meta = content.split_to(usize::from(header.meta_len));
-        Entry {
-            header,
-            meta,
-            body: content,
-        }
+        Entry { header, meta, body: content }
     }
 }
 
@@ -213,9 +201,7 @@ mod tests {
     fn a_draft_seals_to_whole_words_and_counts_only_its_body() {
         for body_bytes in 0..20 {
             let mut draft = EntryDraft::new(b"abc", 4);
-            draft
-                .buffer_mut()
-                .extend(std::iter::repeat_n(7, body_bytes));
+            draft.buffer_mut().extend(std::iter::repeat_n(7, body_bytes));
             assert_eq!(draft.body(), vec![7; body_bytes]);
             let entry = draft.seal(1, 2, 3, 4, UnixMicros(5));
             assert_eq!(entry.body_len(), body_bytes);

@@ -104,21 +104,13 @@ impl FaultStorage {
         let is_meant = |path: &&PathBuf| {
             path.parent() == Some(dir) && path.to_string_lossy().ends_with(suffix)
         };
-        self.state()
-            .names
-            .keys()
-            .filter(is_meant)
-            .cloned()
-            .collect()
+        self.state().names.keys().filter(is_meant).cloned().collect()
     }
 
     /// What a file holds on disk, whether it was read back or not.
     pub fn durable(&self, path: &Path) -> Vec<u8> {
         let state = self.state();
-        state
-            .durable_names
-            .get(path)
-            .map_or(Vec::new(), |at| state.files[*at].durable.clone())
+        state.durable_names.get(path).map_or(Vec::new(), |at| state.files[*at].durable.clone())
     }
 
     /// Changes bits on disk and in memory.
@@ -212,59 +204,36 @@ impl Storage for FaultStorage {
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
         let state = self.state();
         let inside = state.names.keys().filter(|path| path.parent() == Some(dir));
-        Ok(inside
-            .map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())
-            .collect())
+        Ok(inside.map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect())
     }
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn StorageFile>> {
         let mut state = self.state();
-        assert!(
-            state.dirs.contains(path.parent().unwrap()),
-            "the directory is not there"
-        );
+        assert!(state.dirs.contains(path.parent().unwrap()), "the directory is not there");
         let at = state.files.len();
         state.files.push(File::default());
         state.names.insert(path.to_owned(), at);
-        state
-            .pending_names
-            .push(NameChange::Link(path.to_owned(), at));
-        Ok(Arc::new(FaultFile {
-            storage: self.clone(),
-            path: path.to_owned(),
-            at,
-        }))
+        state.pending_names.push(NameChange::Link(path.to_owned(), at));
+        Ok(Arc::new(FaultFile { storage: self.clone(), path: path.to_owned(), at }))
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn StorageFile>> {
-        let at = *self
-            .state()
-            .names
-            .get(path)
-            .ok_or(io::ErrorKind::NotFound)?;
-        Ok(Arc::new(FaultFile {
-            storage: self.clone(),
-            path: path.to_owned(),
-            at,
-        }))
+        let at = *self.state().names.get(path).ok_or(io::ErrorKind::NotFound)?;
+        Ok(Arc::new(FaultFile { storage: self.clone(), path: path.to_owned(), at }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.state();
         let at = state.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
         state.names.insert(to.to_owned(), at);
-        state
-            .pending_names
-            .push(NameChange::Rename(from.to_owned(), to.to_owned()));
+        state.pending_names.push(NameChange::Rename(from.to_owned(), to.to_owned()));
         Ok(())
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state();
         state.names.remove(path).ok_or(io::ErrorKind::NotFound)?;
-        state
-            .pending_names
-            .push(NameChange::Unlink(path.to_owned()));
+        state.pending_names.push(NameChange::Unlink(path.to_owned()));
         Ok(())
     }
 
@@ -272,14 +241,8 @@ impl Storage for FaultStorage {
         let mut state = self.state();
         state.take_sync()?;
         // Names are journaled in order, so those before the last of this directory go along.
-        let last = state
-            .pending_names
-            .iter()
-            .rposition(|change| change.touches(dir));
-        let synced: Vec<_> = state
-            .pending_names
-            .drain(..last.map_or(0, |at| at + 1))
-            .collect();
+        let last = state.pending_names.iter().rposition(|change| change.touches(dir));
+        let synced: Vec<_> = state.pending_names.drain(..last.map_or(0, |at| at + 1)).collect();
         for change in synced {
             change.apply(&mut state.durable_names);
         }
@@ -328,11 +291,7 @@ impl StorageFile for FaultFile {
         let state = self.storage.state();
         let sectors = SECTOR_BYTES as u64;
         let wanted = offset / sectors..(offset + buffer.len() as u64).div_ceil(sectors);
-        if state
-            .bad_reads
-            .iter()
-            .any(|(path, at)| *path == self.path && wanted.contains(at))
-        {
+        if state.bad_reads.iter().any(|(path, at)| *path == self.path && wanted.contains(at)) {
             return Err(Errno::EIO.into());
         }
         let offset = usize::try_from(offset).unwrap();
@@ -344,10 +303,7 @@ impl StorageFile for FaultFile {
 
     fn write_at(&self, slices: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
         let mut state = self.storage.state();
-        let mut bytes: Vec<u8> = slices
-            .iter()
-            .flat_map(|slice| slice.iter().copied())
-            .collect();
+        let mut bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
         if state.short_writes {
             let mut random = state.random;
             if below(&mut random, 3) == 0 {

@@ -52,9 +52,7 @@ pub(super) fn append(appender: &mut Appender, bodies: &[&[u8]]) -> Appended {
 
 /// The bodies from here to what is durable.
 pub(super) fn read_bodies(reader: &mut Reader) -> Vec<Vec<u8>> {
-    std::iter::from_fn(|| reader.next().unwrap())
-        .map(|entry| entry.body.to_vec())
-        .collect()
+    std::iter::from_fn(|| reader.next().unwrap()).map(|entry| entry.body.to_vec()).collect()
 }
 
 /// The bodies of the whole journal.

@@ -70,10 +70,7 @@ pub(super) struct Identity {
 impl Identity {
     /// A new one, from the system's randomness.
     pub fn random() -> Identity {
-        Identity {
-            id: Uuid::new_v4(),
-            secret: Uuid::new_v4().as_fields().0,
-        }
+        Identity { id: Uuid::new_v4(), secret: Uuid::new_v4().as_fields().0 }
     }
 }
 
@@ -117,14 +114,8 @@ impl SegmentHeader {
             return Err(SegmentHeaderFault::Version(version));
         }
         let id = Uuid::from_u128(u128::from_be_bytes(chunk_at(bytes, 16)));
-        let identity = Identity {
-            id,
-            secret: u32_at(bytes, 40),
-        };
-        Ok(SegmentHeader {
-            identity,
-            first: Position(u64_at(bytes, 32)),
-        })
+        let identity = Identity { id, secret: u32_at(bytes, 40) };
+        Ok(SegmentHeader { identity, first: Position(u64_at(bytes, 32)) })
     }
 }
 
@@ -186,11 +177,7 @@ impl Frame {
             body_len,
         };
         let synced = Position(u64_at(bytes, 56));
-        Some(Frame {
-            header,
-            content_crc: u32_at(bytes, 48),
-            synced,
-        })
+        Some(Frame { header, content_crc: u32_at(bytes, 48), synced })
     }
 }
 
@@ -208,9 +195,7 @@ fn crc_without(bytes: &[u8], field: usize, start: u32) -> u32 {
 }
 
 fn chunk_at<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
-    *bytes[at..]
-        .first_chunk()
-        .expect("every field lies inside its header")
+    *bytes[at..].first_chunk().expect("every field lies inside its header")
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
@@ -239,11 +224,7 @@ mod tests {
             meta_len: 3,
             body_len: 1000,
         };
-        Frame {
-            header,
-            content_crc: 99,
-            synced: Position(4000),
-        }
+        Frame { header, content_crc: 99, synced: Position(4000) }
     }
 
     #[test]
@@ -260,42 +241,27 @@ mod tests {
     fn no_flipped_bit_of_a_header_goes_unnoticed() {
         let mut entry = [0; ENTRY_HEADER_BYTES];
         frame().encode(SECRET, &mut entry);
-        let segment_header = SegmentHeader {
-            identity: Identity::random(),
-            first: Position(1 << 40),
-        };
+        let segment_header =
+            SegmentHeader { identity: Identity::random(), first: Position(1 << 40) };
         let segment = segment_header.encode();
         assert_eq!(SegmentHeader::decode(&segment), Ok(segment_header));
         for bit in 0..512 {
             let mut bytes = entry;
             bytes[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(
-                Frame::decode(&bytes, 4096, SECRET),
-                None,
-                "bit {bit} of the entry"
-            );
+            assert_eq!(Frame::decode(&bytes, 4096, SECRET), None, "bit {bit} of the entry");
             let mut bytes = segment;
             bytes[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(
-                SegmentHeader::decode(&bytes),
-                Err(SegmentHeaderFault::Damaged)
-            );
+            assert_eq!(SegmentHeader::decode(&bytes), Err(SegmentHeaderFault::Damaged));
         }
     }
 
     #[test]
     fn a_later_version_is_told_from_damage() {
-        let header = SegmentHeader {
-            identity: Identity::random(),
-            first: Position(0),
-        };
+        let header = SegmentHeader { identity: Identity::random(), first: Position(0) };
         let mut bytes = header.encode();
         bytes[8] = 2;
         let crc = crc_without(&bytes, 12, 0);
         bytes[12..16].copy_from_slice(&crc.to_le_bytes());
-        assert_eq!(
-            SegmentHeader::decode(&bytes),
-            Err(SegmentHeaderFault::Version(2))
-        );
+        assert_eq!(SegmentHeader::decode(&bytes), Err(SegmentHeaderFault::Version(2)));
     }
 }

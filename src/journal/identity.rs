@@ -23,10 +23,7 @@ pub(super) fn load(storage: &dyn Storage, dir: &Path) -> io::Result<Option<Ident
         other => other?,
     };
     let bytes = read_range(&*file, 0, LINE_BYTES_MAX)?;
-    let length = bytes
-        .iter()
-        .position(|byte| *byte == 0)
-        .unwrap_or(bytes.len());
+    let length = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
     Ok(std::str::from_utf8(&bytes[..length]).ok().and_then(parse))
 }
 

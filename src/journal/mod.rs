@@ -112,11 +112,7 @@ impl Journal {
             synced: AtomicU64::new(recovered.end),
         });
         let appender = Appender::begin(Arc::clone(&shared));
-        Ok(Opened {
-            journal: Journal { shared },
-            appender,
-            damages: recovered.damages,
-        })
+        Ok(Opened { journal: Journal { shared }, appender, damages: recovered.damages })
     }
 
     /// Made once, when the journal began. Positions have a meaning only together with it.

@@ -194,15 +194,11 @@ impl Shadow {
             Ok(appended) => {
                 assert!(!had_failed, "a failure is sticky");
                 assert_eq!(self.opened().journal.synced(), appended.end);
-                assert!(
-                    appended.first.0 >= self.used_up_to,
-                    "a position was used twice"
-                );
+                assert!(appended.first.0 >= self.used_up_to, "a position was used twice");
                 self.used_up_to = appended.end.0;
                 for (entry, body) in group.iter().zip(contents) {
                     self.check_durable(entry.position().0, &body);
-                    self.entries
-                        .insert(entry.position().0, (entry.end().0, body));
+                    self.entries.insert(entry.position().0, (entry.end().0, body));
                 }
             }
             Err(AppendError::Failed(_)) => {
@@ -232,19 +228,11 @@ impl Shadow {
 
     fn check_durable(&self, position: u64, body: &[u8]) {
         let files = self.storage.files(Path::new(DIR), ".segment");
-        let (first, path) = files
-            .iter()
-            .rev()
-            .map(|path| (first_of(path), path))
-            .find(|f| f.0 < position)
-            .unwrap();
+        let (first, path) =
+            files.iter().rev().map(|path| (first_of(path), path)).find(|f| f.0 < position).unwrap();
         let start = usize::try_from(position - first).unwrap() + 64 + 4;
         let durable = self.storage.durable(path);
-        assert_eq!(
-            &durable[start..start + body.len()],
-            body,
-            "acknowledged before it was durable"
-        );
+        assert_eq!(&durable[start..start + body.len()], body, "acknowledged before it was durable");
     }
 
     fn shut(&mut self, close: bool) {
@@ -272,10 +260,7 @@ impl Shadow {
     }
 
     fn open_and_check(&mut self) {
-        assert!(
-            self.try_open_and_check(),
-            "damage must not keep it from opening"
-        );
+        assert!(self.try_open_and_check(), "damage must not keep it from opening");
         assert!(self.opened().appender.failure().is_none());
     }
 
@@ -312,17 +297,11 @@ impl Shadow {
         let mut last = None;
         while let Some(entry) = reader.next().unwrap() {
             let position = entry.header.position.0;
-            assert!(
-                last.is_none_or(|last| last < position),
-                "entries are in order"
-            );
+            assert!(last.is_none_or(|last| last < position), "entries are in order");
             last = Some(position);
             assert_eq!(&entry.meta[..], b"meta");
             let is_maybe = just_opened
-                && self
-                    .maybe
-                    .iter()
-                    .any(|maybe| maybe.0 == position && maybe.1 == entry.body);
+                && self.maybe.iter().any(|maybe| maybe.0 == position && maybe.1 == entry.body);
             match self.entries.get(&position) {
                 Some((_, body)) => assert_eq!(entry.body, body, "content changed"),
                 None => assert!(is_maybe, "read what was never written at {position}"),
@@ -340,11 +319,7 @@ impl Shadow {
             // A reader reports damages that touch as one.
             let mut listed_to = from;
             for damage in damages.iter().filter(|damage| damage.to > from) {
-                listed_to = if damage.from <= listed_to {
-                    damage.to
-                } else {
-                    listed_to
-                };
+                listed_to = if damage.from <= listed_to { damage.to } else { listed_to };
             }
             assert!(listed_to >= to, "{from}-{to} is not in {damages:?}");
         }
@@ -368,8 +343,7 @@ impl Shadow {
             let position = first_of(path) + offset as u64;
             // A second flip could mend the first.
             if !self.flipped.contains(&position) {
-                self.storage
-                    .flip(path, offset, 1 << below(&mut self.random, 8));
+                self.storage.flip(path, offset, 1 << below(&mut self.random, 8));
                 self.flipped.push(position);
             }
         }
@@ -382,26 +356,12 @@ impl Shadow {
 
     fn trim(&mut self, share: u8) {
         let count = self.entries.len() * usize::from(share) / 255;
-        let committed = self
-            .entries
-            .values()
-            .map(|entry| entry.0)
-            .nth(count)
-            .unwrap_or(0);
+        let committed = self.entries.values().map(|entry| entry.0).nth(count).unwrap_or(0);
         let journal = self.opened().journal.clone();
-        let first = journal
-            .trim(Position(committed), UnixMicros(i64::MAX))
-            .unwrap();
+        let first = journal.trim(Position(committed), UnixMicros(i64::MAX)).unwrap();
         assert_eq!(first, journal.first());
-        let tail_start = self
-            .entries
-            .range(..first.0)
-            .next_back()
-            .map(|entry| entry.1.0);
-        assert!(
-            tail_start.is_none_or(|end| end <= committed),
-            "trimmed what is not committed"
-        );
+        let tail_start = self.entries.range(..first.0).next_back().map(|entry| entry.1.0);
+        assert!(tail_start.is_none_or(|end| end <= committed), "trimmed what is not committed");
         self.entries = self.entries.split_off(&first.0);
     }
 }

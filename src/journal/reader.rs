@@ -37,26 +37,16 @@ struct Current {
 
 impl Reader {
     pub(super) fn new(shared: Arc<Shared>, from: Position) -> Reader {
-        let mut reader = Reader {
-            shared,
-            position: 0,
-            current: None,
-            skipped: Vec::new(),
-        };
+        let mut reader = Reader { shared, position: 0, current: None, skipped: Vec::new() };
         reader.skip_to(from);
         reader
     }
 
     /// The next entry, its content checked. `None` when nothing more is durable now; a later call
     /// goes on from here.
-    #[expect(
-        clippy::should_implement_trait,
-        reason = "an iterator's end is final, this one's not"
-    )]
+    #[expect(clippy::should_implement_trait, reason = "an iterator's end is final, this one's not")]
     pub fn next(&mut self) -> Result<Option<Entry>, ReadError> {
-        Ok(self
-            .advance(Depth::Whole)?
-            .map(|(header, content)| Entry::new(header, content)))
+        Ok(self.advance(Depth::Whole)?.map(|(header, content)| Entry::new(header, content)))
     }
 
     /// Like [`Reader::next`], but does not read the content, so it also counts an entry whose
@@ -87,8 +77,7 @@ impl Reader {
 
     fn advance(&mut self, depth: Depth) -> Result<Option<(EntryHeader, Bytes)>, ReadError> {
         let position = self.position();
-        self.try_advance(depth)
-            .map_err(|source| ReadError { position, source })
+        self.try_advance(depth).map_err(|source| ReadError { position, source })
     }
 
     fn try_advance(&mut self, depth: Depth) -> io::Result<Option<(EntryHeader, Bytes)>> {
@@ -97,9 +86,7 @@ impl Reader {
                 break;
             };
             match current.walk.step(self.position, current.limit, depth)? {
-                Step::Entry {
-                    header, content, ..
-                } => {
+                Step::Entry { header, content, .. } => {
                     self.position = header.end.0;
                     return Ok(Some((header, content)));
                 }
@@ -113,11 +100,7 @@ impl Reader {
     /// Makes `current` the segment that holds the position, with something durable to read there.
     fn locate(&mut self) -> io::Result<bool> {
         // Invariant: what was durable once stays as it is, so a limit once found holds.
-        if self
-            .current
-            .as_ref()
-            .is_some_and(|current| self.position < current.limit)
-        {
+        if self.current.as_ref().is_some_and(|current| self.position < current.limit) {
             return Ok(true);
         }
         loop {
@@ -164,11 +147,7 @@ impl Reader {
             other => other?,
         };
         let walk = Walk::new(file, segment.first, self.shared.identity.secret);
-        self.current = Some(Current {
-            segment: Arc::clone(segment),
-            walk,
-            limit,
-        });
+        self.current = Some(Current { segment: Arc::clone(segment), walk, limit });
         Ok(true)
     }
 
@@ -192,11 +171,7 @@ mod tests {
 
     #[test]
     fn an_entry_comes_back_with_all_it_was_given() {
-        let Opened {
-            journal,
-            mut appender,
-            ..
-        } = open(&memory());
+        let Opened { journal, mut appender, .. } = open(&memory());
         let mut group = [entry(b"the body", 77)];
         appender.append(&mut group).unwrap();
         let mut reader = journal.reader(Position(0));
@@ -213,24 +188,14 @@ mod tests {
             body_len: 8,
         };
         assert_eq!(read.header, header);
-        assert_eq!(
-            (&read.meta[..], &read.body[..]),
-            (&b"meta"[..], &b"the body"[..])
-        );
+        assert_eq!((&read.meta[..], &read.body[..]), (&b"meta"[..], &b"the body"[..]));
         assert_eq!(reader.position(), journal.synced());
-        assert_eq!(
-            journal.reader(Position(0)).next_header().unwrap(),
-            Some(header)
-        );
+        assert_eq!(journal.reader(Position(0)).next_header().unwrap(), Some(header));
     }
 
     #[test]
     fn none_is_not_the_end() {
-        let Opened {
-            journal,
-            mut appender,
-            ..
-        } = open(&memory());
+        let Opened { journal, mut appender, .. } = open(&memory());
         let mut reader = journal.reader(Position(0));
         for round in 0..50_u8 {
             assert!(reader.next().unwrap().is_none());
@@ -247,15 +212,8 @@ mod tests {
     #[test]
     fn headers_can_be_counted_without_their_bodies() {
         let storage = memory();
-        let Opened {
-            journal,
-            mut appender,
-            ..
-        } = open(&storage);
-        append(
-            &mut appender,
-            &[&vec![1; 100_000], &[2; 200], &vec![3; 50_000]],
-        );
+        let Opened { journal, mut appender, .. } = open(&storage);
+        append(&mut appender, &[&vec![1; 100_000], &[2; 200], &vec![3; 50_000]]);
         // The body is not looked at: its sectors need not even be readable.
         storage.make_unreadable(&segment_path(0), 60);
         let mut reader = journal.reader(Position(0));
@@ -266,46 +224,27 @@ mod tests {
 
     #[test]
     fn a_reader_below_the_first_position_begins_there_and_says_so() {
-        let Opened {
-            journal,
-            mut appender,
-            ..
-        } = open(&memory());
+        let Opened { journal, mut appender, .. } = open(&memory());
         let first = append(&mut appender, &[&[1; 4000]]).end;
         append(&mut appender, &[&[2; 4000]]);
         let mut slow = journal.reader(Position(0));
-        journal
-            .trim(journal.synced(), UnixMicros(i64::MAX))
-            .unwrap();
+        journal.trim(journal.synced(), UnixMicros(i64::MAX)).unwrap();
         let mut reader = journal.reader(Position(0));
         assert_eq!(reader.position(), first);
         assert_eq!(read_bodies(&mut reader), [[2; 4000]]);
         assert_eq!(reader.take_damages(), []);
 
         assert_eq!(read_bodies(&mut slow), [[2; 4000]]);
-        assert_eq!(
-            slow.take_damages(),
-            [(Position(0), first)],
-            "it was told what it missed"
-        );
+        assert_eq!(slow.take_damages(), [(Position(0), first)], "it was told what it missed");
     }
 
     #[test]
     fn a_reader_in_a_segment_may_finish_its_buffer_after_a_trim() {
-        let Opened {
-            journal,
-            mut appender,
-            ..
-        } = open(&memory());
-        append(
-            &mut appender,
-            &[&[1; 1000], &[2; 1000], &[3; 1000], &[4; 1000]],
-        );
+        let Opened { journal, mut appender, .. } = open(&memory());
+        append(&mut appender, &[&[1; 1000], &[2; 1000], &[3; 1000], &[4; 1000]]);
         let mut reader = journal.reader(Position(0));
         assert_eq!(reader.next().unwrap().unwrap().body, [1; 1000][..]);
-        journal
-            .trim(journal.synced(), UnixMicros(i64::MAX))
-            .unwrap();
+        journal.trim(journal.synced(), UnixMicros(i64::MAX)).unwrap();
         assert!(journal.first() > Position(0));
         assert_eq!(read_bodies(&mut reader), [[2; 1000], [3; 1000], [4; 1000]]);
         assert_eq!(reader.take_damages(), []);
@@ -313,11 +252,7 @@ mod tests {
 
     #[test]
     fn any_position_is_survived() {
-        let Opened {
-            journal,
-            mut appender,
-            ..
-        } = open(&memory());
+        let Opened { journal, mut appender, .. } = open(&memory());
         let appended = append(&mut appender, &[b"first", b"second"]);
         let second = Position(appended.first.0 + 80);
         let mut reader = journal.reader(Position(second.0 - 13));
@@ -331,21 +266,15 @@ mod tests {
         append(&mut appender, &[b"third", b"fourth"]);
         assert_eq!(read_bodies(&mut waiting), [b"fourth"]);
         waiting.skip_to(second);
-        assert_eq!(
-            read_bodies(&mut waiting),
-            [&b"second"[..], b"third", b"fourth"]
-        );
+        assert_eq!(read_bodies(&mut waiting), [&b"second"[..], b"third", b"fourth"]);
     }
 
     #[test]
     fn readers_follow_a_writing_appender_and_a_trim() {
         const GROUPS: u64 = 400;
         let dir = tempfile::tempdir().unwrap();
-        let Opened {
-            journal,
-            mut appender,
-            ..
-        } = Journal::open(dir.path(), OPTIONS, DiskStorage).unwrap();
+        let Opened { journal, mut appender, .. } =
+            Journal::open(dir.path(), OPTIONS, DiskStorage).unwrap();
         let read_up_to = [AtomicU64::new(0), AtomicU64::new(0)];
         std::thread::scope(|scope| {
             for progress in &read_up_to {
@@ -365,18 +294,12 @@ mod tests {
                 });
             }
             for group in 0..GROUPS {
-                let bodies: Vec<Vec<u8>> = (0..3)
-                    .map(|index| (group * 3 + index).to_le_bytes().repeat(20))
-                    .collect();
+                let bodies: Vec<Vec<u8>> =
+                    (0..3).map(|index| (group * 3 + index).to_le_bytes().repeat(20)).collect();
                 let bodies: Vec<&[u8]> = bodies.iter().map(Vec::as_slice).collect();
                 append(&mut appender, &bodies);
-                let slowest = read_up_to
-                    .iter()
-                    .map(|read| read.load(Ordering::SeqCst))
-                    .min();
-                journal
-                    .trim(Position(slowest.unwrap()), UnixMicros(i64::MAX))
-                    .unwrap();
+                let slowest = read_up_to.iter().map(|read| read.load(Ordering::SeqCst)).min();
+                journal.trim(Position(slowest.unwrap()), UnixMicros(i64::MAX)).unwrap();
             }
         });
         assert!(journal.bytes() <= journal.synced().0);

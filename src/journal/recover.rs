@@ -48,17 +48,11 @@ pub(super) fn recover(
     storage: &dyn Storage,
     options: &JournalOptions,
 ) -> Result<Recovered, OpenError> {
-    let failed = |source| OpenError::Io {
-        dir: dir.to_owned(),
-        source,
-    };
+    let failed = |source| OpenError::Io { dir: dir.to_owned(), source };
     let found = find_segments(dir, storage).map_err(failed)?;
     for segment in &found {
         if let Err(SegmentHeaderFault::Version(version)) = segment.header {
-            return Err(OpenError::Version {
-                path: dir.join(file_name(segment.first)),
-                version,
-            });
+            return Err(OpenError::Version { path: dir.join(file_name(segment.first)), version });
         }
     }
     let (identity, own) = decide_identity(dir, storage, &found).map_err(failed)?;
@@ -72,18 +66,9 @@ pub(super) fn recover(
         damages: Vec::new(),
     };
     let end = recovery.run(found, &own).map_err(failed)?;
-    let Recovery {
-        segments,
-        mut damages,
-        ..
-    } = recovery;
+    let Recovery { segments, mut damages, .. } = recovery;
     damages.sort_by_key(|damage| damage.from);
-    Ok(Recovered {
-        identity,
-        segments,
-        end,
-        damages,
-    })
+    Ok(Recovered { identity, segments, end, damages })
 }
 
 struct Found {
@@ -115,10 +100,7 @@ fn find_segments(dir: &Path, storage: &dyn Storage) -> io::Result<Vec<Found>> {
     // A rename whose sync failed is made durable before anything relies on it.
     storage.sync_dir(dir)?;
     firsts.sort_unstable();
-    firsts
-        .into_iter()
-        .map(|first| find_segment(dir, storage, first))
-        .collect()
+    firsts.into_iter().map(|first| find_segment(dir, storage, first)).collect()
 }
 
 fn find_segment(dir: &Path, storage: &dyn Storage, first: u64) -> io::Result<Found> {
@@ -127,11 +109,7 @@ fn find_segment(dir: &Path, storage: &dyn Storage, first: u64) -> io::Result<Fou
         Ok(header) if header.first.0 != first => Err(SegmentHeaderFault::Damaged),
         other => other,
     };
-    Ok(Found {
-        first,
-        length: file.len_bytes()?,
-        header,
-    })
+    Ok(Found { first, length: file.len_bytes()?, header })
 }
 
 /// Who the journal is, and which of the segments may be its own. Where no segment is, the identity
@@ -150,9 +128,7 @@ fn decide_identity(
         _ => true,
     };
     let own: Vec<bool> = found.iter().map(is_own).collect();
-    let identity = identity
-        .filter(|_| own.contains(&true))
-        .unwrap_or_else(Identity::random);
+    let identity = identity.filter(|_| own.contains(&true)).unwrap_or_else(Identity::random);
     if kept != Some(identity) {
         identity::store(storage, dir, &identity)?;
     }
@@ -175,11 +151,7 @@ impl Recovery<'_> {
         let (own, foreign): (Vec<_>, Vec<_>) =
             found.into_iter().zip(own).partition(|(_, own)| **own);
         for (segment, _) in foreign {
-            self.move_away(
-                segment.first,
-                segment.end(),
-                "it belongs to another journal",
-            );
+            self.move_away(segment.first, segment.end(), "it belongs to another journal");
         }
         let own: Vec<Found> = own.into_iter().map(|(segment, _)| segment).collect();
         for pair in own.windows(2) {
@@ -195,11 +167,7 @@ impl Recovery<'_> {
         let scan = Scan::of(found, &file, end, self.identity.secret)?;
         let is_lost = scan.entries_end.is_none() && found.header.is_err();
         if is_lost || end < found.content_start() {
-            self.move_away(
-                found.first,
-                next_first,
-                "the segment's header cannot be read",
-            );
+            self.move_away(found.first, next_first, "the segment's header cannot be read");
             return Ok(());
         }
         self.list_damage(found, &*file, &scan.bad);
@@ -207,8 +175,7 @@ impl Recovery<'_> {
             let set_aside = self.damaged.moved_segment(end);
             self.list(end, next_first, set_aside, "the segment is missing");
         }
-        self.segments
-            .push(Segment::new(self.dir, found.first, end, scan.newest));
+        self.segments.push(Segment::new(self.dir, found.first, end, scan.newest));
         Ok(())
     }
 
@@ -241,8 +208,7 @@ impl Recovery<'_> {
         write_again(&*file, durable - found.first..end - found.first)?;
         file.truncate(end - found.first)?;
         file.sync()?;
-        self.segments
-            .push(Segment::new(self.dir, found.first, end, scan.newest));
+        self.segments.push(Segment::new(self.dir, found.first, end, scan.newest));
         Ok(end)
     }
 
@@ -272,12 +238,7 @@ impl Recovery<'_> {
 
     fn list(&mut self, from: u64, to: u64, set_aside: Option<PathBuf>, reason: &str) {
         let (from, to) = (Position(from), Position(to));
-        self.damages.push(Damage {
-            from,
-            to,
-            set_aside,
-            reason: reason.to_owned(),
-        });
+        self.damages.push(Damage { from, to, set_aside, reason: reason.to_owned() });
     }
 }
 
@@ -297,12 +258,7 @@ impl Scan {
         let mut walk = Walk::new(Arc::clone(file), found.first, secret);
         let mut at = found.content_start();
         let newest = UnixMicros(i64::MIN);
-        let mut scan = Scan {
-            bad: Vec::new(),
-            entries_end: None,
-            newest,
-            durable: 0,
-        };
+        let mut scan = Scan { bad: Vec::new(), entries_end: None, newest, durable: 0 };
         if found.header.is_err() {
             scan.bad.push(found.first..at);
         }

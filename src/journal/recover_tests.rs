@@ -20,10 +20,7 @@ fn three_segments(storage: &FaultStorage) -> Vec<Appended> {
 }
 
 fn ranges(damages: &[Damage]) -> Vec<(u64, u64)> {
-    damages
-        .iter()
-        .map(|damage| (damage.from.0, damage.to.0))
-        .collect()
+    damages.iter().map(|damage| (damage.from.0, damage.to.0)).collect()
 }
 
 fn overwrite(storage: &FaultStorage, path: &Path, offset: u64, bytes: &[u8]) {
@@ -42,11 +39,7 @@ fn reopening_keeps_the_identity_and_all_entries_and_goes_on_after_them() {
     let id = open(&storage).journal.id();
     let mut expected = Vec::new();
     for round in 0..20_u8 {
-        let Opened {
-            journal,
-            mut appender,
-            damages,
-        } = open(&storage);
+        let Opened { journal, mut appender, damages } = open(&storage);
         assert_eq!((journal.id(), damages), (id, Vec::new()));
         assert_eq!(all_bodies(&journal), expected);
         let before = journal.synced();
@@ -78,15 +71,9 @@ fn a_damaged_entry_is_copied_named_and_passed_over() {
     for (offset, mask) in [(64 + 568 + 20, 1), (64 + 568 + 300, 0x80)] {
         storage.flip(&segment_path(0), offset, mask);
         for _ in 0..2 {
-            let Opened {
-                journal, damages, ..
-            } = open(&storage);
+            let Opened { journal, damages, .. } = open(&storage);
             let (from, to) = (64 + 568, 64 + 2 * 568);
-            assert_eq!(
-                ranges(&damages),
-                [(from, to)],
-                "named again at each opening"
-            );
+            assert_eq!(ranges(&damages), [(from, to)], "named again at each opening");
             let copy = damages[0].set_aside.clone().unwrap();
             assert_eq!(copy, damaged_path("0000000000000278-00000000000004b0.bin"));
             assert_eq!(storage.durable(&copy).len(), 568);
@@ -101,11 +88,7 @@ fn a_damaged_entry_is_copied_named_and_passed_over() {
 #[test]
 fn damage_met_while_running_is_passed_over_too() {
     let storage = memory();
-    let Opened {
-        journal,
-        mut appender,
-        ..
-    } = open(&storage);
+    let Opened { journal, mut appender, .. } = open(&storage);
     append(&mut appender, &[&[1; 500], &[2; 500], &[3; 500]]);
     storage.flip(&segment_path(0), 64 + 100, 1);
     storage.flip(&segment_path(0), 64 + 2 * 568, 1);
@@ -115,38 +98,24 @@ fn damage_met_while_running_is_passed_over_too() {
     assert_eq!(read_bodies(&mut reader), [[4; 500]]);
     let third = 64 + 2 * 568;
     let expected = [(64, 64 + 568), (third, third + 568)];
-    assert_eq!(
-        reader.take_damages(),
-        expected.map(|(from, to)| (Position(from), Position(to)))
-    );
+    assert_eq!(reader.take_damages(), expected.map(|(from, to)| (Position(from), Position(to))));
 }
 
 #[test]
 fn a_sector_that_cannot_be_read_costs_only_its_entry() {
     let storage = memory();
-    let Opened {
-        journal,
-        mut appender,
-        ..
-    } = open(&storage);
+    let Opened { journal, mut appender, .. } = open(&storage);
     let bodies: Vec<Vec<u8>> = (0..5).map(|byte| vec![byte; 9000]).collect();
     for body in &bodies {
         append(&mut appender, &[body]);
     }
-    let first = journal
-        .reader(Position(30_000))
-        .next_header()
-        .unwrap()
-        .unwrap()
-        .position;
+    let first = journal.reader(Position(30_000)).next_header().unwrap().unwrap().position;
     appender.close().unwrap();
     storage.make_unreadable(&segment_path(first.0 - 64), 8);
     let mut remaining = bodies.clone();
     remaining.retain(|body| body[0] != 4);
     assert_eq!(all_bodies(&journal), remaining);
-    let Opened {
-        journal, damages, ..
-    } = open(&storage);
+    let Opened { journal, damages, .. } = open(&storage);
     assert_eq!(damages.len(), 1);
     assert_eq!(all_bodies(&journal), remaining);
 }
@@ -157,16 +126,9 @@ fn a_damaged_segment_header_costs_no_entry() {
     let appended = three_segments(&storage);
     let second = appended[1].first.0 - 64;
     storage.flip(&segment_path(second), 20, 1);
-    let Opened {
-        journal, damages, ..
-    } = open(&storage);
+    let Opened { journal, damages, .. } = open(&storage);
     assert_eq!(ranges(&damages), [(second, second + 64)]);
-    assert_eq!(
-        storage
-            .durable(damages[0].set_aside.as_ref().unwrap())
-            .len(),
-        64
-    );
+    assert_eq!(storage.durable(damages[0].set_aside.as_ref().unwrap()).len(), 64);
     assert_eq!(all_bodies(&journal), [[1; 3000], [2; 3000], [3; 3000]]);
 }
 
@@ -177,14 +139,9 @@ fn a_segment_of_garbage_is_moved_away_and_named_from_then_on() {
     let (from, to) = (appended[1].first.0 - 64, appended[1].end.0);
     overwrite(&storage, &segment_path(from), 0, &[0xee; 3200]);
     for _ in 0..2 {
-        let Opened {
-            journal, damages, ..
-        } = open(&storage);
+        let Opened { journal, damages, .. } = open(&storage);
         assert_eq!(ranges(&damages), [(from, to)]);
-        assert_eq!(
-            damages[0].set_aside,
-            Some(damaged_path(&format!("{from:016x}.segment")))
-        );
+        assert_eq!(damages[0].set_aside, Some(damaged_path(&format!("{from:016x}.segment"))));
         let mut reader = journal.reader(Position(0));
         assert_eq!(read_bodies(&mut reader), [[1; 3000], [3; 3000]]);
         assert_eq!(reader.take_damages(), [(Position(from), Position(to))]);
@@ -197,17 +154,10 @@ fn a_last_segment_of_garbage_does_not_free_its_positions() {
     let id = open(&storage).journal.id();
     append(&mut open(&storage).appender, &[b"acknowledged"]);
     overwrite(&storage, &segment_path(0), 0, &[0; 4096]);
-    let Opened {
-        journal,
-        mut appender,
-        damages,
-    } = open(&storage);
+    let Opened { journal, mut appender, damages } = open(&storage);
     assert_eq!(journal.id(), id);
     assert_eq!(ranges(&damages), [(0, 4096)]);
-    assert_eq!(
-        (journal.first(), journal.synced()),
-        (Position(4096), Position(4096))
-    );
+    assert_eq!((journal.first(), journal.synced()), (Position(4096), Position(4096)));
     append(&mut appender, &[b"next"]);
     assert_eq!(all_bodies(&journal), [b"next"]);
 }
@@ -218,9 +168,7 @@ fn a_missing_segment_is_a_damage() {
     let appended = three_segments(&storage);
     let (from, to) = (appended[1].first.0 - 64, appended[1].end.0);
     storage.remove(&segment_path(from)).unwrap();
-    let Opened {
-        journal, damages, ..
-    } = open(&storage);
+    let Opened { journal, damages, .. } = open(&storage);
     assert_eq!(ranges(&damages), [(from, to)]);
     assert_eq!(damages[0].set_aside, None);
     let mut reader = journal.reader(Position(from));
@@ -231,36 +179,17 @@ fn a_missing_segment_is_a_damage() {
 #[test]
 fn a_shortened_segment_costs_only_what_is_gone() {
     // Length of the file, entries kept, where the damage begins.
-    for (length, kept, from) in [
-        (1300, 2, 1200),
-        (1199, 1, 632),
-        (64, 0, 64),
-        (63, 0, 0),
-        (0, 0, 0),
-    ] {
+    for (length, kept, from) in
+        [(1300, 2, 1200), (1199, 1, 632), (64, 0, 64), (63, 0, 0), (0, 0, 0)]
+    {
         let storage = memory();
         let Opened { mut appender, .. } = open(&storage);
         let end = append(&mut appender, &[&[1; 500], &[2; 500], &[3; 500]]).end;
         appender.close().unwrap();
-        storage
-            .open(&segment_path(0))
-            .unwrap()
-            .truncate(length)
-            .unwrap();
-        let Opened {
-            journal,
-            mut appender,
-            damages,
-        } = open(&storage);
-        assert_eq!(
-            all_bodies(&journal),
-            [[1; 500], [2; 500]][..kept],
-            "{length}"
-        );
-        assert_eq!(
-            (damages[0].from, damages[damages.len() - 1].to),
-            (Position(from), end)
-        );
+        storage.open(&segment_path(0)).unwrap().truncate(length).unwrap();
+        let Opened { journal, mut appender, damages } = open(&storage);
+        assert_eq!(all_bodies(&journal), [[1; 500], [2; 500]][..kept], "{length}");
+        assert_eq!((damages[0].from, damages[damages.len() - 1].to), (Position(from), end));
         assert!(damages.windows(2).all(|pair| pair[0].to == pair[1].from));
         assert_eq!(journal.synced(), end);
         append(&mut appender, &[b"goes on"]);
@@ -275,11 +204,7 @@ fn without_any_segment_the_journal_is_another_one() {
     append(&mut open(&storage).appender, &[b"was position 64"]);
     storage.remove(&segment_path(0)).unwrap();
     let Opened { journal, .. } = open(&storage);
-    assert_ne!(
-        journal.id(),
-        id,
-        "or its positions would stand for two entries"
-    );
+    assert_ne!(journal.id(), id, "or its positions would stand for two entries");
     assert_eq!(journal.synced(), Position(0));
 }
 
@@ -289,9 +214,7 @@ fn a_lost_identity_comes_back_from_the_segments() {
     three_segments(&storage);
     let id = open(&storage).journal.id();
     storage.remove(&Path::new(DIR).join("identity")).unwrap();
-    let Opened {
-        journal, damages, ..
-    } = open(&storage);
+    let Opened { journal, damages, .. } = open(&storage);
     assert_eq!((journal.id(), damages), (id, Vec::new()));
     assert_eq!(all_bodies(&journal).len(), 3);
 }
@@ -300,15 +223,10 @@ fn a_lost_identity_comes_back_from_the_segments() {
 fn a_segment_of_another_journal_is_moved_away_and_not_read() {
     let storage = memory();
     three_segments(&storage);
-    let header = SegmentHeader {
-        identity: Identity::random(),
-        first: Position(1 << 20),
-    };
+    let header = SegmentHeader { identity: Identity::random(), first: Position(1 << 20) };
     drop(storage.create(&segment_path(1 << 20)).unwrap());
     overwrite(&storage, &segment_path(1 << 20), 0, &header.encode());
-    let Opened {
-        journal, damages, ..
-    } = open(&storage);
+    let Opened { journal, damages, .. } = open(&storage);
     assert_eq!(ranges(&damages), [(1 << 20, (1 << 20) + 64)]);
     assert!(damages[0].reason.contains("another journal"));
     assert_eq!(all_bodies(&journal).len(), 3);
@@ -328,10 +246,7 @@ fn a_later_version_is_refused_and_left_alone() {
     header[12..16].copy_from_slice(&crc.finalize().to_le_bytes());
     overwrite(&storage, &path, 0, &header);
     let refused = try_open(&storage);
-    assert!(matches!(
-        refused,
-        Err(OpenError::Version { version: 9, .. })
-    ));
+    assert!(matches!(refused, Err(OpenError::Version { version: 9, .. })));
     assert_eq!(storage.durable(&path)[..64], header);
 }
 
@@ -343,30 +258,19 @@ fn a_torn_tail_is_cut_and_its_positions_are_free() {
     let torn = append(&mut appender, &[b"torn", b"after it"]);
     // As if the second group's first sector had never reached the disk.
     overwrite(&storage, &segment_path(0), torn.first.0, &[0; 16]);
-    let Opened {
-        journal,
-        mut appender,
-        damages,
-    } = open(&storage);
+    let Opened { journal, mut appender, damages } = open(&storage);
     assert_eq!(damages, []);
     assert_eq!(journal.synced(), acknowledged);
     assert_eq!(append(&mut appender, &[b"new"]).first.0, torn.first.0 + 64);
     assert_eq!(all_bodies(&journal), [&b"acknowledged"[..], b"new"]);
     drop(appender);
-    assert_eq!(
-        all_bodies(&open(&storage).journal),
-        [&b"acknowledged"[..], b"new"]
-    );
+    assert_eq!(all_bodies(&open(&storage).journal), [&b"acknowledged"[..], b"new"]);
 }
 
 #[test]
 fn a_header_inside_a_record_is_never_taken_for_an_entry() {
     let storage = memory();
-    let Opened {
-        journal,
-        mut appender,
-        ..
-    } = open(&storage);
+    let Opened { journal, mut appender, .. } = open(&storage);
     // The sender knows all but the secret, even the position that its bytes will have.
     let forged_at = 64 + 64 + 4 + 4;
     let header = EntryHeader {
@@ -380,11 +284,7 @@ fn a_header_inside_a_record_is_never_taken_for_an_entry() {
         meta_len: 0,
         body_len: 0,
     };
-    let frame = super::format::Frame {
-        header,
-        content_crc: 0,
-        synced: Position(0),
-    };
+    let frame = super::format::Frame { header, content_crc: 0, synced: Position(0) };
     let mut forged = [0; 64];
     frame.encode(0, &mut forged);
     let body = [&[0; 4][..], &forged[..]].concat();
@@ -399,10 +299,8 @@ fn a_header_inside_a_record_is_never_taken_for_an_entry() {
 fn files_of_others_are_left_alone_and_unfinished_ones_removed() {
     let storage = memory();
     three_segments(&storage);
-    let (stranger, unfinished) = (
-        Path::new(DIR).join("notes.txt"),
-        Path::new(DIR).join("00000000000f0000.segment.new"),
-    );
+    let (stranger, unfinished) =
+        (Path::new(DIR).join("notes.txt"), Path::new(DIR).join("00000000000f0000.segment.new"));
     for path in [&stranger, &unfinished] {
         drop(storage.create(path).unwrap());
         overwrite(&storage, path, 0, b"text");

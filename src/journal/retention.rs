@@ -32,10 +32,7 @@ pub(super) fn trim(shared: &Shared, committed: Position, now: UnixMicros) -> io:
 
 fn is_beyond(shared: &Shared, segment: &Segment, retained_bytes: u64, now: UnixMicros) -> bool {
     // Retention must not fill a journal whose backlog is empty.
-    let bytes_max = shared
-        .options
-        .retention_bytes
-        .min(shared.options.bytes_max / 2);
+    let bytes_max = shared.options.retention_bytes.min(shared.options.bytes_max / 2);
     let age_max_us = i64::try_from(shared.options.retention.as_micros()).unwrap_or(i64::MAX);
     retained_bytes > bytes_max || now.0.saturating_sub(segment.newest().0) > age_max_us
 }
@@ -65,11 +62,8 @@ mod tests {
 
     /// Ten entries, a segment each, at seconds 1 to 10; then the empty segment of the close.
     fn ten_segments(options: JournalOptions) -> (Journal, Vec<Position>) {
-        let Opened {
-            journal,
-            mut appender,
-            ..
-        } = Journal::open(Path::new(DIR), options, memory()).unwrap();
+        let Opened { journal, mut appender, .. } =
+            Journal::open(Path::new(DIR), options, memory()).unwrap();
         let mut ends = Vec::new();
         for second in 1..=10 {
             let mut group = [entry(&[0; 3000], second * SECOND)];
@@ -84,10 +78,7 @@ mod tests {
         let (journal, ends) = ten_segments(OPTIONS);
         let now = UnixMicros(i64::MAX);
         assert_eq!(journal.trim(Position(0), now).unwrap(), Position(0));
-        assert_eq!(
-            journal.trim(Position(ends[0].0 - 1), now).unwrap(),
-            Position(0)
-        );
+        assert_eq!(journal.trim(Position(ends[0].0 - 1), now).unwrap(), Position(0));
         assert_eq!(journal.trim(ends[3], now).unwrap(), ends[3]);
         assert_eq!(all_bodies(&journal).len(), 6);
         assert_eq!(journal.trim(Position(u64::MAX), now).unwrap(), ends[9]);
@@ -97,29 +88,16 @@ mod tests {
 
     #[test]
     fn what_is_committed_stays_for_its_time_and_within_its_bytes() {
-        let by_age = JournalOptions {
-            retention: Duration::from_secs(3),
-            ..OPTIONS
-        };
+        let by_age = JournalOptions { retention: Duration::from_secs(3), ..OPTIONS };
         let (journal, ends) = ten_segments(by_age);
         let now = UnixMicros(10 * SECOND);
-        assert_eq!(
-            journal.trim(ends[9], now).unwrap(),
-            ends[5],
-            "seconds 7 to 10 are young"
-        );
+        assert_eq!(journal.trim(ends[9], now).unwrap(), ends[5], "seconds 7 to 10 are young");
 
         let bytes_max = 4 * ends[0].0;
-        let by_bytes = JournalOptions {
-            retention_bytes: bytes_max,
-            ..by_age
-        };
+        let by_bytes = JournalOptions { retention_bytes: bytes_max, ..by_age };
         let (journal, ends) = ten_segments(by_bytes);
         assert_eq!(journal.trim(ends[7], UnixMicros(0)).unwrap(), ends[3]);
-        assert!(
-            journal.bytes() > bytes_max,
-            "what is not committed does not count"
-        );
+        assert!(journal.bytes() > bytes_max, "what is not committed does not count");
     }
 
     #[test]
@@ -138,11 +116,7 @@ mod tests {
     #[test]
     fn what_was_trimmed_stays_trimmed_and_its_positions_used() {
         let storage = memory();
-        let Opened {
-            journal,
-            mut appender,
-            ..
-        } = open(&storage);
+        let Opened { journal, mut appender, .. } = open(&storage);
         for _ in 0..3 {
             appender.append(&mut [entry(&[0; 3000], 5)]).unwrap();
         }
@@ -151,17 +125,9 @@ mod tests {
         journal.trim(end, UnixMicros(i64::MAX)).unwrap();
         drop(journal);
         storage.crash();
-        assert_eq!(
-            storage.files(Path::new(DIR), ".segment"),
-            [segment_path(end.0)]
-        );
-        let Opened {
-            journal, damages, ..
-        } = open(&storage);
+        assert_eq!(storage.files(Path::new(DIR), ".segment"), [segment_path(end.0)]);
+        let Opened { journal, damages, .. } = open(&storage);
         assert_eq!(damages, []);
-        assert_eq!(
-            (journal.id(), journal.first(), journal.synced()),
-            (id, end, end)
-        );
+        assert_eq!((journal.id(), journal.first(), journal.synced()), (id, end, end));
     }
 }

@@ -93,9 +93,7 @@ pub(super) struct SegmentList(RwLock<BTreeMap<u64, Arc<Segment>>>);
 
 impl SegmentList {
     pub fn new(segments: impl IntoIterator<Item = Segment>) -> SegmentList {
-        let by_first = segments
-            .into_iter()
-            .map(|segment| (segment.first, Arc::new(segment)));
+        let by_first = segments.into_iter().map(|segment| (segment.first, Arc::new(segment)));
         SegmentList(RwLock::new(by_first.collect()))
     }
 
@@ -120,24 +118,15 @@ impl SegmentList {
     /// The segment that holds what lies at `position`, or else the next one.
     pub fn at(&self, position: u64) -> Option<Arc<Segment>> {
         let segments = self.read();
-        let below = segments
-            .range(..=position)
-            .next_back()
-            .map(|(_, segment)| segment);
+        let below = segments.range(..=position).next_back().map(|(_, segment)| segment);
         match below {
             Some(segment) if position < segment.end() => Some(Arc::clone(segment)),
-            _ => segments
-                .range(position.saturating_add(1)..)
-                .next()
-                .map(|(_, s)| Arc::clone(s)),
+            _ => segments.range(position.saturating_add(1)..).next().map(|(_, s)| Arc::clone(s)),
         }
     }
 
     pub fn used_bytes(&self) -> u64 {
-        self.read()
-            .values()
-            .map(|segment| segment.used_bytes())
-            .sum()
+        self.read().values().map(|segment| segment.used_bytes()).sum()
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<u64, Arc<Segment>>> {
@@ -170,10 +159,7 @@ mod tests {
     #[test]
     fn only_names_that_we_give_are_read() {
         assert_eq!(parse_file_name(&file_name(0)), Some(0));
-        assert_eq!(
-            parse_file_name(&file_name(0xab_cdef_0008)),
-            Some(0xab_cdef_0008)
-        );
+        assert_eq!(parse_file_name(&file_name(0xab_cdef_0008)), Some(0xab_cdef_0008));
         let strangers = [
             "0000000000000000.segment.new",
             "8.segment",

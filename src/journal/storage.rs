@@ -81,19 +81,12 @@ impl Storage for DiskStorage {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn StorageFile>> {
         let mut options = OpenOptions::new();
         // Records are nobody else's business.
-        options
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600);
+        options.read(true).write(true).create(true).truncate(true).mode(0o600);
         Ok(Arc::new(DiskFile(options.open(path)?)))
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn StorageFile>> {
-        Ok(Arc::new(DiskFile(
-            OpenOptions::new().read(true).write(true).open(path)?,
-        )))
+        Ok(Arc::new(DiskFile(OpenOptions::new().read(true).write(true).open(path)?)))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -168,11 +161,7 @@ fn allocate(file: &File, bytes: u64) -> io::Result<()> {
 }
 
 fn extend(file: &File, bytes: u64) -> io::Result<()> {
-    if file.metadata()?.len() < bytes {
-        file.set_len(bytes)
-    } else {
-        Ok(())
-    }
+    if file.metadata()?.len() < bytes { file.set_len(bytes) } else { Ok(()) }
 }
 
 /// Writes all of the buffers one after another, through short writes.
@@ -267,29 +256,15 @@ mod tests {
             assert!(deep.is_dir());
         }
         std::fs::write(deep.join("file"), "").unwrap();
-        assert!(
-            DiskStorage
-                .create_dir(&deep.join("file").join("c"))
-                .is_err()
-        );
+        assert!(DiskStorage.create_dir(&deep.join("file").join("c")).is_err());
     }
 
     #[test]
     fn the_disk_renames_over_a_file_and_lists_it_once() {
         let dir = tempfile::tempdir().unwrap();
         let (from, to) = (dir.path().join("from"), dir.path().join("to"));
-        write_all(
-            &*DiskStorage.create(&to).unwrap(),
-            [&b"old"[..]].into_iter(),
-            0,
-        )
-        .unwrap();
-        write_all(
-            &*DiskStorage.create(&from).unwrap(),
-            [&b"new"[..]].into_iter(),
-            0,
-        )
-        .unwrap();
+        write_all(&*DiskStorage.create(&to).unwrap(), [&b"old"[..]].into_iter(), 0).unwrap();
+        write_all(&*DiskStorage.create(&from).unwrap(), [&b"new"[..]].into_iter(), 0).unwrap();
         DiskStorage.rename(&from, &to).unwrap();
         DiskStorage.sync_dir(dir.path()).unwrap();
         assert_eq!(DiskStorage.list(dir.path()).unwrap(), ["to"]);

@@ -30,11 +30,7 @@ pub(super) enum Depth {
 #[derive(Debug)]
 pub(super) enum Step {
     /// An entry; without its content at [`Depth::Header`].
-    Entry {
-        header: EntryHeader,
-        synced: Position,
-        content: Bytes,
-    },
+    Entry { header: EntryHeader, synced: Position, content: Bytes },
     /// No entry up to `to`, where either an entry or the limit is. If the header can be read and
     /// only the content cannot, `synced` tells what the header says.
     Damaged { to: u64, synced: Option<Position> },
@@ -54,13 +50,7 @@ pub(super) struct Walk {
 
 impl Walk {
     pub fn new(file: Arc<dyn StorageFile>, base: u64, secret: u32) -> Walk {
-        Walk {
-            file,
-            base,
-            secret,
-            window: Bytes::new(),
-            window_start: base,
-        }
+        Walk { file, base, secret, window: Bytes::new(), window_start: base }
     }
 
     /// Looks at position `at`; nothing at or above `limit` is read.
@@ -69,13 +59,8 @@ impl Walk {
             return Ok(Step::End);
         }
         let Some(frame) = self.frame(at, limit, depth)? else {
-            let from = at
-                .saturating_add(1)
-                .next_multiple_of(ALIGNMENT_BYTES as u64);
-            return Ok(Step::Damaged {
-                to: self.find_entry(from, limit)?,
-                synced: None,
-            });
+            let from = at.saturating_add(1).next_multiple_of(ALIGNMENT_BYTES as u64);
+            return Ok(Step::Damaged { to: self.find_entry(from, limit)?, synced: None });
         };
         let (header, synced) = (frame.header, frame.synced);
         let content = match depth {
@@ -88,16 +73,9 @@ impl Walk {
             }
         };
         if depth == Depth::Whole && crc32fast::hash(&content) != frame.content_crc {
-            return Ok(Step::Damaged {
-                to: header.end.0,
-                synced: Some(synced),
-            });
+            return Ok(Step::Damaged { to: header.end.0, synced: Some(synced) });
         }
-        Ok(Step::Entry {
-            header,
-            synced,
-            content,
-        })
+        Ok(Step::Entry { header, synced, content })
     }
 
     /// The header at `at`, if there is one and its entry ends within the limit.

@@ -187,18 +187,13 @@ async fn catch_up(
     if matches!(place, Place::At(at) if joined.is_some_and(|joined| at >= joined)) {
         return Ok(true);
     }
-    let until = match *joined {
-        Some(joined) => joined,
-        None => {
-            let feed = monitor.feed_position();
-            let distance = feed.position.0.saturating_sub(place.end().position.0);
-            if distance <= JOIN_DISTANCE_BYTES || monitor.mode() == Mode::Sample {
-                *joined = Some(join(monitor, joining).await?);
-                return Ok(false);
-            }
-            feed
-        }
-    };
+    let until = joined.unwrap_or_else(|| monitor.feed_position());
+    let distance = until.position.0.saturating_sub(place.end().position.0);
+    let near = distance <= JOIN_DISTANCE_BYTES || monitor.mode() == Mode::Sample;
+    if joined.is_none() && near {
+        *joined = Some(join(monitor, joining).await?);
+        return Ok(false);
+    }
     let turn = std::sync::Arc::clone(monitor.catch_ups()).acquire_owned().await;
     let Reading::Idle(mut history) = std::mem::replace(reading, Reading::Dead) else {
         return Err(Ended::Left);

@@ -32,7 +32,7 @@ const WRITE_BUFFER_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// A ping goes out this often.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 /// A monitor from which nothing came for this long, not even an answer to a ping, is let go.
-const SILENCE_MAX: Duration = Duration::from_secs(60);
+const SILENCE_MAX: Duration = Duration::from_mins(1);
 /// Time for one message to leave, beside what its size needs.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// The slowest line for which large messages get more time.
@@ -91,7 +91,8 @@ impl Goodbye {
     const SHUTDOWN: Goodbye = Goodbye::Close(close_code::AWAY, "the gateway is shutting down");
     const REVOKED: Goodbye = Goodbye::Close(close_code::POLICY, "you may not watch any longer");
     const UNASKED: Goodbye = Goodbye::Close(close_code::POLICY, "a monitor sends no messages");
-    const SLOW: Goodbye = Goodbye::Close(close_code::AGAIN, "too slow; resume with the last cursor");
+    const SLOW: Goodbye =
+        Goodbye::Close(close_code::AGAIN, "too slow; resume with the last cursor");
     const SILENT: Goodbye = Goodbye::Close(close_code::AGAIN, "no answer to pings");
     const FAILED: Goodbye = Goodbye::Close(close_code::ERROR, "resume with the last cursor");
 }
@@ -159,9 +160,8 @@ async fn read(stream: &mut SplitStream<WebSocket>, complaints: mpsc::Sender<Mess
     loop {
         let frame = match timeout(SILENCE_MAX, stream.next()).await {
             Err(_) => return Goodbye::SILENT,
-            Ok(None) => return Goodbye::Gone,
             Ok(Some(Err(error))) if is_too_large(&error) => return Goodbye::TooLarge,
-            Ok(Some(Err(_))) => return Goodbye::Gone,
+            Ok(None | Some(Err(_))) => return Goodbye::Gone,
             Ok(Some(Ok(frame))) => frame,
         };
         match frame {

@@ -56,20 +56,11 @@ impl AppenderThread {
             _guard: lifecycle.critical("journal appender"),
         };
         let at_end = finished.clone().drop_guard();
-        thread::Builder::new()
-            .name("journal-appender".to_owned())
-            .spawn(move || {
-                run.run();
-                drop(at_end);
-            })?;
-        Ok((
-            intake,
-            AppenderThread {
-                synced,
-                failed,
-                finished,
-            },
-        ))
+        thread::Builder::new().name("journal-appender".to_owned()).spawn(move || {
+            run.run();
+            drop(at_end);
+        })?;
+        Ok((intake, AppenderThread { synced, failed, finished }))
     }
 
     /// Follows the end of what is durable.
@@ -119,12 +110,8 @@ impl Run {
         while let Some(message) = next {
             match message {
                 Message::Submit(queued) => {
-                    bytes += queued
-                        .submission
-                        .entries
-                        .iter()
-                        .map(SealedEntry::len_bytes)
-                        .sum::<u64>();
+                    bytes +=
+                        queued.submission.entries.iter().map(SealedEntry::len_bytes).sum::<u64>();
                     group.push(queued);
                 }
                 Message::Close => self.queue.close(),
@@ -138,14 +125,10 @@ impl Run {
 
     /// Invariant: a submission is answered with success only after the appender's fsync returned.
     fn append(&mut self, group: &mut Vec<QueuedSubmission>) {
-        let counts: Vec<usize> = group
-            .iter()
-            .map(|queued| queued.submission.entries.len())
-            .collect();
-        let mut entries: Vec<SealedEntry> = group
-            .iter_mut()
-            .flat_map(|queued| queued.submission.entries.drain(..))
-            .collect();
+        let counts: Vec<usize> =
+            group.iter().map(|queued| queued.submission.entries.len()).collect();
+        let mut entries: Vec<SealedEntry> =
+            group.iter_mut().flat_map(|queued| queued.submission.entries.drain(..)).collect();
         let started = Instant::now();
         match self.appender.append(&mut entries) {
             Ok(_appended) => {
@@ -177,9 +160,7 @@ impl Run {
         let synced = self.journal.synced();
         self.synced.send_replace(synced);
         for (acknowledge, end) in answers {
-            let _ = acknowledge.send(Ok(DurableEntry {
-                end: end.unwrap_or(synced),
-            }));
+            let _ = acknowledge.send(Ok(DurableEntry { end: end.unwrap_or(synced) }));
         }
     }
 
@@ -195,10 +176,9 @@ impl Run {
 
     fn refuse(&self, group: &mut Vec<QueuedSubmission>, error: &AppendError) {
         let refusal = match error {
-            AppendError::Full { bytes, bytes_max } => Refusal::Full {
-                bytes: *bytes,
-                bytes_max: *bytes_max,
-            },
+            AppendError::Full { bytes, bytes_max } => {
+                Refusal::Full { bytes: *bytes, bytes_max: *bytes_max }
+            }
             AppendError::TooLarge { .. } => Refusal::TooLarge,
             AppendError::Failed(_) => {
                 if !self.failed.swap(true, Ordering::AcqRel) {

@@ -131,9 +131,7 @@ impl Batcher {
                     sent = batches.send(batch) => if sent.is_err() { return Ok(()) },
                     () = session.cancelled() => return Ok(()),
                 }
-            } else if last_look {
-                return Ok(());
-            } else if !self.wait(&cutter, &session).await {
+            } else if last_look || !self.wait(&cutter, &session).await {
                 return Ok(());
             }
         }
@@ -184,9 +182,7 @@ impl Batcher {
         for entry in &batch.entries {
             let stream = stream_of(entry);
             let is_keyed = EntryKind::from_code(entry.header.kind) == Some(EntryKind::Records)
-                && streams
-                    .by_id(stream)
-                    .is_some_and(|stream| stream.key.is_some());
+                && streams.by_id(stream).is_some_and(|stream| stream.key.is_some());
             if is_keyed && !keyed.contains(&stream) {
                 keyed.push(stream);
             }
@@ -194,11 +190,7 @@ impl Batcher {
         for stream in keyed {
             let (committed, next) = oneshot::channel();
             let earlier = self.gates.insert(stream, next);
-            batch.gates.push(Gate {
-                stream,
-                earlier,
-                committed,
-            });
+            batch.gates.push(Gate { stream, earlier, committed });
         }
         batch
     }
@@ -211,24 +203,12 @@ impl Batcher {
             {
                 continue;
             }
-            let duplicates = self
-                .duplicates
-                .get(&entry.header.position)
-                .copied()
-                .unwrap_or_default();
+            let duplicates =
+                self.duplicates.get(&entry.header.position).copied().unwrap_or_default();
             let committed = u64::from(entry.header.rows).saturating_sub(duplicates);
-            self.context
-                .counters
-                .of(stream_of(&entry))
-                .add_committed(committed, duplicates);
+            self.context.counters.of(stream_of(&entry)).add_committed(committed, duplicates);
             if let Some(id) = entry_first_id(&entry.body) {
-                self.context.ledger.resolve(
-                    id,
-                    CommitOutcome {
-                        committed,
-                        duplicates,
-                    },
-                );
+                self.context.ledger.resolve(id, CommitOutcome { committed, duplicates });
             }
         }
     }
@@ -241,14 +221,7 @@ pub(super) fn stream_of(entry: &Entry) -> StreamId {
 
 impl Batch {
     fn starting_at(first: Position) -> Batch {
-        Batch {
-            first,
-            last: first,
-            entries: Vec::new(),
-            rows: 0,
-            bytes: 0,
-            gates: Vec::new(),
-        }
+        Batch { first, last: first, entries: Vec::new(), rows: 0, bytes: 0, gates: Vec::new() }
     }
 
     fn is_empty(&self) -> bool {

@@ -25,7 +25,7 @@ pub struct IntakeLimits {
     pub wait: Duration,
 }
 
-/// Why records were not taken. Nothing of them is in the journal.
+/// Why records were not taken. Where nothing else is said, nothing of them is in the journal.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IntakeError {
     #[error("the intake is full")]
@@ -33,17 +33,19 @@ pub enum IntakeError {
     #[error(
         "the journal is full: {bytes} of {bytes_max} bytes wait for PostgreSQL or for the end of retention"
     )]
-    JournalFull {
-        bytes: u64,
-        bytes_max: u64,
-        retry_after: Duration,
-    },
-    #[error("the journal cannot be written; see the gateway's log")]
+    JournalFull { bytes: u64, bytes_max: u64, retry_after: Duration },
+    /// Of a group whose write failed, some may be there after the next start.
+    #[error(
+        "the journal cannot be written, see the gateway's log; whether these records were kept shows after its next start"
+    )]
     JournalFailed,
     #[error("{bytes} bytes do not fit one entry")]
     TooLarge { bytes: u64 },
     #[error("the gateway is shutting down")]
     ShuttingDown,
+    /// The appender thread died with the answer.
+    #[error("the gateway failed before it could tell whether the records were taken")]
+    OutcomeUnknown,
 }
 
 /// Entries that belong together: they are written side by side and answered as one.
@@ -119,17 +121,7 @@ impl Intake {
     ) -> (Intake, mpsc::Receiver<Message>) {
         let (queue, receiver) = mpsc::channel(limits.entries_max.max(1));
         let room = Arc::new(Semaphore::new(units(limits.bytes_max) as usize));
-        (
-            Intake {
-                queue,
-                room,
-                limits,
-                ledger,
-                journaled,
-                committed,
-            },
-            receiver,
-        )
+        (Intake { queue, room, limits, ledger, journaled, committed }, receiver)
     }
 
     /// Waits, not for long, until there is room for `bytes` more.
@@ -162,16 +154,9 @@ impl Intake {
     ) -> Result<Pending, IntakeError> {
         let bytes = submission.entries.iter().map(SealedEntry::len_bytes).sum();
         let (acknowledge, acknowledged) = oneshot::channel();
-        let message = Message::Submit(QueuedSubmission {
-            submission,
-            acknowledge,
-            room,
-        });
+        let message = Message::Submit(QueuedSubmission { submission, acknowledge, room });
         match self.queue.send_timeout(message, self.limits.wait).await {
-            Ok(()) => Ok(Pending {
-                acknowledged,
-                bytes,
-            }),
+            Ok(()) => Ok(Pending { acknowledged, bytes }),
             Err(mpsc::error::SendTimeoutError::Timeout(_)) => Err(self.overloaded()),
             Err(mpsc::error::SendTimeoutError::Closed(_)) => Err(IntakeError::ShuttingDown),
         }
@@ -186,11 +171,9 @@ impl Intake {
                 bytes_max,
                 retry_after: self.committed.retry_after(pending.bytes, Instant::now()),
             }),
-            Ok(Err(Refusal::TooLarge)) => Err(IntakeError::TooLarge {
-                bytes: pending.bytes,
-            }),
+            Ok(Err(Refusal::TooLarge)) => Err(IntakeError::TooLarge { bytes: pending.bytes }),
             Ok(Err(Refusal::Failed)) => Err(IntakeError::JournalFailed),
-            Err(_dropped) => Err(IntakeError::ShuttingDown),
+            Err(_dropped) => Err(IntakeError::OutcomeUnknown),
         }
     }
 
@@ -228,16 +211,12 @@ impl Intake {
 
     fn overloaded(&self) -> IntakeError {
         let (bytes, _) = self.fill();
-        IntakeError::Overloaded {
-            retry_after: self.journaled.retry_after(bytes, Instant::now()),
-        }
+        IntakeError::Overloaded { retry_after: self.journaled.retry_after(bytes, Instant::now()) }
     }
 }
 
 fn units(bytes: u64) -> u32 {
-    u32::try_from(bytes.div_ceil(ROOM_UNIT_BYTES))
-        .unwrap_or(u32::MAX)
-        .max(1)
+    u32::try_from(bytes.div_ceil(ROOM_UNIT_BYTES)).unwrap_or(u32::MAX).max(1)
 }
 
 /// The id of an entry's first record: a tuple begins with its number of fields (2 bytes) and the length of the id (4).

@@ -43,11 +43,7 @@ impl Ledger {
         let mut waiters = self.lock();
         waiters.insert(entry, sender);
         self.0.waiting.store(waiters.len(), Ordering::Release);
-        CommitWait {
-            ledger: self.clone(),
-            entry,
-            outcome,
-        }
+        CommitWait { ledger: self.clone(), entry, outcome }
     }
 
     /// Does anyone wait? Costs no lock, so that writers look into entries only when it matters.
@@ -70,10 +66,7 @@ impl Ledger {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, oneshot::Sender<CommitOutcome>>> {
-        self.0
-            .waiters
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.0.waiters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -100,10 +93,7 @@ mod tests {
         let entry = Uuid::from_u128(7);
         let mut wait = ledger.register(entry);
         assert!(ledger.is_waited_for());
-        let outcome = CommitOutcome {
-            committed: 3,
-            duplicates: 1,
-        };
+        let outcome = CommitOutcome { committed: 3, duplicates: 1 };
         ledger.resolve(entry, outcome);
         assert_eq!(wait.outcome().await, outcome);
         drop(wait);

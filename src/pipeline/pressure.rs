@@ -31,15 +31,8 @@ struct Measured {
 
 impl Pressure {
     pub fn new(now: Instant) -> Pressure {
-        let measured = Mutex::new(Measured {
-            at: now,
-            bytes: 0,
-            bytes_per_second: 0.0,
-        });
-        Pressure(Arc::new(Shared {
-            bytes: AtomicU64::new(0),
-            measured,
-        }))
+        let measured = Mutex::new(Measured { at: now, bytes: 0, bytes_per_second: 0.0 });
+        Pressure(Arc::new(Shared { bytes: AtomicU64::new(0), measured }))
     }
 
     /// Counts bytes that went through.
@@ -63,11 +56,7 @@ impl Pressure {
     /// The average rate. Call it about once a second, so that the average follows.
     pub fn bytes_per_second(&self, now: Instant) -> f64 {
         let bytes = self.0.bytes.load(Ordering::Relaxed);
-        let mut measured = self
-            .0
-            .measured
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut measured = self.0.measured.lock().unwrap_or_else(PoisonError::into_inner);
         let elapsed = now.saturating_duration_since(measured.at);
         if elapsed >= MEASURED_EVERY {
             #[expect(clippy::cast_precision_loss, reason = "a rate for advice")]
@@ -89,11 +78,7 @@ mod tests {
     fn advice_follows_the_measured_rate() {
         let start = Instant::now();
         let pressure = Pressure::new(start);
-        assert_eq!(
-            pressure.retry_after(1, start),
-            RETRY_AFTER_MAX,
-            "nothing moved yet"
-        );
+        assert_eq!(pressure.retry_after(1, start), RETRY_AFTER_MAX, "nothing moved yet");
         pressure.drained(10_000);
         let later = start + Duration::from_secs(10);
         assert_eq!(pressure.retry_after(5_000, later), Duration::from_secs(5));

@@ -36,10 +36,7 @@ struct State {
 impl Progress {
     /// Nothing is known to be committed of a journal that begins at `journal_first`.
     pub fn new(journal_first: Position) -> Progress {
-        let state = State {
-            low_water: journal_first,
-            ..State::default()
-        };
+        let state = State { low_water: journal_first, ..State::default() };
         Progress {
             state: Arc::new(Mutex::new(state)),
             low_water: watch::Sender::new(journal_first),
@@ -65,11 +62,7 @@ impl Progress {
     /// believed before does not count, and is returned.
     pub fn reset(&self, journal_first: Position, ranges: &[CommittedRange]) -> Believed {
         let mut state = self.lock();
-        let fresh = State {
-            asked: true,
-            low_water: journal_first,
-            ..State::default()
-        };
+        let fresh = State { asked: true, low_water: journal_first, ..State::default() };
         let believed = Believed(std::mem::replace(&mut *state, fresh));
         for range in ranges {
             state.add(range.first, range.last);
@@ -119,11 +112,7 @@ impl Believed {
 
     /// Where reading must begin so that every entry is met whose commit was not counted yet.
     pub fn first_uncounted(&self, low_water: Position) -> Position {
-        if self.0.asked {
-            self.0.low_water.min(low_water)
-        } else {
-            low_water
-        }
+        if self.0.asked { self.0.low_water.min(low_water) } else { low_water }
     }
 }
 
@@ -147,11 +136,7 @@ impl State {
 
     fn contains(&self, position: Position) -> bool {
         position < self.low_water
-            || self
-                .beyond
-                .range(..=position)
-                .next_back()
-                .is_some_and(|(_, last)| position < *last)
+            || self.beyond.range(..=position).next_back().is_some_and(|(_, last)| position < *last)
     }
 }
 

@@ -96,14 +96,7 @@ impl Writers {
         committed: Pressure,
     ) -> Writers {
         let state = watch::Sender::new(DatabaseState::default());
-        Writers {
-            config,
-            database,
-            context,
-            lifecycle,
-            committed,
-            state,
-        }
+        Writers { config, database, context, lifecycle, committed, state }
     }
 
     /// Follows what is known of PostgreSQL.
@@ -113,10 +106,7 @@ impl Writers {
 
     /// Notes that PostgreSQL cannot be used, before there were sessions.
     pub fn unreachable(&self, reason: String) {
-        self.state.send_replace(DatabaseState {
-            reachable: false,
-            last_error: Some(reason),
-        });
+        self.state.send_replace(DatabaseState { reachable: false, last_error: Some(reason) });
     }
 
     /// Runs sessions until everything acknowledged is committed after the appender ended, or the time is over.
@@ -134,10 +124,8 @@ impl Writers {
             let class = error.class();
             let reason = error.to_string();
             metrics::count_writer_error(&class);
-            self.state.send_replace(DatabaseState {
-                reachable: false,
-                last_error: Some(reason.clone()),
-            });
+            self.state
+                .send_replace(DatabaseState { reachable: false, last_error: Some(reason.clone()) });
             if started.elapsed() >= HEALTHY_AFTER {
                 backoff = Backoff::new();
             }
@@ -166,10 +154,7 @@ impl Writers {
         let believed = progress.reset(self.context.journal.first(), &fenced.ranges);
         let start = believed.first_uncounted(progress.low_water());
         metrics::count_writer_session();
-        self.state.send_replace(DatabaseState {
-            reachable: true,
-            last_error: None,
-        });
+        self.state.send_replace(DatabaseState { reachable: true, last_error: None });
         tracing::info!(epoch = fenced.epoch, from = %start, "writing to PostgreSQL");
 
         let session = CancellationToken::new();
@@ -177,9 +162,7 @@ impl Writers {
         let (sender, batches) = mpsc::channel(1);
         let batches = Arc::new(Mutex::new(batches));
         let batcher = Batcher::new(self.context.clone(), duplicates(fenced.ranges), believed);
-        let batcher = self
-            .lifecycle
-            .spawn("batcher", batcher.run(start, sender, session.clone()));
+        let batcher = self.lifecycle.spawn("batcher", batcher.run(start, sender, session.clone()));
         let mut writers = Vec::with_capacity(self.config.writers);
         let mut connection = Some(first);
         for _ in 0..self.config.writers.max(1) {
@@ -197,7 +180,8 @@ impl Writers {
         for writer in writers {
             let ended = writer.await.expect("writers do not panic");
             // The others end because of the first error; it is the one worth telling.
-            if let (Ok(()) | Err(SessionError::EarlierBatchFailed), Err(error)) = (&outcome, ended) {
+            if let (Ok(()) | Err(SessionError::EarlierBatchFailed), Err(error)) = (&outcome, ended)
+            {
                 outcome = Err(error);
             }
         }
@@ -283,8 +267,7 @@ impl Writer {
             }
         };
         let journal = self.shared.context.journal.id();
-        self.ensure_partitions(&mut connection, &batch, &parts)
-            .await?;
+        self.ensure_partitions(&mut connection, &batch, &parts).await?;
         connection.begin(journal, self.epoch).await?;
         for part in &parts {
             copy(&mut connection, part).await?;
@@ -381,9 +364,7 @@ impl Writer {
             let Some(key) = &stream.key else { continue };
             let gate = batch.gates.iter_mut().find(|gate| gate.stream == stream.id);
             if let Some(earlier) = gate.and_then(|gate| gate.earlier.take()) {
-                earlier
-                    .await
-                    .map_err(|_| SessionError::EarlierBatchFailed)?;
+                earlier.await.map_err(|_| SessionError::EarlierBatchFailed)?;
             }
             let mut firsts: Vec<(Uuid, usize)> = part
                 .entries
@@ -395,10 +376,8 @@ impl Writer {
             let fresh = connection.merge(stream, key, part.column_set, &ids).await?;
             for ((_, number), fresh) in firsts.iter().zip(fresh) {
                 let rows = u64::from(batch.entries[*number].header.rows);
-                outcomes[*number] = CommitOutcome {
-                    committed: fresh,
-                    duplicates: rows.saturating_sub(fresh),
-                };
+                outcomes[*number] =
+                    CommitOutcome { committed: fresh, duplicates: rows.saturating_sub(fresh) };
             }
         }
         Ok(())
@@ -438,14 +417,8 @@ fn check_age(ranges: &[CommittedRange], synced: Position) -> Result<(), SessionE
 async fn copy(connection: &mut BatchConnection, part: &Part) -> Result<(), BatchError> {
     let started = Instant::now();
     let target = match &part.destination {
-        Destination::Table(stream) => Target::Stream {
-            stream,
-            column_set: part.column_set,
-        },
-        Destination::Keyed(stream) => Target::Staging {
-            stream,
-            column_set: part.column_set,
-        },
+        Destination::Table(stream) => Target::Stream { stream, column_set: part.column_set },
+        Destination::Keyed(stream) => Target::Staging { stream, column_set: part.column_set },
         Destination::Quarantine => Target::Quarantine,
         Destination::Deleted(stream) => {
             tracing::warn!(
@@ -464,10 +437,7 @@ async fn copy(connection: &mut BatchConnection, part: &Part) -> Result<(), Batch
 /// Without a key every record makes a row; the merge corrects those with one.
 fn outcomes(batch: &Batch, parts: &[Part]) -> Vec<CommitOutcome> {
     let mut outcomes: Vec<CommitOutcome> = vec![CommitOutcome::default(); batch.entries.len()];
-    for part in parts
-        .iter()
-        .filter(|part| !matches!(part.destination, Destination::Deleted(_)))
-    {
+    for part in parts.iter().filter(|part| !matches!(part.destination, Destination::Deleted(_))) {
         for number in &part.entries {
             outcomes[*number].committed = u64::from(batch.entries[*number].header.rows);
         }
@@ -476,26 +446,16 @@ fn outcomes(batch: &Batch, parts: &[Part]) -> Vec<CommitOutcome> {
 }
 
 fn duplicates_by_position(batch: &Batch, outcomes: &[CommitOutcome]) -> BTreeMap<Position, u64> {
-    let with_duplicates = batch
-        .entries
-        .iter()
-        .zip(outcomes)
-        .filter(|(_, outcome)| outcome.duplicates > 0);
-    with_duplicates
-        .map(|(entry, outcome)| (entry.header.position, outcome.duplicates))
-        .collect()
+    let with_duplicates =
+        batch.entries.iter().zip(outcomes).filter(|(_, outcome)| outcome.duplicates > 0);
+    with_duplicates.map(|(entry, outcome)| (entry.header.position, outcome.duplicates)).collect()
 }
 
 fn duplicates(ranges: Vec<CommittedRange>) -> BTreeMap<Position, u64> {
-    ranges
-        .into_iter()
-        .flat_map(|range| range.duplicates)
-        .collect()
+    ranges.into_iter().flat_map(|range| range.duplicates).collect()
 }
 
 fn day_of(received_at: UnixMicros) -> Option<time::Date> {
     let seconds = received_at.0.div_euclid(1_000_000);
-    time::OffsetDateTime::from_unix_timestamp(seconds)
-        .ok()
-        .map(time::OffsetDateTime::date)
+    time::OffsetDateTime::from_unix_timestamp(seconds).ok().map(time::OffsetDateTime::date)
 }

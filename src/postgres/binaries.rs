@@ -76,21 +76,15 @@ fn choose(found: Vec<Binaries>, existing: Option<(&Path, u32)>) -> Result<Binari
     let mut majors: Vec<u32> = found.iter().map(Binaries::major).collect();
     majors.sort_unstable();
     majors.dedup();
-    let majors = majors
-        .iter()
-        .map(u32::to_string)
-        .collect::<Vec<_>>()
-        .join(", ");
+    let majors = majors.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
     let fits = |binaries: &Binaries| match existing {
         Some((_, major)) => binaries.major == major,
         None => binaries.major >= MAJOR_MIN,
     };
     found.into_iter().find(fits).ok_or_else(|| match existing {
-        Some((data, needed)) => PostgresError::OtherMajor {
-            data: data.to_owned(),
-            needed,
-            found: majors,
-        },
+        Some((data, needed)) => {
+            PostgresError::OtherMajor { data: data.to_owned(), needed, found: majors }
+        }
         None => PostgresError::TooOld { found: majors },
     })
 }
@@ -98,9 +92,8 @@ fn choose(found: Vec<Binaries>, existing: Option<(&Path, u32)>) -> Result<Binari
 /// Directories that hold both programs, best first, each once.
 async fn candidates(run_as: &RunAs) -> Vec<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut directories: Vec<PathBuf> = std::env::split_paths(&path)
-        .filter(|directory| directory.is_absolute())
-        .collect();
+    let mut directories: Vec<PathBuf> =
+        std::env::split_paths(&path).filter(|directory| directory.is_absolute()).collect();
     if let Ok(output) = run_as.command("pg_config").arg("--bindir").output().await {
         let told = String::from_utf8_lossy(&output.stdout);
         directories.push(PathBuf::from(told.trim_end()));
@@ -110,9 +103,7 @@ async fn candidates(run_as: &RunAs) -> Vec<PathBuf> {
     }
     let mut distinct: Vec<PathBuf> = Vec::new();
     for directory in directories {
-        let holds_both = ["postgres", "initdb"]
-            .iter()
-            .all(|name| directory.join(name).is_file());
+        let holds_both = ["postgres", "initdb"].iter().all(|name| directory.join(name).is_file());
         if holds_both && !distinct.contains(&directory) {
             distinct.push(directory);
         }
@@ -134,10 +125,7 @@ fn installed_below(root: &Path, prefix: &str, inner: &str) -> Vec<PathBuf> {
         })
         .collect();
     versions.sort_unstable_by(|left, right| right.cmp(left));
-    versions
-        .into_iter()
-        .map(|(_, name)| root.join(name).join(inner))
-        .collect()
+    versions.into_iter().map(|(_, name)| root.join(name).join(inner)).collect()
 }
 
 /// The major version of the programs in a directory, or why they are of no use.
@@ -154,10 +142,7 @@ async fn look_into(directory: &Path, run_as: &RunAs) -> Result<u32, String> {
     let text = String::from_utf8_lossy(&output.stdout);
     parse_version(&text).ok_or_else(|| {
         let complaint = String::from_utf8_lossy(&output.stderr);
-        format!(
-            "`postgres --version` says {:?}",
-            format!("{text}{complaint}").trim_end()
-        )
+        format!("`postgres --version` says {:?}", format!("{text}{complaint}").trim_end())
     })
 }
 
@@ -167,9 +152,7 @@ fn parse_version(text: &str) -> Option<u32> {
 }
 
 fn leading_number(text: &str) -> Option<u32> {
-    let end = text
-        .find(|letter: char| !letter.is_ascii_digit())
-        .unwrap_or(text.len());
+    let end = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
     text[..end].parse().ok()
 }
 
@@ -180,10 +163,7 @@ mod tests {
     fn installed(majors: &[u32]) -> Vec<Binaries> {
         majors
             .iter()
-            .map(|&major| Binaries {
-                directory: format!("/{major}").into(),
-                major,
-            })
+            .map(|&major| Binaries { directory: format!("/{major}").into(), major })
             .collect()
     }
 
@@ -205,25 +185,14 @@ mod tests {
         assert_eq!(chosen.major(), 15);
         let error = choose(installed(&[17, 15]), Some((data, 14))).expect_err("14 is not");
         let text = error.to_string();
-        assert!(
-            text.contains("PostgreSQL 14") && text.contains("15, 17"),
-            "{text}"
-        );
+        assert!(text.contains("PostgreSQL 14") && text.contains("15, 17"), "{text}");
     }
 
     #[test]
     fn a_new_cluster_takes_the_first_that_is_young_enough() {
-        assert_eq!(
-            choose(installed(&[12, 16, 17]), None).expect("16").major(),
-            16
-        );
-        let text = choose(installed(&[12]), None)
-            .expect_err("too old")
-            .to_string();
-        assert!(
-            text.contains("only PostgreSQL 12") && text.contains("13"),
-            "{text}"
-        );
+        assert_eq!(choose(installed(&[12, 16, 17]), None).expect("16").major(), 16);
+        let text = choose(installed(&[12]), None).expect_err("too old").to_string();
+        assert!(text.contains("only PostgreSQL 12") && text.contains("13"), "{text}");
     }
 
     #[test]
@@ -233,10 +202,8 @@ mod tests {
             std::fs::create_dir(root.path().join(name)).expect("a directory");
         }
         let names: Vec<PathBuf> = installed_below(root.path(), "", "bin");
-        let expected: Vec<PathBuf> = ["17", "15", "9.6"]
-            .iter()
-            .map(|name| root.path().join(name).join("bin"))
-            .collect();
+        let expected: Vec<PathBuf> =
+            ["17", "15", "9.6"].iter().map(|name| root.path().join(name).join("bin")).collect();
         assert_eq!(names, expected);
     }
 

@@ -55,11 +55,7 @@ impl Cluster {
             data = %recipe.place.data().display(),
             "the private PostgreSQL is ready"
         );
-        Ok(Cluster {
-            recipe,
-            postmaster,
-            adopted,
-        })
+        Ok(Cluster { recipe, postmaster, adopted })
     }
 
     /// The URL of the database `tidegate` of an existing cluster, whether or not it runs.
@@ -136,13 +132,7 @@ impl Recipe {
         };
         place.remember(&data_dir)?;
         let (settings, log) = (options.settings.clone(), Log::of(&data_dir));
-        Ok(Recipe {
-            binaries,
-            run_as,
-            place,
-            settings,
-            log,
-        })
+        Ok(Recipe { binaries, run_as, place, settings, log })
     }
 
     /// A server that accepts connections, and whether it was running before.
@@ -177,10 +167,7 @@ impl Recipe {
         let data = self.place.data();
         let program = self.binaries.program("postgres");
         let mut command = self.run_as.command(&program);
-        command
-            .arg("-D")
-            .arg(&data)
-            .args(settings::arguments(&self.place, &self.settings));
+        command.arg("-D").arg(&data).args(settings::arguments(&self.place, &self.settings));
         let mut postmaster = Postmaster::spawn(&mut command, &data, self.log.open()?)
             .map_err(self.run_as.cannot_run(&program))?;
         postmaster.ready(&self.log, log_begin).await?;
@@ -194,7 +181,5 @@ fn make_data_directory(data_dir: &Path) -> Result<PathBuf, PostgresError> {
         std::fs::create_dir_all(parent).map_err(PostgresError::io("make", parent))?;
     }
     make_directory(data_dir, 0o700)?;
-    data_dir
-        .canonicalize()
-        .map_err(PostgresError::io("find", data_dir))
+    data_dir.canonicalize().map_err(PostgresError::io("find", data_dir))
 }

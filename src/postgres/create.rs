@@ -71,9 +71,7 @@ fn make_unfinished(base: &Path) -> Result<PathBuf, PostgresError> {
             Err(error) => return Err(PostgresError::io("make", &path)(error)),
         }
     }
-    Err(PostgresError::io("make a new cluster in", base)(
-        ErrorKind::AlreadyExists.into(),
-    ))
+    Err(PostgresError::io("make a new cluster in", base)(ErrorKind::AlreadyExists.into()))
 }
 
 /// Text sorts by code point, which never changes and is fast, and knows upper and lower case of all letters where the
@@ -102,13 +100,7 @@ async fn create_database(
     let program = binaries.program("postgres");
     let mut command = run_as.command(&program);
     command.arg("--single").arg("-D").arg(data);
-    command.args([
-        "-c",
-        "exit_on_error=on",
-        "-c",
-        "log_checkpoints=off",
-        "postgres",
-    ]);
+    command.args(["-c", "exit_on_error=on", "-c", "log_checkpoints=off", "postgres"]);
     let output = finish(command, &program, run_as, "create database tidegate;\n").await?;
     succeeded("postgres --single", &output)
 }
@@ -131,11 +123,7 @@ async fn finish(
     run_as: &RunAs,
     input: &str,
 ) -> Result<Output, PostgresError> {
-    command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let run = async {
         let mut child = command.spawn()?;
         if let Some(mut stdin) = child.stdin.take() {

@@ -31,11 +31,7 @@ pub enum PostgresError {
          install PostgreSQL {needed}, or upgrade the cluster with pg_upgrade",
         data = .data.display()
     )]
-    OtherMajor {
-        data: PathBuf,
-        needed: u32,
-        found: String,
-    },
+    OtherMajor { data: PathBuf, needed: u32, found: String },
 
     #[error("the cluster in {data} has a damaged PG_VERSION file: {text:?}", data = .data.display())]
     UnknownMajor { data: PathBuf, text: String },
@@ -73,25 +69,13 @@ pub enum PostgresError {
     ServedElsewhere { data: PathBuf },
 
     #[error("cannot run {program} as {user}: {source}", program = .program.display())]
-    Run {
-        program: PathBuf,
-        user: String,
-        source: io::Error,
-    },
+    Run { program: PathBuf, user: String, source: io::Error },
 
     #[error("{program} failed ({how}):\n{output}")]
-    Failed {
-        program: &'static str,
-        how: String,
-        output: String,
-    },
+    Failed { program: &'static str, how: String, output: String },
 
     #[error("PostgreSQL ended while it started ({how}); the end of {log}:\n{tail}", log = .log.display())]
-    Ended {
-        how: String,
-        log: PathBuf,
-        tail: String,
-    },
+    Ended { how: String, log: PathBuf, tail: String },
 
     #[error("PostgreSQL did not accept connections within {within:?}; see {log}", log = .log.display())]
     NotReady { within: Duration, log: PathBuf },
@@ -100,11 +84,7 @@ pub enum PostgresError {
     WillNotStop { pid: i32 },
 
     #[error("cannot {action} {path}: {source}", path = .path.display())]
-    Io {
-        action: &'static str,
-        path: PathBuf,
-        source: io::Error,
-    },
+    Io { action: &'static str, path: PathBuf, source: io::Error },
 }
 
 impl PostgresError {
@@ -113,10 +93,6 @@ impl PostgresError {
         action: &'static str,
         path: &'a Path,
     ) -> impl FnOnce(io::Error) -> PostgresError + 'a {
-        move |source| PostgresError::Io {
-            action,
-            path: path.to_owned(),
-            source,
-        }
+        move |source| PostgresError::Io { action, path: path.to_owned(), source }
     }
 }

@@ -21,9 +21,7 @@ pub(super) struct Log {
 
 impl Log {
     pub(super) fn of(data_dir: &Path) -> Log {
-        Log {
-            path: data_dir.join("postgres.log"),
-        }
+        Log { path: data_dir.join("postgres.log") }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -68,12 +66,7 @@ impl Log {
         older.push(".1");
         let trimmed = async {
             tokio::fs::copy(&self.path, &older).await?;
-            tokio::fs::OpenOptions::new()
-                .write(true)
-                .open(&self.path)
-                .await?
-                .set_len(0)
-                .await
+            tokio::fs::OpenOptions::new().write(true).open(&self.path).await?.set_len(0).await
         };
         if let Err(error) = trimmed.await {
             tracing::warn!(log = %self.path.display(), %error, "cannot trim PostgreSQL's log");

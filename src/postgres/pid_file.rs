@@ -56,10 +56,7 @@ impl PidFile {
             _ => State::Unknown,
         };
         // Zero and negative numbers would mean process groups to `kill`.
-        (pid > 0).then_some(PidFile {
-            pid: Pid::from_raw(pid),
-            state,
-        })
+        (pid > 0).then_some(PidFile { pid: Pid::from_raw(pid), state })
     }
 }
 
@@ -74,19 +71,10 @@ mod tests {
         assert_eq!(read("garbage\n"), None);
         assert_eq!(read("-1\n/data\n"), None);
         assert_eq!(read("0\n"), None);
-        assert_eq!(
-            read("7\n/data\n1700000000\n5432\n"),
-            Some((7, State::Unknown))
-        );
+        assert_eq!(read("7\n/data\n1700000000\n5432\n"), Some((7, State::Unknown)));
         let full = "7\n/data\n1700000000\n5432\n/socket\n\n  12345  6\nready   \n";
         assert_eq!(read(full), Some((7, State::Ready)));
-        assert_eq!(
-            read(&full.replace("ready", "starting")),
-            Some((7, State::Starting))
-        );
-        assert_eq!(
-            read(&full.replace("ready", "stopping")),
-            Some((7, State::Stopping))
-        );
+        assert_eq!(read(&full.replace("ready", "starting")), Some((7, State::Starting)));
+        assert_eq!(read(&full.replace("ready", "stopping")), Some((7, State::Stopping)));
     }
 }

@@ -55,16 +55,11 @@ impl Place {
         let location = data_dir.join(LOCATION_FILE);
         match std::fs::read_to_string(&location) {
             Ok(text) => {
-                let named = Place {
-                    base: PathBuf::from(text.trim_end_matches('\n')),
-                };
+                let named = Place { base: PathBuf::from(text.trim_end_matches('\n')) };
                 if named.holds_cluster()? {
                     return Ok(Some(named));
                 }
-                Err(PostgresError::ClusterMissing {
-                    location,
-                    cluster: named.base,
-                })
+                Err(PostgresError::ClusterMissing { location, cluster: named.base })
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 // The process may have died between making the cluster and writing the file.
@@ -96,15 +91,11 @@ impl Place {
     }
 
     fn inside(data_dir: &Path) -> Place {
-        Place {
-            base: data_dir.join(CLUSTER_DIRECTORY),
-        }
+        Place { base: data_dir.join(CLUSTER_DIRECTORY) }
     }
 
     fn elsewhere(data_dir: &Path) -> Place {
-        Place {
-            base: Path::new(ELSEWHERE).join(short_hash(data_dir)),
-        }
+        Place { base: Path::new(ELSEWHERE).join(short_hash(data_dir)) }
     }
 
     pub(super) fn base(&self) -> &Path {
@@ -119,21 +110,14 @@ impl Place {
     fn holds_cluster(&self) -> Result<bool, PostgresError> {
         // An error is not a "no": a cluster that we may not see must not be answered with an empty one.
         let version = self.data().join("PG_VERSION");
-        version
-            .try_exists()
-            .map_err(PostgresError::io("look for", &version))
+        version.try_exists().map_err(PostgresError::io("look for", &version))
     }
 
     /// The major version of the cluster.
     pub(super) fn major(&self) -> Result<u32, PostgresError> {
         let path = self.data().join("PG_VERSION");
         let text = std::fs::read_to_string(&path).map_err(PostgresError::io("read", &path))?;
-        text.trim()
-            .parse()
-            .map_err(|_| PostgresError::UnknownMajor {
-                data: self.data(),
-                text,
-            })
+        text.trim().parse().map_err(|_| PostgresError::UnknownMajor { data: self.data(), text })
     }
 
     /// The directory of the socket.
@@ -141,9 +125,7 @@ impl Place {
         let directory = self.base.join("socket");
         let socket = socket_in(&directory);
         // A comma separates directories in PostgreSQL's setting and hosts in a URL.
-        let plain = socket
-            .to_str()
-            .is_some_and(|text| !text.contains([',', '"']));
+        let plain = socket.to_str().is_some_and(|text| !text.contains([',', '"']));
         if plain && socket.as_os_str().len() <= SOCKET_PATH_BYTES_MAX {
             directory
         } else {
@@ -172,20 +154,13 @@ impl Place {
         self.let_in(run_as)?;
         if !run_as.can_enter(&self.base).await? {
             let user = run_as.name().to_owned();
-            return Err(PostgresError::OutOfReach {
-                path: self.base.clone(),
-                user,
-            });
+            return Err(PostgresError::OutOfReach { path: self.base.clone(), user });
         }
         let directory = self.socket_directory();
         make_directory(&directory, 0o700)?;
-        let refuse = |reason| PostgresError::SocketDirectory {
-            path: directory.clone(),
-            reason,
-        };
-        let found = directory
-            .symlink_metadata()
-            .map_err(PostgresError::io("look at", &directory))?;
+        let refuse = |reason| PostgresError::SocketDirectory { path: directory.clone(), reason };
+        let found =
+            directory.symlink_metadata().map_err(PostgresError::io("look at", &directory))?;
         if !found.is_dir() {
             return Err(refuse("it is not a directory"));
         }
@@ -231,15 +206,9 @@ impl Place {
         if !run_as.switches() || data_dir == Path::new(ELSEWHERE) {
             return Ok(());
         }
-        let found = data_dir
-            .metadata()
-            .map_err(PostgresError::io("look at", data_dir))?;
+        let found = data_dir.metadata().map_err(PostgresError::io("look at", data_dir))?;
         let ours_alone = found.uid() == geteuid().as_raw() && found.mode() & 0o777 == 0o700;
-        if ours_alone {
-            open_to_group(data_dir, run_as)
-        } else {
-            Ok(())
-        }
+        if ours_alone { open_to_group(data_dir, run_as) } else { Ok(()) }
     }
 }
 
@@ -296,9 +265,7 @@ mod tests {
 
     #[test]
     fn the_url_survives_every_character_of_a_path() {
-        let place = Place {
-            base: PathBuf::from("/a b/ä+%&?#"),
-        };
+        let place = Place { base: PathBuf::from("/a b/ä+%&?#") };
         assert_eq!(
             place.url("tide gate"),
             "postgresql://tidegate@localhost:5432/tide%20gate?host=%2Fa%20b%2F%C3%A4%2B%25%26%3F%23%2Fsocket&sslmode=disable"
@@ -308,13 +275,8 @@ mod tests {
     #[test]
     fn a_long_or_confusing_path_puts_the_socket_elsewhere() {
         let fits = "x".repeat(SOCKET_PATH_BYTES_MAX - "//socket/.s.PGSQL.5432".len());
-        let place = |base: String| Place {
-            base: PathBuf::from(base),
-        };
-        assert_eq!(
-            place(format!("/{fits}")).socket().as_os_str().len(),
-            SOCKET_PATH_BYTES_MAX
-        );
+        let place = |base: String| Place { base: PathBuf::from(base) };
+        assert_eq!(place(format!("/{fits}")).socket().as_os_str().len(), SOCKET_PATH_BYTES_MAX);
         for base in [format!("/{fits}x"), "/a,b".to_owned(), "/a\"b".to_owned()] {
             let socket = place(base).socket();
             assert!(socket.starts_with("/tmp"), "{}", socket.display());
@@ -326,17 +288,11 @@ mod tests {
         let data_dir = tempfile::tempdir().expect("a directory");
         std::fs::write(data_dir.path().join(LOCATION_FILE), "/nowhere/at/all\n").expect("written");
         let found = Place::of_existing(data_dir.path());
-        assert!(
-            matches!(found, Err(PostgresError::ClusterMissing { .. })),
-            "{found:?}"
-        );
+        assert!(matches!(found, Err(PostgresError::ClusterMissing { .. })), "{found:?}");
     }
 
     #[test]
     fn no_data_directory_holds_no_cluster() {
-        assert!(matches!(
-            Place::of_existing(Path::new("/nowhere/at/all")),
-            Ok(None)
-        ));
+        assert!(matches!(Place::of_existing(Path::new("/nowhere/at/all")), Ok(None)));
     }
 }

@@ -56,19 +56,10 @@ impl Postmaster {
         data: &Path,
         log: File,
     ) -> std::io::Result<Postmaster> {
-        let child = command
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .process_group(0)
-            .spawn()?;
+        let child = command.stdout(log.try_clone()?).stderr(log).process_group(0).spawn()?;
         let number = child.id().and_then(|id| i32::try_from(id).ok());
         let pid = Pid::from_raw(number.ok_or(ErrorKind::NotFound)?);
-        Ok(Postmaster {
-            pid,
-            data: data.to_owned(),
-            child: Some(child),
-            stop_when_dropped: true,
-        })
+        Ok(Postmaster { pid, data: data.to_owned(), child: Some(child), stop_when_dropped: true })
     }
 
     /// The server that already runs on a cluster, if one does. A stale pid file is none; PostgreSQL removes most of
@@ -83,12 +74,7 @@ impl Postmaster {
             PidFile::remove(&data)?;
             return Ok(None);
         };
-        let mut found = Postmaster {
-            pid: note.pid,
-            data,
-            child: None,
-            stop_when_dropped: false,
-        };
+        let mut found = Postmaster { pid: note.pid, data, child: None, stop_when_dropped: false };
         let listens = async {
             while found.lives() {
                 if listener(&place.socket()).await == Listener::Process(found.pid) {
@@ -128,16 +114,12 @@ impl Postmaster {
 
     /// Waits until the server accepts connections.
     pub(super) async fn ready(&mut self, log: &Log, log_begin: u64) -> Result<(), PostgresError> {
-        let not_ready = |within| PostgresError::NotReady {
-            within,
-            log: log.path().to_owned(),
-        };
+        let not_ready = |within| PostgresError::NotReady { within, log: log.path().to_owned() };
         let ready = async {
             timeout(REPORT_WITHIN, self.reaches(|_| true, log, log_begin))
                 .await
                 .map_err(|_| not_ready(REPORT_WITHIN))??;
-            self.reaches(|state| state == State::Ready, log, log_begin)
-                .await
+            self.reaches(|state| state == State::Ready, log, log_begin).await
         };
         let outcome = timeout(RECOVERY_MAX, ready).await;
         outcome.map_err(|_| not_ready(RECOVERY_MAX))??;
@@ -187,10 +169,9 @@ impl Postmaster {
 
     /// Fast shutdown (clients are thrown out, a checkpoint is made), and if that takes too long, an immediate one.
     pub(super) async fn stop(&mut self) -> Result<(), PostgresError> {
-        for (signal, within) in [
-            (Signal::SIGINT, FAST_STOP_MAX),
-            (Signal::SIGQUIT, IMMEDIATE_STOP_MAX),
-        ] {
+        for (signal, within) in
+            [(Signal::SIGINT, FAST_STOP_MAX), (Signal::SIGQUIT, IMMEDIATE_STOP_MAX)]
+        {
             self.signal(signal);
             if timeout(within, self.ended()).await.is_ok() {
                 return Ok(());
@@ -261,11 +242,7 @@ async fn listener(socket: &Path) -> Listener {
     let Ok(connection) = UnixStream::connect(socket).await else {
         return Listener::Nobody;
     };
-    match connection
-        .peer_cred()
-        .ok()
-        .and_then(|credentials| credentials.pid())
-    {
+    match connection.peer_cred().ok().and_then(|credentials| credentials.pid()) {
         Some(pid) if pid > 0 => Listener::Process(Pid::from_raw(pid)),
         _ => Listener::Unnamed,
     }

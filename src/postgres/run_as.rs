@@ -18,14 +18,8 @@ use super::error::PostgresError;
 const USER_DEFAULT: &str = "postgres";
 
 /// What PostgreSQL's programs see of our environment: where to find programs, libraries, locales and time zones.
-const ENVIRONMENT: [&str; 6] = [
-    "PATH",
-    "LD_LIBRARY_PATH",
-    "DYLD_LIBRARY_PATH",
-    "LOCPATH",
-    "LOCALE_ARCHIVE",
-    "TZDIR",
-];
+const ENVIRONMENT: [&str; 6] =
+    ["PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LOCPATH", "LOCALE_ARCHIVE", "TZDIR"];
 
 /// The user of a cluster.
 #[derive(Debug, Clone)]
@@ -44,29 +38,19 @@ impl RunAs {
             return Ok(RunAs::ourselves());
         }
         let name = wanted.unwrap_or(USER_DEFAULT);
-        let user =
-            User::from_name(name)
-                .ok()
-                .flatten()
-                .ok_or_else(|| PostgresError::NoSuchUser {
-                    name: name.to_owned(),
-                })?;
+        let user = User::from_name(name)
+            .ok()
+            .flatten()
+            .ok_or_else(|| PostgresError::NoSuchUser { name: name.to_owned() })?;
         if user.uid.is_root() {
             return Err(PostgresError::RefusesRoot);
         }
-        Ok(RunAs {
-            name: user.name,
-            uid: user.uid.as_raw(),
-            gid: user.gid.as_raw(),
-            switch: true,
-        })
+        Ok(RunAs { name: user.name, uid: user.uid.as_raw(), gid: user.gid.as_raw(), switch: true })
     }
 
     /// The user of a cluster that exists: its owner, because PostgreSQL accepts nobody else.
     pub(super) fn for_existing_cluster(data: &Path) -> Result<RunAs, PostgresError> {
-        let found = data
-            .metadata()
-            .map_err(PostgresError::io("look at", data))?;
+        let found = data.metadata().map_err(PostgresError::io("look at", data))?;
         let owner = User::from_uid(Uid::from_raw(found.uid())).ok().flatten();
         let (name, gid) = match owner {
             Some(user) => (user.name, user.gid.as_raw()),
@@ -75,17 +59,9 @@ impl RunAs {
         };
         match (geteuid().is_root(), found.uid()) {
             (true, 0) => Err(PostgresError::RefusesRoot),
-            (true, uid) => Ok(RunAs {
-                name,
-                uid,
-                gid,
-                switch: true,
-            }),
+            (true, uid) => Ok(RunAs { name, uid, gid, switch: true }),
             (false, uid) if uid == geteuid().as_raw() => Ok(RunAs::ourselves()),
-            (false, _) => Err(PostgresError::OtherOwner {
-                data: data.to_owned(),
-                owner: name,
-            }),
+            (false, _) => Err(PostgresError::OtherOwner { data: data.to_owned(), owner: name }),
         }
     }
 
@@ -151,10 +127,7 @@ impl RunAs {
         }
         let mut command = self.command("/bin/sh");
         command.args(["-c", "test -x \"$1\"", "sh"]).arg(directory);
-        let status = command
-            .status()
-            .await
-            .map_err(self.cannot_run(Path::new("/bin/sh")))?;
+        let status = command.status().await.map_err(self.cannot_run(Path::new("/bin/sh")))?;
         Ok(status.success())
     }
 
@@ -184,10 +157,7 @@ mod tests {
         assert!(
             matches!(unknown, Err(PostgresError::NoSuchUser { name }) if name.starts_with("nobody-has"))
         );
-        assert!(matches!(
-            RunAs::for_new_cluster(Some("root")),
-            Err(PostgresError::RefusesRoot)
-        ));
+        assert!(matches!(RunAs::for_new_cluster(Some("root")), Err(PostgresError::RefusesRoot)));
     }
 
     #[tokio::test]

@@ -37,24 +37,17 @@ impl Room {
 
     fn at(data_dir: PathBuf, directory: TempDir) -> Room {
         Room {
-            options: ClusterOptions {
-                data_dir,
-                ..ClusterOptions::default()
-            },
+            options: ClusterOptions { data_dir, ..ClusterOptions::default() },
             _directory: directory,
         }
     }
 
     async fn start(&self) -> Cluster {
-        Cluster::start(&self.options)
-            .await
-            .expect("PostgreSQL starts")
+        Cluster::start(&self.options).await.expect("PostgreSQL starts")
     }
 
     fn place(&self) -> Place {
-        Place::of_existing(&self.options.data_dir)
-            .expect("readable")
-            .expect("a cluster")
+        Place::of_existing(&self.options.data_dir).expect("readable").expect("a cluster")
     }
 
     fn pid_file(&self) -> PathBuf {
@@ -87,9 +80,7 @@ impl Drop for Room {
         // Only a server of this room, never a number that a test has written into the file.
         let mut lines = text.lines();
         let pid = lines.next().and_then(|line| line.parse().ok());
-        let ours = lines
-            .next()
-            .is_some_and(|line| Path::new(line) == place.data());
+        let ours = lines.next().is_some_and(|line| Path::new(line) == place.data());
         if let (Some(pid), true) = (pid, ours) {
             let _ = kill(Pid::from_raw(pid), Signal::SIGQUIT);
         }
@@ -109,15 +100,8 @@ fn psql(url: &str, sql: &str) -> String {
         .args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-c", sql, url])
         .output()
         .expect("psql runs");
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8(output.stdout)
-        .expect("text")
-        .trim()
-        .to_owned()
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("text").trim().to_owned()
 }
 
 /// Compiles only for what a task of a multi-threaded runtime may be.
@@ -133,13 +117,9 @@ async fn murder(cluster: &mut Cluster) {
 async fn a_fresh_cluster_is_durable_private_and_keeps_its_data() {
     let mut room = Room::new();
     assert_eq!(Cluster::locate(&room.options.data_dir), None);
-    room.options.settings = [
-        ("fsync", "off"),
-        ("listen_addresses", "*"),
-        ("work_mem", "5MB"),
-    ]
-    .map(|(name, value)| (name.to_owned(), value.to_owned()))
-    .to_vec();
+    room.options.settings = [("fsync", "off"), ("listen_addresses", "*"), ("work_mem", "5MB")]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .to_vec();
     let cluster = room.start().await;
     assert!(!cluster.adopted());
     let url = cluster.url();
@@ -150,16 +130,9 @@ async fn a_fresh_cluster_is_durable_private_and_keeps_its_data() {
         psql(&url, settings).replace("lc_collate=C ", ""),
         "fsync=on full_page_writes=on listen_addresses= server_encoding=UTF8 work_mem=5120"
     );
-    assert_eq!(
-        psql(&url, "select current_user || ' ' || current_database()"),
-        "tidegate tidegate"
-    );
+    assert_eq!(psql(&url, "select current_user || ' ' || current_database()"), "tidegate tidegate");
     let socket_directory = room.place().socket_directory();
-    let mode = socket_directory
-        .metadata()
-        .expect("there")
-        .permissions()
-        .mode();
+    let mode = socket_directory.metadata().expect("there").permissions().mode();
     assert_eq!(mode & 0o777, 0o700);
     psql(&url, "create table kept as select 42 as answer");
     cluster.stop().await.expect("stopped");
@@ -245,9 +218,7 @@ async fn the_supervisor_starts_a_killed_server_again_and_again() {
 async fn a_start_that_fails_says_why_and_leaves_nothing_running() {
     let mut room = Room::new();
     room.options.settings = vec![("shared_buffers".to_owned(), "much".to_owned())];
-    let error = Cluster::start(&room.options)
-        .await
-        .expect_err("no such amount");
+    let error = Cluster::start(&room.options).await.expect_err("no such amount");
     assert!(matches!(&error, PostgresError::Ended { .. }), "{error:?}");
     assert!(error.to_string().contains("shared_buffers"), "{error}");
     assert!(!room.pid_file().exists());
@@ -255,13 +226,8 @@ async fn a_start_that_fails_says_why_and_leaves_nothing_running() {
     // The same cluster, asked of programs of another major version.
     let version = room.place().data().join("PG_VERSION");
     std::fs::write(&version, "14\n").expect("written");
-    let error = Cluster::start(&room.options)
-        .await
-        .expect_err("another major version");
-    assert!(
-        matches!(error, PostgresError::OtherMajor { needed: 14, .. }),
-        "{error:?}"
-    );
+    let error = Cluster::start(&room.options).await.expect_err("another major version");
+    assert!(matches!(error, PostgresError::OtherMajor { needed: 14, .. }), "{error:?}");
 }
 
 #[tokio::test]
@@ -270,9 +236,7 @@ async fn a_directory_without_programs_is_named() {
     let empty = room.options.data_dir.join("empty");
     std::fs::create_dir(&empty).expect("a directory");
     room.options.binaries = Some(empty.clone());
-    let error = Cluster::start(&room.options)
-        .await
-        .expect_err("nothing there");
+    let error = Cluster::start(&room.options).await.expect_err("nothing there");
     assert!(
         matches!(&error, PostgresError::NotUsable { directory, .. } if *directory == empty),
         "{error:?}"
@@ -298,10 +262,7 @@ async fn an_interrupted_start_leaves_no_half_cluster_and_no_server() {
     }
     assert_eq!(Cluster::locate(&room.options.data_dir), None);
     let cluster = room.start().await;
-    assert_eq!(
-        psql(&cluster.url(), "select current_database()"),
-        "tidegate"
-    );
+    assert_eq!(psql(&cluster.url(), "select current_database()"), "tidegate");
     cluster.stop().await.expect("stopped");
 
     // Cancels while the server comes up.
@@ -324,17 +285,10 @@ async fn an_interrupted_start_leaves_no_half_cluster_and_no_server() {
 
 #[tokio::test]
 async fn a_long_path_and_strange_letters_do_no_harm() {
-    let room = Room::below(&format!(
-        "{}/it's a, \"strange\" place +%ä",
-        "long".repeat(30)
-    ));
+    let room = Room::below(&format!("{}/it's a, \"strange\" place +%ä", "long".repeat(30)));
     let cluster = room.start().await;
     let socket_directory = room.place().socket_directory();
-    assert!(
-        socket_directory.starts_with("/tmp"),
-        "{}",
-        socket_directory.display()
-    );
+    assert!(socket_directory.starts_with("/tmp"), "{}", socket_directory.display());
     assert_eq!(psql(&cluster.url(), "select 1"), "1");
     cluster.stop().await.expect("stopped");
     std::fs::remove_dir(&socket_directory).expect("removed");
@@ -345,18 +299,12 @@ async fn a_long_path_and_strange_letters_do_no_harm() {
         set_mode(&socket_directory, 0o700);
         std::os::unix::fs::chown(&socket_directory, Some(12345), None).expect("given away");
         let error = Cluster::start(&room.options).await.expect_err("foreign");
-        assert!(
-            matches!(error, PostgresError::SocketDirectory { .. }),
-            "{error:?}"
-        );
+        assert!(matches!(error, PostgresError::SocketDirectory { .. }), "{error:?}");
         std::fs::remove_dir(&socket_directory).expect("removed");
     }
     std::os::unix::fs::symlink("/", &socket_directory).expect("linked");
     let error = Cluster::start(&room.options).await.expect_err("a link");
-    assert!(
-        matches!(error, PostgresError::SocketDirectory { .. }),
-        "{error:?}"
-    );
+    assert!(matches!(error, PostgresError::SocketDirectory { .. }), "{error:?}");
     std::fs::remove_file(&socket_directory).expect("removed");
 }
 
@@ -373,10 +321,7 @@ async fn a_cluster_whose_user_is_shut_out_lives_elsewhere() {
     let url = cluster.url();
     psql(&url, "create table kept as select 42 as answer");
     let elsewhere = room.place();
-    assert!(
-        elsewhere.base().starts_with("/var/lib/tidegate"),
-        "{elsewhere:?}"
-    );
+    assert!(elsewhere.base().starts_with("/var/lib/tidegate"), "{elsewhere:?}");
     let location = room.options.data_dir.join("postgres-location");
     let noted = std::fs::read_to_string(&location).expect("written");
     assert_eq!(Path::new(noted.trim_end()), elsewhere.base());
@@ -393,23 +338,17 @@ async fn a_cluster_whose_user_is_shut_out_lives_elsewhere() {
     std::fs::remove_dir_all(elsewhere.base()).expect("removed");
     let _ = std::fs::remove_dir("/var/lib/tidegate");
     let error = Cluster::start(&room.options).await.expect_err("missing");
-    assert!(
-        matches!(error, PostgresError::ClusterMissing { .. }),
-        "{error:?}"
-    );
+    assert!(matches!(error, PostgresError::ClusterMissing { .. }), "{error:?}");
 }
 
 #[tokio::test]
 async fn sqlx_takes_the_url() {
     let room = Room::new();
     let cluster = room.start().await;
-    let mut connection = <sqlx::PgConnection as sqlx::Connection>::connect(&cluster.url())
-        .await
-        .expect("connected");
-    let answer: i32 = sqlx::query_scalar("select 42")
-        .fetch_one(&mut connection)
-        .await
-        .expect("answered");
+    let mut connection =
+        <sqlx::PgConnection as sqlx::Connection>::connect(&cluster.url()).await.expect("connected");
+    let answer: i32 =
+        sqlx::query_scalar("select 42").fetch_one(&mut connection).await.expect("answered");
     assert_eq!(answer, 42);
     // A fast shutdown does not wait for clients.
     cluster.stop().await.expect("stopped");

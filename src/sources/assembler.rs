@@ -74,11 +74,7 @@ pub struct Assembler {
 impl Assembler {
     pub fn new(origin: Origin, column_set: u32) -> Assembler {
         let mut meta = Vec::with_capacity(64);
-        EntryMeta {
-            source: origin.source,
-            user: origin.user.to_string(),
-        }
-        .encode(&mut meta);
+        EntryMeta { source: origin.source, user: origin.user.to_string() }.encode(&mut meta);
         Assembler {
             records: EntryDraft::new(&meta, DRAFT_BYTES),
             first_id: first_id(origin.received_at),
@@ -132,7 +128,8 @@ impl Assembler {
             rows: self.rows,
             quarantined: self.quarantined,
         };
-        self.first_id = first_id(received_at);
+        // The ids of a body's records are consecutive, over all its entries.
+        self.first_id = nth_id(self.first_id, self.rows);
         self.rows = 0;
         self.quarantined = 0;
         Some(taken)
@@ -140,9 +137,7 @@ impl Assembler {
 
     fn keep(&mut self, place: RecordPlace, error: &RecordError, raw: &[u8], truncated: bool) {
         let meta = &self.meta;
-        let draft = self
-            .quarantine
-            .get_or_insert_with(|| EntryDraft::new(meta, DRAFT_BYTES));
+        let draft = self.quarantine.get_or_insert_with(|| EntryDraft::new(meta, DRAFT_BYTES));
         let record = QuarantinedRecord {
             id: first_id(self.origin.received_at),
             received_at: self.origin.received_at,
@@ -164,10 +159,7 @@ impl Assembler {
 
 impl RecordSink for Assembler {
     fn prefix(&mut self) -> TuplePrefix {
-        TuplePrefix {
-            id: nth_id(self.first_id, self.rows),
-            received_at: self.origin.received_at,
-        }
+        TuplePrefix { id: nth_id(self.first_id, self.rows), received_at: self.origin.received_at }
     }
 
     fn buffer(&mut self) -> &mut Vec<u8> {

@@ -151,12 +151,7 @@ impl BodyReader {
             }
             ContentEncoding::Deflate => Content::DeflateUnknown(Box::new(StreamReader::new(wire))),
         };
-        BodyReader {
-            content,
-            limits,
-            decompressed_bytes: 0,
-            buffer: BytesMut::new(),
-        }
+        BodyReader { content, limits, decompressed_bytes: 0, buffer: BytesMut::new() }
     }
 
     /// The next bytes, never empty; `None` at the end. After an error or the end there is nothing more.
@@ -177,12 +172,7 @@ impl BodyReader {
 
     async fn read(&mut self) -> Result<Option<Bytes>, BodyError> {
         if let Content::DeflateUnknown(wire) = &mut self.content {
-            let first = wire
-                .fill_buf()
-                .await
-                .map_err(into_body_error)?
-                .first()
-                .copied();
+            let first = wire.fill_buf().await.map_err(into_body_error)?.first().copied();
             self.choose_deflate(first);
         }
         let buffer = &mut self.buffer;
@@ -223,10 +213,7 @@ impl BodyReader {
         self.decompressed_bytes += chunk.len() as u64;
         let limit_bytes = self.limits.decompressed_bytes_max;
         if self.decompressed_bytes > limit_bytes {
-            return Err(BodyError::TooLarge {
-                limit_bytes,
-                which: BodyLimit::Decompressed,
-            });
+            return Err(BodyError::TooLarge { limit_bytes, which: BodyLimit::Decompressed });
         }
         Ok(Some(chunk))
     }
@@ -246,9 +233,7 @@ async fn decode<D: AsyncRead + Unpin>(
     if rest.is_empty() {
         return Ok(None);
     }
-    Err(BodyError::Corrupt {
-        message: "other bytes follow the compressed data".to_owned(),
-    })
+    Err(BodyError::Corrupt { message: "other bytes follow the compressed data".to_owned() })
 }
 
 /// The bytes as they arrive, within the limits on their number and on silence. Empty chunks are left out: a reader
@@ -265,28 +250,21 @@ where
             let next = match tokio::time::timeout(limits.idle_timeout, body.next()).await {
                 Ok(next) => next?,
                 Err(_) => {
-                    let error = BodyError::Idle {
-                        idle_timeout: limits.idle_timeout,
-                    };
+                    let error = BodyError::Idle { idle_timeout: limits.idle_timeout };
                     return Some((Err(io::Error::other(error)), None));
                 }
             };
             let chunk = match next {
                 Ok(chunk) => chunk,
                 Err(error) => {
-                    let error = BodyError::Interrupted {
-                        message: error.into().to_string(),
-                    };
+                    let error = BodyError::Interrupted { message: error.into().to_string() };
                     return Some((Err(io::Error::other(error)), None));
                 }
             };
             wire_bytes += chunk.len() as u64;
             if wire_bytes > limits.wire_bytes_max {
                 let limit_bytes = limits.wire_bytes_max;
-                let error = BodyError::TooLarge {
-                    limit_bytes,
-                    which: BodyLimit::Wire,
-                };
+                let error = BodyError::TooLarge { limit_bytes, which: BodyLimit::Wire };
                 return Some((Err(io::Error::other(error)), None));
             }
             if !chunk.is_empty() {
@@ -301,12 +279,10 @@ where
 fn into_body_error(error: io::Error) -> BodyError {
     match error.downcast::<BodyError>() {
         Ok(error) => error,
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => BodyError::Corrupt {
-            message: "the compressed data is cut off".to_owned(),
-        },
-        Err(error) => BodyError::Corrupt {
-            message: error.to_string(),
-        },
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            BodyError::Corrupt { message: "the compressed data is cut off".to_owned() }
+        }
+        Err(error) => BodyError::Corrupt { message: error.to_string() },
     }
 }
 
@@ -358,10 +334,8 @@ mod tests {
         wire: &[u8],
         size: usize,
     ) -> impl Stream<Item = Result<Bytes, Infallible>> + Send + 'static {
-        let chunks: Vec<_> = wire
-            .chunks(size)
-            .map(|chunk| Ok(Bytes::copy_from_slice(chunk)))
-            .collect();
+        let chunks: Vec<_> =
+            wire.chunks(size).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
         stream::iter(chunks)
     }
 
@@ -371,10 +345,7 @@ mod tests {
             assert!(!chunk.is_empty());
             all.extend_from_slice(&chunk);
         }
-        assert!(
-            reader.next().await.unwrap().is_none(),
-            "the end stays the end"
-        );
+        assert!(reader.next().await.unwrap().is_none(), "the end stays the end");
         Ok(all)
     }
 
@@ -405,17 +376,10 @@ mod tests {
         for encoding in ENCODINGS {
             let wire = compressed(encoding, &data).await;
             for size in [1_000, 65_536, usize::MAX >> 1] {
-                assert!(
-                    round(encoding, &wire, size).await.unwrap() == data,
-                    "{encoding:?} {size}"
-                );
+                assert!(round(encoding, &wire, size).await.unwrap() == data, "{encoding:?} {size}");
             }
             let wire = compressed(encoding, b"tide").await;
-            assert_eq!(
-                round(encoding, &wire, 1).await.unwrap(),
-                b"tide",
-                "{encoding:?}"
-            );
+            assert_eq!(round(encoding, &wire, 1).await.unwrap(), b"tide", "{encoding:?}");
         }
     }
 
@@ -476,10 +440,7 @@ mod tests {
             wire.extend_from_slice(b"{\"smuggled\":true}");
             for size in [1, 1_000] {
                 let read = round(encoding, &wire, size).await;
-                assert!(
-                    matches!(read, Err(BodyError::Corrupt { .. })),
-                    "{encoding:?}: {read:?}"
-                );
+                assert!(matches!(read, Err(BodyError::Corrupt { .. })), "{encoding:?}: {read:?}");
             }
         }
     }
@@ -515,10 +476,7 @@ mod tests {
                 match reader.next().await {
                     Ok(chunk) => {
                         let length = chunk.expect("the limit comes before the end").len();
-                        assert!(
-                            length <= 2 * DECOMPRESSED_CHUNK_BYTES,
-                            "{encoding:?}: {length}"
-                        );
+                        assert!(length <= 2 * DECOMPRESSED_CHUNK_BYTES, "{encoding:?}: {length}");
                     }
                     Err(error) => break error,
                 }
@@ -536,10 +494,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_wire_has_a_limit_of_its_own() {
-        let limits = BodyLimits {
-            wire_bytes_max: 1_000,
-            ..LIMITS
-        };
+        let limits = BodyLimits { wire_bytes_max: 1_000, ..LIMITS };
         let exact = BodyReader::new(chunks(&[1; 1_000], 300), ContentEncoding::Identity, limits);
         assert_eq!(read_all(exact).await.unwrap().len(), 1_000);
         for encoding in ENCODINGS {
@@ -548,10 +503,7 @@ mod tests {
             assert!(
                 matches!(
                     read,
-                    Err(BodyError::TooLarge {
-                        limit_bytes: 1_000,
-                        which: BodyLimit::Wire
-                    })
+                    Err(BodyError::TooLarge { limit_bytes: 1_000, which: BodyLimit::Wire })
                 ),
                 "{encoding:?}: {read:?}"
             );
@@ -576,10 +528,7 @@ mod tests {
             let half = Bytes::copy_from_slice(&wire[..wire.len() / 2]);
             let silent = stream::iter([Ok::<_, Infallible>(half)]).chain(stream::pending());
             let read = read_all(BodyReader::new(silent, encoding, LIMITS)).await;
-            assert!(
-                matches!(read, Err(BodyError::Idle { .. })),
-                "{encoding:?}: {read:?}"
-            );
+            assert!(matches!(read, Err(BodyError::Idle { .. })), "{encoding:?}: {read:?}");
 
             let slow = chunks(&wire, wire.len() / 8).then(|chunk| async {
                 tokio::time::sleep(Duration::from_secs(29)).await;
@@ -605,18 +554,11 @@ mod tests {
     #[test]
     fn only_one_known_encoding_is_taken() {
         let read = |text| ContentEncoding::from_header(Some(text));
-        assert_eq!(
-            ContentEncoding::from_header(None),
-            Ok(ContentEncoding::Identity)
-        );
+        assert_eq!(ContentEncoding::from_header(None), Ok(ContentEncoding::Identity));
         assert_eq!(read("X-GZip"), Ok(ContentEncoding::Gzip));
         assert_eq!(read(" zstd "), Ok(ContentEncoding::Zstd));
         for text in ["gzip, br", "gzip,gzip", "compress", "*", "gzip;q=1"] {
-            assert_eq!(
-                read(text),
-                Err(UnsupportedEncoding(text.to_owned())),
-                "{text}"
-            );
+            assert_eq!(read(text), Err(UnsupportedEncoding(text.to_owned())), "{text}");
         }
     }
 }

@@ -155,10 +155,7 @@ impl HttpSource {
             Err(reason) => {
                 // What is already on its way is settled first, so that the failure tells the truth about it.
                 while under_way.settle_oldest().await.is_ok_and(|more| more) {}
-                Err(Box::new(IngestFailure {
-                    reason,
-                    before: under_way.reply,
-                }))
+                Err(Box::new(IngestFailure { reason, before: under_way.reply }))
             }
         }
     }
@@ -167,9 +164,7 @@ impl HttpSource {
 impl Request<'_> {
     async fn run(&mut self, mut body: BodyReader) -> Result<(), FailureReason> {
         let one_entry = self.wanted.on_error == OnError::Reject;
-        let limits = EncodeLimits {
-            record_bytes_max: self.source.entry_bytes_max,
-        };
+        let limits = EncodeLimits { record_bytes_max: self.source.entry_bytes_max };
         let encoder = RecordEncoder::new(&self.wanted.stream, limits)
             .map_err(|error| FailureReason::Stream(error.to_string()))?;
         let origin = Origin {
@@ -185,27 +180,21 @@ impl Request<'_> {
             record_bytes_max: self.source.entry_bytes_max,
             raw_bytes_max: RAW_BYTES_MAX,
         };
-        let mut framer = Framer::new(
-            self.wanted.format,
-            encoder,
-            limits,
-            self.wanted.csv_null.take(),
-        );
-        let mut received = 0;
+        let mut framer =
+            Framer::new(self.wanted.format, encoder, limits, self.wanted.csv_null.take());
         while let Some(chunk) = body.next().await? {
-            received += chunk.len();
-            if one_entry && received > self.source.entry_bytes_max {
+            if one_entry && body.decompressed_bytes() > self.source.entry_bytes_max as u64 {
                 return Err(FailureReason::TooLargeToReject {
                     bytes_max: self.source.entry_bytes_max,
                 });
             }
-            self.make_room(received + assembler.bytes()).await?;
+            let held = |framer: &Framer, rest: &[u8]| framer.carry_capacity_bytes() + rest.len();
+            self.make_room(held(&framer, &chunk) + assembler.bytes()).await?;
             let mut rest = &chunk[..];
             while let Progress::SinkFull { consumed } = framer.push(rest, &mut assembler)? {
                 rest = &rest[consumed..];
                 self.send(&mut assembler).await?;
-                received = rest.len();
-                self.make_room(received).await?;
+                self.make_room(held(&framer, rest)).await?;
             }
         }
         let finished = framer.finish(&mut assembler)?;
@@ -236,29 +225,14 @@ impl Request<'_> {
             None => self.source.intake.reserve(ENTRY_TARGET_BYTES).await?,
         };
         self.room_bytes = 0;
-        let Assembled {
-            entries,
-            first_id,
-            rows,
-            quarantined,
-        } = assembled;
+        let Assembled { entries, first_id, rows, quarantined } = assembled;
         if self.wanted.ack == Ack::Commit && rows > 0 {
-            self.waits
-                .push(self.source.intake.wait_for_commit(first_id));
+            self.waits.push(self.source.intake.wait_for_commit(first_id));
         }
         let counters = self.source.counters.of(self.wanted.stream.id);
-        let submission = Submission {
-            entries,
-            counters,
-            source: Source::Http,
-        };
+        let submission = Submission { entries, counters, source: Source::Http };
         let pending = self.source.intake.submit(submission, room).await?;
-        self.pending.push_back(Sent {
-            pending,
-            first_id,
-            rows,
-            quarantined,
-        });
+        self.pending.push_back(Sent { pending, first_id, rows, quarantined });
         Ok(())
     }
 
@@ -274,9 +248,7 @@ impl Request<'_> {
         if self.wanted.return_ids || self.reply.ids.is_empty() {
             let free = IDS_MAX.saturating_sub(self.reply.ids.len());
             let wanted = if self.wanted.return_ids { free } else { 1 };
-            let ids = (0..sent.rows)
-                .take(wanted)
-                .map(|index| nth_id(sent.first_id, index));
+            let ids = (0..sent.rows).take(wanted).map(|index| nth_id(sent.first_id, index));
             self.reply.ids.extend(ids);
         }
         Ok(true)
@@ -313,8 +285,6 @@ impl Request<'_> {
             }
             sum
         };
-        self.reply.committed = tokio::time::timeout(self.source.commit_wait, all)
-            .await
-            .ok();
+        self.reply.committed = tokio::time::timeout(self.source.commit_wait, all).await.ok();
     }
 }

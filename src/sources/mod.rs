@@ -16,9 +16,6 @@ pub fn sample<'a>(format: Format, body: &'a [u8], csv_null: Option<&'a str>) -> 
     match format {
         Format::Json => Sample::Json(body),
         Format::Ndjson => Sample::Ndjson(body),
-        Format::Csv => Sample::Csv {
-            body,
-            null: csv_null,
-        },
+        Format::Csv => Sample::Csv { body, null: csv_null },
     }
 }

@@ -14,18 +14,8 @@ use crate::streams::{
 pub const RETENTION_DAYS_MAX: u16 = 3_650;
 
 /// Names that the gateway or PostgreSQL keeps for itself.
-const RESERVED_COLUMNS: [&str; 10] = [
-    "id",
-    "received_at",
-    "extra",
-    "tableoid",
-    "xmin",
-    "cmin",
-    "xmax",
-    "cmax",
-    "ctid",
-    "oid",
-];
+const RESERVED_COLUMNS: [&str; 10] =
+    ["id", "received_at", "extra", "tableoid", "xmin", "cmin", "xmax", "cmax", "ctid", "oid"];
 
 /// A new stream as asked for, without its name.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -69,10 +59,7 @@ pub struct InvalidDefinition {
 }
 
 fn invalid(place: impl Into<String>, message: impl Into<String>) -> InvalidDefinition {
-    InvalidDefinition {
-        place: place.into(),
-        message: message.into(),
-    }
+    InvalidDefinition { place: place.into(), message: message.into() }
 }
 
 impl Definition {
@@ -87,20 +74,12 @@ impl Definition {
                     ));
                 }
                 check_columns(&columns)?;
-                Shape::Typed {
-                    columns,
-                    unknown: self.unknown.unwrap_or_default(),
-                }
+                Shape::Typed { columns, unknown: self.unknown.unwrap_or_default() }
             }
             None if self.unknown.is_some() => {
-                return Err(invalid(
-                    "unknown",
-                    "only streams with `columns` have unknown keys",
-                ));
+                return Err(invalid("unknown", "only streams with `columns` have unknown keys"));
             }
-            None => Shape::Document {
-                payload: self.payload.unwrap_or_default(),
-            },
+            None => Shape::Document { payload: self.payload.unwrap_or_default() },
         };
         let key = match self.key {
             Some(fields) => Some(Key {
@@ -116,11 +95,7 @@ impl Definition {
             None => None,
         };
         check_retention(self.retention_days, key.is_some())?;
-        Ok(Defined {
-            shape,
-            key,
-            retention_days: self.retention_days,
-        })
+        Ok(Defined { shape, key, retention_days: self.retention_days })
     }
 }
 
@@ -207,10 +182,7 @@ fn check_columns(columns: &[Column]) -> Result<(), InvalidDefinition> {
             ));
         }
         if !seen.insert(name) {
-            return Err(invalid(
-                place,
-                format!("the name \"{name}\" is there twice"),
-            ));
+            return Err(invalid(place, format!("the name \"{name}\" is there twice")));
         }
         defaults::check_default(column)
             .map_err(|error| invalid(format!("{place}.default"), error.message))?;
@@ -220,10 +192,7 @@ fn check_columns(columns: &[Column]) -> Result<(), InvalidDefinition> {
 
 fn check_key(shape: &Shape, names: &[String]) -> Result<Vec<KeyField>, InvalidDefinition> {
     if names.is_empty() || names.len() > KEY_FIELDS_MAX {
-        return Err(invalid(
-            "key",
-            format!("a key has 1 to {KEY_FIELDS_MAX} fields"),
-        ));
+        return Err(invalid("key", format!("a key has 1 to {KEY_FIELDS_MAX} fields")));
     }
     let mut fields = Vec::with_capacity(names.len());
     for (index, name) in names.iter().enumerate() {
@@ -234,10 +203,7 @@ fn check_key(shape: &Shape, names: &[String]) -> Result<Vec<KeyField>, InvalidDe
                 .position(|column| column.name == *name)
                 .map(KeyField::Column)
                 .ok_or_else(|| {
-                    invalid(
-                        place.clone(),
-                        format!("\"{name}\" is no column of this stream"),
-                    )
+                    invalid(place.clone(), format!("\"{name}\" is no column of this stream"))
                 })?,
             Shape::Document { .. } => KeyField::Pointer(pointer(name).ok_or_else(|| {
                 invalid(
@@ -263,10 +229,8 @@ fn pointer(text: &str) -> Option<Vec<String>> {
     segments
         .split('/')
         .map(|segment| {
-            let escapes_are_valid = segment
-                .split('~')
-                .skip(1)
-                .all(|rest| rest.starts_with(['0', '1']));
+            let escapes_are_valid =
+                segment.split('~').skip(1).all(|rest| rest.starts_with(['0', '1']));
             escapes_are_valid.then(|| segment.replace("~1", "/").replace("~0", "~"))
         })
         .collect()
@@ -279,10 +243,9 @@ fn check_retention(days: Option<u16>, keyed: bool) -> Result<(), InvalidDefiniti
             "a stream with a key cannot have it: its table would be partitioned by day, and PostgreSQL could not hold the key unique across days",
         )),
         Some(0) => Err(invalid("retention_days", "is at least 1")),
-        Some(days) if days > RETENTION_DAYS_MAX => Err(invalid(
-            "retention_days",
-            format!("is at most {RETENTION_DAYS_MAX}"),
-        )),
+        Some(days) if days > RETENTION_DAYS_MAX => {
+            Err(invalid("retention_days", format!("is at most {RETENTION_DAYS_MAX}")))
+        }
         _ => Ok(()),
     }
 }
@@ -300,22 +263,10 @@ mod tests {
         let long = "x".repeat(64);
         for (definition, place) in [
             (serde_json::json!({"columns": []}), "columns"),
-            (
-                serde_json::json!({"columns": [{"name": "", "type": "text"}]}),
-                "columns[0]",
-            ),
-            (
-                serde_json::json!({"columns": [{"name": long, "type": "text"}]}),
-                "columns[0]",
-            ),
-            (
-                serde_json::json!({"columns": [{"name": "a\u{0}", "type": "text"}]}),
-                "columns[0]",
-            ),
-            (
-                serde_json::json!({"columns": [{"name": "xmin", "type": "text"}]}),
-                "columns[0]",
-            ),
+            (serde_json::json!({"columns": [{"name": "", "type": "text"}]}), "columns[0]"),
+            (serde_json::json!({"columns": [{"name": long, "type": "text"}]}), "columns[0]"),
+            (serde_json::json!({"columns": [{"name": "a\u{0}", "type": "text"}]}), "columns[0]"),
+            (serde_json::json!({"columns": [{"name": "xmin", "type": "text"}]}), "columns[0]"),
             (
                 serde_json::json!({"columns": [{"name": "a", "type": "text"}, {"name": "a", "type": "text"}]}),
                 "columns[1]",
@@ -333,21 +284,11 @@ mod tests {
             (serde_json::json!({"key": ["/a~2"]}), "key[0]"),
             (serde_json::json!({"key": []}), "key"),
             (serde_json::json!({"key": ["/a", "/a"]}), "key[1]"),
-            (
-                serde_json::json!({"on_duplicate": "ignore"}),
-                "on_duplicate",
-            ),
-            (
-                serde_json::json!({"key": ["/a"], "retention_days": 3}),
-                "retention_days",
-            ),
+            (serde_json::json!({"on_duplicate": "ignore"}), "on_duplicate"),
+            (serde_json::json!({"key": ["/a"], "retention_days": 3}), "retention_days"),
             (serde_json::json!({"retention_days": 0}), "retention_days"),
         ] {
-            assert_eq!(
-                check(definition.clone()).unwrap_err().place,
-                place,
-                "{definition}"
-            );
+            assert_eq!(check(definition.clone()).unwrap_err().place, place, "{definition}");
         }
     }
 

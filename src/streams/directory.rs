@@ -20,9 +20,7 @@ impl StreamsSnapshot {
         let mut snapshot = StreamsSnapshot::default();
         for stream in streams {
             let stream = Arc::new(stream);
-            snapshot
-                .by_name
-                .insert(stream.name.clone(), Arc::clone(&stream));
+            snapshot.by_name.insert(stream.name.clone(), Arc::clone(&stream));
             snapshot.by_id.insert(stream.id, stream);
         }
         snapshot

@@ -42,15 +42,8 @@ impl FromStr for StreamName {
         let body = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
         let valid = text.len() <= NAME_BYTES_MAX
             && text.bytes().all(body)
-            && text
-                .bytes()
-                .next()
-                .is_some_and(|first| !first.is_ascii_digit());
-        if valid {
-            Ok(StreamName(text.into()))
-        } else {
-            Err(InvalidStreamName)
-        }
+            && text.bytes().next().is_some_and(|first| !first.is_ascii_digit());
+        if valid { Ok(StreamName(text.into())) } else { Err(InvalidStreamName) }
     }
 }
 
@@ -119,10 +112,7 @@ pub enum Shape {
     /// Declared columns.
     /// Tuple: `id, received_at, extra, c1 … cn`. Columns only grow at the end, so the number of them names the
     /// column set: a tuple of column set `n` has the first `n` columns.
-    Typed {
-        columns: Vec<Column>,
-        unknown: UnknownKeys,
-    },
+    Typed { columns: Vec<Column>, unknown: UnknownKeys },
 }
 
 /// What makes a record unique.
@@ -179,18 +169,9 @@ mod tests {
         for name in ["a", "flights", "_x1", "select", &"a".repeat(63)] {
             assert!(name.parse::<StreamName>().is_ok(), "{name}");
         }
-        for name in [
-            "",
-            "1a",
-            "A",
-            "a-b",
-            "a b",
-            "a\"b",
-            "x\"; drop table",
-            "é",
-            "a\0",
-            &"a".repeat(64),
-        ] {
+        for name in
+            ["", "1a", "A", "a-b", "a b", "a\"b", "x\"; drop table", "é", "a\0", &"a".repeat(64)]
+        {
             assert!(name.parse::<StreamName>().is_err(), "{name}");
         }
     }

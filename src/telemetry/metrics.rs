@@ -41,9 +41,8 @@ const MONITOR_GAP_RECORDS: &str = "tidegate_monitor_gap_records_total";
 const READY: &str = "tidegate_ready";
 const BUILD_INFO: &str = "tidegate_build_info";
 
-const SECONDS_BUCKETS: [f64; 14] = [
-    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
-];
+const SECONDS_BUCKETS: [f64; 14] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 const ROWS_BUCKETS: [f64; 8] = [1.0, 10.0, 100.0, 500.0, 1_000.0, 2_500.0, 5_000.0, 10_000.0];
 
 /// How often [`PrometheusHandle::run_upkeep`] must run, so that histograms stay small.
@@ -54,33 +53,28 @@ pub const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 /// # Errors
 /// A recorder is installed already.
 pub fn install() -> Result<PrometheusHandle, BuildError> {
-    let rows = [
-        Matcher::Full(BATCH_ROWS.to_owned()),
-        Matcher::Full(JOURNAL_GROUP.to_owned()),
-    ];
+    let rows = [Matcher::Full(BATCH_ROWS.to_owned()), Matcher::Full(JOURNAL_GROUP.to_owned())];
     let mut builder = PrometheusBuilder::new().set_buckets(&SECONDS_BUCKETS)?;
     for matcher in rows {
         builder = builder.set_buckets_for_metric(matcher, &ROWS_BUCKETS)?;
     }
     let handle = builder.install_recorder()?;
-    describe();
+    describe_records();
+    describe_way_in();
+    describe_way_out();
     gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     Ok(handle)
 }
 
-fn describe() {
+fn describe_records() {
     describe_counter!(ACCEPTED, "Records durable in the journal.");
     describe_counter!(COMMITTED, "Records that made a row.");
-    describe_counter!(
-        DUPLICATE,
-        "Records of keyed streams that found their key taken."
-    );
+    describe_counter!(DUPLICATE, "Records of keyed streams that found their key taken.");
     describe_counter!(QUARANTINED, "Invalid records kept aside.");
-    describe_counter!(
-        BYTES_ACCEPTED,
-        Unit::Bytes,
-        "Bytes of accepted records, as tuples."
-    );
+    describe_counter!(BYTES_ACCEPTED, Unit::Bytes, "Bytes of accepted records, as tuples.");
+}
+
+fn describe_way_in() {
     describe_histogram!(REQUEST_DURATION, Unit::Seconds, "Time to answer a request.");
     describe_gauge!(CONNECTIONS, "Open connections.");
     describe_gauge!(INTAKE_ENTRIES, "Submissions that wait for the journal.");
@@ -90,37 +84,20 @@ fn describe() {
         Unit::Bytes,
         "Bytes of records held before they are in the journal."
     );
-    describe_gauge!(
-        INTAKE_BYTES_LIMIT,
-        Unit::Bytes,
-        "Most bytes that may be held."
-    );
+    describe_gauge!(INTAKE_BYTES_LIMIT, Unit::Bytes, "Most bytes that may be held.");
     describe_counter!(INTAKE_REFUSED, "Requests refused, by reason.");
     describe_gauge!(JOURNAL_BYTES, Unit::Bytes, "Size of the journal.");
-    describe_gauge!(
-        JOURNAL_BYTES_LIMIT,
-        Unit::Bytes,
-        "Largest size of the journal."
-    );
-    describe_gauge!(
-        JOURNAL_BACKLOG,
-        Unit::Bytes,
-        "Journal bytes that are not committed yet."
-    );
-    describe_histogram!(
-        JOURNAL_FSYNC,
-        Unit::Seconds,
-        "Time to write and sync one group."
-    );
+    describe_gauge!(JOURNAL_BYTES_LIMIT, Unit::Bytes, "Largest size of the journal.");
+    describe_gauge!(JOURNAL_BACKLOG, Unit::Bytes, "Journal bytes that are not committed yet.");
+    describe_histogram!(JOURNAL_FSYNC, Unit::Seconds, "Time to write and sync one group.");
     describe_histogram!(JOURNAL_GROUP, "Entries that shared one fsync.");
+}
+
+fn describe_way_out() {
     describe_histogram!(BATCH_ROWS, "Records in a batch.");
     describe_histogram!(BATCH_DURATION, Unit::Seconds, "Time to commit a batch.");
     describe_histogram!(COPY_DURATION, Unit::Seconds, "Time of one COPY.");
-    describe_gauge!(
-        COMMIT_LAG,
-        Unit::Seconds,
-        "Age of the oldest record that is not committed."
-    );
+    describe_gauge!(COMMIT_LAG, Unit::Seconds, "Age of the oldest record that is not committed.");
     describe_counter!(WRITER_SESSIONS, "Sessions of the writers with PostgreSQL.");
     describe_counter!(
         WRITER_ERRORS,
@@ -131,39 +108,24 @@ fn describe() {
         MONITOR_FRAMES,
         "Frames made for monitors; each is shared by all that watch its stream."
     );
-    describe_counter!(
-        MONITOR_DELIVERIES,
-        "Records handed to monitors, counted for each."
-    );
+    describe_counter!(MONITOR_DELIVERIES, "Records handed to monitors, counted for each.");
     describe_counter!(MONITOR_GAPS, "Gaps announced to monitors.");
-    describe_counter!(
-        MONITOR_GAP_RECORDS,
-        "Records in these gaps, counted for each monitor."
-    );
-    describe_gauge!(
-        READY,
-        "1 when the gateway takes records and writes to PostgreSQL."
-    );
+    describe_counter!(MONITOR_GAP_RECORDS, "Records in these gaps, counted for each monitor.");
+    describe_gauge!(READY, "1 when the gateway takes records and writes to PostgreSQL.");
     describe_gauge!(BUILD_INFO, "Always 1; the labels tell the build.");
 }
 
 /// One group of entries that shared an fsync.
 pub fn record_group(entries: usize, took: Duration) {
     histogram!(JOURNAL_FSYNC).record(took);
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "a group has far fewer than 2^52 entries"
-    )]
+    #[expect(clippy::cast_precision_loss, reason = "a group has far fewer than 2^52 entries")]
     histogram!(JOURNAL_GROUP).record(entries as f64);
 }
 
 /// One committed batch.
 pub fn record_batch(rows: u64, took: Duration) {
     histogram!(BATCH_DURATION).record(took);
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "a batch has far fewer than 2^52 rows"
-    )]
+    #[expect(clippy::cast_precision_loss, reason = "a batch has far fewer than 2^52 rows")]
     histogram!(BATCH_ROWS).record(rows as f64);
 }
 
@@ -228,10 +190,7 @@ pub struct Gauges {
 }
 
 /// Sets all of [`Gauges`].
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "Prometheus' numbers are 64-bit floats"
-)]
+#[expect(clippy::cast_precision_loss, reason = "Prometheus' numbers are 64-bit floats")]
 pub fn set_gauges(now: &Gauges) {
     gauge!(CONNECTIONS).set(now.connections as f64);
     gauge!(INTAKE_ENTRIES).set(now.intake_entries as f64);

@@ -6,9 +6,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::support::{
-    Client, Compression, Gateway, MonitorClient, Reply, compressed, eventually, soon,
-};
+use crate::support::{Client, Compression, Gateway, Reply, compressed, eventually, soon};
+use crate::watcher::{End, Watcher};
 
 const JSON: &str = "application/json";
 const NDJSON: &str = "application/x-ndjson";
@@ -465,17 +464,22 @@ async fn tokens_that_are_wrong_expired_or_revoked_open_nothing() {
     let wrong = anonymous.basic_auth("admin", Some("wrong"));
     Reply::to(wrong).await.problem(401, "invalid_password");
 
-    let (_, limited) =
-        token(json!({"name": "limited", "scopes": ["ingest"], "streams": ["mine"]})).await;
+    let (_, limited) = token(
+        json!({"name": "limited", "user": "admin", "scopes": ["ingest"], "streams": ["mine"]}),
+    )
+    .await;
     send(&limited, "mine").await.expect(202);
     assert_eq!(send(&limited, "other").await.status, 403);
     assert_eq!(send(&limited, "fresh").await.status, 403);
-    let (_, reader) = token(json!({"name": "reader", "scopes": ["read"]})).await;
+    let (_, reader) = token(json!({"name": "reader", "user": "admin", "scopes": ["read"]})).await;
     send(&reader, "mine").await.problem(403, "missing_scope");
 
-    let (_, short) =
-        token(json!({"name": "short", "scopes": ["ingest"], "expires_in_seconds": 1})).await;
-    let (id, revoked) = token(json!({"name": "revoked", "scopes": ["ingest"]})).await;
+    let (_, short) = token(
+        json!({"name": "short", "user": "admin", "scopes": ["ingest"], "expires_in_seconds": 1}),
+    )
+    .await;
+    let (id, revoked) =
+        token(json!({"name": "revoked", "user": "admin", "scopes": ["ingest"]})).await;
     let mut taken = 1 + u64::from(send(&short, "mine").await.status == 202);
     assert_eq!(send(&revoked, "mine").await.status, 202);
     taken += 1;
@@ -500,29 +504,21 @@ async fn a_monitor_that_sends_garbage_disturbs_nobody() {
     const FRAME_BYTES: usize = 10 << 20;
     let gateway = Gateway::start().await;
     gateway.create_stream(&json!({"name": "watched"})).await;
-    let mut watcher = MonitorClient::connect(&gateway, "streams=watched").await;
-    let garbage = [
+    let mut watcher = Watcher::local(&gateway, "streams=watched").await;
+    for garbage in [
         Message::text("garbage"),
         Message::text("{\"type\":\"hello\"}"),
         Message::binary(vec![0xff; 100]),
-        Message::text("x".repeat(FRAME_BYTES)),
-        Message::binary(vec![0; FRAME_BYTES]),
-    ];
-    for (number, message) in garbage.into_iter().enumerate() {
-        let large = message.len() == FRAME_BYTES;
-        let mut monitor = MonitorClient::connect(&gateway, "streams=watched").await;
-        monitor.send(message).await;
-        let hung_up = monitor.objection().await;
-        assert!(hung_up || !large, "nobody reads on behind a message of {FRAME_BYTES} bytes");
-        gateway.commit("watched", &json!({"n": number})).await;
-        let records = number + 1;
-        watcher.until("the record", |_| true).await;
-        watcher
-            .until("the record", |messages| {
-                let frames = messages.iter().filter(|message| message["type"] == "records");
-                frames.flat_map(|frame| frame["records"].as_array().unwrap()).count() == records
-            })
-            .await;
+    ] {
+        let mut monitor = Watcher::local(&gateway, "streams=watched").await;
+        monitor.send(garbage).await;
+        monitor.until("the gateway objects", |monitor| monitor.of_type("error").count() == 1).await;
+    }
+    for garbage in [Message::text("x".repeat(FRAME_BYTES)), Message::binary(vec![0; FRAME_BYTES])] {
+        let mut monitor = Watcher::local(&gateway, "streams=watched").await;
+        monitor.send(garbage).await;
+        let end = monitor.end().await;
+        assert!([End::Closed(1009), End::Broken].contains(&end), "{end:?}");
     }
     // Bytes that are no frame at all.
     let mut raw = TcpStream::connect(gateway.address()).await.unwrap();
@@ -537,14 +533,10 @@ async fn a_monitor_that_sends_garbage_disturbs_nobody() {
     let _ = soon("the gateway hangs up", raw.read_to_end(&mut answer)).await;
     assert!(answer.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&answer));
 
-    gateway.commit("watched", &json!({"n": 5})).await;
-    watcher
-        .until("all records", |messages| {
-            messages.iter().any(|message| message["records"][0]["data"]["n"] == 5)
-        })
-        .await;
-    let seen: Vec<Value> = watcher.records("watched").into_iter().cloned().collect();
-    assert_eq!(seen, (0..6).map(|n| json!({"n": n})).collect::<Vec<_>>());
+    gateway.commit("watched", &json!([{"n": 1}, {"n": 2}])).await;
+    watcher.until("both records", |watcher| watcher.records("watched").len() == 2).await;
+    assert_eq!(watcher.data("watched", "n"), [1, 2]);
+    assert_eq!(watcher.missed("watched"), 0);
 }
 
 #[tokio::test]

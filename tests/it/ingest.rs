@@ -190,7 +190,9 @@ async fn an_unknown_stream_is_refused_where_none_shall_be_made() {
 
     // Neither by someone who may only ingest.
     let gateway = Gateway::start().await;
-    let token = gateway.post("/v1/tokens", &json!({"name": "sender", "scopes": ["ingest"]})).await;
+    let token = gateway
+        .post("/v1/tokens", &json!({"name": "sender", "user": "admin", "scopes": ["ingest"]}))
+        .await;
     let sender = gateway.with_token(token.expect(201)["token"].as_str().unwrap());
     sender.records("unknown").json(&json!({"n": 1})).send().await.problem(404, "no_such_stream");
     gateway.create_stream(&json!({"name": "known"})).await;

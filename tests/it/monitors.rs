@@ -1,8 +1,6 @@
 //! What monitors are told: every record once, exact counts, and a gap for whatever was left out; and how they resume.
 //! Who is let in and how a connection ends is in [`crate::watching`].
 
-use std::collections::VecDeque;
-
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
@@ -323,7 +321,7 @@ async fn events_are_the_same_messages_and_resume_by_their_id() {
         assert!(events.until("the record", |it| it.numbers("stream").len() == so_far).await);
     }
     assert!(events.until("statistics", |it| it.messages.iter().any(|message| message["type"] == "stats")).await);
-    let same: VecDeque<&str> = events.texts.iter().map(String::as_str).filter(|it| it.contains("\"records\",")).collect();
+    let same: Vec<&str> = events.texts.iter().map(String::as_str).filter(|it| it.contains("\"records\",")).collect();
     assert_eq!(watcher.words("records"), same, "word for word");
     for (id, message) in events.ids.iter().zip(&events.messages) {
         assert_eq!(cursor_of(message).unwrap_or_default(), id, "{message}");

@@ -71,7 +71,9 @@ async fn a_gateway_starts_and_acknowledges_while_postgresql_is_away() {
     let columns = json!([{"name": "n", "type": "integer"}]);
     gateway.create_stream(&json!({"name": "known", "columns": columns})).await;
     gateway.commit("known", &json!({"n": 1})).await;
-    let token = gateway.post("/v1/tokens", &json!({"name": "sender", "scopes": ["ingest"]})).await;
+    let token = gateway
+        .post("/v1/tokens", &json!({"name": "sender", "user": "admin", "scopes": ["ingest"]}))
+        .await;
     let token = token.expect(201)["token"].as_str().unwrap().to_owned();
     gateway.terminate().await;
     cluster.stop().await;

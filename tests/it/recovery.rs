@@ -198,7 +198,7 @@ async fn the_local_token_is_new_at_each_start() {
     gateway.restart().await;
     assert_ne!(gateway.token(), old);
     let stranger: Client = gateway.with_token(&old);
-    stranger.records("any").json(&json!({"n": 1})).send().await.problem(401, "unauthorized");
+    stranger.records("any").json(&json!({"n": 1})).send().await.problem(401, "invalid_token");
     gateway.commit("any", &json!({"n": 1})).await;
 }
 
@@ -214,6 +214,7 @@ async fn a_damaged_journal_never_blocks_the_start() {
     let segment = segments.max_by_key(|path| path.metadata().unwrap().len()).unwrap();
     let file = std::fs::File::options().write(true).open(&segment).unwrap();
     file.write_all_at(&[0xA5; 64], 20_000).unwrap();
+    eprintln!("DEBUG {segment:?} {:?}", std::fs::read_dir(segment.parent().unwrap()).unwrap().map(|e| { let e = e.unwrap(); (e.path(), e.metadata().unwrap().len()) }).collect::<Vec<_>>());
     gateway.restart().await;
     gateway.commit("kept", &json!({"n": 50})).await;
     assert_eq!(gateway.rows("kept").await, 51);

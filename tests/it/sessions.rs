@@ -8,7 +8,7 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::people::{COOKIE, Outsider, PASSWORD, Token, add_user, set_cookie};
 use crate::support::{Gateway, Reply, eventually};
-use crate::watcher::{Refusal, Watcher};
+use crate::watcher::{End, Refusal, Watcher};
 
 #[tokio::test]
 async fn a_session_is_a_cookie_out_of_reach_of_scripts_and_other_sites() {
@@ -229,11 +229,28 @@ async fn a_ticket_opens_one_monitor_once_and_nothing_else() {
     // It can do no more than who asked for it.
     let limited = format!("streams=other&ticket={}", ticket().await);
     assert_eq!(refused(limited).await, (403, "stream_not_allowed".to_owned()));
-    // A ticket that was fetched before its token was revoked opens nothing after it.
     let outsider = Outsider::of(&gateway);
     let path = format!("/v1/streams?ticket={}", ticket().await);
     Reply::to(outsider.request(Method::GET, &path)).await.problem(401, "missing_credentials");
-    let late = format!("streams=mine&ticket={}", ticket().await);
+}
+
+#[tokio::test]
+async fn a_ticket_opens_nothing_once_its_token_is_revoked() {
+    let gateway = Gateway::start().await;
+    gateway.create_stream(&json!({"name": "mine"})).await;
+    add_user(&gateway, "ada", "member").await;
+    let token = Token::of(&gateway, "ada", &["monitor"], json!({})).await;
+    let client = gateway.with_token(&token.text);
+    let ticket =
+        async || client.post("/v1/monitor/tickets", &json!({})).await.expect(201)["ticket"].clone();
+    let (used, unused) = (ticket().await, ticket().await);
+    let query = |ticket: &Value| format!("ticket={}", ticket.as_str().unwrap());
+    let mut watcher = Watcher::come(&gateway, &query(&used), &[]).await.expect("a ticket opens");
+    watcher.until("hello", |watcher| !watcher.messages.is_empty()).await;
     gateway.delete(&format!("/v1/tokens/{}", token.id)).await.expect(204);
-    assert_eq!(refused(late).await, (401, "invalid_ticket".to_owned()));
+    let Err(Refusal { status, code }) = Watcher::come(&gateway, &query(&unused), &[]).await else {
+        panic!("let in")
+    };
+    assert_eq!((status, code.as_str()), (401, "invalid_ticket"));
+    assert_eq!(watcher.end().await, End::Closed(1008), "a monitor that came with a ticket");
 }

@@ -340,7 +340,7 @@ async fn errors_name_the_record_the_line_the_column_and_the_reason() {
     ]);
     assert_eq!(reply["errors"], expected);
     assert!(
-        reply["errors"][2]["message"].as_str().unwrap().contains("byte 1"),
+        reply["errors"][2]["message"].as_str().unwrap().contains("byte 0"),
         "{}",
         reply["errors"][2]
     );

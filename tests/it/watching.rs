@@ -67,6 +67,7 @@ async fn who_may_not_watch_is_refused_before_the_upgrade() {
     // Without an upgrade there is nothing to see there.
     let reply = gateway.get("/v1/monitor").await;
     assert!((400..500).contains(&reply.status), "{}", reply.status);
+    assert_eq!(reply.headers["content-type"], "application/problem+json", "{}", reply.body);
     assert_eq!(gateway.get("/v1/status").await.expect(200)["monitors"], 0);
 }
 
@@ -116,8 +117,14 @@ async fn a_monitor_that_breaks_the_protocol_harms_nobody_else() {
     assert!(matches!(end, End::Closed(1009) | End::Broken), "{end:?}");
     assert_unaffected(&gateway, &mut bystander).await;
 
-    // Frames with reserved bits, of unknown kinds, without a mask, text that is no text, a pong of half a terabyte.
-    for bytes in [&b"\xff\xff\xff\xff\xff"[..], b"\x83\x80\0\0\0\0", b"\x81\x01a", b"\x81\x81\0\0\0\0\xff", b"\x8a\xff\0\0\0\x80\0\0\0\0"] {
+    // Reserved bits, an unknown kind of frame, no mask, text that is no text, a pong of half a terabyte.
+    for bytes in [
+        &b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"[..],
+        b"\x83\x80\0\0\0\0",
+        b"\x81\x01a",
+        b"\x81\x81\0\0\0\0\xff",
+        b"\x8a\xff\0\0\0\x80\0\0\0\0\0\0\0\0",
+    ] {
         let mut broken = Watcher::local(&gateway, "").await;
         // The gateway may hang up at the first byte.
         let _ = broken.line().write_all(bytes).await;

@@ -118,20 +118,15 @@ impl CsvFramer {
         if self.header.is_none() {
             return Err(empty_body(self.offset, Some(self.line)));
         }
-        Ok(Finished {
-            records: self.records,
-            single: false,
-        })
+        Ok(Finished { records: self.records, single: false })
     }
 
     /// Goes on in `rest`, which is not empty, by one row or to its end; gives how many bytes were used.
     fn step<S: RecordSink>(&mut self, rest: &[u8], sink: &mut S) -> Result<usize, FramingError> {
         match self.stage {
             Stage::Blank => {
-                let line_ends = rest
-                    .iter()
-                    .take_while(|byte| matches!(byte, b'\r' | b'\n'))
-                    .count();
+                let line_ends =
+                    rest.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
                 if line_ends == 0 {
                     self.stage = Stage::Row;
                     self.row_line = self.line;
@@ -189,10 +184,7 @@ impl CsvFramer {
             return self.read_header();
         };
         self.records += 1;
-        let place = RecordPlace {
-            record: self.records,
-            line: Some(self.row_line),
-        };
+        let place = RecordPlace { record: self.records, line: Some(self.row_line) };
         let (count, expected) = (self.fields.count(), self.fields.room);
         if count != expected {
             let message = format!("expected {expected} fields, got {count}");
@@ -202,10 +194,7 @@ impl CsvFramer {
         }
         let prefix = sink.prefix();
         let field = |index| self.fields.field(index);
-        match self
-            .encoder
-            .encode_csv(header, field, count, prefix, sink.buffer())
-        {
+        match self.encoder.encode_csv(header, field, count, prefix, sink.buffer()) {
             Ok(()) => sink.encoded(),
             Err(error) => sink.refused(place, error, raw, false),
         }
@@ -243,10 +232,7 @@ impl CsvFramer {
             return Err(self.error(FramingErrorCode::InvalidHeader, &message));
         }
         self.records += 1;
-        let place = RecordPlace {
-            record: self.records,
-            line: Some(self.row_line),
-        };
+        let place = RecordPlace { record: self.records, line: Some(self.row_line) };
         let raw = self.limits.kept(&self.carry);
         sink.refused(place, too_large(self.limits), raw, true);
         self.carry.clear();
@@ -264,9 +250,7 @@ impl CsvFramer {
                 self.line += 1;
             }
         }
-        self.after_return = bytes
-            .last()
-            .map_or(self.after_return, |&last| last == b'\r');
+        self.after_return = bytes.last().map_or(self.after_return, |&last| last == b'\r');
     }
 
     /// An error in the present row, placed where the row begins.

@@ -88,10 +88,7 @@ impl JsonFramer {
             self.settle(None, sink)?;
         }
         match self.stage {
-            Stage::End => Ok(Finished {
-                records: self.records,
-                single: !self.array,
-            }),
+            Stage::End => Ok(Finished { records: self.records, single: !self.array }),
             Stage::Begin => Err(empty_body(self.offset, None)),
             Stage::Record => Err(self.truncated("the body ends inside a record", self.records + 1)),
             Stage::Skip => Err(self.truncated("the body ends inside a record", self.records)),
@@ -261,10 +258,7 @@ impl JsonFramer {
     }
 
     fn place(&self) -> RecordPlace {
-        RecordPlace {
-            record: self.records,
-            line: None,
-        }
+        RecordPlace { record: self.records, line: None }
     }
 
     /// The structure around the records is broken, `ahead` bytes from here.
@@ -279,13 +273,7 @@ impl JsonFramer {
 
     fn truncated(&self, message: &str, record: u64) -> FramingError {
         let code = FramingErrorCode::TruncatedBody;
-        FramingError {
-            code,
-            message: message.to_owned(),
-            offset: self.offset,
-            record,
-            line: None,
-        }
+        FramingError { code, message: message.to_owned(), offset: self.offset, record, line: None }
     }
 }
 
@@ -293,13 +281,7 @@ const AFTER_ELEMENT: &str = "expected a comma or the end of the array";
 
 fn malformed(offset: u64, record: u64, message: &str) -> FramingError {
     let code = FramingErrorCode::MalformedBody;
-    FramingError {
-        code,
-        message: message.to_owned(),
-        offset,
-        record,
-        line: None,
-    }
+    FramingError { code, message: message.to_owned(), offset, record, line: None }
 }
 
 /// Finds where a JSON value ends, over any number of chunks, by counting brackets outside strings. For a value that is

@@ -62,9 +62,8 @@ impl Format {
                 continue;
             };
             let value = value.trim().trim_matches('"');
-            let utf8 = ["utf-8", "utf8", "us-ascii"]
-                .iter()
-                .any(|known| value.eq_ignore_ascii_case(known));
+            let utf8 =
+                ["utf-8", "utf8", "us-ascii"].iter().any(|known| value.eq_ignore_ascii_case(known));
             if name.trim().eq_ignore_ascii_case("charset") && !utf8 {
                 return Err(UnsupportedContentType::Charset(value.to_owned()));
             }
@@ -85,10 +84,7 @@ pub struct FramerLimits {
 impl FramerLimits {
     /// What is kept of a record that is too long, of which this is the beginning.
     fn kept<'a>(&self, record: &'a [u8]) -> &'a [u8] {
-        &record[..self
-            .raw_bytes_max
-            .min(self.record_bytes_max)
-            .min(record.len())]
+        &record[..self.raw_bytes_max.min(self.record_bytes_max).min(record.len())]
     }
 }
 
@@ -198,10 +194,7 @@ impl Framer {
             Format::Ndjson => FramerKind::Ndjson(NdjsonFramer::new(encoder, limits)),
             Format::Csv => FramerKind::Csv(Box::new(CsvFramer::new(encoder, limits, csv_null))),
         };
-        Framer {
-            kind,
-            mark_bytes: Some(0),
-        }
+        Framer { kind, mark_bytes: Some(0) }
     }
 
     /// Takes the next bytes of the body.
@@ -212,9 +205,9 @@ impl Framer {
     ) -> Result<Progress, FramingError> {
         let skipped = self.skip_mark(chunk, sink)?;
         match self.kind.push(&chunk[skipped..], sink)? {
-            Progress::SinkFull { consumed } => Ok(Progress::SinkFull {
-                consumed: skipped + consumed,
-            }),
+            Progress::SinkFull { consumed } => {
+                Ok(Progress::SinkFull { consumed: skipped + consumed })
+            }
             Progress::ChunkTaken => Ok(Progress::ChunkTaken),
         }
     }
@@ -253,11 +246,7 @@ impl Framer {
             return Ok(0);
         };
         let expected = &BYTE_ORDER_MARK[matched..];
-        let same = chunk
-            .iter()
-            .zip(expected)
-            .take_while(|(byte, mark)| byte == mark)
-            .count();
+        let same = chunk.iter().zip(expected).take_while(|(byte, mark)| byte == mark).count();
         if same == expected.len() {
             self.mark_bytes = None;
             self.kind.skip(BYTE_ORDER_MARK.len());
@@ -279,9 +268,7 @@ impl Framer {
     ) -> Result<(), FramingError> {
         self.mark_bytes = None;
         // Two bytes without a line end, quote or bracket: no record ends in them, so the sink cannot fill up here.
-        self.kind
-            .push(&BYTE_ORDER_MARK[..matched], sink)
-            .map(|_| ())
+        self.kind.push(&BYTE_ORDER_MARK[..matched], sink).map(|_| ())
     }
 }
 
@@ -310,20 +297,11 @@ impl FramerKind {
 
 fn empty_body(offset: u64, line: Option<u64>) -> FramingError {
     let message = "the body is empty".to_owned();
-    FramingError {
-        code: FramingErrorCode::EmptyBody,
-        message,
-        offset,
-        record: 0,
-        line,
-    }
+    FramingError { code: FramingErrorCode::EmptyBody, message, offset, record: 0, line }
 }
 
 fn too_large(limits: FramerLimits) -> RecordError {
-    let message = format!(
-        "the record is longer than {} bytes",
-        limits.record_bytes_max
-    );
+    let message = format!("the record is longer than {} bytes", limits.record_bytes_max);
     RecordError::new(RecordErrorCode::TooLarge, message)
 }
 

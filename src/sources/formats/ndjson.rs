@@ -34,15 +34,7 @@ enum Stage {
 impl NdjsonFramer {
     pub(super) fn new(encoder: RecordEncoder, limits: FramerLimits) -> NdjsonFramer {
         let carry = Vec::new();
-        NdjsonFramer {
-            encoder,
-            limits,
-            stage: Stage::Blank,
-            carry,
-            offset: 0,
-            line: 1,
-            records: 0,
-        }
+        NdjsonFramer { encoder, limits, stage: Stage::Blank, carry, offset: 0, line: 1, records: 0 }
     }
 
     pub(super) fn skip(&mut self, bytes: usize) {
@@ -78,10 +70,7 @@ impl NdjsonFramer {
         if self.records == 0 {
             return Err(empty_body(self.offset, Some(self.line)));
         }
-        Ok(Finished {
-            records: self.records,
-            single: false,
-        })
+        Ok(Finished { records: self.records, single: false })
     }
 
     /// Goes on in `rest`, which is not empty, by one line or to its end; gives how many bytes were used.
@@ -97,10 +86,7 @@ impl NdjsonFramer {
     }
 
     fn begin_line<S: RecordSink>(&mut self, rest: &[u8], sink: &mut S) -> usize {
-        let blanks = rest
-            .iter()
-            .take_while(|&&byte| is_blank(byte) && byte != b'\n')
-            .count();
+        let blanks = rest.iter().take_while(|&&byte| is_blank(byte) && byte != b'\n').count();
         let rest = &rest[blanks..];
         match rest.first() {
             None => return blanks,
@@ -157,10 +143,7 @@ impl NdjsonFramer {
     fn whole_line<S: RecordSink>(&mut self, line: &[u8], sink: &mut S) {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         self.records += 1;
-        let place = RecordPlace {
-            record: self.records,
-            line: Some(self.line),
-        };
+        let place = RecordPlace { record: self.records, line: Some(self.line) };
         if line.len() > self.limits.record_bytes_max {
             let raw = self.limits.kept(line);
             sink.refused(place, too_large(self.limits), raw, true);
@@ -193,10 +176,7 @@ impl NdjsonFramer {
 
 /// The first byte from `start` on that is not blank.
 fn position_of_more(line: &[u8], start: usize) -> Option<usize> {
-    line[start..]
-        .iter()
-        .position(|&byte| !is_blank(byte))
-        .map(|offset| start + offset)
+    line[start..].iter().position(|&byte| !is_blank(byte)).map(|offset| start + offset)
 }
 
 fn invalid_json(message: &str, offset: usize) -> RecordError {

@@ -15,20 +15,12 @@ use crate::streams::decode::decode_tuple;
 use crate::streams::encode::EncodeLimits;
 use crate::streams::{PayloadType, Shape, Stream, UnknownKeys};
 
-const LIMITS: FramerLimits = FramerLimits {
-    record_bytes_max: 1 << 20,
-    raw_bytes_max: 64 << 10,
-};
+const LIMITS: FramerLimits = FramerLimits { record_bytes_max: 1 << 20, raw_bytes_max: 64 << 10 };
 
 #[derive(Debug, Clone, PartialEq)]
 enum Event {
     Encoded(Vec<u8>),
-    Refused {
-        place: RecordPlace,
-        error: RecordError,
-        raw: Vec<u8>,
-        truncated: bool,
-    },
+    Refused { place: RecordPlace, error: RecordError, raw: Vec<u8>, truncated: bool },
 }
 
 /// Keeps everything, and is full after every `room` records.
@@ -42,10 +34,7 @@ struct Sink {
 
 impl RecordSink for Sink {
     fn prefix(&mut self) -> TuplePrefix {
-        TuplePrefix {
-            id: Uuid::from_u128(self.encoded),
-            received_at: UnixMicros(0),
-        }
+        TuplePrefix { id: Uuid::from_u128(self.encoded), received_at: UnixMicros(0) }
     }
 
     fn buffer(&mut self) -> &mut Vec<u8> {
@@ -53,28 +42,16 @@ impl RecordSink for Sink {
     }
 
     fn encoded(&mut self) {
-        assert!(
-            !self.is_full(),
-            "the framer went on although the sink was full"
-        );
-        self.events
-            .push(Event::Encoded(std::mem::take(&mut self.buffer)));
+        assert!(!self.is_full(), "the framer went on although the sink was full");
+        self.events.push(Event::Encoded(std::mem::take(&mut self.buffer)));
         self.encoded += 1;
         self.in_entry += 1;
     }
 
     fn refused(&mut self, place: RecordPlace, error: RecordError, raw: &[u8], truncated: bool) {
-        assert!(
-            !self.is_full(),
-            "the framer went on although the sink was full"
-        );
+        assert!(!self.is_full(), "the framer went on although the sink was full");
         assert!(self.buffer.is_empty(), "half a tuple is left");
-        self.events.push(Event::Refused {
-            place,
-            error,
-            raw: raw.to_vec(),
-            truncated,
-        });
+        self.events.push(Event::Refused { place, error, raw: raw.to_vec(), truncated });
         self.in_entry += 1;
     }
 
@@ -97,28 +74,17 @@ fn stream(shape: Shape) -> Arc<Stream> {
 }
 
 fn documents() -> Arc<Stream> {
-    stream(Shape::Document {
-        payload: PayloadType::Json,
-    })
+    stream(Shape::Document { payload: PayloadType::Json })
 }
 
 /// A column `a` of integers; the rest goes to `extra`.
 fn typed() -> Arc<Stream> {
-    let column = Column {
-        name: "a".to_owned(),
-        kind: ColumnType::Integer,
-        default: None,
-    };
-    stream(Shape::Typed {
-        columns: vec![column],
-        unknown: UnknownKeys::Extra,
-    })
+    let column = Column { name: "a".to_owned(), kind: ColumnType::Integer, default: None };
+    stream(Shape::Typed { columns: vec![column], unknown: UnknownKeys::Extra })
 }
 
 fn framer(format: Format, stream: &Arc<Stream>, limits: FramerLimits) -> Framer {
-    let encode_limits = EncodeLimits {
-        record_bytes_max: limits.record_bytes_max,
-    };
+    let encode_limits = EncodeLimits { record_bytes_max: limits.record_bytes_max };
     let encoder = RecordEncoder::new(stream, encode_limits).unwrap();
     Framer::new(format, encoder, limits, Some("NA".to_owned()))
 }
@@ -128,13 +94,7 @@ fn frame<'a>(
     chunks: impl IntoIterator<Item = &'a [u8]>,
     room: usize,
 ) -> Outcome {
-    let mut sink = Sink {
-        events: Vec::new(),
-        buffer: Vec::new(),
-        in_entry: 0,
-        room,
-        encoded: 0,
-    };
+    let mut sink = Sink { events: Vec::new(), buffer: Vec::new(), in_entry: 0, room, encoded: 0 };
     for mut chunk in chunks {
         loop {
             match framer.push(chunk, &mut sink) {
@@ -180,10 +140,7 @@ fn cut<'a>(body: &'a [u8], cuts: &[usize]) -> Vec<&'a [u8]> {
     let mut places: Vec<usize> = cuts.iter().map(|cut| cut % (body.len() + 1)).collect();
     places.extend([0, body.len()]);
     places.sort_unstable();
-    places
-        .windows(2)
-        .map(|pair| &body[pair[0]..pair[1]])
-        .collect()
+    places.windows(2).map(|pair| &body[pair[0]..pair[1]]).collect()
 }
 
 /// Invariant under test: cuts and full sinks change nothing.
@@ -317,11 +274,8 @@ fn json_strategy() -> impl Strategy<Value = Value> {
 /// A well-formed array, pretty or not, and its elements.
 fn records_strategy() -> impl Strategy<Value = (Vec<u8>, Vec<Value>)> {
     (prop::collection::vec(json_strategy(), 0..6), any::<bool>()).prop_map(|(records, pretty)| {
-        let body = if pretty {
-            serde_json::to_vec_pretty(&records)
-        } else {
-            serde_json::to_vec(&records)
-        };
+        let body =
+            if pretty { serde_json::to_vec_pretty(&records) } else { serde_json::to_vec(&records) };
         (body.unwrap(), records)
     })
 }
@@ -404,22 +358,14 @@ proptest! {
 
 #[test]
 fn one_object_is_told_from_an_array_of_one() {
-    for (body, single) in [
-        (&b" {\"a\":1}\n"[..], true),
-        (b"[{\"a\":1}]", false),
-        (b"\xef\xbb\xbf{\"a\":1}", true),
-    ] {
+    for (body, single) in
+        [(&b" {\"a\":1}\n"[..], true), (b"[{\"a\":1}]", false), (b"\xef\xbb\xbf{\"a\":1}", true)]
+    {
         let outcome = frame_all(Format::Json, body);
         assert_eq!(outcome.1, Ok(Finished { records: 1, single }));
         assert_eq!(shown(&outcome), [json!({"a": 1})]);
     }
-    assert_eq!(
-        frame_all(Format::Json, b"[ ]").1,
-        Ok(Finished {
-            records: 0,
-            single: false
-        })
-    );
+    assert_eq!(frame_all(Format::Json, b"[ ]").1, Ok(Finished { records: 0, single: false }));
 }
 
 #[test]
@@ -441,29 +387,14 @@ fn a_body_without_anything_is_empty() {
 
 #[test]
 fn half_a_byte_order_mark_belongs_to_the_body() {
-    for body in [
-        &b"\xef\xbb"[..],
-        b"\xef",
-        b"\xef\xbb{}",
-        b"\xef\xbb\xbf\xef\xbb\xbf{}",
-    ] {
-        assert_eq!(
-            error(Format::Json, body).code,
-            FramingErrorCode::MalformedBody,
-            "{body:?}"
-        );
+    for body in [&b"\xef\xbb"[..], b"\xef", b"\xef\xbb{}", b"\xef\xbb\xbf\xef\xbb\xbf{}"] {
+        assert_eq!(error(Format::Json, body).code, FramingErrorCode::MalformedBody, "{body:?}");
         let (events, finished) = frame_all(Format::Ndjson, body);
         let expected = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
-        assert!(
-            matches!(&events[..], [Event::Refused { raw, .. }] if raw == expected),
-            "{body:?}"
-        );
+        assert!(matches!(&events[..], [Event::Refused { raw, .. }] if raw == expected), "{body:?}");
         assert_eq!(finished.unwrap().records, 1);
     }
-    assert_eq!(
-        error(Format::Csv, b"\xef\xbb\n1").code,
-        FramingErrorCode::InvalidHeader
-    );
+    assert_eq!(error(Format::Csv, b"\xef\xbb\n1").code, FramingErrorCode::InvalidHeader);
 }
 
 #[test]
@@ -501,24 +432,14 @@ fn a_broken_array_says_where() {
         );
         assert_same_however_cut(Format::Json, body, LIMITS, &[], 1);
     }
-    assert!(
-        error(Format::Json, b"{}\n{}")
-            .message
-            .contains("application/x-ndjson")
-    );
+    assert!(error(Format::Json, b"{}\n{}").message.contains("application/x-ndjson"));
 }
 
 #[test]
 fn a_bad_line_harms_no_other() {
     let body = b"{\"a\":1}\n{\"a\":\n\n[1]\r\n{\"a\":2} {\"a\":3}\n{\"a\":2}x\nnull\n\xff\n{\"a\":\"\xff\"}\n {\"a\":4} ";
     let outcome = frame_all(Format::Ndjson, body);
-    assert_eq!(
-        outcome.1,
-        Ok(Finished {
-            records: 9,
-            single: false
-        })
-    );
+    assert_eq!(outcome.1, Ok(Finished { records: 9, single: false }));
     assert_eq!(
         shown(&outcome),
         [
@@ -533,14 +454,7 @@ fn a_bad_line_harms_no_other() {
             json!({"a": 4}),
         ]
     );
-    let Event::Refused {
-        raw,
-        truncated: false,
-        ..
-    } = &outcome.0[2]
-    else {
-        panic!()
-    };
+    let Event::Refused { raw, truncated: false, .. } = &outcome.0[2] else { panic!() };
     assert_eq!(raw, b"[1]", "the line end is no part of the record");
 }
 
@@ -559,9 +473,7 @@ fn ragged_rows_and_blank_lines_keep_the_lines_right() {
             json!({"x": "9\n", "y": "10"}),
         ]
     );
-    let Event::Refused { raw, error, .. } = &outcome.0[3] else {
-        panic!()
-    };
+    let Event::Refused { raw, error, .. } = &outcome.0[3] else { panic!() };
     assert_eq!(raw, b"5,6,7,8,9");
     assert_eq!(error.message, "expected 2 fields, got 5");
     assert_same_however_cut(Format::Csv, body, LIMITS, &[], 1);
@@ -578,28 +490,13 @@ fn a_header_is_needed_and_checked() {
         );
     }
     let wide = vec![b','; CSV_FIELDS_MAX];
-    assert_eq!(
-        error(Format::Csv, &wide).code,
-        FramingErrorCode::InvalidHeader
-    );
+    assert_eq!(error(Format::Csv, &wide).code, FramingErrorCode::InvalidHeader);
     let long = [b"a,".as_slice(), &vec![b'x'; LIMITS.record_bytes_max]].concat();
-    assert_eq!(
-        error(Format::Csv, &long).code,
-        FramingErrorCode::InvalidHeader
-    );
+    assert_eq!(error(Format::Csv, &long).code, FramingErrorCode::InvalidHeader);
     let only_header = frame_all(Format::Csv, b"\xef\xbb\xbfa,b");
-    assert_eq!(
-        only_header.1,
-        Ok(Finished {
-            records: 0,
-            single: false
-        })
-    );
+    assert_eq!(only_header.1, Ok(Finished { records: 0, single: false }));
     // The mark is no part of the first name.
-    assert_eq!(
-        shown(&frame_all(Format::Csv, b"\xef\xbb\xbfa\n1")),
-        [json!({"a": "1"})]
-    );
+    assert_eq!(shown(&frame_all(Format::Csv, b"\xef\xbb\xbfa\n1")), [json!({"a": "1"})]);
 }
 
 #[test]
@@ -609,24 +506,14 @@ fn a_quote_that_is_never_closed_swallows_nothing_silently() {
         (broken.code, broken.record, broken.line),
         (FramingErrorCode::TruncatedBody, 2, Some(3))
     );
-    let long = [
-        b"a,b\n1,\"".as_slice(),
-        &vec![b'\n'; LIMITS.record_bytes_max * 2],
-    ]
-    .concat();
+    let long = [b"a,b\n1,\"".as_slice(), &vec![b'\n'; LIMITS.record_bytes_max * 2]].concat();
     let broken = error(Format::Csv, &long);
-    assert_eq!(
-        (broken.code, broken.line),
-        (FramingErrorCode::TruncatedBody, Some(2))
-    );
+    assert_eq!((broken.code, broken.line), (FramingErrorCode::TruncatedBody, Some(2)));
 }
 
 #[test]
 fn the_limit_is_exact() {
-    let limits = FramerLimits {
-        record_bytes_max: 10,
-        raw_bytes_max: 4,
-    };
+    let limits = FramerLimits { record_bytes_max: 10, raw_bytes_max: 4 };
     for (format, before, fits, after) in [
         (Format::Json, &b"["[..], &b"{\"a\":\"12\"}"[..], &b"]"[..]),
         (Format::Json, b"[ ", b"1234567890", b" ]"),
@@ -642,9 +529,7 @@ fn the_limit_is_exact() {
             }
             let body = [before, &record, after].concat();
             let (events, _) = frame(framer(format, &documents(), limits), [&*body], usize::MAX);
-            let [event] = &events[..] else {
-                panic!("{events:?}")
-            };
+            let [event] = &events[..] else { panic!("{events:?}") };
             let too_large = matches!(event, Event::Refused { error, truncated: true, raw, .. }
                 if error.code == RecordErrorCode::TooLarge && *raw == record[..4]);
             assert_eq!(
@@ -663,42 +548,24 @@ fn a_line_of_100_megabytes_is_refused_in_bounded_memory() {
     const CHUNKS: usize = 1_600;
     let filler = [b'x'; 64 << 10];
     for (format, before, after) in [
-        (
-            Format::Ndjson,
-            &b"{\"a\":1}\n{\"a\":\""[..],
-            &b"\"}\n{\"a\":2}\n"[..],
-        ),
+        (Format::Ndjson, &b"{\"a\":1}\n{\"a\":\""[..], &b"\"}\n{\"a\":2}\n"[..]),
         (Format::Json, b"[{\"a\":1},{\"a\":\"", b"\"},{\"a\":2}]"),
         (Format::Csv, b"a\n1\n\"\n", b"\n\"\n2\n"),
     ] {
         let mut framer = framer(format, &documents(), LIMITS);
-        let mut sink = Sink {
-            events: Vec::new(),
-            buffer: Vec::new(),
-            in_entry: 0,
-            room: 10,
-            encoded: 0,
-        };
+        let mut sink =
+            Sink { events: Vec::new(), buffer: Vec::new(), in_entry: 0, room: 10, encoded: 0 };
         framer.push(before, &mut sink).unwrap();
         for _ in 0..CHUNKS {
             framer.push(&filler, &mut sink).unwrap();
             let bound = 4 * LIMITS.record_bytes_max + CSV_FIELDS_MAX * size_of::<usize>();
-            assert!(
-                framer.carry_capacity_bytes() <= bound,
-                "{}",
-                framer.carry_capacity_bytes()
-            );
+            assert!(framer.carry_capacity_bytes() <= bound, "{}", framer.carry_capacity_bytes());
         }
         framer.push(after, &mut sink).unwrap();
         assert_eq!(framer.finish(&mut sink).unwrap().records, 3);
         let [
             Event::Encoded(_),
-            Event::Refused {
-                raw,
-                truncated: true,
-                error,
-                ..
-            },
+            Event::Refused { raw, truncated: true, error, .. },
             Event::Encoded(_),
         ] = &sink.events[..]
         else {
@@ -717,18 +584,11 @@ fn nesting_of_20_000_is_refused_and_the_next_record_goes_on() {
         (Format::Ndjson, format!("{{\"a\":1}}\n{deep}\n{{\"a\":2}}")),
     ] {
         for chunk in [100, usize::MAX] {
-            let outcome = frame(
-                framer(format, &documents(), LIMITS),
-                body.as_bytes().chunks(chunk),
-                1,
-            );
+            let outcome =
+                frame(framer(format, &documents(), LIMITS), body.as_bytes().chunks(chunk), 1);
             let shown = shown(&outcome);
             assert_eq!((&shown[0], &shown[2]), (&json!({"a": 1}), &json!({"a": 2})));
-            assert!(
-                shown[1].as_str().unwrap().ends_with("too_deep"),
-                "{}",
-                shown[1]
-            );
+            assert!(shown[1].as_str().unwrap().ends_with("too_deep"), "{}", shown[1]);
         }
     }
 }
@@ -740,11 +600,7 @@ fn a_truncated_body_gives_the_records_before_the_cut() {
     for length in 1..body.len() {
         let (events, finished) = frame_all(Format::Json, &body[..length]);
         assert!(whole.0.starts_with(&events), "cut at {length}");
-        assert_eq!(
-            finished.unwrap_err().code,
-            FramingErrorCode::TruncatedBody,
-            "cut at {length}"
-        );
+        assert_eq!(finished.unwrap_err().code, FramingErrorCode::TruncatedBody, "cut at {length}");
     }
 }
 
@@ -760,25 +616,10 @@ fn content_types_are_read_as_senders_write_them() {
     ] {
         assert_eq!(Format::from_content_type(text), Ok(format), "{text}");
     }
-    for text in [
-        "text/csv; charset=iso-8859-1",
-        "application/json;charset=utf-16",
-    ] {
-        assert!(matches!(
-            Format::from_content_type(text),
-            Err(UnsupportedContentType::Charset(_))
-        ));
+    for text in ["text/csv; charset=iso-8859-1", "application/json;charset=utf-16"] {
+        assert!(matches!(Format::from_content_type(text), Err(UnsupportedContentType::Charset(_))));
     }
-    for text in [
-        "",
-        "json",
-        "text/plain",
-        "application/jsonx",
-        "multipart/form-data; boundary=x",
-    ] {
-        assert!(matches!(
-            Format::from_content_type(text),
-            Err(UnsupportedContentType::Unknown(_))
-        ));
+    for text in ["", "json", "text/plain", "application/jsonx", "multipart/form-data; boundary=x"] {
+        assert!(matches!(Format::from_content_type(text), Err(UnsupportedContentType::Unknown(_))));
     }
 }

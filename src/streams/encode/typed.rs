@@ -25,7 +25,7 @@ pub(super) struct TypedEncoder {
     fields: u16,
     /// Of the record that was scanned last: each column's value,
     values: Vec<Option<Value>>,
-    /// the members that belong to no column,
+    /// the members that belong to no column, those side by side in one piece,
     extra: Vec<Range<usize>>,
     /// and the first thing that was wrong.
     error: Option<RecordError>,
@@ -94,14 +94,21 @@ impl TypedEncoder {
         self.extra.clear();
         self.error = None;
         self.lookup.begin();
+        let mut follows_unknown = false;
         let mut more = scanner.open_object()?;
         while more {
             let member = self.lookup.next(scanner)?;
             let value = scanner.value(1)?;
             match member {
                 // The last of equal keys counts.
-                Member::Column(index) => self.values[index] = Some(value),
-                Member::Unknown(key) => self.take_unknown(key, value, scanner.input()),
+                Member::Column(index) => {
+                    self.values[index] = Some(value);
+                    follows_unknown = false;
+                }
+                Member::Unknown(key) => {
+                    self.take_unknown(key, value, follows_unknown, scanner.input());
+                    follows_unknown = true;
+                }
             }
             if scanner.fault().is_some() && self.error.is_none() {
                 self.blame(member, scanner);
@@ -111,9 +118,12 @@ impl TypedEncoder {
         Ok(())
     }
 
-    fn take_unknown(&mut self, key: Value, value: Value, input: &[u8]) {
+    fn take_unknown(&mut self, key: Value, value: Value, follows_unknown: bool, input: &[u8]) {
         match self.unknown {
-            UnknownKeys::Extra => self.extra.push(key.start..value.end),
+            UnknownKeys::Extra => match self.extra.last_mut() {
+                Some(piece) if follows_unknown => piece.end = value.end,
+                _ => self.extra.push(key.start..value.end),
+            },
             UnknownKeys::Drop => {}
             UnknownKeys::Reject => {
                 let name = key_text(key, input, &mut self.scratch);
@@ -172,10 +182,12 @@ impl TypedEncoder {
         prefix: TuplePrefix,
         out: &mut Vec<u8>,
     ) -> Result<(), RecordError> {
+        let fields = row.header.fields_of_columns();
+        assert_eq!(fields.len(), self.columns.len(), "the header was bound by another encoder");
         put_prefix(self.fields, prefix, out);
         row.put_extra(out)?;
         let mut key_bytes = 0;
-        for (column, field) in self.columns.iter().zip(row.header.fields_of_columns()) {
+        for (column, field) in self.columns.iter().zip(fields) {
             let start = out.len();
             match field.map(|field| row.value(field)) {
                 None => out.extend_from_slice(&column.default),
@@ -208,16 +220,16 @@ impl TargetColumn {
 }
 
 /// Appends the column `extra`: an object of raw members, or NULL without any.
-fn put_extra(members: &[Range<usize>], input: &[u8], out: &mut Vec<u8>) {
-    if members.is_empty() {
+fn put_extra(pieces: &[Range<usize>], input: &[u8], out: &mut Vec<u8>) {
+    if pieces.is_empty() {
         out.extend_from_slice(&NULL_FIELD);
         return;
     }
     let start = begin_field(out);
     out.push(json::VERSION);
-    for (index, member) in members.iter().enumerate() {
+    for (index, piece) in pieces.iter().enumerate() {
         out.push(if index == 0 { b'{' } else { b',' });
-        out.extend_from_slice(&input[member.clone()]);
+        out.extend_from_slice(&input[piece.clone()]);
     }
     out.push(b'}');
     end_field(out, start);

@@ -81,11 +81,7 @@ pub(super) fn look_of_string(text: &[u8]) -> Look {
     if time.is_empty() {
         return Look::Date;
     }
-    if is_time_with_offset(time) {
-        Look::Timestamp
-    } else {
-        Look::Text
-    }
+    if is_time_with_offset(time) { Look::Timestamp } else { Look::Text }
 }
 
 /// RFC 3339 behind the date: a separator, hours to seconds, perhaps a fraction, and always an offset.
@@ -97,10 +93,7 @@ fn is_time_with_offset(text: &[u8]) -> bool {
         return false;
     }
     if let Some(fraction) = rest.strip_prefix(b".") {
-        let digits = fraction
-            .iter()
-            .take_while(|byte| byte.is_ascii_digit())
-            .count();
+        let digits = fraction.iter().take_while(|byte| byte.is_ascii_digit()).count();
         if digits == 0 {
             return false;
         }
@@ -122,4 +115,3 @@ fn has_form(text: &[u8], form: &[u8]) -> bool {
             form => byte == form,
         })
 }
-

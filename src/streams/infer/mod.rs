@@ -33,10 +33,7 @@ pub enum Sample<'a> {
     /// One object a line.
     Ndjson(&'a [u8]),
     /// A header line and rows; `null` is the text that means NULL beside the empty field.
-    Csv {
-        body: &'a [u8],
-        null: Option<&'a str>,
-    },
+    Csv { body: &'a [u8], null: Option<&'a str> },
 }
 
 /// A column that would take every value of the sample.
@@ -66,10 +63,7 @@ pub enum SampleError {
     #[error("the sample is empty")]
     Empty,
     #[error("the sample is not valid JSON: {message} (byte {offset})")]
-    Malformed {
-        offset: usize,
-        message: &'static str,
-    },
+    Malformed { offset: usize, message: &'static str },
     #[error("the CSV header is not usable: {message}")]
     Header { message: &'static str },
 }
@@ -84,4 +78,3 @@ pub fn infer(sample: Sample<'_>) -> Result<Inferred, SampleError> {
     }
     Ok(columns.into_inferred())
 }
-

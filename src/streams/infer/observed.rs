@@ -57,18 +57,10 @@ impl Columns {
             return None;
         }
         let name = String::from_utf8(name.to_vec()).ok()?;
-        let column = Column {
-            name: name.clone(),
-            kind: ColumnType::Text,
-            default: None,
-        };
-        let definition = Definition {
-            columns: Some(vec![column]),
-            ..Definition::default()
-        };
+        let column = Column { name: name.clone(), kind: ColumnType::Text, default: None };
+        let definition = Definition { columns: Some(vec![column]), ..Definition::default() };
         definition.check().ok()?;
-        self.by_name
-            .insert(name.clone().into_bytes(), self.columns.len());
+        self.by_name.insert(name.clone().into_bytes(), self.columns.len());
         self.columns.push(Observed {
             name,
             live: CANDIDATES.to_vec(),
@@ -137,16 +129,16 @@ impl Columns {
 
     pub(super) fn into_inferred(self) -> Inferred {
         let records = self.records;
-        let propose = |column: Observed| ProposedColumn {
-            kind: column.proposed(),
-            nulls: records - column.values,
-            name: column.name,
-            example: column.example,
+        let propose = |column: Observed| {
+            let kind = column.proposed();
+            ProposedColumn {
+                kind,
+                nulls: records - column.values,
+                name: column.name,
+                example: column.example.map(|example| as_kind(example, kind)),
+            }
         };
-        Inferred {
-            columns: self.columns.into_iter().map(propose).collect(),
-            records,
-        }
+        Inferred { columns: self.columns.into_iter().map(propose).collect(), records }
     }
 }
 
@@ -167,3 +159,16 @@ impl Observed {
     }
 }
 
+/// A CSV field is text until its column's type is known.
+fn as_kind(example: Json, kind: ColumnType) -> Json {
+    match (&example, kind) {
+        (
+            Json::String(text),
+            ColumnType::Boolean
+            | ColumnType::Integer
+            | ColumnType::BigInt
+            | ColumnType::DoublePrecision,
+        ) => serde_json::from_str(&text.to_ascii_lowercase()).unwrap_or(example),
+        _ => example,
+    }
+}

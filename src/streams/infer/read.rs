@@ -10,80 +10,75 @@ use crate::streams::COLUMNS_MAX;
 use crate::streams::json::{Scanner, Stop, ValueKind, unescape};
 use crate::streams::values::{text, unquoted};
 
-fn without_mark(body: &[u8]) -> &[u8] {
-    body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
-}
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-fn malformed(stop: Stop) -> SampleError {
-    match stop {
-        Stop::Malformed { offset, message } => SampleError::Malformed { offset, message },
-        Stop::Incomplete => SampleError::Empty,
-    }
-}
-
+/// Reads one object, or an array.
 pub(super) fn json(body: &[u8], columns: &mut Columns) -> Result<(), SampleError> {
-    let body = without_mark(body);
-    let Some(start) = body.iter().position(|byte| !byte.is_ascii_whitespace()) else {
-        return Err(SampleError::Empty);
-    };
-    let Some(mut elements) = body[start..].strip_prefix(b"[") else {
-        let end = read_record(body, columns).map_err(malformed)?;
-        return match body[end..]
-            .iter()
-            .position(|byte| !byte.is_ascii_whitespace())
-        {
-            None => Ok(()),
-            Some(more) => {
-                let message = "something follows the object";
-                Err(SampleError::Malformed {
-                    offset: end + more,
-                    message,
-                })
-            }
-        };
-    };
-    let mut expected = b']';
-    while columns.records < SAMPLE_RECORDS_MAX {
-        let offset = body.len() - elements.len();
-        let next = Scanner::new(elements, true)
-            .peek()
-            .map_err(|stop| shifted(stop, offset))?;
-        let blanks = elements
-            .iter()
-            .take_while(|byte| byte.is_ascii_whitespace())
-            .count();
-        if next == b']' && expected != b'v' {
-            return Ok(());
-        }
-        if next == b',' && expected == b',' {
-            elements = &elements[blanks + 1..];
-            expected = b'v';
-            continue;
-        }
-        if expected == b',' {
-            let message = "expected a comma or the end of the array";
-            return Err(SampleError::Malformed {
-                offset: offset + blanks,
-                message,
-            });
-        }
-        let end = read_record(elements, columns).map_err(|stop| shifted(stop, offset))?;
-        elements = &elements[end..];
-        expected = b',';
-    }
-    Ok(())
-}
-
-fn shifted(stop: Stop, by: usize) -> SampleError {
-    match malformed(stop) {
-        SampleError::Malformed { offset, message } => SampleError::Malformed {
-            offset: offset + by,
-            message,
+    let start = body.len() - without_mark(body).len();
+    let (first, at) = next_byte(body, start).ok_or(SampleError::Empty)?;
+    let end = match first {
+        b'{' => at + record(&body[at..], columns).map_err(|stop| malformed(stop, at))?,
+        b'[' => match elements(body, at + 1, columns)? {
+            Some(end) => end,
+            // There are enough records; the rest is not looked at.
+            None => return Ok(()),
         },
-        error => error,
+        _ => return Err(broken(at, "expected an object or an array")),
+    };
+    match next_byte(body, end) {
+        None => Ok(()),
+        Some((_, at)) => Err(broken(at, "something follows the end of the JSON text")),
     }
 }
 
+/// Reads the elements of an array from behind its opening bracket; gives where the array ends if it comes so far.
+fn elements(
+    body: &[u8],
+    start: usize,
+    columns: &mut Columns,
+) -> Result<Option<usize>, SampleError> {
+    let cut_off = || broken(body.len(), "the array has no end");
+    let (first, mut at) = next_byte(body, start).ok_or_else(cut_off)?;
+    if first == b']' {
+        return Ok(Some(at + 1));
+    }
+    while columns.records < SAMPLE_RECORDS_MAX {
+        at += record(&body[at..], columns).map_err(|stop| malformed(stop, at))?;
+        let (separator, place) = next_byte(body, at).ok_or_else(cut_off)?;
+        match separator {
+            b',' => at = place + 1,
+            b']' => return Ok(Some(place + 1)),
+            _ => return Err(broken(place, "expected a comma or the end of the array")),
+        }
+    }
+    Ok(None)
+}
+
+fn without_mark(body: &[u8]) -> &[u8] {
+    body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body)
+}
+
+/// The first byte from `start` on that is not blank, and its place.
+fn next_byte(body: &[u8], start: usize) -> Option<(u8, usize)> {
+    let blank = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n');
+    let blanks = body[start..].iter().take_while(|byte| blank(byte)).count();
+    let at = start + blanks;
+    body.get(at).map(|&byte| (byte, at))
+}
+
+fn broken(offset: usize, message: &'static str) -> SampleError {
+    SampleError::Malformed { offset, message }
+}
+
+/// `start`: where the input that stopped begins in the body.
+fn malformed(stop: Stop, start: usize) -> SampleError {
+    match stop {
+        Stop::Malformed { offset, message } => broken(start + offset, message),
+        Stop::Incomplete => broken(start, "the sample ends inside a value"),
+    }
+}
+
+/// Reads one object a line; skips lines that are none.
 pub(super) fn ndjson(body: &[u8], columns: &mut Columns) -> Result<(), SampleError> {
     let mut lines = 0_u64;
     for line in without_mark(body).split(|&byte| byte == b'\n') {
@@ -92,23 +87,19 @@ pub(super) fn ndjson(body: &[u8], columns: &mut Columns) -> Result<(), SampleErr
             continue;
         }
         lines += 1;
-        let mut whole = Scanner::new(line, true);
-        if whole.value(0).is_ok_and(|value| value.end == line.len()) {
-            read_record(line, columns).map_err(malformed)?;
+        let whole = Scanner::new(line, true).value(0);
+        if whole.is_ok_and(|value| value.end == line.len()) {
+            record(line, columns).map_err(|stop| malformed(stop, 0))?;
         }
         if columns.records >= SAMPLE_RECORDS_MAX {
             break;
         }
     }
-    if lines == 0 {
-        Err(SampleError::Empty)
-    } else {
-        Ok(())
-    }
+    if lines == 0 { Err(SampleError::Empty) } else { Ok(()) }
 }
 
 /// Reads the value at the start of `input` and, if it can be a record, its members; gives where it ends.
-fn read_record(input: &[u8], columns: &mut Columns) -> Result<usize, Stop> {
+fn record(input: &[u8], columns: &mut Columns) -> Result<usize, Stop> {
     let mut scanner = Scanner::new(input, true);
     let record = scanner.value(0)?;
     if record.kind != ValueKind::Object || scanner.fault().is_some() {
@@ -138,7 +129,12 @@ fn read_record(input: &[u8], columns: &mut Columns) -> Result<usize, Stop> {
     Ok(record.end)
 }
 
-pub(super) fn csv(body: &[u8], null: Option<&[u8]>, columns: &mut Columns) -> Result<(), SampleError> {
+/// Reads rows under a header; skips those that do not fit it.
+pub(super) fn csv(
+    body: &[u8],
+    null: Option<&[u8]>,
+    columns: &mut Columns,
+) -> Result<(), SampleError> {
     let mut rows = Rows::new(without_mark(body));
     if !rows.next() {
         return Err(SampleError::Empty);
@@ -149,19 +145,11 @@ pub(super) fn csv(body: &[u8], null: Option<&[u8]>, columns: &mut Columns) -> Re
             message: "a name is not a text that PostgreSQL can store",
         });
     }
-    let unique = header
-        .iter()
-        .collect::<HashSet<_>>()
-        .len();
+    let unique = header.iter().collect::<HashSet<_>>().len();
     if unique < header.len() {
-        return Err(SampleError::Header {
-            message: "a name is there twice",
-        });
+        return Err(SampleError::Header { message: "a name is there twice" });
     }
-    let indices = header
-        .iter()
-        .map(|name| columns.index(name))
-        .collect::<Vec<_>>();
+    let indices = header.iter().map(|name| columns.index(name)).collect::<Vec<_>>();
     while columns.records < SAMPLE_RECORDS_MAX && rows.next() {
         let storable = rows.fields().all(|field| text::check(field).is_ok());
         if rows.fields().count() != header.len() || !storable {
@@ -193,13 +181,7 @@ impl<'a> Rows<'a> {
     fn new(body: &'a [u8]) -> Rows<'a> {
         // Fields are never longer than the text they are read from, and an empty room would stop the reader.
         let bytes = vec![0; body.len() + 1];
-        Rows {
-            reader: Reader::new(),
-            rest: body,
-            bytes,
-            ends: vec![0; COLUMNS_MAX],
-            fields: 0,
-        }
+        Rows { reader: Reader::new(), rest: body, bytes, ends: vec![0; COLUMNS_MAX], fields: 0 }
     }
 
     /// Reads the next row, if there is one.

@@ -134,8 +134,9 @@ pub fn text_length(number: &[u8]) -> usize {
         return 0;
     };
     let power = number.significant().map_or(0, |(first, _)| number.power(first).max(0));
-    // Digits before the point, digits behind it, the sign and the point.
-    usize::try_from(power + 1 + number.scale() + 2).unwrap_or(usize::MAX)
+    let point = i64::from(number.scale() > 0);
+    let length = i64::from(number.negative) + power + 1 + point + number.scale();
+    usize::try_from(length).unwrap_or(usize::MAX)
 }
 
 /// Appends the binary form of a text: a decimal, or NaN, Infinity, inf in any case.

@@ -9,7 +9,6 @@ mod compress;
 mod gateway;
 mod load;
 mod metrics;
-mod monitor;
 
 use std::time::Duration;
 
@@ -19,7 +18,6 @@ pub use compress::{Compression, compressed};
 pub use gateway::{Gateway, parse_position};
 pub use load::{Load, Traffic};
 pub use metrics::Metrics;
-pub use monitor::MonitorClient;
 
 /// Longest wait for anything; much longer than it takes on a slow machine, shorter than anybody waits for a test.
 pub const PATIENCE: Duration = Duration::from_secs(45);

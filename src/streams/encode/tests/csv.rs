@@ -74,3 +74,10 @@ fn csv_rows_become_documents_of_strings() {
     let error = encode_row(&mut nested, &header, &["1"]).unwrap_err();
     assert_eq!((error.code.as_str(), error.column.as_deref()), ("missing_key", Some("/a/b")));
 }
+
+#[test]
+#[should_panic(expected = "the header was bound by another encoder")]
+fn a_header_is_not_lent_to_another_column_set() {
+    let header = encoder(&documents(&[])).csv_header(&["id"], None).unwrap();
+    let _ = encode_row(&mut encoder(&typed(UnknownKeys::Drop)), &header, &["1"]);
+}

@@ -112,6 +112,9 @@ fn unknown_keys_are_kept_dropped_or_refused() {
     let stream = typed(UnknownKeys::Extra);
     let data = round_trip(&stream, &mut encoder(&stream), json);
     assert_eq!(data, format!(r#"{known},"x\n": {{"y" :1}},"z":1.50,"x\n":2}}"#));
+    let run = r#"{"id":1,"p":1 , "q":2,"name":null,"r":3}"#;
+    let data = round_trip(&stream, &mut encoder(&stream), run);
+    assert_eq!(data, format!(r#"{known},"p":1 , "q":2,"r":3}}"#));
     let stream = typed(UnknownKeys::Drop);
     assert_eq!(round_trip(&stream, &mut encoder(&stream), json), format!("{known}}}"));
     let error = refused(&mut encoder(&typed(UnknownKeys::Reject)), json.as_bytes());

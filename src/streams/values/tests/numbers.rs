@@ -131,6 +131,16 @@ fn numerics_keep_every_digit_and_the_scale() {
 }
 
 #[test]
+fn the_length_of_a_numbers_text_is_known_beforehand() {
+    for text in
+        ["0", "-1", "1.50", "-0.001", "1e5", "1.5e-3", "120e-1", "1.25e1", "1e131071", "-1e-16383"]
+    {
+        let length = numeric::text_length(text.as_bytes());
+        assert_eq!(length, shown(ColumnType::Numeric, text).len(), "{text}");
+    }
+}
+
+#[test]
 fn damaged_numerics_are_told_and_never_panic() {
     let good = field(ColumnType::Numeric, "-1234567.89").unwrap();
     for length in 0..good.len() {

@@ -1,6 +1,9 @@
 //! Spellings, calendar and range of timestamps and dates.
 
 use super::*;
+use crate::streams::values::timestamps::{
+    parse_date, write_date_json, write_rfc3339, write_timestamp_json,
+};
 
 #[test]
 fn timestamps_are_read_in_every_iso_spelling() {
@@ -109,18 +112,18 @@ fn every_day_of_the_calendar_comes_back() {
         (-146_097..=146_097).chain(-2_451_545..-2_451_000).chain(2_145_031_000..2_145_031_949)
     {
         let mut json = Vec::new();
-        timestamps::write_date_json(days, &mut json);
-        assert_eq!(timestamps::parse_date(unquoted(&json)), Ok(days));
+        write_date_json(days, &mut json);
+        assert_eq!(parse_date(unquoted(&json)), Ok(days));
     }
 }
 
 #[test]
 fn damaged_timestamps_never_panic() {
     for micros in [i64::MIN, i64::MIN + 1, i64::MAX - 1, i64::MAX, 0, -1] {
-        timestamps::write_timestamp_json(micros, &mut Vec::new());
-        timestamps::write_rfc3339(crate::record::UnixMicros(micros), &mut Vec::new());
+        write_timestamp_json(micros, &mut Vec::new());
+        write_rfc3339(crate::record::UnixMicros(micros), &mut Vec::new());
     }
     for days in [i32::MIN + 1, i32::MAX - 1] {
-        timestamps::write_date_json(days, &mut Vec::new());
+        write_date_json(days, &mut Vec::new());
     }
 }
