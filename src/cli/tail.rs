@@ -344,8 +344,7 @@ mod tests {
         let args = args(&["a", "--url", &url, "--token", "tg_test"]);
         let error = follow(&args, &mut printer).await.unwrap_err();
         assert_eq!(error.to_string(), "the gateway ended it: because");
-        drop(printer);
-        let lines: String = (1..=3).map(|n| format!("05:00:00.000 a {{\"n\":{n}}}\n")).collect();
+        let lines: String = [1, 2, 3].map(|n| format!("05:00:00.000 a {{\"n\":{n}}}\n")).concat();
         assert_eq!(String::from_utf8(out).unwrap(), lines);
         let expected = [
             "mode=full&streams=a",

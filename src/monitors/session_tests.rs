@@ -25,14 +25,18 @@ fn open_with(bench: &Bench, selection: Selection, mode: Mode, since: Option<Curs
     Session::open(&bench.hub, selection, mode, since).unwrap()
 }
 
-/// The next message that is not statistics.
+/// The next message that is not statistics. Time is paused, so that a message which never comes is missed at once.
 async fn next(session: &mut Session) -> Message {
-    loop {
-        let message = session.next().await.unwrap();
-        if message.content != Content::Notice || message.cursor.is_some() {
-            return message;
+    let not_stats = async {
+        loop {
+            let message = session.next().await.unwrap();
+            if message.content != Content::Notice || message.cursor.is_some() {
+                return message;
+            }
         }
-    }
+    };
+    let patience = Duration::from_mins(1);
+    tokio::time::timeout(patience, not_stats).await.expect("there is more to tell")
 }
 
 async fn next_value(session: &mut Session) -> Value {

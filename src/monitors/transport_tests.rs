@@ -195,9 +195,9 @@ async fn broken_frames_end_only_their_own_connection() {
     next_of(&mut well, "hello").await;
     let mut client = connect(address, "").await;
     next_of(&mut client, "hello").await;
-    // Reserved bits and no mask.
+    // A text frame with reserved bits, and without a mask.
     let MaybeTlsStream::Plain(socket) = client.get_mut() else { panic!("loopback is plain") };
-    socket.write_all(&[0xff, 0x7f, 0x00, 0x01, 0x02]).await.unwrap();
+    socket.write_all(&[0xf1, 0x01, b'x']).await.unwrap();
     while let Some(Ok(_)) = client.next().await {}
     assert_eq!(app.hub.monitors(), 1);
     bench.append(&[(1, 1)]);

@@ -247,14 +247,12 @@ where
     stream::unfold(start, move |state| async move {
         let (mut body, mut wire_bytes) = state?;
         loop {
-            let next = match tokio::time::timeout(limits.idle_timeout, body.next()).await {
-                Ok(next) => next?,
-                Err(_) => {
-                    let error = BodyError::Idle { idle_timeout: limits.idle_timeout };
-                    return Some((Err(io::Error::other(error)), None));
-                }
+            let next = tokio::time::timeout(limits.idle_timeout, body.next()).await;
+            let Ok(next) = next else {
+                let error = BodyError::Idle { idle_timeout: limits.idle_timeout };
+                return Some((Err(io::Error::other(error)), None));
             };
-            let chunk = match next {
+            let chunk = match next? {
                 Ok(chunk) => chunk,
                 Err(error) => {
                     let error = BodyError::Interrupted { message: error.into().to_string() };
@@ -456,7 +454,12 @@ mod tests {
                     damaged[at] ^= 1 << bit;
                     let read = round(encoding, &damaged, 64).await;
                     // Gzip and zlib carry a checksum: what is read at all is what was sent.
-                    let checked = matches!(encoding, ContentEncoding::Gzip);
+                    let checked = match encoding {
+                        ContentEncoding::Gzip => true,
+                        // Without its first byte it is a raw stream, which has none.
+                        ContentEncoding::Deflate => at > 0,
+                        _ => false,
+                    };
                     if let (true, Ok(read)) = (checked, &read) {
                         assert!(*read == data, "{encoding:?} byte {at} bit {bit}");
                     }

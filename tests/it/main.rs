@@ -3,10 +3,19 @@
 //! One file a topic. [`support`] starts the gateways; every test has a gateway, a data directory and a database of its
 //! own, so that tests run side by side in any order.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::format_collect,
+    clippy::items_after_statements,
+    reason = "in a test a panic is the report, and its text is read once"
+)]
+
 mod access;
 mod bad_input;
 mod batching;
+mod cli;
 mod command;
+mod demo;
 mod encode_roundtrip;
 mod hostile_names;
 mod ingest;
@@ -14,13 +23,19 @@ mod keyed;
 mod large_bodies;
 mod layers;
 mod limits;
+mod metrics;
+mod monitors;
 mod outages;
 mod people;
+mod private_postgres;
 mod quarantine;
+mod readme;
 mod recovery;
 mod retention;
 mod sessions;
 mod streams;
 mod support;
+mod tail;
 mod typed;
 mod watcher;
+mod watching;

@@ -28,7 +28,13 @@ impl Events {
         let response = request.send().await.unwrap();
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
-        Events { response, unread: Vec::new(), ids: Vec::new(), texts: Vec::new(), messages: Vec::new() }
+        Events {
+            response,
+            unread: Vec::new(),
+            ids: Vec::new(),
+            texts: Vec::new(),
+            messages: Vec::new(),
+        }
     }
 
     /// Reads until it is enough; false if the stream ended before.
@@ -56,7 +62,8 @@ impl Events {
     }
 
     fn numbers(&self, stream: &str) -> Vec<i64> {
-        let frames = self.messages.iter().filter(|it| it["type"] == "records" && it["stream"] == stream);
+        let frames =
+            self.messages.iter().filter(|it| it["type"] == "records" && it["stream"] == stream);
         let records = frames.flat_map(|frame| frame["records"].as_array().unwrap());
         records.map(|record| record["data"]["n"].as_i64().unwrap()).collect()
     }
@@ -100,13 +107,19 @@ async fn a_monitor_is_greeted_and_sees_records_as_they_were_sent() {
     assert_eq!(hello.as_object().unwrap().len(), 5, "{hello}");
 
     let document = json!({"z": 1, "a": [null, true, {"ü": "\"\n"}], "n": 1.50});
-    let document_id = ada.records("documents").json(&document).send().await.expect(202)["id"].clone();
+    let document_id =
+        ada.records("documents").json(&document).send().await.expect(202)["id"].clone();
     let typed = json!({"n": 7, "at": "2013-01-01T05:17:00-05:00", "big": 12.345, "more": [1]});
     let typed_id = gateway.records("typed").json(&typed).send().await.expect(202)["id"].clone();
-    watcher.until("both records", |it| streams.iter().all(|stream| it.records(stream).len() == 1)).await;
+    watcher
+        .until("both records", |it| streams.iter().all(|stream| it.records(stream).len() == 1))
+        .await;
 
     let seen = watcher.records("documents")[0];
-    assert_eq!((&seen["id"], &seen["source"], &seen["user"]), (&document_id, &json!("http"), &json!("ada")));
+    assert_eq!(
+        (&seen["id"], &seen["source"], &seen["user"]),
+        (&document_id, &json!("http"), &json!("ada"))
+    );
     assert_eq!(seen["data"], document);
     assert_eq!(seen.as_object().unwrap().len(), 5, "{seen}");
     gateway.wait_all_committed().await;
@@ -117,7 +130,10 @@ async fn a_monitor_is_greeted_and_sees_records_as_they_were_sent() {
     let seen = watcher.records("typed")[0];
     assert_eq!((&seen["id"], &seen["user"]), (&typed_id, &json!("local")));
     let data = &seen["data"];
-    assert_eq!((&data["n"], &data["missing"], &data["big"]), (&json!(7), &Value::Null, &json!(12.345)));
+    assert_eq!(
+        (&data["n"], &data["missing"], &data["big"]),
+        (&json!(7), &Value::Null, &json!(12.345))
+    );
     assert!(data["at"].as_str().unwrap().starts_with("2013-01-01T10:17:00"), "{data}");
     assert!(data.to_string().contains("\"more\":[1]"), "{data}");
 }
@@ -151,7 +167,8 @@ async fn every_record_is_seen_once_and_the_counts_are_exact() {
     let (plain, keyed) = (expected(3_020, 3_020, 0), expected(1_000, 550, 10));
     let watching = watcher.until("all records, and statistics of all of them", |it| {
         let stats = it.of_type("stats").last();
-        let exact = stats.is_some_and(|it| plain(&it["streams"]["plain"]) && keyed(&it["streams"]["keyed"]));
+        let exact = stats
+            .is_some_and(|it| plain(&it["streams"]["plain"]) && keyed(&it["streams"]["keyed"]));
         exact && it.records("plain").len() >= 3_020 && it.records("keyed").len() >= 1_000
     });
     tokio::join!(sending, watching);
@@ -167,7 +184,10 @@ async fn every_record_is_seen_once_and_the_counts_are_exact() {
     assert!(cursors.len() < 1_000, "records are gathered into frames: {}", cursors.len());
     let stats = watcher.of_type("stats").last().unwrap();
     assert_eq!(stats["node"]["monitors"], 1);
-    assert!(stats["node"]["backlog_bytes"].is_u64() && stats["node"]["commit_lag_seconds"].is_number(), "{stats}");
+    assert!(
+        stats["node"]["backlog_bytes"].is_u64() && stats["node"]["commit_lag_seconds"].is_number(),
+        "{stats}"
+    );
     assert!(stats["at"].as_str().unwrap().ends_with('Z'), "{stats}");
 }
 
@@ -195,7 +215,10 @@ async fn a_sample_and_its_gaps_add_up() {
     assert!(seen.is_sorted_by(|left, right| left < right), "honest rows in their order: {seen:?}");
     assert_eq!(full.data("many", "n"), numbers(0..2_000), "the full view loses nothing by it");
     let gap = sample.of_type("gap").next().unwrap();
-    assert!(gap["from"].is_string() && gap["to"].is_string() && gap.as_object().unwrap().len() == 5, "{gap}");
+    assert!(
+        gap["from"].is_string() && gap["to"].is_string() && gap.as_object().unwrap().len() == 5,
+        "{gap}"
+    );
 }
 
 #[tokio::test]
@@ -212,21 +235,30 @@ async fn every_cursor_resumes_exactly_where_it_was_given() {
         );
         let so_far = usize::try_from(part + 1).unwrap() * 10;
         watcher
-            .until("this part", |it| it.records("one").len() >= so_far && it.records("two").len() >= so_far)
+            .until("this part", |it| {
+                it.records("one").len() >= so_far && it.records("two").len() >= so_far
+            })
             .await;
     }
     for (index, message) in watcher.messages.iter().enumerate() {
         let Some(cursor) = cursor_of(message) else { continue };
         let before = |stream: &str| {
-            let frames = watcher.messages[..=index].iter().filter(|it| it["type"] == "records" && it["stream"] == stream);
-            frames.map(|frame| i64::try_from(frame["records"].as_array().unwrap().len()).unwrap()).sum::<i64>()
+            let frames = watcher.messages[..=index]
+                .iter()
+                .filter(|it| it["type"] == "records" && it["stream"] == stream);
+            frames
+                .map(|frame| i64::try_from(frame["records"].as_array().unwrap().len()).unwrap())
+                .sum::<i64>()
         };
         let (one, two) = (before("one"), before("two"));
-        let mut resumed = Watcher::local(&gateway, &format!("streams=one,two&since={cursor}")).await;
+        let mut resumed =
+            Watcher::local(&gateway, &format!("streams=one,two&since={cursor}")).await;
         assert_eq!(cursor_of(&resumed.messages[0]), Some(cursor));
         let rest = |seen: i64| usize::try_from(60 - seen).unwrap();
         resumed
-            .until("the rest", |it| it.records("one").len() >= rest(one) && it.records("two").len() >= rest(two))
+            .until("the rest", |it| {
+                it.records("one").len() >= rest(one) && it.records("two").len() >= rest(two)
+            })
             .await;
         assert_eq!(resumed.data("one", "n"), numbers(one..60), "after message {index}");
         assert_eq!(resumed.data("two", "n"), numbers(two..60), "after message {index}");
@@ -320,8 +352,13 @@ async fn events_are_the_same_messages_and_resume_by_their_id() {
         watcher.until("the record", |it| it.records("stream").len() == so_far).await;
         assert!(events.until("the record", |it| it.numbers("stream").len() == so_far).await);
     }
-    assert!(events.until("statistics", |it| it.messages.iter().any(|message| message["type"] == "stats")).await);
-    let same: Vec<&str> = events.texts.iter().map(String::as_str).filter(|it| it.contains("\"records\",")).collect();
+    assert!(
+        events
+            .until("statistics", |it| it.messages.iter().any(|message| message["type"] == "stats"))
+            .await
+    );
+    let same: Vec<&str> =
+        events.texts.iter().map(String::as_str).filter(|it| it.contains("\"records\",")).collect();
     assert_eq!(watcher.words("records"), same, "word for word");
     for (id, message) in events.ids.iter().zip(&events.messages) {
         assert_eq!(cursor_of(message).unwrap_or_default(), id, "{message}");
@@ -351,7 +388,8 @@ async fn a_monitor_sees_the_streams_it_asked_for_and_may_see() {
         gateway.create_stream(&json!({"name": name})).await;
     }
     add_user(&gateway, "ada", "member").await;
-    let token = Token::of(&gateway, "ada", &["monitor"], json!({"streams": ["mine", "to_come"]})).await;
+    let token =
+        Token::of(&gateway, "ada", &["monitor"], json!({"streams": ["mine", "to_come"]})).await;
     let mut asked = Watcher::local(&gateway, "streams=other").await;
     let mut limited = Watcher::with_token(&gateway, &token.text, "").await;
     let mut all = Watcher::local(&gateway, "").await;
@@ -366,8 +404,15 @@ async fn a_monitor_sees_the_streams_it_asked_for_and_may_see() {
     for name in ["mine", "other"] {
         send_each(&gateway, name, [9]).await;
     }
-    all.until("everything", |it| it.data("other", "n").contains(&9) && it.records("secret").len() == 1).await;
-    limited.until("what it may see", |it| it.data("mine", "n").contains(&9) && !it.records("to_come").is_empty()).await;
+    all.until("everything", |it| {
+        it.data("other", "n").contains(&9) && it.records("secret").len() == 1
+    })
+    .await;
+    limited
+        .until("what it may see", |it| {
+            it.data("mine", "n").contains(&9) && !it.records("to_come").is_empty()
+        })
+        .await;
     asked.until("what it asked for", |it| it.data("other", "n").contains(&9)).await;
     let seen = |watcher: &Watcher| {
         ["mine", "other", "to_come", "secret"].map(|stream| watcher.data(stream, "n"))
@@ -375,10 +420,16 @@ async fn a_monitor_sees_the_streams_it_asked_for_and_may_see() {
     assert_eq!(seen(&all), [vec![1, 9], vec![1, 1, 9], vec![2], vec![3]]);
     assert_eq!(seen(&limited), [vec![1, 9], vec![], vec![2], vec![]]);
     assert_eq!(seen(&asked), [vec![], vec![1, 1, 9], vec![], vec![]]);
-    let with_totals = |it: &Watcher| it.of_type("stats").last().is_some_and(|stats| stats["streams"]["mine"]["accepted"] == 2);
+    let with_totals = |it: &Watcher| {
+        it.of_type("stats").last().is_some_and(|stats| stats["streams"]["mine"]["accepted"] == 2)
+    };
     limited.until("statistics", with_totals).await;
     let stats = limited.of_type("stats").last().unwrap();
-    assert_eq!(stats["streams"].as_object().unwrap().keys().collect::<Vec<_>>(), ["mine", "to_come"], "{stats}");
+    assert_eq!(
+        stats["streams"].as_object().unwrap().keys().collect::<Vec<_>>(),
+        ["mine", "to_come"],
+        "{stats}"
+    );
 }
 
 #[tokio::test]

@@ -5,8 +5,11 @@ use serde_json::{Value, json};
 
 use crate::support::{Gateway, Reply, Stall};
 
-/// For each type: values as JSON, as CSV, and as PostgreSQL's own input function reads them.
-const VALUES: [(&str, &[(&str, &str, &str)]); 12] = [
+/// A value as JSON, as CSV, and as PostgreSQL's own input function reads it.
+type Spellings = (&'static str, &'static str, &'static str);
+
+/// Values of each type.
+const VALUES: [(&str, &[Spellings]); 12] = [
     (
         "boolean",
         &[

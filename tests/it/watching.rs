@@ -54,21 +54,28 @@ async fn who_may_not_watch_is_refused_before_the_upgrade() {
         (&local, "since=%00%ff", 400, "invalid_monitor_request"),
         (&local, "steams=mine", 400, "invalid_monitor_request"),
     ] {
-        let Refusal { status: found, code: found_code } = Watcher::refused(&gateway, token, query).await;
+        let Refusal { status: found, code: found_code } =
+            Watcher::refused(&gateway, token, query).await;
         assert_eq!((found, found_code.as_str()), (status, code), "{query}");
         let path = format!("/v1/monitor/events?{query}");
         let reply = Reply::to(gateway.with_token(token).request(Method::GET, &path)).await;
         reply.problem(status, code);
     }
     let outsider = Outsider::of(&gateway);
-    Reply::to(outsider.request(Method::GET, "/v1/monitor/events")).await.problem(401, "missing_credentials");
+    Reply::to(outsider.request(Method::GET, "/v1/monitor/events"))
+        .await
+        .problem(401, "missing_credentials");
     let request = gateway.request(Method::GET, "/v1/monitor/events").header("last-event-id", "x");
     Reply::to(request).await.problem(400, "invalid_monitor_request");
-    // Without an upgrade there is nothing to see there.
+    assert_eq!(gateway.get("/v1/status").await.expect(200)["monitors"], 0);
+}
+
+#[tokio::test]
+async fn a_request_that_is_no_upgrade_is_told_so_like_any_mistake() {
+    let gateway = Gateway::start().await;
     let reply = gateway.get("/v1/monitor").await;
     assert!((400..500).contains(&reply.status), "{}", reply.status);
     assert_eq!(reply.headers["content-type"], "application/problem+json", "{}", reply.body);
-    assert_eq!(gateway.get("/v1/status").await.expect(200)["monitors"], 0);
 }
 
 #[tokio::test]
@@ -94,7 +101,11 @@ async fn there_are_no_more_monitors_than_may_be() {
 async fn a_monitor_that_talks_is_told_then_closed() {
     let (gateway, mut bystander) = with_bystander().await;
     let mut talker = Watcher::local(&gateway, "").await;
-    for message in [Message::text("garbage"), Message::binary(vec![0, 159, 146, 150]), Message::text("{\"type\":\"ack\"}")] {
+    for message in [
+        Message::text("garbage"),
+        Message::binary(vec![0, 159, 146, 150]),
+        Message::text("{\"type\":\"ack\"}"),
+    ] {
         talker.send(message).await;
     }
     talker.until("a complaint for each", |it| it.of_type("error").count() == 3).await;
@@ -160,13 +171,17 @@ async fn a_monitor_that_does_not_read_holds_nobody_up_and_is_told_what_it_missed
     let text = "x".repeat(1_000);
     let sending = async {
         for request in 0..REQUESTS {
-            let lines: Vec<String> =
-                (0..RECORDS).map(|n| format!("{{\"n\":{},\"text\":\"{text}\"}}\n", request * RECORDS + n)).collect();
+            let lines: Vec<String> = (0..RECORDS)
+                .map(|n| format!("{{\"n\":{},\"text\":\"{text}\"}}\n", request * RECORDS + n))
+                .collect();
             gateway.records("stream").ndjson(lines.concat()).send().await.expect(202);
         }
     };
     let told = |it: &Watcher| it.records("stream").len() as u64 + it.missed("stream");
-    tokio::join!(sending, quick.until("the quick one is told of everything", |it| told(it) >= TOTAL));
+    tokio::join!(
+        sending,
+        quick.until("the quick one is told of everything", |it| told(it) >= TOTAL)
+    );
     gateway.wait_all_committed().await;
     assert_eq!(gateway.rows("stream").await, i64::try_from(TOTAL).unwrap());
     // Now it reads after all.
@@ -183,14 +198,15 @@ async fn a_monitor_that_does_not_read_holds_nobody_up_and_is_told_what_it_missed
 
 #[tokio::test]
 async fn a_monitor_that_never_reads_is_let_go() {
-    let gateway = Gateway::with(&["--monitor-queue-bytes=65536"]).await;
+    let gateway = Gateway::start().await;
     gateway.create_stream(&json!({"name": "stream"})).await;
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(8_192).unwrap();
     let bearer = format!("Bearer {}", gateway.token());
-    let stuck = Watcher::come_on(socket, gateway.address(), "", &[("authorization", &bearer)]).await;
+    let stuck =
+        Watcher::come_on(socket, gateway.address(), "", &[("authorization", &bearer)]).await;
     let mut stuck = stuck.unwrap_or_else(|refusal| panic!("{refusal:?}"));
-    let lines = format!("{{\"text\":\"{}\"}}\n", "x".repeat(10_000)).repeat(100);
+    let lines = format!("{{\"text\":\"{}\"}}\n", "x".repeat(2_000)).repeat(10);
     eventually("the gateway gives up on it", async || {
         gateway.records("stream").ndjson(lines.clone()).send().await.expect(202);
         let status = gateway.get("/v1/status").await.expect(200);
@@ -206,7 +222,8 @@ async fn a_monitor_that_never_reads_is_let_go() {
 async fn a_shutdown_closes_every_monitor_with_1001() {
     let mut gateway = Gateway::start().await;
     gateway.create_stream(&json!({"name": "stream"})).await;
-    let mut watchers = [Watcher::local(&gateway, "").await, Watcher::local(&gateway, "mode=sample").await];
+    let mut watchers =
+        [Watcher::local(&gateway, "").await, Watcher::local(&gateway, "mode=sample").await];
     gateway.records("stream").json(&json!({"n": 1})).send().await.expect(202);
     for watcher in &mut watchers {
         watcher.until("the record", |it| it.records("stream").len() == 1).await;

@@ -42,7 +42,7 @@ struct Hello {
 }
 
 #[derive(Debug, Deserialize)]
-struct Records<'a> {
+struct Frame<'a> {
     stream: String,
     cursor: String,
     #[serde(borrow)]
@@ -89,11 +89,13 @@ impl<W: Write> Printer<W> {
         match (kind, self.style) {
             ("hello", _) => Ok(Some(serde_json::from_str::<Hello>(text)?.cursor)),
             ("records", style) => {
-                let Records { stream, cursor, records } = serde_json::from_str(text)?;
+                let Frame { stream, cursor, records } = serde_json::from_str(text)?;
                 match style {
                     Style::Json => raw_line(text, out),
                     Style::Text { coloured } => {
-                        records.iter().for_each(|record| record.line(&stream, coloured, out));
+                        for record in &records {
+                            record.line(&stream, coloured, out);
+                        }
                     }
                 }
                 Ok(Some(cursor))

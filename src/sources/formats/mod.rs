@@ -75,7 +75,7 @@ impl Format {
 /// How much of a record is held.
 #[derive(Debug, Clone, Copy)]
 pub struct FramerLimits {
-    /// Longest record, in bytes as sent; a longer one is refused.
+    /// Longest record, in bytes as sent; a longer one is refused. Taken as at least 3.
     pub record_bytes_max: usize,
     /// How much of the beginning of such a record is kept as its raw bytes; never more than `record_bytes_max`.
     pub raw_bytes_max: usize,
@@ -189,6 +189,9 @@ impl Framer {
         limits: FramerLimits,
         csv_null: Option<String>,
     ) -> Framer {
+        // What looked like the beginning of a byte order mark must not be too long for a record by itself.
+        let record_bytes_max = limits.record_bytes_max.max(BYTE_ORDER_MARK.len());
+        let limits = FramerLimits { record_bytes_max, ..limits };
         let kind = match format {
             Format::Json => FramerKind::Json(JsonFramer::new(encoder, limits)),
             Format::Ndjson => FramerKind::Ndjson(NdjsonFramer::new(encoder, limits)),
@@ -214,11 +217,8 @@ impl Framer {
 
     /// Takes the end of the body. At most one record comes out.
     pub fn finish<S: RecordSink>(mut self, sink: &mut S) -> Result<Finished, FramingError> {
-        match self.mark_bytes {
-            Some(matched) if matched < BYTE_ORDER_MARK.len() => {
-                self.give_back_mark(matched, sink)?
-            }
-            _ => {}
+        if let Some(matched) = self.mark_bytes {
+            self.give_back_mark(matched, sink)?;
         }
         match self.kind {
             FramerKind::Json(framer) => framer.finish(sink),
@@ -267,7 +267,8 @@ impl Framer {
         sink: &mut S,
     ) -> Result<(), FramingError> {
         self.mark_bytes = None;
-        // Two bytes without a line end, quote or bracket: no record ends in them, so the sink cannot fill up here.
+        // At most two bytes without a line end, quote or bracket: no record ends in them and none is too long, so that
+        // the sink cannot fill up here.
         self.kind.push(&BYTE_ORDER_MARK[..matched], sink).map(|_| ())
     }
 }
@@ -280,7 +281,7 @@ impl FramerKind {
     ) -> Result<Progress, FramingError> {
         match self {
             FramerKind::Json(framer) => framer.push(chunk, sink),
-            FramerKind::Ndjson(framer) => framer.push(chunk, sink),
+            FramerKind::Ndjson(framer) => Ok(framer.push(chunk, sink)),
             FramerKind::Csv(framer) => framer.push(chunk, sink),
         }
     }

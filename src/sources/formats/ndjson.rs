@@ -45,11 +45,7 @@ impl NdjsonFramer {
         self.carry.capacity()
     }
 
-    pub(super) fn push<S: RecordSink>(
-        &mut self,
-        chunk: &[u8],
-        sink: &mut S,
-    ) -> Result<Progress, FramingError> {
+    pub(super) fn push<S: RecordSink>(&mut self, chunk: &[u8], sink: &mut S) -> Progress {
         let mut at = 0;
         while at < chunk.len() {
             let records = self.records;
@@ -57,10 +53,10 @@ impl NdjsonFramer {
             at += used;
             self.offset += used as u64;
             if self.records > records && sink.is_full() {
-                return Ok(Progress::SinkFull { consumed: at });
+                return Progress::SinkFull { consumed: at };
             }
         }
-        Ok(Progress::ChunkTaken)
+        Progress::ChunkTaken
     }
 
     pub(super) fn finish<S: RecordSink>(mut self, sink: &mut S) -> Result<Finished, FramingError> {
@@ -93,15 +89,12 @@ impl NdjsonFramer {
             Some(b'\n') => return blanks + self.end_line(0),
             Some(_) => {}
         }
-        match memchr(b'\n', rest) {
-            Some(end) => {
-                self.whole_line(&rest[..end], sink);
-                blanks + self.end_line(end)
-            }
-            None => {
-                self.stage = Stage::Line;
-                blanks + self.continue_line(rest, sink)
-            }
+        if let Some(end) = memchr(b'\n', rest) {
+            self.whole_line(&rest[..end], sink);
+            blanks + self.end_line(end)
+        } else {
+            self.stage = Stage::Line;
+            blanks + self.continue_line(rest, sink)
         }
     }
 

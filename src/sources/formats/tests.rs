@@ -1,6 +1,7 @@
 //! What all framers promise: the outcome never depends on where a body is cut, memory is bounded, and a bad record harms
 //! no other.
 
+use std::fmt::Write;
 use std::sync::Arc;
 
 use proptest::prelude::*;
@@ -339,7 +340,7 @@ proptest! {
             for (column, field) in row.iter().enumerate() {
                 body.push_str(if column > 0 { "," } else { "" });
                 if quote_all || field.contains([',', '"', '\r', '\n']) {
-                    body.push_str(&format!("\"{}\"", field.replace('"', "\"\"")));
+                    write!(body, "\"{}\"", field.replace('"', "\"\"")).unwrap();
                 } else {
                     body.push_str(field);
                 }
@@ -546,7 +547,7 @@ fn the_limit_is_exact() {
 #[test]
 fn a_line_of_100_megabytes_is_refused_in_bounded_memory() {
     const CHUNKS: usize = 1_600;
-    let filler = [b'x'; 64 << 10];
+    let filler = vec![b'x'; 64 << 10];
     for (format, before, after) in [
         (Format::Ndjson, &b"{\"a\":1}\n{\"a\":\""[..], &b"\"}\n{\"a\":2}\n"[..]),
         (Format::Json, b"[{\"a\":1},{\"a\":\"", b"\"},{\"a\":2}]"),

@@ -29,7 +29,7 @@ const CANDIDATES: [ColumnType; 10] = [
 #[derive(Default)]
 pub(super) struct Columns {
     by_name: HashMap<Vec<u8>, usize>,
-    columns: Vec<Observed>,
+    observed: Vec<Observed>,
     /// Records so far; the last one is being looked at.
     pub(super) records: u64,
     scratch: Vec<u8>,
@@ -53,29 +53,29 @@ impl Columns {
         if let Some(&index) = self.by_name.get(name) {
             return Some(index);
         }
-        if self.columns.len() >= COLUMNS_MAX {
+        if self.observed.len() >= COLUMNS_MAX {
             return None;
         }
         let name = String::from_utf8(name.to_vec()).ok()?;
         let column = Column { name: name.clone(), kind: ColumnType::Text, default: None };
         let definition = Definition { columns: Some(vec![column]), ..Definition::default() };
         definition.check().ok()?;
-        self.by_name.insert(name.clone().into_bytes(), self.columns.len());
-        self.columns.push(Observed {
+        self.by_name.insert(name.clone().into_bytes(), self.observed.len());
+        self.observed.push(Observed {
             name,
             live: CANDIDATES.to_vec(),
             values: 0,
             last_seen: (0, false),
             example: None,
         });
-        Some(self.columns.len() - 1)
+        Some(self.observed.len() - 1)
     }
 
     /// Takes the value of a JSON member.
     pub(super) fn observe_json(&mut self, index: usize, value: Value, raw: &[u8]) {
         let look = match value.kind {
             ValueKind::Null => {
-                self.columns[index].count(self.records, false);
+                self.observed[index].count(self.records, false);
                 return;
             }
             ValueKind::False | ValueKind::True => Look::Boolean,
@@ -90,7 +90,7 @@ impl Columns {
             ValueKind::Object | ValueKind::Array => Look::Nested,
         };
         let text = matches!(value.kind, ValueKind::Plain | ValueKind::Escaped);
-        let column = &mut self.columns[index];
+        let column = &mut self.observed[index];
         let (scratch, encoded) = (&mut self.scratch, &mut self.encoded);
         column.count(self.records, true);
         column.live.retain(|&kind| {
@@ -110,7 +110,7 @@ impl Columns {
     /// Takes a CSV field that is not NULL.
     pub(super) fn observe_text(&mut self, index: usize, field: &[u8]) {
         let look = look_of_field(field);
-        let column = &mut self.columns[index];
+        let column = &mut self.observed[index];
         let encoded = &mut self.encoded;
         column.count(self.records, true);
         column.live.retain(|&kind| {
@@ -138,7 +138,7 @@ impl Columns {
                 example: column.example.map(|example| as_kind(example, kind)),
             }
         };
-        Inferred { columns: self.columns.into_iter().map(propose).collect(), records }
+        Inferred { columns: self.observed.into_iter().map(propose).collect(), records }
     }
 }
 

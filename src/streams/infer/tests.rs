@@ -1,6 +1,7 @@
 //! A proposal is a promise: every record of the sample can be encoded with the proposed columns.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::sync::Arc;
 
 use proptest::prelude::*;
@@ -78,7 +79,7 @@ fn type_of(values: &[Value]) -> &'static str {
 fn type_of_fields(fields: &[&str]) -> &'static str {
     let mut body = "c,d\n".to_owned();
     for field in fields {
-        body.push_str(&format!("\"{}\",\n", field.replace('"', "\"\"")));
+        writeln!(body, "\"{}\",", field.replace('"', "\"\"")).unwrap();
     }
     let sample = Sample::Csv { body: body.as_bytes(), null: Some("NA") };
     let inferred = infer(sample).unwrap();
@@ -215,7 +216,7 @@ fn what_can_be_no_column_or_record_is_left_out() {
 fn a_long_sample_is_read_in_part_and_memory_is_bounded() {
     let mut lines = String::new();
     for number in 0..=SAMPLE_RECORDS_MAX {
-        lines.push_str(&format!("{{\"k{number}\":{number}}}\n"));
+        writeln!(lines, "{{\"k{number}\":{number}}}").unwrap();
     }
     let inferred = infer(Sample::Ndjson(lines.as_bytes())).unwrap();
     assert_eq!(inferred.records, SAMPLE_RECORDS_MAX);

@@ -160,7 +160,7 @@ impl Sender {
             let target =
                 Target::ALL[usize::try_from((turn + self.number) % 4).expect("not negative")];
             let ack = if turn % 3 == 0 { "commit" } else { "journal" };
-            let records: Vec<Sent> = (0..1 + turn % 11 * 7).map(|_| self.next(target)).collect();
+            let records: Vec<Sent> = (0..=turn % 11 * 7).map(|_| self.next(target)).collect();
             match self.send(target, ack, &records).await {
                 Some(Fate::Acknowledged) => book.extend(records),
                 Some(Fate::Unknown) => {
@@ -195,7 +195,7 @@ impl Sender {
         let number = |name: &str| reply.body[name].as_u64().unwrap_or_default();
         match reply.status {
             201 => {
-                assert_eq!(number("committed") + number("duplicates"), expected, "{}", reply.body)
+                assert_eq!(number("committed") + number("duplicates"), expected, "{}", reply.body);
             }
             // With `ack=commit` too, while PostgreSQL is away for long.
             202 => assert_eq!(number("accepted"), expected, "{}", reply.body),

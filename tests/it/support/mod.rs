@@ -35,16 +35,16 @@ pub async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>)
             }
         }
     };
-    match tokio::time::timeout(PATIENCE, looking).await {
-        Ok(found) => found,
-        Err(_) => panic!("did not happen within {PATIENCE:?}: {what}"),
-    }
+    let Ok(found) = tokio::time::timeout(PATIENCE, looking).await else {
+        panic!("did not happen within {PATIENCE:?}: {what}");
+    };
+    found
 }
 
 /// Waits for something that must not take longer than [`PATIENCE`].
 pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(PATIENCE, future).await {
-        Ok(output) => output,
-        Err(_) => panic!("did not end within {PATIENCE:?}: {what}"),
-    }
+    let Ok(output) = tokio::time::timeout(PATIENCE, future).await else {
+        panic!("did not end within {PATIENCE:?}: {what}");
+    };
+    output
 }
