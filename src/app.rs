@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
@@ -21,7 +21,7 @@ use crate::api::server::ConnectionLimit;
 use crate::api::{self, AppState};
 use crate::app::accounts::KnownAccounts;
 use crate::app::preparation::Preparation;
-use crate::auth::{self, Auth, AuthOptions, AuthParts, LocalToken};
+use crate::auth::{self, Auth, AuthOptions, AuthParts, LocalToken, Password, UserName};
 use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -36,6 +36,9 @@ use crate::pipeline::{
 };
 use crate::postgres::{Cluster, ClusterOptions};
 use crate::sources::http::HttpSource;
+
+/// Connections that wait to be accepted.
+const LISTEN_BACKLOG: u32 = 1_024;
 
 /// A running gateway.
 pub struct App {
@@ -106,10 +109,11 @@ pub fn local_token_path(data_dir: &Path) -> PathBuf {
 impl App {
     /// Starts everything; returns when the gateway answers.
     pub async fn start(config: Config, metrics: PrometheusHandle) -> anyhow::Result<App> {
+        check_first_admin(&config)?;
         let (config, lifecycle) = (Arc::new(config), Lifecycle::new());
         let data_dir = data_dir::prepare(&config.data.data_dir)?;
         let lock = data_dir::lock(&data_dir)?;
-        let listener = TcpListener::bind(config.listen).await.with_context(|| {
+        let socket = bind(config.listen).with_context(|| {
             format!("cannot listen on {}; is another gateway running?", config.listen)
         })?;
         let (journal, appender) = open_journal(&config, &data_dir).await?;
@@ -133,12 +137,12 @@ impl App {
         let state = ground.state(auth, hub, &pipeline, metrics);
         upkeep::start(&state, pipeline.committed);
         let started = Started {
-            address: listener.local_addr()?,
+            address: socket.local_addr()?,
             data_dir: ground.data_dir,
             database: shown_url,
             admin,
         };
-        let served = serve(listener, &state);
+        let served = serve(socket.listen(LISTEN_BACKLOG)?, &state);
         Ok(App { started, state, served, cluster, _lock: lock })
     }
 
@@ -326,6 +330,23 @@ impl Ground {
             started_at: self.clock.now().date_time(),
         }
     }
+}
+
+/// Takes the address, without listening yet: who comes before everything is ready is refused, and comes again.
+fn bind(address: SocketAddr) -> std::io::Result<TcpSocket> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
+}
+
+/// What cannot be mended by waiting is told before anything is started.
+fn check_first_admin(config: &Config) -> anyhow::Result<()> {
+    config.access.admin_user.parse::<UserName>().context("--admin-user")?;
+    if let Some(password) = config.access.admin_password() {
+        password.parse::<Password>().context("--admin-password")?;
+    }
+    Ok(())
 }
 
 async fn open_journal(config: &Config, data_dir: &Path) -> anyhow::Result<(Journal, Appender)> {

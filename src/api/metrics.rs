@@ -6,13 +6,12 @@ use axum::response::IntoResponse;
 
 use crate::api::{AppState, health, status};
 use crate::record::Source;
-use crate::telemetry::metrics::{self, Gauges};
+use crate::telemetry::metrics::{self, Gauges, SourceCounts, StreamCounts};
 
 /// The exposition format's own content type.
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 pub async fn show(State(state): State<AppState>) -> impl IntoResponse {
-    set_streams(&state);
     let load = status::node_load(&state.journal, &state.progress, &state.clock);
     let (intake_bytes, intake_entries) = state.source.intake.fill();
     let limits = state.source.intake.limits();
@@ -34,28 +33,32 @@ pub async fn show(State(state): State<AppState>) -> impl IntoResponse {
         monitor_gaps: hub.gaps(),
         monitor_gap_records: hub.gap_records(),
     });
-    ([(header::CONTENT_TYPE, CONTENT_TYPE)], state.metrics.render())
+    let streams = metrics::render_streams(&stream_counts(&state));
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], state.metrics.render() + &streams)
 }
 
-fn set_streams(state: &AppState) {
+/// The counters of every stream that is there and had traffic.
+fn stream_counts(state: &AppState) -> Vec<StreamCounts> {
     let snapshot = state.catalog.streams().snapshot();
-    for (id, counters) in state.counters.all() {
-        let Some(stream) = snapshot.by_id(id) else {
-            continue;
-        };
+    let counters = state.counters.all();
+    let known = counters.iter().filter_map(|(id, counters)| Some((snapshot.by_id(*id)?, counters)));
+    let counts = known.map(|(stream, counters)| {
         let totals = counters.totals();
-        metrics::set_stream(stream.name.as_str(), totals.committed, totals.duplicates);
-        for source in Source::ALL {
-            let part = counters.of_source(source);
-            if part.accepted + part.quarantined > 0 {
-                metrics::set_source(
-                    stream.name.as_str(),
-                    source.as_str(),
-                    part.accepted,
-                    part.quarantined,
-                    part.bytes,
-                );
-            }
+        let parts = Source::ALL.map(|source| (source, counters.of_source(source)));
+        let sources = parts.into_iter().filter(|(_, part)| part.accepted + part.quarantined > 0);
+        StreamCounts {
+            stream: stream.name.to_string(),
+            committed: totals.committed,
+            duplicates: totals.duplicates,
+            sources: sources
+                .map(|(source, part)| SourceCounts {
+                    source: source.as_str(),
+                    accepted: part.accepted,
+                    quarantined: part.quarantined,
+                    bytes: part.bytes,
+                })
+                .collect(),
         }
-    }
+    });
+    counts.collect()
 }

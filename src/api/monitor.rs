@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::{RawQuery, State, WebSocketUpgrade};
 use axum::http::HeaderMap;
 use axum::response::Response;
@@ -31,7 +32,11 @@ impl From<MonitorRequestError> for ApiError {
 
 impl From<SubscribeError> for ApiError {
     fn from(error: SubscribeError) -> ApiError {
-        ApiError::unavailable("no_more_monitors", error.to_string(), RETRY_AFTER)
+        let code = match error {
+            SubscribeError::TooMany { .. } => "no_more_monitors",
+            SubscribeError::Ended => "shutting_down",
+        };
+        ApiError::unavailable(code, error.to_string(), RETRY_AFTER)
     }
 }
 
@@ -40,8 +45,12 @@ pub async fn websocket(
     State(state): State<AppState>,
     MonitorCaller(caller): MonitorCaller,
     RawQuery(query): RawQuery,
-    upgrade: WebSocketUpgrade,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
+    let upgrade = upgrade.map_err(|rejection| {
+        ApiError::bad_request("not_an_upgrade", rejection.body_text())
+            .with("instead", "GET /v1/monitor/events has the same messages without a WebSocket")
+    })?;
     let session = open(&state, &caller, query.as_deref(), None)?;
     let shutdown = state.lifecycle.soft().clone();
     let auth = state.auth.clone();

@@ -7,19 +7,19 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::ConnectInfo;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::task::TaskTracker;
 
 use crate::lifecycle::Lifecycle;
 
 /// Longest time for the head of a request, and for an idle connection.
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(30);
-/// Largest head of an HTTP/1 request, in bytes.
-const HEADER_BYTES_MAX: usize = 64 << 10;
+/// Most bytes read ahead on a connection; the head of a request must fit.
+const READ_BUFFER_BYTES_MAX: usize = 400 << 10;
 /// Wait after a failed accept, such as too many open files.
 const ACCEPT_RETRY_WAIT: Duration = Duration::from_millis(100);
 
@@ -43,20 +43,20 @@ impl ConnectionLimit {
 }
 
 /// Serves until `soft` is cancelled, then lets requests under way end, until `hard`.
+///
+/// HTTP/1 alone, as behind every proxy: telling two versions apart would leave a silent connection without a timeout.
 pub async fn run(
     listener: TcpListener,
     router: Router,
     limit: ConnectionLimit,
     lifecycle: Lifecycle,
 ) {
-    let graceful = GracefulShutdown::new();
-    // HTTP/1 alone: telling the two versions apart has no timeout, so a silent connection would stay for ever.
-    let mut builder = Builder::new(TokioExecutor::new()).http1_only();
+    let connections = TaskTracker::new();
+    let mut builder = http1::Builder::new();
     builder
-        .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_READ_TIMEOUT)
-        .max_buf_size(HEADER_BYTES_MAX.max(400 << 10));
+        .max_buf_size(READ_BUFFER_BYTES_MAX);
     loop {
         let accepted = tokio::select! {
             accepted = accept(&listener, &limit) => accepted,
@@ -72,23 +72,31 @@ pub async fn run(
         };
         let service =
             TowerToHyperService::new(router.clone().layer(axum::Extension(ConnectInfo(peer))));
-        let connection =
-            builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
-        let connection = graceful.watch(connection);
-        let hard = lifecycle.hard().clone();
-        lifecycle.spawn("connection", async move {
-            tokio::select! {
-                ended = connection => if let Err(error) = ended {
-                    tracing::debug!(%error, "a connection ended early");
-                },
-                () = hard.cancelled() => {}
+        let connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
+        let (soft, hard) = (lifecycle.soft().clone(), lifecycle.hard().clone());
+        let task = async move {
+            let mut connection = std::pin::pin!(connection);
+            let ended = tokio::select! {
+                ended = connection.as_mut() => ended,
+                () = soft.cancelled() => {
+                    connection.as_mut().graceful_shutdown();
+                    tokio::select! {
+                        ended = connection => ended,
+                        () = hard.cancelled() => Ok(()),
+                    }
+                }
+            };
+            if let Err(error) = ended {
+                tracing::debug!(%error, "a connection ended early");
             }
             drop(permit);
-        });
+        };
+        lifecycle.spawn("connection", connections.track_future(task));
     }
     drop(listener);
+    connections.close();
     tokio::select! {
-        () = graceful.shutdown() => {}
+        () = connections.wait() => {}
         () = lifecycle.hard().cancelled() => {}
     }
 }

@@ -7,69 +7,20 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use http_body_util::{BodyExt, Limited};
 use serde::{Deserialize, Serialize};
-use time::OffsetDateTime;
 
 use crate::api::caller::ApiJson;
 use crate::api::{ApiError, AppState};
 use crate::auth::{Caller, Scope};
 use crate::db::streams::NewStream;
-use crate::record::StreamId;
 use crate::sources;
 use crate::sources::formats::Format;
+use crate::streams::StreamView;
 use crate::streams::columns::Column;
 use crate::streams::definition::{Change, Definition, InvalidDefinition};
-use crate::streams::{
-    KeyField, OnDuplicate, PayloadType, Shape, Stream, StreamName, UnknownKeys, infer,
-};
+use crate::streams::{OnDuplicate, PayloadType, Stream, StreamName, UnknownKeys, infer};
 
 /// Largest sample for inference, in bytes.
 const SAMPLE_BYTES_MAX: usize = 8 << 20;
-
-/// A stream as the API shows it.
-#[derive(Debug, Serialize)]
-pub struct StreamView {
-    name: StreamName,
-    id: StreamId,
-    kind: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    payload: Option<PayloadType>,
-    columns: Vec<Column>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    unknown: Option<UnknownKeys>,
-    key: Option<Vec<String>>,
-    on_duplicate: Option<OnDuplicate>,
-    retention_days: Option<u16>,
-    #[serde(with = "time::serde::rfc3339")]
-    created_at: OffsetDateTime,
-}
-
-impl From<&Stream> for StreamView {
-    fn from(stream: &Stream) -> StreamView {
-        let (kind, payload, unknown) = match &stream.shape {
-            Shape::Document { payload } => ("document", Some(*payload), None),
-            Shape::Typed { unknown, .. } => ("typed", None, Some(*unknown)),
-        };
-        let field = |field: &KeyField| match field {
-            KeyField::Column(index) => stream.columns()[*index].name.clone(),
-            KeyField::Pointer(segments) => segments
-                .iter()
-                .flat_map(|segment| ["/".to_owned(), segment.replace('~', "~0").replace('/', "~1")])
-                .collect(),
-        };
-        StreamView {
-            name: stream.name.clone(),
-            id: stream.id,
-            kind,
-            payload,
-            columns: stream.columns().to_vec(),
-            unknown,
-            key: stream.key.as_ref().map(|key| key.fields.iter().map(field).collect()),
-            on_duplicate: stream.key.as_ref().map(|key| key.on_duplicate),
-            retention_days: stream.retention_days,
-            created_at: stream.created_at,
-        }
-    }
-}
 
 #[derive(Debug, Serialize)]
 pub struct StreamList {
@@ -107,7 +58,7 @@ pub async fn list(
         .filter(|stream| caller.may_use(&stream.name))
         .map(|stream| StreamView::from(&**stream))
         .collect();
-    streams.sort_by(|left, right| left.name.cmp(&right.name));
+    streams.sort_by(|left, right| left.name().cmp(right.name()));
     Ok(Json(StreamList { streams }))
 }
 

@@ -11,7 +11,7 @@ use crate::sources;
 use crate::sources::formats::Format;
 use crate::streams::columns::Column;
 use crate::streams::definition::Definition;
-use crate::streams::{Shape, Stream, StreamName, infer};
+use crate::streams::{Shape, Stream, StreamName, StreamView, infer};
 
 /// What to do with streams.
 #[derive(Debug, Subcommand)]
@@ -96,14 +96,14 @@ async fn on_database(command: StreamCommand, reached: &database::Reached) -> any
             let Some(stream) = streams::create(reached.pool(), &new).await? else {
                 bail!("there is a stream \"{}\" already", new.name);
             };
-            println!("{}", serde_json::to_string_pretty(&stream)?);
+            println!("{}", serde_json::to_string_pretty(&StreamView::from(&stream))?);
         }
         StreamCommand::List => print_list(&streams::list(reached.pool()).await?),
         StreamCommand::Show { name } => {
             let all = streams::list(reached.pool()).await?;
             let stream = all.iter().find(|stream| stream.name == name);
             let stream = stream.with_context(|| format!("there is no stream \"{name}\""))?;
-            println!("{}", serde_json::to_string_pretty(stream)?);
+            println!("{}", serde_json::to_string_pretty(&StreamView::from(stream))?);
         }
         StreamCommand::Infer(_) => {}
     }

@@ -32,23 +32,23 @@ pub enum TokenCommand {
 #[derive(Debug, Args)]
 pub struct CreateToken {
     /// Whose token; it never has more rights than its user.
-    #[arg(long)]
+    #[arg(long, env = "TIDEGATE_TOKEN_USER")]
     user: String,
 
     /// What it is for, so that you recognise it in the list.
-    #[arg(long, default_value = "command line")]
+    #[arg(long, env = "TIDEGATE_TOKEN_NAME", default_value = "command line")]
     name: String,
 
     /// What it may do: ingest, read, monitor, streams:write, jobs, admin. Repeat it or separate with commas.
-    #[arg(long = "scope", required = true, value_delimiter = ',')]
+    #[arg(long = "scope", env = "TIDEGATE_TOKEN_SCOPES", required = true, value_delimiter = ',')]
     scopes: Vec<Scope>,
 
     /// A stream that it may use; without any, it may use all. Repeat it or separate with commas.
-    #[arg(long = "stream", value_delimiter = ',')]
+    #[arg(long = "stream", env = "TIDEGATE_TOKEN_STREAMS", value_delimiter = ',')]
     streams: Vec<StreamName>,
 
     /// Days until it expires; without, it does not.
-    #[arg(long, value_parser = clap::value_parser!(i64).range(1..=TOKEN_DAYS_MAX))]
+    #[arg(long, env = "TIDEGATE_TOKEN_DAYS", value_parser = clap::value_parser!(i64).range(1..=TOKEN_DAYS_MAX))]
     expires_in_days: Option<i64>,
 }
 
@@ -56,7 +56,7 @@ pub struct CreateToken {
 #[derive(Debug, Args)]
 pub struct ListTokens {
     /// Only this user's.
-    #[arg(long)]
+    #[arg(long, env = "TIDEGATE_TOKEN_USER")]
     user: Option<String>,
 }
 

@@ -36,11 +36,11 @@ pub struct AddUser {
     name: UserName,
 
     /// E-mail address.
-    #[arg(long)]
+    #[arg(long, env = "TIDEGATE_USER_EMAIL")]
     email: Option<Email>,
 
     /// admin: everything; member: everything but users and other people's tokens.
-    #[arg(long, default_value_t = Role::Member)]
+    #[arg(long, env = "TIDEGATE_USER_ROLE", default_value_t = Role::Member)]
     role: Role,
 
     #[command(flatten)]
@@ -68,7 +68,7 @@ pub struct NamedUser {
 #[derive(Debug, Args)]
 pub struct PasswordSource {
     /// Read the password from standard input (one line) instead of asking at the terminal.
-    #[arg(long)]
+    #[arg(long, env = "TIDEGATE_PASSWORD_STDIN")]
     password_stdin: bool,
 }
 

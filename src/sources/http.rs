@@ -188,7 +188,7 @@ impl Request<'_> {
                     bytes_max: self.source.entry_bytes_max,
                 });
             }
-            let held = |framer: &Framer, rest: &[u8]| framer.carry_capacity_bytes() + rest.len();
+            let held = |framer: &Framer, rest: &[u8]| framer.carry_bytes() + rest.len();
             self.make_room(held(&framer, &chunk) + assembler.bytes()).await?;
             let mut rest = &chunk[..];
             while let Progress::SinkFull { consumed } = framer.push(rest, &mut assembler)? {

@@ -12,9 +12,11 @@ pub mod infer;
 mod json;
 mod stream;
 mod values;
+mod view;
 
 pub use directory::{Streams, StreamsSnapshot};
 pub use stream::{
     COLUMNS_MAX, InvalidStreamName, KEY_FIELDS_MAX, Key, KeyField, NAME_BYTES_MAX, OnDuplicate,
     PayloadType, Shape, Stream, StreamName, UnknownKeys,
 };
+pub use view::StreamView;

@@ -1,8 +1,9 @@
 //! Every metric of the gateway: its name, meaning, unit and labels, in Prometheus' conventions.
 //!
 //! Labels are bounded: streams are as many as the catalog has, routes and statuses are fixed sets. Counts that the hot
-//! path keeps as plain numbers are set when the metrics are read ([`set_stream`], [`set_gauges`]).
+//! path keeps as plain numbers are read when the metrics are ([`render_streams`], [`set_gauges`]).
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use metrics::{
@@ -59,19 +60,10 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
         builder = builder.set_buckets_for_metric(matcher, &ROWS_BUCKETS)?;
     }
     let handle = builder.install_recorder()?;
-    describe_records();
     describe_way_in();
     describe_way_out();
     gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     Ok(handle)
-}
-
-fn describe_records() {
-    describe_counter!(ACCEPTED, "Records durable in the journal.");
-    describe_counter!(COMMITTED, "Records that made a row.");
-    describe_counter!(DUPLICATE, "Records of keyed streams that found their key taken.");
-    describe_counter!(QUARANTINED, "Invalid records kept aside.");
-    describe_counter!(BYTES_ACCEPTED, Unit::Bytes, "Bytes of accepted records, as tuples.");
 }
 
 fn describe_way_in() {
@@ -155,18 +147,66 @@ pub fn record_request(method: &'static str, route: String, status: u16, took: Du
         .record(took);
 }
 
-/// Totals of one stream through one source.
-pub fn set_source(stream: &str, source: &'static str, accepted: u64, quarantined: u64, bytes: u64) {
-    let stream = stream.to_owned();
-    counter!(ACCEPTED, "stream" => stream.clone(), "source" => source).absolute(accepted);
-    counter!(QUARANTINED, "stream" => stream.clone(), "source" => source).absolute(quarantined);
-    counter!(BYTES_ACCEPTED, "stream" => stream, "source" => source).absolute(bytes);
+/// Counts of one stream, and of one source where they are told apart.
+#[derive(Debug, Clone, Default)]
+pub struct StreamCounts {
+    pub stream: String,
+    pub committed: u64,
+    pub duplicates: u64,
+    pub sources: Vec<SourceCounts>,
 }
 
-/// Totals of one stream.
-pub fn set_stream(stream: &str, committed: u64, duplicates: u64) {
-    counter!(COMMITTED, "stream" => stream.to_owned()).absolute(committed);
-    counter!(DUPLICATE, "stream" => stream.to_owned()).absolute(duplicates);
+/// What came into a stream through one source.
+#[derive(Debug, Clone, Copy)]
+pub struct SourceCounts {
+    pub source: &'static str,
+    pub accepted: u64,
+    pub quarantined: u64,
+    pub bytes: u64,
+}
+
+/// The streams' counters as text. Written here, because a recorder keeps the labels of a stream that is gone, and does
+/// not let the counter of one that is made again begin anew. Names of streams need no escaping.
+pub fn render_streams(streams: &[StreamCounts]) -> String {
+    let mut text = String::new();
+    let sources: [(&str, &str, fn(&SourceCounts) -> u64); 3] = [
+        (ACCEPTED, "Records durable in the journal.", |counts| counts.accepted),
+        (QUARANTINED, "Invalid records kept aside.", |counts| counts.quarantined),
+        (BYTES_ACCEPTED, "Bytes of accepted records, as tuples.", |counts| counts.bytes),
+    ];
+    for (name, help, value) in sources {
+        let lines = streams.iter().flat_map(|stream| {
+            stream.sources.iter().map(move |counts| {
+                let labels = format!("stream=\"{}\",source=\"{}\"", stream.stream, counts.source);
+                (labels, value(counts))
+            })
+        });
+        render_counter(&mut text, name, help, lines);
+    }
+    let totals: [(&str, &str, fn(&StreamCounts) -> u64); 2] = [
+        (COMMITTED, "Records that made a row.", |counts| counts.committed),
+        (DUPLICATE, "Records of keyed streams that found their key taken.", |counts| {
+            counts.duplicates
+        }),
+    ];
+    for (name, help, value) in totals {
+        let lines =
+            streams.iter().map(|stream| (format!("stream=\"{}\"", stream.stream), value(stream)));
+        render_counter(&mut text, name, help, lines);
+    }
+    text
+}
+
+fn render_counter(
+    text: &mut String,
+    name: &str,
+    help: &str,
+    lines: impl Iterator<Item = (String, u64)>,
+) {
+    writeln!(text, "# HELP {name} {help}\n# TYPE {name} counter").expect("writing to a String");
+    for (labels, value) in lines {
+        writeln!(text, "{name}{{{labels}}} {value}").expect("writing to a String");
+    }
 }
 
 /// What stands at the moment the metrics are read.

@@ -346,22 +346,6 @@ async fn every_media_type_s_spelling_is_understood() {
 }
 
 #[tokio::test]
-async fn http_2_is_spoken_too() {
-    let gateway = Gateway::start().await;
-    let client = reqwest::Client::builder().http2_prior_knowledge().no_proxy().build().unwrap();
-    let url = format!("http://{}/v1/streams/second/records?ack=commit", gateway.address());
-    let mut requests = JoinSet::new();
-    for n in 0..20 {
-        let request = client.post(&url).bearer_auth(gateway.token()).json(&json!({"n": n}));
-        requests.spawn(Reply::to(request));
-    }
-    for reply in requests.join_all().await {
-        assert_eq!(reply.expect(201)["committed"], 1);
-    }
-    assert_eq!(gateway.rows("second").await, 20);
-}
-
-#[tokio::test]
 async fn a_query_that_is_not_understood_is_refused() {
     let gateway = Gateway::start().await;
     for (name, value) in

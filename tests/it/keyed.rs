@@ -175,7 +175,7 @@ fn first_and_last(senders: usize, requests: i32) -> Vec<(String, i32, i32)> {
 #[tokio::test]
 async fn writers_side_by_side_keep_each_key_s_order() {
     const SENDERS: usize = 4;
-    const REQUESTS: i32 = 120;
+    const REQUESTS: i32 = 70;
     // Small batches of many streams: every writer has something of the same keys at the same time.
     let gateway = Gateway::with(&["--writers=4", "--batch-rows=8", "--batch-interval-ms=5"]).await;
     let streams = ["typed_replace", "document_replace", "typed_ignore", "document_ignore"];

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::support::{Compression, Gateway, Metrics, Stall, compressed, eventually, soon};
@@ -43,16 +44,27 @@ async fn read_status(connection: &mut TcpStream) -> u16 {
 
 #[tokio::test]
 async fn a_full_intake_is_503_with_a_time_to_come_again() {
-    const INTAKE_BYTES_MAX: usize = 1_000_000;
-    let limit = format!("--intake-bytes-max={INTAKE_BYTES_MAX}");
-    let gateway = Gateway::with(&[&limit, "--intake-wait-ms=200"]).await;
+    const HOLDERS: usize = 100;
+    // Room for a part of the holders.
+    let gateway = Gateway::with(&["--intake-bytes-max=4000000", "--intake-wait-ms=200"]).await;
     gateway.create_stream(&json!({"name": "full"})).await;
-
-    // A record that takes nearly all the room there is, and does not end.
-    let record = format!("{{\"text\":\"{}\"}}", "x".repeat(900_000));
-    let mut holder = TcpStream::connect(gateway.address()).await.unwrap();
-    holder.write_all(head(&gateway, "full", record.len()).as_bytes()).await.unwrap();
-    holder.write_all(&record.as_bytes()[..record.len() - 1]).await.unwrap();
+    // Records that take room, and do not end before they are told to.
+    let record = format!("{{\"text\":\"{}\"}}", "x".repeat(100_000));
+    let (tell, told) = watch::channel(false);
+    let mut holders = JoinSet::new();
+    for _ in 0..HOLDERS {
+        let mut holder = TcpStream::connect(gateway.address()).await.unwrap();
+        let (head, record, mut told) = (head(&gateway, "full", record.len()), record.clone(), told.clone());
+        holders.spawn(async move {
+            let (beginning, end) = record.as_bytes().split_at(record.len() - 1);
+            holder.write_all(head.as_bytes()).await.unwrap();
+            holder.write_all(beginning).await.unwrap();
+            told.wait_for(|told| *told).await.unwrap();
+            // One that was refused may be gone already.
+            let _ = holder.write_all(end).await;
+            read_status(&mut holder).await
+        });
+    }
     let large = json!({"text": "y".repeat(400_000)});
     let refused = eventually("the intake is full", async || {
         let reply = gateway.records("full").json(&large).send().await;
@@ -60,20 +72,21 @@ async fn a_full_intake_is_503_with_a_time_to_come_again() {
     })
     .await;
     assert!((1..=300).contains(&refused.retry_after_seconds()));
-    let problem = refused.problem(503, "overloaded");
-    assert_eq!(problem["accepted"], 0);
+    assert_eq!(refused.problem(503, "overloaded")["accepted"], 0);
     let metrics = Metrics::read(&gateway).await;
     assert!(metrics.sum("tidegate_intake_refused_total", "reason", "overloaded") >= 1.0);
-    // A small one still fits, and the holder gets its answer.
-    gateway.records("full").json(&json!({"n": 1})).send().await.expect(202);
-    holder.write_all(b"}").await.unwrap();
-    assert_eq!(read_status(&mut holder).await, 202);
+
+    tell.send_replace(true);
+    let statuses = holders.join_all().await;
+    let count = |wanted: u16| statuses.iter().filter(|&&status| status == wanted).count();
+    assert_eq!(count(202) + count(503), HOLDERS, "{statuses:?}");
+    assert!(count(202) > 0, "who holds room gets an answer");
     gateway.records("full").json(&large).send().await.expect(202);
     gateway.wait_all_committed().await;
-    let long: i64 = gateway
-        .scalar("select count(*) from streams.full where length(payload->>'text') = 900000")
+    let taken: i64 = gateway
+        .scalar("select count(*) from streams.full where length(payload->>'text') = 100000")
         .await;
-    assert_eq!(long, 1);
+    assert_eq!(usize::try_from(taken).unwrap(), count(202), "what was refused was not taken");
 }
 
 #[tokio::test]

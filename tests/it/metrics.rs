@@ -73,7 +73,8 @@ impl Page {
 #[track_caller]
 fn whole(value: f64) -> u64 {
     assert!(value >= 0.0 && value.fract() == 0.0, "{value} is no count");
-    format!("{value}").parse().unwrap()
+    // The sum of nothing is -0.
+    format!("{}", value.abs()).parse().unwrap()
 }
 
 /// Names in the code.

@@ -67,7 +67,7 @@ async fn kill_9_before_anything_is_committed_loses_nothing() {
 
 #[tokio::test]
 async fn connections_that_break_under_load_cost_neither_rows_nor_counts() {
-    const CUTS: usize = 12;
+    const CUTS: usize = 6;
     let gateway =
         Gateway::with(&["--writers=3", "--batch-rows=100", "--batch-interval-ms=10"]).await;
     Load::prepare(&gateway).await;
@@ -76,13 +76,17 @@ async fn connections_that_break_under_load_cost_neither_rows_nor_counts() {
     for _ in 0..CUTS {
         load.acknowledges(150).await;
         // All but our own: writers in the middle of whatever they do, with the commit perhaps under way.
-        let cut: i64 = gateway
-            .scalar(
-                "select count(pg_terminate_backend(pid)) from pg_stat_activity
-                 where datname = current_database() and application_name = 'tidegate'",
-            )
-            .await;
-        assert!(cut > 0, "the gateway's connections bear its name");
+        // Between two sessions there may be none for a moment.
+        eventually("the gateway's connections bear its name", async || {
+            let cut: i64 = gateway
+                .scalar(
+                    "select count(pg_terminate_backend(pid)) from pg_stat_activity
+                     where datname = current_database() and application_name = 'tidegate'",
+                )
+                .await;
+            (cut > 0).then_some(())
+        })
+        .await;
     }
     load.acknowledges(300).await;
     load.finish(&mut traffic).await;

@@ -80,6 +80,10 @@ impl CsvFramer {
         self.offset += bytes as u64;
     }
 
+    pub(super) fn carry_bytes(&self) -> usize {
+        self.carry.len() + self.fields.capacity_bytes()
+    }
+
     pub(super) fn carry_capacity_bytes(&self) -> usize {
         self.carry.capacity() + self.fields.capacity_bytes()
     }

@@ -60,6 +60,10 @@ impl JsonFramer {
         self.offset += bytes as u64;
     }
 
+    pub(super) fn carry_bytes(&self) -> usize {
+        self.carry.len()
+    }
+
     pub(super) fn carry_capacity_bytes(&self) -> usize {
         self.carry.capacity()
     }

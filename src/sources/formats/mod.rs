@@ -227,7 +227,16 @@ impl Framer {
         }
     }
 
-    /// Bytes of memory held for the unfinished record.
+    /// Bytes of the unfinished record that are held.
+    pub fn carry_bytes(&self) -> usize {
+        match &self.kind {
+            FramerKind::Json(framer) => framer.carry_bytes(),
+            FramerKind::Ndjson(framer) => framer.carry_bytes(),
+            FramerKind::Csv(framer) => framer.carry_bytes(),
+        }
+    }
+
+    /// Bytes of memory set aside for the unfinished record.
     pub fn carry_capacity_bytes(&self) -> usize {
         match &self.kind {
             FramerKind::Json(framer) => framer.carry_capacity_bytes(),
