@@ -342,9 +342,15 @@ fn bind(address: SocketAddr) -> std::io::Result<TcpSocket> {
 
 /// What cannot be mended by waiting is told before anything is started.
 fn check_first_admin(config: &Config) -> anyhow::Result<()> {
-    config.access.admin_user.parse::<UserName>().context("--admin-user")?;
+    config
+        .access
+        .admin_user
+        .parse::<UserName>()
+        .context("the first admin's name (--admin-user, TIDEGATE_ADMIN_USER)")?;
     if let Some(password) = config.access.admin_password() {
-        password.parse::<Password>().context("--admin-password")?;
+        password
+            .parse::<Password>()
+            .context("the first admin's password (--admin-password, TIDEGATE_ADMIN_PASSWORD)")?;
     }
     Ok(())
 }

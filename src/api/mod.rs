@@ -7,6 +7,7 @@ mod metrics;
 mod monitor;
 mod page;
 mod records;
+mod refused_body;
 pub mod router;
 pub mod server;
 mod sessions;

@@ -1,19 +1,13 @@
 //! `POST /v1/streams/{stream}/records`: the way in for records.
 
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::body::BodyDataStream;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
-use futures::StreamExt;
-use futures::stream::Stream as ByteStream;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -34,10 +28,6 @@ use crate::telemetry::metrics;
 const RETRY_AFTER_FAILURE: Duration = Duration::from_secs(60);
 /// Advice while the gateway shuts down: it may be starting again.
 const RETRY_AFTER_SHUTDOWN: Duration = Duration::from_secs(5);
-
-/// How much of a refused body is read off, and for how long.
-const DISCARD_BYTES_MAX: usize = 64 << 20;
-const DISCARD_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// What the query may say.
 #[derive(Debug, Default, Deserialize)]
@@ -138,48 +128,10 @@ pub async fn create(
         decompressed_bytes_max: state.config.intake.body_decompressed_bytes_max,
         idle_timeout: Duration::from_secs(state.config.intake.body_idle_seconds),
     };
-    let body = SharedBody::new(request.into_body().into_data_stream());
-    let reader = BodyReader::new(body.clone(), encoding, limits);
-    match state.source.ingest(ingest, reader).await {
+    let body = BodyReader::new(request.into_body().into_data_stream(), encoding, limits);
+    match state.source.ingest(ingest, body).await {
         Ok(reply) => Ok(answer(&state, reply, return_ids)),
-        Err(failure) => {
-            body.discard().await;
-            Err(refusal(*failure))
-        }
-    }
-}
-
-/// A body whose rest can still be taken off the wire when its reader has given up.
-#[derive(Clone)]
-struct SharedBody(Arc<Mutex<BodyDataStream>>);
-
-impl SharedBody {
-    fn new(body: BodyDataStream) -> SharedBody {
-        SharedBody(Arc::new(Mutex::new(body)))
-    }
-
-    /// Reads on for a while. A connection that is closed over unread bytes is reset, and the sender would not get to
-    /// see why.
-    async fn discard(mut self) {
-        let rest = async {
-            let mut bytes = 0;
-            while let Some(Ok(chunk)) = self.next().await {
-                bytes += chunk.len();
-                if bytes > DISCARD_BYTES_MAX {
-                    return;
-                }
-            }
-        };
-        let _ = tokio::time::timeout(DISCARD_TIME_MAX, rest).await;
-    }
-}
-
-impl ByteStream for SharedBody {
-    type Item = Result<Bytes, axum::Error>;
-
-    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let mut body = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Pin::new(&mut *body).poll_next(context)
+        Err(failure) => Err(refusal(*failure)),
     }
 }
 

@@ -12,8 +12,8 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 
 use crate::api::{
-    ApiError, AppState, health, metrics, monitor, page, records, sessions, status, streams,
-    tickets, tokens, users,
+    ApiError, AppState, health, metrics, monitor, page, records, refused_body, sessions, status,
+    streams, tickets, tokens, users,
 };
 use crate::telemetry::metrics::record_request;
 
@@ -41,7 +41,9 @@ pub fn router(state: AppState) -> Router {
         // The body is streamed, with its own limits.
         .route(
             "/v1/streams/{stream}/records",
-            post(records::create).layer(DefaultBodyLimit::disable()),
+            post(records::create)
+                .layer(DefaultBodyLimit::disable())
+                .layer(middleware::from_fn(refused_body::read_off)),
         )
         .route("/v1/monitor", get(monitor::websocket))
         .route("/v1/monitor/events", get(monitor::events))

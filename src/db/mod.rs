@@ -42,6 +42,11 @@ impl Database {
     /// # Errors
     /// The URL is not one of PostgreSQL.
     pub fn new(url: &str) -> Result<Database, sqlx::Error> {
+        if !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
+            return Err(sqlx::Error::Configuration(
+                "it begins with postgres:// or postgresql://".into(),
+            ));
+        }
         let options = PgConnectOptions::from_str(url)?
             .application_name("tidegate")
             .options([("timezone", "UTC"), ("client_min_messages", "warning")]);

@@ -18,7 +18,13 @@ pub enum PostgresError {
     )]
     NotInstalled,
 
-    #[error("{directory} holds no usable PostgreSQL server programs: {reason}", directory = .directory.display())]
+    #[error(
+        "{directory} holds no usable PostgreSQL server programs: {reason}\n\
+         - leave `--postgres-bin` out where PostgreSQL is installed (Debian, Ubuntu: `apt-get install postgresql`; \
+         macOS: `brew install postgresql@17`), or name the directory of its `postgres` and `initdb`,\n\
+         - or use a database of your own: `--database-url` or DATABASE_URL",
+        directory = .directory.display()
+    )]
     NotUsable { directory: PathBuf, reason: String },
 
     #[error(

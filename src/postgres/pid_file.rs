@@ -1,7 +1,7 @@
 //! `postmaster.pid`, in which a server names its process (line 1) and says how far it is (line 8).
 
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::unistd::Pid;
 
@@ -36,14 +36,12 @@ impl PidFile {
         }
     }
 
-    pub(super) fn remove(data: &Path) -> Result<(), PostgresError> {
-        let path = data.join(PidFile::NAME);
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                Err(PostgresError::io("remove", &path)(error))
-            }
-            _ => Ok(()),
-        }
+    /// Removes the file, and the socket's lock, which names the same process: PostgreSQL believes either.
+    pub(super) fn remove(data: &Path, socket: &Path) -> Result<(), PostgresError> {
+        let mut lock = socket.as_os_str().to_owned();
+        lock.push(".lock");
+        remove_file(&PathBuf::from(lock))?;
+        remove_file(&data.join(PidFile::NAME))
     }
 
     fn parse(text: &str) -> Option<PidFile> {
@@ -57,6 +55,15 @@ impl PidFile {
         };
         // Zero and negative numbers would mean process groups to `kill`.
         (pid > 0).then_some(PidFile { pid: Pid::from_raw(pid), state })
+    }
+}
+
+fn remove_file(path: &Path) -> Result<(), PostgresError> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(PostgresError::io("remove", path)(error))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -71,7 +71,7 @@ impl Postmaster {
                 return Err(PostgresError::ServedElsewhere { data });
             }
             // An empty file, as a power loss leaves it, would keep PostgreSQL from starting.
-            PidFile::remove(&data)?;
+            PidFile::remove(&data, &place.socket())?;
             return Ok(None);
         };
         let mut found = Postmaster { pid: note.pid, data, child: None, stop_when_dropped: false };
@@ -103,7 +103,7 @@ impl Postmaster {
                 pid = found.pid.as_raw(),
                 "removed the pid file of a PostgreSQL that is gone"
             );
-            PidFile::remove(&found.data)?;
+            PidFile::remove(&found.data, &place.socket())?;
         }
         Ok(None)
     }

@@ -54,7 +54,8 @@ async fn a_full_intake_is_503_with_a_time_to_come_again() {
     let mut holders = JoinSet::new();
     for _ in 0..HOLDERS {
         let mut holder = TcpStream::connect(gateway.address()).await.unwrap();
-        let (head, record, mut told) = (head(&gateway, "full", record.len()), record.clone(), told.clone());
+        let (head, record, mut told) =
+            (head(&gateway, "full", record.len()), record.clone(), told.clone());
         holders.spawn(async move {
             let (beginning, end) = record.as_bytes().split_at(record.len() - 1);
             holder.write_all(head.as_bytes()).await.unwrap();
