@@ -256,6 +256,10 @@ impl Request<'_> {
 
     /// Grows the reservation to what the request holds in memory.
     async fn make_room(&mut self, bytes: usize) -> Result<(), IntakeError> {
+        // When everything is handed on, nothing may be refused any more: who comes again would double it.
+        if bytes == 0 {
+            return Ok(());
+        }
         let more = bytes.saturating_sub(self.room_bytes);
         match &mut self.room {
             Some(_) if more == 0 => return Ok(()),
