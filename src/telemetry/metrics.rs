@@ -98,7 +98,7 @@ fn describe_way_out() {
     describe_gauge!(MONITORS, "Monitors that watch now.");
     describe_counter!(
         MONITOR_FRAMES,
-        "Frames made for monitors; each is shared by all that watch its stream."
+        "Messages with records handed to monitors, counted for each."
     );
     describe_counter!(MONITOR_DELIVERIES, "Records handed to monitors, counted for each.");
     describe_counter!(MONITOR_GAPS, "Gaps announced to monitors.");
