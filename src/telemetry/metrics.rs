@@ -165,11 +165,14 @@ pub struct SourceCounts {
     pub bytes: u64,
 }
 
+/// A counter's name, its help, and its value in a set of counts.
+type Counter<T> = (&'static str, &'static str, fn(&T) -> u64);
+
 /// The streams' counters as text. Written here, because a recorder keeps the labels of a stream that is gone, and does
 /// not let the counter of one that is made again begin anew. Names of streams need no escaping.
 pub fn render_streams(streams: &[StreamCounts]) -> String {
     let mut text = String::new();
-    let sources: [(&str, &str, fn(&SourceCounts) -> u64); 3] = [
+    let sources: [Counter<SourceCounts>; 3] = [
         (ACCEPTED, "Records durable in the journal.", |counts| counts.accepted),
         (QUARANTINED, "Invalid records kept aside.", |counts| counts.quarantined),
         (BYTES_ACCEPTED, "Bytes of accepted records, as tuples.", |counts| counts.bytes),
@@ -183,7 +186,7 @@ pub fn render_streams(streams: &[StreamCounts]) -> String {
         });
         render_counter(&mut text, name, help, lines);
     }
-    let totals: [(&str, &str, fn(&StreamCounts) -> u64); 2] = [
+    let totals: [Counter<StreamCounts>; 2] = [
         (COMMITTED, "Records that made a row.", |counts| counts.committed),
         (DUPLICATE, "Records of keyed streams that found their key taken.", |counts| {
             counts.duplicates
