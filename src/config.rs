@@ -8,6 +8,9 @@ use std::time::Duration;
 
 use clap::Args;
 
+/// The largest record is held this often for a moment: as it came, what follows it, and as a tuple.
+const INTAKE_ENTRIES_MIN: u64 = 3;
+
 /// Where the data directory is. Shared by every command.
 #[derive(Debug, Clone, Args)]
 pub struct DataDir {
@@ -212,6 +215,17 @@ pub struct Monitor {
     pub monitor_sample_rate: u32,
 }
 
+/// Settings that cannot be together.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ConfigError {
+    #[error(
+        "--intake-bytes-max (TIDEGATE_INTAKE_BYTES_MAX) is {intake_bytes_max}, but a record of --entry-bytes-max \
+         (TIDEGATE_ENTRY_BYTES_MAX), {entry_bytes_max}, needs {INTAKE_ENTRIES_MIN} times its size while it is read; raise \
+         the first to {needed} or lower the second"
+    )]
+    IntakeTooSmall { intake_bytes_max: u64, entry_bytes_max: usize, needed: u64 },
+}
+
 impl Database {
     /// The URL that was given; an empty variable, as in a copied `.env`, counts as none.
     pub fn url(&self) -> Option<&str> {
@@ -227,6 +241,17 @@ impl Access {
 }
 
 impl Config {
+    /// Finds settings that would only fail later: with too small an intake the largest record is refused for ever.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let (intake_bytes_max, entry_bytes_max) =
+            (self.intake.intake_bytes_max, self.intake.entry_bytes_max);
+        let needed = INTAKE_ENTRIES_MIN.saturating_mul(entry_bytes_max as u64);
+        if intake_bytes_max < needed {
+            return Err(ConfigError::IntakeTooSmall { intake_bytes_max, entry_bytes_max, needed });
+        }
+        Ok(())
+    }
+
     /// The number of writers: as asked for, else the cores up to 4.
     pub fn writers(&self) -> usize {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from).min(4);
@@ -286,8 +311,20 @@ mod tests {
     }
 
     #[test]
+    fn the_largest_record_fits_the_intake() {
+        let check = |flags: &[&str]| {
+            let arguments = std::iter::once("serve").chain(flags.iter().copied());
+            Serve::try_parse_from(arguments).unwrap().config.check()
+        };
+        assert_eq!(check(&["--intake-bytes-max=3000", "--entry-bytes-max=1000"]), Ok(()));
+        let error = check(&["--intake-bytes-max=2999", "--entry-bytes-max=1000"]).unwrap_err();
+        assert!(error.to_string().contains("raise the first to 3000"), "{error}");
+    }
+
+    #[test]
     fn defaults_parse() {
         let serve = Serve::try_parse_from(["serve"]).unwrap();
+        assert_eq!(serve.config.check(), Ok(()));
         assert!(serve.config.writers() >= 1);
         assert!(!serve.config.node_name().is_empty());
     }

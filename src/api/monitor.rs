@@ -55,8 +55,12 @@ pub async fn websocket(
     let shutdown = state.lifecycle.soft().clone();
     let auth = state.auth.clone();
     let still_allowed = move || std::future::ready(auth.still_takes(&caller));
-    Ok(ws::configure(upgrade)
-        .on_upgrade(move |socket| ws::serve(socket, session, still_allowed, shutdown)))
+    // A task of the lifecycle, so that a shutdown waits for the goodbye.
+    let lifecycle = state.lifecycle.clone();
+    Ok(ws::configure(upgrade).on_upgrade(async move |socket| {
+        let monitor = ws::serve(socket, session, still_allowed, shutdown);
+        let _ = lifecycle.spawn("monitor", monitor).await;
+    }))
 }
 
 /// `GET /v1/monitor/events`: the same messages. `Last-Event-ID` resumes.

@@ -13,10 +13,16 @@ use crate::telemetry::{logs, metrics};
 const DRAINED: u8 = 0;
 /// A critical task died.
 const FAILED: u8 = 1;
+/// Settings that cannot be together; clap ends with the same code over a wrong flag.
+const WRONG_SETTING: u8 = 2;
 /// Something acknowledged is still in the journal; the next start brings it into PostgreSQL.
 const LEFT_IN_JOURNAL: u8 = 3;
 
 pub(super) async fn run(config: Config) -> anyhow::Result<ExitCode> {
+    if let Err(error) = config.check() {
+        eprintln!("tidegate: {error}");
+        return Ok(ExitCode::from(WRONG_SETTING));
+    }
     logs::start(&config.log, config.log_format).context("--log")?;
     let metrics = metrics::install()?;
     let mut terminate = signal(SignalKind::terminate())?;

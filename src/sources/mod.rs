@@ -5,6 +5,8 @@ mod assembler;
 pub mod body;
 pub mod formats;
 pub mod http;
+#[cfg(test)]
+mod http_tests;
 
 pub use assembler::{Assembler, PlacedError, RECORD_ERRORS_MAX};
 

@@ -381,6 +381,7 @@ async fn a_wrong_flag_or_setting_is_named() {
         (&["serve", "--log-format", "xml"], None, "json"),
         (&["serve"], Some(("TIDEGATE_WRITERS", "65")), "writers"),
         (&["serve"], Some(("TIDEGATE_INTAKE_WAIT_MS", "-1")), "intake-wait-ms"),
+        (&["serve", "--entry-bytes-max", "90000000"], None, "--intake-bytes-max"),
         (&["serv"], None, "serve"),
         (&["user"], None, "Usage"),
         (&[], None, "Usage"),

@@ -6,30 +6,34 @@ use tokio::process::Command;
 use crate::command::{Output, run, working_directory};
 use crate::support::Gateway;
 
+/// How most tests let it send.
+const BATCHES: [&str; 10] = [
+    "--duration",
+    "1s",
+    "--rate",
+    "4000",
+    "--burst",
+    "400",
+    "--batch",
+    "100",
+    "--connections",
+    "4",
+];
+
 async fn demo(gateway: &Gateway, arguments: &[&str]) -> Output {
+    let arguments: Vec<&str> = BATCHES.iter().chain(arguments).copied().collect();
+    demo_sending(gateway, &arguments).await
+}
+
+/// With only these arguments about how to send.
+async fn demo_sending(gateway: &Gateway, arguments: &[&str]) -> Output {
     let directory = working_directory();
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate-demo"));
     command
         .env_clear()
         .current_dir(directory.path())
-        .args([
-            "--url",
-            &format!("http://{}", gateway.address()),
-            "--database-url",
-            gateway.database_url(),
-        ])
-        .args([
-            "--duration",
-            "1s",
-            "--rate",
-            "4000",
-            "--burst",
-            "400",
-            "--batch",
-            "100",
-            "--connections",
-            "4",
-        ])
+        .args(["--url", &format!("http://{}", gateway.address())])
+        .args(["--database-url", gateway.database_url()])
         .arg("--data-dir")
         .arg(gateway.data_dir())
         .args(arguments)
@@ -61,31 +65,11 @@ async fn the_demo_finds_that_all_is_well() {
         &["--format", "csv", "--ack", "commit"][..],
         &["--single", "--rate", "200", "--burst", "20"],
     ] {
-        let arguments: Vec<&str> =
-            arguments.iter().copied().chain(["--prefix", "again_"]).collect();
-        let output = run_without_batch(&gateway, &arguments).await;
+        let shared = ["--duration", "500ms", "--connections", "2", "--prefix", "again_"];
+        let arguments: Vec<&str> = arguments.iter().chain(&shared).copied().collect();
+        let output = demo_sending(&gateway, &arguments).await;
         assert_eq!(output.code, 0, "{}{}", output.stdout, output.stderr);
     }
-}
-
-/// Like [`demo`], with only these arguments about how to send.
-async fn run_without_batch(gateway: &Gateway, arguments: &[&str]) -> Output {
-    let directory = working_directory();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate-demo"));
-    command
-        .env_clear()
-        .current_dir(directory.path())
-        .args([
-            "--url",
-            &format!("http://{}", gateway.address()),
-            "--database-url",
-            gateway.database_url(),
-        ])
-        .args(["--duration", "500ms", "--connections", "2", "--data-dir"])
-        .arg(gateway.data_dir())
-        .args(arguments)
-        .kill_on_drop(true);
-    run(&mut command).await
 }
 
 #[tokio::test]

@@ -213,7 +213,12 @@ async fn many_large_bodies_at_once_share_the_room_there_is() {
     const SENDERS: usize = 6;
     const RECORD_BYTES: usize = 6 << 20;
     // Room for one or two of them at a time.
-    let gateway = Gateway::with(&["--intake-bytes-max=25165824", "--intake-wait-ms=1000"]).await;
+    let gateway = Gateway::with(&[
+        "--intake-bytes-max=25165824",
+        "--entry-bytes-max=8388608",
+        "--intake-wait-ms=1000",
+    ])
+    .await;
     gateway.create_stream(&json!({"name": "shared", "payload": "json"})).await;
     let mut senders = JoinSet::new();
     for n in 0..SENDERS {

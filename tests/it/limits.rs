@@ -46,7 +46,12 @@ async fn read_status(connection: &mut TcpStream) -> u16 {
 async fn a_full_intake_is_503_with_a_time_to_come_again() {
     const HOLDERS: usize = 100;
     // Room for a part of the holders.
-    let gateway = Gateway::with(&["--intake-bytes-max=4000000", "--intake-wait-ms=200"]).await;
+    let gateway = Gateway::with(&[
+        "--intake-bytes-max=4000000",
+        "--entry-bytes-max=1000000",
+        "--intake-wait-ms=200",
+    ])
+    .await;
     gateway.create_stream(&json!({"name": "full"})).await;
     // Records that take room, and do not end before they are told to.
     let record = format!("{{\"text\":\"{}\"}}", "x".repeat(100_000));

@@ -146,6 +146,7 @@ async fn the_journal_the_writers_and_the_limits_are_told() {
     let gateway = Gateway::with(&[
         "--journal-bytes-max=100000000",
         "--intake-bytes-max=5000000",
+        "--entry-bytes-max=1000000",
         "--intake-entries-max=77",
     ])
     .await;

@@ -1,0 +1,108 @@
+//! Moments of a request that no client can bring about by itself.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures::stream;
+use tempfile::TempDir;
+use time::OffsetDateTime;
+
+use super::assembler::ENTRY_TARGET_ROWS;
+use super::body::{BodyLimits, BodyReader, ContentEncoding};
+use super::formats::Format;
+use super::http::*;
+use crate::hub::counters::Counters;
+use crate::journal::{DiskStorage, Journal, JournalOptions, Opened};
+use crate::lifecycle::Lifecycle;
+use crate::pipeline::{AppenderThread, IntakeLimits, Ledger, Pressure};
+use crate::record::{StreamId, UnixMicros};
+use crate::streams::{PayloadType, Shape, Stream};
+
+const OPTIONS: JournalOptions = JournalOptions {
+    segment_bytes: 4 << 20,
+    bytes_max: 64 << 20,
+    retention: Duration::ZERO,
+    retention_bytes: 0,
+};
+const INTAKE: IntakeLimits =
+    IntakeLimits { entries_max: 16, bytes_max: 8 << 20, wait: Duration::from_secs(5) };
+const BODY: BodyLimits = BodyLimits {
+    wire_bytes_max: 8 << 20,
+    decompressed_bytes_max: 8 << 20,
+    idle_timeout: Duration::from_secs(5),
+};
+
+/// A source on a journal of its own.
+fn source(journal_dir: &TempDir) -> HttpSource {
+    let Opened { journal, appender, .. } =
+        Journal::open(journal_dir.path(), OPTIONS, DiskStorage).unwrap();
+    let committed = Pressure::new(Instant::now());
+    let (intake, _thread) = AppenderThread::start(
+        &Lifecycle::new(),
+        &journal,
+        appender,
+        INTAKE,
+        Ledger::default(),
+        committed,
+    )
+    .unwrap();
+    HttpSource {
+        intake,
+        counters: Counters::default(),
+        entry_bytes_max: 1 << 20,
+        commit_wait: Duration::from_secs(5),
+    }
+}
+
+fn ndjson() -> IngestRequest {
+    let stream = Stream {
+        id: StreamId(1),
+        name: "tests".parse().unwrap(),
+        shape: Shape::Document { payload: PayloadType::Json },
+        key: None,
+        retention_days: None,
+        created_at: OffsetDateTime::UNIX_EPOCH,
+    };
+    IngestRequest {
+        stream: Arc::new(stream),
+        user: "ada".into(),
+        received_at: UnixMicros(0),
+        format: Format::Ndjson,
+        csv_null: None,
+        ack: Ack::Journal,
+        on_error: OnError::Quarantine,
+        return_ids: false,
+    }
+}
+
+/// The last record fills the entry, and from then on there is no room to be had: a 503 now would make the sender send
+/// again what was taken.
+#[tokio::test]
+async fn nothing_is_refused_once_everything_is_handed_on() {
+    let journal_dir = tempfile::tempdir().unwrap();
+    let source = source(&journal_dir);
+    let intake = source.intake.clone();
+    // Blank lines, so that the room for the body is enough for the tuples.
+    let line = format!("{}{{}}\n", "\n".repeat(100));
+    let all_but_one = line.repeat(ENTRY_TARGET_ROWS as usize - 1);
+    let chunks = stream::unfold(0, move |turn| {
+        let (intake, line, all_but_one) = (intake.clone(), line.clone(), all_but_one.clone());
+        async move {
+            let chunk = match turn {
+                0 => all_but_one,
+                1 => {
+                    intake.refuse_new();
+                    line
+                }
+                _ => return None,
+            };
+            Some((Ok::<_, Infallible>(Bytes::from(chunk)), turn + 1))
+        }
+    });
+    let body = BodyReader::new(chunks, ContentEncoding::Identity, BODY);
+    let reply = source.ingest(ndjson(), body).await.map_err(|failure| failure.reason).unwrap();
+    assert_eq!(reply.accepted, u64::from(ENTRY_TARGET_ROWS));
+    source.intake.close().await;
+}
