@@ -26,6 +26,7 @@ use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::Database;
+use crate::db::batch::BatchTimeouts;
 use crate::hub::counters::Counters;
 use crate::hub::{Hub, HubLimits};
 use crate::journal::{Appender, DiskStorage, Journal, JournalOptions};
@@ -248,7 +249,10 @@ impl Ground {
         let writers_config = WritersConfig {
             node: config.node_name(),
             writers: config.writers(),
-            statement_timeout: Duration::from_secs(config.writer.statement_timeout_seconds),
+            timeouts: BatchTimeouts {
+                statement: Duration::from_secs(config.writer.statement_timeout_seconds),
+                lock: Duration::from_millis(config.writer.lock_timeout_ms),
+            },
         };
         let writers = Writers::new(
             writers_config,
@@ -321,6 +325,7 @@ impl Ground {
             journal: self.journal.clone(),
             progress: pipeline.progress.clone(),
             appender: pipeline.appender.clone(),
+            parking: pipeline.writers.parking().clone(),
             database_state: pipeline.writers.database_state(),
             hub,
             clock: self.clock.clone(),

@@ -193,6 +193,11 @@ pub struct Writer {
     /// Longest time in seconds that PostgreSQL may take for one statement of a batch.
     #[arg(long, env = "TIDEGATE_STATEMENT_TIMEOUT_SECONDS", default_value_t = 60)]
     pub statement_timeout_seconds: u64,
+
+    /// Longest wait in milliseconds for a lock on a stream's table; after it the stream's records are parked, so that the
+    /// others go on.
+    #[arg(long, env = "TIDEGATE_LOCK_TIMEOUT_MS", default_value_t = 2_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub lock_timeout_ms: u64,
 }
 
 /// Limits on watching.

@@ -40,7 +40,7 @@ pub async fn show(State(state): State<AppState>) -> impl IntoResponse {
 /// The counters of every stream that is there and had traffic.
 fn stream_counts(state: &AppState) -> Vec<StreamCounts> {
     let snapshot = state.catalog.streams().snapshot();
-    let counters = state.counters.all();
+    let (counters, parked) = (state.counters.all(), state.parking.show());
     let known = counters.iter().filter_map(|(id, counters)| Some((snapshot.by_id(*id)?, counters)));
     let counts = known.map(|(stream, counters)| {
         let totals = counters.totals();
@@ -50,6 +50,8 @@ fn stream_counts(state: &AppState) -> Vec<StreamCounts> {
             stream: stream.name.to_string(),
             committed: totals.committed,
             duplicates: totals.duplicates,
+            refused: totals.refused,
+            parked: parked.get(&stream.id).map_or(0, |parked| parked.records),
             sources: sources
                 .map(|(source, part)| SourceCounts {
                     source: source.as_str(),

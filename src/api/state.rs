@@ -16,7 +16,7 @@ use crate::hub::Hub;
 use crate::hub::counters::Counters;
 use crate::journal::Journal;
 use crate::lifecycle::Lifecycle;
-use crate::pipeline::{AppenderThread, DatabaseState, Progress};
+use crate::pipeline::{AppenderThread, DatabaseState, Parking, Progress};
 use crate::sources::http::HttpSource;
 
 /// Handles to the running parts; clones are cheap and the same.
@@ -30,6 +30,7 @@ pub struct AppState {
     pub journal: Journal,
     pub progress: Progress,
     pub appender: AppenderThread,
+    pub parking: Parking,
     pub database_state: watch::Receiver<DatabaseState>,
     pub hub: Hub,
     pub clock: Clock,

@@ -25,6 +25,8 @@ pub struct Status {
     journal: JournalStatus,
     commit_lag_seconds: f64,
     database: DatabaseStatus,
+    /// Streams whose table cannot be written now, by name.
+    parked: BTreeMap<String, ParkedStatus>,
     writers: usize,
     monitors: usize,
     streams: BTreeMap<String, StreamTotals>,
@@ -53,6 +55,21 @@ struct JournalStatus {
 struct DatabaseStatus {
     reachable: bool,
     last_error: Option<String>,
+    /// Parts of the journal that PostgreSQL lost when it was set back, and that are not kept here any more.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    lost: Vec<LostPart>,
+}
+
+#[derive(Debug, Serialize)]
+struct LostPart {
+    from: Position,
+    to: Position,
+}
+
+#[derive(Debug, Serialize)]
+struct ParkedStatus {
+    records: u64,
+    reason: String,
 }
 
 /// What waits between the journal and PostgreSQL.
@@ -86,6 +103,12 @@ pub async fn show(State(state): State<AppState>, caller: Caller) -> Result<Json<
             (stream.name.to_string(), totals.get(&stream.id).copied().unwrap_or_default())
         })
         .collect();
+    let parked = state.parking.show().into_iter().filter_map(|(id, parked)| {
+        let stream = snapshot.by_id(id).filter(|stream| caller.may_use(&stream.name))?;
+        let status = ParkedStatus { records: parked.records, reason: parked.reason };
+        Some((stream.name.to_string(), status))
+    });
+    let parked = parked.collect();
     Ok(Json(Status {
         node: Node {
             name: state.config.node_name(),
@@ -104,7 +127,12 @@ pub async fn show(State(state): State<AppState>, caller: Caller) -> Result<Json<
             failed: state.appender.has_failed(),
         },
         commit_lag_seconds: load.commit_lag_seconds,
-        database: DatabaseStatus { reachable: database.reachable, last_error: database.last_error },
+        database: DatabaseStatus {
+            reachable: database.reachable,
+            last_error: database.last_error,
+            lost: database.lost.into_iter().map(|(from, to)| LostPart { from, to }).collect(),
+        },
+        parked,
         writers: state.config.writers(),
         monitors: state.hub.monitors(),
         streams,

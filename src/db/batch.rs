@@ -5,7 +5,9 @@
 //! A [`BatchConnection`] belongs to one writer. After any error, or when a call was given up half way, it must be
 //! dropped: the socket closes, the server rolls back, and the next session finds out what was committed.
 
-use std::collections::BTreeMap;
+mod error;
+mod statements;
+
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -13,10 +15,17 @@ use bytes::Bytes;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
 use uuid::Uuid;
 
-use crate::db::journals::{CommittedRange, Fenced, fence, to_sql};
-use crate::db::{Database, quarantine, quoted};
+use crate::db::Database;
+use crate::db::journals::{CommittedRange, Fenced, fence, outcomes_literal, to_sql};
 use crate::record::Position;
-use crate::streams::{Key, KeyField, OnDuplicate, Shape, Stream};
+use crate::streams::{Key, Stream};
+
+pub(super) use error::during;
+use error::during_stream;
+pub use error::{BatchError, Refusal};
+pub use statements::Target;
+pub(super) use statements::key_expressions;
+use statements::{columns, copy_statement, merge_statement, staging, table};
 
 /// Tuples are gathered into messages of about this many bytes; larger entries are sent as they are.
 const COPY_MESSAGE_BYTES: usize = 128 << 10;
@@ -25,59 +34,46 @@ const COPY_HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 /// What every binary COPY ends with.
 const COPY_TRAILER: &[u8] = &[0xff, 0xff];
 
-/// Why a batch was not committed.
-#[derive(Debug, thiserror::Error)]
-pub enum BatchError {
-    /// Another session raised the epoch: this one is over.
-    #[error("the journal belongs to a newer session")]
-    Fenced,
-    #[error("{doing}: {source}")]
-    Database {
-        doing: String,
-        #[source]
-        source: sqlx::Error,
-    },
-}
-
-impl BatchError {
-    /// The class of SQLSTATE, or `connection` where PostgreSQL said nothing; for metrics.
-    pub fn class(&self) -> String {
-        match self {
-            BatchError::Fenced => "fenced".to_owned(),
-            BatchError::Database { source: sqlx::Error::Database(error), .. } => error
-                .code()
-                .map_or_else(|| "database".to_owned(), |code| code.chars().take(2).collect()),
-            BatchError::Database { .. } => "connection".to_owned(),
-        }
-    }
-}
-
-/// Where tuples go.
-#[derive(Debug, Clone, Copy)]
-pub enum Target<'a> {
-    /// The stream's own table; tuples have this many declared columns.
-    Stream {
-        stream: &'a Stream,
-        column_set: u32,
-    },
-    /// The table of a keyed stream's batch, merged later by [`BatchConnection::merge`].
-    Staging {
-        stream: &'a Stream,
-        column_set: u32,
-    },
-    Quarantine,
-}
-
 /// A writer's own connection.
 #[derive(Debug)]
 pub struct BatchConnection(PgConnection);
 
+/// How long PostgreSQL may take.
+#[derive(Debug, Clone, Copy)]
+pub struct BatchTimeouts {
+    /// Longest time for one statement.
+    pub statement: Duration,
+    /// Longest wait for a lock, so that a locked table is noticed before it holds up others.
+    pub lock: Duration,
+}
+
+/// A point in a transaction to which it can return.
+#[derive(Debug, Clone, Copy)]
+pub enum Savepoint {
+    /// Before a stream's part of the batch.
+    Part,
+    /// Before some of its rows.
+    Rows,
+}
+
+impl Savepoint {
+    fn name(self) -> &'static str {
+        match self {
+            Savepoint::Part => "part",
+            Savepoint::Rows => "rows",
+        }
+    }
+}
+
 impl BatchConnection {
     pub async fn open(
         database: &Database,
-        statement_timeout: Duration,
+        timeouts: BatchTimeouts,
     ) -> Result<BatchConnection, BatchError> {
-        let connection = database.connect(statement_timeout).await.map_err(during("connecting"))?;
+        let connection = database
+            .connect(timeouts.statement, timeouts.lock)
+            .await
+            .map_err(during("connecting"))?;
         Ok(BatchConnection(connection))
     }
 
@@ -97,6 +93,41 @@ impl BatchConnection {
             .map_err(during("begin"))?;
         let found: Option<i64> = row.and_then(|row| row.try_get(0).ok());
         if found == Some(epoch) { Ok(()) } else { Err(BatchError::Fenced) }
+    }
+
+    /// Gives up the transaction after PostgreSQL refused a statement of it; the connection goes on.
+    pub async fn rollback(&mut self) -> Result<(), BatchError> {
+        self.command("rollback").await
+    }
+
+    pub async fn set_savepoint(&mut self, savepoint: Savepoint) -> Result<(), BatchError> {
+        self.command(&format!("savepoint {}", savepoint.name())).await
+    }
+
+    /// Keeps what was done since the savepoint, and checks constraints that would otherwise wait for the commit, where
+    /// nobody could tell any more whose rows they are about.
+    pub async fn release(&mut self, savepoint: Savepoint) -> Result<(), BatchError> {
+        let name = savepoint.name();
+        self.command(&format!("set constraints all immediate; release savepoint {name}")).await
+    }
+
+    /// Undoes what was done since the savepoint, and forgets it.
+    pub async fn roll_back_to(&mut self, savepoint: Savepoint) -> Result<(), BatchError> {
+        let name = savepoint.name();
+        self.command(&format!("rollback to savepoint {name}; release savepoint {name}")).await
+    }
+
+    /// The connection itself, for what other tables of the gateway need in the same transaction.
+    pub(super) fn as_mut(&mut self) -> &mut PgConnection {
+        &mut self.0
+    }
+
+    async fn command(&mut self, sql: &str) -> Result<(), BatchError> {
+        self.0
+            .execute(sqlx::raw_sql(AssertSqlSafe(sql.to_owned())))
+            .await
+            .map(drop)
+            .map_err(during(sql))
     }
 
     /// Makes the daily partition of a stream with retention, unless it is there.
@@ -181,19 +212,33 @@ impl BatchConnection {
             .expect("writing to a String");
         }
         let (first, last) = (to_sql(range.first), to_sql(range.last));
-        let duplicates = duplicates_literal(&range.duplicates);
+        let outcomes = outcomes_literal(&range.outcomes);
         write!(
             sql,
-            "insert into tidegate.committed_ranges (journal_id, first, last, duplicates) \
-             values ('{journal}', {first}, {last}, {duplicates}); commit"
+            "insert into tidegate.committed_ranges (journal_id, first, last, outcomes) \
+             values ('{journal}', {first}, {last}, {outcomes}); commit"
         )
         .expect("writing to a String");
         self.0.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.map(drop).map_err(during("commit"))
     }
 
+    /// Commits what came from the table `parked`, whose part of the journal was committed when it was put there.
+    pub async fn commit_drained(&mut self) -> Result<(), BatchError> {
+        self.command("commit").await
+    }
+
     /// Says goodbye to the server; for connections that are not in doubt.
     pub async fn close(self) {
         let _ = self.0.close().await;
+    }
+
+    /// Makes the staging table anew, in case the stream's table is another than it was.
+    pub async fn drop_staging(
+        &mut self,
+        stream: &Stream,
+        column_set: u32,
+    ) -> Result<(), BatchError> {
+        self.command(&format!("drop table if exists {}", staging(stream, column_set))).await
     }
 
     async fn create_staging(&mut self, stream: &Stream, column_set: u32) -> Result<(), BatchError> {
@@ -209,96 +254,4 @@ impl BatchConnection {
             .map(drop)
             .map_err(during_stream("making the staging table", stream))
     }
-}
-
-fn during(doing: &str) -> impl Fn(sqlx::Error) -> BatchError {
-    move |source| BatchError::Database { doing: doing.to_owned(), source }
-}
-
-fn during_stream(doing: &str, stream: &Stream) -> impl Fn(sqlx::Error) -> BatchError {
-    let doing = format!("{doing} of stream {}", stream.name);
-    move |source| BatchError::Database { doing: doing.clone(), source }
-}
-
-fn table(stream: &Stream) -> String {
-    format!("streams.{}", quoted(stream.name.as_str()))
-}
-
-fn staging(stream: &Stream, column_set: u32) -> String {
-    format!("pg_temp.staging_{}_{column_set}", stream.id.0)
-}
-
-/// The columns of a tuple, in order.
-fn columns(stream: &Stream, column_set: u32) -> Vec<String> {
-    let mut names = vec!["id".to_owned(), "received_at".to_owned()];
-    match &stream.shape {
-        Shape::Document { .. } => names.push("payload".to_owned()),
-        Shape::Typed { columns, .. } => {
-            names.push("extra".to_owned());
-            names.extend(
-                columns.iter().take(column_set as usize).map(|column| quoted(&column.name)),
-            );
-        }
-    }
-    names
-}
-
-fn copy_statement(target: Target<'_>) -> String {
-    let (table, columns) = match target {
-        Target::Stream { stream, column_set } => {
-            (table(stream), columns(stream, column_set).join(", "))
-        }
-        Target::Staging { stream, column_set } => {
-            (staging(stream, column_set), columns(stream, column_set).join(", "))
-        }
-        Target::Quarantine => ("tidegate.quarantine".to_owned(), quarantine::COLUMNS.to_owned()),
-    };
-    format!("copy {table} ({columns}) from stdin (format binary)")
-}
-
-/// Staged rows lie in the order of the journal, so `ctid` tells which of equal keys came first.
-fn merge_statement(stream: &Stream, key: &Key, column_set: u32) -> String {
-    let columns = columns(stream, column_set);
-    let keys = key_expressions(stream, key).join(", ");
-    let (order, action) = match key.on_duplicate {
-        OnDuplicate::Ignore => ("asc", "do nothing".to_owned()),
-        OnDuplicate::Replace => {
-            let assignments: Vec<String> =
-                columns.iter().map(|column| format!("{column} = excluded.{column}")).collect();
-            ("desc", format!("do update set {}", assignments.join(", ")))
-        }
-    };
-    format!(
-        "with merged as (
-           insert into {table} ({columns})
-           select distinct on ({keys}) {columns} from {staging} order by {keys}, ctid {order}
-           on conflict ({keys}) {action}
-           returning id, xmax = 0 as fresh)
-         select width_bucket(id, $1::uuid[]), count(*) from merged where fresh group by 1",
-        table = table(stream),
-        columns = columns.join(", "),
-        staging = staging(stream, column_set),
-    )
-}
-
-/// The key as SQL; the stream's unique index is over the same expressions.
-pub(super) fn key_expressions(stream: &Stream, key: &Key) -> Vec<String> {
-    let expression = |field: &KeyField| match field {
-        KeyField::Column(index) => quoted(&stream.columns()[*index].name),
-        KeyField::Pointer(segments) => {
-            let path: Vec<String> =
-                segments.iter().map(|segment| crate::db::literal(segment)).collect();
-            format!("(payload #>> array[{}]::text[])", path.join(", "))
-        }
-    };
-    key.fields.iter().map(expression).collect()
-}
-
-fn duplicates_literal(duplicates: &BTreeMap<Position, u64>) -> String {
-    if duplicates.is_empty() {
-        return "null".to_owned();
-    }
-    let members: Vec<String> =
-        duplicates.iter().map(|(position, count)| format!("\"{position}\":{count}")).collect();
-    format!("'{{{}}}'", members.join(","))
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
 use sqlx::types::Json;
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
@@ -13,8 +14,22 @@ use crate::record::Position;
 pub struct CommittedRange {
     pub first: Position,
     pub last: Position,
-    /// For entries of keyed streams, by position: how many of their records found their key taken. Only those above 0.
-    pub duplicates: BTreeMap<Position, u64>,
+    /// By position: entries of which not all records made a row.
+    pub outcomes: BTreeMap<Position, EntryOutcome>,
+}
+
+/// What became of an entry's records that made no row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct EntryOutcome {
+    /// They found their key taken.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub duplicates: u64,
+    /// PostgreSQL refused them; they are in the quarantine.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub refused: u64,
+    /// The whole entry waits in `tidegate.parked`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub parked: bool,
 }
 
 /// What [`fence`] found.
@@ -26,8 +41,8 @@ pub struct Fenced {
     pub ranges: Vec<CommittedRange>,
 }
 
-/// first, last, duplicates
-type RangeRow = (i64, i64, Option<Json<BTreeMap<String, u64>>>);
+/// first, last, outcomes
+type RangeRow = (i64, i64, Option<Json<BTreeMap<Position, EntryOutcome>>>);
 
 /// Makes the journal known, adds one to its epoch, and reads what is committed.
 ///
@@ -39,6 +54,8 @@ pub async fn fence(
     node: &str,
 ) -> Result<Fenced, sqlx::Error> {
     let mut transaction = connection.begin().await?;
+    // Whoever is in flight may take as long as a statement may.
+    sqlx::query("set local lock_timeout = 0").execute(&mut *transaction).await?;
     let epoch: i64 = sqlx::query_scalar(
         "insert into tidegate.journals (id, node, epoch) values ($1, $2, 1)
          on conflict (id) do update set epoch = journals.epoch + 1, node = excluded.node
@@ -49,16 +66,16 @@ pub async fn fence(
     .fetch_one(&mut *transaction)
     .await?;
     let rows: Vec<RangeRow> = sqlx::query_as(
-        "select first, last, duplicates from tidegate.committed_ranges where journal_id = $1 order by first",
+        "select first, last, outcomes from tidegate.committed_ranges where journal_id = $1 order by first",
     )
     .bind(journal)
     .fetch_all(&mut *transaction)
     .await?;
     transaction.commit().await?;
-    let ranges = rows.into_iter().map(|(first, last, duplicates)| CommittedRange {
+    let ranges = rows.into_iter().map(|(first, last, outcomes)| CommittedRange {
         first: from_sql(first),
         last: from_sql(last),
-        duplicates: duplicates.map(|json| read_duplicates(json.0)).unwrap_or_default(),
+        outcomes: outcomes.map(|json| json.0).unwrap_or_default(),
     });
     Ok(Fenced { epoch, ranges: ranges.collect() })
 }
@@ -68,10 +85,20 @@ pub(super) fn to_sql(position: Position) -> i64 {
     i64::try_from(position.0).expect("a journal is shorter than 2^63 bytes")
 }
 
-fn from_sql(position: i64) -> Position {
+pub(super) fn from_sql(position: i64) -> Position {
     Position(u64::try_from(position).unwrap_or_default())
 }
 
-fn read_duplicates(json: BTreeMap<String, u64>) -> BTreeMap<Position, u64> {
-    json.into_iter().filter_map(|(position, count)| Some((position.parse().ok()?, count))).collect()
+/// The outcomes as a literal of `jsonb`: keys are hexadecimal, values plain numbers, so nothing needs escaping.
+pub(super) fn outcomes_literal(outcomes: &BTreeMap<Position, EntryOutcome>) -> String {
+    if outcomes.is_empty() {
+        return "null".to_owned();
+    }
+    let json = serde_json::to_string(outcomes).expect("numbers and booleans have a form in JSON");
+    format!("'{json}'")
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }

@@ -6,11 +6,13 @@
 pub mod batch;
 pub mod journals;
 pub mod notifications;
+pub mod parked;
 pub mod quarantine;
 pub mod sessions;
 pub mod streams;
 pub mod tokens;
 pub mod users;
+pub mod verdict;
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -65,9 +67,16 @@ impl Database {
     }
 
     /// A connection that the caller owns alone; the writers' way.
-    pub async fn connect(&self, statement_timeout: Duration) -> Result<PgConnection, sqlx::Error> {
-        let timeout_ms = statement_timeout.as_millis().to_string();
-        let options = self.options.clone().options([("statement_timeout", timeout_ms.as_str())]);
+    pub async fn connect(
+        &self,
+        statement_timeout: Duration,
+        lock_timeout: Duration,
+    ) -> Result<PgConnection, sqlx::Error> {
+        let milliseconds = |time: Duration| time.as_millis().to_string();
+        let options = self.options.clone().options([
+            ("statement_timeout", milliseconds(statement_timeout)),
+            ("lock_timeout", milliseconds(lock_timeout)),
+        ]);
         PgConnection::connect_with(&options).await
     }
 

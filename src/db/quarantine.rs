@@ -2,12 +2,20 @@
 
 use uuid::Uuid;
 
-use crate::record::{Source, StreamId, UnixMicros};
+use crate::db::journals::to_sql;
+use crate::record::{Position, Source, StreamId, UnixMicros};
 
 /// The table's columns in the order of a tuple.
 pub(super) const COLUMNS: &str = "id, received_at, stream_id, source, user_name, record, line, column_name, \
                                   code, message, raw, truncated";
 const FIELDS: i16 = 12;
+/// The same, and what PostgreSQL adds when it refuses.
+pub(super) const REFUSED_COLUMNS: &str = "id, received_at, stream_id, source, user_name, record, line, column_name, \
+                                          code, message, raw, truncated, sqlstate, position";
+const REFUSED_FIELDS: i16 = 14;
+
+/// The code of a record that was valid but that PostgreSQL refused: a constraint, a trigger, a column that is gone.
+pub const REFUSED_CODE: &str = "refused_by_postgresql";
 
 /// Microseconds from 1970-01-01 to 2000-01-01, where PostgreSQL begins to count.
 const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
@@ -20,8 +28,8 @@ pub struct QuarantinedRecord<'a> {
     pub stream: StreamId,
     pub source: Source,
     pub user: &'a str,
-    /// Number of the record in its request, from 1.
-    pub record: u64,
+    /// Number of the record in its request, from 1, where it is still known.
+    pub record: Option<u64>,
     /// Line of the body, from 1, where the format has lines.
     pub line: Option<u64>,
     pub column: Option<&'a str>,
@@ -35,16 +43,25 @@ impl QuarantinedRecord<'_> {
     /// Appends the COPY tuple to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&FIELDS.to_be_bytes());
+        self.put_fields(out);
+    }
+
+    /// Appends the COPY tuple of a record that PostgreSQL refused, whose entry lay at `position`.
+    pub fn encode_refused(&self, sqlstate: &str, position: Position, out: &mut Vec<u8>) {
+        out.extend_from_slice(&REFUSED_FIELDS.to_be_bytes());
+        self.put_fields(out);
+        put(out, sqlstate.as_bytes());
+        put(out, &to_sql(position).to_be_bytes());
+    }
+
+    fn put_fields(&self, out: &mut Vec<u8>) {
         put(out, self.id.as_bytes());
         put(out, &(self.received_at.0 - POSTGRES_EPOCH_MICROS).to_be_bytes());
         put(out, &self.stream.0.to_be_bytes());
         put(out, self.source.as_str().as_bytes());
         put_text(out, self.user);
-        put(out, &i64::try_from(self.record).unwrap_or(i64::MAX).to_be_bytes());
-        match self.line {
-            Some(line) => put(out, &i64::try_from(line).unwrap_or(i64::MAX).to_be_bytes()),
-            None => put_null(out),
-        }
+        put_number(out, self.record);
+        put_number(out, self.line);
         match self.column {
             Some(column) => put_text(out, column),
             None => put_null(out),
@@ -53,6 +70,13 @@ impl QuarantinedRecord<'_> {
         put_text(out, self.message);
         put(out, self.raw);
         put(out, &[u8::from(self.truncated)]);
+    }
+}
+
+fn put_number(out: &mut Vec<u8>, number: Option<u64>) {
+    match number {
+        Some(number) => put(out, &i64::try_from(number).unwrap_or(i64::MAX).to_be_bytes()),
+        None => put_null(out),
     }
 }
 

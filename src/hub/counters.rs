@@ -8,12 +8,14 @@ use serde::Serialize;
 
 use crate::record::{Source, StreamId};
 
-/// What happened to one stream's records. Every accepted record ends as committed or duplicate.
+/// What happened to one stream's records. Every accepted record ends as committed, duplicate or
+/// refused.
 #[derive(Debug, Default)]
 pub struct StreamCounters {
     by_source: [SourceCounters; Source::ALL.len()],
     committed: AtomicU64,
     duplicates: AtomicU64,
+    refused: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -32,8 +34,10 @@ pub struct StreamTotals {
     pub committed: u64,
     /// Records of keyed streams that found their key taken.
     pub duplicates: u64,
-    /// Records kept aside as invalid.
+    /// Records kept aside: invalid ones, and accepted ones that PostgreSQL refused.
     pub quarantined: u64,
+    /// Those among them that were accepted, and that PostgreSQL refused.
+    pub refused: u64,
     /// Bytes of the accepted records as tuples.
     pub bytes: u64,
 }
@@ -54,7 +58,13 @@ impl StreamCounters {
         self.duplicates.fetch_add(duplicates, Ordering::Relaxed);
     }
 
-    /// What came in through one source; `committed` and `duplicates` are not told apart by source and are 0 here.
+    /// Accepted records that PostgreSQL refused; they are in the quarantine.
+    pub fn add_refused(&self, source: Source, records: u64) {
+        self.refused.fetch_add(records, Ordering::Relaxed);
+        self.add_quarantined(source, records);
+    }
+
+    /// What came in through one source; what became of it later is not told apart by source and is 0 here.
     pub fn of_source(&self, source: Source) -> StreamTotals {
         let counters = &self.by_source[source as usize];
         StreamTotals {
@@ -69,6 +79,7 @@ impl StreamCounters {
         let mut totals = StreamTotals {
             committed: self.committed.load(Ordering::Relaxed),
             duplicates: self.duplicates.load(Ordering::Relaxed),
+            refused: self.refused.load(Ordering::Relaxed),
             ..StreamTotals::default()
         };
         for source in Source::ALL {

@@ -42,7 +42,7 @@ use crate::record::{Position, UnixMicros};
 /// The version that this code writes, and the only one that it reads.
 pub(super) const VERSION: u32 = 1;
 /// Length of a segment's header.
-pub(super) const SEGMENT_HEADER_BYTES: u64 = SEGMENT_HEADER_LEN as u64;
+pub const SEGMENT_HEADER_BYTES: u64 = SEGMENT_HEADER_LEN as u64;
 /// The same, as the length of an array.
 pub(super) const SEGMENT_HEADER_LEN: usize = 64;
 /// Length of an entry's header.

@@ -10,12 +10,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use crate::db::journals::EntryOutcome;
 use crate::hub::counters::Counters;
 use crate::journal::{Entry, Journal, ReadError, Reader};
 use crate::pipeline::ledger::CommitOutcome;
 use crate::pipeline::progress::Believed;
 use crate::pipeline::{Ledger, Progress, entry_first_id};
-use crate::record::{EntryKind, Position, StreamId};
+use crate::record::{EntryKind, EntryMeta, Position, Source, StreamId};
 use crate::streams::Streams;
 
 /// When a batch is cut.
@@ -65,8 +66,8 @@ pub struct BatcherContext {
 /// One session's batcher.
 pub(super) struct Batcher {
     context: BatcherContext,
-    /// Duplicates of entries that an earlier session committed without learning of it.
-    duplicates: BTreeMap<Position, u64>,
+    /// Of entries that an earlier session committed without learning of it.
+    outcomes: BTreeMap<Position, EntryOutcome>,
     /// What earlier sessions counted already.
     believed: Believed,
     gates: HashMap<StreamId, oneshot::Receiver<()>>,
@@ -88,12 +89,12 @@ struct Cutter {
 impl Batcher {
     pub fn new(
         context: BatcherContext,
-        duplicates: BTreeMap<Position, u64>,
+        outcomes: BTreeMap<Position, EntryOutcome>,
         believed: Believed,
     ) -> Batcher {
         Batcher {
             context,
-            duplicates,
+            outcomes,
             believed,
             gates: HashMap::new(),
             bytes_per_row: 256,
@@ -203,12 +204,19 @@ impl Batcher {
             {
                 continue;
             }
-            let duplicates =
-                self.duplicates.get(&entry.header.position).copied().unwrap_or_default();
-            let committed = u64::from(entry.header.rows).saturating_sub(duplicates);
-            self.context.counters.of(stream_of(&entry)).add_committed(committed, duplicates);
+            let EntryOutcome { duplicates, refused, parked } =
+                self.outcomes.get(&entry.header.position).copied().unwrap_or_default();
+            if parked {
+                continue;
+            }
+            let committed = u64::from(entry.header.rows).saturating_sub(duplicates + refused);
+            let counters = self.context.counters.of(stream_of(&entry));
+            counters.add_committed(committed, duplicates);
+            if refused > 0 {
+                counters.add_refused(source_of(&entry), refused);
+            }
             if let Some(id) = entry_first_id(&entry.body) {
-                self.context.ledger.resolve(id, CommitOutcome { committed, duplicates });
+                self.context.ledger.resolve(id, CommitOutcome { committed, duplicates, refused });
             }
         }
     }
@@ -217,6 +225,11 @@ impl Batcher {
 /// The stream of an entry. Ids are positive, so the journal's unsigned form loses nothing.
 pub(super) fn stream_of(entry: &Entry) -> StreamId {
     StreamId(i32::try_from(entry.header.stream).unwrap_or(i32::MAX))
+}
+
+/// Where the entry's records came in.
+pub(super) fn source_of(entry: &Entry) -> Source {
+    EntryMeta::decode(&entry.meta).map_or(Source::Http, |meta| meta.source)
 }
 
 impl Batch {

@@ -16,6 +16,8 @@ pub struct CommitOutcome {
     pub committed: u64,
     /// Records that found their key taken.
     pub duplicates: u64,
+    /// Records that PostgreSQL refused; they are in the quarantine.
+    pub refused: u64,
 }
 
 /// The waiters; clones share them. As many as there are requests under way at most.
@@ -93,7 +95,7 @@ mod tests {
         let entry = Uuid::from_u128(7);
         let mut wait = ledger.register(entry);
         assert!(ledger.is_waited_for());
-        let outcome = CommitOutcome { committed: 3, duplicates: 1 };
+        let outcome = CommitOutcome { committed: 3, duplicates: 1, refused: 0 };
         ledger.resolve(entry, outcome);
         assert_eq!(wait.outcome().await, outcome);
         drop(wait);

@@ -8,11 +8,17 @@
 
 mod appender;
 mod batcher;
+mod careful;
+mod drainer;
 mod intake;
 mod ledger;
+mod parking;
+mod plan;
 mod pressure;
 mod progress;
+mod transaction;
 mod writer;
+mod writers;
 
 pub use appender::AppenderThread;
 pub use batcher::{BatchLimits, BatcherContext};
@@ -21,6 +27,7 @@ pub use intake::{
     entry_first_id,
 };
 pub use ledger::{CommitOutcome, CommitWait, Ledger};
+pub use parking::{ParkedState, Parking};
 pub use pressure::Pressure;
 pub use progress::Progress;
-pub use writer::{DatabaseState, Writers, WritersConfig};
+pub use writers::{DatabaseState, Writers, WritersConfig};

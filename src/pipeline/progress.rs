@@ -152,7 +152,7 @@ mod tests {
         let range = |first, last| CommittedRange {
             first: Position(first),
             last: Position(last),
-            duplicates: BTreeMap::new(),
+            outcomes: BTreeMap::new(),
         };
         let ranges = [range(0, 100), range(100, 200), range(300, 400)];
         let believed = progress.reset(Position(50), &ranges);

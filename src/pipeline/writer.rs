@@ -1,229 +1,83 @@
-//! The writers: sessions of K connections that commit batches side by side.
+//! A writer: one connection's share of a session. It commits batch after batch, each in one transaction.
 //!
-//! A session begins by fencing off every earlier one and reading what is committed, then batches are cut and committed
-//! until anything is in doubt: a lost connection, a refused statement, a timeout. Then the whole session ends, its
-//! connections are dropped, and the next one begins the same way, after a wait. The recovery path is the only path.
+//! Parts are written as fast as PostgreSQL takes them. Where it refuses something of a stream, the transaction begins again
+//! with this stream under care: see [`super::careful`].
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use bytes::Bytes;
-use tokio::sync::{Mutex, mpsc, watch};
+use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
-use crate::backoff::Backoff;
-use crate::db::Database;
-use crate::db::batch::{BatchConnection, BatchError, Target};
-use crate::db::journals::CommittedRange;
-use crate::journal::ReadError;
-use crate::lifecycle::Lifecycle;
-use crate::pipeline::batcher::{Batch, Batcher, BatcherContext, stream_of};
-use crate::pipeline::ledger::CommitOutcome;
-use crate::pipeline::{Pressure, entry_first_id};
-use crate::record::{EntryKind, Position, StreamId, UnixMicros};
+use crate::db::batch::{BatchConnection, BatchError};
+use crate::db::journals::{CommittedRange, EntryOutcome};
+use crate::db::verdict::Verdict;
+use crate::pipeline::CommitOutcome;
+use crate::pipeline::batcher::{Batch, Gate};
+use crate::pipeline::careful::PartEnd;
+use crate::pipeline::plan::{Destination, Part, plan};
+use crate::pipeline::transaction::{Fate, Transaction, day_of};
+use crate::pipeline::writers::{SessionError, Writers};
+use crate::record::{Position, StreamId};
 use crate::streams::Stream;
 use crate::telemetry::metrics;
 
-/// A batch may take this many times as long as one statement before its connection is given up.
-const BATCH_STATEMENTS_TIMEOUT_FACTOR: u32 = 3;
-/// A session that committed for this long was healthy: the next failure waits from the shortest time again.
-const HEALTHY_AFTER: Duration = Duration::from_secs(10);
-
-/// What writers need to know.
-#[derive(Debug, Clone)]
-pub struct WritersConfig {
-    pub node: String,
-    pub writers: usize,
-    pub statement_timeout: Duration,
-}
-
-/// What the writers last knew of PostgreSQL.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct DatabaseState {
-    pub reachable: bool,
-    pub last_error: Option<String>,
-}
-
-/// All sessions of this process, one after the other.
-#[derive(Clone)]
-pub struct Writers {
-    config: WritersConfig,
-    database: Database,
-    context: BatcherContext,
-    lifecycle: Lifecycle,
-    committed: Pressure,
-    state: watch::Sender<DatabaseState>,
-}
-
-/// Why a session ended before everything was drained.
-#[derive(Debug, thiserror::Error)]
-enum SessionError {
-    #[error(transparent)]
-    Batch(#[from] BatchError),
-    #[error(transparent)]
-    Journal(#[from] ReadError),
-    #[error("a batch was not committed within {0:?}")]
-    TimedOut(Duration),
-    #[error("an earlier batch of the same stream was not committed")]
-    EarlierBatchFailed,
-    #[error(
-        "PostgreSQL has records up to {committed}, but the journal ends at {synced}: an older copy of the journal was put \
-         back; move the directory `journal` away so that a new one begins"
-    )]
-    JournalIsOlder { committed: Position, synced: Position },
-}
-
-impl SessionError {
-    fn class(&self) -> String {
-        match self {
-            SessionError::Batch(error) => error.class(),
-            SessionError::Journal(_) => "journal".to_owned(),
-            SessionError::TimedOut(_) => "timeout".to_owned(),
-            SessionError::EarlierBatchFailed => "order".to_owned(),
-            SessionError::JournalIsOlder { .. } => "older_journal".to_owned(),
-        }
-    }
-}
-
-impl Writers {
-    pub fn new(
-        config: WritersConfig,
-        database: Database,
-        context: BatcherContext,
-        lifecycle: Lifecycle,
-        committed: Pressure,
-    ) -> Writers {
-        let state = watch::Sender::new(DatabaseState::default());
-        Writers { config, database, context, lifecycle, committed, state }
-    }
-
-    /// Follows what is known of PostgreSQL.
-    pub fn database_state(&self) -> watch::Receiver<DatabaseState> {
-        self.state.subscribe()
-    }
-
-    /// Notes that PostgreSQL cannot be used, before there were sessions.
-    pub fn unreachable(&self, reason: String) {
-        self.state.send_replace(DatabaseState { reachable: false, last_error: Some(reason) });
-    }
-
-    /// Runs sessions until everything acknowledged is committed after the appender ended, or the time is over.
-    pub async fn run(self) {
-        let mut backoff = Backoff::new();
-        let mut last_class = String::new();
-        loop {
-            let started = Instant::now();
-            let hard = self.lifecycle.hard().clone();
-            let result = tokio::select! {
-                result = self.session() => result,
-                () = hard.cancelled() => return,
-            };
-            let Err(error) = result else { return };
-            let class = error.class();
-            let reason = error.to_string();
-            metrics::count_writer_error(&class);
-            self.state
-                .send_replace(DatabaseState { reachable: false, last_error: Some(reason.clone()) });
-            if started.elapsed() >= HEALTHY_AFTER {
-                backoff = Backoff::new();
-            }
-            let wait = backoff.next_wait();
-            if class == last_class {
-                tracing::debug!(reason, ?wait, "writing to PostgreSQL still fails");
-            } else {
-                tracing::warn!(reason, ?wait, "writing to PostgreSQL failed; trying again");
-            }
-            last_class = class;
-            tokio::select! {
-                () = tokio::time::sleep(wait) => {}
-                () = hard.cancelled() => return,
-            }
-        }
-    }
-
-    /// One session; ends well only when everything is drained.
-    async fn session(&self) -> Result<(), SessionError> {
-        let journal = self.context.journal.id();
-        let mut first =
-            BatchConnection::open(&self.database, self.config.statement_timeout).await?;
-        let fenced = first.fence(journal, &self.config.node).await?;
-        check_age(&fenced.ranges, self.context.journal.synced())?;
-        let progress = &self.context.progress;
-        let believed = progress.reset(self.context.journal.first(), &fenced.ranges);
-        let start = believed.first_uncounted(progress.low_water());
-        metrics::count_writer_session();
-        self.state.send_replace(DatabaseState { reachable: true, last_error: None });
-        tracing::info!(epoch = fenced.epoch, from = %start, "writing to PostgreSQL");
-
-        let session = CancellationToken::new();
-        let ends_with_this_call = session.clone().drop_guard();
-        let (sender, batches) = mpsc::channel(1);
-        let batches = Arc::new(Mutex::new(batches));
-        let batcher = Batcher::new(self.context.clone(), duplicates(fenced.ranges), believed);
-        let batcher = self.lifecycle.spawn("batcher", batcher.run(start, sender, session.clone()));
-        let mut writers = Vec::with_capacity(self.config.writers);
-        let mut connection = Some(first);
-        for _ in 0..self.config.writers.max(1) {
-            let writer = Writer {
-                shared: self.clone(),
-                connection: connection.take(),
-                epoch: fenced.epoch,
-                batches: Arc::clone(&batches),
-                session: session.clone(),
-                partitions: HashSet::new(),
-            };
-            writers.push(self.lifecycle.spawn("writer", writer.run()));
-        }
-        let mut outcome = Ok(());
-        for writer in writers {
-            let ended = writer.await.expect("writers do not panic");
-            // The others end because of the first error; it is the one worth telling.
-            if let (Ok(()) | Err(SessionError::EarlierBatchFailed), Err(error)) = (&outcome, ended)
-            {
-                outcome = Err(error);
-            }
-        }
-        drop(ends_with_this_call);
-        let cut = batcher.await.expect("the batcher does not panic");
-        outcome?;
-        Ok(cut?)
-    }
-}
-
-/// One connection's share of a session.
-struct Writer {
+/// See the module.
+pub(super) struct Writer {
     shared: Writers,
     connection: Option<BatchConnection>,
     epoch: i64,
     batches: Arc<Mutex<mpsc::Receiver<Batch>>>,
-    session: CancellationToken,
     /// Partitions that are known to be there.
     partitions: HashSet<(StreamId, time::Date)>,
+    /// Streams of which PostgreSQL refused something lately.
+    under_care: HashSet<StreamId>,
 }
 
-/// Entries of a batch that go to the same place.
-struct Part {
-    destination: Destination,
-    column_set: u32,
-    entries: Vec<usize>,
-    bodies: Vec<Bytes>,
+/// Why a transaction was not committed.
+enum Failure {
+    /// PostgreSQL refused what was for one of these streams.
+    Refused {
+        streams: Vec<StreamId>,
+        error: BatchError,
+    },
+    Session(SessionError),
 }
 
-enum Destination {
-    Table(Arc<Stream>),
-    /// Staged, then merged by key.
-    Keyed(Arc<Stream>),
-    Quarantine,
-    /// The stream was deleted, and its records with it.
-    Deleted(StreamId),
+impl<E: Into<SessionError>> From<E> for Failure {
+    fn from(error: E) -> Failure {
+        Failure::Session(error.into())
+    }
+}
+
+impl Failure {
+    /// Of a statement that wrote into the table of one of these streams.
+    fn of(streams: &[StreamId], error: BatchError) -> Failure {
+        match error.verdict() {
+            Verdict::Rows | Verdict::EveryRow | Verdict::Table => {
+                Failure::Refused { streams: streams.to_vec(), error }
+            }
+            Verdict::Retry | Verdict::Stop => Failure::Session(error.into()),
+        }
+    }
 }
 
 impl Writer {
-    async fn run(mut self) -> Result<(), SessionError> {
-        let ends_with_this_writer = self.session.clone().drop_guard();
-        let result = self.commit_batches().await;
+    pub fn new(
+        shared: Writers,
+        connection: Option<BatchConnection>,
+        epoch: i64,
+        batches: Arc<Mutex<mpsc::Receiver<Batch>>>,
+    ) -> Writer {
+        let (partitions, under_care) = (HashSet::new(), HashSet::new());
+        Writer { shared, connection, epoch, batches, partitions, under_care }
+    }
+
+    /// Commits batches until there are no more, or the session ends.
+    pub async fn run(mut self, session: CancellationToken) -> Result<(), SessionError> {
+        let ends_with_this_writer = session.clone().drop_guard();
+        let result = self.commit_batches(&session).await;
         if result.is_ok() {
             // The batcher has ended: the others finish what they hold.
             ends_with_this_writer.disarm();
@@ -234,9 +88,9 @@ impl Writer {
         result
     }
 
-    async fn commit_batches(&mut self) -> Result<(), SessionError> {
-        while let Some(batch) = self.next_batch().await {
-            let limit = self.shared.config.statement_timeout * BATCH_STATEMENTS_TIMEOUT_FACTOR;
+    async fn commit_batches(&mut self, session: &CancellationToken) -> Result<(), SessionError> {
+        while let Some(batch) = self.next_batch(session).await {
+            let limit = self.shared.batch_timeout();
             // Giving up half way leaves the connection in doubt; it is dropped with this writer, never used again.
             match tokio::time::timeout(limit, self.commit(batch)).await {
                 Ok(result) => result?,
@@ -246,43 +100,39 @@ impl Writer {
         Ok(())
     }
 
-    async fn next_batch(&self) -> Option<Batch> {
+    async fn next_batch(&self, session: &CancellationToken) -> Option<Batch> {
         tokio::select! {
             mut batches = self.batches.lock() => tokio::select! {
                 batch = batches.recv() => batch,
-                () = self.session.cancelled() => None,
+                () = session.cancelled() => None,
             },
-            () = self.session.cancelled() => None,
+            () = session.cancelled() => None,
         }
     }
 
     async fn commit(&mut self, mut batch: Batch) -> Result<(), SessionError> {
         let started = Instant::now();
-        let parts = self.parts(&batch);
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => {
-                BatchConnection::open(&self.shared.database, self.shared.config.statement_timeout)
-                    .await?
+            None => self.shared.connect().await?,
+        };
+        let fates = loop {
+            match self.transact(&mut connection, &mut batch).await {
+                Ok(fates) => break fates,
+                Err(Failure::Session(error)) => return Err(error),
+                Err(Failure::Refused { streams, error }) => {
+                    let before = self.under_care.len();
+                    self.under_care.extend(streams);
+                    if self.under_care.len() == before {
+                        return Err(error.into());
+                    }
+                    connection.rollback().await?;
+                }
             }
         };
-        let journal = self.shared.context.journal.id();
-        self.ensure_partitions(&mut connection, &batch, &parts).await?;
-        connection.begin(journal, self.epoch).await?;
-        for part in &parts {
-            copy(&mut connection, part).await?;
-        }
-        let mut outcomes = outcomes(&batch, &parts);
-        Self::merge(&mut connection, &mut batch, &parts, &mut outcomes).await?;
-        let range = CommittedRange {
-            first: batch.first,
-            last: batch.last,
-            duplicates: duplicates_by_position(&batch, &outcomes),
-        };
-        let folding = self.shared.context.progress.take_folding();
-        connection.commit(journal, &range, folding).await?;
         self.connection = Some(connection);
-        self.settle(&batch, &outcomes);
+        self.shared.settle(&batch.entries, &fates);
+        self.shared.committed(batch.first, batch.last, batch.bytes);
         for gate in batch.gates {
             let _ = gate.committed.send(());
         }
@@ -290,38 +140,131 @@ impl Writer {
         Ok(())
     }
 
-    /// Groups the entries by where they go, in the order in which each place is first met.
-    fn parts(&self, batch: &Batch) -> Vec<Part> {
-        let streams = self.shared.context.streams.snapshot();
-        let mut parts: Vec<Part> = Vec::new();
-        let mut index: BTreeMap<(u8, StreamId, u32), usize> = BTreeMap::new();
-        for (number, entry) in batch.entries.iter().enumerate() {
-            let id = stream_of(entry);
-            let records = EntryKind::from_code(entry.header.kind) == Some(EntryKind::Records);
-            let place = if records {
-                (entry.header.kind, id, entry.header.column_set)
-            } else {
-                (entry.header.kind, StreamId(0), 0)
-            };
-            let part = *index.entry(place).or_insert_with(|| {
-                let destination = match streams.by_id(id) {
-                    _ if !records => Destination::Quarantine,
-                    None => Destination::Deleted(id),
-                    Some(stream) if stream.key.is_some() => Destination::Keyed(Arc::clone(stream)),
-                    Some(stream) => Destination::Table(Arc::clone(stream)),
-                };
-                parts.push(Part {
-                    destination,
-                    column_set: entry.header.column_set,
-                    entries: Vec::new(),
-                    bodies: Vec::new(),
-                });
-                parts.len() - 1
-            });
-            parts[part].entries.push(number);
-            parts[part].bodies.push(entry.body.clone());
+    /// One try at the whole batch.
+    async fn transact(
+        &mut self,
+        connection: &mut BatchConnection,
+        batch: &mut Batch,
+    ) -> Result<Vec<Fate>, Failure> {
+        let context = self.shared.context().clone();
+        let journal = context.journal.id();
+        let streams = context.streams.snapshot();
+        let mut parts = plan(&batch.entries, &streams, self.shared.parking());
+        self.ensure_partitions(connection, batch, &parts).await?;
+        connection.begin(journal, self.epoch).await?;
+        let mut transaction = Transaction::new(connection, &batch.entries);
+        for part in &mut parts {
+            self.write(&mut transaction, part).await?;
         }
-        parts
+        for part in &mut parts {
+            self.merge(&mut transaction, part, &mut batch.gates).await?;
+        }
+        for part in &parts {
+            if let Destination::Parked(parked) = &part.destination {
+                transaction.park(journal, parked.stream(), part).await?;
+            }
+        }
+        transaction.keep_refused().await?;
+        let fates = transaction.fates;
+        let range = CommittedRange {
+            first: batch.first,
+            last: batch.last,
+            outcomes: outcomes_by_position(batch, &fates),
+        };
+        let folding = context.progress.take_folding();
+        // Constraints that wait for the commit do not say whose rows they are about.
+        let written: Vec<StreamId> =
+            parts.iter().filter_map(|part| Some(part.destination.stream()?.id)).collect();
+        connection
+            .commit(journal, &range, folding)
+            .await
+            .map_err(|error| Failure::of(&written, error))?;
+        for part in parts {
+            if let Destination::Parked(parked) = part.destination {
+                let rows = part.entries.iter().map(|number| batch.entries[*number].header.rows);
+                parked.committed(rows.map(u64::from).sum());
+            }
+        }
+        Ok(fates)
+    }
+
+    /// Copies a part; a keyed one into its staging table.
+    async fn write(
+        &mut self,
+        transaction: &mut Transaction<'_>,
+        part: &mut Part,
+    ) -> Result<(), Failure> {
+        let stream = part.destination.stream().cloned();
+        match stream {
+            Some(stream) if self.under_care.contains(&stream.id) => {
+                // A keyed part has to wait for its turn first.
+                if stream.key.is_none() {
+                    self.write_carefully(transaction, part, &stream).await?;
+                }
+                Ok(())
+            }
+            Some(stream) => {
+                transaction.copy(part).await.map_err(|error| Failure::of(&[stream.id], error))
+            }
+            None => Ok(transaction.copy(part).await?),
+        }
+    }
+
+    /// Merges a keyed part after the same stream's part of the batch before.
+    async fn merge(
+        &mut self,
+        transaction: &mut Transaction<'_>,
+        part: &mut Part,
+        gates: &mut [Gate],
+    ) -> Result<(), Failure> {
+        let Destination::Keyed(stream) = &part.destination else {
+            return Ok(());
+        };
+        let stream = Arc::clone(stream);
+        let Some(key) = &stream.key else { return Ok(()) };
+        let gate = gates.iter_mut().find(|gate| gate.stream == stream.id);
+        if let Some(earlier) = gate.and_then(|gate| gate.earlier.take()) {
+            earlier.await.map_err(|_| SessionError::EarlierBatchFailed)?;
+        }
+        // What is older waits already, so this must come after it.
+        if let Some(parked) = self.shared.parking().join(stream.id) {
+            part.destination = Destination::Parked(parked);
+            return Ok(());
+        }
+        if self.under_care.contains(&stream.id) {
+            return self.write_carefully(transaction, part, &stream).await;
+        }
+        transaction
+            .merge(part, &stream, key)
+            .await
+            .map_err(|error| Failure::of(&[stream.id], error))
+    }
+
+    async fn write_carefully(
+        &mut self,
+        transaction: &mut Transaction<'_>,
+        part: &mut Part,
+        stream: &Arc<Stream>,
+    ) -> Result<(), Failure> {
+        match transaction.write_carefully(part, stream).await? {
+            PartEnd::Written { refused: 0 } => {
+                self.under_care.remove(&stream.id);
+            }
+            PartEnd::Written { refused } => {
+                tracing::warn!(stream = %stream.name, refused, "PostgreSQL refused records; they are in the quarantine");
+            }
+            PartEnd::Stuck { reason } => {
+                tracing::warn!(
+                    stream = %stream.name,
+                    reason,
+                    "the stream's table cannot be written; its records are parked until it can"
+                );
+                self.under_care.remove(&stream.id);
+                let parked = self.shared.parking().park(stream.id, reason);
+                part.destination = Destination::Parked(parked);
+            }
+        }
+        Ok(())
     }
 
     async fn ensure_partitions(
@@ -329,133 +272,40 @@ impl Writer {
         connection: &mut BatchConnection,
         batch: &Batch,
         parts: &[Part],
-    ) -> Result<(), BatchError> {
+    ) -> Result<(), Failure> {
         for part in parts {
             let Destination::Table(stream) = &part.destination else {
                 continue;
             };
-            if stream.retention_days.is_none() {
+            if stream.retention_days.is_none() || self.under_care.contains(&stream.id) {
                 continue;
             }
             for number in &part.entries {
-                let Some(day) = day_of(batch.entries[*number].header.received_at) else {
-                    continue;
-                };
-                if !self.partitions.contains(&(stream.id, day)) {
-                    connection.ensure_partition(stream, day).await?;
-                    self.partitions.insert((stream.id, day));
+                let day = day_of(batch.entries[*number].header.received_at);
+                if self.partitions.insert((stream.id, day)) {
+                    let made = connection.ensure_partition(stream, day).await;
+                    made.map_err(|error| {
+                        self.partitions.remove(&(stream.id, day));
+                        Failure::of(&[stream.id], error)
+                    })?;
                 }
             }
         }
         Ok(())
     }
-
-    /// Merges the keyed parts, each after the same stream's part of the batch before.
-    async fn merge(
-        connection: &mut BatchConnection,
-        batch: &mut Batch,
-        parts: &[Part],
-        outcomes: &mut [CommitOutcome],
-    ) -> Result<(), SessionError> {
-        for part in parts {
-            let Destination::Keyed(stream) = &part.destination else {
-                continue;
-            };
-            let Some(key) = &stream.key else { continue };
-            let gate = batch.gates.iter_mut().find(|gate| gate.stream == stream.id);
-            if let Some(earlier) = gate.and_then(|gate| gate.earlier.take()) {
-                earlier.await.map_err(|_| SessionError::EarlierBatchFailed)?;
-            }
-            let mut firsts: Vec<(Uuid, usize)> = part
-                .entries
-                .iter()
-                .filter_map(|number| Some((entry_first_id(&batch.entries[*number].body)?, *number)))
-                .collect();
-            firsts.sort_unstable();
-            let ids: Vec<Uuid> = firsts.iter().map(|(id, _)| *id).collect();
-            let fresh = connection.merge(stream, key, part.column_set, &ids).await?;
-            for ((_, number), fresh) in firsts.iter().zip(fresh) {
-                let rows = u64::from(batch.entries[*number].header.rows);
-                outcomes[*number] =
-                    CommitOutcome { committed: fresh, duplicates: rows.saturating_sub(fresh) };
-            }
-        }
-        Ok(())
-    }
-
-    /// After the commit: counts, marks, and tells whoever waits.
-    fn settle(&self, batch: &Batch, outcomes: &[CommitOutcome]) {
-        let context = &self.shared.context;
-        let waited_for = context.ledger.is_waited_for();
-        for (entry, outcome) in batch.entries.iter().zip(outcomes) {
-            if EntryKind::from_code(entry.header.kind) != Some(EntryKind::Records) {
-                continue;
-            }
-            context
-                .counters
-                .of(stream_of(entry))
-                .add_committed(outcome.committed, outcome.duplicates);
-            if waited_for && let Some(id) = entry_first_id(&entry.body) {
-                context.ledger.resolve(id, *outcome);
-            }
-        }
-        self.shared.committed.drained(batch.bytes);
-        context.progress.commit(batch.first, batch.last);
-    }
 }
 
-/// Positions of a journal that was put back are used a second time, and the ranges of the first time would swallow them.
-fn check_age(ranges: &[CommittedRange], synced: Position) -> Result<(), SessionError> {
-    match ranges.iter().map(|range| range.last).max() {
-        Some(committed) if committed > synced => {
-            Err(SessionError::JournalIsOlder { committed, synced })
-        }
-        _ => Ok(()),
-    }
-}
-
-async fn copy(connection: &mut BatchConnection, part: &Part) -> Result<(), BatchError> {
-    let started = Instant::now();
-    let target = match &part.destination {
-        Destination::Table(stream) => Target::Stream { stream, column_set: part.column_set },
-        Destination::Keyed(stream) => Target::Staging { stream, column_set: part.column_set },
-        Destination::Quarantine => Target::Quarantine,
-        Destination::Deleted(stream) => {
-            tracing::warn!(
-                stream = stream.0,
-                entries = part.entries.len(),
-                "records of a deleted stream are left out"
-            );
-            return Ok(());
+/// What a later session must know of entries of which not all records made a row.
+fn outcomes_by_position(batch: &Batch, fates: &[Fate]) -> BTreeMap<Position, EntryOutcome> {
+    let told = |fate: &Fate| match *fate {
+        Fate::Parked => EntryOutcome { parked: true, ..EntryOutcome::default() },
+        Fate::Settled(CommitOutcome { duplicates, refused, .. }) => {
+            EntryOutcome { duplicates, refused, parked: false }
         }
     };
-    connection.copy(target, &part.bodies).await?;
-    metrics::record_copy(started.elapsed());
-    Ok(())
-}
-
-/// Without a key every record makes a row; the merge corrects those with one.
-fn outcomes(batch: &Batch, parts: &[Part]) -> Vec<CommitOutcome> {
-    let mut outcomes: Vec<CommitOutcome> = vec![CommitOutcome::default(); batch.entries.len()];
-    for part in parts.iter().filter(|part| !matches!(part.destination, Destination::Deleted(_))) {
-        for number in &part.entries {
-            outcomes[*number].committed = u64::from(batch.entries[*number].header.rows);
-        }
-    }
+    let outcomes = batch.entries.iter().zip(fates.iter().map(told));
     outcomes
-}
-
-fn duplicates_by_position(batch: &Batch, outcomes: &[CommitOutcome]) -> BTreeMap<Position, u64> {
-    let with_duplicates =
-        batch.entries.iter().zip(outcomes).filter(|(_, outcome)| outcome.duplicates > 0);
-    with_duplicates.map(|(entry, outcome)| (entry.header.position, outcome.duplicates)).collect()
-}
-
-fn duplicates(ranges: Vec<CommittedRange>) -> BTreeMap<Position, u64> {
-    ranges.into_iter().flat_map(|range| range.duplicates).collect()
-}
-
-fn day_of(received_at: UnixMicros) -> Option<time::Date> {
-    let seconds = received_at.0.div_euclid(1_000_000);
-    time::OffsetDateTime::from_unix_timestamp(seconds).ok().map(time::OffsetDateTime::date)
+        .filter(|(_, outcome)| *outcome != EntryOutcome::default())
+        .map(|(entry, outcome)| (entry.header.position, outcome))
+        .collect()
 }

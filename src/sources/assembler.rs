@@ -144,7 +144,7 @@ impl Assembler {
             stream: self.origin.stream.id,
             source: self.origin.source,
             user: &self.origin.user,
-            record: place.record,
+            record: Some(place.record),
             line: place.line,
             column: error.column.as_deref(),
             code: error.code.as_str(),

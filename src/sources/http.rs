@@ -286,9 +286,11 @@ impl Request<'_> {
                 let outcome = wait.outcome().await;
                 sum.committed += outcome.committed;
                 sum.duplicates += outcome.duplicates;
+                sum.refused += outcome.refused;
             }
             sum
         };
         self.reply.committed = tokio::time::timeout(self.source.commit_wait, all).await.ok();
+        self.reply.quarantined += self.reply.committed.map_or(0, |outcome| outcome.refused);
     }
 }

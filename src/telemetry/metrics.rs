@@ -34,6 +34,10 @@ const COPY_DURATION: &str = "tidegate_copy_duration_seconds";
 const COMMIT_LAG: &str = "tidegate_commit_lag_seconds";
 const WRITER_SESSIONS: &str = "tidegate_writer_sessions_total";
 const WRITER_ERRORS: &str = "tidegate_writer_errors_total";
+const DATABASE_REWINDS: &str = "tidegate_database_rewinds_total";
+const LOST_BYTES: &str = "tidegate_journal_lost_bytes";
+const PARKED: &str = "tidegate_parked_records";
+const REFUSED: &str = "tidegate_records_refused_total";
 const MONITORS: &str = "tidegate_monitors";
 const MONITOR_FRAMES: &str = "tidegate_monitor_frames_total";
 const MONITOR_DELIVERIES: &str = "tidegate_monitor_deliveries_total";
@@ -95,6 +99,12 @@ fn describe_way_out() {
         WRITER_ERRORS,
         "Sessions that ended in an error, by class of SQLSTATE or kind."
     );
+    describe_counter!(DATABASE_REWINDS, "Times that PostgreSQL came back with less than it had.");
+    describe_gauge!(
+        LOST_BYTES,
+        Unit::Bytes,
+        "Journal bytes that PostgreSQL lost when it was set back and that the journal no longer keeps."
+    );
     describe_gauge!(MONITORS, "Monitors that watch now.");
     describe_counter!(
         MONITOR_FRAMES,
@@ -136,6 +146,17 @@ pub fn count_writer_error(class: &str) {
     counter!(WRITER_ERRORS, "class" => class.to_owned()).increment(1);
 }
 
+/// PostgreSQL came back with less than it had.
+pub fn count_database_rewind() {
+    counter!(DATABASE_REWINDS).increment(1);
+}
+
+/// What neither PostgreSQL nor the journal has any more.
+#[expect(clippy::cast_precision_loss, reason = "a size for people and alerts")]
+pub fn set_lost_bytes(bytes: u64) {
+    gauge!(LOST_BYTES).set(bytes as f64);
+}
+
 /// A request was refused because something is full.
 pub fn count_refused(reason: &'static str) {
     counter!(INTAKE_REFUSED, "reason" => reason).increment(1);
@@ -153,6 +174,9 @@ pub struct StreamCounts {
     pub stream: String,
     pub committed: u64,
     pub duplicates: u64,
+    pub refused: u64,
+    /// Records that wait because the stream's table cannot be written.
+    pub parked: u64,
     pub sources: Vec<SourceCounts>,
 }
 
@@ -184,29 +208,36 @@ pub fn render_streams(streams: &[StreamCounts]) -> String {
                 (labels, value(counts))
             })
         });
-        render_counter(&mut text, name, help, lines);
+        render(&mut text, "counter", name, help, lines);
     }
-    let totals: [Counter<StreamCounts>; 2] = [
+    let totals: [Counter<StreamCounts>; 3] = [
         (COMMITTED, "Records that made a row.", |counts| counts.committed),
         (DUPLICATE, "Records of keyed streams that found their key taken.", |counts| {
             counts.duplicates
+        }),
+        (REFUSED, "Accepted records that PostgreSQL refused; in the quarantine.", |counts| {
+            counts.refused
         }),
     ];
     for (name, help, value) in totals {
         let lines =
             streams.iter().map(|stream| (format!("stream=\"{}\"", stream.stream), value(stream)));
-        render_counter(&mut text, name, help, lines);
+        render(&mut text, "counter", name, help, lines);
     }
+    let parked =
+        streams.iter().map(|stream| (format!("stream=\"{}\"", stream.stream), stream.parked));
+    render(&mut text, "gauge", PARKED, "Records that wait for their table.", parked);
     text
 }
 
-fn render_counter(
+fn render(
     text: &mut String,
+    kind: &str,
     name: &str,
     help: &str,
     lines: impl Iterator<Item = (String, u64)>,
 ) {
-    writeln!(text, "# HELP {name} {help}\n# TYPE {name} counter").expect("writing to a String");
+    writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}").expect("writing to a String");
     for (labels, value) in lines {
         writeln!(text, "{name}{{{labels}}} {value}").expect("writing to a String");
     }

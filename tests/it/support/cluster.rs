@@ -256,7 +256,7 @@ impl Stall {
     /// Nothing can be written to one stream's table.
     pub async fn of_table(pool: &PgPool, stream: &str) -> Stall {
         let mut transaction = pool.begin().await.expect("a transaction");
-        let sql = AssertSqlSafe(format!("lock table streams.{stream} in share mode"));
+        let sql = AssertSqlSafe(format!("lock table streams.{stream} in access exclusive mode"));
         transaction.execute(sqlx::raw_sql(sql)).await.expect("the table can be locked");
         Stall(transaction)
     }

@@ -1,0 +1,99 @@
+//! The statements that bring tuples into tables.
+
+use crate::db::{quarantine, quoted};
+use crate::streams::{Key, KeyField, OnDuplicate, Shape, Stream};
+
+/// Where tuples go.
+#[derive(Debug, Clone, Copy)]
+pub enum Target<'a> {
+    /// The stream's own table; tuples have this many declared columns.
+    Stream {
+        stream: &'a Stream,
+        column_set: u32,
+    },
+    /// The table of a keyed stream's batch, merged later by [`BatchConnection::merge`].
+    Staging {
+        stream: &'a Stream,
+        column_set: u32,
+    },
+    Quarantine,
+    /// The quarantine, for records that PostgreSQL refused.
+    Refused,
+}
+
+pub(super) fn table(stream: &Stream) -> String {
+    format!("streams.{}", quoted(stream.name.as_str()))
+}
+
+pub(super) fn staging(stream: &Stream, column_set: u32) -> String {
+    format!("pg_temp.staging_{}_{column_set}", stream.id.0)
+}
+
+/// The columns of a tuple, in order.
+pub(super) fn columns(stream: &Stream, column_set: u32) -> Vec<String> {
+    let mut names = vec!["id".to_owned(), "received_at".to_owned()];
+    match &stream.shape {
+        Shape::Document { .. } => names.push("payload".to_owned()),
+        Shape::Typed { columns, .. } => {
+            names.push("extra".to_owned());
+            names.extend(
+                columns.iter().take(column_set as usize).map(|column| quoted(&column.name)),
+            );
+        }
+    }
+    names
+}
+
+pub(super) fn copy_statement(target: Target<'_>) -> String {
+    let (table, columns) = match target {
+        Target::Stream { stream, column_set } => {
+            (table(stream), columns(stream, column_set).join(", "))
+        }
+        Target::Staging { stream, column_set } => {
+            (staging(stream, column_set), columns(stream, column_set).join(", "))
+        }
+        Target::Quarantine => ("tidegate.quarantine".to_owned(), quarantine::COLUMNS.to_owned()),
+        Target::Refused => {
+            ("tidegate.quarantine".to_owned(), quarantine::REFUSED_COLUMNS.to_owned())
+        }
+    };
+    format!("copy {table} ({columns}) from stdin (format binary)")
+}
+
+/// Staged rows lie in the order of the journal, so `ctid` tells which of equal keys came first.
+pub(super) fn merge_statement(stream: &Stream, key: &Key, column_set: u32) -> String {
+    let columns = columns(stream, column_set);
+    let keys = key_expressions(stream, key).join(", ");
+    let (order, action) = match key.on_duplicate {
+        OnDuplicate::Ignore => ("asc", "do nothing".to_owned()),
+        OnDuplicate::Replace => {
+            let assignments: Vec<String> =
+                columns.iter().map(|column| format!("{column} = excluded.{column}")).collect();
+            ("desc", format!("do update set {}", assignments.join(", ")))
+        }
+    };
+    format!(
+        "with merged as (
+           insert into {table} ({columns})
+           select distinct on ({keys}) {columns} from {staging} order by {keys}, ctid {order}
+           on conflict ({keys}) {action}
+           returning id, xmax = 0 as fresh)
+         select width_bucket(id, $1::uuid[]), count(*) from merged where fresh group by 1",
+        table = table(stream),
+        columns = columns.join(", "),
+        staging = staging(stream, column_set),
+    )
+}
+
+/// The key as SQL; the stream's unique index is over the same expressions.
+pub(in crate::db) fn key_expressions(stream: &Stream, key: &Key) -> Vec<String> {
+    let expression = |field: &KeyField| match field {
+        KeyField::Column(index) => quoted(&stream.columns()[*index].name),
+        KeyField::Pointer(segments) => {
+            let path: Vec<String> =
+                segments.iter().map(|segment| crate::db::literal(segment)).collect();
+            format!("(payload #>> array[{}]::text[])", path.join(", "))
+        }
+    };
+    key.fields.iter().map(expression).collect()
+}

@@ -1,0 +1,169 @@
+//! The table `parked`: entries of streams whose table cannot be written now, in the order of the journal.
+//!
+//! Every statement is part of a batch's transaction, under its epoch.
+
+use bytes::Bytes;
+use sqlx::FromRow;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::db::batch::{BatchConnection, BatchError, during};
+use crate::db::journals::{from_sql, to_sql};
+use crate::record::{Position, StreamId, UnixMicros};
+
+/// An entry that waits for its table.
+#[derive(Debug, Clone)]
+pub struct ParkedEntry {
+    pub position: Position,
+    pub column_set: u32,
+    pub rows: u32,
+    pub received_at: UnixMicros,
+    pub meta: Bytes,
+    pub body: Bytes,
+}
+
+/// How much of one stream is parked.
+#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
+pub struct ParkedStream {
+    pub stream: StreamId,
+    pub records: i64,
+    pub since: OffsetDateTime,
+}
+
+/// How much to take at a time.
+#[derive(Debug, Clone, Copy)]
+pub struct ParkedLimits {
+    pub entries_max: u32,
+    /// Bytes of bodies; one entry may be larger.
+    pub bytes_max: u64,
+}
+
+/// position, column_set, rows, received_at, meta, body
+type ParkedRow = (i64, i32, i32, OffsetDateTime, Vec<u8>, Vec<u8>);
+
+impl BatchConnection {
+    /// What is parked of a journal.
+    pub async fn parked_streams(&mut self, journal: Uuid) -> Result<Vec<ParkedStream>, BatchError> {
+        sqlx::query_as(
+            "select stream_id as stream, sum(rows)::bigint as records, min(parked_at) as since
+             from tidegate.parked where journal_id = $1 group by stream_id",
+        )
+        .bind(journal)
+        .fetch_all(self.as_mut())
+        .await
+        .map_err(during("looking for parked entries"))
+    }
+
+    /// Parks entries of a stream.
+    pub async fn park(
+        &mut self,
+        journal: Uuid,
+        stream: StreamId,
+        entries: &[ParkedEntry],
+    ) -> Result<(), BatchError> {
+        let numbers = |number: fn(&ParkedEntry) -> u32| -> Vec<i32> {
+            entries.iter().map(|entry| number(entry).cast_signed()).collect()
+        };
+        let positions: Vec<i64> = entries.iter().map(|entry| to_sql(entry.position)).collect();
+        let times: Vec<OffsetDateTime> =
+            entries.iter().map(|entry| entry.received_at.date_time()).collect();
+        let metas: Vec<&[u8]> = entries.iter().map(|entry| entry.meta.as_ref()).collect();
+        let bodies: Vec<&[u8]> = entries.iter().map(|entry| entry.body.as_ref()).collect();
+        sqlx::query(
+            "insert into tidegate.parked
+                 (journal_id, stream_id, position, column_set, rows, received_at, meta, body)
+             select $1, $2, * from
+                 unnest($3::bigint[], $4::int[], $5::int[], $6::timestamptz[], $7::bytea[], $8::bytea[])",
+        )
+        .bind(journal)
+        .bind(stream)
+        .bind(positions)
+        .bind(numbers(|entry| entry.column_set))
+        .bind(numbers(|entry| entry.rows))
+        .bind(times)
+        .bind(metas)
+        .bind(bodies)
+        .execute(self.as_mut())
+        .await
+        .map(drop)
+        .map_err(during("parking entries"))
+    }
+
+    /// The oldest parked entries of a stream that lie below `until`.
+    pub async fn oldest_parked(
+        &mut self,
+        journal: Uuid,
+        stream: StreamId,
+        until: Position,
+        limits: ParkedLimits,
+    ) -> Result<Vec<ParkedEntry>, BatchError> {
+        let rows: Vec<ParkedRow> = sqlx::query_as(
+            "select position, column_set, rows, received_at, meta, body from (
+                 select *, sum(length(body)) over (order by position) - length(body) as before from (
+                     select * from tidegate.parked
+                     where journal_id = $1 and stream_id = $2 and position < $3
+                     order by position limit $4) as oldest) as measured
+             where before < $5 order by position",
+        )
+        .bind(journal)
+        .bind(stream)
+        .bind(to_sql(until))
+        .bind(i64::from(limits.entries_max))
+        .bind(i64::try_from(limits.bytes_max).unwrap_or(i64::MAX))
+        .fetch_all(self.as_mut())
+        .await
+        .map_err(during("reading parked entries"))?;
+        Ok(rows.into_iter().map(ParkedEntry::from_row).collect())
+    }
+
+    /// Is anything of the stream parked?
+    pub async fn has_parked(
+        &mut self,
+        journal: Uuid,
+        stream: StreamId,
+    ) -> Result<bool, BatchError> {
+        sqlx::query_scalar(
+            "select exists (select from tidegate.parked where journal_id = $1 and stream_id = $2)",
+        )
+        .bind(journal)
+        .bind(stream)
+        .fetch_one(self.as_mut())
+        .await
+        .map_err(during("looking for parked entries"))
+    }
+
+    /// Takes entries away, in the transaction that writes their rows.
+    pub async fn unpark(
+        &mut self,
+        journal: Uuid,
+        stream: StreamId,
+        positions: &[Position],
+    ) -> Result<(), BatchError> {
+        let positions: Vec<i64> = positions.iter().map(|position| to_sql(*position)).collect();
+        sqlx::query(
+            "delete from tidegate.parked
+             where journal_id = $1 and stream_id = $2 and position = any($3)",
+        )
+        .bind(journal)
+        .bind(stream)
+        .bind(positions)
+        .execute(self.as_mut())
+        .await
+        .map(drop)
+        .map_err(during("taking parked entries away"))
+    }
+}
+
+impl ParkedEntry {
+    fn from_row((position, column_set, rows, received_at, meta, body): ParkedRow) -> ParkedEntry {
+        let micros = received_at.unix_timestamp_nanos() / 1_000;
+        ParkedEntry {
+            position: from_sql(position),
+            column_set: column_set.cast_unsigned(),
+            rows: rows.cast_unsigned(),
+            received_at: UnixMicros(i64::try_from(micros).unwrap_or(i64::MAX)),
+            meta: meta.into(),
+            body: body.into(),
+        }
+    }
+}

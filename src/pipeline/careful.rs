@@ -1,0 +1,187 @@
+//! Writing a part of which PostgreSQL refused something: the good rows are committed, the bad ones kept aside, and a
+//! table that cannot be written at all is left alone.
+//!
+//! Everything happens between savepoints of the batch's own transaction. Rows are halved until the bad ones stand alone,
+//! in the order of the journal, so that keyed streams end as if nothing had been in the way.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use crate::db::batch::{BatchError, Refusal, Savepoint, Target};
+use crate::db::quarantine::{QuarantinedRecord, REFUSED_CODE};
+use crate::db::verdict::Verdict;
+use crate::pipeline::plan::Part;
+use crate::pipeline::transaction::{Fate, Transaction, day_of};
+use crate::pipeline::{CommitOutcome, entry_first_id};
+use crate::record::{EntryMeta, Source};
+use crate::streams::Stream;
+use crate::streams::decode::{decode_tuple, tuple_len};
+
+/// How a part ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum PartEnd {
+    /// Its good rows are in the table; so many were refused.
+    Written { refused: u64 },
+    /// Nothing of it is in the table, which cannot be written now.
+    Stuck { reason: String },
+}
+
+/// One record of a part.
+struct Row {
+    /// Its entry's number in the batch.
+    entry: usize,
+    tuple: Bytes,
+}
+
+impl Transaction<'_> {
+    /// Writes what of the part can be written.
+    ///
+    /// # Errors
+    /// PostgreSQL is not able at the moment; the transaction is over.
+    pub async fn write_carefully(
+        &mut self,
+        part: &Part,
+        stream: &Arc<Stream>,
+    ) -> Result<PartEnd, BatchError> {
+        let rows = rows(part);
+        let refused_before = self.refused.len();
+        let mut refused = 0;
+        self.connection.set_savepoint(Savepoint::Part).await?;
+        // The last of them is the next to be tried.
+        let mut untried = Vec::from([0..rows.len()]);
+        while let Some(range) = untried.pop() {
+            let some = &rows[range.clone()];
+            self.connection.set_savepoint(Savepoint::Rows).await?;
+            let Err(error) = self.write_rows(part, stream, some).await else {
+                continue;
+            };
+            let verdict = error.verdict();
+            match verdict {
+                Verdict::Retry | Verdict::Stop => return Err(error),
+                Verdict::Table => {
+                    self.connection.roll_back_to(Savepoint::Part).await?;
+                    self.refused.truncate(refused_before);
+                    for number in &part.entries {
+                        self.fates[*number] = Fate::Settled(CommitOutcome::default());
+                    }
+                    return Ok(PartEnd::Stuck { reason: error.refusal().message });
+                }
+                Verdict::Rows | Verdict::EveryRow => {
+                    self.connection.roll_back_to(Savepoint::Rows).await?;
+                    if some.len() == 1 || verdict == Verdict::EveryRow {
+                        self.refuse(part, stream, some, &error.refusal());
+                        refused += some.len() as u64;
+                    } else {
+                        let middle = range.start + some.len() / 2;
+                        untried.push(middle..range.end);
+                        untried.push(range.start..middle);
+                    }
+                }
+            }
+        }
+        self.connection.release(Savepoint::Part).await?;
+        Ok(PartEnd::Written { refused })
+    }
+
+    /// Brings rows into the stream's table and counts them; nothing is counted if that fails.
+    async fn write_rows(
+        &mut self,
+        part: &Part,
+        stream: &Arc<Stream>,
+        rows: &[Row],
+    ) -> Result<(), BatchError> {
+        let bodies: Vec<Bytes> = rows.iter().map(|row| row.tuple.clone()).collect();
+        let column_set = part.column_set;
+        let Some(key) = &stream.key else {
+            self.ensure_partitions(stream, rows).await?;
+            self.connection.copy(Target::Stream { stream, column_set }, &bodies).await?;
+            self.connection.release(Savepoint::Rows).await?;
+            for row in rows {
+                self.count(row.entry, |outcome| outcome.committed += 1);
+            }
+            return Ok(());
+        };
+        self.connection.drop_staging(stream, column_set).await?;
+        self.connection.copy(Target::Staging { stream, column_set }, &bodies).await?;
+        let firsts = self.first_ids(part);
+        let ids: Vec<Uuid> = firsts.iter().map(|(id, _)| *id).collect();
+        let fresh = self.connection.merge(stream, key, column_set, &ids).await?;
+        self.connection.release(Savepoint::Rows).await?;
+        for row in rows {
+            self.count(row.entry, |outcome| outcome.duplicates += 1);
+        }
+        for ((_, number), fresh) in firsts.iter().zip(fresh) {
+            self.count(*number, |outcome| {
+                outcome.committed += fresh;
+                outcome.duplicates = outcome.duplicates.saturating_sub(fresh);
+            });
+        }
+        Ok(())
+    }
+
+    async fn ensure_partitions(
+        &mut self,
+        stream: &Arc<Stream>,
+        rows: &[Row],
+    ) -> Result<(), BatchError> {
+        if stream.retention_days.is_none() {
+            return Ok(());
+        }
+        let day = |row: &Row| day_of(self.entries[row.entry].header.received_at);
+        let days: BTreeSet<time::Date> = rows.iter().map(day).collect();
+        for day in days {
+            self.connection.ensure_partition(stream, day).await?;
+        }
+        Ok(())
+    }
+
+    /// Notes rows for the quarantine, as JSON, so that a person can mend them and send them again.
+    fn refuse(&mut self, part: &Part, stream: &Arc<Stream>, rows: &[Row], refusal: &Refusal) {
+        for row in rows {
+            let entry = &self.entries[row.entry];
+            let meta = EntryMeta::decode(&entry.meta);
+            let mut data = Vec::new();
+            let decoded = decode_tuple(&stream.shape, part.column_set, &row.tuple, &mut data);
+            let record = QuarantinedRecord {
+                id: entry_first_id(&row.tuple).unwrap_or_else(Uuid::now_v7),
+                received_at: entry.header.received_at,
+                stream: stream.id,
+                source: meta.as_ref().map_or(Source::Http, |meta| meta.source),
+                user: meta.as_ref().map_or("", |meta| &meta.user),
+                record: None,
+                line: None,
+                column: refusal.column.as_deref(),
+                code: REFUSED_CODE,
+                message: &refusal.message,
+                raw: if decoded.is_ok() { &data } else { &row.tuple },
+                truncated: false,
+            };
+            let position = entry.header.position;
+            record.encode_refused(&refusal.sqlstate, position, &mut self.refused);
+            self.count(row.entry, |outcome| outcome.refused += 1);
+        }
+    }
+
+    fn count(&mut self, entry: usize, add: impl FnOnce(&mut CommitOutcome)) {
+        if let Fate::Settled(outcome) = &mut self.fates[entry] {
+            add(outcome);
+        }
+    }
+}
+
+/// The part's records one by one, without a copy.
+fn rows(part: &Part) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for (entry, body) in part.entries.iter().zip(&part.bodies) {
+        let mut rest = body.clone();
+        while !rest.is_empty() {
+            // The journal's checksum holds the form; what had none would be refused as one row.
+            let length = tuple_len(&rest).unwrap_or(rest.len());
+            rows.push(Row { entry: *entry, tuple: rest.split_to(length) });
+        }
+    }
+    rows
+}

@@ -1,0 +1,148 @@
+//! Brings parked entries into their tables once these can be written again, in the order of the journal.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::db::batch::BatchConnection;
+use crate::db::parked::{ParkedEntry, ParkedLimits};
+use crate::journal::{Entry, EntryHeader};
+use crate::pipeline::careful::PartEnd;
+use crate::pipeline::plan::{Destination, Part};
+use crate::pipeline::transaction::Transaction;
+use crate::pipeline::writers::{SessionError, Writers};
+use crate::record::{EntryKind, StreamId};
+use crate::streams::Stream;
+
+/// Most entries that follow in one transaction.
+const ENTRIES_MAX: u32 = 1_000;
+
+/// One session's drainer.
+pub(super) struct Drainer {
+    shared: Writers,
+    epoch: i64,
+    connection: Option<BatchConnection>,
+}
+
+impl Drainer {
+    pub fn new(shared: Writers, epoch: i64) -> Drainer {
+        Drainer { shared, epoch, connection: None }
+    }
+
+    /// Works until the session ends. Being dropped half way costs nothing: the transaction is rolled back.
+    pub async fn run(mut self, session: CancellationToken) -> Result<(), SessionError> {
+        let ends_with_this_drainer = session.clone().drop_guard();
+        tokio::select! {
+            error = self.drain_all() => Err(error),
+            () = session.cancelled() => {
+                ends_with_this_drainer.disarm();
+                Ok(())
+            }
+        }
+    }
+
+    async fn drain_all(&mut self) -> SessionError {
+        let limit: Duration = self.shared.batch_timeout();
+        loop {
+            let stream = self.shared.parking().next().await;
+            match tokio::time::timeout(limit, self.drain(stream)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => return error,
+                Err(_elapsed) => return SessionError::TimedOut(limit),
+            }
+        }
+    }
+
+    /// One transaction's worth of a stream.
+    async fn drain(&mut self, id: StreamId) -> Result<(), SessionError> {
+        let (context, parking) = (self.shared.context(), self.shared.parking());
+        let journal = context.journal.id();
+        let quiet = parking.quiet(id);
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.shared.connect().await?,
+        };
+        connection.begin(journal, self.epoch).await?;
+        let limits = ParkedLimits { entries_max: ENTRIES_MAX, bytes_max: context.limits.bytes };
+        // Batches before this mark are committed: nothing older can come into the table after what is parked.
+        let until = context.progress.low_water();
+        let parked = connection.oldest_parked(journal, id, until, limits).await?;
+        if parked.is_empty() {
+            let more = connection.has_parked(journal, id).await?;
+            connection.rollback().await?;
+            self.connection = Some(connection);
+            if !more && quiet.is_some_and(|quiet| parking.release(id, quiet)) {
+                tracing::info!(stream = id.0, "the stream's table is written again");
+            } else {
+                parking.postpone(id, None);
+            }
+            return Ok(());
+        }
+        let entries: Vec<Entry> = parked.iter().map(|parked| entry(id, parked)).collect();
+        let stream = context.streams.snapshot().by_id(id).cloned();
+        let mut transaction = Transaction::new(&mut connection, &entries);
+        if let Some(stream) = stream {
+            for part in parts(&stream, &entries) {
+                if let PartEnd::Stuck { reason } =
+                    transaction.write_carefully(&part, &stream).await?
+                {
+                    connection.rollback().await?;
+                    self.connection = Some(connection);
+                    parking.postpone(id, Some(reason));
+                    return Ok(());
+                }
+            }
+            transaction.keep_refused().await?;
+        } else {
+            let entries = entries.len();
+            tracing::warn!(
+                stream = id.0,
+                entries,
+                "parked records of a deleted stream are left out"
+            );
+        }
+        let fates = transaction.fates;
+        let positions: Vec<_> = parked.iter().map(|parked| parked.position).collect();
+        connection.unpark(journal, id, &positions).await?;
+        connection.commit_drained().await?;
+        self.connection = Some(connection);
+        self.shared.settle(&entries, &fates);
+        parking.drained(id, parked.iter().map(|parked| u64::from(parked.rows)).sum());
+        Ok(())
+    }
+}
+
+/// Consecutive entries of the same form, so that their order is kept.
+fn parts(stream: &Arc<Stream>, entries: &[Entry]) -> Vec<Part> {
+    let mut parts: Vec<Part> = Vec::new();
+    for (number, entry) in entries.iter().enumerate() {
+        let column_set = entry.header.column_set;
+        if parts.last().is_none_or(|part| part.column_set != column_set) {
+            let destination = Destination::Table(Arc::clone(stream));
+            parts.push(Part { destination, column_set, entries: Vec::new(), bodies: Vec::new() });
+        }
+        if let Some(part) = parts.last_mut() {
+            part.entries.push(number);
+            part.bodies.push(entry.body.clone());
+        }
+    }
+    parts
+}
+
+/// The entry as it was read from the journal.
+fn entry(stream: StreamId, parked: &ParkedEntry) -> Entry {
+    let limits = "a parked entry was an entry of the journal, with its limits";
+    let header = EntryHeader {
+        position: parked.position,
+        end: parked.position,
+        kind: EntryKind::Records.code(),
+        stream: stream.0.cast_unsigned(),
+        column_set: parked.column_set,
+        rows: parked.rows,
+        received_at: parked.received_at,
+        meta_len: u16::try_from(parked.meta.len()).expect(limits),
+        body_len: u32::try_from(parked.body.len()).expect(limits),
+    };
+    Entry { header, meta: parked.meta.clone(), body: parked.body.clone() }
+}

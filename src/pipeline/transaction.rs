@@ -1,0 +1,133 @@
+//! What one transaction does with the entries of a batch, part by part, and what became of each entry.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use uuid::Uuid;
+
+use crate::db::batch::{BatchConnection, BatchError, Target};
+use crate::db::parked::ParkedEntry;
+use crate::journal::Entry;
+use crate::pipeline::plan::{Destination, Part};
+use crate::pipeline::{CommitOutcome, entry_first_id};
+use crate::record::{StreamId, UnixMicros};
+use crate::streams::{Key, Stream};
+use crate::telemetry::metrics;
+
+/// What becomes of an entry when the transaction commits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    Settled(CommitOutcome),
+    /// It waits in the table `parked`.
+    Parked,
+}
+
+/// A transaction under way; whoever began it commits it or drops the connection.
+pub(super) struct Transaction<'a> {
+    pub connection: &'a mut BatchConnection,
+    pub entries: &'a [Entry],
+    /// One for each entry.
+    pub fates: Vec<Fate>,
+    /// COPY tuples of the rows that PostgreSQL refused.
+    pub refused: Vec<u8>,
+}
+
+impl<'a> Transaction<'a> {
+    pub fn new(connection: &'a mut BatchConnection, entries: &'a [Entry]) -> Transaction<'a> {
+        let fates = vec![Fate::Settled(CommitOutcome::default()); entries.len()];
+        Transaction { connection, entries, fates, refused: Vec::new() }
+    }
+
+    /// Copies a part; of a keyed stream into its staging table, for [`Transaction::merge`].
+    pub async fn copy(&mut self, part: &Part) -> Result<(), BatchError> {
+        let started = Instant::now();
+        let column_set = part.column_set;
+        let target = match &part.destination {
+            Destination::Table(stream) => Target::Stream { stream, column_set },
+            Destination::Keyed(stream) => Target::Staging { stream, column_set },
+            Destination::Quarantine => Target::Quarantine,
+            Destination::Parked(_) => return Ok(()),
+            Destination::Deleted(stream) => {
+                let (stream, entries) = (stream.0, part.entries.len());
+                tracing::warn!(stream, entries, "records of a deleted stream are left out");
+                return Ok(());
+            }
+        };
+        self.connection.copy(target, &part.bodies).await?;
+        metrics::record_copy(started.elapsed());
+        for number in &part.entries {
+            let committed = u64::from(self.entries[*number].header.rows);
+            self.fates[*number] =
+                Fate::Settled(CommitOutcome { committed, ..CommitOutcome::default() });
+        }
+        Ok(())
+    }
+
+    /// Merges a part that was staged.
+    pub async fn merge(
+        &mut self,
+        part: &Part,
+        stream: &Arc<Stream>,
+        key: &Key,
+    ) -> Result<(), BatchError> {
+        let firsts = self.first_ids(part);
+        let ids: Vec<Uuid> = firsts.iter().map(|(id, _)| *id).collect();
+        let fresh = self.connection.merge(stream, key, part.column_set, &ids).await?;
+        for ((_, number), committed) in firsts.iter().zip(fresh) {
+            let rows = u64::from(self.entries[*number].header.rows);
+            let duplicates = rows.saturating_sub(committed);
+            self.fates[*number] =
+                Fate::Settled(CommitOutcome { committed, duplicates, refused: 0 });
+        }
+        Ok(())
+    }
+
+    /// Parks a part.
+    pub async fn park(
+        &mut self,
+        journal: Uuid,
+        stream: StreamId,
+        part: &Part,
+    ) -> Result<(), BatchError> {
+        let parked: Vec<ParkedEntry> =
+            part.entries.iter().map(|number| parked_entry(&self.entries[*number])).collect();
+        self.connection.park(journal, stream, &parked).await?;
+        for number in &part.entries {
+            self.fates[*number] = Fate::Parked;
+        }
+        Ok(())
+    }
+
+    /// Brings the refused rows into the quarantine; the last step before the commit.
+    pub async fn keep_refused(&mut self) -> Result<(), BatchError> {
+        if self.refused.is_empty() {
+            return Ok(());
+        }
+        let refused = std::mem::take(&mut self.refused);
+        self.connection.copy(Target::Refused, &[refused.into()]).await.map(drop)
+    }
+
+    /// The ids of the first records of the part's entries, sorted, and the entries' numbers.
+    pub(super) fn first_ids(&self, part: &Part) -> Vec<(Uuid, usize)> {
+        let first = |number: &usize| Some((entry_first_id(&self.entries[*number].body)?, *number));
+        let mut firsts: Vec<(Uuid, usize)> = part.entries.iter().filter_map(first).collect();
+        firsts.sort_unstable();
+        firsts
+    }
+}
+
+/// The day whose partition a record belongs to.
+pub(super) fn day_of(received_at: UnixMicros) -> time::Date {
+    received_at.date_time().date()
+}
+
+fn parked_entry(entry: &Entry) -> ParkedEntry {
+    ParkedEntry {
+        position: entry.header.position,
+        column_set: entry.header.column_set,
+        rows: entry.header.rows,
+        received_at: entry.header.received_at,
+        meta: entry.meta.clone(),
+        body: entry.body.clone(),
+    }
+}

@@ -1,0 +1,326 @@
+//! The writers: sessions of K connections that commit batches side by side.
+//!
+//! A session begins by fencing off every earlier one and reading what is committed, then batches are cut and committed
+//! until anything is in doubt: a lost connection, a refused statement, a timeout. Then the whole session ends, its
+//! connections are dropped, and the next one begins the same way, after a wait. The recovery path is the only path.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Mutex, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::backoff::Backoff;
+use crate::db::Database;
+use crate::db::batch::{BatchConnection, BatchError, BatchTimeouts};
+use crate::db::journals::{CommittedRange, EntryOutcome};
+use crate::db::verdict::Verdict;
+use crate::journal::{Entry, ReadError, SEGMENT_HEADER_BYTES};
+use crate::lifecycle::Lifecycle;
+use crate::pipeline::batcher::{Batcher, BatcherContext, source_of, stream_of};
+use crate::pipeline::drainer::Drainer;
+use crate::pipeline::parking::Parking;
+use crate::pipeline::transaction::Fate;
+use crate::pipeline::writer::Writer;
+use crate::pipeline::{Pressure, entry_first_id};
+use crate::record::{EntryKind, Position};
+use crate::telemetry::metrics;
+
+/// A batch may take this many times as long as one statement before its connection is given up.
+const BATCH_STATEMENTS_TIMEOUT_FACTOR: u32 = 3;
+/// A session that committed for this long was healthy: the next failure waits from the shortest time again.
+const HEALTHY_AFTER: Duration = Duration::from_secs(10);
+/// What only a person can mend is tried again this often.
+const PERSON_WAIT: Duration = Duration::from_secs(10);
+
+/// What writers need to know.
+#[derive(Debug, Clone)]
+pub struct WritersConfig {
+    pub node: String,
+    pub writers: usize,
+    pub timeouts: BatchTimeouts,
+}
+
+/// What the writers last knew of PostgreSQL.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DatabaseState {
+    pub reachable: bool,
+    pub last_error: Option<String>,
+    /// Parts of the journal that were committed once, that PostgreSQL has lost since (it was set back), and that the
+    /// journal does not keep any more: from, up to, not including.
+    pub lost: Vec<(Position, Position)>,
+}
+
+/// All sessions of this process, one after the other.
+#[derive(Clone)]
+pub struct Writers {
+    config: WritersConfig,
+    database: Database,
+    context: BatcherContext,
+    lifecycle: Lifecycle,
+    committed: Pressure,
+    parking: Parking,
+    state: watch::Sender<DatabaseState>,
+}
+
+/// Why a session ended before everything was drained.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SessionError {
+    #[error(transparent)]
+    Batch(#[from] BatchError),
+    #[error(transparent)]
+    Journal(#[from] ReadError),
+    #[error("a batch was not committed within {0:?}")]
+    TimedOut(Duration),
+    #[error("an earlier batch of the same stream was not committed")]
+    EarlierBatchFailed,
+    #[error(
+        "PostgreSQL has records up to {committed}, but the journal ends at {synced}: an older copy of the journal was put \
+         back; move the directory `journal` away so that a new one begins"
+    )]
+    JournalIsOlder { committed: Position, synced: Position },
+}
+
+impl SessionError {
+    fn class(&self) -> String {
+        match self {
+            SessionError::Batch(error) => error.class(),
+            SessionError::Journal(_) => "journal".to_owned(),
+            SessionError::TimedOut(_) => "timeout".to_owned(),
+            SessionError::EarlierBatchFailed => "order".to_owned(),
+            SessionError::JournalIsOlder { .. } => "older_journal".to_owned(),
+        }
+    }
+
+    /// Will waiting not help?
+    fn is_for_a_person(&self) -> bool {
+        match self {
+            SessionError::Batch(error) => error.verdict() == Verdict::Stop,
+            SessionError::JournalIsOlder { .. } => true,
+            _ => false,
+        }
+    }
+}
+
+impl Writers {
+    pub fn new(
+        config: WritersConfig,
+        database: Database,
+        context: BatcherContext,
+        lifecycle: Lifecycle,
+        committed: Pressure,
+    ) -> Writers {
+        let state = watch::Sender::new(DatabaseState::default());
+        let parking = Parking::default();
+        Writers { config, database, context, lifecycle, committed, parking, state }
+    }
+
+    /// Follows what is known of PostgreSQL.
+    pub fn database_state(&self) -> watch::Receiver<DatabaseState> {
+        self.state.subscribe()
+    }
+
+    /// Which streams' tables cannot be written now.
+    pub fn parking(&self) -> &Parking {
+        &self.parking
+    }
+
+    /// Notes that PostgreSQL cannot be used.
+    pub fn unreachable(&self, reason: String) {
+        self.state.send_modify(|state| {
+            state.reachable = false;
+            state.last_error = Some(reason);
+        });
+    }
+
+    pub(super) fn context(&self) -> &BatcherContext {
+        &self.context
+    }
+
+    pub(super) async fn connect(&self) -> Result<BatchConnection, BatchError> {
+        BatchConnection::open(&self.database, self.config.timeouts).await
+    }
+
+    /// Longest time for one transaction; longer than any of its statements may take.
+    pub(super) fn batch_timeout(&self) -> Duration {
+        self.config.timeouts.statement * BATCH_STATEMENTS_TIMEOUT_FACTOR
+    }
+
+    /// Runs sessions until everything acknowledged is committed after the appender ended, or the time is over.
+    pub async fn run(self) {
+        let mut backoff = Backoff::new();
+        let mut last_class = String::new();
+        loop {
+            let started = Instant::now();
+            let hard = self.lifecycle.hard().clone();
+            let result = tokio::select! {
+                result = self.session() => result,
+                () = hard.cancelled() => return,
+            };
+            let Err(error) = result else { return };
+            let class = error.class();
+            let reason = error.to_string();
+            metrics::count_writer_error(&class);
+            self.unreachable(reason.clone());
+            if started.elapsed() >= HEALTHY_AFTER {
+                backoff = Backoff::new();
+            }
+            let wait = if error.is_for_a_person() { PERSON_WAIT } else { backoff.next_wait() };
+            if class == last_class {
+                tracing::debug!(reason, ?wait, "writing to PostgreSQL still fails");
+            } else {
+                tracing::warn!(reason, ?wait, "writing to PostgreSQL failed; trying again");
+            }
+            last_class = class;
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = hard.cancelled() => return,
+            }
+        }
+    }
+
+    /// One session; ends well only when everything is drained.
+    async fn session(&self) -> Result<(), SessionError> {
+        let journal = self.context.journal.id();
+        let mut first = self.connect().await?;
+        let fenced = first.fence(journal, &self.config.node).await?;
+        check_age(&fenced.ranges, self.context.journal.synced())?;
+        self.parking.reset(&first.parked_streams(journal).await?);
+        let progress = &self.context.progress;
+        let before = progress.low_water();
+        let believed = progress.reset(self.context.journal.first(), &fenced.ranges);
+        let start = believed.first_uncounted(progress.low_water());
+        self.begin(fenced.epoch, before, &fenced.ranges);
+
+        let session = CancellationToken::new();
+        let ends_with_this_call = session.clone().drop_guard();
+        let (sender, batches) = mpsc::channel(1);
+        let batches = Arc::new(Mutex::new(batches));
+        let batcher = Batcher::new(self.context.clone(), outcomes(fenced.ranges), believed);
+        let batcher = self.lifecycle.spawn("batcher", batcher.run(start, sender, session.clone()));
+        let mut writers = Vec::with_capacity(self.config.writers);
+        let mut connection = Some(first);
+        for _ in 0..self.config.writers.max(1) {
+            let batches = Arc::clone(&batches);
+            let writer = Writer::new(self.clone(), connection.take(), fenced.epoch, batches);
+            writers.push(self.lifecycle.spawn("writer", writer.run(session.clone())));
+        }
+        let drainer = Drainer::new(self.clone(), fenced.epoch);
+        let drainer = self.lifecycle.spawn("drainer", drainer.run(session.clone()));
+        let mut outcome = Ok(());
+        for writer in writers {
+            let ended = writer.await.expect("writers do not panic");
+            // The others end because of the first error; it is the one worth telling.
+            if let (Ok(()) | Err(SessionError::EarlierBatchFailed), Err(error)) = (&outcome, ended)
+            {
+                outcome = Err(error);
+            }
+        }
+        drop(ends_with_this_call);
+        let drained = drainer.await.expect("the drainer does not panic");
+        let cut = batcher.await.expect("the batcher does not panic");
+        outcome?;
+        drained?;
+        Ok(cut?)
+    }
+
+    /// Says that a session begins, and whether PostgreSQL has less than it had.
+    fn begin(&self, epoch: i64, before: Position, ranges: &[CommittedRange]) {
+        let (journal, from) = (&self.context.journal, self.context.progress.low_water());
+        metrics::count_writer_session();
+        if from < before {
+            metrics::count_database_rewind();
+            tracing::warn!(had = %before, has = %from, "PostgreSQL was set back; what is missing is written again");
+        }
+        let lost = holes(ranges, journal.first());
+        for (first, last) in &lost {
+            tracing::error!(
+                from = %first, to = %last,
+                "PostgreSQL was set back further than the journal reaches: records of these positions are lost"
+            );
+        }
+        metrics::set_lost_bytes(lost.iter().map(|(first, last)| last.0 - first.0).sum());
+        self.state.send_replace(DatabaseState { reachable: true, last_error: None, lost });
+        tracing::info!(epoch, %from, "writing to PostgreSQL");
+    }
+
+    /// Counts what a committed transaction did, and tells whoever waits.
+    pub(super) fn settle(&self, entries: &[Entry], fates: &[Fate]) {
+        let waited_for = self.context.ledger.is_waited_for();
+        for (entry, fate) in entries.iter().zip(fates) {
+            let Fate::Settled(outcome) = fate else { continue };
+            if EntryKind::from_code(entry.header.kind) != Some(EntryKind::Records) {
+                continue;
+            }
+            let counters = self.context.counters.of(stream_of(entry));
+            counters.add_committed(outcome.committed, outcome.duplicates);
+            if outcome.refused > 0 {
+                counters.add_refused(source_of(entry), outcome.refused);
+            }
+            if waited_for && let Some(id) = entry_first_id(&entry.body) {
+                self.context.ledger.resolve(id, *outcome);
+            }
+        }
+    }
+
+    /// A batch is committed: everything in this part of the journal, so many bytes of it.
+    pub(super) fn committed(&self, first: Position, last: Position, bytes: u64) {
+        self.committed.drained(bytes);
+        self.context.progress.commit(first, last);
+    }
+}
+
+/// Parts of the journal below `first`, which it does not keep any more, that PostgreSQL does not have. Where a segment
+/// ends there are a few bytes without an entry; they are not told apart from a part of their own.
+fn holes(ranges: &[CommittedRange], first: Position) -> Vec<(Position, Position)> {
+    let mut holes = Vec::new();
+    let mut covered = Position(0);
+    for range in ranges {
+        if range.first >= first {
+            break;
+        }
+        holes.push((covered, range.first));
+        covered = covered.max(range.last);
+    }
+    holes.push((covered, first));
+    holes.retain(|(from, to)| to.0.saturating_sub(from.0) > SEGMENT_HEADER_BYTES);
+    holes
+}
+
+fn outcomes(ranges: Vec<CommittedRange>) -> BTreeMap<Position, EntryOutcome> {
+    ranges.into_iter().flat_map(|range| range.outcomes).collect()
+}
+
+/// Positions of a journal that was put back are used a second time, and the ranges of the first time would swallow them.
+fn check_age(ranges: &[CommittedRange], synced: Position) -> Result<(), SessionError> {
+    match ranges.iter().map(|range| range.last).max() {
+        Some(committed) if committed > synced => {
+            Err(SessionError::JournalIsOlder { committed, synced })
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_neither_the_journal_nor_postgresql_has_is_told_exactly() {
+        let range = |first, last| CommittedRange {
+            first: Position(first),
+            last: Position(last),
+            outcomes: BTreeMap::new(),
+        };
+        let hole = |from, to| (Position(from), Position(to));
+        assert_eq!(holes(&[], Position(0)), []);
+        assert_eq!(holes(&[], Position(SEGMENT_HEADER_BYTES)), [], "a journal that just began");
+        assert_eq!(holes(&[], Position(5_000)), [hole(0, 5_000)]);
+        assert_eq!(holes(&[range(0, 6_000)], Position(5_000)), []);
+        assert_eq!(holes(&[range(0, 3_000)], Position(5_000)), [hole(3_000, 5_000)]);
+        let ranges = [range(0, 1_000), range(2_000, 3_000), range(4_000, 9_000)];
+        assert_eq!(holes(&ranges, Position(5_000)), [hole(1_000, 2_000), hole(3_000, 4_000)]);
+        assert_eq!(holes(&ranges[..2], Position(2_500)), [hole(1_000, 2_000)]);
+    }
+}

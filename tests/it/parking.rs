@@ -1,0 +1,168 @@
+//! A table that cannot be written holds up its own stream only: its entries are parked, and follow by themselves, in
+//! order, exactly once.
+
+use serde_json::{Value, json};
+
+use crate::support::{Gateway, Metrics, Stall, eventually};
+
+/// A short wait for locks, so that a stuck table is noticed at once.
+const FLAGS: [&str; 3] = ["--lock-timeout-ms=100", "--batch-interval-ms=20", "--writers=3"];
+
+async fn parked_records(gateway: &Gateway, stream: &str) -> Option<u64> {
+    let status = gateway.get("/v1/status").await.expect(200);
+    status["parked"][stream]["records"].as_u64()
+}
+
+async fn wait_parked(gateway: &Gateway, stream: &str, records: u64) {
+    eventually("the records are parked", async || {
+        (parked_records(gateway, stream).await == Some(records)).then_some(())
+    })
+    .await;
+}
+
+async fn wait_drained(gateway: &Gateway, stream: &str) {
+    eventually("the stream's table is written again", async || {
+        parked_records(gateway, stream).await.is_none().then_some(())
+    })
+    .await;
+    let left = "select count(*) from tidegate.parked";
+    assert_eq!(gateway.scalar::<i64>(left).await, 0);
+}
+
+#[tokio::test]
+async fn a_locked_table_holds_up_nobody_else() {
+    let gateway = Gateway::with(&FLAGS).await;
+    for stream in ["locked", "free"] {
+        gateway.create_stream(&json!({"name": stream})).await;
+    }
+    let lock = Stall::of_table(gateway.pool(), "locked").await;
+    for n in 0..20 {
+        gateway.records("locked").json(&json!([{"n": n}, {"n": n}])).send().await.expect(202);
+        let free = gateway.commit("free", &json!({"n": n})).await;
+        assert_eq!(free["committed"], 1);
+    }
+    wait_parked(&gateway, "locked", 40).await;
+    let status = gateway.get("/v1/status").await.expect(200);
+    let reason = status["parked"]["locked"]["reason"].as_str().unwrap();
+    assert!(reason.contains("lock timeout"), "{reason}");
+    assert_eq!(gateway.get("/readyz").await.status, 200, "the others go on");
+    let metrics = Metrics::read(&gateway).await;
+    assert_eq!(metrics.sum("tidegate_parked_records", "stream", "locked").to_string(), "40");
+    assert!(gateway.log().contains("parked until it can"), "{}", gateway.log());
+    // Everything acknowledged is durable in PostgreSQL: the journal is free again.
+    gateway.wait_all_committed().await;
+
+    lock.release().await;
+    wait_drained(&gateway, "locked").await;
+    let numbers: Vec<i64> =
+        gateway.column("select (payload->>'n')::bigint from streams.locked order by id").await;
+    assert_eq!(numbers, (0..20).flat_map(|n| [n, n]).collect::<Vec<i64>>());
+    assert_eq!(gateway.total("locked", "committed").await, 40);
+    gateway.commit("locked", &json!({"n": 20})).await;
+}
+
+#[tokio::test]
+async fn who_waits_for_the_commit_of_a_parked_record_is_told_when_it_is_there() {
+    let gateway = Gateway::with(&FLAGS).await;
+    gateway.create_stream(&json!({"name": "locked", "key": ["/k"]})).await;
+    gateway.commit("locked", &json!({"k": 1})).await;
+    let lock = Stall::of_table(gateway.pool(), "locked").await;
+    let request =
+        gateway.records("locked").json(&json!([{"k": 1}, {"k": 2}])).query("ack", "commit");
+    let waiting = tokio::spawn(request.send());
+    wait_parked(&gateway, "locked", 2).await;
+    assert!(!waiting.is_finished(), "it is not in its table");
+    lock.release().await;
+    let reply = waiting.await.unwrap().expect(201);
+    assert_eq!((&reply["committed"], &reply["duplicates"]), (&json!(1), &json!(1)), "{reply}");
+}
+
+#[tokio::test]
+async fn the_order_of_a_replace_stream_survives_parking() {
+    const VERSIONS: i64 = 60;
+    const KEYS: i64 = 3;
+    let gateway = Gateway::with(&[&FLAGS[..], &["--batch-rows=7"]].concat()).await;
+    let columns = json!([{"name": "k", "type": "bigint"}, {"name": "v", "type": "bigint"}]);
+    let stream =
+        json!({"name": "replaced", "columns": columns, "key": ["k"], "on_duplicate": "replace"});
+    gateway.create_stream(&stream).await;
+    let mut version = 0;
+    for _ in 0..3 {
+        // Locked and free again and again, while versions arrive.
+        let lock = Stall::of_table(gateway.pool(), "replaced").await;
+        for _ in 0..VERSIONS {
+            let records: Vec<Value> = (0..KEYS).map(|k| json!({"k": k, "v": version})).collect();
+            gateway.records("replaced").json(&Value::Array(records)).send().await.expect(202);
+            version += 1;
+        }
+        eventually("some is parked", async || parked_records(&gateway, "replaced").await).await;
+        lock.release().await;
+        for _ in 0..VERSIONS {
+            let records: Vec<Value> = (0..KEYS).map(|k| json!({"k": k, "v": version})).collect();
+            gateway.records("replaced").json(&Value::Array(records)).send().await.expect(202);
+            version += 1;
+        }
+    }
+    gateway.wait_all_committed().await;
+    wait_drained(&gateway, "replaced").await;
+    let versions: Vec<i64> = gateway.column("select v from streams.replaced").await;
+    assert_eq!(versions, [version - 1; 3]);
+    let sent = u64::try_from(version * KEYS).unwrap();
+    let (committed, duplicates) = (
+        gateway.total("replaced", "committed").await,
+        gateway.total("replaced", "duplicates").await,
+    );
+    assert_eq!((committed, duplicates), (3, sent - 3));
+}
+
+#[tokio::test]
+async fn a_dropped_table_is_waited_for_over_a_kill() {
+    let mut gateway = Gateway::with(&FLAGS).await;
+    gateway.create_stream(&json!({"name": "dropped"})).await;
+    gateway.create_stream(&json!({"name": "others"})).await;
+    gateway.commit("dropped", &json!({"n": 0})).await;
+    gateway.execute("alter table streams.dropped rename to elsewhere").await;
+    gateway.records("dropped").json(&json!([{"n": 1}, {"n": 2}])).send().await.expect(202);
+    gateway.commit("others", &json!({"n": 1})).await;
+    wait_parked(&gateway, "dropped", 2).await;
+
+    gateway.kill9().await;
+    gateway.restart().await;
+    gateway.records("dropped").json(&json!({"n": 3})).send().await.expect(202);
+    gateway.commit("others", &json!({"n": 2})).await;
+    wait_parked(&gateway, "dropped", 3).await;
+
+    // Made again by hand, with a rule of its own: of what was parked the bad is kept aside.
+    gateway
+        .execute(
+            "create table streams.dropped
+                 (id uuid primary key, received_at timestamptz not null, payload jsonb not null,
+                  check (payload->>'n' <> '2'))",
+        )
+        .await;
+    wait_drained(&gateway, "dropped").await;
+    let payloads = gateway.payloads("dropped").await;
+    assert_eq!(payloads, [json!({"n": 1}), json!({"n": 3})]);
+    let kept: Vec<String> = gateway
+        .column("select sqlstate || convert_from(raw, 'UTF8') from tidegate.quarantine")
+        .await;
+    assert_eq!(kept, [r#"23514{"n":2}"#]);
+    assert_eq!(gateway.terminate().await, 0);
+}
+
+#[tokio::test]
+async fn parked_records_of_a_stream_that_is_deleted_go_with_it() {
+    let gateway = Gateway::with(&FLAGS).await;
+    gateway.create_stream(&json!({"name": "deleted"})).await;
+    gateway.execute("alter table streams.deleted rename to elsewhere").await;
+    gateway.records("deleted").json(&json!({"n": 1})).send().await.expect(202);
+    wait_parked(&gateway, "deleted", 1).await;
+    assert_eq!(gateway.delete("/v1/streams/deleted").await.status, 204);
+    eventually("nothing waits for it", async || {
+        let left: i64 = gateway.scalar("select count(*) from tidegate.parked").await;
+        (left == 0).then_some(())
+    })
+    .await;
+    gateway.commit("deleted", &json!({"n": 2})).await;
+    assert_eq!(gateway.payloads("deleted").await, [json!({"n": 2})]);
+}

@@ -1,0 +1,233 @@
+//! Records that are valid but that PostgreSQL refuses: what users' own constraints, triggers and changes of a table bring.
+//! The good ones are committed, the bad ones kept in the quarantine, and nobody else notices.
+
+use serde_json::{Value, json};
+
+use crate::support::{Gateway, Metrics};
+
+/// Records of a batch; those whose number ends in 7 are what the table refuses.
+const RECORDS: i64 = 500;
+const BAD: i64 = 50;
+
+/// A change of the table `streams.poisoned` after which records ending in 7 are refused, and with which SQLSTATE.
+struct Poison {
+    name: &'static str,
+    ddl: &'static str,
+    sqlstate: &'static str,
+}
+
+const POISONS: [Poison; 9] = [
+    Poison {
+        name: "a check constraint",
+        ddl: "alter table streams.poisoned add check (n % 10 <> 7)",
+        sqlstate: "23514",
+    },
+    Poison {
+        name: "a unique index",
+        ddl: "create unique index on streams.poisoned ((case when n % 10 = 7 then 7 end))",
+        sqlstate: "23505",
+    },
+    Poison {
+        name: "a unique constraint that waits for the commit",
+        ddl: "alter table streams.poisoned add column same integer
+                  generated always as (case when n % 10 = 7 then 7 end) stored;
+              alter table streams.poisoned add unique (same) deferrable initially deferred",
+        sqlstate: "23505",
+    },
+    Poison {
+        name: "a trigger",
+        ddl: "create function refuse() returns trigger language plpgsql as $$
+              begin
+                  if new.n % 10 = 7 then raise exception 'sevens are refused'; end if;
+                  return new;
+              end $$;
+              create trigger refuse before insert on streams.poisoned for each row execute function refuse()",
+        sqlstate: "P0001",
+    },
+    Poison {
+        name: "a trigger with a code of its own that waits for the commit",
+        ddl: "create function refuse() returns trigger language plpgsql as $$
+              begin
+                  if new.n % 10 = 7 then raise exception 'sevens are refused' using errcode = 'TG007'; end if;
+                  return null;
+              end $$;
+              create constraint trigger refuse after insert on streams.poisoned
+                  deferrable initially deferred for each row execute function refuse()",
+        sqlstate: "TG007",
+    },
+    Poison {
+        name: "a column that must not be null",
+        ddl: "alter table streams.poisoned alter column word set not null",
+        sqlstate: "23502",
+    },
+    Poison {
+        name: "a foreign key",
+        ddl: "create table public.allowed (n bigint primary key);
+              insert into public.allowed select n from generate_series(0, 10000) n where n % 10 <> 7;
+              alter table streams.poisoned add foreign key (n) references public.allowed",
+        sqlstate: "23503",
+    },
+    Poison {
+        name: "a numeric with fewer digits",
+        ddl: "alter table streams.poisoned alter column amount type numeric(5, 2)",
+        sqlstate: "22003",
+    },
+    Poison {
+        name: "an index row that is too large",
+        ddl: "create index on streams.poisoned (word)",
+        sqlstate: "54000",
+    },
+];
+
+fn definition(key: &Value) -> Value {
+    json!({"name": "poisoned", "key": key, "columns": [
+        {"name": "n", "type": "bigint"},
+        {"name": "word", "type": "text"},
+        {"name": "amount", "type": "numeric"},
+    ]})
+}
+
+/// Every kind of poison is in the records ending in 7. Noise, so that PostgreSQL cannot compress the long word.
+fn record(n: i64) -> Value {
+    let bad = n % 10 == 7;
+    let noise: String = (0..4_000_u32)
+        .map(|i| {
+            let mixed = i.wrapping_mul(2_654_435_761).rotate_left(13) ^ i.wrapping_mul(40_503);
+            char::from(b'!' + u8::try_from(mixed % 90).unwrap())
+        })
+        .collect();
+    json!({"n": n, "word": if bad { Value::Null } else { json!("w") },
+           "amount": if bad { "123456.78" } else { "1.5" },
+           "noise": if bad { noise } else { String::new() }})
+}
+
+async fn poisoned_batch(gateway: &Gateway, poison: &Poison) {
+    gateway.execute(poison.ddl).await;
+    let mut records: Vec<Value> = (0..RECORDS).map(record).collect();
+    if poison.sqlstate == "54000" {
+        for record in records.iter_mut().filter(|record| record["word"].is_null()) {
+            record["word"] = record["noise"].take();
+        }
+    }
+    // Of a unique index the first stays.
+    let bad = if poison.sqlstate == "23505" { BAD - 1 } else { BAD };
+    // A neighbour in the same batch: it waits longer than its sender.
+    let neighbour = gateway.records("neighbour").json(&json!([{"n": 1}, {"n": 2}]));
+    neighbour.send().await.expect(202);
+    let reply = gateway.records("poisoned").json(&Value::Array(records)).query("ack", "commit");
+    let reply = reply.send().await.expect(201);
+    assert_eq!(reply["committed"], RECORDS - bad, "{}: {reply}", poison.name);
+    assert_eq!((&reply["quarantined"], &reply["duplicates"]), (&json!(bad), &json!(0)), "{reply}");
+
+    let bad_or_first =
+        if poison.sqlstate == "23505" { "n % 10 = 7 and n <> 7" } else { "n % 10 = 7" };
+    let wrong = format!("select count(*) from streams.poisoned where {bad_or_first}");
+    assert_eq!(gateway.scalar::<i64>(wrong).await, 0, "{}", poison.name);
+    assert_eq!(gateway.rows("poisoned").await, RECORDS - bad, "{}", poison.name);
+    assert_eq!(gateway.rows("neighbour").await, 2, "{}", poison.name);
+    let kept: Vec<String> = gateway
+        .column(
+            "select distinct code || ' ' || sqlstate || ' ' || truncated || ' ' || (position is not null) || ' '
+                 || source || ' ' || user_name || ' ' || (message <> '')
+             from tidegate.quarantine",
+        )
+        .await;
+    let expected = format!("refused_by_postgresql {} false true http local true", poison.sqlstate);
+    assert_eq!(kept, [expected], "{}", poison.name);
+    // The record as JSON, so that it can be mended.
+    let numbers: Vec<i64> = gateway
+        .column("select (convert_from(raw, 'UTF8')::jsonb->>'n')::bigint from tidegate.quarantine order by 1")
+        .await;
+    let expected: Vec<i64> =
+        (0..RECORDS).filter(|n| n % 10 == 7).skip(usize::try_from(BAD - bad).unwrap()).collect();
+    assert_eq!(numbers, expected, "{}", poison.name);
+    assert_eq!(gateway.total("poisoned", "accepted").await, RECORDS.unsigned_abs());
+    assert_eq!(gateway.total("poisoned", "refused").await, bad.unsigned_abs());
+    assert_eq!(gateway.total("poisoned", "quarantined").await, bad.unsigned_abs());
+    let metrics = Metrics::read(gateway).await;
+    let refused = metrics.sum("tidegate_records_refused_total", "stream", "poisoned");
+    assert_eq!(refused.to_string(), bad.to_string());
+}
+
+#[tokio::test]
+async fn the_good_records_of_a_batch_are_committed_and_the_bad_ones_kept() {
+    for poison in &POISONS {
+        let gateway = Gateway::with(&["--batch-interval-ms=1000"]).await;
+        gateway.create_stream(&definition(&Value::Null)).await;
+        poisoned_batch(&gateway, poison).await;
+    }
+}
+
+#[tokio::test]
+async fn keyed_streams_lose_no_good_record_to_a_bad_one_either() {
+    for poison in POISONS.iter().filter(|poison| ["23514", "P0001"].contains(&poison.sqlstate)) {
+        let gateway = Gateway::with(&["--batch-interval-ms=1000"]).await;
+        gateway.create_stream(&definition(&json!(["n"]))).await;
+        poisoned_batch(&gateway, poison).await;
+        // Again: what is there is a duplicate now, what was refused is refused again.
+        let records: Vec<Value> = (0..RECORDS).map(record).collect();
+        let reply = gateway.commit("poisoned", &Value::Array(records)).await;
+        assert_eq!(
+            (&reply["committed"], &reply["duplicates"], &reply["quarantined"]),
+            (&json!(0), &json!(RECORDS - BAD), &json!(BAD)),
+            "{reply}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn of_equal_keys_the_last_good_one_stays() {
+    let gateway = Gateway::with(&["--batch-interval-ms=1000"]).await;
+    let columns = json!([{"name": "k", "type": "integer"}, {"name": "v", "type": "integer"}]);
+    let stream =
+        json!({"name": "last", "columns": columns, "key": ["k"], "on_duplicate": "replace"});
+    gateway.create_stream(&stream).await;
+    gateway.execute("alter table streams.last add check (v <> 13)").await;
+    let records: Vec<Value> = (0..40).map(|n| json!({"k": n % 4, "v": n / 4 + 4})).collect();
+    // Versions 4 to 13 of each key; the last is refused.
+    let reply = gateway.commit("last", &Value::Array(records)).await;
+    assert_eq!(reply["quarantined"], 4, "{reply}");
+    assert_eq!(gateway.column::<i32>("select v from streams.last").await, [12; 4]);
+}
+
+#[tokio::test]
+async fn a_batch_of_nothing_but_bad_records_holds_up_nobody() {
+    let gateway = Gateway::start().await;
+    gateway.create_stream(&json!({"name": "hopeless"})).await;
+    gateway.execute("alter table streams.hopeless add check (false)").await;
+    let records: Vec<Value> = (0..2_000).map(|n| json!({"n": n})).collect();
+    let reply = gateway.commit("hopeless", &Value::Array(records)).await;
+    assert_eq!((&reply["committed"], &reply["quarantined"]), (&json!(0), &json!(2_000)), "{reply}");
+    gateway.commit("others", &json!({"n": 1})).await;
+    assert_eq!(gateway.rows("others").await, 1);
+}
+
+#[tokio::test]
+async fn records_for_a_column_that_was_dropped_are_kept() {
+    let gateway = Gateway::start().await;
+    let columns = json!([{"name": "n", "type": "integer"}, {"name": "gone", "type": "text"}]);
+    gateway.create_stream(&json!({"name": "dropped", "columns": columns})).await;
+    gateway.commit("dropped", &json!({"n": 1, "gone": "a"})).await;
+    gateway.execute("alter table streams.dropped drop column gone").await;
+    let reply = gateway.commit("dropped", &json!([{"n": 2, "gone": "b"}, {"n": 3}])).await;
+    assert_eq!((&reply["committed"], &reply["quarantined"]), (&json!(0), &json!(2)), "{reply}");
+    let kept: Vec<String> = gateway
+        .column("select sqlstate || ' ' || convert_from(raw, 'UTF8') from tidegate.quarantine order by id")
+        .await;
+    assert_eq!(kept, [r#"42703 {"n":2,"gone":"b"}"#, r#"42703 {"n":3,"gone":null}"#]);
+    // The column comes back, and so do the records.
+    gateway.execute("alter table streams.dropped add column gone text").await;
+    gateway.commit("dropped", &json!({"n": 4, "gone": "c"})).await;
+    assert_eq!(gateway.rows("dropped").await, 2);
+}
+
+#[tokio::test]
+async fn partitioned_streams_are_cared_for_too() {
+    let gateway = Gateway::start().await;
+    let columns = json!([{"name": "n", "type": "integer"}]);
+    gateway.create_stream(&json!({"name": "daily", "columns": columns, "retention_days": 3})).await;
+    gateway.execute("alter table streams.daily add check (n <> 3)").await;
+    let records: Vec<Value> = (0..10).map(|n| json!({"n": n})).collect();
+    let reply = gateway.commit("daily", &Value::Array(records)).await;
+    assert_eq!((&reply["committed"], &reply["quarantined"]), (&json!(9), &json!(1)), "{reply}");
+}
