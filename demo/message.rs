@@ -241,7 +241,7 @@ mod tests {
             r#"{"type":"task","id":"1","status":"PROCESSING"}"#,
             r#"{"type":"error","code":"gone","message":"the stream is gone"}"#,
         ]);
-        assert_eq!(sightings.streams.weather.committed.total, 3);
+        assert_eq!(sightings.streams.weather.committed.total(), 3);
         assert_eq!(events[2], Event::Other);
         assert_eq!(events[3], Event::Error("the stream is gone".into()));
     }

@@ -35,7 +35,7 @@ impl Snapshot {
             snapshot.repeats = ledger.repeats;
         }
         let sightings = book.sightings();
-        snapshot.committed = sightings.streams.sum(|stream| stream.committed.total);
+        snapshot.committed = sightings.streams.sum(|stream| stream.committed.total());
         snapshot.seen = sightings.streams.sum(|stream| stream.seen.count());
         snapshot.gaps = sightings.streams.sum(|stream| stream.gap_records);
         snapshot

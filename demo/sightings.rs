@@ -81,7 +81,9 @@ impl Sightings {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Meter {
     last: Option<u64>,
-    pub total: u64,
+    counted: u64,
+    /// What is known for certain, whatever was counted.
+    settled: u64,
 }
 
 impl Meter {
@@ -91,13 +93,17 @@ impl Meter {
             None => 0,
             Some(last) => value.checked_sub(last).unwrap_or(value),
         };
-        self.total = self.total.saturating_add(growth);
+        self.counted = self.counted.saturating_add(growth);
         self.last = Some(value);
     }
 
     /// Puts in what is known for certain, where the counter has told less so far.
     pub fn settle(&mut self, total: u64) {
-        self.total = self.total.max(total);
+        self.settled = self.settled.max(total);
+    }
+
+    pub fn total(&self) -> u64 {
+        self.counted.max(self.settled)
     }
 }
 
@@ -137,9 +143,12 @@ mod tests {
         for value in [1_000, 1_500, 1_500, 200, 300] {
             meter.observe(value);
         }
-        assert_eq!(meter.total, 800);
+        assert_eq!(meter.total(), 800);
         meter.settle(900);
         meter.settle(100);
-        assert_eq!(meter.total, 900);
+        assert_eq!(meter.total(), 900);
+        // The counter catches up with what was known before.
+        meter.observe(400);
+        assert_eq!(meter.total(), 900);
     }
 }

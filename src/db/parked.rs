@@ -38,7 +38,7 @@ pub struct ParkedLimits {
     pub bytes_max: u64,
 }
 
-/// position, column_set, rows, received_at, meta, body
+/// The position, the column set, the rows, when they came, meta, body.
 type ParkedRow = (i64, i32, i32, OffsetDateTime, Vec<u8>, Vec<u8>);
 
 impl BatchConnection {

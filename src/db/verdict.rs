@@ -28,10 +28,8 @@ pub fn verdict(sqlstate: &str) -> Verdict {
         "42703" | "42804" => Verdict::EveryRow,
         // The database itself was dropped.
         "57P04" => Verdict::Stop,
-        // Too slow, or cancelled by somebody.
-        "57014" | "57000" => Verdict::Table,
-        // An index or a page is damaged; not ours to guess about.
-        "XX001" | "XX002" => Verdict::Table,
+        // Too slow, or cancelled by somebody; a damaged page or index.
+        "57014" | "57000" | "XX001" | "XX002" => Verdict::Table,
         _ => verdict_of_class(sqlstate.get(..2).unwrap_or_default()),
     }
 }

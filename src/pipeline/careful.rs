@@ -51,7 +51,8 @@ impl Transaction<'_> {
         let mut refused = 0;
         self.connection.set_savepoint(Savepoint::Part).await?;
         // The last of them is the next to be tried.
-        let mut untried = Vec::from([0..rows.len()]);
+        let mut untried = Vec::new();
+        untried.push(0..rows.len());
         while let Some(range) = untried.pop() {
             let some = &rows[range.clone()];
             self.connection.set_savepoint(Savepoint::Rows).await?;
@@ -146,7 +147,7 @@ impl Transaction<'_> {
             let mut data = Vec::new();
             let decoded = decode_tuple(&stream.shape, part.column_set, &row.tuple, &mut data);
             let record = QuarantinedRecord {
-                id: entry_first_id(&row.tuple).unwrap_or_else(Uuid::now_v7),
+                id: entry_first_id(&row.tuple).unwrap_or_default(),
                 received_at: entry.header.received_at,
                 stream: stream.id,
                 source: meta.as_ref().map_or(Source::Http, |meta| meta.source),

@@ -2,6 +2,7 @@
 //! order, exactly once.
 
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 use crate::support::{Gateway, Metrics, Stall, eventually};
 
@@ -35,7 +36,7 @@ async fn a_locked_table_holds_up_nobody_else() {
     for stream in ["locked", "free"] {
         gateway.create_stream(&json!({"name": stream})).await;
     }
-    let lock = Stall::of_table(gateway.pool(), "locked").await;
+    let lock = Stall::of_all_of_table(gateway.pool(), "locked").await;
     for n in 0..20 {
         gateway.records("locked").json(&json!([{"n": n}, {"n": n}])).send().await.expect(202);
         let free = gateway.commit("free", &json!({"n": n})).await;
@@ -66,14 +67,15 @@ async fn who_waits_for_the_commit_of_a_parked_record_is_told_when_it_is_there() 
     let gateway = Gateway::with(&FLAGS).await;
     gateway.create_stream(&json!({"name": "locked", "key": ["/k"]})).await;
     gateway.commit("locked", &json!({"k": 1})).await;
-    let lock = Stall::of_table(gateway.pool(), "locked").await;
+    let lock = Stall::of_all_of_table(gateway.pool(), "locked").await;
     let request =
         gateway.records("locked").json(&json!([{"k": 1}, {"k": 2}])).query("ack", "commit");
-    let waiting = tokio::spawn(request.send());
+    let mut waiting = JoinSet::new();
+    waiting.spawn(request.send());
     wait_parked(&gateway, "locked", 2).await;
-    assert!(!waiting.is_finished(), "it is not in its table");
+    assert!(waiting.try_join_next().is_none(), "it is not in its table");
     lock.release().await;
-    let reply = waiting.await.unwrap().expect(201);
+    let reply = waiting.join_all().await.remove(0).expect(201);
     assert_eq!((&reply["committed"], &reply["duplicates"]), (&json!(1), &json!(1)), "{reply}");
 }
 
@@ -89,7 +91,7 @@ async fn the_order_of_a_replace_stream_survives_parking() {
     let mut version = 0;
     for _ in 0..3 {
         // Locked and free again and again, while versions arrive.
-        let lock = Stall::of_table(gateway.pool(), "replaced").await;
+        let lock = Stall::of_all_of_table(gateway.pool(), "replaced").await;
         for _ in 0..VERSIONS {
             let records: Vec<Value> = (0..KEYS).map(|k| json!({"k": k, "v": version})).collect();
             gateway.records("replaced").json(&Value::Array(records)).send().await.expect(202);

@@ -33,7 +33,7 @@ async fn the_place_the_reason_and_the_bytes_as_sent_are_kept() {
     let row = |record: u64, line: Option<u64>, column: Option<&str>, code: &str, raw: &str| {
         json!({
             "stream_id": stream["id"], "source": "http", "user_name": "local", "record": record, "line": line,
-            "column_name": column, "code": code, "raw": raw, "truncated": false,
+            "column_name": column, "code": code, "raw": raw, "truncated": false, "sqlstate": null, "position": null,
         })
     };
     let expected = [

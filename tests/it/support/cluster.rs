@@ -255,8 +255,17 @@ impl Stall {
 
     /// Nothing can be written to one stream's table.
     pub async fn of_table(pool: &PgPool, stream: &str) -> Stall {
+        Stall::lock(pool, stream, "share").await
+    }
+
+    /// Nothing can be written to one stream's table, or read from it.
+    pub async fn of_all_of_table(pool: &PgPool, stream: &str) -> Stall {
+        Stall::lock(pool, stream, "access exclusive").await
+    }
+
+    async fn lock(pool: &PgPool, stream: &str, mode: &str) -> Stall {
         let mut transaction = pool.begin().await.expect("a transaction");
-        let sql = AssertSqlSafe(format!("lock table streams.{stream} in access exclusive mode"));
+        let sql = AssertSqlSafe(format!("lock table streams.{stream} in {mode} mode"));
         transaction.execute(sqlx::raw_sql(sql)).await.expect("the table can be locked");
         Stall(transaction)
     }
