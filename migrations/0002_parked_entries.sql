@@ -24,3 +24,9 @@ alter table tidegate.committed_ranges add column outcomes jsonb;
 -- Records that PostgreSQL refused have its error code and the position of their entry.
 alter table tidegate.quarantine add column sqlstate text;
 alter table tidegate.quarantine add column position bigint;
+
+-- A stream that was deleted leaves its row behind: so a stream without a row is one that this database has forgotten,
+-- because it was set back, and its records are not thrown away with it.
+alter table tidegate.streams add column deleted_at timestamptz;
+alter table tidegate.streams drop constraint streams_name_key;
+create unique index streams_name on tidegate.streams (name) where deleted_at is null;

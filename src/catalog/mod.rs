@@ -3,6 +3,7 @@
 
 mod mirror;
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use tokio::sync::{Mutex, Notify};
 use crate::db::Database;
 use crate::db::notifications::CatalogListener;
 use crate::db::streams::{self, NewStream};
+use crate::record::StreamId;
 use crate::streams::columns::Column;
 use crate::streams::{Stream, Streams, StreamsSnapshot};
 
@@ -48,10 +50,43 @@ impl Catalog {
     /// Reads the truth and puts it in place. One at a time, so that an older reading never replaces a newer one.
     pub async fn refresh(&self) -> Result<(), sqlx::Error> {
         let mut mirror = self.mirror.lock().await;
-        let list = streams::list(self.database.pool()).await?;
+        let mut list = streams::list(self.database.pool()).await?;
+        if self.restore_forgotten(&list).await? {
+            list = streams::list(self.database.pool()).await?;
+        }
         mirror.save(&list).await;
         self.streams.replace(StreamsSnapshot::new(list));
         Ok(())
+    }
+
+    /// Makes again what a database that was set back has forgotten: streams, and columns that were added. True if there
+    /// was something.
+    async fn restore_forgotten(&self, list: &[Stream]) -> Result<bool, sqlx::Error> {
+        let known = self.streams.snapshot();
+        let listed: HashMap<StreamId, &Stream> =
+            list.iter().map(|stream| (stream.id, stream)).collect();
+        let unlisted: Vec<StreamId> =
+            known.iter().map(|stream| stream.id).filter(|id| !listed.contains_key(id)).collect();
+        let mut restored = false;
+        if !unlisted.is_empty() {
+            let pool = self.database.pool();
+            for id in streams::forgotten(pool, &unlisted).await? {
+                let Some(stream) = known.by_id(id) else { continue };
+                let made = streams::restore(pool, stream).await?;
+                restored |= made;
+                tracing::error!(stream = %stream.name, made, "PostgreSQL was set back and had forgotten this stream");
+            }
+        }
+        for stream in known.iter() {
+            let Some(found) = listed.get(&stream.id) else { continue };
+            let (columns, left) = (stream.columns(), found.columns().len());
+            if left < columns.len() && stream.columns().starts_with(found.columns()) {
+                streams::update(self.database.pool(), stream, &columns[left..]).await?;
+                restored = true;
+                tracing::error!(stream = %stream.name, "PostgreSQL was set back and had forgotten columns of this stream");
+            }
+        }
+        Ok(restored)
     }
 
     /// Makes a stream and its table; `None` if the name is taken.

@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use crate::db::Database;
 use crate::db::journals::{CommittedRange, Fenced, fence, outcomes_literal, to_sql};
-use crate::record::Position;
+use crate::record::{Position, StreamId};
 use crate::streams::{Key, Stream};
 
 pub(super) use error::during;
@@ -128,6 +128,17 @@ impl BatchConnection {
             .await
             .map(drop)
             .map_err(during(sql))
+    }
+
+    /// Is the stream known to have been deleted?
+    pub async fn is_deleted(&mut self, stream: StreamId) -> Result<bool, BatchError> {
+        sqlx::query_scalar(
+            "select exists (select from tidegate.streams where id = $1 and deleted_at is not null)",
+        )
+        .bind(stream)
+        .fetch_one(&mut self.0)
+        .await
+        .map_err(during("looking for a stream"))
     }
 
     /// Makes the daily partition of a stream with retention, unless it is there.

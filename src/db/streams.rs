@@ -52,7 +52,8 @@ impl StreamRow {
 /// Every stream of the catalog.
 pub async fn list(pool: &PgPool) -> Result<Vec<Stream>, sqlx::Error> {
     let rows: Vec<StreamRow> = sqlx::query_as(
-        "select id, name, shape, key, retention_days, created_at from tidegate.streams order by name",
+        "select id, name, shape, key, retention_days, created_at from tidegate.streams
+         where deleted_at is null order by name",
     )
     .fetch_all(pool)
     .await?;
@@ -64,7 +65,7 @@ pub async fn create(pool: &PgPool, new: &NewStream) -> Result<Option<Stream>, sq
     let mut transaction = locked(pool).await?;
     let row: Option<StreamRow> = sqlx::query_as(
         "insert into tidegate.streams (name, shape, key, retention_days) values ($1, $2, $3, $4)
-         on conflict (name) do nothing
+         on conflict (name) where deleted_at is null do nothing
          returning id, name, shape, key, retention_days, created_at",
     )
     .bind(new.name.as_str())
@@ -92,7 +93,7 @@ pub async fn update(
     let kept_columns = i32::try_from(changed.columns().len() - added.len()).unwrap_or(i32::MAX);
     let row: Option<StreamRow> = sqlx::query_as(
         "update tidegate.streams set shape = $2, key = $3, retention_days = $4
-         where id = $1 and coalesce(jsonb_array_length(shape #> '{typed,columns}'), 0) = $5
+         where id = $1 and deleted_at is null and coalesce(jsonb_array_length(shape #> '{typed,columns}'), 0) = $5
          returning id, name, shape, key, retention_days, created_at",
     )
     .bind(changed.id)
@@ -118,15 +119,58 @@ pub async fn update(
 /// Drops the stream and its table with all its rows; false if there was no such stream.
 pub async fn delete(pool: &PgPool, stream: &Stream) -> Result<bool, sqlx::Error> {
     let mut transaction = locked(pool).await?;
-    let deleted = sqlx::query("delete from tidegate.streams where id = $1")
-        .bind(stream.id)
-        .execute(&mut *transaction)
-        .await?;
+    let deleted = sqlx::query(
+        "update tidegate.streams set deleted_at = now() where id = $1 and deleted_at is null",
+    )
+    .bind(stream.id)
+    .execute(&mut *transaction)
+    .await?;
     if deleted.rows_affected() == 0 {
         return Ok(false);
     }
     run(&mut transaction, format!("drop table if exists streams.{}", quoted(stream.name.as_str())))
         .await?;
+    finish(transaction).await?;
+    Ok(true)
+}
+
+/// Of these streams, those of which the database knows nothing, not even that they were deleted.
+pub async fn forgotten(pool: &PgPool, streams: &[StreamId]) -> Result<Vec<StreamId>, sqlx::Error> {
+    sqlx::query_scalar(
+        "select asked.id from unnest($1::int[]) as asked (id)
+         where not exists (select from tidegate.streams known where known.id = asked.id)",
+    )
+    .bind(streams)
+    .fetch_all(pool)
+    .await
+}
+
+/// Makes a stream again that the database has forgotten, with the number that the journal knows it by. False if its name
+/// or number was given to another in the meantime.
+pub async fn restore(pool: &PgPool, stream: &Stream) -> Result<bool, sqlx::Error> {
+    let mut transaction = locked(pool).await?;
+    let inserted = sqlx::query(
+        "insert into tidegate.streams (id, name, shape, key, retention_days, created_at)
+         overriding system value values ($1, $2, $3, $4, $5, $6) on conflict do nothing",
+    )
+    .bind(stream.id)
+    .bind(stream.name.as_str())
+    .bind(Json(&stream.shape))
+    .bind(stream.key.as_ref().map(Json))
+    .bind(stream.retention_days.map(days))
+    .bind(stream.created_at)
+    .execute(&mut *transaction)
+    .await?;
+    if inserted.rows_affected() == 0 {
+        return Ok(false);
+    }
+    sqlx::query(
+        "select setval(pg_get_serial_sequence('tidegate.streams', 'id'), max(id)) from tidegate.streams",
+    )
+    .execute(&mut *transaction)
+    .await?;
+    run(&mut transaction, create_table(stream)).await?;
+    make_partitions_ahead(&mut transaction, stream).await?;
     finish(transaction).await?;
     Ok(true)
 }

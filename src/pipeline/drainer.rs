@@ -11,6 +11,7 @@ use crate::journal::{Entry, EntryHeader};
 use crate::pipeline::careful::PartEnd;
 use crate::pipeline::plan::{Destination, Part};
 use crate::pipeline::transaction::Transaction;
+use crate::pipeline::writer::UNKNOWN_STREAM;
 use crate::pipeline::writers::{SessionError, Writers};
 use crate::record::{EntryKind, StreamId};
 use crate::streams::Stream;
@@ -94,6 +95,11 @@ impl Drainer {
                 }
             }
             transaction.keep_refused().await?;
+        } else if !transaction.connection.is_deleted(id).await? {
+            connection.rollback().await?;
+            self.connection = Some(connection);
+            parking.postpone(id, Some(UNKNOWN_STREAM.to_owned()));
+            return Ok(());
         } else {
             let entries = entries.len();
             tracing::warn!(

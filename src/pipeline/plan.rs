@@ -29,8 +29,8 @@ pub(super) enum Destination {
     Quarantine,
     /// The stream's table cannot be written now.
     Parked(Parked),
-    /// The stream was deleted, and its records with it.
-    Deleted(StreamId),
+    /// The catalog does not have the stream: it was deleted, and its records with it, or PostgreSQL was set back.
+    Unknown(StreamId),
 }
 
 impl Destination {
@@ -58,7 +58,7 @@ pub(super) fn plan(entries: &[Entry], streams: &StreamsSnapshot, parking: &Parki
         let part = *index.entry(place).or_insert_with(|| {
             let destination = match streams.by_id(id) {
                 _ if !records => Destination::Quarantine,
-                None => Destination::Deleted(id),
+                None => parking.join(id).map_or(Destination::Unknown(id), Destination::Parked),
                 Some(stream) => destination(stream, parking),
             };
             let column_set = entry.header.column_set;

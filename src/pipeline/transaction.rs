@@ -46,12 +46,7 @@ impl<'a> Transaction<'a> {
             Destination::Table(stream) => Target::Stream { stream, column_set },
             Destination::Keyed(stream) => Target::Staging { stream, column_set },
             Destination::Quarantine => Target::Quarantine,
-            Destination::Parked(_) => return Ok(()),
-            Destination::Deleted(stream) => {
-                let (stream, entries) = (stream.0, part.entries.len());
-                tracing::warn!(stream, entries, "records of a deleted stream are left out");
-                return Ok(());
-            }
+            Destination::Parked(_) | Destination::Unknown(_) => return Ok(()),
         };
         self.connection.copy(target, &part.bodies).await?;
         metrics::record_copy(started.elapsed());

@@ -23,6 +23,10 @@ use crate::record::{Position, StreamId};
 use crate::streams::Stream;
 use crate::telemetry::metrics;
 
+/// Why entries of a stream that the catalog does not have are parked.
+pub(super) const UNKNOWN_STREAM: &str =
+    "the stream is not in the catalog, and PostgreSQL does not know that it was deleted";
+
 /// See the module.
 pub(super) struct Writer {
     shared: Writers,
@@ -194,6 +198,9 @@ impl Writer {
         transaction: &mut Transaction<'_>,
         part: &mut Part,
     ) -> Result<(), Failure> {
+        if let Destination::Unknown(id) = part.destination {
+            return self.leave_out_or_park(transaction, part, id).await;
+        }
         let stream = part.destination.stream().cloned();
         match stream {
             Some(stream) if self.under_care.contains(&stream.id) => {
@@ -208,6 +215,24 @@ impl Writer {
             }
             None => Ok(transaction.copy(part).await?),
         }
+    }
+
+    /// Records of a stream that was deleted go with it; those of one that PostgreSQL has forgotten wait for it.
+    async fn leave_out_or_park(
+        &mut self,
+        transaction: &mut Transaction<'_>,
+        part: &mut Part,
+        id: StreamId,
+    ) -> Result<(), Failure> {
+        let (stream, entries) = (id.0, part.entries.len());
+        if transaction.connection.is_deleted(id).await? {
+            tracing::warn!(stream, entries, "records of a deleted stream are left out");
+        } else {
+            tracing::warn!(stream, entries, UNKNOWN_STREAM);
+            let parked = self.shared.parking().park(id, UNKNOWN_STREAM.to_owned());
+            part.destination = Destination::Parked(parked);
+        }
+        Ok(())
     }
 
     /// Merges a keyed part after the same stream's part of the batch before.

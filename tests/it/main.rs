@@ -35,6 +35,7 @@ mod readme;
 mod recovery;
 mod retention;
 mod sessions;
+mod set_back;
 mod streams;
 mod support;
 mod tail;
