@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Gateway, Load, OwnCluster, Reply, Traffic, connect, eventually, soon};
+use crate::support::{
+    Gateway, Load, Metrics, OwnCluster, Reply, Traffic, connect, eventually, soon,
+};
 
 /// Waits until the gateway knows how PostgreSQL fares.
 async fn wait_reachable(gateway: &Gateway, reachable: bool) {
@@ -162,4 +164,74 @@ async fn a_gateway_without_a_database_url_runs_its_own_postgresql() {
         assert_eq!(status.code(), Some(0), "and takes its PostgreSQL down with it");
         assert!(!directory.path().join("data/postgres/data/postmaster.pid").exists());
     }
+}
+
+#[tokio::test]
+async fn a_postgresql_that_only_reads_is_waited_for() {
+    let gateway = Gateway::start().await;
+    gateway.commit("kept", &json!({"n": 1})).await;
+    let cut = "select pg_terminate_backend(pid) from pg_stat_activity
+               where datname = current_database() and application_name = 'tidegate'";
+    let set = async |value: &str| {
+        let database: String = gateway.scalar("select quote_ident(current_database())").await;
+        gateway
+            .execute(&format!(
+                "set default_transaction_read_only = off;
+                 alter database {database} set default_transaction_read_only = {value}; {cut}"
+            ))
+            .await;
+    };
+    // As it is after a failover, until the replica is promoted.
+    set("on").await;
+    gateway.records("kept").json(&json!([{"n": 2}, {"n": 3}])).send().await.expect(202);
+    wait_reachable(&gateway, false).await;
+    let status = gateway.get("/v1/status").await.expect(200);
+    let error = status["database"]["last_error"].as_str().unwrap();
+    assert!(error.contains("read-only"), "{error}");
+    set("off").await;
+    gateway.wait_all_committed().await;
+    assert_eq!(gateway.rows("kept").await, 3);
+    assert_eq!(gateway.scalar::<i64>("select count(*) from tidegate.quarantine").await, 0);
+}
+
+/// What PostgreSQL says when it cannot at the moment is said by a trigger here, in the middle of a COPY.
+#[tokio::test]
+async fn what_postgresql_cannot_do_at_the_moment_is_waited_for_and_no_records_fault() {
+    let gateway = Gateway::with(&["--batch-interval-ms=10"]).await;
+    gateway.create_stream(&json!({"name": "patient"})).await;
+    gateway
+        .execute(
+            "create table public.said (sqlstate text);
+             create function say() returns trigger language plpgsql as $$
+             declare code text;
+             begin
+                 select sqlstate into code from public.said;
+                 if found then raise exception 'not now' using errcode = code; end if;
+                 return new;
+             end $$;
+             create trigger say before insert on streams.patient for each row execute function say()",
+        )
+        .await;
+    let errors = async |class: &str| {
+        Metrics::read(&gateway).await.sum("tidegate_writer_errors_total", "class", class)
+    };
+    // Disk full, a serialization failure, an I/O error.
+    let codes = ["53100", "40001", "58030"];
+    for (n, code) in codes.iter().enumerate() {
+        let class = &code[..2];
+        let before = errors(class).await;
+        gateway.execute(&format!("insert into public.said values ('{code}')")).await;
+        gateway.records("patient").json(&json!({"n": n})).send().await.expect(202);
+        eventually("the writers heard it, and tried again", async || {
+            (errors(class).await >= before + 2.0).then_some(())
+        })
+        .await;
+        gateway.execute("delete from public.said").await;
+        gateway.wait_all_committed().await;
+    }
+    let numbers: Vec<i64> =
+        gateway.column("select (payload->>'n')::bigint from streams.patient order by 1").await;
+    assert_eq!(numbers, [0, 1, 2]);
+    let aside = "select (select count(*) from tidegate.quarantine) + (select count(*) from tidegate.parked)";
+    assert_eq!(gateway.scalar::<i64>(aside).await, 0);
 }
