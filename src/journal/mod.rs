@@ -12,14 +12,17 @@
 //! (the caller holds the data directory) and does not retry what the disk refused.
 //!
 //! Path of an entry: `entry` (draft, sealed) → `appender` → `active` (the segment being written) →
-//! `format` (the bytes) → `walk` → `reader`. Opening is `recover`, with `damage`; `retention` trims.
+//! `format` (the bytes) → `walk` → `reader`. Opening is `recover`, with `damage`; `retention` trims;
+//! after a failure `cut` takes back what was not acknowledged.
 
 mod active;
 mod appender;
+mod cut;
 mod damage;
 mod entry;
+mod failure;
 #[cfg(test)]
-mod faults;
+pub(crate) mod faults;
 #[cfg(test)]
 mod fixture;
 mod format;
@@ -46,6 +49,7 @@ use uuid::Uuid;
 pub use self::appender::{AppendError, Appended, Appender};
 pub use self::damage::Damage;
 pub use self::entry::{Entry, EntryDraft, EntryHeader, SealedEntry};
+pub use self::failure::Failure;
 use self::format::Identity;
 pub use self::format::{ENTRY_BYTES_MAX, SEGMENT_HEADER_BYTES};
 pub use self::reader::{ReadError, Reader};
