@@ -13,7 +13,7 @@ use crate::auth::{Caller, Scope};
 use crate::clock::Clock;
 use crate::hub::NodeStats;
 use crate::hub::counters::StreamTotals;
-use crate::journal::Journal;
+use crate::journal::{Damage, Journal};
 use crate::pipeline::Progress;
 use crate::record::Position;
 
@@ -51,6 +51,9 @@ struct JournalStatus {
     failed: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     failure: Option<String>,
+    /// Parts that the latest start found damaged and set aside.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    damages: Vec<Damage>,
 }
 
 #[derive(Debug, Serialize)]
@@ -129,6 +132,7 @@ pub async fn show(State(state): State<AppState>, caller: Caller) -> Result<Json<
             bytes: state.journal.bytes(),
             failed: failure.is_some(),
             failure: failure.map(|failure| failure.to_string()),
+            damages: state.journal.damages().cloned().collect(),
         },
         commit_lag_seconds: load.commit_lag_seconds,
         database: DatabaseStatus {

@@ -95,6 +95,7 @@ struct Shared {
     identity: Identity,
     segments: SegmentList,
     synced: AtomicU64,
+    damages: Vec<Damage>,
 }
 
 impl Journal {
@@ -114,6 +115,7 @@ impl Journal {
             identity: recovered.identity,
             segments: SegmentList::new(recovered.segments),
             synced: AtomicU64::new(recovered.end),
+            damages: recovered.damages.clone(),
         });
         let appender = Appender::begin(Arc::clone(&shared));
         Ok(Opened { journal: Journal { shared }, appender, damages: recovered.damages })
@@ -137,6 +139,12 @@ impl Journal {
     /// Bytes in all segments, without what is only reserved.
     pub fn bytes(&self) -> u64 {
         self.shared.segments.used_bytes()
+    }
+
+    /// What opening found damaged, as far as it was not trimmed since.
+    pub fn damages(&self) -> impl Iterator<Item = &Damage> {
+        let first = self.first();
+        self.shared.damages.iter().filter(move |damage| damage.to > first)
     }
 
     /// A reader that begins at `from`, or at [`Journal::first`] if that is later; its

@@ -15,6 +15,7 @@ mod bad_input;
 mod batching;
 mod cli;
 mod command;
+mod damage;
 mod demo;
 mod encode_roundtrip;
 mod full_disk;
