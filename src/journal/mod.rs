@@ -13,7 +13,7 @@
 //!
 //! Path of an entry: `entry` (draft, sealed) → `appender` → `active` (the segment being written) →
 //! `format` (the bytes) → `walk` → `reader`. Opening is `recover`, with `damage`; `retention` trims;
-//! after a failure `cut` takes back what was not acknowledged.
+//! after a failure `cut` takes back what was not acknowledged. `survey` only looks.
 
 mod active;
 mod appender;
@@ -27,6 +27,7 @@ pub(crate) mod faults;
 mod fixture;
 mod format;
 mod identity;
+mod look;
 #[cfg(test)]
 mod model;
 mod reader;
@@ -36,6 +37,9 @@ mod recover_tests;
 mod retention;
 mod segment;
 mod storage;
+mod survey;
+#[cfg(test)]
+mod survey_tests;
 mod walk;
 
 use std::io;
@@ -56,6 +60,7 @@ pub use self::reader::{ReadError, Reader};
 pub use self::recover::OpenError;
 use self::segment::SegmentList;
 pub use self::storage::{DiskStorage, Storage, StorageFile};
+pub use self::survey::{Finding, Part, Survey, SurveyError, SurveyedFile};
 use crate::record::{Position, UnixMicros};
 
 /// The limits of a journal.

@@ -21,6 +21,7 @@ mod encode_roundtrip;
 mod full_disk;
 mod hostile_names;
 mod ingest;
+mod journal_cli;
 mod keyed;
 mod large_bodies;
 mod layers;
