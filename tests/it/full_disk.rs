@@ -119,3 +119,40 @@ async fn a_journal_that_fills_its_disk_goes_on_when_postgresql_has_caught_up() {
     assert_eq!(gateway.scalar::<i64>(distinct).await, accepted);
     assert!((Metrics::read(&gateway).await.of("tidegate_journal_failed")).abs() < 0.5);
 }
+
+#[tokio::test]
+async fn a_start_on_a_disk_that_its_own_journal_fills_brings_the_records_out() {
+    let Some(disk) = SmallDisk::mount(DISK_MEBIBYTES) else { return };
+    let data_dir = tempfile::tempdir_in(disk.path()).unwrap();
+    let mut gateway = Gateway::in_directory(data_dir, &FLAGS).await;
+    gateway.create_stream(&json!({"name": "waiting"})).await;
+    let stall = Stall::of_writers(gateway.pool()).await;
+    let mut accepted: i64 = 0;
+    loop {
+        let record = json!({"n": accepted, "text": "x".repeat(200_000)});
+        let reply = gateway.records("waiting").json(&record).send().await;
+        if reply.status != 202 {
+            reply.problem(503, "journal_failed");
+            break;
+        }
+        accepted += 1;
+    }
+    gateway.kill9().await;
+    disk.fill();
+    // Not even its small files can be written. Nobody makes room but the gateway itself.
+    gateway.restart().await;
+    assert_eq!(gateway.get("/readyz").await.status, 503);
+    stall.release().await;
+    eventually("everything acknowledged is in its table", async || {
+        (gateway.rows("waiting").await == accepted).then_some(())
+    })
+    .await;
+    eventually("the gateway is ready", async || {
+        (gateway.get("/readyz").await.status == 200).then_some(())
+    })
+    .await;
+    gateway.restart().await;
+    gateway.commit("waiting", &json!({"n": accepted})).await;
+    let distinct = "select count(distinct payload->>'n') from streams.waiting";
+    assert_eq!(gateway.scalar::<i64>(distinct).await, accepted + 1);
+}
