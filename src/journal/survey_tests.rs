@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use proptest::test_runner::Config;
 
 use super::fixture::{OPTIONS, append, read_bodies};
-use super::{DiskStorage, Finding, Journal, Opened, Survey, SurveyError};
+use super::{DiskStorage, Finding, Journal, JournalOptions, Opened, Survey, SurveyError};
 use crate::record::Position;
 
 /// Ranges of positions, those that touch as one.
@@ -146,4 +146,33 @@ fn a_missing_segment_and_a_file_alone_are_read_too() {
     assert!(matches!(Survey::of_dir(empty.path()), Err(SurveyError::NoJournal(_))));
     let nowhere = Survey::of_dir(&empty.path().join("nowhere"));
     assert!(matches!(nowhere, Err(SurveyError::Io { .. })));
+}
+
+#[test]
+fn what_is_appended_while_somebody_looks_is_never_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = JournalOptions { segment_bytes: 8 << 20, bytes_max: 64 << 20, ..OPTIONS };
+    let Opened { mut appender, .. } = Journal::open(dir.path(), options, DiskStorage).unwrap();
+    append(&mut appender, &[b"there from the beginning"]);
+    let (mut bodies, mut damages) = (0, Vec::new());
+    Survey::of_dir(dir.path())
+        .unwrap()
+        .walk(|finding| {
+            match finding {
+                Finding::Entry(_) => {
+                    bodies += 1;
+                    if bodies == 1 {
+                        // It begins in what was read already, as reserved space, and reaches beyond.
+                        append(&mut appender, &[&vec![7; 3 << 20]]);
+                        append(&mut appender, &[b"proves that the one before was durable"]);
+                    }
+                }
+                Finding::Damage(part) => damages.push((part.from, part.to)),
+                Finding::File { .. } | Finding::Tail { .. } => {}
+            }
+            Ok::<(), SurveyError>(())
+        })
+        .unwrap();
+    assert_eq!(damages, []);
+    assert_eq!(bodies, 3, "what follows shows that it is there");
 }
