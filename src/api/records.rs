@@ -24,8 +24,6 @@ use crate::sources::http::{
 use crate::streams::{PayloadType, Shape, Stream};
 use crate::telemetry::metrics;
 
-/// Advice while the journal cannot be written: somebody has to mend it first.
-const RETRY_AFTER_FAILURE: Duration = Duration::from_secs(60);
 /// Advice while the gateway shuts down: it may be starting again.
 const RETRY_AFTER_SHUTDOWN: Duration = Duration::from_secs(5);
 
@@ -250,9 +248,14 @@ fn intake_error(error: &IntakeError) -> ApiError {
             metrics::count_refused("journal_full");
             ApiError::unavailable("journal_full", message, *retry_after)
         }
-        IntakeError::JournalFailed => {
+        IntakeError::JournalFailed { retry_after } => {
             metrics::count_refused("journal_failed");
-            ApiError::unavailable("journal_failed", message, RETRY_AFTER_FAILURE)
+            ApiError::unavailable("journal_failed", message, *retry_after)
+        }
+        IntakeError::JournalFailedMidway { retry_after } => {
+            metrics::count_refused("journal_failed");
+            ApiError::unavailable("journal_failed", message, *retry_after)
+                .with("outcome", "unknown")
         }
         IntakeError::OutcomeUnknown => ApiError::internal(&message).with("outcome", "unknown"),
         IntakeError::ShuttingDown => {

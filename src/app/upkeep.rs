@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use crate::api::AppState;
 use crate::lifecycle::Lifecycle;
 use crate::pipeline::Pressure;
+use crate::record::UnixMicros;
 use crate::telemetry::metrics;
 
 /// How often the journal is trimmed.
@@ -37,7 +38,10 @@ pub(super) fn start(state: &AppState, committed: Pressure) {
 }
 
 async fn trim(state: AppState) {
-    let (committed, now) = (state.progress.low_water(), state.clock.now());
+    let committed = state.progress.low_water();
+    // Committed segments are kept against a failover that loses commits. To take records is worth more than that.
+    let is_full_disk = state.appender.failure().is_some_and(|failure| failure.is_full_disk());
+    let now = if is_full_disk { UnixMicros(i64::MAX) } else { state.clock.now() };
     let trimmed = tokio::task::spawn_blocking(move || state.journal.trim(committed, now)).await;
     if let Ok(Err(error)) = trimmed {
         tracing::warn!(%error, "the journal was not trimmed");

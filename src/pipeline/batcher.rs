@@ -256,9 +256,11 @@ impl Cutter {
     fn fill(&mut self) -> Result<(), ReadError> {
         while !self.full {
             let before = self.reader.position();
-            let Some(entry) = self.reader.next()? else {
-                return Ok(());
-            };
+            let next = self.reader.next()?;
+            for (from, to) in self.reader.take_damages() {
+                tracing::error!(%from, %to, "a part of the journal cannot be read; its records are not written");
+            }
+            let Some(entry) = next else { return Ok(()) };
             if self.progress.is_committed(entry.header.position) {
                 // A batch covers one range without a hole, so it ends where committed entries begin.
                 if self.batch.is_empty() {

@@ -34,11 +34,15 @@ pub enum IntakeError {
         "the journal is full: {bytes} of {bytes_max} bytes wait for PostgreSQL or for the end of retention"
     )]
     JournalFull { bytes: u64, bytes_max: u64, retry_after: Duration },
-    /// Of a group whose write failed, some may be there after the next start.
     #[error(
-        "the journal cannot be written, see the gateway's log; whether these records were kept shows after its next start"
+        "the journal cannot be written at the moment, GET /readyz says why; these records were not kept"
     )]
-    JournalFailed,
+    JournalFailed { retry_after: Duration },
+    /// Their write failed, and the disk did not let them be taken back.
+    #[error(
+        "the journal cannot be written at the moment, GET /readyz says why; the disk does not tell whether these records were kept"
+    )]
+    JournalFailedMidway { retry_after: Duration },
     #[error("{bytes} bytes do not fit one entry")]
     TooLarge { bytes: u64 },
     #[error("the gateway is shutting down")]
@@ -79,7 +83,7 @@ pub(super) struct QueuedSubmission {
 pub(super) enum Refusal {
     Full { bytes: u64, bytes_max: u64 },
     TooLarge,
-    Failed,
+    Failed { may_remain: bool, retry_after: Duration },
 }
 
 /// The answer to a submission: it can no longer be lost.
@@ -172,7 +176,12 @@ impl Intake {
                 retry_after: self.committed.retry_after(pending.bytes, Instant::now()),
             }),
             Ok(Err(Refusal::TooLarge)) => Err(IntakeError::TooLarge { bytes: pending.bytes }),
-            Ok(Err(Refusal::Failed)) => Err(IntakeError::JournalFailed),
+            Ok(Err(Refusal::Failed { may_remain: false, retry_after })) => {
+                Err(IntakeError::JournalFailed { retry_after })
+            }
+            Ok(Err(Refusal::Failed { may_remain: true, retry_after })) => {
+                Err(IntakeError::JournalFailedMidway { retry_after })
+            }
             Err(_dropped) => Err(IntakeError::OutcomeUnknown),
         }
     }

@@ -7,11 +7,14 @@
 //! everything that waits is bounded, and who cannot wait is told when to come again.
 
 mod appender;
+#[cfg(test)]
+mod appender_tests;
 mod batcher;
 mod careful;
 mod drainer;
 mod intake;
 mod ledger;
+mod outage;
 mod parking;
 mod plan;
 mod pressure;

@@ -65,16 +65,27 @@ impl Gateway {
     pub async fn with(flags: &[&str]) -> Gateway {
         let database = TestDatabase::create().await;
         let url = database.url().to_owned();
-        Gateway::launch(url, flags, Some(database)).await
+        Gateway::launch(url, flags, Some(database), new_directory()).await
+    }
+
+    /// With these flags, in a directory that is prepared, on a database of its own.
+    pub async fn in_directory(data_dir: TempDir, flags: &[&str]) -> Gateway {
+        let database = TestDatabase::create().await;
+        let url = database.url().to_owned();
+        Gateway::launch(url, flags, Some(database), data_dir).await
     }
 
     /// With these flags, on a database that somebody else keeps.
     pub async fn on(url: &str, flags: &[&str]) -> Gateway {
-        Gateway::launch(url.to_owned(), flags, None).await
+        Gateway::launch(url.to_owned(), flags, None, new_directory()).await
     }
 
-    async fn launch(url: String, flags: &[&str], database: Option<TestDatabase>) -> Gateway {
-        let data_dir = tempfile::tempdir().expect("a directory");
+    async fn launch(
+        url: String,
+        flags: &[&str],
+        database: Option<TestDatabase>,
+        data_dir: TempDir,
+    ) -> Gateway {
         let flags: Vec<String> = flags.iter().map(|&flag| flag.to_owned()).collect();
         let pool = connect(&url).await;
         let process = Process::spawn(data_dir.path(), &url, &flags).await;
@@ -276,6 +287,10 @@ impl Process {
         };
         Process { child, _stdout: lines, address }
     }
+}
+
+fn new_directory() -> TempDir {
+    tempfile::tempdir().expect("a directory")
 }
 
 fn log_path(data_dir: &Path) -> PathBuf {

@@ -5,8 +5,9 @@
 //! of equal keys the right one stayed. Senders wait for each reply before they send on.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -19,6 +20,8 @@ use super::gateway::Gateway;
 const SENDERS: i64 = 4;
 /// Keys that each of them uses over and over.
 const KEYS_PER_SENDER: i64 = 20;
+/// What a refused sender waits; it does not heed the advice, which would slow the tests down.
+const REFUSED_PAUSE: Duration = Duration::from_millis(20);
 /// Versions that a sender has for one load.
 const VERSIONS_PER_SENDER: i64 = 1_000_000;
 
@@ -37,8 +40,10 @@ enum Target {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Acknowledged,
-    /// The connection broke before the reply.
+    /// The connection broke before the reply, or the reply said so.
     Unknown,
+    /// Nothing of it may ever be there.
+    Refused,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -59,7 +64,11 @@ pub struct Load {
     senders: JoinSet<Vec<Sent>>,
     stop: Arc<AtomicBool>,
     acknowledged: Arc<AtomicU64>,
+    refused: Refused,
 }
+
+/// How many requests were refused, by code.
+type Refused = Arc<Mutex<BTreeMap<String, u64>>>;
 
 struct Sender {
     client: Client,
@@ -67,6 +76,7 @@ struct Sender {
     next_version: i64,
     stop: Arc<AtomicBool>,
     acknowledged: Arc<AtomicU64>,
+    refused: Refused,
 }
 
 impl Target {
@@ -118,8 +128,12 @@ impl Load {
 
     /// Starts to send; `round` must grow from load to load.
     pub fn start(gateway: &Gateway, round: i64) -> Load {
-        let mut load =
-            Load { senders: JoinSet::new(), stop: Arc::default(), acknowledged: Arc::default() };
+        let mut load = Load {
+            senders: JoinSet::new(),
+            stop: Arc::default(),
+            acknowledged: Arc::default(),
+            refused: Arc::default(),
+        };
         for number in 0..SENDERS {
             let sender = Sender {
                 client: Client::clone(gateway),
@@ -127,6 +141,7 @@ impl Load {
                 next_version: (round * SENDERS + number) * VERSIONS_PER_SENDER,
                 stop: Arc::clone(&load.stop),
                 acknowledged: Arc::clone(&load.acknowledged),
+                refused: Arc::clone(&load.refused),
             };
             load.senders.spawn(sender.run());
         }
@@ -138,6 +153,15 @@ impl Load {
         let goal = self.acknowledged.load(Ordering::SeqCst) + records;
         eventually(&format!("{records} more records are acknowledged"), async || {
             (self.acknowledged.load(Ordering::SeqCst) >= goal).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until this many requests were refused with this code, of all since the start.
+    pub async fn is_refused(&self, requests: u64, code: &str) {
+        eventually(&format!("{requests} requests are refused with {code}"), async || {
+            let refused = self.refused.lock().expect("no sender panicked").get(code).copied();
+            (refused.unwrap_or_default() >= requests).then_some(())
         })
         .await;
     }
@@ -163,6 +187,7 @@ impl Sender {
             let records: Vec<Sent> = (0..=turn % 11 * 7).map(|_| self.next(target)).collect();
             match self.send(target, ack, &records).await {
                 Some(Fate::Acknowledged) => book.extend(records),
+                Some(Fate::Refused) => tokio::time::sleep(REFUSED_PAUSE).await,
                 Some(Fate::Unknown) => {
                     book.extend(
                         records.into_iter().map(|sent| Sent { fate: Fate::Unknown, ..sent }),
@@ -200,6 +225,12 @@ impl Sender {
             // With `ack=commit` too, while PostgreSQL is away for long.
             202 => assert_eq!(number("accepted"), expected, "{}", reply.body),
             503 if reply.body["code"] == "shutting_down" && number("accepted") == 0 => return None,
+            503 if reply.body["outcome"] == "unknown" => return Some(Fate::Unknown),
+            503 if number("accepted") == 0 => {
+                let code = reply.body["code"].as_str().expect("a refusal has a code").to_owned();
+                *self.refused.lock().expect("no sender panicked").entry(code).or_default() += 1;
+                return Some(Fate::Refused);
+            }
             status => panic!("{status}: {}", reply.body),
         }
         self.acknowledged.fetch_add(expected, Ordering::SeqCst);

@@ -23,6 +23,11 @@ impl Metrics {
         Metrics(samples.map(read).collect())
     }
 
+    /// The one sample of a metric without labels.
+    pub fn of(&self, metric: &str) -> f64 {
+        *self.0.get(metric).unwrap_or_else(|| panic!("there is no {metric}"))
+    }
+
     /// The sum of all samples of a metric that have this label.
     pub fn sum(&self, metric: &str, label: &str, value: &str) -> f64 {
         let label = format!("{label}=\"{value}\"");

@@ -9,6 +9,7 @@ mod compress;
 mod gateway;
 mod load;
 mod metrics;
+mod small_disk;
 
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ pub use compress::{Compression, compressed};
 pub use gateway::{Gateway, parse_position};
 pub use load::{Load, Traffic};
 pub use metrics::Metrics;
+pub use small_disk::SmallDisk;
 
 /// Longest wait for anything; much longer than it takes on a slow machine, shorter than anybody waits for a test.
 pub const PATIENCE: Duration = Duration::from_secs(45);
