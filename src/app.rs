@@ -30,11 +30,11 @@ use crate::db::Database;
 use crate::db::batch::BatchTimeouts;
 use crate::hub::counters::Counters;
 use crate::hub::{Hub, HubLimits};
-use crate::journal::{Appender, DiskStorage, Journal, JournalOptions};
+use crate::journal::{Appender, DiskStorage, Journal, JournalOptions, ReadError};
 use crate::lifecycle::Lifecycle;
 use crate::pipeline::{
-    AppenderThread, BatchLimits, BatcherContext, Intake, IntakeLimits, Ledger, Pressure, Progress,
-    Writers, WritersConfig,
+    AppenderThread, BatchLimits, BatcherContext, Intake, IntakeLimits, Keys, Ledger, Pressure,
+    Progress, Writers, WritersConfig,
 };
 use crate::postgres::{Cluster, ClusterOptions};
 use crate::sources::http::HttpSource;
@@ -98,6 +98,7 @@ struct Pipeline {
     intake: Intake,
     appender: AppenderThread,
     writers: Writers,
+    keys: Keys,
     progress: Progress,
     counters: Counters,
     committed: Pressure,
@@ -119,6 +120,7 @@ impl App {
             format!("cannot listen on {}; is another gateway running?", config.listen)
         })?;
         let (journal, appender) = open_journal(&config, &data_dir).await?;
+        let keys = read_keys(&config, &journal);
         let cluster = match config.database.url() {
             Some(_) => None,
             None => Some(start_cluster(&config, &data_dir, &lifecycle).await?),
@@ -133,7 +135,8 @@ impl App {
 
         let accounts = KnownAccounts::open(&ground.database, &ground.data_dir);
         let auth = ground.auth(&accounts)?;
-        let pipeline = ground.pipeline(appender)?;
+        let keys = keys.await?.context("the journal's idempotency keys cannot be read")?;
+        let pipeline = ground.pipeline(appender, keys)?;
         let hub = ground.hub(&pipeline);
         let admin = ground.preparation(accounts, &pipeline).start().await;
         let state = ground.state(auth, hub, &pipeline, metrics);
@@ -223,7 +226,7 @@ impl Ground {
         }))
     }
 
-    fn pipeline(&self, appender: Appender) -> anyhow::Result<Pipeline> {
+    fn pipeline(&self, appender: Appender, keys: Keys) -> anyhow::Result<Pipeline> {
         let (config, ledger, counters) = (&self.config, Ledger::default(), Counters::default());
         let committed = Pressure::new(Instant::now());
         let limits = IntakeLimits {
@@ -246,6 +249,7 @@ impl Ground {
             streams: self.catalog.streams().clone(),
             counters: counters.clone(),
             ledger,
+            keys: keys.clone(),
             progress: progress.clone(),
             limits: BatchLimits {
                 rows: config.writer.batch_rows,
@@ -270,7 +274,7 @@ impl Ground {
             self.lifecycle.clone(),
             committed.clone(),
         );
-        Ok(Pipeline { intake, appender, writers, progress, counters, committed })
+        Ok(Pipeline { intake, appender, writers, keys, progress, counters, committed })
     }
 
     fn hub(&self, pipeline: &Pipeline) -> Hub {
@@ -327,6 +331,9 @@ impl Ground {
             source: HttpSource {
                 intake: pipeline.intake.clone(),
                 counters: pipeline.counters.clone(),
+                keys: pipeline.keys.clone(),
+                journal: self.journal.clone(),
+                committed: pipeline.progress.clone(),
                 entry_bytes_max: self.config.intake.entry_bytes_max,
                 commit_wait: Duration::from_millis(self.config.intake.commit_wait_ms),
             },
@@ -393,6 +400,21 @@ async fn open_journal(config: &Config, data_dir: &Path) -> anyhow::Result<(Journ
         );
     }
     Ok((opened.journal, opened.appender))
+}
+
+/// Reads the idempotency keys of what the journal retains, while PostgreSQL starts.
+fn read_keys(
+    config: &Config,
+    journal: &Journal,
+) -> tokio::task::JoinHandle<Result<Keys, ReadError>> {
+    let (journal, keys_max) = (journal.clone(), config.intake.idempotency_keys_max);
+    tokio::task::spawn_blocking(move || {
+        let started = Instant::now();
+        let keys = Keys::read(&journal, keys_max)?;
+        let (bytes, took) = (journal.bytes(), started.elapsed());
+        tracing::debug!(keys = keys.count(), bytes, ?took, "read the journal's idempotency keys");
+        Ok(keys)
+    })
 }
 
 /// Starts the private PostgreSQL, and the task that keeps it running and stops it at the very end.

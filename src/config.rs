@@ -138,9 +138,13 @@ pub struct Intake {
     #[arg(long, env = "TIDEGATE_BODY_DECOMPRESSED_BYTES_MAX", default_value_t = 4 << 30)]
     pub body_decompressed_bytes_max: u64,
 
-    /// Largest record in bytes, and the largest body that `on_error=reject` takes.
+    /// Largest record in bytes, and the largest body with `on_error=reject` or an `Idempotency-Key`.
     #[arg(long, env = "TIDEGATE_ENTRY_BYTES_MAX", default_value_t = 16 << 20)]
     pub entry_bytes_max: usize,
+
+    /// Most idempotency keys that are remembered; at the limit requests with a new key are refused with 503.
+    #[arg(long, env = "TIDEGATE_IDEMPOTENCY_KEYS_MAX", default_value_t = 1_000_000)]
+    pub idempotency_keys_max: usize,
 
     /// Seconds without a byte of the body before a request is given up.
     #[arg(long, env = "TIDEGATE_BODY_IDLE_SECONDS", default_value_t = 30)]

@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use time::{OffsetDateTime, PrimitiveDateTime};
+use uuid::Uuid;
 
 /// A byte offset in the endless journal. It only grows, over restarts too. Shown as 16 hex digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -138,44 +139,123 @@ pub struct EntryMeta {
     pub source: Source,
     /// Name of the user who sent it.
     pub user: String,
+    /// Of an entry whose request came with an idempotency key.
+    pub key: Option<EntryKey>,
+    /// The quarantined record that this entry's only record replays: its row goes in the transaction that commits the
+    /// entry.
+    pub replays: Option<Uuid>,
+}
+
+/// What tells an idempotency key from others: a hash of whose it is, where it holds, and its text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct KeyHash(pub [u8; 16]);
+
+/// What tells the request of a key from another one with the same key: a hash of its body and of how it is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BodyHash(pub [u8; 16]);
+
+/// What an entry tells of its request's idempotency key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EntryKey {
+    pub key: KeyHash,
+    pub body: BodyHash,
+    /// What the request was answered, at most [`ANSWER_BYTES_MAX`] bytes. Only the last of a request's entries has it:
+    /// without it the request was not taken as a whole.
+    pub answer: Option<Vec<u8>>,
 }
 
 const TAG_SOURCE: u8 = 1;
 const TAG_USER: u8 = 2;
+const TAG_KEY: u8 = 3;
+const TAG_ANSWER: u8 = 4;
+const TAG_REPLAYS: u8 = 5;
 
 /// Longest name of a user, in bytes.
 pub const USER_NAME_BYTES_MAX: usize = 200;
+/// Longest answer that an entry keeps, in bytes; all of an entry's meta must fit 64 KiB.
+pub const ANSWER_BYTES_MAX: usize = 48 << 10;
 
 impl EntryMeta {
+    /// Of an entry without a key.
+    pub fn new(source: Source, user: impl Into<String>) -> EntryMeta {
+        EntryMeta { source, user: user.into(), key: None, replays: None }
+    }
+
     /// Appends the tagged form to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
         put_field(out, TAG_SOURCE, &[self.source.code()]);
         put_field(out, TAG_USER, self.user.as_bytes());
+        if let Some(EntryKey { key, body, answer }) = &self.key {
+            put_field(out, TAG_KEY, &[key.0, body.0].concat());
+            if let Some(answer) = answer {
+                put_field(out, TAG_ANSWER, answer);
+            }
+        }
+        if let Some(id) = self.replays {
+            put_field(out, TAG_REPLAYS, id.as_bytes());
+        }
     }
 
     /// Reads the tagged form; `None` if it is not well formed or names no source.
-    pub fn decode(mut bytes: &[u8]) -> Option<EntryMeta> {
-        let mut source = None;
-        let mut user = String::new();
-        while let [tag, low, high, rest @ ..] = bytes {
-            let length = usize::from(u16::from_le_bytes([*low, *high]));
-            let (value, rest) = rest.split_at_checked(length)?;
-            match *tag {
+    pub fn decode(bytes: &[u8]) -> Option<EntryMeta> {
+        let (mut source, mut replays) = (None, None);
+        let (mut user, mut key, mut answer) = (String::new(), None, None);
+        for field in Fields(bytes) {
+            let (tag, value) = field?;
+            match tag {
                 TAG_SOURCE => source = Source::from_code(*value.first()?),
                 TAG_USER => user = String::from_utf8(value.to_vec()).ok()?,
+                TAG_KEY => key = Some(hashes(value)?),
+                TAG_ANSWER => answer = Some(value.to_vec()),
+                TAG_REPLAYS => replays = Some(Uuid::from_slice(value).ok()?),
                 _ => {}
             }
-            bytes = rest;
         }
-        if !bytes.is_empty() {
+        let key = key.map(|(key, body)| EntryKey { key, body, answer });
+        Some(EntryMeta { source: source?, user, key, replays })
+    }
+
+    /// The idempotency key of an entry with this meta, without reading the rest of it.
+    pub fn key_of(bytes: &[u8]) -> Option<KeyHash> {
+        Some(hashes(value_of(bytes, TAG_KEY)?)?.0)
+    }
+
+    /// The quarantined record that an entry with this meta replays, without reading the rest of it.
+    pub fn replays_of(bytes: &[u8]) -> Option<Uuid> {
+        Uuid::from_slice(value_of(bytes, TAG_REPLAYS)?).ok()
+    }
+}
+
+fn hashes(value: &[u8]) -> Option<(KeyHash, BodyHash)> {
+    let (key, body) = value.split_at_checked(16)?;
+    Some((KeyHash(key.try_into().ok()?), BodyHash(body.try_into().ok()?)))
+}
+
+fn value_of(bytes: &[u8], wanted: u8) -> Option<&[u8]> {
+    Fields(bytes).flatten().find_map(|(tag, value)| (tag == wanted).then_some(value))
+}
+
+/// The fields of a tagged form as tag and value; `None`, and nothing more, where it is broken.
+struct Fields<'a>(&'a [u8]);
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = Option<(u8, &'a [u8])>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let bytes = std::mem::take(&mut self.0);
+        if bytes.is_empty() {
             return None;
         }
-        Some(EntryMeta { source: source?, user })
+        let [tag, low, high, rest @ ..] = bytes else { return Some(None) };
+        let length = usize::from(u16::from_le_bytes([*low, *high]));
+        let Some((value, rest)) = rest.split_at_checked(length) else { return Some(None) };
+        self.0 = rest;
+        Some(Some((*tag, value)))
     }
 }
 
 fn put_field(out: &mut Vec<u8>, tag: u8, value: &[u8]) {
-    let length = u16::try_from(value.len()).expect("fields are limited to far less than 64 KiB");
+    let length = u16::try_from(value.len()).expect("fields are limited to less than 64 KiB");
     out.push(tag);
     out.extend_from_slice(&length.to_le_bytes());
     out.extend_from_slice(value);
@@ -199,12 +279,24 @@ mod tests {
 
     #[test]
     fn meta_survives_the_journal_and_later_tags() {
-        let meta = EntryMeta { source: Source::Poll, user: "ada".into() };
-        let mut bytes = Vec::new();
-        put_field(&mut bytes, 99, b"from a later version");
-        meta.encode(&mut bytes);
-        assert_eq!(EntryMeta::decode(&bytes), Some(meta));
-        assert_eq!(EntryMeta::decode(&bytes[..bytes.len() - 1]), None);
+        let plain = EntryMeta::new(Source::Poll, "ada");
+        let key = EntryKey { key: KeyHash([7; 16]), body: BodyHash([9; 16]), answer: None };
+        let answered = EntryKey { answer: Some(b"{}".to_vec()), ..key.clone() };
+        let replays = Some(Uuid::from_u128(5));
+        for meta in [
+            plain.clone(),
+            EntryMeta { key: Some(key), ..plain.clone() },
+            EntryMeta { key: Some(answered), replays, ..plain },
+        ] {
+            let mut bytes = Vec::new();
+            put_field(&mut bytes, 99, b"from a later version");
+            meta.encode(&mut bytes);
+            assert_eq!(EntryMeta::key_of(&bytes), meta.key.as_ref().map(|key| key.key));
+            assert_eq!(EntryMeta::replays_of(&bytes), meta.replays);
+            assert_eq!(EntryMeta::decode(&bytes[..bytes.len() - 1]), None);
+            assert_eq!(EntryMeta::decode(&bytes), Some(meta));
+        }
         assert_eq!(EntryMeta::decode(&[]), None);
+        assert_eq!(EntryMeta::key_of(&[TAG_KEY, 2, 0, 1, 2]), None);
     }
 }

@@ -22,6 +22,8 @@ pub async fn show(State(state): State<AppState>) -> impl IntoResponse {
         intake_entries_limit: limits.entries_max,
         intake_bytes,
         intake_bytes_limit: limits.bytes_max,
+        idempotency_keys: state.source.keys.count(),
+        idempotency_keys_limit: state.config.intake.idempotency_keys_max,
         journal_bytes: state.journal.bytes(),
         journal_bytes_limit: state.config.journal.journal_bytes_max,
         journal_failed: state.appender.failure().is_some(),

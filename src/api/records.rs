@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -14,7 +14,8 @@ use uuid::Uuid;
 use crate::api::{ApiError, AppState, streams};
 use crate::auth::{Caller, Scope};
 use crate::db::streams::NewStream;
-use crate::pipeline::IntakeError;
+use crate::pipeline::keys::request_key;
+use crate::pipeline::{IntakeError, KeyError};
 use crate::record::Position;
 use crate::sources::PlacedError;
 use crate::sources::body::{BodyError, BodyLimits, BodyReader, ContentEncoding};
@@ -26,6 +27,15 @@ use crate::telemetry::metrics;
 
 /// Advice while the gateway shuts down: it may be starting again.
 const RETRY_AFTER_SHUTDOWN: Duration = Duration::from_secs(5);
+/// Advice while the first request with the same key is under way.
+const RETRY_AFTER_UNDER_WAY: Duration = Duration::from_secs(1);
+/// Advice while there are as many keys as there may be: about when some of them go.
+const RETRY_AFTER_KEYS_FULL: Duration = Duration::from_secs(60);
+/// Longest idempotency key, in characters.
+const KEY_CHARACTERS_MAX: usize = 255;
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// Says that a request was taken before, and that this is what it was answered then.
+const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 /// What the query may say.
 #[derive(Debug, Default, Deserialize)]
@@ -103,9 +113,11 @@ pub async fn create(
     let encoding = encoding.map(|value| value.to_str().unwrap_or("?"));
     let encoding = ContentEncoding::from_header(encoding)
         .map_err(|error| ApiError::unsupported_media_type(error.to_string()))?;
+    let key = idempotency_key(request.headers())?.map(str::to_owned);
     let stream = find_or_create(&state, &caller, &name).await?;
     let return_ids = query.returned == Some(ReturnWord::Ids);
     let ingest = IngestRequest {
+        key: key.map(|key| request_key(stream.id, &caller.user_name, &key)),
         stream,
         user: Arc::clone(&caller.user_name),
         received_at: state.clock.now(),
@@ -131,6 +143,26 @@ pub async fn create(
         Ok(reply) => Ok(answer(&state, reply, return_ids)),
         Err(failure) => Err(refusal(*failure)),
     }
+}
+
+/// The header `Idempotency-Key`, if there is one.
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
+    let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let (Some(value), None) = (values.next(), values.next()) else {
+        return if headers.contains_key(IDEMPOTENCY_KEY) { Err(invalid_key()) } else { Ok(None) };
+    };
+    let printable = value.as_bytes().iter().all(|byte| (b' '..=b'~').contains(byte));
+    match value.to_str() {
+        Ok(key) if printable && (1..=KEY_CHARACTERS_MAX).contains(&key.len()) => Ok(Some(key)),
+        _ => Err(invalid_key()),
+    }
+}
+
+fn invalid_key() -> ApiError {
+    let detail = format!(
+        "the header Idempotency-Key comes once, with 1 to {KEY_CHARACTERS_MAX} printable ASCII characters"
+    );
+    ApiError::bad_request("invalid_idempotency_key", detail)
 }
 
 /// An unknown stream is made for its first record, where that is allowed.
@@ -161,6 +193,16 @@ async fn find_or_create(
 }
 
 fn answer(state: &AppState, reply: IngestReply, return_ids: bool) -> Response {
+    let replayed = reply.replayed;
+    let mut response = first_answer(state, reply, return_ids);
+    if replayed {
+        metrics::count_idempotency_replay();
+        response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
+    }
+    response
+}
+
+fn first_answer(state: &AppState, reply: IngestReply, return_ids: bool) -> Response {
     if reply.single && reply.refused > 0 {
         return with_errors(
             ApiError::unprocessable(
@@ -210,9 +252,27 @@ fn refusal(failure: IngestFailure) -> ApiError {
         FailureReason::TooLargeToReject { .. } => {
             ApiError::too_large("too_large_to_reject", reason.to_string())
         }
+        FailureReason::TooLargeForKey { .. } => {
+            ApiError::too_large("too_large_for_key", reason.to_string())
+        }
         FailureReason::Rejected { .. } => ApiError::unprocessable("rejected", reason.to_string()),
+        FailureReason::Key(error) => return key_error(error),
+        FailureReason::AnswerLost => return ApiError::internal(reason),
     };
     with_errors(error, &before)
+}
+
+fn key_error(error: KeyError) -> ApiError {
+    let message = error.to_string();
+    match error {
+        KeyError::Reused => ApiError::unprocessable("idempotency_key_reused", message),
+        KeyError::UnderWay => ApiError::conflict("idempotency_key_under_way", message)
+            .retry_after(RETRY_AFTER_UNDER_WAY),
+        KeyError::Full { .. } => {
+            metrics::count_refused("idempotency_keys_full");
+            ApiError::unavailable("idempotency_keys_full", message, RETRY_AFTER_KEYS_FULL)
+        }
+    }
 }
 
 fn with_errors(error: ApiError, reply: &IngestReply) -> ApiError {

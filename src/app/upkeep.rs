@@ -42,7 +42,12 @@ async fn trim(state: AppState) {
     // Committed segments are kept against a failover that loses commits. To take records is worth more than that.
     let is_full_disk = state.appender.failure().is_some_and(|failure| failure.is_full_disk());
     let now = if is_full_disk { UnixMicros(i64::MAX) } else { state.clock.now() };
-    let trimmed = tokio::task::spawn_blocking(move || state.journal.trim(committed, now)).await;
+    let trimmed = tokio::task::spawn_blocking(move || {
+        let trimmed = state.journal.trim(committed, now);
+        state.source.keys.trim(state.journal.first());
+        trimmed
+    });
+    let trimmed = trimmed.await;
     if let Ok(Err(error)) = trimmed {
         tracing::warn!(%error, "the journal was not trimmed");
     }

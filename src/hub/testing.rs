@@ -156,7 +156,7 @@ impl Bench {
 
 fn meta() -> Vec<u8> {
     let mut bytes = Vec::new();
-    EntryMeta { source: Source::Http, user: "ada \"the\" 1st".to_owned() }.encode(&mut bytes);
+    EntryMeta::new(Source::Http, "ada \"the\" 1st").encode(&mut bytes);
     bytes
 }
 

@@ -213,6 +213,10 @@ impl Run {
             for entry in own {
                 self.count(&queued, entry);
             }
+            // Before the writers are told, so that none commits what has no key yet.
+            if let (Some(claim), Some(last)) = (queued.submission.claim, own.last()) {
+                claim.taken(last.position());
+            }
             answers.push((queued.acknowledge, own.last().map(SealedEntry::end)));
         }
         let synced = self.journal.synced();

@@ -15,7 +15,7 @@ use crate::hub::counters::Counters;
 use crate::journal::{Entry, Journal, ReadError, Reader};
 use crate::pipeline::ledger::CommitOutcome;
 use crate::pipeline::progress::Believed;
-use crate::pipeline::{Ledger, Progress, entry_first_id};
+use crate::pipeline::{Keys, Ledger, Progress, entry_first_id};
 use crate::record::{EntryKind, EntryMeta, Position, Source, StreamId};
 use crate::streams::Streams;
 
@@ -56,6 +56,7 @@ pub struct BatcherContext {
     pub streams: Streams,
     pub counters: Counters,
     pub ledger: Ledger,
+    pub keys: Keys,
     pub progress: Progress,
     pub limits: BatchLimits,
     pub synced: watch::Receiver<Position>,
@@ -215,8 +216,10 @@ impl Batcher {
             if refused > 0 {
                 counters.add_refused(source_of(&entry), refused);
             }
+            let outcome = CommitOutcome { committed, duplicates, refused };
+            self.context.keys.note_committed(&entry, outcome);
             if let Some(id) = entry_first_id(&entry.body) {
-                self.context.ledger.resolve(id, CommitOutcome { committed, duplicates, refused });
+                self.context.ledger.resolve(id, outcome);
             }
         }
     }

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::hub::counters::StreamCounters;
 use crate::journal::SealedEntry;
 use crate::pipeline::ledger::CommitWait;
-use crate::pipeline::{Ledger, Pressure};
+use crate::pipeline::{Claim, Ledger, Pressure};
 use crate::record::{Position, Source};
 
 /// Room is counted in units of this many bytes.
@@ -59,6 +59,8 @@ pub struct Submission {
     /// Whose counters grow once the entries are durable.
     pub counters: Arc<StreamCounters>,
     pub source: Source,
+    /// Of a request with an idempotency key; its last entry has the answer.
+    pub claim: Option<Claim>,
 }
 
 /// What the appender thread receives.

@@ -20,14 +20,28 @@ pub struct CommitOutcome {
     pub refused: u64,
 }
 
-/// The waiters; clones share them. As many as there are requests under way at most.
+/// The waiters; clones share them. As many as there are requests under way at most; several may wait for one entry, when
+/// a request is repeated.
 #[derive(Debug, Clone, Default)]
 pub struct Ledger(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
     waiting: AtomicUsize,
-    waiters: Mutex<HashMap<Uuid, oneshot::Sender<CommitOutcome>>>,
+    waiters: Mutex<Waiters>,
+}
+
+#[derive(Debug, Default)]
+struct Waiters {
+    by_entry: HashMap<Uuid, Vec<Waiter>>,
+    /// Number of the latest.
+    latest: u64,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    number: u64,
+    outcome: oneshot::Sender<CommitOutcome>,
 }
 
 /// A registered wait; dropping it ends the registration.
@@ -35,6 +49,7 @@ struct Shared {
 pub struct CommitWait {
     ledger: Ledger,
     entry: Uuid,
+    number: u64,
     outcome: oneshot::Receiver<CommitOutcome>,
 }
 
@@ -43,9 +58,12 @@ impl Ledger {
     pub fn register(&self, entry: Uuid) -> CommitWait {
         let (sender, outcome) = oneshot::channel();
         let mut waiters = self.lock();
-        waiters.insert(entry, sender);
-        self.0.waiting.store(waiters.len(), Ordering::Release);
-        CommitWait { ledger: self.clone(), entry, outcome }
+        waiters.latest += 1;
+        let number = waiters.latest;
+        let waiter = Waiter { number, outcome: sender };
+        waiters.by_entry.entry(entry).or_default().push(waiter);
+        self.0.waiting.store(waiters.by_entry.len(), Ordering::Release);
+        CommitWait { ledger: self.clone(), entry, number, outcome }
     }
 
     /// Does anyone wait? Costs no lock, so that writers look into entries only when it matters.
@@ -55,19 +73,27 @@ impl Ledger {
 
     /// Tells whoever waits for this entry.
     pub fn resolve(&self, entry: Uuid, outcome: CommitOutcome) {
-        if let Some(waiter) = self.remove(entry) {
-            let _ = waiter.send(outcome);
+        let mut waiters = self.lock();
+        let told = waiters.by_entry.remove(&entry).unwrap_or_default();
+        self.0.waiting.store(waiters.by_entry.len(), Ordering::Release);
+        drop(waiters);
+        for waiter in told {
+            let _ = waiter.outcome.send(outcome);
         }
     }
 
-    fn remove(&self, entry: Uuid) -> Option<oneshot::Sender<CommitOutcome>> {
+    fn give_up(&self, entry: Uuid, number: u64) {
         let mut waiters = self.lock();
-        let waiter = waiters.remove(&entry);
-        self.0.waiting.store(waiters.len(), Ordering::Release);
-        waiter
+        if let Some(of_entry) = waiters.by_entry.get_mut(&entry) {
+            of_entry.retain(|waiter| waiter.number != number);
+            if of_entry.is_empty() {
+                waiters.by_entry.remove(&entry);
+            }
+        }
+        self.0.waiting.store(waiters.by_entry.len(), Ordering::Release);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, oneshot::Sender<CommitOutcome>>> {
+    fn lock(&self) -> MutexGuard<'_, Waiters> {
         self.0.waiters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -81,7 +107,7 @@ impl CommitWait {
 
 impl Drop for CommitWait {
     fn drop(&mut self) {
-        self.ledger.remove(self.entry);
+        self.ledger.give_up(self.entry, self.number);
     }
 }
 
@@ -102,5 +128,19 @@ mod tests {
         drop(ledger.register(entry));
         assert!(!ledger.is_waited_for());
         ledger.resolve(entry, outcome);
+    }
+
+    #[tokio::test]
+    async fn several_may_wait_for_one_entry() {
+        let ledger = Ledger::default();
+        let entry = Uuid::from_u128(7);
+        let mut waits: Vec<CommitWait> = (0..3).map(|_| ledger.register(entry)).collect();
+        drop(waits.remove(1));
+        let outcome = CommitOutcome { committed: 3, duplicates: 1, refused: 0 };
+        ledger.resolve(entry, outcome);
+        assert!(!ledger.is_waited_for());
+        for mut wait in waits {
+            assert_eq!(wait.outcome().await, outcome);
+        }
     }
 }

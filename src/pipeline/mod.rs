@@ -13,6 +13,7 @@ mod batcher;
 mod careful;
 mod drainer;
 mod intake;
+pub mod keys;
 mod ledger;
 mod outage;
 mod parking;
@@ -29,6 +30,7 @@ pub use intake::{
     DurableEntry, Intake, IntakeError, IntakeLimits, Pending, Reservation, Submission,
     entry_first_id,
 };
+pub use keys::{Claim, Claimed, KeyError, Keys};
 pub use ledger::{CommitOutcome, CommitWait, Ledger};
 pub use parking::{ParkedState, Parking};
 pub use pressure::Pressure;

@@ -258,6 +258,7 @@ impl Writers {
             if outcome.refused > 0 {
                 counters.add_refused(source_of(entry), outcome.refused);
             }
+            self.context.keys.note_committed(entry, *outcome);
             if waited_for && let Some(id) = entry_first_id(&entry.body) {
                 self.context.ledger.resolve(id, *outcome);
             }

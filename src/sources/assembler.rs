@@ -1,14 +1,15 @@
 //! Turns the records of one request into entries: good ones into tuples of the stream's table, refused ones into tuples
 //! of the quarantine.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::db::quarantine::QuarantinedRecord;
 use crate::journal::{EntryDraft, SealedEntry};
-use crate::record::{EntryKind, EntryMeta, Source, UnixMicros};
+use crate::record::{EntryKey, EntryKind, EntryMeta, Source, UnixMicros};
 use crate::sources::formats::{RecordPlace, RecordSink};
 use crate::streams::Stream;
 use crate::streams::encode::{RecordError, TuplePrefix};
@@ -22,14 +23,14 @@ pub const RECORD_ERRORS_MAX: usize = 100;
 const DRAFT_BYTES: usize = 4 << 10;
 
 /// A refused record, as the reply shows it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PlacedError {
     pub record: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub line: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub column: Option<String>,
-    pub code: &'static str,
+    pub code: Cow<'static, str>,
     pub message: String,
 }
 
@@ -40,10 +41,12 @@ pub struct Origin {
     pub source: Source,
     pub user: Arc<str>,
     pub received_at: UnixMicros,
-    /// All records must fit one entry (`on_error=reject`).
+    /// All records must fit one entry (`on_error=reject`, an idempotency key).
     pub one_entry: bool,
     /// Refused records are kept in the quarantine.
     pub keep_refused: bool,
+    /// The quarantined record that the request's only record replays.
+    pub replays: Option<Uuid>,
 }
 
 /// Entries that are ready for the journal.
@@ -54,6 +57,14 @@ pub struct Assembled {
     pub first_id: Uuid,
     pub rows: u32,
     pub quarantined: u32,
+}
+
+impl Assembled {
+    /// Bytes that the entries take.
+    pub fn bytes(&self) -> usize {
+        let bytes: u64 = self.entries.iter().map(SealedEntry::len_bytes).sum();
+        usize::try_from(bytes).unwrap_or(usize::MAX)
+    }
 }
 
 /// Gathers records; see the module.
@@ -74,7 +85,7 @@ pub struct Assembler {
 impl Assembler {
     pub fn new(origin: Origin, column_set: u32) -> Assembler {
         let mut meta = Vec::with_capacity(64);
-        EntryMeta { source: origin.source, user: origin.user.to_string() }.encode(&mut meta);
+        origin.meta(None).encode(&mut meta);
         Assembler {
             records: EntryDraft::new(&meta, DRAFT_BYTES),
             first_id: first_id(origin.received_at),
@@ -104,21 +115,66 @@ impl Assembler {
         self.records.body_len() + self.quarantine.as_ref().map_or(0, EntryDraft::body_len)
     }
 
+    /// How many refused records wait to be taken.
+    pub fn quarantined(&self) -> u64 {
+        self.quarantined.into()
+    }
+
+    /// How many good records wait to be taken, and the id of the first.
+    pub fn gathered(&self) -> (u32, Uuid) {
+        (self.rows, self.first_id)
+    }
+
     /// Takes what was gathered; `None` if there is nothing.
     pub fn take(&mut self) -> Option<Assembled> {
-        let stream = u32::try_from(self.origin.stream.id.0).unwrap_or(u32::MAX);
-        let received_at = self.origin.received_at;
         let mut entries = Vec::with_capacity(2);
-        if self.rows > 0 {
-            let draft =
-                std::mem::replace(&mut self.records, EntryDraft::new(&self.meta, DRAFT_BYTES));
-            let kind = EntryKind::Records.code();
-            entries.push(draft.seal(kind, stream, self.column_set, self.rows, received_at));
-        }
         if let Some(draft) = self.quarantine.take() {
-            let kind = EntryKind::Quarantine.code();
-            entries.push(draft.seal(kind, stream, 0, self.quarantined, received_at));
+            entries.push(self.seal_quarantine(draft));
         }
+        if self.rows > 0 {
+            let next = EntryDraft::new(&self.meta, DRAFT_BYTES);
+            let draft = std::mem::replace(&mut self.records, next);
+            entries.push(self.seal_records(draft));
+        }
+        self.taken(entries)
+    }
+
+    /// Takes everything as the entries of a request with a key, whose answer goes into the last of them.
+    ///
+    /// Invariant: the refused records come first, so that whatever a crash leaves of a request, no record is in the
+    /// journal whose key is not. `quarantine_is_kept`: such a crash left the refused records in the journal.
+    pub fn take_once(&mut self, key: &EntryKey, quarantine_is_kept: bool) -> Option<Assembled> {
+        let mut entries = Vec::with_capacity(2);
+        let answered = self.origin.meta(Some(key.clone()));
+        let unanswered = self.origin.meta(Some(EntryKey { answer: None, ..key.clone() }));
+        let has_records = self.rows > 0;
+        if let Some(draft) = self.quarantine.take()
+            && !(quarantine_is_kept && has_records)
+        {
+            let meta = if has_records { &unanswered } else { &answered };
+            entries.push(self.seal_quarantine(with_meta(&draft, meta)));
+        }
+        if has_records {
+            entries.push(self.seal_records(with_meta(&self.records, &answered)));
+        }
+        self.taken(entries)
+    }
+
+    fn seal_records(&self, draft: EntryDraft) -> SealedEntry {
+        let kind = EntryKind::Records.code();
+        draft.seal(kind, self.stream(), self.column_set, self.rows, self.origin.received_at)
+    }
+
+    fn seal_quarantine(&self, draft: EntryDraft) -> SealedEntry {
+        let kind = EntryKind::Quarantine.code();
+        draft.seal(kind, self.stream(), 0, self.quarantined, self.origin.received_at)
+    }
+
+    fn stream(&self) -> u32 {
+        u32::try_from(self.origin.stream.id.0).unwrap_or(u32::MAX)
+    }
+
+    fn taken(&mut self, entries: Vec<SealedEntry>) -> Option<Assembled> {
         if entries.is_empty() {
             return None;
         }
@@ -180,7 +236,7 @@ impl RecordSink for Assembler {
                 record: place.record,
                 line: place.line,
                 column: error.column,
-                code: error.code.as_str(),
+                code: error.code.as_str().into(),
                 message: error.message,
             });
         }
@@ -192,6 +248,22 @@ impl RecordSink for Assembler {
                 || self.rows >= ENTRY_TARGET_ROWS
                 || self.quarantined >= ENTRY_TARGET_ROWS)
     }
+}
+
+impl Origin {
+    fn meta(&self, key: Option<EntryKey>) -> EntryMeta {
+        let replays = self.replays;
+        EntryMeta { key, replays, ..EntryMeta::new(self.source, &*self.user) }
+    }
+}
+
+/// The same body behind another meta, which is known only when the body is.
+fn with_meta(draft: &EntryDraft, meta: &EntryMeta) -> EntryDraft {
+    let mut encoded = Vec::new();
+    meta.encode(&mut encoded);
+    let mut replacement = EntryDraft::new(&encoded, draft.body_len());
+    replacement.buffer_mut().extend_from_slice(draft.body());
+    replacement
 }
 
 /// A fresh UUIDv7 whose following ids are free as well: the highest random bit is 0, so that counting up from it

@@ -1,7 +1,9 @@
 //! The HTTP source: a body of records becomes entries as it arrives, and the answer tells what is durable.
 //!
 //! A large body is never held in memory: whenever an entry is full it goes to the intake, and only a few entries of
-//! one request are under way at once.
+//! one request are under way at once. A request with an idempotency key is read as a whole and taken [`once`].
+
+mod once;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,10 +12,12 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::hub::counters::Counters;
+use crate::journal::Journal;
 use crate::pipeline::{
-    CommitOutcome, CommitWait, Intake, IntakeError, Pending, Reservation, Submission,
+    Claim, CommitOutcome, CommitWait, Intake, IntakeError, KeyError, Keys, Pending,
+    Progress as Committed, Reservation, Submission,
 };
-use crate::record::{Position, Source, UnixMicros};
+use crate::record::{KeyHash, Position, Source, UnixMicros};
 use crate::sources::assembler::{
     Assembled, Assembler, ENTRY_TARGET_BYTES, Origin, PlacedError, nth_id,
 };
@@ -61,6 +65,8 @@ pub struct IngestRequest {
     pub ack: Ack,
     pub on_error: OnError,
     pub return_ids: bool,
+    /// The request's idempotency key.
+    pub key: Option<KeyHash>,
 }
 
 /// What became of a request.
@@ -78,6 +84,8 @@ pub struct IngestReply {
     pub committed: Option<CommitOutcome>,
     /// The body was one JSON object.
     pub single: bool,
+    /// The request had been taken before, and this is what it was answered then.
+    pub replayed: bool,
 }
 
 /// Why a request was not taken, or not all of it.
@@ -102,15 +110,28 @@ pub enum FailureReason {
         "with on_error=reject a body holds at most {bytes_max} bytes; split it into several requests"
     )]
     TooLargeToReject { bytes_max: usize },
+    #[error(
+        "with an idempotency key a body holds at most {bytes_max} bytes; split it into several requests, each with its own key"
+    )]
+    TooLargeForKey { bytes_max: usize },
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// Damage came over the journal since the request was taken.
+    #[error("this request was taken before, but its answer cannot be read any more")]
+    AnswerLost,
     #[error("{refused} of {records} records are invalid, so none was taken")]
     Rejected { refused: u64, records: u64 },
 }
 
 /// The source; clones share everything.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct HttpSource {
     pub intake: Intake,
     pub counters: Counters,
+    pub keys: Keys,
+    /// Where the answers to requests with keys are.
+    pub journal: Journal,
+    pub committed: Committed,
     pub entry_bytes_max: usize,
     pub commit_wait: Duration,
 }
@@ -141,16 +162,12 @@ impl HttpSource {
         request: IngestRequest,
         body: BodyReader,
     ) -> Result<IngestReply, Box<IngestFailure>> {
-        let mut under_way = Request {
-            source: self,
-            wanted: request,
-            room: None,
-            room_bytes: 0,
-            pending: VecDeque::new(),
-            waits: Vec::new(),
-            reply: IngestReply::default(),
+        let mut under_way = Request::new(self, request);
+        let result = match under_way.wanted.key {
+            Some(key) => under_way.run_once(key, body).await,
+            None => under_way.run(body).await,
         };
-        match under_way.run(body).await {
+        match result {
             Ok(()) => Ok(under_way.reply),
             Err(reason) => {
                 // What is already on its way is settled first, so that the failure tells the truth about it.
@@ -161,9 +178,22 @@ impl HttpSource {
     }
 }
 
-impl Request<'_> {
-    async fn run(&mut self, mut body: BodyReader) -> Result<(), FailureReason> {
-        let one_entry = self.wanted.on_error == OnError::Reject;
+impl<'a> Request<'a> {
+    fn new(source: &'a HttpSource, wanted: IngestRequest) -> Request<'a> {
+        Request {
+            source,
+            wanted,
+            room: None,
+            room_bytes: 0,
+            pending: VecDeque::new(),
+            waits: Vec::new(),
+            reply: IngestReply::default(),
+        }
+    }
+
+    /// What splits the body, and what gathers its records.
+    fn parser(&self, replays: Option<Uuid>) -> Result<(Framer, Assembler), FailureReason> {
+        let rejects = self.wanted.on_error == OnError::Reject;
         let limits = EncodeLimits { record_bytes_max: self.source.entry_bytes_max };
         let encoder = RecordEncoder::new(&self.wanted.stream, limits)
             .map_err(|error| FailureReason::Stream(error.to_string()))?;
@@ -172,16 +202,22 @@ impl Request<'_> {
             source: Source::Http,
             user: Arc::clone(&self.wanted.user),
             received_at: self.wanted.received_at,
-            one_entry,
-            keep_refused: !one_entry,
+            one_entry: rejects || self.wanted.key.is_some(),
+            keep_refused: !rejects,
+            replays,
         };
-        let mut assembler = Assembler::new(origin, encoder.column_set());
+        let assembler = Assembler::new(origin, encoder.column_set());
         let limits = FramerLimits {
             record_bytes_max: self.source.entry_bytes_max,
             raw_bytes_max: RAW_BYTES_MAX,
         };
-        let mut framer =
-            Framer::new(self.wanted.format, encoder, limits, self.wanted.csv_null.take());
+        let null = self.wanted.csv_null.clone();
+        Ok((Framer::new(self.wanted.format, encoder, limits, null), assembler))
+    }
+
+    async fn run(&mut self, mut body: BodyReader) -> Result<(), FailureReason> {
+        let one_entry = self.wanted.on_error == OnError::Reject;
+        let (mut framer, mut assembler) = self.parser(None)?;
         while let Some(chunk) = body.next().await? {
             if one_entry && body.decompressed_bytes() > self.source.entry_bytes_max as u64 {
                 return Err(FailureReason::TooLargeToReject {
@@ -199,11 +235,7 @@ impl Request<'_> {
         }
         let finished = framer.finish(&mut assembler)?;
         self.reply.single = finished.single;
-        if one_entry && assembler.refused() > 0 {
-            self.take_errors(&assembler);
-            let (refused, records) = (assembler.refused(), finished.records);
-            return Err(FailureReason::Rejected { refused, records });
-        }
+        self.check_rejected(&assembler, finished.records)?;
         self.make_room(assembler.bytes()).await?;
         self.send(&mut assembler).await?;
         while self.settle_oldest().await? {}
@@ -214,9 +246,17 @@ impl Request<'_> {
 
     /// Hands on what was gathered; waits for the oldest answer when too many are under way.
     async fn send(&mut self, assembler: &mut Assembler) -> Result<(), FailureReason> {
-        let Some(assembled) = assembler.take() else {
-            return Ok(());
-        };
+        match assembler.take() {
+            Some(assembled) => self.submit(assembled, None).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn submit(
+        &mut self,
+        assembled: Assembled,
+        claim: Option<Claim>,
+    ) -> Result<(), FailureReason> {
         while self.pending.len() >= PENDING_ENTRIES_MAX {
             self.settle_oldest().await?;
         }
@@ -230,7 +270,7 @@ impl Request<'_> {
             self.waits.push(self.source.intake.wait_for_commit(first_id));
         }
         let counters = self.source.counters.of(self.wanted.stream.id);
-        let submission = Submission { entries, counters, source: Source::Http };
+        let submission = Submission { entries, counters, source: Source::Http, claim };
         let pending = self.source.intake.submit(submission, room).await?;
         self.pending.push_back(Sent { pending, first_id, rows, quarantined });
         Ok(())
@@ -245,13 +285,26 @@ impl Request<'_> {
         self.reply.position = Some(durable.end);
         self.reply.accepted += u64::from(sent.rows);
         self.reply.quarantined += u64::from(sent.quarantined);
+        self.add_ids(sent.first_id, sent.rows);
+        Ok(true)
+    }
+
+    fn add_ids(&mut self, first_id: Uuid, rows: u32) {
         if self.wanted.return_ids || self.reply.ids.is_empty() {
             let free = IDS_MAX.saturating_sub(self.reply.ids.len());
             let wanted = if self.wanted.return_ids { free } else { 1 };
-            let ids = (0..sent.rows).take(wanted).map(|index| nth_id(sent.first_id, index));
-            self.reply.ids.extend(ids);
+            self.reply.ids.extend((0..rows).take(wanted).map(|index| nth_id(first_id, index)));
         }
-        Ok(true)
+    }
+
+    /// With `on_error=reject` one bad record refuses all.
+    fn check_rejected(&mut self, assembler: &Assembler, records: u64) -> Result<(), FailureReason> {
+        let refused = assembler.refused();
+        if self.wanted.on_error == OnError::Quarantine || refused == 0 {
+            return Ok(());
+        }
+        self.take_errors(assembler);
+        Err(FailureReason::Rejected { refused, records })
     }
 
     /// Grows the reservation to what the request holds in memory.

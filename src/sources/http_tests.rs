@@ -16,7 +16,7 @@ use super::http::*;
 use crate::hub::counters::Counters;
 use crate::journal::{DiskStorage, Journal, JournalOptions, Opened};
 use crate::lifecycle::Lifecycle;
-use crate::pipeline::{AppenderThread, IntakeLimits, Ledger, Pressure};
+use crate::pipeline::{AppenderThread, IntakeLimits, Keys, Ledger, Pressure, Progress};
 use crate::record::{StreamId, UnixMicros};
 use crate::streams::{PayloadType, Shape, Stream};
 
@@ -51,6 +51,9 @@ fn source(journal_dir: &TempDir) -> HttpSource {
     HttpSource {
         intake,
         counters: Counters::default(),
+        keys: Keys::new(16),
+        committed: Progress::new(journal.first()),
+        journal,
         entry_bytes_max: 1 << 20,
         commit_wait: Duration::from_secs(5),
     }
@@ -74,6 +77,7 @@ fn ndjson() -> IngestRequest {
         ack: Ack::Journal,
         on_error: OnError::Quarantine,
         return_ids: false,
+        key: None,
     }
 }
 

@@ -23,6 +23,9 @@ const INTAKE_ENTRIES_LIMIT: &str = "tidegate_intake_entries_limit";
 const INTAKE_BYTES: &str = "tidegate_intake_bytes";
 const INTAKE_BYTES_LIMIT: &str = "tidegate_intake_bytes_limit";
 const INTAKE_REFUSED: &str = "tidegate_intake_refused_total";
+const IDEMPOTENCY_KEYS: &str = "tidegate_idempotency_keys";
+const IDEMPOTENCY_KEYS_LIMIT: &str = "tidegate_idempotency_keys_limit";
+const IDEMPOTENCY_REPLAYS: &str = "tidegate_idempotency_replays_total";
 const JOURNAL_BYTES: &str = "tidegate_journal_bytes";
 const JOURNAL_BYTES_LIMIT: &str = "tidegate_journal_bytes_limit";
 const JOURNAL_BACKLOG: &str = "tidegate_journal_backlog_bytes";
@@ -85,6 +88,13 @@ fn describe_way_in() {
     );
     describe_gauge!(INTAKE_BYTES_LIMIT, Unit::Bytes, "Most bytes that may be held.");
     describe_counter!(INTAKE_REFUSED, "Requests refused, by reason.");
+    describe_gauge!(IDEMPOTENCY_KEYS, "Idempotency keys that are remembered.");
+    describe_gauge!(IDEMPOTENCY_KEYS_LIMIT, "Most idempotency keys that may be remembered.");
+    describe_counter!(
+        IDEMPOTENCY_REPLAYS,
+        "Requests answered as the first one with their key was."
+    );
+    counter!(IDEMPOTENCY_REPLAYS).absolute(0);
     describe_gauge!(JOURNAL_BYTES, Unit::Bytes, "Size of the journal.");
     describe_gauge!(JOURNAL_BYTES_LIMIT, Unit::Bytes, "Largest size of the journal.");
     describe_gauge!(JOURNAL_BACKLOG, Unit::Bytes, "Journal bytes that are not committed yet.");
@@ -168,6 +178,11 @@ pub fn set_lost_bytes(bytes: u64) {
 /// A request was refused because something is full.
 pub fn count_refused(reason: &'static str) {
     counter!(INTAKE_REFUSED, "reason" => reason).increment(1);
+}
+
+/// A request with an idempotency key was answered as it had been before.
+pub fn count_idempotency_replay() {
+    counter!(IDEMPOTENCY_REPLAYS).increment(1);
 }
 
 /// One answered request. `route` is the router's pattern, never the path.
@@ -259,6 +274,8 @@ pub struct Gauges {
     pub intake_entries_limit: usize,
     pub intake_bytes: u64,
     pub intake_bytes_limit: u64,
+    pub idempotency_keys: usize,
+    pub idempotency_keys_limit: usize,
     pub journal_bytes: u64,
     pub journal_bytes_limit: u64,
     pub journal_failed: bool,
@@ -281,6 +298,8 @@ pub fn set_gauges(now: &Gauges) {
     gauge!(INTAKE_ENTRIES_LIMIT).set(now.intake_entries_limit as f64);
     gauge!(INTAKE_BYTES).set(now.intake_bytes as f64);
     gauge!(INTAKE_BYTES_LIMIT).set(now.intake_bytes_limit as f64);
+    gauge!(IDEMPOTENCY_KEYS).set(now.idempotency_keys as f64);
+    gauge!(IDEMPOTENCY_KEYS_LIMIT).set(now.idempotency_keys_limit as f64);
     gauge!(JOURNAL_BYTES).set(now.journal_bytes as f64);
     gauge!(JOURNAL_BYTES_LIMIT).set(now.journal_bytes_limit as f64);
     gauge!(JOURNAL_FAILED).set(f64::from(u8::from(now.journal_failed)));

@@ -20,6 +20,7 @@ mod demo;
 mod encode_roundtrip;
 mod full_disk;
 mod hostile_names;
+mod idempotency;
 mod ingest;
 mod journal_cli;
 mod keyed;

@@ -120,6 +120,12 @@ impl Records {
         self
     }
 
+    /// Sends the header `Idempotency-Key`.
+    pub fn key(mut self, key: &str) -> Records {
+        self.headers.append("idempotency-key", header_value(key));
+        self
+    }
+
     pub fn query(mut self, name: &str, value: &str) -> Records {
         self.query.push((name.to_owned(), value.to_owned()));
         self
@@ -189,6 +195,11 @@ impl Reply {
             assert!(body[words].as_str().is_some_and(|text| !text.is_empty()), "{words} of {body}");
         }
         body
+    }
+
+    /// Was the request taken before, and this is what it was answered then?
+    pub fn is_replayed(&self) -> bool {
+        self.headers.get("idempotency-replayed").is_some_and(|value| value == "true")
     }
 
     /// The header `Retry-After`, in seconds.
