@@ -6,6 +6,7 @@ mod health;
 mod metrics;
 mod monitor;
 mod page;
+pub mod quarantine;
 mod records;
 mod refused_body;
 pub mod router;

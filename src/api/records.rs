@@ -52,10 +52,19 @@ pub struct RecordsQuery {
 
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum AckWord {
+pub(super) enum AckWord {
     #[default]
     Journal,
     Commit,
+}
+
+impl From<AckWord> for Ack {
+    fn from(word: AckWord) -> Ack {
+        match word {
+            AckWord::Journal => Ack::Journal,
+            AckWord::Commit => Ack::Commit,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
@@ -123,25 +132,26 @@ pub async fn create(
         received_at: state.clock.now(),
         format,
         csv_null: query.null,
-        ack: match query.ack {
-            AckWord::Journal => Ack::Journal,
-            AckWord::Commit => Ack::Commit,
-        },
+        ack: query.ack.into(),
         on_error: match query.on_error {
             OnErrorWord::Quarantine => OnError::Quarantine,
             OnErrorWord::Reject => OnError::Reject,
         },
         return_ids,
     };
-    let limits = BodyLimits {
-        wire_bytes_max: state.config.intake.body_bytes_max,
-        decompressed_bytes_max: state.config.intake.body_decompressed_bytes_max,
-        idle_timeout: Duration::from_secs(state.config.intake.body_idle_seconds),
-    };
+    let limits = body_limits(&state);
     let body = BodyReader::new(request.into_body().into_data_stream(), encoding, limits);
     match state.source.ingest(ingest, body).await {
         Ok(reply) => Ok(answer(&state, reply, return_ids)),
         Err(failure) => Err(refusal(*failure)),
+    }
+}
+
+pub(super) fn body_limits(state: &AppState) -> BodyLimits {
+    BodyLimits {
+        wire_bytes_max: state.config.intake.body_bytes_max,
+        decompressed_bytes_max: state.config.intake.body_decompressed_bytes_max,
+        idle_timeout: Duration::from_secs(state.config.intake.body_idle_seconds),
     }
 }
 
@@ -192,7 +202,7 @@ async fn find_or_create(
     state.catalog.streams().by_name(&parsed).ok_or_else(|| streams::no_such_stream(name))
 }
 
-fn answer(state: &AppState, reply: IngestReply, return_ids: bool) -> Response {
+pub(super) fn answer(state: &AppState, reply: IngestReply, return_ids: bool) -> Response {
     let replayed = reply.replayed;
     let mut response = first_answer(state, reply, return_ids);
     if replayed {
@@ -237,7 +247,7 @@ fn first_answer(state: &AppState, reply: IngestReply, return_ids: bool) -> Respo
 }
 
 /// What a refused request is told, with what was taken before the failure.
-fn refusal(failure: IngestFailure) -> ApiError {
+pub(super) fn refusal(failure: IngestFailure) -> ApiError {
     let IngestFailure { reason, before } = failure;
     let error = match reason {
         FailureReason::Body(error) => body_error(&error),
@@ -252,10 +262,21 @@ fn refusal(failure: IngestFailure) -> ApiError {
         FailureReason::TooLargeToReject { .. } => {
             ApiError::too_large("too_large_to_reject", reason.to_string())
         }
-        FailureReason::TooLargeForKey { .. } => {
+        FailureReason::TooLargeForKey { .. } | FailureReason::TooManyForKey { .. } => {
             ApiError::too_large("too_large_for_key", reason.to_string())
         }
         FailureReason::Rejected { .. } => ApiError::unprocessable("rejected", reason.to_string()),
+        FailureReason::NotReplayable => {
+            return ApiError::unprocessable("not_replayable", reason.to_string());
+        }
+        FailureReason::NotOneRecord { .. } => {
+            return ApiError::unprocessable("not_one_record", reason.to_string());
+        }
+        FailureReason::Gone => return ApiError::not_found("not_in_quarantine", reason.to_string()),
+        FailureReason::ReplayedElsewhere => {
+            return ApiError::conflict("replayed_elsewhere", reason.to_string());
+        }
+        FailureReason::Database(error) => return error.into(),
         FailureReason::Key(error) => return key_error(error),
         FailureReason::AnswerLost => return ApiError::internal(reason),
     };

@@ -12,8 +12,8 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 
 use crate::api::{
-    ApiError, AppState, health, metrics, monitor, page, records, refused_body, sessions, status,
-    streams, tickets, tokens, users,
+    ApiError, AppState, health, metrics, monitor, page, quarantine, records, refused_body,
+    sessions, status, streams, tickets, tokens, users,
 };
 use crate::telemetry::metrics::record_request;
 
@@ -42,6 +42,15 @@ pub fn router(state: AppState) -> Router {
         .route(
             "/v1/streams/{stream}/records",
             post(records::create)
+                .layer(DefaultBodyLimit::disable())
+                .layer(middleware::from_fn(refused_body::read_off)),
+        )
+        .route("/v1/quarantine", get(quarantine::list).delete(quarantine::delete_all))
+        .route("/v1/quarantine/summary", get(quarantine::summary))
+        .route("/v1/quarantine/{id}", get(quarantine::show).delete(quarantine::delete))
+        .route(
+            "/v1/quarantine/{id}/replay",
+            post(quarantine::replay)
                 .layer(DefaultBodyLimit::disable())
                 .layer(middleware::from_fn(refused_body::read_off)),
         )

@@ -2,6 +2,7 @@
 
 mod database;
 mod journal;
+mod quarantine;
 mod serve;
 mod stream;
 mod tail;
@@ -49,6 +50,13 @@ enum Command {
         #[command(flatten)]
         place: Place,
     },
+    /// Look at records that streams refused, mend them, replay them, drop them.
+    Quarantine {
+        #[command(subcommand)]
+        command: quarantine::QuarantineCommand,
+        #[command(flatten)]
+        place: Place,
+    },
     /// Watch records of streams as they arrive.
     Tail(tail::TailArgs),
     /// Look into the journal, check it, or get records out of it. Changes nothing; may be used while the gateway runs.
@@ -90,6 +98,7 @@ impl Cli {
                 database.finish(result).await?;
             }
             Command::Stream { command, place } => stream::run(command, &place).await?,
+            Command::Quarantine { command, place } => quarantine::run(command, &place).await?,
             Command::Tail(args) => tail::run(args).await?,
             Command::Journal { command, data } => return journal::run(command, &data),
             Command::DbUrl { data } => database::print_url(&data)?,

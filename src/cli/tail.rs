@@ -3,7 +3,7 @@
 //! It stays: when the connection breaks it connects again and goes on behind the last record it showed, so that what
 //! is missing is either shown later or told as a gap. It ends when the gateway says that it may not watch.
 
-mod printer;
+pub(super) mod printer;
 
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
@@ -197,18 +197,23 @@ async fn show<W: Write>(
 fn request(args: &TailArgs, since: Option<&str>) -> anyhow::Result<Request> {
     let address = address(args, since)?;
     let mut request = address.as_str().into_client_request().context("the address")?;
-    let token = match &args.token {
-        Some(token) => token.clone(),
-        None => LocalToken::read(&args.data.data_dir).with_context(|| {
-            let dir = args.data.data_dir.display();
-            format!("there is no token: give one with --token or TIDEGATE_TOKEN, or --data-dir of a gateway that runs on this machine ({dir} has none)")
-        })?,
-    };
+    let token = credential(args.token.as_deref(), &args.data)?;
     let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
         .map_err(|_| anyhow!("the token has characters that no token has"))?;
     value.set_sensitive(true);
     request.headers_mut().insert(header::AUTHORIZATION, value);
     Ok(request)
+}
+
+/// The token that was given, or else the local one.
+pub(super) fn credential(token: Option<&str>, data: &DataDir) -> anyhow::Result<String> {
+    if let Some(token) = token {
+        return Ok(token.to_owned());
+    }
+    LocalToken::read(&data.data_dir).with_context(|| {
+        let dir = data.data_dir.display();
+        format!("there is no token: give one with --token or TIDEGATE_TOKEN, or --data-dir of a gateway that runs on this machine ({dir} has none)")
+    })
 }
 
 fn address(args: &TailArgs, since: Option<&str>) -> anyhow::Result<Url> {

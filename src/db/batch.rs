@@ -15,8 +15,8 @@ use bytes::Bytes;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
 use uuid::Uuid;
 
-use crate::db::Database;
 use crate::db::journals::{CommittedRange, Fenced, fence, outcomes_literal, to_sql};
+use crate::db::{Database, quarantine};
 use crate::record::{Position, StreamId};
 use crate::streams::{Key, Stream};
 
@@ -205,6 +205,14 @@ impl BatchConnection {
                 count.unsigned_abs();
         }
         Ok(fresh)
+    }
+
+    /// Takes records out of the quarantine that this batch replays, whatever becomes of them in it.
+    pub async fn delete_replayed(&mut self, ids: &[Uuid]) -> Result<(), BatchError> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        self.command(&quarantine::delete_statement(ids)).await
     }
 
     /// Notes the range and commits. `merged_below`: ranges that end at or below it are folded into one row.

@@ -5,6 +5,7 @@
 
 pub mod batch;
 pub mod journals;
+pub mod mending;
 pub mod notifications;
 pub mod parked;
 pub mod quarantine;

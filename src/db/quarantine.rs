@@ -6,13 +6,19 @@ use crate::db::journals::to_sql;
 use crate::record::{Position, Source, StreamId, UnixMicros};
 
 /// The table's columns in the order of a tuple.
-pub(super) const COLUMNS: &str = "id, received_at, stream_id, source, user_name, record, line, column_name, \
+const COLUMNS: &str = "id, received_at, stream_id, source, user_name, record, line, column_name, \
                                   code, message, raw, truncated";
-const FIELDS: i16 = 12;
-/// The same, and what PostgreSQL adds when it refuses.
-pub(super) const REFUSED_COLUMNS: &str = "id, received_at, stream_id, source, user_name, record, line, column_name, \
-                                          code, message, raw, truncated, sqlstate, position";
+/// What a tuple has beside that since column set [`COLUMN_SET`].
+const READ_AS_COLUMNS: &str = ", format, csv_header, csv_null";
+const FIELDS: i16 = 15;
+/// What PostgreSQL adds when it refuses.
+const REFUSED_COLUMNS: &str = ", sqlstate, position";
 const REFUSED_FIELDS: i16 = 14;
+
+/// The column set of the tuples that are encoded now; an entry of an older gateway has 0, and 12 fields.
+pub const COLUMN_SET: u32 = 1;
+/// Longest CSV header that is kept with each row, in bytes; without it a row cannot be replayed as it is.
+const CSV_HEADER_BYTES_MAX: usize = 16 << 10;
 
 /// The code of a record that was valid but that PostgreSQL refused: a constraint, a trigger, a column that is gone.
 pub const REFUSED_CODE: &str = "refused_by_postgresql";
@@ -37,6 +43,34 @@ pub struct QuarantinedRecord<'a> {
     pub message: &'a str,
     pub raw: &'a [u8],
     pub truncated: bool,
+}
+
+/// How the bytes of a kept record are to be read.
+#[derive(Debug, Clone, Copy)]
+pub enum ReadAs<'a> {
+    Json,
+    /// A row; its fields have their names from the header line.
+    Csv {
+        header: &'a [u8],
+        null: Option<&'a str>,
+    },
+}
+
+/// The columns of an entry's tuples, in order.
+pub(super) fn columns(column_set: u32) -> String {
+    let read_as = if column_set >= COLUMN_SET { READ_AS_COLUMNS } else { "" };
+    format!("{COLUMNS}{read_as}")
+}
+
+/// The columns of the tuples of records that PostgreSQL refused.
+pub(super) fn refused_columns() -> String {
+    format!("{COLUMNS}{REFUSED_COLUMNS}")
+}
+
+/// Takes records out of the quarantine that a batch commits once more.
+pub(super) fn delete_statement(ids: &[Uuid]) -> String {
+    let ids: Vec<String> = ids.iter().map(|id| format!("'{id}'")).collect();
+    format!("delete from tidegate.quarantine where id in ({})", ids.join(", "))
 }
 
 impl<'a> QuarantinedRecord<'a> {
@@ -68,9 +102,10 @@ impl<'a> QuarantinedRecord<'a> {
     }
 
     /// Appends the COPY tuple to `out`.
-    pub fn encode(&self, out: &mut Vec<u8>) {
+    pub fn encode(&self, read_as: ReadAs<'_>, out: &mut Vec<u8>) {
         out.extend_from_slice(&FIELDS.to_be_bytes());
         self.put_fields(out);
+        read_as.encode(out);
     }
 
     /// Appends the COPY tuple of a record that PostgreSQL refused, whose entry lay at `position`.
@@ -97,6 +132,30 @@ impl<'a> QuarantinedRecord<'a> {
         put_text(out, self.message);
         put(out, self.raw);
         put(out, &[u8::from(self.truncated)]);
+    }
+}
+
+impl ReadAs<'_> {
+    fn encode(self, out: &mut Vec<u8>) {
+        match self {
+            ReadAs::Json => {
+                put(out, b"json");
+                put_null(out);
+                put_null(out);
+            }
+            ReadAs::Csv { header, null } => {
+                put(out, b"csv");
+                if header.len() <= CSV_HEADER_BYTES_MAX {
+                    put(out, header);
+                } else {
+                    put_null(out);
+                }
+                match null {
+                    Some(null) => put_text(out, null),
+                    None => put_null(out),
+                }
+            }
+        }
     }
 }
 

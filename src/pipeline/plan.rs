@@ -53,7 +53,7 @@ pub(super) fn plan(entries: &[Entry], streams: &StreamsSnapshot, parking: &Parki
         let place = if records {
             (entry.header.kind, id, entry.header.column_set)
         } else {
-            (entry.header.kind, StreamId(0), 0)
+            (entry.header.kind, StreamId(0), entry.header.column_set)
         };
         let part = *index.entry(place).or_insert_with(|| {
             let destination = match streams.by_id(id) {

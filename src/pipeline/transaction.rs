@@ -10,7 +10,7 @@ use crate::db::parked::ParkedEntry;
 use crate::journal::Entry;
 use crate::pipeline::plan::{Destination, Part};
 use crate::pipeline::{CommitOutcome, entry_first_id};
-use crate::record::{StreamId, UnixMicros};
+use crate::record::{EntryMeta, StreamId, UnixMicros};
 use crate::streams::{Key, Stream};
 use crate::telemetry::metrics;
 
@@ -45,7 +45,7 @@ impl<'a> Transaction<'a> {
         let target = match &part.destination {
             Destination::Table(stream) => Target::Stream { stream, column_set },
             Destination::Keyed(stream) => Target::Staging { stream, column_set },
-            Destination::Quarantine => Target::Quarantine,
+            Destination::Quarantine => Target::Quarantine { column_set },
             Destination::Parked(_) | Destination::Unknown(_) => return Ok(()),
         };
         self.connection.copy(target, &part.bodies).await?;
@@ -99,6 +99,13 @@ impl<'a> Transaction<'a> {
         }
         let refused = std::mem::take(&mut self.refused);
         self.connection.copy(Target::Refused, &[refused.into()]).await.map(drop)
+    }
+
+    /// Takes the records out of the quarantine that entries replay, whatever became of these.
+    pub async fn end_replays(&mut self) -> Result<(), BatchError> {
+        let replayed = self.entries.iter().filter_map(|entry| EntryMeta::replays_of(&entry.meta));
+        let replayed: Vec<Uuid> = replayed.collect();
+        self.connection.delete_replayed(&replayed).await
     }
 
     /// The ids of the first records of the part's entries, sorted, and the entries' numbers.

@@ -169,6 +169,7 @@ impl Writer {
             }
         }
         transaction.keep_refused().await?;
+        transaction.end_replays().await?;
         let fates = transaction.fates;
         let range = CommittedRange {
             first: batch.first,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::db::quarantine::QuarantinedRecord;
+use crate::db::quarantine::{self, QuarantinedRecord, ReadAs};
 use crate::journal::{EntryDraft, SealedEntry};
 use crate::record::{EntryKey, EntryKind, EntryMeta, Source, UnixMicros};
 use crate::sources::formats::{RecordPlace, RecordSink};
@@ -45,6 +45,8 @@ pub struct Origin {
     pub one_entry: bool,
     /// Refused records are kept in the quarantine.
     pub keep_refused: bool,
+    /// Text of a CSV field that means NULL, beside the empty one.
+    pub csv_null: Option<String>,
     /// The quarantined record that the request's only record replays.
     pub replays: Option<Uuid>,
 }
@@ -80,6 +82,7 @@ pub struct Assembler {
     quarantined: u32,
     errors: Vec<PlacedError>,
     refused: u64,
+    csv_header: Option<Vec<u8>>,
 }
 
 impl Assembler {
@@ -97,6 +100,7 @@ impl Assembler {
             quarantined: 0,
             errors: Vec::new(),
             refused: 0,
+            csv_header: None,
         }
     }
 
@@ -167,7 +171,8 @@ impl Assembler {
 
     fn seal_quarantine(&self, draft: EntryDraft) -> SealedEntry {
         let kind = EntryKind::Quarantine.code();
-        draft.seal(kind, self.stream(), 0, self.quarantined, self.origin.received_at)
+        let column_set = quarantine::COLUMN_SET;
+        draft.seal(kind, self.stream(), column_set, self.quarantined, self.origin.received_at)
     }
 
     fn stream(&self) -> u32 {
@@ -208,7 +213,11 @@ impl Assembler {
             raw,
             truncated,
         };
-        record.encode(draft.buffer_mut());
+        let read_as = match &self.csv_header {
+            None => ReadAs::Json,
+            Some(header) => ReadAs::Csv { header, null: self.origin.csv_null.as_deref() },
+        };
+        record.encode(read_as, draft.buffer_mut());
         self.quarantined += 1;
     }
 }
@@ -240,6 +249,10 @@ impl RecordSink for Assembler {
                 message: error.message,
             });
         }
+    }
+
+    fn csv_header(&mut self, raw: &[u8]) {
+        self.csv_header = Some(raw.to_vec());
     }
 
     fn is_full(&self) -> bool {

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use crate::db::mending::TakenOver;
 use crate::hub::counters::Counters;
 use crate::journal::Journal;
 use crate::pipeline::{
@@ -116,6 +117,22 @@ pub enum FailureReason {
     TooLargeForKey { bytes_max: usize },
     #[error(transparent)]
     Key(#[from] KeyError),
+    #[error(
+        "with an idempotency key a body takes at most {tuples_bytes_max} bytes as rows; split it into several requests, each with its own key"
+    )]
+    TooManyForKey { tuples_bytes_max: usize },
+    #[error(
+        "this record cannot be replayed as it is, because not all of it was kept; send the mended record"
+    )]
+    NotReplayable,
+    #[error("a replay is of one record, not of {records}")]
+    NotOneRecord { records: u64 },
+    #[error("there is no such record in the quarantine any more")]
+    Gone,
+    #[error("another gateway is replaying this record")]
+    ReplayedElsewhere,
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
     /// Damage came over the journal since the request was taken.
     #[error("this request was taken before, but its answer cannot be read any more")]
     AnswerLost,
@@ -155,7 +172,34 @@ struct Sent {
     quarantined: u32,
 }
 
+/// A quarantined record that is to be taken once more.
+#[derive(Debug)]
+pub struct Replay {
+    pub id: Uuid,
+    /// The record as a body of the request's format; `None` if not all of it was kept.
+    pub kept: Option<Vec<u8>>,
+}
+
 impl HttpSource {
+    /// Takes a quarantined record once more: as it is, or, where `body` is not empty, as the JSON object there. The
+    /// request's key is the replay's. `take_over` is run when nobody else can be replaying it in this process.
+    pub async fn replay<F>(
+        &self,
+        request: IngestRequest,
+        replay: Replay,
+        body: BodyReader,
+        take_over: F,
+    ) -> Result<IngestReply, Box<IngestFailure>>
+    where
+        F: Future<Output = Result<TakenOver, sqlx::Error>>,
+    {
+        let mut under_way = Request::new(self, request);
+        match under_way.run_replay(replay, body, take_over).await {
+            Ok(()) => Ok(under_way.reply),
+            Err(reason) => Err(Box::new(IngestFailure { reason, before: under_way.reply })),
+        }
+    }
+
     /// Takes all records of a body. The reply comes once they are durable, or committed where that was asked for.
     pub async fn ingest(
         &self,
@@ -204,6 +248,7 @@ impl<'a> Request<'a> {
             received_at: self.wanted.received_at,
             one_entry: rejects || self.wanted.key.is_some(),
             keep_refused: !rejects,
+            csv_null: self.wanted.csv_null.clone(),
             replays,
         };
         let assembler = Assembler::new(origin, encoder.column_set());

@@ -35,6 +35,7 @@ mod people;
 mod poison;
 mod private_postgres;
 mod quarantine;
+mod quarantine_api;
 mod readme;
 mod recovery;
 mod retention;

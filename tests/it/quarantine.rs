@@ -8,7 +8,7 @@ use crate::support::{Gateway, Metrics, Reply, Stall};
 async fn kept(gateway: &Gateway) -> Vec<Value> {
     gateway
         .column(
-            "select to_jsonb(q) - '{id,received_at,raw}'::text[] || jsonb_build_object('raw', encode(raw, 'escape'))
+            "select to_jsonb(q) - '{id,received_at,raw,csv_header,csv_null,replaying_journal}'::text[] || jsonb_build_object('raw', encode(raw, 'escape'))
              from tidegate.quarantine q order by id, record",
         )
         .await
@@ -34,15 +34,20 @@ async fn the_place_the_reason_and_the_bytes_as_sent_are_kept() {
         json!({
             "stream_id": stream["id"], "source": "http", "user_name": "local", "record": record, "line": line,
             "column_name": column, "code": code, "raw": raw, "truncated": false, "sqlstate": null, "position": null,
+            "format": "json",
         })
+    };
+    let csv = |mut row: Value| {
+        row["format"] = json!("csv");
+        row
     };
     let expected = [
         row(2, None, Some("n"), "invalid_type", "{\"n\" : \"noon\", \"x\":  1}"),
         row(3, None, None, "not_an_object", "[2]"),
         row(2, Some(3), Some("n"), "invalid_type", "{\"n\" : \"noon\"}  "),
         row(3, Some(4), None, "invalid_json", "not json"),
-        row(2, Some(3), Some("n"), "invalid_type", "noon,\"a \"\"b\"\"\nc\""),
-        row(3, Some(5), None, "wrong_field_count", "1"),
+        csv(row(2, Some(3), Some("n"), "invalid_type", "noon,\"a \"\"b\"\"\nc\"")),
+        csv(row(3, Some(5), None, "wrong_field_count", "1")),
     ];
     let mut found = kept(&gateway).await;
     for row in &mut found {
@@ -55,6 +60,10 @@ async fn the_place_the_reason_and_the_bytes_as_sent_are_kept() {
     expected.sort_by_key(key);
     found.sort_by_key(key);
     assert_eq!(found, expected);
+    let headers: Vec<String> = gateway
+        .column("select distinct convert_from(csv_header, 'UTF8') from tidegate.quarantine where format = 'csv'")
+        .await;
+    assert_eq!(headers, ["n,note"]);
     let moments: bool = gateway
         .scalar("select bool_and(received_at between now() - interval '1 minute' and now()) from tidegate.quarantine")
         .await;

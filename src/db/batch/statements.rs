@@ -16,7 +16,9 @@ pub enum Target<'a> {
         stream: &'a Stream,
         column_set: u32,
     },
-    Quarantine,
+    Quarantine {
+        column_set: u32,
+    },
     /// The quarantine, for records that PostgreSQL refused.
     Refused,
 }
@@ -52,10 +54,10 @@ pub(super) fn copy_statement(target: Target<'_>) -> String {
         Target::Staging { stream, column_set } => {
             (staging(stream, column_set), columns(stream, column_set).join(", "))
         }
-        Target::Quarantine => ("tidegate.quarantine".to_owned(), quarantine::COLUMNS.to_owned()),
-        Target::Refused => {
-            ("tidegate.quarantine".to_owned(), quarantine::REFUSED_COLUMNS.to_owned())
+        Target::Quarantine { column_set } => {
+            ("tidegate.quarantine".to_owned(), quarantine::columns(column_set))
         }
+        Target::Refused => ("tidegate.quarantine".to_owned(), quarantine::refused_columns()),
     };
     format!("copy {table} ({columns}) from stdin (format binary)")
 }

@@ -185,7 +185,9 @@ impl CsvFramer {
     fn whole_row<S: RecordSink>(&mut self, raw: &[u8], sink: &mut S) -> Result<(), FramingError> {
         self.stage = Stage::Blank;
         let Some(header) = &self.header else {
-            return self.read_header();
+            self.read_header()?;
+            sink.csv_header(raw);
+            return Ok(());
         };
         self.records += 1;
         let place = RecordPlace { record: self.records, line: Some(self.row_line) };

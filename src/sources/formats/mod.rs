@@ -107,6 +107,8 @@ pub trait RecordSink {
     fn encoded(&mut self);
     /// A record that is not for the table. `raw` is the whole record as sent, or, if `truncated`, its beginning.
     fn refused(&mut self, place: RecordPlace, error: RecordError, raw: &[u8], truncated: bool);
+    /// The header line of a CSV body as sent, before its first row.
+    fn csv_header(&mut self, _raw: &[u8]) {}
     /// The framer stops after this record, so that the caller can take what is there.
     fn is_full(&self) -> bool;
 }

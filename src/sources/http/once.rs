@@ -8,17 +8,19 @@ use bytes::BytesMut;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{FailureReason, OnError, Request};
+use super::{FailureReason, OnError, Replay, Request};
+use crate::db::mending::TakenOver;
 use crate::journal::{Entry, Journal, ReadError};
-use crate::pipeline::keys::body_hash;
+use crate::pipeline::keys::{body_hash, replay_key};
 use crate::pipeline::{Claim, Claimed, CommitOutcome};
 use crate::record::{ANSWER_BYTES_MAX, BodyHash, EntryKey, EntryMeta, KeyHash, Position};
 use crate::sources::assembler::{Assembler, PlacedError};
 use crate::sources::body::{BodyReader, DECOMPRESSED_CHUNK_BYTES};
 use crate::sources::formats::{Format, Progress};
 
-/// Tuples may take this many times the room of the body that they came from; many tiny records are refused as too large.
-const TUPLES_PER_BODY_MAX: usize = 4;
+/// Tuples may take this many times the room of the largest body. With the body itself this is what the intake has room
+/// for at least (`config.rs`), so that nobody waits in vain.
+const TUPLES_PER_BODY_MAX: usize = 2;
 /// What an answer without errors may take, in bytes.
 const ANSWER_FRAME_BYTES: usize = 1 << 10;
 
@@ -53,6 +55,39 @@ impl Request<'_> {
             }
             // The journal let go of it just now, so it is a new one.
             self.source.keys.trim(self.source.journal.first());
+        }
+    }
+
+    /// Takes a quarantined record once more, or answers as its first replay was answered.
+    pub(super) async fn run_replay<F>(
+        &mut self,
+        replay: Replay,
+        body: BodyReader,
+        take_over: F,
+    ) -> Result<(), FailureReason>
+    where
+        F: Future<Output = Result<TakenOver, sqlx::Error>>,
+    {
+        let key = replay_key(replay.id);
+        let mended = self.read_whole(body).await?;
+        let hash = self.hash(&mended);
+        let record = if mended.is_empty() {
+            replay.kept.ok_or(FailureReason::NotReplayable)?
+        } else {
+            self.wanted.format = Format::Json;
+            mended.into()
+        };
+        match self.source.keys.claim(key, hash).await? {
+            Claimed::Before { position } if self.answer_again(key, position).await? => Ok(()),
+            // Committed, and the journal let go of it just now.
+            Claimed::Before { .. } => Err(FailureReason::Gone),
+            // Invariant: what is committed has left the quarantine. So under the claim, a record that is there is
+            // neither committed nor on its way.
+            Claimed::New(claim) => match take_over.await? {
+                TakenOver::Yes => self.take_once(claim, &record, Some(replay.id)).await,
+                TakenOver::Gone => Err(FailureReason::Gone),
+                TakenOver::Elsewhere => Err(FailureReason::ReplayedElsewhere),
+            },
         }
     }
 
@@ -99,12 +134,15 @@ impl Request<'_> {
                 rest = &rest[consumed..];
             }
             if assembler.bytes() > tuples_max {
-                return Err(self.too_large());
+                return Err(FailureReason::TooManyForKey { tuples_bytes_max: tuples_max });
             }
             self.make_room(body.len() + framer.carry_bytes() + assembler.bytes()).await?;
         }
         let finished = framer.finish(&mut assembler)?;
-        self.reply.single = finished.single;
+        if replays.is_some() && finished.records != 1 {
+            return Err(FailureReason::NotOneRecord { records: finished.records });
+        }
+        self.reply.single = finished.single || replays.is_some();
         self.check_rejected(&assembler, finished.records)?;
         let answer = self.answer(&assembler);
         let key = EntryKey { key: claim.key(), body: claim.body(), answer: Some(answer) };

@@ -1,0 +1,183 @@
+//! Looking at quarantined records, dropping them, and taking them over for a replay.
+//!
+//! A record that is replayed leaves the quarantine in the transaction that commits it (`db/batch.rs`), never here.
+
+use sqlx::{FromRow, PgPool};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::record::StreamId;
+
+/// Which records are meant; every condition that is given must hold.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// The streams that the caller may see; `None`: all, deleted ones too.
+    pub visible: Option<Vec<StreamId>>,
+    pub stream: Option<StreamId>,
+    pub code: Option<String>,
+    /// Received at or after this.
+    pub from: Option<OffsetDateTime>,
+    /// Received before this.
+    pub until: Option<OffsetDateTime>,
+}
+
+/// A quarantined record.
+#[derive(Debug, FromRow)]
+pub struct KeptRecord {
+    pub id: Uuid,
+    pub received_at: OffsetDateTime,
+    pub stream_id: StreamId,
+    /// `None`: the stream was deleted.
+    pub stream: Option<String>,
+    pub source: String,
+    pub user_name: String,
+    pub record: Option<i64>,
+    pub line: Option<i64>,
+    pub column_name: Option<String>,
+    pub code: String,
+    /// PostgreSQL's own code, where it refused the record.
+    pub sqlstate: Option<String>,
+    pub message: String,
+    /// What was sent, or the beginning of it.
+    pub raw: Vec<u8>,
+    /// How long `raw` is in the table.
+    pub raw_bytes: i32,
+    /// The sender's record was longer than `raw` is in the table.
+    pub truncated: bool,
+    pub format: Option<String>,
+    pub csv_header: Option<Vec<u8>>,
+    pub csv_null: Option<String>,
+}
+
+/// How many records are kept of one stream for one reason.
+#[derive(Debug, FromRow)]
+pub struct KeptCount {
+    pub stream_id: StreamId,
+    pub stream: Option<String>,
+    pub code: String,
+    pub count: i64,
+    pub oldest: OffsetDateTime,
+    pub newest: OffsetDateTime,
+}
+
+/// Whether a record may be replayed here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TakenOver {
+    Yes,
+    /// It was replayed, or dropped.
+    Gone,
+    /// Another gateway replays it.
+    Elsewhere,
+}
+
+/// The newest records; of each at most `raw_bytes_max` of its bytes. `after`: only those behind this one.
+pub async fn list(
+    pool: &PgPool,
+    filter: &Filter,
+    after: Option<Uuid>,
+    limit: i64,
+    raw_bytes_max: i32,
+) -> Result<Vec<KeptRecord>, sqlx::Error> {
+    sqlx::query_as(
+        "select q.id, q.received_at, q.stream_id, s.name as stream, q.source, q.user_name, q.record, q.line,
+           q.column_name, q.code, q.sqlstate, q.message, substring(q.raw for $8) as raw, octet_length(q.raw) as raw_bytes,
+           q.truncated, q.format, null::bytea as csv_header, q.csv_null
+         from tidegate.quarantine q left join tidegate.streams s on s.id = q.stream_id
+         where ($1::integer[] is null or q.stream_id = any($1)) and ($2::integer is null or q.stream_id = $2)
+           and ($3::text is null or q.code = $3) and ($4::timestamptz is null or q.received_at >= $4)
+           and ($5::timestamptz is null or q.received_at < $5) and ($6::uuid is null or q.id < $6)
+         order by q.id desc limit $7",
+    )
+    .bind(filter.visible.as_deref().map(numbers))
+    .bind(filter.stream)
+    .bind(&filter.code)
+    .bind(filter.from)
+    .bind(filter.until)
+    .bind(after)
+    .bind(limit)
+    .bind(raw_bytes_max)
+    .fetch_all(pool)
+    .await
+}
+
+/// One record with all its bytes.
+pub async fn find(pool: &PgPool, id: Uuid) -> Result<Option<KeptRecord>, sqlx::Error> {
+    sqlx::query_as(
+        "select q.id, q.received_at, q.stream_id, s.name as stream, q.source, q.user_name, q.record, q.line,
+           q.column_name, q.code, q.sqlstate, q.message, q.raw, octet_length(q.raw) as raw_bytes, q.truncated, q.format,
+           q.csv_header, q.csv_null
+         from tidegate.quarantine q left join tidegate.streams s on s.id = q.stream_id where q.id = $1",
+    )
+    .bind(id)
+    .fetch_optional(pool)
+    .await
+}
+
+/// Counts by stream and code, the most first.
+pub async fn summary(pool: &PgPool, filter: &Filter) -> Result<Vec<KeptCount>, sqlx::Error> {
+    sqlx::query_as(
+        "select q.stream_id, s.name as stream, q.code, count(*) as count, min(q.received_at) as oldest,
+           max(q.received_at) as newest
+         from tidegate.quarantine q left join tidegate.streams s on s.id = q.stream_id
+         where ($1::integer[] is null or q.stream_id = any($1)) and ($2::integer is null or q.stream_id = $2)
+           and ($3::text is null or q.code = $3) and ($4::timestamptz is null or q.received_at >= $4)
+           and ($5::timestamptz is null or q.received_at < $5)
+         group by q.stream_id, s.name, q.code order by count(*) desc, q.stream_id, q.code",
+    )
+    .bind(filter.visible.as_deref().map(numbers))
+    .bind(filter.stream)
+    .bind(&filter.code)
+    .bind(filter.from)
+    .bind(filter.until)
+    .fetch_all(pool)
+    .await
+}
+
+/// Drops one record; says whether it was there.
+pub async fn delete(pool: &PgPool, id: Uuid) -> Result<bool, sqlx::Error> {
+    let deleted = sqlx::query("delete from tidegate.quarantine where id = $1").bind(id);
+    Ok(deleted.execute(pool).await?.rows_affected() > 0)
+}
+
+/// Drops all that are meant; says how many.
+pub async fn delete_all(pool: &PgPool, filter: &Filter) -> Result<u64, sqlx::Error> {
+    let deleted = sqlx::query(
+        "delete from tidegate.quarantine q
+         where ($1::integer[] is null or q.stream_id = any($1)) and ($2::integer is null or q.stream_id = $2)
+           and ($3::text is null or q.code = $3) and ($4::timestamptz is null or q.received_at >= $4)
+           and ($5::timestamptz is null or q.received_at < $5)",
+    )
+    .bind(filter.visible.as_deref().map(numbers))
+    .bind(filter.stream)
+    .bind(&filter.code)
+    .bind(filter.from)
+    .bind(filter.until)
+    .execute(pool)
+    .await?;
+    Ok(deleted.rows_affected())
+}
+
+/// Marks a record as being replayed through this journal, so that no other gateway replays it too.
+pub async fn take_over(pool: &PgPool, id: Uuid, journal: Uuid) -> Result<TakenOver, sqlx::Error> {
+    let marked = sqlx::query(
+        "update tidegate.quarantine set replaying_journal = $2
+         where id = $1 and (replaying_journal is null or replaying_journal = $2)",
+    )
+    .bind(id)
+    .bind(journal)
+    .execute(pool)
+    .await?;
+    if marked.rows_affected() > 0 {
+        return Ok(TakenOver::Yes);
+    }
+    let there: bool =
+        sqlx::query_scalar("select exists (select from tidegate.quarantine where id = $1)")
+            .bind(id)
+            .fetch_one(pool)
+            .await?;
+    Ok(if there { TakenOver::Elsewhere } else { TakenOver::Gone })
+}
+
+fn numbers(streams: &[StreamId]) -> Vec<i32> {
+    streams.iter().map(|stream| stream.0).collect()
+}
