@@ -17,7 +17,7 @@ use crate::hub::counters::Counters;
 use crate::journal::{DiskStorage, Journal, JournalOptions, Opened};
 use crate::lifecycle::Lifecycle;
 use crate::pipeline::{AppenderThread, IntakeLimits, Keys, Ledger, Pressure, Progress};
-use crate::record::{StreamId, UnixMicros};
+use crate::record::{KeyHash, StreamId, UnixMicros};
 use crate::streams::{PayloadType, Shape, Stream};
 
 const OPTIONS: JournalOptions = JournalOptions {
@@ -51,7 +51,7 @@ fn source(journal_dir: &TempDir) -> HttpSource {
     HttpSource {
         intake,
         counters: Counters::default(),
-        keys: Keys::new(16),
+        keys: Keys::new(64),
         committed: Progress::new(journal.first()),
         journal,
         entry_bytes_max: 1 << 20,
@@ -109,4 +109,29 @@ async fn nothing_is_refused_once_everything_is_handed_on() {
     let reply = source.ingest(ndjson(), body).await.map_err(|failure| failure.reason).unwrap();
     assert_eq!(reply.accepted, u64::from(ENTRY_TARGET_ROWS));
     source.intake.close().await;
+}
+
+/// A handler is dropped when its sender hangs up. What it has submitted by then is taken all the same, so its key must
+/// not be free for the sender's next try.
+#[tokio::test]
+async fn a_sender_that_hangs_up_half_way_does_not_set_its_key_free() {
+    let directory = tempfile::tempdir().unwrap();
+    let source = source(&directory);
+    for number in 0..50 {
+        let line = format!("{{\"n\":{number}}}\n");
+        let body = || {
+            let chunks = stream::iter([Ok::<_, Infallible>(Bytes::from(line.clone()))]);
+            BodyReader::new(chunks, ContentEncoding::Identity, BODY)
+        };
+        let request = || IngestRequest { key: Some(KeyHash([number; 16])), ..ndjson() };
+        {
+            let first = source.ingest(request(), body());
+            tokio::pin!(first);
+            // Everything is there and there is room, so that it goes as far as to wait for the journal.
+            let _ = futures::poll!(&mut first);
+        }
+        let second = source.ingest(request(), body()).await.unwrap();
+        assert!(second.replayed, "the journal would have {number} twice");
+        assert_eq!(second.accepted, 1);
+    }
 }
