@@ -82,7 +82,7 @@ pub async fn list(
         "select q.id, q.received_at, q.stream_id, s.name as stream, q.source, q.user_name, q.record, q.line,
            q.column_name, q.code, q.sqlstate, q.message, substring(q.raw for $8) as raw, octet_length(q.raw) as raw_bytes,
            q.truncated, q.format, null::bytea as csv_header, q.csv_null
-         from tidegate.quarantine q left join tidegate.streams s on s.id = q.stream_id
+         from tidegate.quarantine q left join tidegate.streams s on s.id = q.stream_id and s.deleted_at is null
          where ($1::integer[] is null or q.stream_id = any($1)) and ($2::integer is null or q.stream_id = $2)
            and ($3::text is null or q.code = $3) and ($4::timestamptz is null or q.received_at >= $4)
            and ($5::timestamptz is null or q.received_at < $5) and ($6::uuid is null or q.id < $6)
@@ -106,7 +106,8 @@ pub async fn find(pool: &PgPool, id: Uuid) -> Result<Option<KeptRecord>, sqlx::E
         "select q.id, q.received_at, q.stream_id, s.name as stream, q.source, q.user_name, q.record, q.line,
            q.column_name, q.code, q.sqlstate, q.message, q.raw, octet_length(q.raw) as raw_bytes, q.truncated, q.format,
            q.csv_header, q.csv_null
-         from tidegate.quarantine q left join tidegate.streams s on s.id = q.stream_id where q.id = $1",
+         from tidegate.quarantine q left join tidegate.streams s on s.id = q.stream_id and s.deleted_at is null
+         where q.id = $1",
     )
     .bind(id)
     .fetch_optional(pool)
@@ -118,7 +119,7 @@ pub async fn summary(pool: &PgPool, filter: &Filter) -> Result<Vec<KeptCount>, s
     sqlx::query_as(
         "select q.stream_id, s.name as stream, q.code, count(*) as count, min(q.received_at) as oldest,
            max(q.received_at) as newest
-         from tidegate.quarantine q left join tidegate.streams s on s.id = q.stream_id
+         from tidegate.quarantine q left join tidegate.streams s on s.id = q.stream_id and s.deleted_at is null
          where ($1::integer[] is null or q.stream_id = any($1)) and ($2::integer is null or q.stream_id = $2)
            and ($3::text is null or q.code = $3) and ($4::timestamptz is null or q.received_at >= $4)
            and ($5::timestamptz is null or q.received_at < $5)
