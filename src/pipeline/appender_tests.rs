@@ -67,6 +67,7 @@ impl Bench {
             entries: vec![draft.seal(1, 1, 0, 1, UnixMicros(5))],
             counters: self.counters.of(StreamId(1)),
             source: Source::Http,
+            claim: None,
         };
         let room = self.intake.reserve(body.len()).await.unwrap();
         self.intake.submit(submission, room).await.unwrap()
