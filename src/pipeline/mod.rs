@@ -16,7 +16,10 @@ mod parking;
 mod plan;
 mod pressure;
 mod progress;
+mod room;
+mod sender;
 mod transaction;
+mod waiters;
 mod writer;
 mod writers;
 
@@ -30,4 +33,5 @@ pub use ledger::{CommitOutcome, CommitWait, Ledger};
 pub use parking::{ParkedState, Parking};
 pub use pressure::Pressure;
 pub use progress::Progress;
+pub use sender::SenderId;
 pub use writers::{DatabaseState, Writers, WritersConfig};

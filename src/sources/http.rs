@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::hub::counters::Counters;
 use crate::pipeline::{
-    CommitOutcome, CommitWait, Intake, IntakeError, Pending, Reservation, Submission,
+    CommitOutcome, CommitWait, Intake, IntakeError, Pending, Reservation, SenderId, Submission,
 };
 use crate::record::{Position, Source, UnixMicros};
 use crate::sources::assembler::{
@@ -53,6 +53,7 @@ pub enum OnError {
 #[derive(Debug, Clone)]
 pub struct IngestRequest {
     pub stream: Arc<Stream>,
+    pub sender: SenderId,
     pub user: Arc<str>,
     pub received_at: UnixMicros,
     pub format: Format,
@@ -153,6 +154,7 @@ impl HttpSource {
         match under_way.run(body).await {
             Ok(()) => Ok(under_way.reply),
             Err(reason) => {
+                under_way.room = None;
                 // What is already on its way is settled first, so that the failure tells the truth about it.
                 while under_way.settle_oldest().await.is_ok_and(|more| more) {}
                 Err(Box::new(IngestFailure { reason, before: under_way.reply }))
@@ -222,7 +224,7 @@ impl Request<'_> {
         }
         let room = match self.room.take() {
             Some(room) => room,
-            None => self.source.intake.reserve(ENTRY_TARGET_BYTES).await?,
+            None => self.source.intake.reserve(self.wanted.sender, ENTRY_TARGET_BYTES).await?,
         };
         self.room_bytes = 0;
         let Assembled { entries, first_id, rows, quarantined } = assembled;
@@ -264,7 +266,10 @@ impl Request<'_> {
         match &mut self.room {
             Some(_) if more == 0 => return Ok(()),
             Some(room) => self.source.intake.extend(room, more).await?,
-            None => self.room = Some(self.source.intake.reserve(bytes).await?),
+            None => {
+                let reserved = self.source.intake.reserve(self.wanted.sender, bytes).await?;
+                self.room = Some(reserved);
+            }
         }
         self.room_bytes = self.room_bytes.max(bytes);
         Ok(())

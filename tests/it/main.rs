@@ -17,6 +17,7 @@ mod cli;
 mod command;
 mod demo;
 mod encode_roundtrip;
+mod fairness;
 mod hostile_names;
 mod ingest;
 mod keyed;
