@@ -15,6 +15,8 @@ use crate::pipeline::room::{Held, NoRoom, Room};
 use crate::pipeline::{Ledger, Pressure, SenderId};
 use crate::record::{Position, Source};
 
+/// How often the journal is to be trimmed.
+pub const TRIM_EVERY: Duration = Duration::from_secs(5);
 /// Messages in the queue that are no submissions: the one that closes it.
 const OTHER_MESSAGES_MAX: usize = 1;
 
@@ -25,6 +27,8 @@ pub struct IntakeLimits {
     pub bytes_max: u64,
     /// Longest wait for room before a sender is refused.
     pub wait: Duration,
+    /// The journal gets room again in steps of this size.
+    pub journal_segment_bytes: u64,
 }
 
 /// Why records were not taken. Where nothing else is said, nothing of them is in the journal.
@@ -175,7 +179,7 @@ impl Intake {
             Ok(Err(Refusal::Full { bytes, bytes_max })) => Err(IntakeError::JournalFull {
                 bytes,
                 bytes_max,
-                retry_after: self.committed.retry_after(pending.bytes, Instant::now()),
+                retry_after: self.until_trimmed(pending.bytes),
             }),
             Ok(Err(Refusal::TooLarge)) => Err(IntakeError::TooLarge { bytes: pending.bytes }),
             Ok(Err(Refusal::Failed)) => Err(IntakeError::JournalFailed),
@@ -206,11 +210,17 @@ impl Intake {
 
     /// Measures the rate, so that advice to come again is up to date. Call it about once a second.
     pub fn measure(&self) {
-        self.journaled.bytes_per_second(Instant::now());
+        self.journaled.measure(self.bytes.held(), Instant::now());
     }
 
     pub fn limits(&self) -> IntakeLimits {
         self.limits
+    }
+
+    /// A segment goes when all of it is committed, and the next look finds it so.
+    fn until_trimmed(&self, bytes: u64) -> Duration {
+        let bytes = bytes.saturating_add(self.limits.journal_segment_bytes);
+        self.committed.retry_after(bytes, Instant::now()) + TRIM_EVERY
     }
 
     fn refused(&self, refusal: NoRoom) -> IntakeError {

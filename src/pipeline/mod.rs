@@ -26,7 +26,7 @@ mod writers;
 pub use appender::AppenderThread;
 pub use batcher::{BatchLimits, BatcherContext};
 pub use intake::{
-    DurableEntry, Intake, IntakeError, IntakeLimits, Pending, Reservation, Submission,
+    DurableEntry, Intake, IntakeError, IntakeLimits, Pending, Reservation, Submission, TRIM_EVERY,
     entry_first_id,
 };
 pub use ledger::{CommitOutcome, CommitWait, Ledger};

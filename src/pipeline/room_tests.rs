@@ -210,8 +210,8 @@ fn many_connections_and_large_requests_do_not_win() {
     }
     let mut granted: BTreeMap<SenderId, u64> = BTreeMap::new();
     for _ in 0..60 {
-        let had: u32 = model.held.iter().filter(|held| held.sender == sender(2)).count() as u32;
-        if had == 0 && !model.waiting.iter().any(|waiting| waiting.ticket.sender == sender(2)) {
+        let had = model.held.iter().any(|held| held.sender == sender(2));
+        if !had && !model.waiting.iter().any(|waiting| waiting.ticket.sender == sender(2)) {
             model.acquire(sender(2), 4);
         }
         let released = model.held.remove(0);
