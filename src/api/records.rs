@@ -106,10 +106,13 @@ pub async fn create(
     let encoding = ContentEncoding::from_header(encoding)
         .map_err(|error| ApiError::unsupported_media_type(error.to_string()))?;
     let stream = find_or_create(&state, &caller, &name).await?;
+    let quota =
+        state.auth.admit(&caller).inspect_err(|_| metrics::count_refused("quota_exceeded"))?;
     let return_ids = query.returned == Some(ReturnWord::Ids);
     let ingest = IngestRequest {
         stream,
         sender: sender(&caller),
+        quota,
         user: Arc::clone(&caller.user_name),
         received_at: state.clock.now(),
         format,

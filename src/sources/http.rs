@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use crate::auth::Admission;
 use crate::hub::counters::Counters;
 use crate::pipeline::{
     CommitOutcome, CommitWait, Intake, IntakeError, Pending, Reservation, SenderId, Submission,
@@ -50,10 +51,12 @@ pub enum OnError {
 }
 
 /// A request to ingest, but for its body.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct IngestRequest {
     pub stream: Arc<Stream>,
     pub sender: SenderId,
+    /// Pays for what is taken, where the sender has a quota.
+    pub quota: Option<Admission>,
     pub user: Arc<str>,
     pub received_at: UnixMicros,
     pub format: Format,
@@ -234,6 +237,10 @@ impl Request<'_> {
         let counters = self.source.counters.of(self.wanted.stream.id);
         let submission = Submission { entries, counters, source: Source::Http };
         let pending = self.source.intake.submit(submission, room).await?;
+        // Now, and not with the answer, so that hanging up in between is no way around the quota.
+        if let Some(quota) = &mut self.wanted.quota {
+            quota.pay(rows + quarantined);
+        }
         self.pending.push_back(Sent { pending, first_id, rows, quarantined });
         Ok(())
     }
@@ -243,7 +250,11 @@ impl Request<'_> {
         let Some(sent) = self.pending.pop_front() else {
             return Ok(false);
         };
-        let durable = self.source.intake.durable(sent.pending).await?;
+        let durable = self.source.intake.durable(sent.pending).await;
+        if let (Err(_), Some(quota)) = (&durable, &mut self.wanted.quota) {
+            quota.give_back(sent.rows + sent.quarantined);
+        }
+        let durable = durable?;
         self.reply.position = Some(durable.end);
         self.reply.accepted += u64::from(sent.rows);
         self.reply.quarantined += u64::from(sent.quarantined);

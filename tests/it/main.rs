@@ -32,6 +32,7 @@ mod people;
 mod poison;
 mod private_postgres;
 mod quarantine;
+mod quotas;
 mod readme;
 mod recovery;
 mod retention;
