@@ -15,6 +15,7 @@ mod bad_input;
 mod batching;
 mod cli;
 mod command;
+mod corpus;
 mod demo;
 mod encode_roundtrip;
 mod fairness;
