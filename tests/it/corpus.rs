@@ -10,6 +10,20 @@ const NDJSON: &str = "application/x-ndjson";
 const CSV: &str = "text/csv";
 /// The columns of the stream, in the order of the rows below.
 const HEADER: &str = "n,b,s,l,r,d,x,t,ts,day,u,j";
+const TYPES: [&str; COLUMNS] = [
+    "integer",
+    "boolean",
+    "smallint",
+    "bigint",
+    "real",
+    "double precision",
+    "numeric",
+    "text",
+    "timestamptz",
+    "date",
+    "uuid",
+    "jsonb",
+];
 const COLUMNS: usize = 12;
 
 /// What a nasty record is in one format.
@@ -164,23 +178,9 @@ fn body(format: &str, first: i64) -> Body {
 #[tokio::test]
 async fn every_nasty_record_is_kept_and_harms_no_neighbour() {
     let gateway = Gateway::start().await;
-    let types = [
-        "integer",
-        "boolean",
-        "smallint",
-        "bigint",
-        "real",
-        "double precision",
-        "numeric",
-        "text",
-        "timestamptz",
-        "date",
-        "uuid",
-        "jsonb",
-    ];
     let columns: Vec<Value> = HEADER
         .split(',')
-        .zip(types)
+        .zip(TYPES)
         .map(|(name, kind)| json!({"name": name, "type": kind}))
         .collect();
     gateway.create_stream(&json!({"name": "corpus", "columns": columns})).await;

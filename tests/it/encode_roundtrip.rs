@@ -341,8 +341,8 @@ fn numbers() -> Vec<String> {
     for number in NUMBERS_AT_LIMITS {
         let (digits, exponent) = number.split_once('e').unwrap_or((number, "0"));
         for end in ["", ".0", ".5", ".9999999999999999999", "0e-1", "00000000000000000001e-20"] {
-            let dotted = digits.contains('.') && end.starts_with('.');
-            if !dotted && !(digits == "0" && end.starts_with('0')) && number == digits {
+            let is_number = digits != "0" || !end.starts_with('0');
+            if is_number && number == digits {
                 numbers.extend([format!("{digits}{end}"), format!("-{digits}{end}")]);
             }
         }
