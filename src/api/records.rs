@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::api::{ApiError, AppState, streams};
-use crate::auth::{Caller, Scope};
+use crate::auth::{Caller, Scope, Via};
 use crate::db::streams::NewStream;
-use crate::pipeline::IntakeError;
+use crate::pipeline::{IntakeError, SenderId};
 use crate::record::Position;
 use crate::sources::PlacedError;
 use crate::sources::body::{BodyError, BodyLimits, BodyReader, ContentEncoding};
@@ -104,9 +104,13 @@ pub async fn create(
     let encoding = ContentEncoding::from_header(encoding)
         .map_err(|error| ApiError::unsupported_media_type(error.to_string()))?;
     let stream = find_or_create(&state, &caller, &name).await?;
+    let quota =
+        state.auth.admit(&caller).inspect_err(|_| metrics::count_refused("quota_exceeded"))?;
     let return_ids = query.returned == Some(ReturnWord::Ids);
     let ingest = IngestRequest {
         stream,
+        sender: sender(&caller),
+        quota,
         user: Arc::clone(&caller.user_name),
         received_at: state.clock.now(),
         format,
@@ -130,6 +134,17 @@ pub async fn create(
     match state.source.ingest(ingest, body).await {
         Ok(reply) => Ok(answer(&state, reply, return_ids)),
         Err(failure) => Err(refusal(*failure)),
+    }
+}
+
+/// Those who share the intake: tokens, and users where no token was used.
+fn sender(caller: &Caller) -> SenderId {
+    match (caller.via, caller.user_id) {
+        (Via::Bearer { token_id } | Via::Ticket { token_id: Some(token_id) }, _) => {
+            SenderId::Token(token_id)
+        }
+        (_, Some(user_id)) => SenderId::User(user_id),
+        (_, None) => SenderId::Local,
     }
 }
 

@@ -84,7 +84,10 @@ fn describe_way_in() {
         "Bytes of records held before they are in the journal."
     );
     describe_gauge!(INTAKE_BYTES_LIMIT, Unit::Bytes, "Most bytes that may be held.");
-    describe_counter!(INTAKE_REFUSED, "Requests refused, by reason.");
+    describe_counter!(
+        INTAKE_REFUSED,
+        "Requests refused because something is full or a quota is used up, by reason."
+    );
     describe_gauge!(JOURNAL_BYTES, Unit::Bytes, "Size of the journal.");
     describe_gauge!(JOURNAL_BYTES_LIMIT, Unit::Bytes, "Largest size of the journal.");
     describe_gauge!(JOURNAL_BACKLOG, Unit::Bytes, "Journal bytes that are not committed yet.");
@@ -165,7 +168,7 @@ pub fn set_lost_bytes(bytes: u64) {
     gauge!(LOST_BYTES).set(bytes as f64);
 }
 
-/// A request was refused because something is full.
+/// A request was refused because something is full or a quota is used up.
 pub fn count_refused(reason: &'static str) {
     counter!(INTAKE_REFUSED, "reason" => reason).increment(1);
 }
