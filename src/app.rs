@@ -233,6 +233,7 @@ impl Ground {
             entries_max: config.intake.intake_entries_max,
             bytes_max: config.intake.intake_bytes_max,
             wait: Duration::from_millis(config.intake.intake_wait_ms),
+            journal_segment_bytes: config.journal.journal_segment_bytes,
         };
         let (intake, appender) = AppenderThread::start(
             &self.lifecycle,

@@ -237,6 +237,8 @@ pub async fn replay(
     let kept = find(&state, &caller, id).await?;
     let ingest = IngestRequest {
         stream: stream_of(&state, &kept)?,
+        sender: records::sender(&caller),
+        quota: None,
         user: Arc::clone(&caller.user_name),
         received_at: state.clock.now(),
         format: if is_csv(&kept) { Format::Csv } else { Format::Json },

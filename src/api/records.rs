@@ -12,10 +12,10 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::api::{ApiError, AppState, streams};
-use crate::auth::{Caller, Scope};
+use crate::auth::{Caller, Scope, Via};
 use crate::db::streams::NewStream;
 use crate::pipeline::keys::request_key;
-use crate::pipeline::{IntakeError, KeyError};
+use crate::pipeline::{IntakeError, KeyError, SenderId};
 use crate::record::Position;
 use crate::sources::PlacedError;
 use crate::sources::body::{BodyError, BodyLimits, BodyReader, ContentEncoding};
@@ -124,10 +124,14 @@ pub async fn create(
         .map_err(|error| ApiError::unsupported_media_type(error.to_string()))?;
     let key = idempotency_key(request.headers())?.map(str::to_owned);
     let stream = find_or_create(&state, &caller, &name).await?;
+    let quota =
+        state.auth.admit(&caller).inspect_err(|_| metrics::count_refused("quota_exceeded"))?;
     let return_ids = query.returned == Some(ReturnWord::Ids);
     let ingest = IngestRequest {
         key: key.map(|key| request_key(stream.id, &caller.user_name, &key)),
         stream,
+        sender: sender(&caller),
+        quota,
         user: Arc::clone(&caller.user_name),
         received_at: state.clock.now(),
         format,
@@ -173,6 +177,17 @@ fn invalid_key() -> ApiError {
         "the header Idempotency-Key comes once, with 1 to {KEY_CHARACTERS_MAX} printable ASCII characters"
     );
     ApiError::bad_request("invalid_idempotency_key", detail)
+}
+
+/// Those who share the intake: tokens, and users where no token was used.
+pub(super) fn sender(caller: &Caller) -> SenderId {
+    match (caller.via, caller.user_id) {
+        (Via::Bearer { token_id } | Via::Ticket { token_id: Some(token_id) }, _) => {
+            SenderId::Token(token_id)
+        }
+        (_, Some(user_id)) => SenderId::User(user_id),
+        (_, None) => SenderId::Local,
+    }
 }
 
 /// An unknown stream is made for its first record, where that is allowed.

@@ -46,6 +46,7 @@ impl Preparation {
     async fn run(self, answer: oneshot::Sender<Option<String>>) {
         let soft = self.lifecycle.soft().clone();
         let Some(admin) = self.until_ready(&soft).await else { return };
+        self.writers.reached();
         let _ = answer.send(admin);
         self.lifecycle.spawn_critical("writers", self.writers.clone().run());
         let mut changes = Changes::new(self.database.clone(), Arc::clone(&self.accounts.changed));

@@ -4,12 +4,10 @@ use std::time::{Duration, Instant};
 
 use crate::api::AppState;
 use crate::lifecycle::Lifecycle;
-use crate::pipeline::Pressure;
+use crate::pipeline::{Pressure, TRIM_EVERY};
 use crate::record::UnixMicros;
 use crate::telemetry::metrics;
 
-/// How often the journal is trimmed.
-const TRIM_EVERY: Duration = Duration::from_secs(5);
 /// How often partitions are made ahead and dropped.
 const PARTITIONS_EVERY: Duration = Duration::from_secs(3_600);
 /// How often rates are measured.
@@ -23,10 +21,11 @@ pub(super) fn start(state: &AppState, committed: Pressure) {
         metrics.run_upkeep();
         std::future::ready(())
     });
-    let intake = state.source.intake.clone();
+    let measured = state.clone();
     every(lifecycle, "rates", MEASURE_EVERY, move || {
-        intake.measure();
-        committed.bytes_per_second(Instant::now());
+        measured.source.intake.measure();
+        let backlog = measured.journal.synced().0.saturating_sub(measured.progress.low_water().0);
+        committed.measure(backlog, Instant::now());
         std::future::ready(())
     });
     let trimmed = state.clone();

@@ -167,7 +167,7 @@ impl Run {
         let mut next = Some(first);
         while let Some(message) = next {
             match message {
-                Message::Submit(queued) => {
+                Message::Submit(queued, _place) => {
                     bytes +=
                         queued.submission.entries.iter().map(SealedEntry::len_bytes).sum::<u64>();
                     group.push(queued);

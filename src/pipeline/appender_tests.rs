@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 
 use super::{
-    AppenderThread, Intake, IntakeError, IntakeLimits, Ledger, Pending, Pressure, Submission,
+    AppenderThread, Intake, IntakeError, IntakeLimits, Ledger, Pending, Pressure, SenderId,
+    Submission,
 };
 use crate::hub::counters::Counters;
 use crate::journal::faults::FaultStorage;
@@ -43,8 +44,12 @@ impl Bench {
         let Opened { journal, appender, .. } =
             Journal::open(Path::new("/journal"), OPTIONS, storage.clone()).unwrap();
         let lifecycle = Lifecycle::new();
-        let limits =
-            IntakeLimits { entries_max: 100, bytes_max: 1 << 20, wait: Duration::from_secs(2) };
+        let limits = IntakeLimits {
+            entries_max: 100,
+            bytes_max: 1 << 20,
+            wait: Duration::from_secs(2),
+            journal_segment_bytes: OPTIONS.segment_bytes,
+        };
         let committed = Pressure::new(Instant::now());
         let (intake, thread) = AppenderThread::start(
             &lifecycle,
@@ -69,7 +74,7 @@ impl Bench {
             source: Source::Http,
             claim: None,
         };
-        let room = self.intake.reserve(body.len()).await.unwrap();
+        let room = self.intake.reserve(SenderId::Local, body.len()).await.unwrap();
         self.intake.submit(submission, room).await.unwrap()
     }
 

@@ -20,14 +20,17 @@ mod parking;
 mod plan;
 mod pressure;
 mod progress;
+mod room;
+mod sender;
 mod transaction;
+mod waiters;
 mod writer;
 mod writers;
 
 pub use appender::AppenderThread;
 pub use batcher::{BatchLimits, BatcherContext};
 pub use intake::{
-    DurableEntry, Intake, IntakeError, IntakeLimits, Pending, Reservation, Submission,
+    DurableEntry, Intake, IntakeError, IntakeLimits, Pending, Reservation, Submission, TRIM_EVERY,
     entry_first_id,
 };
 pub use keys::{Claim, Claimed, KeyError, Keys};
@@ -35,4 +38,5 @@ pub use ledger::{CommitOutcome, CommitWait, Ledger};
 pub use parking::{ParkedState, Parking};
 pub use pressure::Pressure;
 pub use progress::Progress;
+pub use sender::SenderId;
 pub use writers::{DatabaseState, Writers, WritersConfig};

@@ -126,6 +126,14 @@ impl Writers {
         &self.parking
     }
 
+    /// Notes that PostgreSQL can be used, before there are sessions.
+    pub fn reached(&self) {
+        self.state.send_modify(|state| {
+            state.reachable = true;
+            state.last_error = None;
+        });
+    }
+
     /// Notes that PostgreSQL cannot be used.
     pub fn unreachable(&self, reason: String) {
         self.state.send_modify(|state| {

@@ -87,7 +87,10 @@ fn describe_way_in() {
         "Bytes of records held before they are in the journal."
     );
     describe_gauge!(INTAKE_BYTES_LIMIT, Unit::Bytes, "Most bytes that may be held.");
-    describe_counter!(INTAKE_REFUSED, "Requests refused, by reason.");
+    describe_counter!(
+        INTAKE_REFUSED,
+        "Requests refused because something is full or a quota is used up, by reason."
+    );
     describe_gauge!(IDEMPOTENCY_KEYS, "Idempotency keys that are remembered.");
     describe_gauge!(IDEMPOTENCY_KEYS_LIMIT, "Most idempotency keys that may be remembered.");
     describe_counter!(
@@ -175,7 +178,7 @@ pub fn set_lost_bytes(bytes: u64) {
     gauge!(LOST_BYTES).set(bytes as f64);
 }
 
-/// A request was refused because something is full.
+/// A request was refused because something is full or a quota is used up.
 pub fn count_refused(reason: &'static str) {
     counter!(INTAKE_REFUSED, "reason" => reason).increment(1);
 }
