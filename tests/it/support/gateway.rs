@@ -65,18 +65,28 @@ impl Gateway {
     pub async fn with(flags: &[&str]) -> Gateway {
         let database = TestDatabase::create().await;
         let url = database.url().to_owned();
-        Gateway::launch(url, flags, Some(database)).await
+        Gateway::launch(&url, url.clone(), flags, Some(database)).await
     }
 
     /// With these flags, on a database that somebody else keeps.
     pub async fn on(url: &str, flags: &[&str]) -> Gateway {
-        Gateway::launch(url.to_owned(), flags, None).await
+        Gateway::launch(url, url.to_owned(), flags, None).await
     }
 
-    async fn launch(url: String, flags: &[&str], database: Option<TestDatabase>) -> Gateway {
+    /// With these flags, on a database that it reaches by another URL than the test.
+    pub async fn through(gateways_url: String, url: &str, flags: &[&str]) -> Gateway {
+        Gateway::launch(url, gateways_url, flags, None).await
+    }
+
+    async fn launch(
+        tests_url: &str,
+        url: String,
+        flags: &[&str],
+        database: Option<TestDatabase>,
+    ) -> Gateway {
         let data_dir = tempfile::tempdir().expect("a directory");
         let flags: Vec<String> = flags.iter().map(|&flag| flag.to_owned()).collect();
-        let pool = connect(&url).await;
+        let pool = connect(tests_url).await;
         let process = Process::spawn(data_dir.path(), &url, &flags).await;
         let client = Client::new(&process.address, data_dir.path());
         Gateway { process: Some(process), client, pool, url, flags, _database: database, data_dir }
