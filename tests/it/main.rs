@@ -41,6 +41,7 @@ mod set_back;
 mod streams;
 mod support;
 mod tail;
+mod torture;
 mod typed;
 mod watcher;
 mod watching;

@@ -20,7 +20,7 @@ pub use cluster::{OwnCluster, Stall, TestDatabase, connect, database};
 pub use compress::{Compression, compressed};
 pub use gateway::{Gateway, parse_position};
 pub use metrics::Metrics;
-pub use oracle::{Load, Oracle, Verdict};
+pub use oracle::{Counts, Load, Oracle, Verdict};
 pub use seed::Seed;
 
 /// Longest wait for anything; much longer than it takes on a slow machine, shorter than anybody waits for a test.
