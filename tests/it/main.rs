@@ -11,6 +11,7 @@
 )]
 
 mod access;
+mod backlog;
 mod bad_input;
 mod batching;
 mod cli;
@@ -26,6 +27,7 @@ mod layers;
 mod limits;
 mod metrics;
 mod monitors;
+mod monitors_under_fire;
 mod oracle;
 mod outages;
 mod parking;

@@ -9,7 +9,7 @@ mod load;
 mod record;
 mod verdict;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use uuid::Uuid;
 
@@ -102,6 +102,29 @@ impl Oracle {
         self.of_stream(stream)
             .filter(|entry| entry.record.valid && entry.fate == Fate::Acknowledged)
             .count() as u64
+    }
+
+    /// Holds what a monitor saw of a stream in this season, as versions in their order, against the book: all that was
+    /// accepted, once, and each sender's records in the order in which they were sent.
+    pub fn verify_arrivals(&self, stream: &str, versions: &[i64]) {
+        let mut seen = BTreeSet::new();
+        let mut last_of_sender = BTreeMap::new();
+        for version in versions {
+            assert!(seen.insert(*version), "{stream}: version {version} was seen twice");
+            let entry = self.entries.get(version);
+            let entry = entry.unwrap_or_else(|| panic!("{stream}: nobody sent version {version}"));
+            assert!(
+                entry.record.valid && entry.fate != Fate::Refused,
+                "{stream}: version {version} was refused"
+            );
+            let before = last_of_sender.insert(version / VERSIONS_PER_SENDER, *version);
+            assert!(before < Some(*version), "{stream}: {version} came after {before:?}");
+        }
+        for entry in self.of_stream(stream) {
+            let owed = entry.record.valid && entry.fate == Fate::Acknowledged;
+            let version = entry.record.version;
+            assert!(!owed || seen.contains(&version), "{stream}: nobody saw version {version}");
+        }
     }
 
     /// Holds the tables against the book; everything must be committed.
