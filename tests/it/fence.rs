@@ -74,7 +74,7 @@ async fn a_commit_whose_reply_is_lost_is_neither_repeated_nor_forgotten() {
     let load = oracle.load(&rig.gateway);
     for _ in 0..CUTS {
         let happened = rig.proxy.cut_before_reply_to_commit().await;
-        assert!(happened.await, "the server committed, the gateway does not know");
+        assert!(happened, "the server committed, the gateway does not know");
         load.acknowledges(50).await;
     }
     load.finish(&mut oracle).await;
@@ -89,7 +89,7 @@ async fn a_session_waits_for_a_commit_of_the_one_before_that_is_still_under_way(
     let mut oracle = Oracle::prepare(&rig.gateway).await;
     let load = oracle.load(&rig.gateway);
     for deliver in [true, false, true] {
-        let held = rig.proxy.hold_commit().await.await;
+        let held = rig.proxy.hold_commit().await;
         // The line of the one that was held is cut; the others are not yet. What they commit now is in order.
         rig.wait_for_fence().await;
         let before = Metrics::read(&rig.gateway).await.total("tidegate_writer_sessions_total");
@@ -118,7 +118,7 @@ async fn a_commit_outlives_the_gateway_that_sent_it() {
     let mut oracle = Oracle::prepare(&rig.gateway).await;
     for deliver in [true, false] {
         let load = oracle.load(&rig.gateway);
-        let held = rig.proxy.hold_commit().await.await;
+        let held = rig.proxy.hold_commit().await;
         rig.gateway.kill9().await;
         load.finish(&mut oracle).await;
         rig.gateway.restart().await;
@@ -189,8 +189,8 @@ async fn many_commits_in_doubt_at_once_are_all_settled() {
     load.acknowledges(100).await;
     let mut held = Vec::new();
     // A second one can be held only while the first session's other writers still commit.
-    let first = rig.proxy.hold_commit().await;
-    let second = rig.proxy.hold_commit().await;
+    let first = rig.proxy.hold_commit();
+    let second = rig.proxy.hold_commit();
     held.push(first.await);
     if let Ok(second) = tokio::time::timeout(Duration::from_secs(1), second).await {
         held.push(second);

@@ -41,7 +41,7 @@ enum Temper {
     Restless,
 }
 
-/// Where the gateway can be found; none while it is down.
+/// Where the gateway can be found, and the header that it wants; none while it is down.
 type Door = Option<(String, String)>;
 
 /// What a monitor was told of a stream.
@@ -172,8 +172,8 @@ fn version(record: &Value) -> Told {
     Told::Version(version.as_i64().or_else(text).expect("every record has a version"))
 }
 
-fn door(gateway: &Gateway) -> Door {
-    Some((gateway.address().to_owned(), format!("Bearer {}", gateway.token())))
+fn address_and_bearer(gateway: &Gateway) -> (String, String) {
+    (gateway.address().to_owned(), format!("Bearer {}", gateway.token()))
 }
 
 /// What every stream has, in order, as a monitor sees it that begins at the beginning and has all the time.
@@ -204,7 +204,7 @@ async fn records_and_gaps_are_exactly_what_was_accepted() {
     let mut gateway = Gateway::with(&FLAGS).await;
     let mut oracle = Oracle::prepare(&gateway).await;
     let begin = Watcher::local(&gateway, "").await.cursor();
-    let doors = watch::Sender::new(door(&gateway));
+    let doors = watch::Sender::new(Some(address_and_bearer(&gateway)));
     let goals = watch::Sender::new(None);
     let mut followers = JoinSet::new();
     for temper in [Temper::Quick, Temper::Sampling, Temper::Slow, Temper::Stuck, Temper::Restless] {
@@ -226,7 +226,7 @@ async fn records_and_gaps_are_exactly_what_was_accepted() {
             gateway.kill9().await;
             load.finish(&mut oracle).await;
             gateway.restart().await;
-            doors.send_replace(door(&gateway));
+            doors.send_replace(Some(address_and_bearer(&gateway)));
         } else {
             load.finish(&mut oracle).await;
         }

@@ -6,13 +6,13 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{broadcast, oneshot, watch};
 use tokio::task::JoinSet;
 
 /// Longest message that is believed; a longer one means that the proxy lost its place.
@@ -20,7 +20,7 @@ const MESSAGE_BYTES_MAX: usize = 64 << 20;
 /// What the message that commits a batch has in it, beside `commit` at its end.
 const COMMITTED_RANGE: &[u8] = b"insert into tidegate.committed_ranges";
 /// Cuts that may wait for a connection to notice.
-const ORDERS_MAX: usize = 16;
+const CUTS_MAX: usize = 16;
 
 /// How connections end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,12 +33,12 @@ pub enum Cut {
     HalfOpen,
 }
 
-/// What happens to the next message that commits a batch.
+/// What happens to the next message of a kind.
 #[derive(Debug)]
-enum CommitOrder {
-    /// It reaches the server; the reply does not reach the gateway, whose connection is cut.
+enum Order {
+    /// One that commits a batch: it reaches the server; the reply does not reach the gateway, whose connection is cut.
     CutBeforeReply { done: oneshot::Sender<()> },
-    /// It waits in the proxy; the gateway's connection is cut, the server's stays.
+    /// One that commits a batch: it waits in the proxy; the gateway's connection is cut, the server's stays.
     Hold { held: oneshot::Sender<HeldCommit> },
 }
 
@@ -63,7 +63,6 @@ enum Pace {
 pub struct ChaosProxy {
     address: SocketAddr,
     shared: Arc<Shared>,
-    commit_orders: mpsc::Sender<CommitOrder>,
     _accepting: JoinSet<()>,
 }
 
@@ -73,7 +72,8 @@ struct Shared {
     accepted: AtomicU64,
     pace: watch::Sender<Pace>,
     cuts: broadcast::Sender<Cut>,
-    commit_orders: tokio::sync::Mutex<mpsc::Receiver<CommitOrder>>,
+    /// What is still to be done, oldest first.
+    orders: Mutex<Vec<Order>>,
 }
 
 impl ChaosProxy {
@@ -83,18 +83,17 @@ impl ChaosProxy {
         let directory = url.query_pairs().find(|(name, _)| name == "host").expect("a socket").1;
         let port = url.port().expect("a port, which is part of the socket's name");
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
-        let (commit_orders, waiting) = mpsc::channel(1);
         let shared = Arc::new(Shared {
             socket: PathBuf::from(&*directory).join(format!(".s.PGSQL.{port}")),
             accepted: AtomicU64::new(0),
             pace: watch::Sender::new(Pace::Free),
-            cuts: broadcast::Sender::new(ORDERS_MAX),
-            commit_orders: tokio::sync::Mutex::new(waiting),
+            cuts: broadcast::Sender::new(CUTS_MAX),
+            orders: Mutex::default(),
         });
         let address = listener.local_addr().expect("it listens");
         let mut accepting = JoinSet::new();
         accepting.spawn(accept(listener, Arc::clone(&shared)));
-        ChaosProxy { address, shared, commit_orders, _accepting: accepting }
+        ChaosProxy { address, shared, _accepting: accepting }
     }
 
     /// The URL of the same database by way of the proxy.
@@ -134,21 +133,41 @@ impl ChaosProxy {
 
     /// The next batch is committed, but its gateway is not told: it finds its connection cut instead. The future waits
     /// until that has happened; false if the server did not commit.
-    pub async fn cut_before_reply_to_commit(&self) -> impl Future<Output = bool> + use<> {
+    pub fn cut_before_reply_to_commit(&self) -> impl Future<Output = bool> + use<> {
         let (done, happened) = oneshot::channel();
-        self.order(CommitOrder::CutBeforeReply { done }).await;
+        self.order(Order::CutBeforeReply { done });
         async move { happened.await.is_ok() }
     }
 
     /// The COMMIT of the next batch goes no further than here. The future waits for it.
-    pub async fn hold_commit(&self) -> impl Future<Output = HeldCommit> + use<> {
+    pub fn hold_commit(&self) -> impl Future<Output = HeldCommit> + use<> {
         let (held, commit) = oneshot::channel();
-        self.order(CommitOrder::Hold { held }).await;
+        self.order(Order::Hold { held });
         async move { commit.await.expect("the proxy lives as long as its gateway") }
     }
 
-    async fn order(&self, order: CommitOrder) {
-        self.commit_orders.send(order).await.expect("the proxy holds the other end");
+    fn order(&self, order: Order) {
+        self.shared.orders.lock().expect("no test panics with it").push(order);
+    }
+}
+
+impl Order {
+    fn wants(&self, message: &[u8]) -> bool {
+        match self {
+            Order::CutBeforeReply { .. } | Order::Hold { .. } => {
+                let text = message[0] == b'Q' && message.ends_with(b"commit\0");
+                text && contains(message, COMMITTED_RANGE)
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// What is to be done at this message.
+    fn take_order(&self, message: &[u8]) -> Option<Order> {
+        let mut orders = self.orders.lock().expect("no test panics with it");
+        let index = orders.iter().position(|order| order.wants(message))?;
+        Some(orders.remove(index))
     }
 }
 
@@ -211,11 +230,11 @@ async fn connection(gateway: TcpStream, shared: Arc<Shared>) {
     let cut = match ordered {
         None => Cut::Close,
         Some(Err(cut)) => cut,
-        Some(Ok((CommitOrder::Hold { held }, message))) => {
+        Some(Ok((Order::Hold { held }, message))) => {
             let _ = held.send(HeldCommit { message, server });
             return reset(from_gateway, to_gateway);
         }
-        Some(Ok((CommitOrder::CutBeforeReply { done }, message))) => {
+        Some(Ok((Order::CutBeforeReply { done }, message))) => {
             let carried_out = HeldCommit { message, server }.deliver().await;
             reset(from_gateway, to_gateway);
             if carried_out {
@@ -246,13 +265,11 @@ async fn gateway_to_server(
     shared: &Shared,
     from: &mut (impl AsyncRead + Unpin),
     to: &mut (impl AsyncWrite + Unpin),
-) -> std::io::Result<(CommitOrder, Vec<u8>)> {
+) -> std::io::Result<(Order, Vec<u8>)> {
     loop {
         let message = read_message(from).await?;
         wait_for_leave(shared).await;
-        if commits_batch(&message)
-            && let Ok(order) = shared.commit_orders.lock().await.try_recv()
-        {
+        if let Some(order) = shared.take_order(&message) {
             return Ok((order, message));
         }
         to.write_all(&message).await?;
@@ -284,10 +301,8 @@ async fn wait_for_leave(shared: &Shared) {
     }
 }
 
-fn commits_batch(message: &[u8]) -> bool {
-    message[0] == b'Q'
-        && message.ends_with(b"commit\0")
-        && message.windows(COMMITTED_RANGE.len()).any(|window| window == COMMITTED_RANGE)
+fn contains(message: &[u8], text: &[u8]) -> bool {
+    message.windows(text.len()).any(|window| window == text)
 }
 
 /// A whole message with its type.

@@ -14,7 +14,7 @@ use sqlx::{AssertSqlSafe, Executor};
 use tokio::time::sleep;
 
 use super::Scene;
-use crate::support::{Cut, Oracle};
+use crate::support::{Cut, Oracle, soon};
 
 /// Longest time for which something is stalled, frozen or locked: some are longer than the gateway waits for a
 /// statement (see `FLAGS` in [`super`]), some are shorter.
@@ -152,12 +152,11 @@ impl Scene {
                 self.proxy.pass();
             }
             Fault::CutBeforeReplyToCommit => {
-                let happened = self.proxy.cut_before_reply_to_commit().await;
-                self.happens("a commit", happened).await;
+                let happened = self.proxy.cut_before_reply_to_commit();
+                soon("a commit", happened).await;
             }
             Fault::HoldCommit => {
-                let held = self.proxy.hold_commit().await;
-                let held = self.happens("a commit", held).await;
+                let held = soon("a commit", self.proxy.hold_commit()).await;
                 self.while_it_lasts().await;
                 // Now and then the line dies instead.
                 if self.numbers.random_ratio(3, 4) {

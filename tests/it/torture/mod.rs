@@ -14,7 +14,7 @@ use rand::rngs::StdRng;
 
 use self::faults::Deck;
 use self::figures::Figures;
-use crate::support::{ChaosProxy, Gateway, Load, Oracle, OwnCluster, Seed, soon};
+use crate::support::{ChaosProxy, Gateway, Load, Oracle, OwnCluster, Seed};
 
 /// The variable that says how many seconds a run shall last.
 const VARIABLE: &str = "TIDEGATE_TORTURE_SECONDS";
@@ -58,11 +58,6 @@ impl Scene {
         let proxy = ChaosProxy::before(cluster.url()).await;
         let gateway = Gateway::through(proxy.url(cluster.url()), cluster.url(), &FLAGS).await;
         Scene { gateway, proxy, cluster, numbers: seed.numbers(PLAN_PURPOSE) }
-    }
-
-    /// Waits for something that the load brings about.
-    async fn happens<T>(&self, what: &str, future: impl Future<Output = T>) -> T {
-        soon(what, future).await
     }
 
     /// One life of the gateway: load, faults, and an end.

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use rand::Rng;
 use rand::rngs::StdRng;
 use serde_json::Value;
+use sqlx::{AssertSqlSafe, PgPool};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
@@ -26,6 +27,8 @@ pub(super) const SENDERS: i64 = 4;
 pub(super) const KEYS_PER_SENDER: i64 = 20;
 /// Versions that a sender has for one load.
 pub(super) const VERSIONS_PER_SENDER: i64 = 1_000_000;
+/// One in so many replies that say "committed" is held against the table at once.
+const LOOK_ONE_IN: u32 = 10;
 /// Records in one body at most.
 const BODY_RECORDS_MAX: usize = 80;
 
@@ -39,6 +42,7 @@ pub struct Load {
 
 struct Sender {
     client: Client,
+    pool: PgPool,
     seed: Seed,
     numbers: StdRng,
     first_key: i64,
@@ -65,6 +69,8 @@ struct Told {
     invalid: Fate,
     /// Of the valid ones in their order, where the reply has them.
     ids: Vec<Uuid>,
+    /// The valid ones are in the table, it said.
+    committed: bool,
 }
 
 impl Load {
@@ -76,6 +82,7 @@ impl Load {
             let turn = number * SENDERS + sender;
             let sender = Sender {
                 client: Client::clone(gateway),
+                pool: gateway.pool().clone(),
                 seed,
                 numbers: seed.numbers(turn.unsigned_abs()),
                 first_key: (season * SENDERS + sender) * KEYS_PER_SENDER,
@@ -119,6 +126,9 @@ impl Sender {
                 Err(error) if error.is_connect() => Told::all(Fate::Refused),
                 Err(_) => Told::all(Fate::Unknown),
             };
+            if told.committed && self.numbers.random_ratio(1, LOOK_ONE_IN) {
+                self.look(&records).await;
+            }
             self.note(&told, &records, &mut book);
             if !goes_on {
                 break;
@@ -177,6 +187,14 @@ impl Sender {
         request.try_send().await
     }
 
+    /// What is said to be committed is in the table now, not soon. A PostgreSQL that cannot be asked is no failure.
+    async fn look(&self, records: &[Record]) {
+        let Some(record) = records.iter().rev().find(|record| record.valid) else { return };
+        let sql = AssertSqlSafe(record.target.existence_query(record.key, record.version));
+        let there: Result<bool, sqlx::Error> = sqlx::query_scalar(sql).fetch_one(&self.pool).await;
+        assert!(there.unwrap_or(true), "it was said to be in the table: {record:?}");
+    }
+
     fn note(&self, told: &Told, records: &[Record], book: &mut Vec<Entry>) {
         let mut ids = told.ids.iter();
         for record in records {
@@ -192,7 +210,7 @@ impl Sender {
 
 impl Told {
     fn all(fate: Fate) -> Told {
-        Told { valid: fate, invalid: fate, ids: Vec::new() }
+        Told { valid: fate, invalid: fate, ids: Vec::new(), committed: false }
     }
 }
 
@@ -212,7 +230,7 @@ fn told(reply: &Reply, records: &[Record], manner: &Manner) -> Told {
         (201, _) => {
             assert_eq!(number("committed") + number("duplicates"), valid, "{body}");
             assert!(manner.commit, "{body}");
-            taken()
+            Told { committed: true, ..taken() }
         }
         // With `ack=commit` too, while PostgreSQL is away for long.
         (202, _) => {

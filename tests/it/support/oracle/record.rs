@@ -126,6 +126,19 @@ impl Target {
     }
 }
 
+impl Target {
+    /// Asks whether a record is there that was just committed. Nobody else writes its key.
+    pub fn existence_query(self, key: i64, version: i64) -> String {
+        let condition = match self {
+            Target::Documents => format!("payload->>'version' = '{version}'"),
+            Target::Typed | Target::Retained => format!("version = {version}"),
+            Target::Ignored => format!("payload #>> array['key'] = '{key}'"),
+            Target::Replaced => format!("key = {key} and version >= {version}"),
+        };
+        format!("select exists (select from streams.{} where {condition})", self.stream())
+    }
+}
+
 impl Form {
     pub const ALL: [Form; 4] = [Form::Single, Form::List, Form::Lines, Form::Rows];
 
