@@ -223,8 +223,10 @@ async fn connection(gateway: TcpStream, shared: Arc<Shared>) {
             }
         };
         tokio::select! {
-            order = passing => order.unwrap_or(None).map(Ok),
+            // What was cut before the pace changed does not live on for another message.
+            biased;
             cut = cuts.recv() => cut.ok().map(Err),
+            order = passing => order.unwrap_or(None).map(Ok),
         }
     };
     let cut = match ordered {

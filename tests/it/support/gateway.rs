@@ -174,6 +174,16 @@ impl Gateway {
         .await
     }
 
+    /// Waits until no record waits for its table any more.
+    pub async fn wait_nothing_parked(&self) {
+        eventually("nothing is parked", async || {
+            let status = self.get("/v1/status").await.expect(200);
+            let parked: i64 = self.scalar("select count(*) from tidegate.parked").await;
+            (parked == 0 && status["parked"] == serde_json::json!({})).then_some(())
+        })
+        .await;
+    }
+
     /// One member of a stream's totals in the status.
     pub async fn total(&self, stream: &str, of: &str) -> u64 {
         let status = self.get("/v1/status").await.expect(200);

@@ -41,6 +41,8 @@ pub enum Fault {
     FreezePostmaster,
     /// An `access exclusive` lock on a stream's table for a while.
     LockTable,
+    /// A stream's table has another name for a while.
+    HideTable,
     CutWithReset,
     CutWithClose,
     HalfOpen,
@@ -60,7 +62,7 @@ pub struct Deck {
 }
 
 impl Fault {
-    pub const ALL: [Fault; 15] = [
+    pub const ALL: [Fault; 16] = [
         Fault::TerminateBackends,
         Fault::CancelStatements,
         Fault::KillServer,
@@ -69,6 +71,7 @@ impl Fault {
         Fault::FreezeBackends,
         Fault::FreezePostmaster,
         Fault::LockTable,
+        Fault::HideTable,
         Fault::CutWithReset,
         Fault::CutWithClose,
         Fault::HalfOpen,
@@ -88,6 +91,7 @@ impl Fault {
             Fault::FreezeBackends => "backends frozen",
             Fault::FreezePostmaster => "postmaster frozen",
             Fault::LockTable => "table locked",
+            Fault::HideTable => "table renamed and back",
             Fault::CutWithReset => "line cut, reset",
             Fault::CutWithClose => "line cut, closed",
             Fault::HalfOpen => "line half open",
@@ -137,6 +141,7 @@ impl Scene {
             }
             Fault::FreezePostmaster => self.freeze(vec![self.cluster.pid()]).await,
             Fault::LockTable => self.lock_table().await,
+            Fault::HideTable => self.hide_table().await,
             Fault::CutWithReset => self.proxy.cut(Cut::Reset),
             Fault::CutWithClose => self.proxy.cut(Cut::Close),
             Fault::HalfOpen => self.proxy.cut(Cut::HalfOpen),
@@ -198,8 +203,19 @@ impl Scene {
         signal(Signal::SIGCONT);
     }
 
+    fn any_stream(&mut self) -> &'static str {
+        Oracle::streams().choose(&mut self.numbers).expect("there are streams")
+    }
+
+    async fn hide_table(&mut self) {
+        let stream = self.any_stream();
+        self.gateway.execute(&format!("alter table streams.{stream} rename to hidden")).await;
+        self.while_it_lasts().await;
+        self.gateway.execute(&format!("alter table streams.hidden rename to {stream}")).await;
+    }
+
     async fn lock_table(&mut self) {
-        let stream = *Oracle::streams().choose(&mut self.numbers).expect("there are streams");
+        let stream = self.any_stream();
         let mut transaction = self.gateway.pool().begin().await.expect("a transaction");
         let sql = format!("lock table streams.{stream} in access exclusive mode");
         transaction.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.expect("the table is there");

@@ -33,12 +33,13 @@ const PLAN_PURPOSE: u64 = 1 << 61;
 const DECK_PURPOSE: u64 = PLAN_PURPOSE + 1;
 
 /// Many small batches and segments for a fault to fall into, and timeouts that faults can outlast.
-const FLAGS: [&str; 7] = [
+const FLAGS: [&str; 8] = [
     "--writers=3",
     "--batch-rows=200",
     "--batch-interval-ms=15",
     "--journal-segment-bytes=1048576",
     "--statement-timeout-seconds=1",
+    "--lock-timeout-ms=250",
     "--commit-wait-ms=400",
     "--shutdown-seconds=2",
 ];
@@ -108,6 +109,7 @@ async fn nothing_is_lost_or_doubled_whatever_breaks() {
             continue;
         }
         scene.gateway.wait_all_committed().await;
+        scene.gateway.wait_nothing_parked().await;
         let verdict = oracle.verdict(&scene.gateway).await;
         figures.add(&verdict);
         figures.counts = oracle.counts();
