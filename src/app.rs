@@ -6,6 +6,7 @@ mod preparation;
 mod upkeep;
 
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -198,8 +199,16 @@ impl App {
 
 impl Ground {
     fn auth(&self, accounts: &KnownAccounts) -> anyhow::Result<Auth> {
-        let local_token = LocalToken::create(&self.data_dir)
-            .context("the local token cannot be written into the data directory")?;
+        let local_token = match LocalToken::create(&self.data_dir) {
+            // A gateway that does not start cannot bring into PostgreSQL what fills the disk.
+            Err(error) if error.kind() == ErrorKind::StorageFull => {
+                tracing::error!(%error, "the local token was not written: nobody can use one until the next start");
+                LocalToken::unknown()
+            }
+            created => {
+                created.context("the local token cannot be written into the data directory")?
+            }
+        };
         Ok(Auth::new(AuthParts {
             accounts: accounts.accounts.clone(),
             pool: self.database.pool().clone(),
@@ -221,6 +230,7 @@ impl Ground {
             entries_max: config.intake.intake_entries_max,
             bytes_max: config.intake.intake_bytes_max,
             wait: Duration::from_millis(config.intake.intake_wait_ms),
+            journal_segment_bytes: config.journal.journal_segment_bytes,
         };
         let (intake, appender) = AppenderThread::start(
             &self.lifecycle,

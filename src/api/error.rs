@@ -14,7 +14,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value};
 
-use crate::auth::{AuthError, Denied};
+use crate::auth::{AuthError, Denied, OverQuota};
 
 /// Media type of a refusal.
 pub const PROBLEM_JSON: &str = "application/problem+json";
@@ -201,6 +201,13 @@ impl From<Denied> for ApiError {
     fn from(denied: Denied) -> ApiError {
         ApiError::forbidden("missing_scope", denied.to_string())
             .with("scope", denied.scope.as_str())
+    }
+}
+
+impl From<OverQuota> for ApiError {
+    fn from(over: OverQuota) -> ApiError {
+        ApiError::too_many_requests("quota_exceeded", over.to_string(), over.retry_after)
+            .with("records_per_second", over.records_per_second)
     }
 }
 

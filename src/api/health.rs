@@ -22,10 +22,9 @@ pub fn readiness(state: &AppState) -> Readiness {
     if state.lifecycle.soft().is_cancelled() {
         missing.push("the gateway is shutting down".to_owned());
     }
-    if state.appender.has_failed() {
-        missing.push(
-            "the journal cannot be written; see the log and start the gateway again".to_owned(),
-        );
+    if let Some(failure) = state.appender.failure() {
+        let advice = failure.advice();
+        missing.push(format!("the journal refuses records: {failure}; {advice}"));
     }
     let database = state.database_state.borrow();
     if !database.reachable {

@@ -24,6 +24,8 @@ pub async fn show(State(state): State<AppState>) -> impl IntoResponse {
         intake_bytes_limit: limits.bytes_max,
         journal_bytes: state.journal.bytes(),
         journal_bytes_limit: state.config.journal.journal_bytes_max,
+        journal_failed: state.appender.failure().is_some(),
+        journal_damages: state.journal.damages().count(),
         journal_backlog_bytes: load.backlog_bytes,
         commit_lag_seconds: load.commit_lag_seconds,
         ready: health::readiness(&state).ready,

@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::api::{ApiError, AppState, streams};
-use crate::auth::{Caller, Scope};
+use crate::auth::{Caller, Scope, Via};
 use crate::db::streams::NewStream;
-use crate::pipeline::IntakeError;
+use crate::pipeline::{IntakeError, SenderId};
 use crate::record::Position;
 use crate::sources::PlacedError;
 use crate::sources::body::{BodyError, BodyLimits, BodyReader, ContentEncoding};
@@ -24,8 +24,6 @@ use crate::sources::http::{
 use crate::streams::{PayloadType, Shape, Stream};
 use crate::telemetry::metrics;
 
-/// Advice while the journal cannot be written: somebody has to mend it first.
-const RETRY_AFTER_FAILURE: Duration = Duration::from_secs(60);
 /// Advice while the gateway shuts down: it may be starting again.
 const RETRY_AFTER_SHUTDOWN: Duration = Duration::from_secs(5);
 
@@ -106,9 +104,13 @@ pub async fn create(
     let encoding = ContentEncoding::from_header(encoding)
         .map_err(|error| ApiError::unsupported_media_type(error.to_string()))?;
     let stream = find_or_create(&state, &caller, &name).await?;
+    let quota =
+        state.auth.admit(&caller).inspect_err(|_| metrics::count_refused("quota_exceeded"))?;
     let return_ids = query.returned == Some(ReturnWord::Ids);
     let ingest = IngestRequest {
         stream,
+        sender: sender(&caller),
+        quota,
         user: Arc::clone(&caller.user_name),
         received_at: state.clock.now(),
         format,
@@ -132,6 +134,17 @@ pub async fn create(
     match state.source.ingest(ingest, body).await {
         Ok(reply) => Ok(answer(&state, reply, return_ids)),
         Err(failure) => Err(refusal(*failure)),
+    }
+}
+
+/// Those who share the intake: tokens, and users where no token was used.
+fn sender(caller: &Caller) -> SenderId {
+    match (caller.via, caller.user_id) {
+        (Via::Bearer { token_id } | Via::Ticket { token_id: Some(token_id) }, _) => {
+            SenderId::Token(token_id)
+        }
+        (_, Some(user_id)) => SenderId::User(user_id),
+        (_, None) => SenderId::Local,
     }
 }
 
@@ -250,9 +263,14 @@ fn intake_error(error: &IntakeError) -> ApiError {
             metrics::count_refused("journal_full");
             ApiError::unavailable("journal_full", message, *retry_after)
         }
-        IntakeError::JournalFailed => {
+        IntakeError::JournalFailed { retry_after } => {
             metrics::count_refused("journal_failed");
-            ApiError::unavailable("journal_failed", message, RETRY_AFTER_FAILURE)
+            ApiError::unavailable("journal_failed", message, *retry_after)
+        }
+        IntakeError::JournalFailedMidway { retry_after } => {
+            metrics::count_refused("journal_failed");
+            ApiError::unavailable("journal_failed", message, *retry_after)
+                .with("outcome", "unknown")
         }
         IntakeError::OutcomeUnknown => ApiError::internal(&message).with("outcome", "unknown"),
         IntakeError::ShuttingDown => {

@@ -13,7 +13,7 @@ use crate::auth::{Caller, Scope};
 use crate::clock::Clock;
 use crate::hub::NodeStats;
 use crate::hub::counters::StreamTotals;
-use crate::journal::Journal;
+use crate::journal::{Damage, Journal};
 use crate::pipeline::Progress;
 use crate::record::Position;
 
@@ -49,6 +49,11 @@ struct JournalStatus {
     backlog_bytes: u64,
     bytes: u64,
     failed: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failure: Option<String>,
+    /// Parts that the latest start found damaged and set aside.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    damages: Vec<Damage>,
 }
 
 #[derive(Debug, Serialize)]
@@ -94,6 +99,7 @@ pub async fn show(State(state): State<AppState>, caller: Caller) -> Result<Json<
     let load = node_load(&state.journal, &state.progress, &state.clock);
     let readiness = health::readiness(&state);
     let database = state.database_state.borrow().clone();
+    let failure = state.appender.failure();
     let snapshot = state.catalog.streams().snapshot();
     let totals = state.counters.totals();
     let streams = snapshot
@@ -124,7 +130,9 @@ pub async fn show(State(state): State<AppState>, caller: Caller) -> Result<Json<
             committed: state.progress.low_water(),
             backlog_bytes: load.backlog_bytes,
             bytes: state.journal.bytes(),
-            failed: state.appender.has_failed(),
+            failed: failure.is_some(),
+            failure: failure.map(|failure| failure.to_string()),
+            damages: state.journal.damages().cloned().collect(),
         },
         commit_lag_seconds: load.commit_lag_seconds,
         database: DatabaseStatus {

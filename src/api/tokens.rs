@@ -13,7 +13,10 @@ use time::OffsetDateTime;
 
 use crate::api::caller::ApiJson;
 use crate::api::error::ApiError;
-use crate::auth::{AccountsSnapshot, Auth, Caller, Scope, ScopeSet, Secret, Token, User, Via};
+use crate::auth::{
+    AccountsSnapshot, Auth, Caller, RECORDS_PER_SECOND_MAX, Scope, ScopeSet, Secret, Token, User,
+    Via,
+};
 use crate::db::tokens::{self, NewToken};
 use crate::record::UnixMicros;
 use crate::streams::StreamName;
@@ -41,6 +44,8 @@ pub struct TokenView {
     created_at: OffsetDateTime,
     #[serde(with = "time::serde::rfc3339::option")]
     expires_at: Option<OffsetDateTime>,
+    /// null: as many as it likes.
+    records_per_second: Option<u32>,
 }
 
 /// `{"tokens":[…]}`
@@ -59,6 +64,8 @@ pub struct CreateToken {
     streams: Option<BTreeSet<StreamName>>,
     /// Absent or null: it does not expire.
     expires_in_seconds: Option<u64>,
+    /// Most records that it may send, over time; absent or null: as many as it likes.
+    records_per_second: Option<u32>,
     /// Whose token; absent or null: the caller's. Another's takes an admin.
     user: Option<String>,
 }
@@ -90,6 +97,7 @@ fn view(snapshot: &AccountsSnapshot, token: &Token) -> TokenView {
         streams: token.streams.as_ref().map(|streams| streams.to_vec()),
         created_at: token.created_at,
         expires_at: token.expires_at,
+        records_per_second: token.records_per_second,
     }
 }
 
@@ -120,6 +128,7 @@ pub async fn create(
                 scopes: &grant.scopes,
                 streams: grant.streams.as_deref(),
                 expires_at: grant.expires_at,
+                records_per_second: grant.records_per_second,
             };
             tokens::insert(&pool, &token).await
         })
@@ -183,6 +192,7 @@ struct Grant {
     scopes: Vec<String>,
     streams: Option<Vec<String>>,
     expires_at: Option<OffsetDateTime>,
+    records_per_second: Option<i32>,
 }
 
 impl Grant {
@@ -209,8 +219,9 @@ impl Grant {
             return Err(invalid("scopes", detail));
         }
         let expires_at = body.expires_in_seconds.map(|seconds| expiry(seconds, now)).transpose()?;
+        let records_per_second = body.records_per_second.map(checked_rate).transpose()?;
         let scopes = body.scopes.iter().map(|scope| scope.to_string()).collect();
-        Ok(Grant { name: body.name, scopes, streams, expires_at })
+        Ok(Grant { name: body.name, scopes, streams, expires_at, records_per_second })
     }
 }
 
@@ -255,6 +266,14 @@ fn expiry(seconds: u64, now: UnixMicros) -> Result<OffsetDateTime, ApiError> {
     }
     let now = crate::auth::moment(now);
     Ok(now.saturating_add(time::Duration::seconds(seconds.try_into().unwrap_or(i64::MAX))))
+}
+
+fn checked_rate(records_per_second: u32) -> Result<i32, ApiError> {
+    let rate = i32::try_from(records_per_second).ok();
+    rate.filter(|_| (1..=RECORDS_PER_SECOND_MAX).contains(&records_per_second)).ok_or_else(|| {
+        let detail = format!("between 1 and {RECORDS_PER_SECOND_MAX} records a second");
+        invalid("records_per_second", detail)
+    })
 }
 
 fn password_needed() -> ApiError {
@@ -333,6 +352,8 @@ mod tests {
             ("scopes", json!([])),
             ("expires_in_seconds", json!(0)),
             ("expires_in_seconds", json!(u64::MAX)),
+            ("records_per_second", json!(0)),
+            ("records_per_second", json!(RECORDS_PER_SECOND_MAX + 1)),
         ] {
             let mut body = json!({"name": "t", "scopes": ["ingest"]});
             body[field] = value;

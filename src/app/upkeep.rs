@@ -4,11 +4,10 @@ use std::time::{Duration, Instant};
 
 use crate::api::AppState;
 use crate::lifecycle::Lifecycle;
-use crate::pipeline::Pressure;
+use crate::pipeline::{Pressure, TRIM_EVERY};
+use crate::record::UnixMicros;
 use crate::telemetry::metrics;
 
-/// How often the journal is trimmed.
-const TRIM_EVERY: Duration = Duration::from_secs(5);
 /// How often partitions are made ahead and dropped.
 const PARTITIONS_EVERY: Duration = Duration::from_secs(3_600);
 /// How often rates are measured.
@@ -22,10 +21,11 @@ pub(super) fn start(state: &AppState, committed: Pressure) {
         metrics.run_upkeep();
         std::future::ready(())
     });
-    let intake = state.source.intake.clone();
+    let measured = state.clone();
     every(lifecycle, "rates", MEASURE_EVERY, move || {
-        intake.measure();
-        committed.bytes_per_second(Instant::now());
+        measured.source.intake.measure();
+        let backlog = measured.journal.synced().0.saturating_sub(measured.progress.low_water().0);
+        committed.measure(backlog, Instant::now());
         std::future::ready(())
     });
     let trimmed = state.clone();
@@ -37,7 +37,10 @@ pub(super) fn start(state: &AppState, committed: Pressure) {
 }
 
 async fn trim(state: AppState) {
-    let (committed, now) = (state.progress.low_water(), state.clock.now());
+    let committed = state.progress.low_water();
+    // Committed segments are kept against a failover that loses commits. To take records is worth more than that.
+    let is_full_disk = state.appender.failure().is_some_and(|failure| failure.is_full_disk());
+    let now = if is_full_disk { UnixMicros(i64::MAX) } else { state.clock.now() };
     let trimmed = tokio::task::spawn_blocking(move || state.journal.trim(committed, now)).await;
     if let Ok(Err(error)) = trimmed {
         tracing::warn!(%error, "the journal was not trimmed");

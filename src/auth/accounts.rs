@@ -89,6 +89,8 @@ pub struct Token {
     pub streams: Option<Arc<[StreamName]>>,
     pub created_at: OffsetDateTime,
     pub expires_at: Option<OffsetDateTime>,
+    /// None: as many as it likes.
+    pub records_per_second: Option<u32>,
 }
 
 impl Token {
@@ -274,6 +276,7 @@ fn token_of(row: TokenRow) -> Option<Token> {
         streams,
         created_at: row.created_at,
         expires_at: row.expires_at,
+        records_per_second: row.records_per_second.and_then(|rate| u32::try_from(rate).ok()),
     })
 }
 
@@ -303,6 +306,7 @@ pub(crate) mod tests {
             streams: None,
             created_at: OffsetDateTime::UNIX_EPOCH,
             expires_at: None,
+            records_per_second: None,
         }
     }
 
@@ -398,9 +402,15 @@ pub(crate) mod tests {
         let mut row = token(7, 1, "tg_a", &[Scope::Ingest]);
         row.expires_at = Some(moment(NOW));
         row.streams = Some(vec!["flights".into()]);
-        let rows = AccountRows { users: vec![user(1, "ada", Role::Admin)], tokens: vec![row] };
+        row.records_per_second = Some(100);
+        let mut rows = AccountRows { users: vec![user(1, "ada", Role::Admin)], tokens: vec![row] };
         let json = serde_json::to_string(&rows).unwrap();
         assert!(serde_json::from_str::<AccountRows>(&json).unwrap() == rows);
+        // The mirror of a version that knew no rates.
+        let older = json.replace(",\"records_per_second\":100", "");
+        assert_ne!(older, json);
+        rows.tokens[0].records_per_second = None;
+        assert!(serde_json::from_str::<AccountRows>(&older).unwrap() == rows);
     }
 
     #[test]

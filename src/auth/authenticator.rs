@@ -6,7 +6,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::http::header::HeaderMap;
 use axum::http::request::Parts;
@@ -20,6 +20,7 @@ use crate::auth::credentials::{self, Credentials, Garbled};
 use crate::auth::local_token::LocalToken;
 use crate::auth::origin::{Origin, origin_of};
 use crate::auth::password::{CHECK_WAIT_MAX, Password, Passwords};
+use crate::auth::quota::{Admission, OverQuota, Quotas};
 use crate::auth::secret::{Secret, SecretHash};
 use crate::auth::sessions::{LOOKUP_WAIT_MAX, LookupError, Sessions};
 use crate::auth::tickets::{TICKET_SECONDS, Ticket, Tickets};
@@ -64,6 +65,7 @@ struct Inner {
     sessions: Sessions,
     tickets: Tickets,
     changes: Arc<Semaphore>,
+    quotas: Quotas,
 }
 
 /// Why a request is not let in, or a change not made.
@@ -111,6 +113,7 @@ impl Auth {
             sessions: Sessions::new(pool, clock.clone(), parts.options.session_lifetime),
             tickets: Tickets::new(clock),
             changes: Arc::new(Semaphore::new(CHANGES_MAX)),
+            quotas: Quotas::default(),
             parts,
         }))
     }
@@ -118,6 +121,13 @@ impl Auth {
     /// The users and tokens of this moment.
     pub fn accounts(&self) -> Arc<AccountsSnapshot> {
         self.0.parts.accounts.snapshot()
+    }
+
+    /// Lets a request that sends records in, if its token's quota allows; None where there is no quota.
+    pub fn admit(&self, caller: &Caller) -> Result<Option<Admission>, OverQuota> {
+        let Via::Bearer { token_id } = caller.via else { return Ok(None) };
+        let rate = self.accounts().token(token_id).and_then(|token| token.records_per_second);
+        rate.map(|rate| self.0.quotas.admit(token_id, rate, Instant::now())).transpose()
     }
 
     pub fn clock(&self) -> &Clock {

@@ -33,6 +33,11 @@ impl LocalToken {
         Ok(LocalToken { hash: secret.hash(), user_name: LOCAL_USER_NAME.into() })
     }
 
+    /// A token that nobody has, for a start on a disk without room for its file.
+    pub fn unknown() -> LocalToken {
+        LocalToken { hash: Secret::token().hash(), user_name: LOCAL_USER_NAME.into() }
+    }
+
     /// The token of the gateway that runs on this data directory, for clients on the same machine. Blocks.
     pub fn read(data_dir: &Path) -> io::Result<String> {
         let text = fs::read_to_string(data_dir.join(LOCAL_TOKEN_FILE))?;

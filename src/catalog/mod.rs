@@ -127,6 +127,11 @@ impl Catalog {
     }
 }
 
+/// The streams that the mirror in a data directory knows, for who looks into the directory without PostgreSQL.
+pub fn mirrored_streams(data_dir: &Path) -> Option<Vec<Stream>> {
+    Mirror::new(data_dir.join(MIRROR_FILE)).load()
+}
+
 /// When to look at the truth again.
 #[derive(Debug)]
 pub struct Changes {

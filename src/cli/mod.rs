@@ -1,6 +1,7 @@
 //! The command line: one tree whose doc comments are the help.
 
 mod database;
+mod journal;
 mod serve;
 mod stream;
 mod tail;
@@ -50,6 +51,13 @@ enum Command {
     },
     /// Watch records of streams as they arrive.
     Tail(tail::TailArgs),
+    /// Look into the journal, check it, or get records out of it. Changes nothing; may be used while the gateway runs.
+    Journal {
+        #[command(subcommand)]
+        command: journal::JournalCommand,
+        #[command(flatten)]
+        data: DataDir,
+    },
     /// Print the connection URL of the private PostgreSQL.
     DbUrl {
         #[command(flatten)]
@@ -83,6 +91,7 @@ impl Cli {
             }
             Command::Stream { command, place } => stream::run(command, &place).await?,
             Command::Tail(args) => tail::run(args).await?,
+            Command::Journal { command, data } => return journal::run(command, &data),
             Command::DbUrl { data } => database::print_url(&data)?,
         }
         Ok(std::process::ExitCode::SUCCESS)

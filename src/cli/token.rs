@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use sqlx::PgPool;
 use time::{Duration, OffsetDateTime};
 
-use crate::auth::{Role, Scope, ScopeSet, Secret, moment};
+use crate::auth::{RECORDS_PER_SECOND_MAX, Role, Scope, ScopeSet, Secret, moment};
 use crate::cli::user::{aligned, id_of, print};
 use crate::clock::Clock;
 use crate::db::tokens::{self, NewToken, TokenRow};
@@ -50,6 +50,10 @@ pub struct CreateToken {
     /// Days until it expires; without, it does not.
     #[arg(long, env = "TIDEGATE_TOKEN_DAYS", value_parser = clap::value_parser!(i64).range(1..=TOKEN_DAYS_MAX))]
     expires_in_days: Option<i64>,
+
+    /// Most records a second that it may send, over time; without, as many as it likes.
+    #[arg(long, env = "TIDEGATE_TOKEN_RATE", value_parser = clap::value_parser!(i32).range(1..=i64::from(RECORDS_PER_SECOND_MAX)))]
+    rate: Option<i32>,
 }
 
 /// Options of `token list`.
@@ -104,6 +108,7 @@ async fn create(token: CreateToken, pool: &PgPool, clock: &Clock) -> anyhow::Res
         scopes: &scopes,
         streams: (!streams.is_empty()).then_some(&streams[..]),
         expires_at,
+        records_per_second: token.rate,
     };
     let row = tokens::insert(pool, &new).await.context("the token could not be made")?;
     eprintln!("Token {} of {}. It is shown this once:", row.id, user.name);
@@ -128,7 +133,7 @@ async fn table(pool: &PgPool, only: Option<i64>, now: OffsetDateTime) -> anyhow:
         let user = users.iter().find(|user| user.id == token.user_id);
         row(token, user.map_or("-", |user| &user.name), now)
     });
-    Ok(aligned(&["ID", "USER", "NAME", "SCOPES", "STREAMS", "CREATED", "EXPIRES"], rows))
+    Ok(aligned(&["ID", "USER", "NAME", "SCOPES", "STREAMS", "RATE", "CREATED", "EXPIRES"], rows))
 }
 
 fn row(token: TokenRow, user: &str, now: OffsetDateTime) -> Vec<String> {
@@ -143,6 +148,7 @@ fn row(token: TokenRow, user: &str, now: OffsetDateTime) -> Vec<String> {
         token.name,
         token.scopes.join(","),
         token.streams.map_or_else(|| "all".to_owned(), |streams| streams.join(",")),
+        token.records_per_second.map_or_else(|| "-".to_owned(), |rate| format!("{rate}/s")),
         token.created_at.date().to_string(),
         expires,
     ]
@@ -174,6 +180,8 @@ mod tests {
         assert!(parse("token create --user ada --scope root").is_err());
         assert!(parse("token create --user ada --scope read --stream A").is_err());
         assert!(parse("token create --user ada --scope read --expires-in-days 0").is_err());
+        assert!(parse("token create --user ada --scope read --rate 1").is_ok());
+        assert!(parse("token create --user ada --scope read --rate 0").is_err());
     }
 
     #[test]

@@ -178,23 +178,27 @@ impl BatchConnection {
         copy.finish().await.map_err(doing)
     }
 
-    /// Brings the staged rows of a keyed stream into its table. `first_ids` are the first ids of the batch's entries
-    /// in this stream, sorted; returns for each how many of its records made a new row.
+    /// Brings the staged rows of a keyed stream into its table. `entries` are the batch's entries in this stream: the id of
+    /// each one's first record, in the order of these, and its place in the journal's order. Returns for each how many of
+    /// its records made a new row.
     pub async fn merge(
         &mut self,
         stream: &Stream,
         key: &Key,
         column_set: u32,
-        first_ids: &[Uuid],
+        entries: &[(Uuid, usize)],
     ) -> Result<Vec<u64>, BatchError> {
         let sql = merge_statement(stream, key, column_set);
+        let first_ids: Vec<Uuid> = entries.iter().map(|(id, _)| *id).collect();
+        let order = entries.iter().map(|(_, place)| i32::try_from(*place).unwrap_or(i32::MAX));
         let rows: Vec<(i32, i64)> = sqlx::query_as(AssertSqlSafe(sql))
             .persistent(false)
             .bind(first_ids)
+            .bind(order.collect::<Vec<i32>>())
             .fetch_all(&mut self.0)
             .await
             .map_err(during_stream("merging", stream))?;
-        let mut fresh = vec![0; first_ids.len()];
+        let mut fresh = vec![0; entries.len()];
         for (bucket, count) in rows {
             let entry = usize::try_from(bucket - 1).ok().and_then(|index| fresh.get_mut(index));
             *entry.expect("every staged row belongs to an entry of the batch") =

@@ -39,7 +39,34 @@ pub struct QuarantinedRecord<'a> {
     pub truncated: bool,
 }
 
-impl QuarantinedRecord<'_> {
+impl<'a> QuarantinedRecord<'a> {
+    /// From the fields of a tuple that [`QuarantinedRecord::encode`] wrote, perhaps with later fields behind them; `None`
+    /// if they are of something else.
+    pub fn decode(fields: &[Option<&'a [u8]>]) -> Option<QuarantinedRecord<'a>> {
+        let field = |index: usize| fields.get(index).copied().flatten();
+        let text = |index: usize| field(index).and_then(|bytes| str::from_utf8(bytes).ok());
+        let number = |index: usize| {
+            let bytes = field(index)?.try_into().ok()?;
+            u64::try_from(i64::from_be_bytes(bytes)).ok()
+        };
+        let micros = i64::from_be_bytes(field(1)?.try_into().ok()?);
+        let source = text(3)?;
+        Some(QuarantinedRecord {
+            id: Uuid::from_slice(field(0)?).ok()?,
+            received_at: UnixMicros(micros.checked_add(POSTGRES_EPOCH_MICROS)?),
+            stream: StreamId(i32::from_be_bytes(field(2)?.try_into().ok()?)),
+            source: Source::ALL.into_iter().find(|known| known.as_str() == source)?,
+            user: text(4)?,
+            record: number(5),
+            line: number(6),
+            column: text(7),
+            code: text(8)?,
+            message: text(9)?,
+            raw: field(10)?,
+            truncated: field(11)? == [1],
+        })
+    }
+
     /// Appends the COPY tuple to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&FIELDS.to_be_bytes());

@@ -22,6 +22,9 @@ pub struct TokenRow {
     pub created_at: OffsetDateTime,
     #[serde(with = "time::serde::rfc3339::option")]
     pub expires_at: Option<OffsetDateTime>,
+    /// None: as many as it likes. A mirror of an older version does not have it.
+    #[serde(default)]
+    pub records_per_second: Option<i32>,
 }
 
 /// A token to be.
@@ -32,12 +35,13 @@ pub struct NewToken<'a> {
     pub scopes: &'a [String],
     pub streams: Option<&'a [String]>,
     pub expires_at: Option<OffsetDateTime>,
+    pub records_per_second: Option<i32>,
 }
 
 /// Every token, by id; expired ones too, so that their owners see why they stopped working.
 pub async fn list(pool: &PgPool) -> Result<Vec<TokenRow>, sqlx::Error> {
     sqlx::query_as(
-        "select id, user_id, name, hash, scopes, streams, created_at, expires_at
+        "select id, user_id, name, hash, scopes, streams, created_at, expires_at, records_per_second
          from tidegate.tokens order by id",
     )
     .fetch_all(pool)
@@ -48,9 +52,11 @@ pub async fn list(pool: &PgPool) -> Result<Vec<TokenRow>, sqlx::Error> {
 pub async fn insert(pool: &PgPool, token: &NewToken<'_>) -> Result<TokenRow, sqlx::Error> {
     let mut transaction = pool.begin().await?;
     let row = sqlx::query_as(
-        "insert into tidegate.tokens (user_id, name, hash, scopes, streams, expires_at)
-         values ($1, $2, $3, $4, $5, $6)
-         returning id, user_id, name, hash, scopes, streams, created_at, expires_at",
+        "insert into tidegate.tokens
+             (user_id, name, hash, scopes, streams, expires_at, records_per_second)
+         values ($1, $2, $3, $4, $5, $6, $7)
+         returning id, user_id, name, hash, scopes, streams, created_at, expires_at,
+             records_per_second",
     )
     .bind(token.user_id)
     .bind(token.name)
@@ -58,6 +64,7 @@ pub async fn insert(pool: &PgPool, token: &NewToken<'_>) -> Result<TokenRow, sql
     .bind(token.scopes)
     .bind(token.streams)
     .bind(token.expires_at)
+    .bind(token.records_per_second)
     .fetch_one(&mut *transaction)
     .await?;
     sqlx::query("notify tidegate_catalog").execute(&mut *transaction).await?;

@@ -3,11 +3,11 @@
 //! It is made under another name and takes its own only when everything below it is durable, which
 //! is what makes the name a proof (format.rs, invariant 1).
 
-use std::io;
 use std::sync::Arc;
 
 use super::Shared;
 use super::entry::SealedEntry;
+use super::failure::{Failure, during};
 use super::format::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::segment::{Segment, UNFINISHED_SUFFIX, file_name};
 use super::storage::{StorageFile, write_all};
@@ -26,11 +26,13 @@ pub(super) struct Active {
 impl Active {
     /// Begins a segment with room for one entry of `entry_bytes` at least. Everything below `first`
     /// must be durable. A segment that begins at the same position holds no entry, and is replaced.
-    pub fn begin(shared: &Shared, first: Position, entry_bytes: u64) -> io::Result<Active> {
+    pub fn begin(shared: &Shared, first: Position, entry_bytes: u64) -> Result<Active, Failure> {
         let capacity_bytes = capacity_for(shared, entry_bytes);
         let unfinished = shared.dir.join(format!("{}{UNFINISHED_SUFFIX}", file_name(first.0)));
         let segment = Segment::new(&shared.dir, first.0, first.0, UnixMicros(i64::MIN));
-        let file = shared.storage.create(&unfinished)?;
+        let path = segment.path.clone();
+        let begin = || during("begin the segment", &path);
+        let file = shared.storage.create(&unfinished).map_err(begin())?;
         let header = SegmentHeader { identity: shared.identity, first }.encode();
         let prepared = file
             .allocate(capacity_bytes)
@@ -39,10 +41,10 @@ impl Active {
         if let Err(error) = prepared {
             // On a full disk, what was reserved must not stay. If that fails too, opening does it.
             drop(shared.storage.remove(&unfinished));
-            return Err(error);
+            return Err(begin()(error));
         }
-        shared.storage.rename(&unfinished, &segment.path)?;
-        shared.storage.sync_dir(&shared.dir)?;
+        shared.storage.rename(&unfinished, &segment.path).map_err(begin())?;
+        shared.storage.sync_dir(&shared.dir).map_err(during("sync the directory", &shared.dir))?;
         segment.know_file(&file);
         let segment = Arc::new(segment);
         shared.segments.insert(Arc::clone(&segment));
@@ -81,14 +83,15 @@ impl Active {
     }
 
     /// Writes entries that were placed one after another and not written yet.
-    pub fn write(&mut self, entries: &[SealedEntry]) -> io::Result<()> {
-        write_all(&*self.file, entries.iter().map(SealedEntry::as_bytes), self.written_bytes)?;
+    pub fn write(&mut self, entries: &[SealedEntry]) -> Result<(), Failure> {
+        write_all(&*self.file, entries.iter().map(SealedEntry::as_bytes), self.written_bytes)
+            .map_err(during("write to", &self.segment.path))?;
         self.written_bytes = self.placed_bytes;
         Ok(())
     }
 
-    pub fn sync(&self) -> io::Result<()> {
-        self.file.sync()
+    pub fn sync(&self) -> Result<(), Failure> {
+        self.file.sync().map_err(during("sync", &self.segment.path))
     }
 
     /// End of the last entry that has a place; the segment's first position if there is none.
@@ -104,10 +107,11 @@ impl Active {
 
     /// Ends this segment durably and begins the next, with room for `entry_bytes`. What is in this
     /// one stays invisible to readers until the appender publishes what follows.
-    pub fn rotate(&mut self, shared: &Shared, entry_bytes: u64) -> io::Result<()> {
+    pub fn rotate(&mut self, shared: &Shared, entry_bytes: u64) -> Result<(), Failure> {
         if !self.is_empty() {
-            self.file.truncate(self.written_bytes)?;
-            self.file.sync()?;
+            let ended = self.file.truncate(self.written_bytes);
+            ended.map_err(during("end the segment", &self.segment.path))?;
+            self.sync()?;
         }
         let next = Active::begin(shared, self.end(), entry_bytes)?;
         // Readers are held back by synced, which is not moved here.

@@ -2,16 +2,17 @@
 //!
 //! A group is written with vectored writes straight from its entries, synced once, and published
 //! only then. After any failed write or sync the appender stops: what is on disk is unknown, and a
-//! second sync would report success for bytes that were dropped.
+//! second sync would report success for bytes that were dropped. It goes on only behind a cut
+//! (`cut`) and in a new file, so nothing depends on what became of the bytes that failed.
 
-use std::io;
 use std::sync::Arc;
 
 use super::Shared;
 use super::active::Active;
+use super::cut::cut_to;
 use super::entry::SealedEntry;
+use super::failure::Failure;
 use super::format::{ENTRY_BYTES_MAX, SEGMENT_HEADER_BYTES};
-use super::segment::{file_name, parse_file_name};
 use crate::record::Position;
 
 /// Where a group lies.
@@ -34,8 +35,14 @@ pub enum AppendError {
     TooLarge { index: usize, bytes: u64, bytes_max: u64 },
     /// Writing or syncing failed, now or before. Stays so until [`Appender::restart`], or until the
     /// journal is opened anew.
-    #[error("the journal could not be written")]
-    Failed(#[source] Arc<io::Error>),
+    #[error("the journal could not be written: {failure}")]
+    Failed {
+        failure: Failure,
+        /// Part of the group is perhaps on disk and could not be cut off yet: if the process ends
+        /// before [`Appender::restart`] succeeds, it may be read after the next opening. If false,
+        /// nothing of it will ever be read.
+        may_remain: bool,
+    },
 }
 
 /// The one writer of a journal, owned by one thread.
@@ -46,7 +53,11 @@ pub struct Appender {
 
 enum State {
     Writing(Active),
-    Failed(Arc<io::Error>),
+    Failed {
+        failure: Failure,
+        /// Nothing above what is durable is on disk.
+        is_cut: bool,
+    },
 }
 
 impl Appender {
@@ -55,7 +66,8 @@ impl Appender {
     pub(super) fn begin(shared: Arc<Shared>) -> Appender {
         let state = match Active::begin(&shared, Position(shared.synced()), 0) {
             Ok(active) => State::Writing(active),
-            Err(error) => State::Failed(Arc::new(error)),
+            // Opening has cut off the torn tail, and a new segment holds nothing.
+            Err(failure) => State::Failed { failure, is_cut: true },
         };
         Appender { shared, state }
     }
@@ -65,43 +77,54 @@ impl Appender {
     pub fn append(&mut self, group: &mut [SealedEntry]) -> Result<Appended, AppendError> {
         let active = match &mut self.state {
             State::Writing(active) => active,
-            State::Failed(error) => return Err(AppendError::Failed(Arc::clone(error))),
+            State::Failed { failure, .. } => {
+                return Err(AppendError::Failed { failure: failure.clone(), may_remain: false });
+            }
         };
         admit(&self.shared, active, group)?;
-        match write_group(&self.shared, active, group) {
-            Ok(appended) => Ok(appended),
-            Err(error) => {
-                let error = Arc::new(error);
-                self.state = State::Failed(Arc::clone(&error));
-                Err(AppendError::Failed(error))
-            }
-        }
+        write_group(&self.shared, active, group).map_err(|failure| self.fail(failure))
     }
 
-    /// The failure that stopped it, if one did.
-    pub fn failure(&self) -> Option<&io::Error> {
+    /// Stops, and takes back what was written, if the disk lets it.
+    fn fail(&mut self, failure: Failure) -> AppendError {
+        let is_cut = cut_to(&self.shared, self.shared.synced()).is_ok();
+        self.state = State::Failed { failure: failure.clone(), is_cut };
+        AppendError::Failed { failure, may_remain: !is_cut }
+    }
+
+    /// The failure that stopped it, or that the latest [`Appender::restart`] met.
+    pub fn failure(&self) -> Option<&Failure> {
         match &self.state {
             State::Writing(_) => None,
-            State::Failed(error) => Some(error),
+            State::Failed { failure, .. } => Some(failure),
         }
     }
 
     /// Starts anew after a failure, without closing the journal for its readers: cuts off what was
     /// never acknowledged and begins a new segment. On an error it stays failed.
-    pub fn restart(&mut self) -> io::Result<()> {
-        if matches!(self.state, State::Writing(_)) {
+    pub fn restart(&mut self) -> Result<(), Failure> {
+        let State::Failed { failure, is_cut } = &mut self.state else {
             return Ok(());
-        }
+        };
         // Invariant: everything below synced was synced by a sync that succeeded.
         let synced = self.shared.synced();
-        cut_to(&self.shared, synced)?;
-        self.state = State::Writing(Active::begin(&self.shared, Position(synced), 0)?);
-        Ok(())
+        let cut = if *is_cut { Ok(()) } else { cut_to(&self.shared, synced) };
+        *is_cut = cut.is_ok();
+        match cut.and_then(|()| Active::begin(&self.shared, Position(synced), 0)) {
+            Ok(active) => {
+                self.state = State::Writing(active);
+                Ok(())
+            }
+            Err(newer) => {
+                *failure = newer.clone();
+                Err(newer)
+            }
+        }
     }
 
     /// Ends the segment, so that the next opening knows all of it to be durable, even if its last
     /// bytes are damaged by then. Without this nothing is lost either.
-    pub fn close(mut self) -> io::Result<()> {
+    pub fn close(mut self) -> Result<(), Failure> {
         match &mut self.state {
             State::Writing(active) if !active.is_empty() => active.rotate(&self.shared, 0),
             _ => Ok(()),
@@ -131,7 +154,7 @@ fn write_group(
     shared: &Shared,
     active: &mut Active,
     group: &mut [SealedEntry],
-) -> io::Result<Appended> {
+) -> Result<Appended, Failure> {
     let synced = Position(shared.synced());
     let mut written = 0;
     for index in 0..group.len() {
@@ -150,36 +173,6 @@ fn write_group(
     active.publish();
     shared.publish_synced(active.end());
     Ok(Appended { first, end: active.end() })
-}
-
-/// Cuts off everything at and above `end`, the newest first, so that a crash in between leaves no
-/// hole. A segment that begins at `end` stays, for the new one replaces it.
-fn cut_to(shared: &Shared, end: u64) -> io::Result<()> {
-    for segment in shared.segments.all().iter().filter(|segment| segment.first > end) {
-        shared.segments.remove(segment.first);
-    }
-    // The directory is asked, because a segment may have failed between its name and the list.
-    let names = shared.storage.list(&shared.dir)?;
-    let mut beyond: Vec<u64> = names.iter().filter_map(|name| parse_file_name(name)).collect();
-    beyond.retain(|first| *first > end);
-    beyond.sort_unstable();
-    for first in beyond.into_iter().rev() {
-        shared.storage.remove(&shared.dir.join(file_name(first)))?;
-        shared.storage.sync_dir(&shared.dir)?;
-    }
-    // Once more, for a removal whose sync failed the last time.
-    shared.storage.sync_dir(&shared.dir)?;
-    let segments = shared.segments.all();
-    let Some(last) = segments.iter().rev().find(|segment| segment.first < end) else {
-        return Ok(());
-    };
-    let file = last.file(&*shared.storage)?;
-    if file.len_bytes()? > end - last.first {
-        file.truncate(end - last.first)?;
-        file.sync()?;
-    }
-    last.set_end(last.end().min(end));
-    Ok(())
 }
 
 #[cfg(test)]
@@ -265,10 +258,10 @@ mod tests {
         append(&mut appender, &[b"first"]);
         storage.fail_sync_after(Some(0));
         let failed = appender.append(&mut [entry(b"second", 5)]);
-        assert!(matches!(failed, Err(AppendError::Failed(_))));
+        assert!(matches!(failed, Err(AppendError::Failed { .. })));
         storage.fail_sync_after(None);
         let failed = appender.append(&mut [entry(b"third", 5)]);
-        assert!(matches!(failed, Err(AppendError::Failed(_))), "the failure is sticky");
+        assert!(matches!(failed, Err(AppendError::Failed { .. })), "the failure is sticky");
         assert!(appender.failure().is_some());
         assert_eq!(all_bodies(&journal), [b"first"]);
 
@@ -291,7 +284,7 @@ mod tests {
         assert_eq!(damages, []);
         assert_eq!(all_bodies(&journal), [b"kept"]);
         assert!(appender.restart().is_err());
-        assert!(matches!(appender.append(&mut [entry(b"no", 5)]), Err(AppendError::Failed(_))));
+        assert!(matches!(appender.append(&mut [entry(b"no", 5)]), Err(AppendError::Failed { .. })));
         storage.fill_after(None);
         appender.restart().unwrap();
         append(&mut appender, &[b"more"]);

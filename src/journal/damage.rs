@@ -7,17 +7,19 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
+
 use super::segment::{UNFINISHED_SUFFIX, file_name};
 use super::storage::{Storage, StorageFile, read_range, write_all};
 use crate::record::Position;
 
 /// The directory inside the journal's.
-const DIR_NAME: &str = "damaged";
+pub(super) const DIR_NAME: &str = "damaged";
 /// Bytes copied at once.
 const COPY_BYTES: u64 = 1024 * 1024;
 
 /// A range of positions whose entries cannot be read.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Damage {
     pub from: Position,
     pub to: Position,

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use nix::errno::Errno;
 
@@ -16,7 +16,18 @@ use super::storage::{Storage, StorageFile};
 const SECTOR_BYTES: usize = 512;
 
 #[derive(Clone, Default)]
-pub(super) struct FaultStorage(Arc<Mutex<State>>);
+pub(crate) struct FaultStorage {
+    state: Arc<Mutex<State>>,
+    gate: Arc<Gate>,
+}
+
+/// Where syncs wait while a test holds them.
+#[derive(Default)]
+struct Gate {
+    /// Are they held, and how many wait?
+    held: Mutex<(bool, usize)>,
+    changed: Condvar,
+}
 
 #[derive(Default)]
 struct State {
@@ -30,6 +41,10 @@ struct State {
     short_writes: bool,
     /// Bytes that may still be written before the disk is full.
     space_bytes: Option<usize>,
+    /// Bytes that may still be written before the disk refuses with an I/O error.
+    sound_bytes: Option<usize>,
+    /// Changes of files and names that still succeed.
+    changes: Option<usize>,
     /// Syncs that still succeed.
     syncs: Option<usize>,
     bad_reads: BTreeSet<(PathBuf, u64)>,
@@ -63,7 +78,27 @@ impl FaultStorage {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap()
+        self.state.lock().unwrap()
+    }
+
+    /// Lets no sync return, or begin to write, until it is called with false.
+    pub fn hold_syncs(&self, hold: bool) {
+        self.gate.held.lock().unwrap().0 = hold;
+        self.gate.changed.notify_all();
+    }
+
+    /// Waits until a sync is held. Blocks.
+    pub fn wait_for_held_sync(&self) {
+        let held = self.gate.held.lock().unwrap();
+        drop(self.gate.changed.wait_while(held, |held| held.1 == 0).unwrap());
+    }
+
+    fn pass_gate(&self) {
+        let mut held = self.gate.held.lock().unwrap();
+        held.1 += 1;
+        self.gate.changed.notify_all();
+        held = self.gate.changed.wait_while(held, |held| held.0).unwrap();
+        held.1 -= 1;
     }
 
     /// Power loss: of what was not synced, any part may be there.
@@ -87,6 +122,16 @@ impl FaultStorage {
     /// After this many more bytes the disk is full.
     pub fn fill_after(&self, space_bytes: Option<usize>) {
         self.state().space_bytes = space_bytes;
+    }
+
+    /// After this many more bytes writing them is an I/O error.
+    pub fn break_after(&self, sound_bytes: Option<usize>) {
+        self.state().sound_bytes = sound_bytes;
+    }
+
+    /// After this many more changes of files and names the file system is read-only.
+    pub fn refuse_changes_after(&self, changes: Option<usize>) {
+        self.state().changes = changes;
     }
 
     /// After this many more syncs they fail.
@@ -210,6 +255,9 @@ impl Storage for FaultStorage {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn StorageFile>> {
         let mut state = self.state();
         assert!(state.dirs.contains(path.parent().unwrap()), "the directory is not there");
+        state.take_change()?;
+        // A name needs space too.
+        state.take_space(1)?;
         let at = state.files.len();
         state.files.push(File::default());
         state.names.insert(path.to_owned(), at);
@@ -224,6 +272,7 @@ impl Storage for FaultStorage {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.state();
+        state.take_change()?;
         let at = state.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
         state.names.insert(to.to_owned(), at);
         state.pending_names.push(NameChange::Rename(from.to_owned(), to.to_owned()));
@@ -232,12 +281,14 @@ impl Storage for FaultStorage {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state();
+        state.take_change()?;
         state.names.remove(path).ok_or(io::ErrorKind::NotFound)?;
         state.pending_names.push(NameChange::Unlink(path.to_owned()));
         Ok(())
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.pass_gate();
         let mut state = self.state();
         state.take_sync()?;
         // Names are journaled in order, so those before the last of this directory go along.
@@ -262,17 +313,31 @@ impl State {
         }
     }
 
+    fn take_change(&mut self) -> io::Result<()> {
+        match &mut self.changes {
+            Some(0) => Err(Errno::EROFS.into()),
+            Some(changes) => {
+                *changes -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
     /// How many of these bytes the disk still takes.
     fn take_space(&mut self, bytes: usize) -> io::Result<usize> {
-        match &mut self.space_bytes {
-            Some(0) if bytes > 0 => Err(Errno::ENOSPC.into()),
-            Some(space) => {
-                let taken = bytes.min(*space);
-                *space -= taken;
-                Ok(taken)
+        let mut taken = bytes;
+        for (left, errno) in
+            [(&mut self.space_bytes, Errno::ENOSPC), (&mut self.sound_bytes, Errno::EIO)]
+        {
+            let Some(left) = left else { continue };
+            if *left == 0 && bytes > 0 {
+                return Err(errno.into());
             }
-            None => Ok(bytes),
+            taken = taken.min(*left);
+            *left -= taken;
         }
+        Ok(taken)
     }
 }
 
@@ -303,6 +368,7 @@ impl StorageFile for FaultFile {
 
     fn write_at(&self, slices: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
         let mut state = self.storage.state();
+        state.take_change()?;
         let mut bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
         if state.short_writes {
             let mut random = state.random;
@@ -322,6 +388,7 @@ impl StorageFile for FaultFile {
 
     fn allocate(&self, bytes: u64) -> io::Result<()> {
         let mut state = self.storage.state();
+        state.take_change()?;
         // Enough to be refused on a full disk; the test says how many bytes it can still write.
         state.take_space(1)?;
         let length = usize::try_from(bytes).unwrap();
@@ -336,6 +403,7 @@ impl StorageFile for FaultFile {
     fn truncate(&self, bytes: u64) -> io::Result<()> {
         let length = usize::try_from(bytes).unwrap();
         let mut state = self.storage.state();
+        state.take_change()?;
         let file = &mut state.files[self.at];
         file.seen.resize(length, 0);
         file.pending.push(Change::Length(length));
@@ -343,6 +411,7 @@ impl StorageFile for FaultFile {
     }
 
     fn sync(&self) -> io::Result<()> {
+        self.storage.pass_gate();
         let mut guard = self.storage.state();
         let state = &mut *guard;
         let synced = state.take_sync();

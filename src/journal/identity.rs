@@ -9,9 +9,9 @@ use uuid::Uuid;
 
 use super::format::Identity;
 use super::segment::UNFINISHED_SUFFIX;
-use super::storage::{Storage, read_range, write_all};
+use super::storage::{Storage, StorageFile, read_range, write_all};
 
-const FILE_NAME: &str = "identity";
+pub(super) const FILE_NAME: &str = "identity";
 const PREFIX: &str = "tidegate journal 1";
 /// Far more than the line is long.
 const LINE_BYTES_MAX: usize = 256;
@@ -22,7 +22,12 @@ pub(super) fn load(storage: &dyn Storage, dir: &Path) -> io::Result<Option<Ident
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         other => other?,
     };
-    let bytes = read_range(&*file, 0, LINE_BYTES_MAX)?;
+    read(&*file)
+}
+
+/// Reads the open file; `None` if it is damaged.
+pub(super) fn read(file: &dyn StorageFile) -> io::Result<Option<Identity>> {
+    let bytes = read_range(file, 0, LINE_BYTES_MAX)?;
     let length = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
     Ok(std::str::from_utf8(&bytes[..length]).ok().and_then(parse))
 }

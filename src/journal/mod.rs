@@ -12,18 +12,22 @@
 //! (the caller holds the data directory) and does not retry what the disk refused.
 //!
 //! Path of an entry: `entry` (draft, sealed) → `appender` → `active` (the segment being written) →
-//! `format` (the bytes) → `walk` → `reader`. Opening is `recover`, with `damage`; `retention` trims.
+//! `format` (the bytes) → `walk` → `reader`. Opening is `recover`, with `damage`; `retention` trims;
+//! after a failure `cut` takes back what was not acknowledged. `survey` only looks.
 
 mod active;
 mod appender;
+mod cut;
 mod damage;
 mod entry;
+mod failure;
 #[cfg(test)]
-mod faults;
+pub(crate) mod faults;
 #[cfg(test)]
 mod fixture;
 mod format;
 mod identity;
+mod look;
 #[cfg(test)]
 mod model;
 mod reader;
@@ -33,6 +37,9 @@ mod recover_tests;
 mod retention;
 mod segment;
 mod storage;
+mod survey;
+#[cfg(test)]
+mod survey_tests;
 mod walk;
 
 use std::io;
@@ -46,12 +53,14 @@ use uuid::Uuid;
 pub use self::appender::{AppendError, Appended, Appender};
 pub use self::damage::Damage;
 pub use self::entry::{Entry, EntryDraft, EntryHeader, SealedEntry};
+pub use self::failure::Failure;
 use self::format::Identity;
 pub use self::format::{ENTRY_BYTES_MAX, SEGMENT_HEADER_BYTES};
 pub use self::reader::{ReadError, Reader};
 pub use self::recover::OpenError;
 use self::segment::SegmentList;
 pub use self::storage::{DiskStorage, Storage, StorageFile};
+pub use self::survey::{Finding, Part, Survey, SurveyError, SurveyedFile};
 use crate::record::{Position, UnixMicros};
 
 /// The limits of a journal.
@@ -91,6 +100,7 @@ struct Shared {
     identity: Identity,
     segments: SegmentList,
     synced: AtomicU64,
+    damages: Vec<Damage>,
 }
 
 impl Journal {
@@ -110,6 +120,7 @@ impl Journal {
             identity: recovered.identity,
             segments: SegmentList::new(recovered.segments),
             synced: AtomicU64::new(recovered.end),
+            damages: recovered.damages.clone(),
         });
         let appender = Appender::begin(Arc::clone(&shared));
         Ok(Opened { journal: Journal { shared }, appender, damages: recovered.damages })
@@ -133,6 +144,12 @@ impl Journal {
     /// Bytes in all segments, without what is only reserved.
     pub fn bytes(&self) -> u64 {
         self.shared.segments.used_bytes()
+    }
+
+    /// What opening found damaged, as far as it was not trimmed since.
+    pub fn damages(&self) -> impl Iterator<Item = &Damage> {
+        let first = self.first();
+        self.shared.damages.iter().filter(move |damage| damage.to > first)
     }
 
     /// A reader that begins at `from`, or at [`Journal::first`] if that is later; its

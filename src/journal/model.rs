@@ -3,8 +3,8 @@
 //! What must hold after every step:
 //! - an entry whose append returned is on disk at that moment, without any further sync;
 //! - it is read back once, in order, with its content, unless it overlaps a listed damage;
-//! - nothing else is read, except whole entries of groups that failed or were cut off by a crash,
-//!   and those only after opening, and from then on like any other;
+//! - nothing else is read, except whole entries of groups that were refused with the word that they
+//!   may remain, and those only after a crash before a restart, and from then on like any other;
 //! - damage is listed only where a bit was flipped, and positions are never used twice.
 
 use std::collections::BTreeMap;
@@ -64,8 +64,14 @@ enum Op {
 
 #[derive(Debug, Clone, Copy)]
 enum Trouble {
+    /// Syncs fail.
     Sync { after: u8 },
+    /// The disk is full.
     Space { bytes: u16 },
+    /// Writes are I/O errors.
+    Broken { bytes: u16 },
+    /// The file system is read-only: nothing can be written, cut, renamed or removed.
+    ReadOnly { after: u8 },
 }
 
 fn bodies() -> impl Strategy<Value = Vec<u16>> {
@@ -77,6 +83,8 @@ fn trouble() -> impl Strategy<Value = Trouble> {
     prop_oneof![
         (0..6_u8).prop_map(|after| Trouble::Sync { after }),
         (0..5000_u16).prop_map(|bytes| Trouble::Space { bytes }),
+        (0..5000_u16).prop_map(|bytes| Trouble::Broken { bytes }),
+        (0..12_u8).prop_map(|after| Trouble::ReadOnly { after }),
     ]
 }
 
@@ -147,6 +155,10 @@ impl Shadow {
                     let appender = &mut shadow.opened().appender;
                     let restarted = appender.restart().is_ok();
                     assert_eq!(appender.failure().is_none(), restarted);
+                    if restarted {
+                        // What was refused is gone for good, whatever comes next.
+                        shadow.maybe.clear();
+                    }
                 });
             }
             Op::Reopen { close } => {
@@ -168,11 +180,17 @@ impl Shadow {
         match trouble {
             Some(Trouble::Sync { after }) => self.storage.fail_sync_after(Some(after.into())),
             Some(Trouble::Space { bytes }) => self.storage.fill_after(Some(bytes.into())),
+            Some(Trouble::Broken { bytes }) => self.storage.break_after(Some(bytes.into())),
+            Some(Trouble::ReadOnly { after }) => {
+                self.storage.refuse_changes_after(Some(after.into()));
+            }
             None => {}
         }
         act(self);
         self.storage.fail_sync_after(None);
         self.storage.fill_after(None);
+        self.storage.break_after(None);
+        self.storage.refuse_changes_after(None);
     }
 
     fn append(&mut self, bodies: &[u16]) {
@@ -201,9 +219,10 @@ impl Shadow {
                     self.entries.insert(entry.position().0, (entry.end().0, body));
                 }
             }
-            Err(AppendError::Failed(_)) => {
+            Err(AppendError::Failed { may_remain, .. }) => {
                 assert_eq!(self.opened().journal.synced(), synced_before);
-                if !had_failed {
+                assert!(!had_failed || !may_remain, "nothing is written after a failure");
+                if may_remain {
                     let placed = group.iter().map(|entry| entry.position().0);
                     self.maybe.extend(placed.zip(contents));
                 }

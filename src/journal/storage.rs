@@ -102,6 +102,11 @@ impl Storage for DiskStorage {
     }
 }
 
+/// Opens a file of the machine's file system for reading alone.
+pub(super) fn open_to_read(path: &Path) -> io::Result<Arc<dyn StorageFile>> {
+    Ok(Arc::new(DiskFile(File::open(path)?)))
+}
+
 struct DiskFile(File);
 
 impl StorageFile for DiskFile {

@@ -1,17 +1,17 @@
 //! The thread that owns the journal's appender: it gathers what waits into a group, appends it with one fsync, and only
-//! then answers.
+//! then answers. While the journal cannot be written it refuses what comes, and tries to start the journal anew.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Instant;
 
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::journal::{AppendError, Appender, Journal, SealedEntry};
+use crate::journal::{AppendError, Appender, Failure, Journal, SealedEntry};
 use crate::lifecycle::{CriticalGuard, Lifecycle};
 use crate::pipeline::intake::{DurableEntry, Message, QueuedSubmission, Refusal};
+use crate::pipeline::outage::Outage;
 use crate::pipeline::{Intake, IntakeLimits, Ledger, Pressure};
 use crate::record::{EntryKind, Position};
 use crate::telemetry::metrics;
@@ -24,12 +24,12 @@ const GROUP_SUBMISSIONS_MAX: usize = 4_096;
 #[derive(Debug, Clone)]
 pub struct AppenderThread {
     synced: watch::Receiver<Position>,
-    failed: Arc<AtomicBool>,
+    failure: watch::Receiver<Option<Failure>>,
     finished: CancellationToken,
 }
 
 impl AppenderThread {
-    /// Starts the thread; returns the way in.
+    /// Starts the thread; returns the way in. To be called on the runtime.
     ///
     /// # Errors
     /// The system would not start a thread.
@@ -44,14 +44,16 @@ impl AppenderThread {
         let journaled = Pressure::new(Instant::now());
         let (intake, queue) = Intake::new(limits, ledger, journaled.clone(), committed);
         let (synced_sender, synced) = watch::channel(journal.synced());
-        let failed = Arc::new(AtomicBool::new(false));
+        let (failure_sender, failure) = watch::channel(None);
         let finished = CancellationToken::new();
         let run = Run {
             queue,
             appender,
             journal: journal.clone(),
             synced: synced_sender,
-            failed: Arc::clone(&failed),
+            failure: failure_sender,
+            outage: None,
+            runtime: Handle::current(),
             journaled,
             _guard: lifecycle.critical("journal appender"),
         };
@@ -60,7 +62,7 @@ impl AppenderThread {
             run.run();
             drop(at_end);
         })?;
-        Ok((intake, AppenderThread { synced, failed, finished }))
+        Ok((intake, AppenderThread { synced, failure, finished }))
     }
 
     /// Follows the end of what is durable.
@@ -68,9 +70,14 @@ impl AppenderThread {
         self.synced.clone()
     }
 
-    /// Did an append fail? Then nothing is taken any more until the gateway is started again.
-    pub fn has_failed(&self) -> bool {
-        self.failed.load(Ordering::Acquire)
+    /// Why the journal cannot be written at the moment, if it cannot; nothing is taken then.
+    pub fn failure(&self) -> Option<Failure> {
+        self.failure.borrow().clone()
+    }
+
+    /// Follows [`AppenderThread::failure`].
+    pub fn follow_failure(&self) -> watch::Receiver<Option<Failure>> {
+        self.failure.clone()
     }
 
     /// Cancelled when the thread has written its last group.
@@ -84,7 +91,11 @@ struct Run {
     appender: Appender,
     journal: Journal,
     synced: watch::Sender<Position>,
-    failed: Arc<AtomicBool>,
+    failure: watch::Sender<Option<Failure>>,
+    /// There is one while the appender is failed.
+    outage: Option<Outage>,
+    /// For waiting with an end.
+    runtime: Handle,
     journaled: Pressure,
     _guard: CriticalGuard,
 }
@@ -92,7 +103,9 @@ struct Run {
 impl Run {
     fn run(mut self) {
         let mut group = Vec::new();
-        while let Some(message) = self.queue.blocking_recv() {
+        // It may have found a full disk at opening.
+        self.note_failure();
+        while let Some(message) = self.next() {
             self.gather(message, &mut group);
             if !group.is_empty() {
                 self.append(&mut group);
@@ -103,13 +116,58 @@ impl Run {
         }
     }
 
+    /// The next message. During an outage the journal is tried meanwhile, whether or not somebody sends.
+    fn next(&mut self) -> Option<Message> {
+        while let Some(outage) = &self.outage {
+            let wait = outage.wait(Instant::now());
+            if wait.is_zero() {
+                self.try_anew();
+                continue;
+            }
+            let received = async { tokio::time::timeout(wait, self.queue.recv()).await };
+            if let Ok(message) = self.runtime.block_on(received) {
+                return message;
+            }
+        }
+        self.queue.blocking_recv()
+    }
+
+    fn try_anew(&mut self) {
+        let restarted = self.appender.restart();
+        let now = Instant::now();
+        match restarted {
+            Ok(()) => {
+                if let Some(outage) = self.outage.take() {
+                    outage.end(now);
+                }
+                self.failure.send_replace(None);
+            }
+            Err(failure) => {
+                if let Some(outage) = &mut self.outage {
+                    outage.failed_again(&failure, now);
+                }
+                self.failure.send_replace(Some(failure));
+            }
+        }
+    }
+
+    /// Begins an outage if the appender failed.
+    fn note_failure(&mut self) {
+        if let Some(failure) = self.appender.failure()
+            && self.outage.is_none()
+        {
+            self.outage = Some(Outage::begin(failure, Instant::now()));
+            self.failure.send_replace(Some(failure.clone()));
+        }
+    }
+
     /// Takes what waits, up to the limits of a group.
     fn gather(&mut self, first: Message, group: &mut Vec<QueuedSubmission>) {
         let mut bytes = 0;
         let mut next = Some(first);
         while let Some(message) = next {
             match message {
-                Message::Submit(queued) => {
+                Message::Submit(queued, _place) => {
                     bytes +=
                         queued.submission.entries.iter().map(SealedEntry::len_bytes).sum::<u64>();
                     group.push(queued);
@@ -174,18 +232,18 @@ impl Run {
         }
     }
 
-    fn refuse(&self, group: &mut Vec<QueuedSubmission>, error: &AppendError) {
+    fn refuse(&mut self, group: &mut Vec<QueuedSubmission>, error: &AppendError) {
+        self.note_failure();
+        let retry_after = self.outage.as_ref().map(|outage| outage.retry_after(Instant::now()));
         let refusal = match error {
             AppendError::Full { bytes, bytes_max } => {
                 Refusal::Full { bytes: *bytes, bytes_max: *bytes_max }
             }
             AppendError::TooLarge { .. } => Refusal::TooLarge,
-            AppendError::Failed(_) => {
-                if !self.failed.swap(true, Ordering::AcqRel) {
-                    tracing::error!(%error, "the journal cannot be written; nothing is accepted until a restart");
-                }
-                Refusal::Failed
-            }
+            AppendError::Failed { may_remain, .. } => Refusal::Failed {
+                may_remain: *may_remain,
+                retry_after: retry_after.unwrap_or_default(),
+            },
         };
         for queued in group.drain(..) {
             let _ = queued.acknowledge.send(Err(refusal));

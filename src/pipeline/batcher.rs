@@ -154,7 +154,8 @@ impl Batcher {
                     return true;
                 }
             }
-            let deadline = (bytes > 0).then(|| self.deadline());
+            let something = unread > 0 || !cutter.batch.is_empty();
+            let deadline = something.then(|| self.deadline());
             tokio::select! {
                 changed = self.context.synced.changed() => if changed.is_err() {
                     self.context.appended_all.cancelled().await;
@@ -237,8 +238,9 @@ impl Batch {
         Batch { first, last: first, entries: Vec::new(), rows: 0, bytes: 0, gates: Vec::new() }
     }
 
+    /// Does it cover nothing? One that covers a damaged part may have no entries.
     fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.first == self.last
     }
 }
 
@@ -255,17 +257,22 @@ impl Cutter {
 
     fn fill(&mut self) -> Result<(), ReadError> {
         while !self.full {
-            let before = self.reader.position();
-            let Some(entry) = self.reader.next()? else {
-                return Ok(());
-            };
+            let next = self.reader.next()?;
+            for (from, to) in self.reader.take_damages() {
+                tracing::error!(%from, %to, "a part of the journal cannot be read; its records are not written");
+                self.pass_damage(from, to);
+            }
+            if self.full {
+                continue;
+            }
+            let Some(entry) = next else { return Ok(()) };
             if self.progress.is_committed(entry.header.position) {
                 // A batch covers one range without a hole, so it ends where committed entries begin.
                 if self.batch.is_empty() {
                     self.batch = Batch::starting_at(entry.header.end);
                     self.skipped.push(entry);
                 } else {
-                    self.reader.skip_to(before);
+                    self.reader.skip_to(entry.header.position);
                     self.full = true;
                 }
                 continue;
@@ -280,10 +287,137 @@ impl Cutter {
         Ok(())
     }
 
+    /// What cannot be read is covered by a batch all the same, so that the low-water mark gets past it; what of it was
+    /// committed once is left out.
+    fn pass_damage(&mut self, from: Position, to: Position) {
+        let mut from = from.max(self.batch.last);
+        while from < to {
+            let Some((first, last)) = self.progress.next_committed(from, to) else {
+                self.batch.last = to;
+                return;
+            };
+            self.batch.last = first;
+            if !self.batch.is_empty() {
+                self.reader.skip_to(first);
+                self.full = true;
+                return;
+            }
+            self.batch = Batch::starting_at(last);
+            from = last;
+        }
+    }
+
     /// Takes the batch; the next one begins where it ends.
     fn cut(&mut self) -> Batch {
         self.full = false;
         let next = Batch::starting_at(self.batch.last);
         std::mem::replace(&mut self.batch, next)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::os::unix::fs::FileExt;
+    use std::path::Path;
+
+    use super::*;
+    use crate::journal::{DiskStorage, EntryDraft, JournalOptions, Opened};
+    use crate::record::UnixMicros;
+
+    const OPTIONS: JournalOptions = JournalOptions {
+        segment_bytes: 1 << 20,
+        bytes_max: 1 << 24,
+        retention: Duration::ZERO,
+        retention_bytes: 0,
+    };
+    const LIMITS: BatchLimits =
+        BatchLimits { rows: 1_000, bytes: 1 << 20, interval: Duration::from_millis(1) };
+
+    /// A journal of so many entries, and where each of them ends; the first begins after the segment's header.
+    fn journal(dir: &Path, entries: usize) -> (Journal, Vec<Position>) {
+        let Opened { journal, mut appender, .. } =
+            Journal::open(dir, OPTIONS, DiskStorage).unwrap();
+        let ends = (0..entries).map(|_| {
+            let mut draft = EntryDraft::new(b"", 200);
+            draft.buffer_mut().extend_from_slice(&[7; 200]);
+            let kind = EntryKind::Records.code();
+            let mut group = [draft.seal(kind, 1, 0, 1, UnixMicros(0))];
+            appender.append(&mut group).unwrap();
+            group[0].end()
+        });
+        let ends = ends.collect();
+        (journal, ends)
+    }
+
+    /// Flips a byte in the body of the entry that ends there.
+    fn damage(dir: &Path, end: Position) {
+        let segment = std::fs::read_dir(dir)
+            .unwrap()
+            .map(|file| file.unwrap().path())
+            .find(|path| path.extension().is_some_and(|extension| extension == "segment"));
+        let file = File::options().write(true).open(segment.unwrap()).unwrap();
+        file.write_all_at(&[8], end.0 - 100).unwrap();
+    }
+
+    /// Batches until nothing is left: what each covers, and how many entries it has.
+    fn batches(journal: &Journal, progress: &Progress) -> Vec<(Position, Position, usize)> {
+        let start = progress.low_water();
+        let mut cutter = Cutter {
+            reader: journal.reader(start),
+            limits: LIMITS,
+            progress: progress.clone(),
+            batch: Batch::starting_at(start),
+            skipped: Vec::new(),
+            full: false,
+        };
+        let mut batches = Vec::new();
+        loop {
+            cutter.fill().unwrap();
+            if cutter.batch.is_empty() {
+                return batches;
+            }
+            let batch = cutter.cut();
+            progress.commit(batch.first, batch.last);
+            batches.push((batch.first, batch.last, batch.entries.len()));
+        }
+    }
+
+    #[test]
+    fn damage_at_the_end_does_not_hold_the_mark_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let (journal, ends) = journal(dir.path(), 3);
+        damage(dir.path(), ends[2]);
+        let progress = Progress::new(Position(0));
+        assert_eq!(batches(&journal, &progress), [(Position(0), ends[2], 2)]);
+        assert_eq!(progress.low_water(), journal.synced());
+    }
+
+    #[test]
+    fn damage_before_a_committed_batch_leaves_no_hole() {
+        let dir = tempfile::tempdir().unwrap();
+        let (journal, ends) = journal(dir.path(), 4);
+        damage(dir.path(), ends[1]);
+        let progress = Progress::new(Position(0));
+        progress.commit(Position(0), ends[0]);
+        // Another writer was quicker with the third.
+        progress.commit(ends[1], ends[2]);
+        let expected = [(ends[0], ends[1], 0), (ends[2], ends[3], 1)];
+        assert_eq!(batches(&journal, &progress), expected);
+        assert_eq!(progress.low_water(), journal.synced());
+    }
+
+    #[test]
+    fn damage_over_a_committed_batch_does_not_cover_it_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (journal, ends) = journal(dir.path(), 5);
+        for end in &ends[1..4] {
+            damage(dir.path(), *end);
+        }
+        let progress = Progress::new(Position(0));
+        progress.commit(ends[1], ends[2]);
+        let expected = [(Position(0), ends[1], 1), (ends[2], ends[4], 1)];
+        assert_eq!(batches(&journal, &progress), expected);
+        assert_eq!(progress.low_water(), journal.synced());
     }
 }

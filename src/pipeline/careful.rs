@@ -8,7 +8,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use uuid::Uuid;
 
 use crate::db::batch::{BatchError, Refusal, Savepoint, Target};
 use crate::db::quarantine::{QuarantinedRecord, REFUSED_CODE};
@@ -108,8 +107,7 @@ impl Transaction<'_> {
         self.connection.drop_staging(stream, column_set).await?;
         self.connection.copy(Target::Staging { stream, column_set }, &bodies).await?;
         let firsts = self.first_ids(part);
-        let ids: Vec<Uuid> = firsts.iter().map(|(id, _)| *id).collect();
-        let fresh = self.connection.merge(stream, key, column_set, &ids).await?;
+        let fresh = self.connection.merge(stream, key, column_set, &firsts).await?;
         self.connection.release(Savepoint::Rows).await?;
         for row in rows {
             self.count(row.entry, |outcome| outcome.duplicates += 1);

@@ -1,20 +1,24 @@
-//! The bounded way in: room for bytes first, then a place in the queue, then the answer after the fsync.
+//! The bounded way in: room for bytes first, then a place in the queue, then the answer after the fsync. Both are
+//! shared fairly between senders, see [`Room`].
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use uuid::Uuid;
 
 use crate::hub::counters::StreamCounters;
 use crate::journal::SealedEntry;
 use crate::pipeline::ledger::CommitWait;
-use crate::pipeline::{Ledger, Pressure};
+use crate::pipeline::room::{Held, NoRoom, Room};
+use crate::pipeline::{Ledger, Pressure, SenderId};
 use crate::record::{Position, Source};
 
-/// Room is counted in units of this many bytes.
-const ROOM_UNIT_BYTES: u64 = 1 << 10;
+/// How often the journal is to be trimmed.
+pub const TRIM_EVERY: Duration = Duration::from_secs(5);
+/// Messages in the queue that are no submissions: the one that closes it.
+const OTHER_MESSAGES_MAX: usize = 1;
 
 /// Limits on what waits for the journal.
 #[derive(Debug, Clone, Copy)]
@@ -23,6 +27,8 @@ pub struct IntakeLimits {
     pub bytes_max: u64,
     /// Longest wait for room before a sender is refused.
     pub wait: Duration,
+    /// The journal gets room again in steps of this size.
+    pub journal_segment_bytes: u64,
 }
 
 /// Why records were not taken. Where nothing else is said, nothing of them is in the journal.
@@ -34,11 +40,15 @@ pub enum IntakeError {
         "the journal is full: {bytes} of {bytes_max} bytes wait for PostgreSQL or for the end of retention"
     )]
     JournalFull { bytes: u64, bytes_max: u64, retry_after: Duration },
-    /// Of a group whose write failed, some may be there after the next start.
     #[error(
-        "the journal cannot be written, see the gateway's log; whether these records were kept shows after its next start"
+        "the journal cannot be written at the moment, GET /readyz says why; these records were not kept"
     )]
-    JournalFailed,
+    JournalFailed { retry_after: Duration },
+    /// Their write failed, and the disk did not let them be taken back.
+    #[error(
+        "the journal cannot be written at the moment, GET /readyz says why; the disk does not tell whether these records were kept"
+    )]
+    JournalFailedMidway { retry_after: Duration },
     #[error("{bytes} bytes do not fit one entry")]
     TooLarge { bytes: u64 },
     #[error("the gateway is shutting down")]
@@ -60,7 +70,8 @@ pub struct Submission {
 /// What the appender thread receives.
 #[derive(Debug)]
 pub(super) enum Message {
-    Submit(QueuedSubmission),
+    /// With its place in the queue, which is free again when it is taken out.
+    Submit(QueuedSubmission, Held),
     /// Everything that was sent before is the last.
     Close,
 }
@@ -79,7 +90,7 @@ pub(super) struct QueuedSubmission {
 pub(super) enum Refusal {
     Full { bytes: u64, bytes_max: u64 },
     TooLarge,
-    Failed,
+    Failed { may_remain: bool, retry_after: Duration },
 }
 
 /// The answer to a submission: it can no longer be lost.
@@ -91,7 +102,7 @@ pub struct DurableEntry {
 
 /// Room for bytes that a source holds in memory.
 #[derive(Debug)]
-pub struct Reservation(OwnedSemaphorePermit);
+pub struct Reservation(Held);
 
 /// A submission under way.
 #[derive(Debug)]
@@ -104,7 +115,8 @@ pub struct Pending {
 #[derive(Debug, Clone)]
 pub struct Intake {
     queue: mpsc::Sender<Message>,
-    room: Arc<Semaphore>,
+    bytes: Room,
+    places: Room,
     limits: IntakeLimits,
     ledger: Ledger,
     journaled: Pressure,
@@ -119,20 +131,21 @@ impl Intake {
         journaled: Pressure,
         committed: Pressure,
     ) -> (Intake, mpsc::Receiver<Message>) {
-        let (queue, receiver) = mpsc::channel(limits.entries_max.max(1));
-        let room = Arc::new(Semaphore::new(units(limits.bytes_max) as usize));
-        (Intake { queue, room, limits, ledger, journaled, committed }, receiver)
+        // Places are taken before a message is sent, so that the queue itself is never full.
+        let entries_max = limits.entries_max.clamp(1, Semaphore::MAX_PERMITS - OTHER_MESSAGES_MAX);
+        let (queue, receiver) = mpsc::channel(entries_max + OTHER_MESSAGES_MAX);
+        let (bytes, places) = (Room::new(limits.bytes_max), Room::new(entries_max as u64));
+        (Intake { queue, bytes, places, limits, ledger, journaled, committed }, receiver)
     }
 
-    /// Waits, not for long, until there is room for `bytes` more.
-    pub async fn reserve(&self, bytes: usize) -> Result<Reservation, IntakeError> {
-        let wanted = units(bytes as u64).min(units(self.limits.bytes_max));
-        let acquire = Arc::clone(&self.room).acquire_many_owned(wanted);
-        match tokio::time::timeout(self.limits.wait, acquire).await {
-            Ok(Ok(permit)) => Ok(Reservation(permit)),
-            Ok(Err(_closed)) => Err(IntakeError::ShuttingDown),
-            Err(_elapsed) => Err(self.overloaded()),
-        }
+    /// Waits, not for long, until there is room for `bytes` more of this sender.
+    pub async fn reserve(
+        &self,
+        sender: SenderId,
+        bytes: usize,
+    ) -> Result<Reservation, IntakeError> {
+        let held = self.bytes.acquire(sender, bytes as u64, self.limits.wait).await;
+        held.map(Reservation).map_err(|refusal| self.refused(refusal))
     }
 
     /// Makes a reservation larger, waiting as [`Intake::reserve`] does.
@@ -141,9 +154,8 @@ impl Intake {
         reservation: &mut Reservation,
         bytes: usize,
     ) -> Result<(), IntakeError> {
-        let more = self.reserve(bytes).await?;
-        reservation.0.merge(more.0);
-        Ok(())
+        let grown = reservation.0.grow(bytes as u64, self.limits.wait).await;
+        grown.map_err(|refusal| self.refused(refusal))
     }
 
     /// Hands entries to the journal. The answer comes through [`Pending`]; several submissions may be under way.
@@ -153,12 +165,14 @@ impl Intake {
         room: Reservation,
     ) -> Result<Pending, IntakeError> {
         let bytes = submission.entries.iter().map(SealedEntry::len_bytes).sum();
+        let place = self.places.acquire(room.0.sender(), 1, self.limits.wait).await;
+        let place = place.map_err(|refusal| self.refused(refusal))?;
         let (acknowledge, acknowledged) = oneshot::channel();
-        let message = Message::Submit(QueuedSubmission { submission, acknowledge, room });
-        match self.queue.send_timeout(message, self.limits.wait).await {
+        let message = Message::Submit(QueuedSubmission { submission, acknowledge, room }, place);
+        match self.queue.try_send(message) {
             Ok(()) => Ok(Pending { acknowledged, bytes }),
-            Err(mpsc::error::SendTimeoutError::Timeout(_)) => Err(self.overloaded()),
-            Err(mpsc::error::SendTimeoutError::Closed(_)) => Err(IntakeError::ShuttingDown),
+            Err(mpsc::error::TrySendError::Full(_)) => Err(self.refused(NoRoom::Full)),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(IntakeError::ShuttingDown),
         }
     }
 
@@ -169,10 +183,15 @@ impl Intake {
             Ok(Err(Refusal::Full { bytes, bytes_max })) => Err(IntakeError::JournalFull {
                 bytes,
                 bytes_max,
-                retry_after: self.committed.retry_after(pending.bytes, Instant::now()),
+                retry_after: self.until_trimmed(pending.bytes),
             }),
             Ok(Err(Refusal::TooLarge)) => Err(IntakeError::TooLarge { bytes: pending.bytes }),
-            Ok(Err(Refusal::Failed)) => Err(IntakeError::JournalFailed),
+            Ok(Err(Refusal::Failed { may_remain: false, retry_after })) => {
+                Err(IntakeError::JournalFailed { retry_after })
+            }
+            Ok(Err(Refusal::Failed { may_remain: true, retry_after })) => {
+                Err(IntakeError::JournalFailedMidway { retry_after })
+            }
             Err(_dropped) => Err(IntakeError::OutcomeUnknown),
         }
     }
@@ -182,9 +201,9 @@ impl Intake {
         self.ledger.register(first_id)
     }
 
-    /// Refuses what is new. Submissions that have room may still come.
+    /// Refuses what is new, and whoever waits for room. Submissions that have room may still come.
     pub fn refuse_new(&self) {
-        self.room.close();
+        self.bytes.close();
     }
 
     /// Ends the appender thread once it has written everything that was submitted.
@@ -195,28 +214,33 @@ impl Intake {
 
     /// How many bytes and entries wait now.
     pub fn fill(&self) -> (u64, usize) {
-        let free = self.room.available_permits() as u64 * ROOM_UNIT_BYTES;
-        let waiting = self.queue.max_capacity() - self.queue.capacity();
-        (self.limits.bytes_max.saturating_sub(free), waiting)
+        (self.bytes.held(), usize::try_from(self.places.held()).unwrap_or(usize::MAX))
     }
 
     /// Measures the rate, so that advice to come again is up to date. Call it about once a second.
     pub fn measure(&self) {
-        self.journaled.bytes_per_second(Instant::now());
+        self.journaled.measure(self.bytes.held(), Instant::now());
     }
 
     pub fn limits(&self) -> IntakeLimits {
         self.limits
     }
 
-    fn overloaded(&self) -> IntakeError {
-        let (bytes, _) = self.fill();
-        IntakeError::Overloaded { retry_after: self.journaled.retry_after(bytes, Instant::now()) }
+    /// A segment goes when all of it is committed, and the next look finds it so.
+    fn until_trimmed(&self, bytes: u64) -> Duration {
+        let bytes = bytes.saturating_add(self.limits.journal_segment_bytes);
+        self.committed.retry_after(bytes, Instant::now()) + TRIM_EVERY
     }
-}
 
-fn units(bytes: u64) -> u32 {
-    u32::try_from(bytes.div_ceil(ROOM_UNIT_BYTES)).unwrap_or(u32::MAX).max(1)
+    fn refused(&self, refusal: NoRoom) -> IntakeError {
+        match refusal {
+            NoRoom::Closed => IntakeError::ShuttingDown,
+            NoRoom::Full => {
+                let retry_after = self.journaled.retry_after(self.bytes.held(), Instant::now());
+                IntakeError::Overloaded { retry_after }
+            }
+        }
+    }
 }
 
 /// The id of an entry's first record: a tuple begins with its number of fields (2 bytes) and the length of the id (4).

@@ -7,27 +7,34 @@
 //! everything that waits is bounded, and who cannot wait is told when to come again.
 
 mod appender;
+#[cfg(test)]
+mod appender_tests;
 mod batcher;
 mod careful;
 mod drainer;
 mod intake;
 mod ledger;
+mod outage;
 mod parking;
 mod plan;
 mod pressure;
 mod progress;
+mod room;
+mod sender;
 mod transaction;
+mod waiters;
 mod writer;
 mod writers;
 
 pub use appender::AppenderThread;
 pub use batcher::{BatchLimits, BatcherContext};
 pub use intake::{
-    DurableEntry, Intake, IntakeError, IntakeLimits, Pending, Reservation, Submission,
+    DurableEntry, Intake, IntakeError, IntakeLimits, Pending, Reservation, Submission, TRIM_EVERY,
     entry_first_id,
 };
 pub use ledger::{CommitOutcome, CommitWait, Ledger};
 pub use parking::{ParkedState, Parking};
 pub use pressure::Pressure;
 pub use progress::Progress;
+pub use sender::SenderId;
 pub use writers::{DatabaseState, Writers, WritersConfig};

@@ -58,6 +58,19 @@ impl Progress {
         self.lock().contains(position)
     }
 
+    /// The first committed part of what lies from `from` up to `to`.
+    pub fn next_committed(&self, from: Position, to: Position) -> Option<(Position, Position)> {
+        let state = self.lock();
+        if from < state.low_water {
+            return Some((from, state.low_water));
+        }
+        let around = state.beyond.range(..=from).next_back().filter(|(_, last)| **last > from);
+        if let Some((_, last)) = around {
+            return Some((from, *last));
+        }
+        state.beyond.range(from..to).next().map(|(first, last)| (*first, *last))
+    }
+
     /// Takes over what PostgreSQL says is committed, in a journal that begins at `journal_first`. Whatever this process
     /// believed before does not count, and is returned.
     pub fn reset(&self, journal_first: Position, ranges: &[CommittedRange]) -> Believed {

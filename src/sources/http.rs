@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use crate::auth::Admission;
 use crate::hub::counters::Counters;
 use crate::pipeline::{
-    CommitOutcome, CommitWait, Intake, IntakeError, Pending, Reservation, Submission,
+    CommitOutcome, CommitWait, Intake, IntakeError, Pending, Reservation, SenderId, Submission,
 };
 use crate::record::{Position, Source, UnixMicros};
 use crate::sources::assembler::{
@@ -50,9 +51,12 @@ pub enum OnError {
 }
 
 /// A request to ingest, but for its body.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct IngestRequest {
     pub stream: Arc<Stream>,
+    pub sender: SenderId,
+    /// Pays for what is taken, where the sender has a quota.
+    pub quota: Option<Admission>,
     pub user: Arc<str>,
     pub received_at: UnixMicros,
     pub format: Format,
@@ -153,6 +157,7 @@ impl HttpSource {
         match under_way.run(body).await {
             Ok(()) => Ok(under_way.reply),
             Err(reason) => {
+                under_way.room = None;
                 // What is already on its way is settled first, so that the failure tells the truth about it.
                 while under_way.settle_oldest().await.is_ok_and(|more| more) {}
                 Err(Box::new(IngestFailure { reason, before: under_way.reply }))
@@ -222,7 +227,7 @@ impl Request<'_> {
         }
         let room = match self.room.take() {
             Some(room) => room,
-            None => self.source.intake.reserve(ENTRY_TARGET_BYTES).await?,
+            None => self.source.intake.reserve(self.wanted.sender, ENTRY_TARGET_BYTES).await?,
         };
         self.room_bytes = 0;
         let Assembled { entries, first_id, rows, quarantined } = assembled;
@@ -232,6 +237,10 @@ impl Request<'_> {
         let counters = self.source.counters.of(self.wanted.stream.id);
         let submission = Submission { entries, counters, source: Source::Http };
         let pending = self.source.intake.submit(submission, room).await?;
+        // Now, and not with the answer, so that hanging up in between is no way around the quota.
+        if let Some(quota) = &mut self.wanted.quota {
+            quota.pay(rows + quarantined);
+        }
         self.pending.push_back(Sent { pending, first_id, rows, quarantined });
         Ok(())
     }
@@ -241,7 +250,11 @@ impl Request<'_> {
         let Some(sent) = self.pending.pop_front() else {
             return Ok(false);
         };
-        let durable = self.source.intake.durable(sent.pending).await?;
+        let durable = self.source.intake.durable(sent.pending).await;
+        if let (Err(_), Some(quota)) = (&durable, &mut self.wanted.quota) {
+            quota.give_back(sent.rows + sent.quarantined);
+        }
+        let durable = durable?;
         self.reply.position = Some(durable.end);
         self.reply.accepted += u64::from(sent.rows);
         self.reply.quarantined += u64::from(sent.quarantined);
@@ -264,7 +277,10 @@ impl Request<'_> {
         match &mut self.room {
             Some(_) if more == 0 => return Ok(()),
             Some(room) => self.source.intake.extend(room, more).await?,
-            None => self.room = Some(self.source.intake.reserve(bytes).await?),
+            None => {
+                let reserved = self.source.intake.reserve(self.wanted.sender, bytes).await?;
+                self.room = Some(reserved);
+            }
         }
         self.room_bytes = self.room_bytes.max(bytes);
         Ok(())

@@ -16,7 +16,7 @@ use super::http::*;
 use crate::hub::counters::Counters;
 use crate::journal::{DiskStorage, Journal, JournalOptions, Opened};
 use crate::lifecycle::Lifecycle;
-use crate::pipeline::{AppenderThread, IntakeLimits, Ledger, Pressure};
+use crate::pipeline::{AppenderThread, IntakeLimits, Ledger, Pressure, SenderId};
 use crate::record::{StreamId, UnixMicros};
 use crate::streams::{PayloadType, Shape, Stream};
 
@@ -26,8 +26,12 @@ const OPTIONS: JournalOptions = JournalOptions {
     retention: Duration::ZERO,
     retention_bytes: 0,
 };
-const INTAKE: IntakeLimits =
-    IntakeLimits { entries_max: 16, bytes_max: 8 << 20, wait: Duration::from_secs(5) };
+const INTAKE: IntakeLimits = IntakeLimits {
+    entries_max: 16,
+    bytes_max: 8 << 20,
+    wait: Duration::from_secs(5),
+    journal_segment_bytes: OPTIONS.segment_bytes,
+};
 const BODY: BodyLimits = BodyLimits {
     wire_bytes_max: 8 << 20,
     decompressed_bytes_max: 8 << 20,
@@ -67,6 +71,8 @@ fn ndjson() -> IngestRequest {
     };
     IngestRequest {
         stream: Arc::new(stream),
+        sender: SenderId::Local,
+        quota: None,
         user: "ada".into(),
         received_at: UnixMicros(0),
         format: Format::Ndjson,

@@ -61,6 +61,16 @@ pub fn tuple_len(tuple: &[u8]) -> Result<usize, DecodeError> {
     Ok(tuple.len() - fields.rest.len())
 }
 
+/// A tuple's fields, `None` for NULL.
+pub type TupleFields<'a> = Vec<Option<&'a [u8]>>;
+
+/// The fields of the tuple at the start of `tuple`, whatever they mean, and its length.
+pub fn split_tuple(tuple: &[u8]) -> Result<(TupleFields<'_>, usize), DecodeError> {
+    let mut fields = Fields::new(tuple)?;
+    let split = (0..fields.count).map(|_| fields.next()).collect::<Result<Vec<_>, _>>()?;
+    Ok((split, tuple.len() - fields.rest.len()))
+}
+
 fn read_tuple(
     shape: &Shape,
     column_set: u32,

@@ -26,6 +26,8 @@ const INTAKE_REFUSED: &str = "tidegate_intake_refused_total";
 const JOURNAL_BYTES: &str = "tidegate_journal_bytes";
 const JOURNAL_BYTES_LIMIT: &str = "tidegate_journal_bytes_limit";
 const JOURNAL_BACKLOG: &str = "tidegate_journal_backlog_bytes";
+const JOURNAL_FAILED: &str = "tidegate_journal_failed";
+const JOURNAL_DAMAGES: &str = "tidegate_journal_damages";
 const JOURNAL_FSYNC: &str = "tidegate_journal_fsync_duration_seconds";
 const JOURNAL_GROUP: &str = "tidegate_journal_group_entries";
 const BATCH_ROWS: &str = "tidegate_batch_rows";
@@ -82,10 +84,18 @@ fn describe_way_in() {
         "Bytes of records held before they are in the journal."
     );
     describe_gauge!(INTAKE_BYTES_LIMIT, Unit::Bytes, "Most bytes that may be held.");
-    describe_counter!(INTAKE_REFUSED, "Requests refused, by reason.");
+    describe_counter!(
+        INTAKE_REFUSED,
+        "Requests refused because something is full or a quota is used up, by reason."
+    );
     describe_gauge!(JOURNAL_BYTES, Unit::Bytes, "Size of the journal.");
     describe_gauge!(JOURNAL_BYTES_LIMIT, Unit::Bytes, "Largest size of the journal.");
     describe_gauge!(JOURNAL_BACKLOG, Unit::Bytes, "Journal bytes that are not committed yet.");
+    describe_gauge!(
+        JOURNAL_FAILED,
+        "1 while the journal cannot be written and records are refused."
+    );
+    describe_gauge!(JOURNAL_DAMAGES, "Parts of the journal that the latest start found damaged.");
     describe_histogram!(JOURNAL_FSYNC, Unit::Seconds, "Time to write and sync one group.");
     describe_histogram!(JOURNAL_GROUP, "Entries that shared one fsync.");
 }
@@ -158,7 +168,7 @@ pub fn set_lost_bytes(bytes: u64) {
     gauge!(LOST_BYTES).set(bytes as f64);
 }
 
-/// A request was refused because something is full.
+/// A request was refused because something is full or a quota is used up.
 pub fn count_refused(reason: &'static str) {
     counter!(INTAKE_REFUSED, "reason" => reason).increment(1);
 }
@@ -254,6 +264,8 @@ pub struct Gauges {
     pub intake_bytes_limit: u64,
     pub journal_bytes: u64,
     pub journal_bytes_limit: u64,
+    pub journal_failed: bool,
+    pub journal_damages: usize,
     pub journal_backlog_bytes: u64,
     pub commit_lag_seconds: f64,
     pub ready: bool,
@@ -274,6 +286,8 @@ pub fn set_gauges(now: &Gauges) {
     gauge!(INTAKE_BYTES_LIMIT).set(now.intake_bytes_limit as f64);
     gauge!(JOURNAL_BYTES).set(now.journal_bytes as f64);
     gauge!(JOURNAL_BYTES_LIMIT).set(now.journal_bytes_limit as f64);
+    gauge!(JOURNAL_FAILED).set(f64::from(u8::from(now.journal_failed)));
+    gauge!(JOURNAL_DAMAGES).set(now.journal_damages as f64);
     gauge!(JOURNAL_BACKLOG).set(now.journal_backlog_bytes as f64);
     gauge!(COMMIT_LAG).set(now.commit_lag_seconds);
     gauge!(READY).set(f64::from(u8::from(now.ready)));

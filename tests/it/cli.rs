@@ -186,6 +186,8 @@ async fn a_token_works_as_it_is_printed_until_it_is_revoked() {
         "mine",
         "--expires-in-days",
         "30",
+        "--rate",
+        "500",
     ];
     let created = desk.run(&create).await;
     assert!(created.stderr.contains("once"), "{}", created.stderr);
@@ -208,7 +210,7 @@ async fn a_token_works_as_it_is_printed_until_it_is_revoked() {
 
     let table = desk.run(&["token", "list"]).await.printed();
     let line = cells(&table, "sensor");
-    assert_eq!(line[1..5], ["ada", "sensor", "ingest,read", "mine"]);
+    assert_eq!(line[1..6], ["ada", "sensor", "ingest,read", "mine", "500/s"]);
     assert!(!table.contains(token));
     let id = line[0];
     let none = desk.run(&["token", "list", "--user", "admin"]).await.printed();

@@ -99,7 +99,11 @@ const CASES: [Case; 12] = [
             2013-01-01T24:00:00.0000001Z|4714-11-24 00:00:00Z BC|4714-11-24 00:00:00+00:00:01 BC|\
             4714-11-23 23:00:00-02 BC|294276-12-31T23:59:59.999999Z|294276-12-31T23:59:59.9999999Z|\
             294277-01-01T00:00:00+01|0001-01-01 BC|0000-01-01|2013-01-01T06:00:00+15:59:59|2013-01-01T06:00:00-16|\
-            infinity|-Infinity|+infinity|noon",
+            infinity|-Infinity|+infinity|noon|2016-12-31T23:59:60Z|2016-12-31T23:59:60.999999Z|\
+            294276-12-31T23:59:60Z|294276-12-31T23:59:59.999999-15:59:59|294276-12-31T23:59:59.999999+15:59:59|\
+            4714-11-24 00:00:00+15:59:59 BC|4714-11-24 00:00:00-15:59:59 BC|4714-11-24 00:00:00.0000001Z BC|\
+            4714-11-23 23:59:59.9999999Z BC|1970-01-01T00:00:00.0000005Z|1969-12-31T23:59:59.9999995Z|\
+            2013-01-01T06:00:00+1560|2013-01-01T06:00:00+00:60",
         pattern: "(00)?[0-9]{4}-[01][0-9]-[0-3][0-9]([T ][0-2][0-9]:[0-6][0-9](:[0-6][0-9](\\.[0-9]{1,9})?)?\
             ( ?[+-][01][0-9](:[0-5][0-9](:[0-5][0-9])?|[0-5][0-9])?|Z)?)?( BC)?",
     },
@@ -107,7 +111,8 @@ const CASES: [Case; 12] = [
         kind: ColumnType::Date,
         send: "date_send",
         listed: "2013-01-01|5874897-12-31|5874898-01-01|4714-11-24 BC|4714-11-23 BC|0001-12-31 BC|2013-02-29|infinity|\
-            -infinity|2013-13-01|2013-00-10",
+            -infinity|2013-13-01|2013-00-10|5874897-12-31 BC|0000-01-01|0001-01-01|0004-02-29 BC|0001-02-29 BC|\
+            4714-12-31 BC|99999-12-31",
         pattern: "[0-9]{4,7}-[01][0-9]-[0-3][0-9]( BC)?",
     },
     Case {
@@ -300,6 +305,185 @@ async fn check_decoded(
     for ((decoded, record), shown) in decoded.iter().zip(accepted).zip(&shown) {
         assert_eq!(*decoded, record.expected, "{kind:?}: {shown}");
     }
+}
+
+/// Numbers at the limits of every type, as JSON writes them.
+const NUMBERS_AT_LIMITS: [&str; 24] = [
+    "0",
+    "32767",
+    "32768",
+    "32769",
+    "2147483647",
+    "2147483648",
+    "2147483649",
+    "9223372036854775807",
+    "9223372036854775808",
+    "9223372036854775809",
+    "16777217",
+    "9007199254740993",
+    "3.4028235e38",
+    "3.4028236e38",
+    "1e-45",
+    "7e-46",
+    "1.7976931348623157e308",
+    "1.8e308",
+    "5e-324",
+    "2e-324",
+    "1e131071",
+    "1e131072",
+    "1e-16383",
+    "1e-16384",
+];
+
+/// Numbers around these, whole or not, in every spelling, and random ones.
+fn numbers() -> Vec<String> {
+    let mut numbers = Vec::new();
+    for number in NUMBERS_AT_LIMITS {
+        let (digits, exponent) = number.split_once('e').unwrap_or((number, "0"));
+        for end in ["", ".0", ".5", ".9999999999999999999", "0e-1", "00000000000000000001e-20"] {
+            let is_number = digits != "0" || !end.starts_with('0');
+            if is_number && number == digits {
+                numbers.extend([format!("{digits}{end}"), format!("-{digits}{end}")]);
+            }
+        }
+        numbers.extend([format!("{digits}E{exponent}"), format!("-{digits}e{exponent}")]);
+    }
+    numbers.push("9".repeat(131_072));
+    numbers.push("9".repeat(131_073));
+    numbers.push(format!("-0.{}", "5".repeat(16_383)));
+    numbers.push(format!("0.{}", "5".repeat(16_384)));
+    let pattern = "-?(0|[1-9][0-9]{0,20})(\\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?";
+    let random = proptest::string::string_regex(pattern).expect("a pattern");
+    let mut runner = TestRunner::deterministic();
+    let random =
+        (0..RANDOM_TEXTS).map(|_| random.new_tree(&mut runner).expect("a number").current());
+    numbers.extend(random);
+    numbers
+}
+
+/// Values of every kind for a column: its texts as strings, numbers, and what is neither.
+fn json_values(case: &Case) -> Vec<String> {
+    let strings = case.texts().into_iter().map(|text| serde_json::to_string(&text).expect("JSON"));
+    let others = ["true", "false", "null", "\"\"", "[]", "{}", "[1,{\"a\":null}]"];
+    let mut values: Vec<String> = strings.chain(numbers()).collect();
+    values.extend(others.map(str::to_owned));
+    values.push(format!("\"{}\"", "x".repeat(1 << 20)));
+    values.push(format!("{{\"{}\":1}}", "k".repeat(100_000)));
+    values
+}
+
+/// How the exact value of a JSON number is told in SQL, and the column's value in the same terms.
+fn in_terms_of(kind: ColumnType) -> Option<&'static str> {
+    match kind {
+        ColumnType::SmallInt | ColumnType::Integer | ColumnType::BigInt | ColumnType::Numeric => {
+            Some("numeric")
+        }
+        ColumnType::Real => Some("real"),
+        ColumnType::DoublePrecision => Some("double precision"),
+        _ => None,
+    }
+}
+
+#[tokio::test]
+async fn what_the_encoder_takes_of_json_copy_takes_and_keeps() {
+    let pool = crate::support::database().await;
+    let mut connection = pool.acquire().await.unwrap();
+    connection.execute("set timezone = 'UTC'").await.unwrap();
+    for case in CASES {
+        let (kind, stream) = (case.kind, case.stream());
+        let limits = EncodeLimits { record_bytes_max: 4 << 20 };
+        let mut encoder = RecordEncoder::new(&stream, limits).unwrap();
+        let (mut tuples, mut values) = (Vec::new(), Vec::new());
+        for value in json_values(&case) {
+            let record = format!("{{\"v\":{value}}}");
+            let mut tuple = Vec::new();
+            let step =
+                encoder.encode_json(record.as_bytes(), true, prefix(tuples.len()), &mut tuple);
+            match step {
+                JsonStep::Encoded { consumed } => {
+                    assert_eq!(consumed, record.len());
+                    tuples.push(tuple);
+                    values.push(value);
+                }
+                JsonStep::Refused { consumed, .. } => {
+                    assert_eq!((consumed, tuple.len()), (record.len(), 0));
+                }
+                step => panic!("{kind:?}: {value} is JSON: {step:?}"),
+            }
+        }
+        assert!(tuples.len() > 20, "{kind:?}: {} are taken", tuples.len());
+        let create = format!(
+            "drop table if exists pg_temp.copied; \
+             create temp table copied (id uuid, received_at timestamptz, extra jsonb, v {})",
+            kind.as_str()
+        );
+        sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut *connection).await.unwrap();
+        let all: Vec<&[u8]> = tuples.iter().map(Vec::as_slice).collect();
+        copy(&mut connection, "pg_temp.copied", &all).await;
+        check_numbers(&mut connection, kind, &values).await;
+        check_shown(&mut connection, &case, &stream, &tuples).await;
+    }
+}
+
+/// A number is in the table with its exact value, or the nearest that the type has.
+async fn check_numbers(connection: &mut PgConnection, kind: ColumnType, values: &[String]) {
+    let Some(terms) = in_terms_of(kind) else { return };
+    let is_number = |value: &&String| {
+        value.starts_with(['-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9'])
+    };
+    let (ids, numbers): (Vec<Uuid>, Vec<&String>) = values
+        .iter()
+        .enumerate()
+        .filter(|(_, value)| is_number(value))
+        .map(|(index, value)| (prefix(index).id, value))
+        .unzip();
+    assert!(numbers.len() > 20, "{kind:?}");
+    let query = format!(
+        "select number from unnest($1::uuid[], $2::text[]) as sent (id, number) \
+         join pg_temp.copied using (id) where v::{terms} is distinct from number::{terms}"
+    );
+    let changed: Vec<String> = sqlx::query_scalar(AssertSqlSafe(query))
+        .bind(&ids)
+        .bind(&numbers)
+        .fetch_all(connection)
+        .await
+        .expect("they are compared");
+    assert!(changed.is_empty(), "{kind:?}: {changed:?}");
+}
+
+/// What a tuple is shown as is what the table holds.
+async fn check_shown(
+    connection: &mut PgConnection,
+    case: &Case,
+    stream: &Stream,
+    tuples: &[Vec<u8>],
+) {
+    let shown: Vec<String> = tuples
+        .iter()
+        .map(|tuple| {
+            let mut data = Vec::new();
+            decode_tuple(&stream.shape, 1, tuple, &mut data).expect("a tuple of the stream");
+            String::from_utf8(data).expect("JSON is UTF-8")
+        })
+        .collect();
+    let ids: Vec<Uuid> = (0..tuples.len()).map(|index| prefix(index).id).collect();
+    let member = match case.kind {
+        // An explicit null is NULL in every column.
+        ColumnType::Jsonb => "nullif(data::jsonb -> 'v', 'null')",
+        _ => "data::json ->> 'v'",
+    };
+    let (kind, send) = (case.kind.as_str(), case.send);
+    let query = format!(
+        "select left(data, 200) from unnest($1::uuid[], $2::text[]) as shown (id, data) \
+         join pg_temp.copied using (id) where {send}(v) is distinct from {send}(({member})::{kind})"
+    );
+    let changed: Vec<String> = sqlx::query_scalar(AssertSqlSafe(query))
+        .bind(&ids)
+        .bind(&shown)
+        .fetch_all(connection)
+        .await
+        .expect("they are compared");
+    assert!(changed.is_empty(), "{kind}: {changed:?}");
 }
 
 /// An object nested that deep.

@@ -322,3 +322,29 @@ async fn a_replaced_row_takes_the_new_record_whole() {
         gateway.scalar("select to_jsonb(t) - 'received_at' from streams.typed_replace t").await;
     assert_eq!(row, json!({"id": second["id"], "k": "a", "v": null, "extra": null}));
 }
+
+#[tokio::test]
+async fn which_of_equal_keys_came_last_does_not_depend_on_their_sizes() {
+    const RECORDS: usize = 4_000;
+    const KEYS: usize = 50;
+    let gateway = Gateway::start().await;
+    for on_duplicate in ["ignore", "replace"] {
+        let columns = json!([{"name": "key", "type": "integer"}, {"name": "n", "type": "integer"}, {"name": "text", "type": "text"}]);
+        let stream = json!({"name": on_duplicate, "columns": columns, "key": ["key"], "on_duplicate": on_duplicate});
+        gateway.create_stream(&stream).await;
+        // Long rows leave room behind in PostgreSQL's pages, which later short ones may take.
+        let record = |n: usize| {
+            let text = "x".repeat(if n % 7 < 3 { 1_900 - n % 300 } else { n % 90 });
+            json!({"key": n % KEYS, "n": n, "text": text})
+        };
+        let records: Vec<Value> = (0..RECORDS).map(record).collect();
+        let reply = gateway.commit(on_duplicate, &Value::Array(records)).await;
+        assert_eq!(reply["committed"], KEYS, "{reply}");
+        let mut stayed: Vec<i32> =
+            gateway.column(format!("select n from streams.{on_duplicate}")).await;
+        stayed.sort_unstable();
+        let first = if on_duplicate == "ignore" { 0 } else { RECORDS - KEYS };
+        let expected: Vec<i32> = (first..first + KEYS).map(|n| i32::try_from(n).unwrap()).collect();
+        assert_eq!(stayed, expected, "{on_duplicate}");
+    }
+}

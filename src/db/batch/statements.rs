@@ -60,7 +60,8 @@ pub(super) fn copy_statement(target: Target<'_>) -> String {
     format!("copy {table} ({columns}) from stdin (format binary)")
 }
 
-/// Staged rows lie in the order of the journal, so `ctid` tells which of equal keys came first.
+/// Which of equal keys came first is told by their entries' order in the journal (`$2`, in the order of the entries' first
+/// ids, `$1`), and within an entry by their ids. Where staged rows lie says nothing: a small one may fill an earlier page.
 pub(super) fn merge_statement(stream: &Stream, key: &Key, column_set: u32) -> String {
     let columns = columns(stream, column_set);
     let keys = key_expressions(stream, key).join(", ");
@@ -75,7 +76,8 @@ pub(super) fn merge_statement(stream: &Stream, key: &Key, column_set: u32) -> St
     format!(
         "with merged as (
            insert into {table} ({columns})
-           select distinct on ({keys}) {columns} from {staging} order by {keys}, ctid {order}
+           select distinct on ({keys}) {columns} from {staging}
+           order by {keys}, ($2::integer[])[width_bucket(id, $1::uuid[])] {order}, id {order}
            on conflict ({keys}) {action}
            returning id, xmax = 0 as fresh)
          select width_bucket(id, $1::uuid[]), count(*) from merged where fresh group by 1",

@@ -242,6 +242,12 @@ const CSV_WORDS: &[&[u8]] = &[
     b"\"longer\r\nthan the limit\",is it\r\n",
 ];
 
+/// Bytes of no meaning, of which many are those that the formats look for.
+fn any_bytes() -> impl Strategy<Value = Vec<u8>> {
+    let meant = prop::sample::select(&b"[]{}\",:\\\n\r 0a-"[..]);
+    prop::collection::vec(prop_oneof![2 => any::<u8>(), 3 => meant], 0..80)
+}
+
 fn body_strategy() -> impl Strategy<Value = (Format, Vec<u8>)> {
     let array = pieces_of(JSON_WORDS).prop_map(|body| [b"[", &*body, b"]"].concat());
     let table = pieces_of(CSV_WORDS).prop_map(|body| [b"a,b\n", &*body].concat());
@@ -251,6 +257,7 @@ fn body_strategy() -> impl Strategy<Value = (Format, Vec<u8>)> {
         records_strategy().prop_map(|(body, _)| (Format::Json, body)),
         pieces_of(NDJSON_WORDS).prop_map(|body| (Format::Ndjson, body)),
         pieces_of(CSV_WORDS).prop_map(|body| (Format::Csv, body)),
+        (prop::sample::select(&[Format::Json, Format::Ndjson, Format::Csv][..]), any_bytes()),
         table.prop_map(|body| (Format::Csv, body)),
     ]
 }
@@ -300,6 +307,31 @@ proptest! {
         let tight = FramerLimits { record_bytes_max, raw_bytes_max };
         for limits in [tight, LIMITS] {
             assert_same_however_cut(format, &body, limits, &cuts, room);
+        }
+    }
+
+    #[test]
+    fn every_record_ends_as_exactly_one_outcome(
+        (format, body) in body_strategy(),
+        record_bytes_max in 1..40_usize,
+        room in 1..4_usize,
+    ) {
+        for limits in [FramerLimits { record_bytes_max, raw_bytes_max: 5 }, LIMITS] {
+            let (events, finished) = frame(framer(format, &typed(), limits), [&body[..]], room);
+            if let Ok(finished) = finished {
+                prop_assert_eq!(finished.records, events.len() as u64);
+            }
+            let mut lines = 0;
+            for (number, event) in (1..).zip(&events) {
+                let Event::Refused { place, raw, truncated, .. } = event else { continue };
+                prop_assert_eq!(place.record, number, "records are counted from 1, without a gap");
+                prop_assert_eq!(place.line.is_some(), format != Format::Json);
+                prop_assert!(place.line.is_none_or(|line| line > lines), "lines only grow");
+                lines = place.line.unwrap_or_default();
+                prop_assert!(!truncated || raw.len() <= limits.raw_bytes_max);
+                let found = body.windows(raw.len().max(1)).any(|part| part == &raw[..]);
+                prop_assert!(found || raw.is_empty(), "what is kept was sent: {:?}", raw);
+            }
         }
     }
 

@@ -65,17 +65,24 @@ impl Gateway {
     pub async fn with(flags: &[&str]) -> Gateway {
         let database = TestDatabase::create().await;
         let url = database.url().to_owned();
-        Gateway::launch(&url, url.clone(), flags, Some(database)).await
+        Gateway::launch(&url, url.clone(), flags, Some(database), new_directory()).await
+    }
+
+    /// With these flags, in a directory that is prepared, on a database of its own.
+    pub async fn in_directory(data_dir: TempDir, flags: &[&str]) -> Gateway {
+        let database = TestDatabase::create().await;
+        let url = database.url().to_owned();
+        Gateway::launch(&url, url.clone(), flags, Some(database), data_dir).await
     }
 
     /// With these flags, on a database that somebody else keeps.
     pub async fn on(url: &str, flags: &[&str]) -> Gateway {
-        Gateway::launch(url, url.to_owned(), flags, None).await
+        Gateway::launch(url, url.to_owned(), flags, None, new_directory()).await
     }
 
     /// With these flags, on a database that it reaches by another URL than the test.
     pub async fn through(gateways_url: String, url: &str, flags: &[&str]) -> Gateway {
-        Gateway::launch(url, gateways_url, flags, None).await
+        Gateway::launch(url, gateways_url, flags, None, new_directory()).await
     }
 
     async fn launch(
@@ -83,8 +90,8 @@ impl Gateway {
         url: String,
         flags: &[&str],
         database: Option<TestDatabase>,
+        data_dir: TempDir,
     ) -> Gateway {
-        let data_dir = tempfile::tempdir().expect("a directory");
         let flags: Vec<String> = flags.iter().map(|&flag| flag.to_owned()).collect();
         let pool = connect(tests_url).await;
         let process = Process::spawn(data_dir.path(), &url, &flags).await;
@@ -296,6 +303,10 @@ impl Process {
         };
         Process { child, _stdout: lines, address }
     }
+}
+
+fn new_directory() -> TempDir {
+    tempfile::tempdir().expect("a directory")
 }
 
 fn log_path(data_dir: &Path) -> PathBuf {

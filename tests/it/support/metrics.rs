@@ -23,6 +23,11 @@ impl Metrics {
         Metrics(samples.map(read).collect())
     }
 
+    /// The one sample of a metric without labels.
+    pub fn of(&self, metric: &str) -> f64 {
+        *self.0.get(metric).unwrap_or_else(|| panic!("there is no {metric}"))
+    }
+
     /// The sum of all samples of a metric.
     pub fn total(&self, metric: &str) -> f64 {
         let wanted = |name: &str| {

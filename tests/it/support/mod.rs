@@ -8,9 +8,11 @@ mod client;
 mod cluster;
 mod compress;
 mod gateway;
+mod load;
 mod metrics;
 mod oracle;
 mod seed;
+mod small_disk;
 
 use std::time::Duration;
 
@@ -19,9 +21,11 @@ pub use client::{Client, Reply};
 pub use cluster::{OwnCluster, Stall, TestDatabase, connect, database};
 pub use compress::{Compression, compressed};
 pub use gateway::{Gateway, parse_position};
+pub use load::{Load, Traffic};
 pub use metrics::Metrics;
-pub use oracle::{Counts, Load, Oracle, Verdict};
+pub use oracle::{Counts, Load as OracleLoad, Oracle, Verdict};
 pub use seed::Seed;
+pub use small_disk::SmallDisk;
 
 /// Longest wait for anything; much longer than it takes on a slow machine, shorter than anybody waits for a test.
 pub const PATIENCE: Duration = Duration::from_secs(45);

@@ -1,0 +1,9 @@
+#![no_main]
+
+mod framing;
+mod streams;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| framing::fuzz(
+    tidegate::sources::formats::Format::Json,
+    data
+));
