@@ -1,7 +1,7 @@
 # GNU make 3.81 (macOS) and later. `make` alone shows what there is; the work is done by cargo and scripts/.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help demo build test check fuzz fmt audit clean
+.PHONY: help demo build test torture check fuzz fmt audit clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -14,6 +14,9 @@ build: ## Build target/release/tidegate and target/release/tidegate-demo
 
 test: ## Install what is missing, run every test (TESTS="name ..." runs some)
 	@scripts/test.sh $(TESTS)
+
+torture: ## Kill and break everything for SECONDS=300 and print the figures (TIDEGATE_TEST_SEED=… repeats a run)
+	@TIDEGATE_TORTURE_SECONDS=$(or $(SECONDS),300) scripts/torture.sh
 
 check: ## Formatting, clippy, Prometheus' files, then every test
 	cargo fmt --check

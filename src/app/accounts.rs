@@ -7,7 +7,7 @@ use tokio::sync::{Mutex, Notify};
 
 use crate::auth::{AccountRows, Accounts, AccountsSnapshot};
 use crate::catalog::Mirror;
-use crate::db::Database;
+use crate::db::{Database, answered};
 
 /// Name of the mirror in the data directory.
 const MIRROR_FILE: &str = "accounts.json";
@@ -39,7 +39,7 @@ impl KnownAccounts {
     pub async fn refresh(&self) -> Result<(), sqlx::Error> {
         let mut mirror = self.mirror.lock().await;
         let reading = self.accounts.begin();
-        let rows = AccountRows::read(self.database.pool()).await?;
+        let rows = answered(AccountRows::read(self.database.pool())).await?;
         mirror.save(&rows).await;
         self.accounts.replace(reading, AccountsSnapshot::new(rows));
         Ok(())

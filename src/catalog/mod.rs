@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use tokio::sync::{Mutex, Notify};
 
-use crate::db::Database;
 use crate::db::notifications::CatalogListener;
 use crate::db::streams::{self, NewStream};
+use crate::db::{Database, answered};
 use crate::record::StreamId;
 use crate::streams::columns::Column;
 use crate::streams::{Stream, Streams, StreamsSnapshot};
@@ -50,9 +50,9 @@ impl Catalog {
     /// Reads the truth and puts it in place. One at a time, so that an older reading never replaces a newer one.
     pub async fn refresh(&self) -> Result<(), sqlx::Error> {
         let mut mirror = self.mirror.lock().await;
-        let mut list = streams::list(self.database.pool()).await?;
-        if self.restore_forgotten(&list).await? {
-            list = streams::list(self.database.pool()).await?;
+        let mut list = answered(streams::list(self.database.pool())).await?;
+        if answered(self.restore_forgotten(&list)).await? {
+            list = answered(streams::list(self.database.pool())).await?;
         }
         mirror.save(&list).await;
         self.streams.replace(StreamsSnapshot::new(list));

@@ -15,6 +15,7 @@ pub mod tokens;
 pub mod users;
 pub mod verdict;
 
+use std::io::ErrorKind;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -29,6 +30,10 @@ static MIGRATIONS: Migrator = sqlx::migrate!();
 const POOL_CONNECTIONS_MAX: u32 = 8;
 /// Longest wait for one of them.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest time for a connection of the writers to come about: a line that went silent tells nobody.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest wait for the answer to a question of the pool's connections: PostgreSQL itself ends the statement before.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 /// Longest time for one statement of the API.
 const STATEMENT_TIMEOUT_MS: &str = "15000";
 
@@ -67,7 +72,7 @@ impl Database {
         &self.pool
     }
 
-    /// A connection that the caller owns alone; the writers' way.
+    /// A connection that the caller owns alone, within [`CONNECT_TIMEOUT`]; the writers' way.
     pub async fn connect(
         &self,
         statement_timeout: Duration,
@@ -78,7 +83,7 @@ impl Database {
             ("statement_timeout", milliseconds(statement_timeout)),
             ("lock_timeout", milliseconds(lock_timeout)),
         ]);
-        PgConnection::connect_with(&options).await
+        within(CONNECT_TIMEOUT, PgConnection::connect_with(&options)).await
     }
 
     /// Brings the gateway's own tables up to this version. Nodes that start at once take turns.
@@ -98,6 +103,24 @@ impl Database {
     pub async fn installation(&self) -> Result<Uuid, sqlx::Error> {
         sqlx::query_scalar("select id from tidegate.installation").fetch_one(&self.pool).await
     }
+}
+
+/// The answer, unless the line went silent: then nobody would ever say that there is none.
+pub(crate) async fn answered<T>(
+    asking: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, sqlx::Error> {
+    within(ANSWER_TIMEOUT, asking).await
+}
+
+async fn within<T>(
+    limit: Duration,
+    asking: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, sqlx::Error> {
+    let silent = |_elapsed| {
+        let message = format!("PostgreSQL did not answer within {limit:?}");
+        sqlx::Error::Io(std::io::Error::new(ErrorKind::TimedOut, message))
+    };
+    tokio::time::timeout(limit, asking).await.map_err(silent)?
 }
 
 /// The schema must be there before the table of migrations can be made in it. Two nodes may try at the same moment,

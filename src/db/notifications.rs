@@ -2,7 +2,7 @@
 
 use sqlx::postgres::PgListener;
 
-use crate::db::Database;
+use crate::db::{Database, answered};
 
 /// The channel that every change of streams, users and tokens is announced on.
 pub(super) const NOTIFY_CATALOG: &str = "notify tidegate_catalog";
@@ -14,9 +14,12 @@ pub struct CatalogListener(PgListener);
 
 impl CatalogListener {
     pub async fn open(database: &Database) -> Result<CatalogListener, sqlx::Error> {
-        let mut listener = PgListener::connect_with(database.pool()).await?;
-        listener.listen(CHANNEL).await?;
-        Ok(CatalogListener(listener))
+        answered(async {
+            let mut listener = PgListener::connect_with(database.pool()).await?;
+            listener.listen(CHANNEL).await?;
+            Ok(CatalogListener(listener))
+        })
+        .await
     }
 
     /// Waits for the next word of a change.

@@ -11,6 +11,7 @@
 )]
 
 mod access;
+mod backlog;
 mod bad_input;
 mod batching;
 mod cli;
@@ -20,6 +21,7 @@ mod damage;
 mod demo;
 mod encode_roundtrip;
 mod fairness;
+mod fence;
 mod full_disk;
 mod hostile_names;
 mod idempotency;
@@ -31,6 +33,8 @@ mod layers;
 mod limits;
 mod metrics;
 mod monitors;
+mod monitors_under_fire;
+mod oracle;
 mod outages;
 mod parking;
 mod people;
@@ -47,6 +51,7 @@ mod set_back;
 mod streams;
 mod support;
 mod tail;
+mod torture;
 mod typed;
 mod watcher;
 mod watching;

@@ -2,9 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{
-    Gateway, Load, Metrics, OwnCluster, Reply, Traffic, connect, eventually, soon,
-};
+use crate::support::{Gateway, Metrics, Oracle, OwnCluster, Reply, connect, eventually, soon};
 
 /// Waits until the gateway knows how PostgreSQL fares.
 async fn wait_reachable(gateway: &Gateway, reachable: bool) {
@@ -19,9 +17,8 @@ async fn wait_reachable(gateway: &Gateway, reachable: bool) {
 async fn ingest_goes_on_without_postgresql_and_catches_up() {
     let mut cluster = OwnCluster::start().await;
     let gateway = Gateway::on(cluster.url(), &["--commit-wait-ms=500", "--batch-rows=500"]).await;
-    Load::prepare(&gateway).await;
-    let mut traffic = Traffic::default();
-    let load = Load::start(&gateway, 0);
+    let mut oracle = Oracle::prepare(&gateway).await;
+    let load = oracle.load(&gateway);
     load.acknowledges(500).await;
     cluster.stop().await;
     load.acknowledges(500).await;
@@ -34,12 +31,12 @@ async fn ingest_goes_on_without_postgresql_and_catches_up() {
     load.acknowledges(500).await;
     cluster.start_again().await;
     load.acknowledges(500).await;
-    load.finish(&mut traffic).await;
+    load.finish(&mut oracle).await;
     gateway.wait_all_committed().await;
     wait_reachable(&gateway, true).await;
-    traffic.verify(&gateway).await;
+    oracle.verify(&gateway).await;
     assert_eq!(gateway.get("/readyz").await.status, 200);
-    for stream in Traffic::streams() {
+    for stream in Oracle::streams() {
         let rows = u64::try_from(gateway.rows(stream).await).unwrap();
         assert_eq!(gateway.total(stream, "committed").await, rows, "{stream}");
     }
@@ -47,23 +44,22 @@ async fn ingest_goes_on_without_postgresql_and_catches_up() {
 
 #[tokio::test]
 async fn a_postgresql_that_is_killed_over_and_over_gets_every_row_once() {
-    const ROUNDS: i64 = 3;
+    const ROUNDS: usize = 3;
     let mut cluster = OwnCluster::start().await;
     let flags = ["--commit-wait-ms=500", "--batch-rows=100", "--batch-interval-ms=10"];
     let gateway = Gateway::on(cluster.url(), &flags).await;
-    Load::prepare(&gateway).await;
-    let mut traffic = Traffic::default();
-    for round in 0..ROUNDS {
-        let load = Load::start(&gateway, round);
+    let mut oracle = Oracle::prepare(&gateway).await;
+    for _ in 0..ROUNDS {
+        let load = oracle.load(&gateway);
         load.acknowledges(400).await;
         cluster.kill();
         load.acknowledges(100).await;
         cluster.start_again().await;
         load.acknowledges(100).await;
-        load.finish(&mut traffic).await;
+        load.finish(&mut oracle).await;
     }
     gateway.wait_all_committed().await;
-    traffic.verify(&gateway).await;
+    oracle.verify(&gateway).await;
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::os::unix::fs::FileExt;
 
 use serde_json::{Value, json};
 
-use crate::support::{Client, Gateway, Load, Metrics, Stall, Traffic, eventually};
+use crate::support::{Client, Gateway, Metrics, Oracle, Stall, eventually};
 
 /// Exit codes of `tidegate serve`.
 const DRAINED: i32 = 0;
@@ -12,7 +12,7 @@ const LEFT_IN_JOURNAL: i32 = 3;
 
 #[tokio::test]
 async fn kill_9_under_load_loses_nothing_and_doubles_nothing() {
-    const ROUNDS: i64 = 5;
+    const ROUNDS: usize = 5;
     // Small batches and segments: many commits and rotations for a kill to fall into.
     let flags = [
         "--batch-rows=200",
@@ -21,29 +21,27 @@ async fn kill_9_under_load_loses_nothing_and_doubles_nothing() {
         "--writers=3",
     ];
     let mut gateway = Gateway::with(&flags).await;
-    Load::prepare(&gateway).await;
-    let mut traffic = Traffic::default();
+    let mut oracle = Oracle::prepare(&gateway).await;
     for round in 0..ROUNDS {
-        let load = Load::start(&gateway, round);
+        let load = oracle.load(&gateway);
         load.acknowledges(1_500).await;
         gateway.kill9().await;
-        load.finish(&mut traffic).await;
+        load.finish(&mut oracle).await;
         gateway.restart().await;
         if round % 2 == 0 {
             gateway.wait_all_committed().await;
-            traffic.verify(&gateway).await;
+            oracle.verify(&gateway).await;
         }
     }
     gateway.wait_all_committed().await;
-    traffic.verify(&gateway).await;
+    oracle.verify(&gateway).await;
 }
 
 #[tokio::test]
 async fn kill_9_before_anything_is_committed_loses_nothing() {
     let mut gateway = Gateway::start().await;
-    Load::prepare(&gateway).await;
     let stall = Stall::of_writers(gateway.pool()).await;
-    let mut traffic = Traffic::default();
+    let mut oracle = Oracle::prepare(&gateway).await;
     let records: Vec<Value> = (0..1_000).map(|n| json!({"n": n})).collect();
     for _ in 0..3 {
         gateway.records("backlog").json(&json!(records)).send().await.expect(202);
@@ -58,11 +56,11 @@ async fn kill_9_before_anything_is_committed_loses_nothing() {
     assert_eq!(gateway.rows("backlog").await, 3_000);
 
     // And goes on as if nothing had been.
-    let load = Load::start(&gateway, 0);
+    let load = oracle.load(&gateway);
     load.acknowledges(500).await;
-    load.finish(&mut traffic).await;
+    load.finish(&mut oracle).await;
     gateway.wait_all_committed().await;
-    traffic.verify(&gateway).await;
+    oracle.verify(&gateway).await;
 }
 
 #[tokio::test]
@@ -70,9 +68,8 @@ async fn connections_that_break_under_load_cost_neither_rows_nor_counts() {
     const CUTS: usize = 6;
     let gateway =
         Gateway::with(&["--writers=3", "--batch-rows=100", "--batch-interval-ms=10"]).await;
-    Load::prepare(&gateway).await;
-    let mut traffic = Traffic::default();
-    let load = Load::start(&gateway, 0);
+    let mut oracle = Oracle::prepare(&gateway).await;
+    let load = oracle.load(&gateway);
     for _ in 0..CUTS {
         load.acknowledges(150).await;
         // All but our own: writers in the middle of whatever they do, with the commit perhaps under way.
@@ -89,14 +86,14 @@ async fn connections_that_break_under_load_cost_neither_rows_nor_counts() {
         .await;
     }
     load.acknowledges(300).await;
-    load.finish(&mut traffic).await;
+    load.finish(&mut oracle).await;
     gateway.wait_all_committed().await;
-    traffic.verify(&gateway).await;
+    oracle.verify(&gateway).await;
 
     let metrics = Metrics::read(&gateway).await;
-    for stream in Traffic::streams() {
+    for stream in Oracle::streams() {
         let rows = u64::try_from(gateway.rows(stream).await).unwrap();
-        let sent = traffic.sent_to(stream);
+        let sent = oracle.accepted(stream);
         assert_eq!(gateway.total(stream, "accepted").await, sent, "{stream}");
         assert_eq!(
             gateway.total(stream, "committed").await,
@@ -133,14 +130,13 @@ async fn a_shutdown_brings_everything_acknowledged_into_its_tables() {
 #[tokio::test]
 async fn a_shutdown_under_load_keeps_every_promise() {
     let mut gateway = Gateway::with(&["--batch-rows=300"]).await;
-    Load::prepare(&gateway).await;
-    let mut traffic = Traffic::default();
-    let load = Load::start(&gateway, 0);
+    let mut oracle = Oracle::prepare(&gateway).await;
+    let load = oracle.load(&gateway);
     load.acknowledges(1_000).await;
     gateway.ask_to_end();
-    load.finish(&mut traffic).await;
+    load.finish(&mut oracle).await;
     assert_eq!(gateway.ended().await, DRAINED);
-    traffic.verify(&gateway).await;
+    oracle.verify(&gateway).await;
 }
 
 #[tokio::test]

@@ -56,6 +56,17 @@ impl Watcher {
         query: &str,
         headers: &[(&str, &str)],
     ) -> Result<Watcher, Refusal> {
+        let come = Watcher::try_come(socket, address, query, headers).await;
+        come.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Comes to a gateway that may die meanwhile.
+    pub async fn try_come(
+        socket: TcpSocket,
+        address: &str,
+        query: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<Result<Watcher, Refusal>, Error> {
         let target: SocketAddr = address.parse().expect("an address");
         let url = format!("ws://{address}/v1/monitor?{query}");
         let mut request = url.into_client_request().expect("a request");
@@ -63,18 +74,16 @@ impl Watcher {
             let name = HeaderName::from_bytes(name.as_bytes()).expect("a name");
             request.headers_mut().append(name, HeaderValue::from_str(value).expect("a value"));
         }
-        let stream = soon("the gateway takes the connection", socket.connect(target))
-            .await
-            .expect("connected");
+        let stream = soon("the gateway takes the connection", socket.connect(target)).await?;
         match soon("the gateway answers the upgrade", client_async(request, stream)).await {
-            Ok((socket, _)) => Ok(Watcher { socket, texts: Vec::new(), messages: Vec::new() }),
+            Ok((socket, _)) => Ok(Ok(Watcher { socket, texts: Vec::new(), messages: Vec::new() })),
             Err(Error::Http(response)) => {
                 let body = response.body().as_deref().unwrap_or_default();
                 let body: Value = serde_json::from_slice(body).unwrap_or_default();
                 let code = body["code"].as_str().unwrap_or_default().to_owned();
-                Err(Refusal { status: response.status().as_u16(), code })
+                Ok(Err(Refusal { status: response.status().as_u16(), code }))
             }
-            Err(error) => panic!("{error}"),
+            Err(error) => Err(error),
         }
     }
 
@@ -170,7 +179,8 @@ impl Watcher {
         cursor.expect("hello has a cursor").to_owned()
     }
 
-    async fn read(&mut self) -> Option<End> {
+    /// Reads what comes next, if it is not the end. May be cancelled.
+    pub async fn read(&mut self) -> Option<End> {
         match self.socket.next().await {
             Some(Ok(Message::Text(text))) => {
                 self.messages.push(serde_json::from_str(&text).expect("every message is JSON"));

@@ -65,29 +65,35 @@ impl Gateway {
     pub async fn with(flags: &[&str]) -> Gateway {
         let database = TestDatabase::create().await;
         let url = database.url().to_owned();
-        Gateway::launch(url, flags, Some(database), new_directory()).await
+        Gateway::launch(&url, url.clone(), flags, Some(database), new_directory()).await
     }
 
     /// With these flags, in a directory that is prepared, on a database of its own.
     pub async fn in_directory(data_dir: TempDir, flags: &[&str]) -> Gateway {
         let database = TestDatabase::create().await;
         let url = database.url().to_owned();
-        Gateway::launch(url, flags, Some(database), data_dir).await
+        Gateway::launch(&url, url.clone(), flags, Some(database), data_dir).await
     }
 
     /// With these flags, on a database that somebody else keeps.
     pub async fn on(url: &str, flags: &[&str]) -> Gateway {
-        Gateway::launch(url.to_owned(), flags, None, new_directory()).await
+        Gateway::launch(url, url.to_owned(), flags, None, new_directory()).await
+    }
+
+    /// With these flags, on a database that it reaches by another URL than the test.
+    pub async fn through(gateways_url: String, url: &str, flags: &[&str]) -> Gateway {
+        Gateway::launch(url, gateways_url, flags, None, new_directory()).await
     }
 
     async fn launch(
+        tests_url: &str,
         url: String,
         flags: &[&str],
         database: Option<TestDatabase>,
         data_dir: TempDir,
     ) -> Gateway {
         let flags: Vec<String> = flags.iter().map(|&flag| flag.to_owned()).collect();
-        let pool = connect(&url).await;
+        let pool = connect(tests_url).await;
         let process = Process::spawn(data_dir.path(), &url, &flags).await;
         let client = Client::new(&process.address, data_dir.path());
         Gateway { process: Some(process), client, pool, url, flags, _database: database, data_dir }
@@ -173,6 +179,16 @@ impl Gateway {
             (parse_position(&journal["committed"]) == synced).then_some(synced)
         })
         .await
+    }
+
+    /// Waits until no record waits for its table any more.
+    pub async fn wait_nothing_parked(&self) {
+        eventually("nothing is parked", async || {
+            let status = self.get("/v1/status").await.expect(200);
+            let parked: i64 = self.scalar("select count(*) from tidegate.parked").await;
+            (parked == 0 && status["parked"] == serde_json::json!({})).then_some(())
+        })
+        .await;
     }
 
     /// One member of a stream's totals in the status.

@@ -239,15 +239,6 @@ impl Sender {
 }
 
 impl Traffic {
-    /// How many records were sent to a stream.
-    pub fn sent_to(&self, stream: &str) -> u64 {
-        self.0.iter().filter(|sent| sent.target.stream() == stream).count() as u64
-    }
-
-    pub fn streams() -> [&'static str; 4] {
-        Target::ALL.map(Target::stream)
-    }
-
     /// Holds the tables against the book.
     pub async fn verify(&self, gateway: &Gateway) {
         for target in Target::ALL {

@@ -28,6 +28,15 @@ impl Metrics {
         *self.0.get(metric).unwrap_or_else(|| panic!("there is no {metric}"))
     }
 
+    /// The sum of all samples of a metric.
+    pub fn total(&self, metric: &str) -> f64 {
+        let wanted = |name: &str| {
+            name.strip_prefix(metric)
+                .is_some_and(|labels| labels.is_empty() || labels.starts_with('{'))
+        };
+        self.0.iter().filter(|(name, _)| wanted(name)).map(|(_, value)| value).sum()
+    }
+
     /// The sum of all samples of a metric that have this label.
     pub fn sum(&self, metric: &str, label: &str, value: &str) -> f64 {
         let label = format!("{label}=\"{value}\"");

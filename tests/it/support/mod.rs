@@ -3,22 +3,28 @@
 //! Nothing here sleeps to let something happen: [`eventually`] looks until a condition holds, and fails when it does
 //! not within [`PATIENCE`].
 
+mod chaos_proxy;
 mod client;
 mod cluster;
 mod compress;
 mod gateway;
 mod load;
 mod metrics;
+mod oracle;
+mod seed;
 mod small_disk;
 
 use std::time::Duration;
 
+pub use chaos_proxy::{ChaosProxy, Cut, HeldCommit};
 pub use client::{Client, Reply};
 pub use cluster::{OwnCluster, Stall, TestDatabase, connect, database};
 pub use compress::{Compression, compressed};
 pub use gateway::{Gateway, parse_position};
 pub use load::{Load, Traffic};
 pub use metrics::Metrics;
+pub use oracle::{Counts, Load as OracleLoad, Oracle, Verdict};
+pub use seed::Seed;
 pub use small_disk::SmallDisk;
 
 /// Longest wait for anything; much longer than it takes on a slow machine, shorter than anybody waits for a test.

@@ -1,0 +1,269 @@
+//! Senders that keep a gateway busy with every kind of stream, body and reply, and note what each was told.
+//!
+//! A sender waits for each reply before it sends on, and has keys of its own: so the order of the records of a key is
+//! known. It ends when its gateway does.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use rand::Rng;
+use rand::rngs::StdRng;
+use serde_json::Value;
+use sqlx::{AssertSqlSafe, PgPool};
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use super::record::{Form, Record, Target};
+use super::{Entry, Fate, Oracle};
+use crate::support::client::{Client, Reply};
+use crate::support::compress::{Compression, compressed};
+use crate::support::eventually;
+use crate::support::gateway::Gateway;
+use crate::support::seed::Seed;
+
+/// Senders that send at the same time.
+pub(super) const SENDERS: i64 = 4;
+/// Keys that each of them uses over and over.
+pub(super) const KEYS_PER_SENDER: i64 = 20;
+/// Versions that a sender has for one load.
+pub(super) const VERSIONS_PER_SENDER: i64 = 1_000_000;
+/// One in so many replies that say "committed" is held against the table at once.
+const LOOK_ONE_IN: u32 = 10;
+/// Records in one body at most.
+const BODY_RECORDS_MAX: usize = 80;
+
+/// Senders at work.
+#[derive(Debug)]
+pub struct Load {
+    senders: JoinSet<Vec<Entry>>,
+    stop: Arc<AtomicBool>,
+    acknowledged: Arc<AtomicU64>,
+}
+
+struct Sender {
+    client: Client,
+    pool: PgPool,
+    seed: Seed,
+    numbers: StdRng,
+    first_key: i64,
+    next_version: i64,
+    stop: Arc<AtomicBool>,
+    acknowledged: Arc<AtomicU64>,
+}
+
+/// A request, but for its records.
+struct Manner {
+    target: Target,
+    form: Form,
+    commit: bool,
+    reject: bool,
+    ids: bool,
+    compression: Option<Compression>,
+}
+
+/// What a reply says of the records of a request.
+struct Told {
+    /// Of the valid ones.
+    valid: Fate,
+    /// Of the others.
+    invalid: Fate,
+    /// Of the valid ones in their order, where the reply has them.
+    ids: Vec<Uuid>,
+    /// The valid ones are in the table, it said.
+    committed: bool,
+}
+
+impl Load {
+    /// Starts to send; the number of a load is never used twice.
+    pub(super) fn start(gateway: &Gateway, seed: Seed, number: i64, season: i64) -> Load {
+        let mut load =
+            Load { senders: JoinSet::new(), stop: Arc::default(), acknowledged: Arc::default() };
+        for sender in 0..SENDERS {
+            let turn = number * SENDERS + sender;
+            let sender = Sender {
+                client: Client::clone(gateway),
+                pool: gateway.pool().clone(),
+                seed,
+                numbers: seed.numbers(turn.unsigned_abs()),
+                first_key: (season * SENDERS + sender) * KEYS_PER_SENDER,
+                next_version: turn * VERSIONS_PER_SENDER,
+                stop: Arc::clone(&load.stop),
+                acknowledged: Arc::clone(&load.acknowledged),
+            };
+            load.senders.spawn(sender.run());
+        }
+        load
+    }
+
+    /// Waits until this many more records were acknowledged.
+    pub async fn acknowledges(&self, records: u64) {
+        let goal = self.acknowledged.load(Ordering::SeqCst) + records;
+        eventually(&format!("{records} more records are acknowledged"), async || {
+            (self.acknowledged.load(Ordering::SeqCst) >= goal).then_some(())
+        })
+        .await;
+    }
+
+    /// Lets the senders finish what they are at, or notice that the gateway is gone, and notes what they sent.
+    pub async fn finish(self, oracle: &mut Oracle) {
+        self.stop.store(true, Ordering::SeqCst);
+        for sent in self.senders.join_all().await {
+            oracle.note(sent);
+        }
+    }
+}
+
+impl Sender {
+    async fn run(mut self) -> Vec<Entry> {
+        let mut book = Vec::new();
+        while !self.stop.load(Ordering::SeqCst) {
+            let manner = self.manner();
+            let records = self.records(&manner);
+            let reply = self.send(&manner, &records).await;
+            let goes_on = matches!(&reply, Ok(reply) if reply.body["code"] != "shutting_down");
+            let told = match reply {
+                Ok(reply) => told(&reply, &records, &manner),
+                Err(error) if error.is_connect() => Told::all(Fate::Refused),
+                Err(_) => Told::all(Fate::Unknown),
+            };
+            if told.committed && self.numbers.random_ratio(1, LOOK_ONE_IN) {
+                self.look(&records).await;
+            }
+            self.note(&told, &records, &mut book);
+            if !goes_on {
+                break;
+            }
+        }
+        book
+    }
+
+    fn manner(&mut self) -> Manner {
+        let numbers = &mut self.numbers;
+        let compression = numbers.random_range(0..2 * Compression::ALL.len());
+        Manner {
+            target: Target::ALL[numbers.random_range(0..Target::ALL.len())],
+            form: Form::ALL[numbers.random_range(0..Form::ALL.len())],
+            commit: numbers.random_ratio(1, 3),
+            reject: numbers.random_ratio(1, 8),
+            ids: numbers.random_ratio(1, 4),
+            compression: Compression::ALL.get(compression).copied(),
+        }
+    }
+
+    fn records(&mut self, manner: &Manner) -> Vec<Record> {
+        let count = match manner.form {
+            Form::Single => 1,
+            _ => self.numbers.random_range(1..=BODY_RECORDS_MAX),
+        };
+        let with_invalid = self.numbers.random_ratio(1, 4);
+        (0..count)
+            .map(|_| {
+                let version = self.next_version;
+                self.next_version += 1;
+                let key = self.first_key + self.numbers.random_range(0..KEYS_PER_SENDER);
+                let valid = !(with_invalid && self.numbers.random_ratio(1, 5));
+                Record { target: manner.target, form: manner.form, key, version, valid }
+            })
+            .collect()
+    }
+
+    async fn send(&self, manner: &Manner, records: &[Record]) -> Result<Reply, reqwest::Error> {
+        let mut body = manner.form.body(self.seed, records).into_bytes();
+        let mut request = self.client.records(manner.target.stream());
+        if let Some(compression) = manner.compression {
+            body = compressed(compression, &body).await;
+            request = request.encoding(compression.name());
+        }
+        request = request.body(manner.form.content_type(), body);
+        for (wanted, name, value) in [
+            (manner.commit, "ack", "commit"),
+            (manner.reject, "on_error", "reject"),
+            (manner.ids, "return", "ids"),
+        ] {
+            if wanted {
+                request = request.query(name, value);
+            }
+        }
+        request.try_send().await
+    }
+
+    /// What is said to be committed is in the table now, not soon. A PostgreSQL that cannot be asked is no failure.
+    async fn look(&self, records: &[Record]) {
+        let Some(record) = records.iter().rev().find(|record| record.valid) else { return };
+        let sql = AssertSqlSafe(record.target.existence_query(record.key, record.version));
+        let there: Result<bool, sqlx::Error> = sqlx::query_scalar(sql).fetch_one(&self.pool).await;
+        assert!(there.unwrap_or(true), "it was said to be in the table: {record:?}");
+    }
+
+    fn note(&self, told: &Told, records: &[Record], book: &mut Vec<Entry>) {
+        let mut ids = told.ids.iter();
+        for record in records {
+            let (fate, id) =
+                if record.valid { (told.valid, ids.next().copied()) } else { (told.invalid, None) };
+            if fate == Fate::Acknowledged {
+                self.acknowledged.fetch_add(1, Ordering::SeqCst);
+            }
+            book.push(Entry { record: *record, fate, id });
+        }
+    }
+}
+
+impl Told {
+    fn all(fate: Fate) -> Told {
+        Told { valid: fate, invalid: fate, ids: Vec::new(), committed: false }
+    }
+}
+
+/// Reads a reply and holds it against the request: it must count every record.
+fn told(reply: &Reply, records: &[Record], manner: &Manner) -> Told {
+    let body = &reply.body;
+    let number = |name: &str| body[name].as_u64().unwrap_or_default();
+    let valid = records.iter().filter(|record| record.valid).count() as u64;
+    let invalid = records.len() as u64 - valid;
+    let nothing_taken = || assert_eq!(number("accepted") + number("quarantined"), 0, "{body}");
+    let taken = || {
+        assert_eq!(number("quarantined"), invalid, "{body}");
+        assert!(!(manner.reject && invalid > 0), "none should have been taken: {body}");
+        Told { ids: ids(body), ..Told::all(Fate::Acknowledged) }
+    };
+    match (reply.status, body["code"].as_str().unwrap_or_default()) {
+        (201, _) => {
+            assert_eq!(number("committed") + number("duplicates"), valid, "{body}");
+            assert!(manner.commit, "{body}");
+            Told { committed: true, ..taken() }
+        }
+        // With `ack=commit` too, while PostgreSQL is away for long.
+        (202, _) => {
+            assert_eq!(number("accepted"), valid, "{body}");
+            taken()
+        }
+        (422, "invalid_record") => {
+            assert!(valid == 0 && manner.form == Form::Single, "{body}");
+            taken()
+        }
+        (422, "rejected") => {
+            assert!(manner.reject && invalid > 0, "{body}");
+            nothing_taken();
+            Told::all(Fate::Refused)
+        }
+        (503, "shutting_down" | "overloaded" | "journal_full") => {
+            nothing_taken();
+            Told::all(Fate::Refused)
+        }
+        // Nobody knows what became of a group that could not be written.
+        (503, "journal_failed") => Told::all(Fate::Unknown),
+        (500, _) if body["outcome"] == "unknown" => Told::all(Fate::Unknown),
+        (status, _) => panic!("{status}: {body}"),
+    }
+}
+
+fn ids(body: &Value) -> Vec<Uuid> {
+    let listed = body["ids"].as_array().into_iter().flatten();
+    let all: Vec<Uuid> = listed.chain(body.get("id")).map(id).collect();
+    // A single record has its id twice where the ids are asked for.
+    if body.get("id").is_some() { all.into_iter().take(1).collect() } else { all }
+}
+
+fn id(value: &Value) -> Uuid {
+    value.as_str().expect("an id is text").parse().expect("an id is a UUID")
+}

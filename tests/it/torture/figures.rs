@@ -1,0 +1,72 @@
+//! What a torture run adds up to.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use super::faults::Fault;
+use crate::support::{Counts, Seed, Verdict};
+
+/// The sums of a run, printed at its end.
+#[derive(Debug)]
+pub struct Figures {
+    seed: Seed,
+    pub rounds: u64,
+    pub kills: u64,
+    pub shutdowns: u64,
+    pub faults: BTreeMap<Fault, u64>,
+    pub counts: Counts,
+    pub lost: usize,
+    pub doubled: usize,
+    pub wrong: usize,
+    pub took: Duration,
+}
+
+impl Figures {
+    pub fn new(seed: Seed) -> Figures {
+        Figures {
+            seed,
+            rounds: 0,
+            kills: 0,
+            shutdowns: 0,
+            faults: BTreeMap::new(),
+            counts: Counts::default(),
+            lost: 0,
+            doubled: 0,
+            wrong: 0,
+            took: Duration::ZERO,
+        }
+    }
+
+    pub fn add(&mut self, verdict: &Verdict) {
+        self.lost += verdict.lost.len();
+        self.doubled += verdict.doubled.len();
+        self.wrong += verdict.wrong.len();
+    }
+
+    pub fn database_faults(&self) -> u64 {
+        self.faults.values().sum()
+    }
+}
+
+impl fmt::Display for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let line = |f: &mut fmt::Formatter<'_>, name: &str, value: u64| {
+            writeln!(f, "  {name:<32}{value:>12}")
+        };
+        writeln!(f, "torture: {:.0} s, seed {}", self.took.as_secs_f64(), self.seed)?;
+        line(f, "rounds", self.rounds)?;
+        line(f, "kills of the gateway", self.kills)?;
+        line(f, "shutdowns of the gateway", self.shutdowns)?;
+        line(f, "database faults", self.database_faults())?;
+        for (fault, count) in &self.faults {
+            line(f, &format!("  {}", fault.name()), *count)?;
+        }
+        line(f, "records acknowledged", self.counts.acknowledged)?;
+        line(f, "records refused", self.counts.refused)?;
+        line(f, "records of unknown fate", self.counts.unknown)?;
+        line(f, "lost", self.lost as u64)?;
+        line(f, "doubled", self.doubled as u64)?;
+        line(f, "wrong", self.wrong as u64)
+    }
+}

@@ -1,0 +1,122 @@
+//! Torture: rounds of load in which the gateway is killed and everything below it breaks, over and over, with the
+//! oracle watching.
+//!
+//! `make test` runs a bounded share. `make torture SECONDS=1800` runs the same code for as long as it is told, and
+//! prints the figures. Everything is drawn from one seed; `TIDEGATE_TEST_SEED` gives it again.
+
+mod faults;
+mod figures;
+
+use std::time::{Duration, Instant};
+
+use rand::Rng;
+use rand::rngs::StdRng;
+
+use self::faults::Deck;
+use self::figures::Figures;
+use crate::support::{ChaosProxy, Gateway, Oracle, OracleLoad, OwnCluster, Seed};
+
+/// The variable that says how many seconds a run shall last.
+const VARIABLE: &str = "TIDEGATE_TORTURE_SECONDS";
+/// How long it lasts otherwise, in seconds.
+const SECONDS_DEFAULT: u64 = 25;
+/// Faults in one round at most; a gateway that was just started tries again at once, one that failed often waits.
+const FAULTS_PER_ROUND_MAX: u32 = 3;
+/// Records that are acknowledged before each fault, at most.
+const RECORDS_BEFORE_MAX: u64 = 300;
+/// After so many rounds everything is verified and removed, so that a long run looks at each row once.
+const ROUNDS_PER_SEASON: u64 = 4;
+/// One round in so many ends with a shutdown, the others with a kill.
+const SHUTDOWN_ONE_IN: u32 = 6;
+/// What the plan of a run is drawn for, apart from what is sent.
+const PLAN_PURPOSE: u64 = 1 << 61;
+const DECK_PURPOSE: u64 = PLAN_PURPOSE + 1;
+
+/// Many small batches and segments for a fault to fall into, and timeouts that faults can outlast.
+const FLAGS: [&str; 8] = [
+    "--writers=3",
+    "--batch-rows=200",
+    "--batch-interval-ms=15",
+    "--journal-segment-bytes=1048576",
+    "--statement-timeout-seconds=1",
+    "--lock-timeout-ms=250",
+    "--commit-wait-ms=400",
+    "--shutdown-seconds=2",
+];
+
+/// Everything that takes part.
+pub struct Scene {
+    // The gateway ends before its line, the line before its server.
+    gateway: Gateway,
+    proxy: ChaosProxy,
+    cluster: OwnCluster,
+    numbers: StdRng,
+}
+
+impl Scene {
+    async fn set(seed: Seed) -> Scene {
+        let cluster = OwnCluster::start().await;
+        let proxy = ChaosProxy::before(cluster.url()).await;
+        let gateway = Gateway::through(proxy.url(cluster.url()), cluster.url(), &FLAGS).await;
+        Scene { gateway, proxy, cluster, numbers: seed.numbers(PLAN_PURPOSE) }
+    }
+
+    /// One life of the gateway: load, faults, and an end.
+    async fn round(&mut self, oracle: &mut Oracle, deck: &mut Deck, figures: &mut Figures) {
+        let load = oracle.load(&self.gateway);
+        for _ in 0..self.numbers.random_range(1..=FAULTS_PER_ROUND_MAX) {
+            self.let_records_pass(&load).await;
+            let fault = deck.draw();
+            self.inflict(fault).await;
+            *figures.faults.entry(fault).or_default() += 1;
+        }
+        self.let_records_pass(&load).await;
+        if self.numbers.random_ratio(1, SHUTDOWN_ONE_IN) {
+            self.gateway.ask_to_end();
+            load.finish(oracle).await;
+            self.gateway.ended().await;
+            figures.shutdowns += 1;
+        } else {
+            self.gateway.kill9().await;
+            load.finish(oracle).await;
+            figures.kills += 1;
+        }
+        self.gateway.restart().await;
+        figures.rounds += 1;
+    }
+
+    async fn let_records_pass(&mut self, load: &OracleLoad) {
+        load.acknowledges(self.numbers.random_range(1..RECORDS_BEFORE_MAX)).await;
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_lost_or_doubled_whatever_breaks() {
+    let seconds = std::env::var(VARIABLE).map_or(SECONDS_DEFAULT, |text| {
+        text.parse().expect("TIDEGATE_TORTURE_SECONDS is a whole number")
+    });
+    let seed = Seed::draw();
+    let began = Instant::now();
+    let mut scene = Scene::set(seed).await;
+    let mut oracle = Oracle::seeded(&scene.gateway, seed).await;
+    let mut deck = Deck::new(seed.numbers(DECK_PURPOSE));
+    let mut figures = Figures::new(seed);
+    while began.elapsed() < Duration::from_secs(seconds)
+        || !figures.rounds.is_multiple_of(ROUNDS_PER_SEASON)
+    {
+        scene.round(&mut oracle, &mut deck, &mut figures).await;
+        if !figures.rounds.is_multiple_of(ROUNDS_PER_SEASON) {
+            continue;
+        }
+        scene.gateway.wait_all_committed().await;
+        scene.gateway.wait_nothing_parked().await;
+        let verdict = oracle.verdict(&scene.gateway).await;
+        figures.add(&verdict);
+        figures.counts = oracle.counts();
+        figures.took = began.elapsed();
+        assert!(verdict.is_clean(), "{verdict}\n{figures}");
+        oracle.new_season(&scene.gateway).await;
+    }
+    eprintln!("{figures}");
+    assert!(figures.kills > 0 && figures.database_faults() > 0 && figures.counts.acknowledged > 0);
+}
