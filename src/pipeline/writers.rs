@@ -192,9 +192,9 @@ impl Writers {
     async fn session(&self) -> Result<(), SessionError> {
         let journal = self.context.journal.id();
         let mut first = self.connect().await?;
-        let fenced = first.fence(journal, &self.config.node).await?;
+        let fenced = self.answered(first.fence(journal, &self.config.node)).await?;
         check_age(&fenced.ranges, self.context.journal.synced())?;
-        self.parking.reset(&first.parked_streams(journal).await?);
+        self.parking.reset(&self.answered(first.parked_streams(journal)).await?);
         let progress = &self.context.progress;
         let before = progress.low_water();
         let believed = progress.reset(self.context.journal.first(), &fenced.ranges);
@@ -231,6 +231,16 @@ impl Writers {
         outcome?;
         drained?;
         Ok(cut?)
+    }
+
+    /// PostgreSQL's answer; a line that goes silent would never say that none comes.
+    async fn answered<T>(
+        &self,
+        asking: impl Future<Output = Result<T, BatchError>>,
+    ) -> Result<T, SessionError> {
+        let limit = self.batch_timeout();
+        let answer = tokio::time::timeout(limit, asking).await;
+        Ok(answer.map_err(|_elapsed| SessionError::TimedOut(limit))??)
     }
 
     /// Says that a session begins, and whether PostgreSQL has less than it had.

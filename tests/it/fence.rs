@@ -182,6 +182,21 @@ async fn a_line_that_goes_silent_while_a_session_begins_is_given_up() {
 }
 
 #[tokio::test]
+async fn a_fence_that_is_never_answered_is_given_up() {
+    let rig = Rig::start(&SHORT_FLAGS).await;
+    let mut oracle = Oracle::prepare(&rig.gateway).await;
+    let load = oracle.load(&rig.gateway);
+    load.acknowledges(100).await;
+    let asked = rig.proxy.silence_fence();
+    rig.proxy.cut(Cut::Reset);
+    asked.await;
+    load.acknowledges(100).await;
+    load.finish(&mut oracle).await;
+    rig.gateway.wait_all_committed().await;
+    oracle.verify(&rig.gateway).await;
+}
+
+#[tokio::test]
 async fn many_commits_in_doubt_at_once_are_all_settled() {
     let rig = Rig::start(&FLAGS).await;
     let mut oracle = Oracle::prepare(&rig.gateway).await;

@@ -19,6 +19,8 @@ use tokio::task::JoinSet;
 const MESSAGE_BYTES_MAX: usize = 64 << 20;
 /// What the message that commits a batch has in it, beside `commit` at its end.
 const COMMITTED_RANGE: &[u8] = b"insert into tidegate.committed_ranges";
+/// What the message that begins a session has in it.
+const FENCE: &[u8] = b"insert into tidegate.journals";
 /// Cuts that may wait for a connection to notice.
 const CUTS_MAX: usize = 16;
 
@@ -36,6 +38,8 @@ pub enum Cut {
 /// What happens to the next message of a kind.
 #[derive(Debug)]
 enum Order {
+    /// One that begins a session: it goes nowhere, and its connection is half open.
+    SilenceFence { done: oneshot::Sender<()> },
     /// One that commits a batch: it reaches the server; the reply does not reach the gateway, whose connection is cut.
     CutBeforeReply { done: oneshot::Sender<()> },
     /// One that commits a batch: it waits in the proxy; the gateway's connection is cut, the server's stays.
@@ -146,6 +150,13 @@ impl ChaosProxy {
         async move { commit.await.expect("the proxy lives as long as its gateway") }
     }
 
+    /// The next session never hears what became of its fence. The future waits until it asked.
+    pub fn silence_fence(&self) -> impl Future<Output = ()> + use<> {
+        let (done, happened) = oneshot::channel();
+        self.order(Order::SilenceFence { done });
+        async move { happened.await.expect("the proxy lives as long as its gateway") }
+    }
+
     fn order(&self, order: Order) {
         self.shared.orders.lock().expect("no test panics with it").push(order);
     }
@@ -154,6 +165,7 @@ impl ChaosProxy {
 impl Order {
     fn wants(&self, message: &[u8]) -> bool {
         match self {
+            Order::SilenceFence { .. } => message[0] == b'P' && contains(message, FENCE),
             Order::CutBeforeReply { .. } | Order::Hold { .. } => {
                 let text = message[0] == b'Q' && message.ends_with(b"commit\0");
                 text && contains(message, COMMITTED_RANGE)
@@ -235,6 +247,10 @@ async fn connection(gateway: TcpStream, shared: Arc<Shared>) {
         Some(Ok((Order::Hold { held }, message))) => {
             let _ = held.send(HeldCommit { message, server });
             return reset(from_gateway, to_gateway);
+        }
+        Some(Ok((Order::SilenceFence { done }, _))) => {
+            let _ = done.send(());
+            Cut::HalfOpen
         }
         Some(Ok((Order::CutBeforeReply { done }, message))) => {
             let carried_out = HeldCommit { message, server }.deliver().await;
