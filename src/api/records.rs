@@ -274,7 +274,7 @@ pub(super) fn refusal(failure: IngestFailure) -> ApiError {
         }
         FailureReason::Intake(error) => intake_error(&error),
         FailureReason::Stream(message) => ApiError::unprocessable("unusable_stream", message),
-        FailureReason::TooLargeToReject { .. } => {
+        FailureReason::TooLargeToReject { .. } | FailureReason::TooManyToReject { .. } => {
             ApiError::too_large("too_large_to_reject", reason.to_string())
         }
         FailureReason::TooLargeForKey { .. } | FailureReason::TooManyForKey { .. } => {

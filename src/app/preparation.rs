@@ -20,6 +20,8 @@ use crate::pipeline::Writers;
 
 /// How long a start waits for a database that does not answer, before it goes on without.
 const DATABASE_WAIT: Duration = Duration::from_secs(10);
+/// Longest time for one try at preparing the database; a line that went silent would never end it.
+const PREPARE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Everything that must be known of the database before the writers may run.
 pub(super) struct Preparation {
@@ -72,9 +74,10 @@ impl Preparation {
         let mut backoff = Backoff::new();
         let mut failing = false;
         loop {
-            let error = match self.prepare().await {
-                Ok(admin) => return Some(admin),
-                Err(error) => format!("{error:#}"),
+            let error = match tokio::time::timeout(PREPARE_TIMEOUT, self.prepare()).await {
+                Ok(Ok(admin)) => return Some(admin),
+                Ok(Err(error)) => format!("{error:#}"),
+                Err(_elapsed) => format!("PostgreSQL did not answer within {PREPARE_TIMEOUT:?}"),
             };
             if !failing {
                 tracing::warn!(

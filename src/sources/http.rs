@@ -30,6 +30,9 @@ use crate::streams::encode::{EncodeLimits, RecordEncoder};
 
 /// Entries of one request that may be under way to the journal.
 const PENDING_ENTRIES_MAX: usize = 4;
+/// Tuples of a body that must fit one entry may take this many times the room of the largest one. With the body itself
+/// this is what the intake has room for at least (`config.rs`), so that nobody waits in vain.
+const TUPLES_PER_BODY_MAX: usize = 2;
 /// First bytes of a refused record that are kept.
 const RAW_BYTES_MAX: usize = 64 << 10;
 /// Most ids that `return=ids` lists.
@@ -115,6 +118,10 @@ pub enum FailureReason {
         "with on_error=reject a body holds at most {bytes_max} bytes; split it into several requests"
     )]
     TooLargeToReject { bytes_max: usize },
+    #[error(
+        "with on_error=reject a body takes at most {tuples_bytes_max} bytes as rows; split it into several requests"
+    )]
+    TooManyToReject { tuples_bytes_max: usize },
     #[error(
         "with an idempotency key a body holds at most {bytes_max} bytes; split it into several requests, each with its own key"
     )]
@@ -204,6 +211,11 @@ impl HttpSource {
         }
     }
 
+    /// Most bytes of tuples that a body may make that must fit one entry.
+    fn entry_tuples_bytes_max(&self) -> usize {
+        TUPLES_PER_BODY_MAX * self.entry_bytes_max
+    }
+
     /// Takes all records of a body. The reply comes once they are durable, or committed where that was asked for.
     pub async fn ingest(
         &self,
@@ -220,7 +232,10 @@ impl HttpSource {
             Err(reason) => {
                 under_way.room = None;
                 // What is already on its way is settled first, so that the failure tells the truth about it.
-                while under_way.settle_oldest().await.is_ok_and(|more| more) {}
+                while !under_way.pending.is_empty() {
+                    // Whatever became of it, the next may have been taken.
+                    let _ = under_way.settle_oldest().await;
+                }
                 Err(Box::new(IngestFailure { reason, before: under_way.reply }))
             }
         }
@@ -281,6 +296,10 @@ impl<'a> Request<'a> {
                 rest = &rest[consumed..];
                 self.send(&mut assembler).await?;
                 self.make_room(held(&framer, rest)).await?;
+            }
+            let tuples_bytes_max = self.source.entry_tuples_bytes_max();
+            if one_entry && assembler.bytes() > tuples_bytes_max {
+                return Err(FailureReason::TooManyToReject { tuples_bytes_max });
             }
         }
         let finished = framer.finish(&mut assembler)?;

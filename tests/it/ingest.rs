@@ -273,6 +273,11 @@ async fn a_body_that_is_too_large_to_reject_is_refused_whole() {
     let lines = |count: usize| (0..count).map(|n| format!("{{\"n\":{n}}}\n")).collect::<String>();
     let request = gateway.records("strict").ndjson(lines(20_000)).query("on_error", "reject");
     request.send().await.problem(413, "too_large_to_reject");
+    // Small enough as it is sent, but not as rows, of which each has an id and a time.
+    let request =
+        gateway.records("strict").ndjson("{}\n".repeat(30_000)).query("on_error", "reject");
+    let problem = request.send().await.problem(413, "too_large_to_reject");
+    assert!(problem["detail"].as_str().unwrap().contains("as rows"), "{problem}");
     gateway.wait_all_committed().await;
     assert_eq!(gateway.rows("strict").await, 0);
     let request = gateway

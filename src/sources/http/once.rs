@@ -18,9 +18,6 @@ use crate::sources::assembler::{Assembler, PlacedError};
 use crate::sources::body::{BodyReader, DECOMPRESSED_CHUNK_BYTES};
 use crate::sources::formats::{Format, Progress};
 
-/// Tuples may take this many times the room of the largest body. With the body itself this is what the intake has room
-/// for at least (`config.rs`), so that nobody waits in vain.
-const TUPLES_PER_BODY_MAX: usize = 2;
 /// What an answer without errors may take, in bytes.
 const ANSWER_FRAME_BYTES: usize = 1 << 10;
 
@@ -127,7 +124,7 @@ impl Request<'_> {
         replays: Option<Uuid>,
     ) -> Result<(), FailureReason> {
         let (mut framer, mut assembler) = self.parser(replays)?;
-        let tuples_max = TUPLES_PER_BODY_MAX * self.source.entry_bytes_max;
+        let tuples_max = self.source.entry_tuples_bytes_max();
         for chunk in body.chunks(DECOMPRESSED_CHUNK_BYTES) {
             let mut rest = chunk;
             while let Progress::SinkFull { consumed } = framer.push(rest, &mut assembler)? {
