@@ -23,6 +23,7 @@ mod encode_roundtrip;
 mod fairness;
 mod fence;
 mod full_disk;
+mod guarantees;
 mod hostile_names;
 mod idempotency;
 mod ingest;

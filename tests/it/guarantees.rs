@@ -1,0 +1,48 @@
+//! docs/GUARANTEES.md names for each promise the tests that hold it: they exist.
+
+use std::path::{Path, PathBuf};
+
+const GUARANTEES: &str = include_str!("../../docs/GUARANTEES.md");
+const PROMISES: usize = 6;
+
+/// Everything in backticks that looks like the path of a test.
+fn named(text: &str) -> Vec<&str> {
+    let quoted = text.split('`').skip(1).step_by(2);
+    quoted.filter(|quoted| quoted.contains("::") && !quoted.contains(' ')).collect()
+}
+
+/// The files that a module may be in.
+fn files(module: &str) -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let path = module.replace("::", "/");
+    let with = |start: &str| {
+        [root.join(start).join(format!("{path}.rs")), root.join(start).join(&path).join("mod.rs")]
+    };
+    ["tests/it", "src"].into_iter().flat_map(with).filter(|file| file.exists()).collect()
+}
+
+fn exists(test: &str) -> bool {
+    let (module, name) = test.rsplit_once("::").expect("it has a module");
+    files(module).iter().any(|file| {
+        let source = std::fs::read_to_string(file).expect("a source can be read");
+        source.contains(&format!("fn {name}("))
+    })
+}
+
+#[test]
+fn every_promise_names_tests_that_exist() {
+    let promises: Vec<&str> = GUARANTEES
+        .split("\n## ")
+        .filter(|part| part.starts_with(|first: char| first.is_ascii_digit()))
+        .collect();
+    assert_eq!(promises.len(), PROMISES);
+    for promise in promises {
+        for part in ["**Promised.**", "**Not promised.**", "**Held by**"] {
+            assert!(promise.contains(part), "{part} in {promise}");
+        }
+        assert!(named(promise).len() >= 5, "{promise}");
+    }
+    let missing: Vec<&str> = named(GUARANTEES).into_iter().filter(|test| !exists(test)).collect();
+    assert!(missing.is_empty(), "{missing:#?}");
+    assert!(!exists("poison::no_such_test"), "what is missing is noticed");
+}
