@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Gateway, Load, Metrics, SmallDisk, Stall, Traffic, eventually};
+use crate::support::{Gateway, Metrics, Oracle, SmallDisk, Stall, eventually};
 
 const DISK_MEBIBYTES: u32 = 24;
 /// Segments of 1 MiB; the journal may be far larger than its disk.
@@ -45,10 +45,9 @@ async fn a_disk_that_somebody_else_fills_costs_no_acknowledged_record() {
     const ROUNDS: i64 = 3;
     let Some(disk) = SmallDisk::mount(DISK_MEBIBYTES) else { return };
     let mut gateway = gateway_on(&disk).await;
-    Load::prepare(&gateway).await;
-    let mut traffic = Traffic::default();
+    let mut oracle = Oracle::prepare(&gateway).await;
     for round in 0..ROUNDS {
-        let load = Load::start(&gateway, round);
+        let load = oracle.load(&gateway);
         load.acknowledges(200).await;
         disk.fill();
         // Padding, so that the segment which has its room already is used up soon.
@@ -66,7 +65,7 @@ async fn a_disk_that_somebody_else_fills_costs_no_acknowledged_record() {
         if round == 1 {
             // Nor does a crash in this state.
             gateway.kill9().await;
-            load.finish(&mut traffic).await;
+            load.finish(&mut oracle).await;
             gateway.restart().await;
             gateway.records("padding").json(&padding).send().await.problem(503, "journal_failed");
             disk.free();
@@ -76,20 +75,19 @@ async fn a_disk_that_somebody_else_fills_costs_no_acknowledged_record() {
         disk.free();
         is_ready_by_itself(&gateway).await;
         load.acknowledges(200).await;
-        load.finish(&mut traffic).await;
+        load.finish(&mut oracle).await;
     }
     gateway.wait_all_committed().await;
-    traffic.verify(&gateway).await;
+    oracle.verify(&gateway).await;
 }
 
 #[tokio::test]
 async fn a_journal_that_fills_its_disk_goes_on_when_postgresql_has_caught_up() {
     let Some(disk) = SmallDisk::mount(DISK_MEBIBYTES) else { return };
     let gateway = gateway_on(&disk).await;
-    Load::prepare(&gateway).await;
+    let mut oracle = Oracle::prepare(&gateway).await;
     gateway.create_stream(&json!({"name": "padding"})).await;
-    let mut traffic = Traffic::default();
-    let load = Load::start(&gateway, 0);
+    let load = oracle.load(&gateway);
     load.acknowledges(200).await;
     let stall = Stall::of_writers(gateway.pool()).await;
     let mut accepted = 0;
@@ -111,9 +109,9 @@ async fn a_journal_that_fills_its_disk_goes_on_when_postgresql_has_caught_up() {
     stall.release().await;
     is_ready_by_itself(&gateway).await;
     load.acknowledges(200).await;
-    load.finish(&mut traffic).await;
+    load.finish(&mut oracle).await;
     gateway.wait_all_committed().await;
-    traffic.verify(&gateway).await;
+    oracle.verify(&gateway).await;
     assert_eq!(gateway.rows("padding").await, accepted);
     let distinct = "select count(distinct payload->>'n') from streams.padding";
     assert_eq!(gateway.scalar::<i64>(distinct).await, accepted);

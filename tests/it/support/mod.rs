@@ -8,7 +8,6 @@ mod client;
 mod cluster;
 mod compress;
 mod gateway;
-mod load;
 mod metrics;
 mod oracle;
 mod seed;
@@ -21,9 +20,8 @@ pub use client::{Client, Reply};
 pub use cluster::{OwnCluster, Stall, TestDatabase, connect, database};
 pub use compress::{Compression, compressed};
 pub use gateway::{Gateway, parse_position};
-pub use load::{Load, Traffic};
 pub use metrics::Metrics;
-pub use oracle::{Counts, Load as OracleLoad, Oracle, Verdict};
+pub use oracle::{Counts, Load, Oracle, Verdict};
 pub use seed::Seed;
 pub use small_disk::SmallDisk;
 

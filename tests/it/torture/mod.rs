@@ -14,7 +14,7 @@ use rand::rngs::StdRng;
 
 use self::faults::Deck;
 use self::figures::Figures;
-use crate::support::{ChaosProxy, Gateway, Oracle, OracleLoad, OwnCluster, Seed};
+use crate::support::{ChaosProxy, Gateway, Load, Oracle, OwnCluster, Seed};
 
 /// The variable that says how many seconds a run shall last.
 const VARIABLE: &str = "TIDEGATE_TORTURE_SECONDS";
@@ -85,7 +85,7 @@ impl Scene {
         figures.rounds += 1;
     }
 
-    async fn let_records_pass(&mut self, load: &OracleLoad) {
+    async fn let_records_pass(&mut self, load: &Load) {
         load.acknowledges(self.numbers.random_range(1..RECORDS_BEFORE_MAX)).await;
     }
 }

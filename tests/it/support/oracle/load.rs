@@ -3,8 +3,10 @@
 //! A sender waits for each reply before it sends on, and has keys of its own: so the order of the records of a key is
 //! known. It ends when its gateway does.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -27,6 +29,8 @@ pub(super) const SENDERS: i64 = 4;
 pub(super) const KEYS_PER_SENDER: i64 = 20;
 /// Versions that a sender has for one load.
 pub(super) const VERSIONS_PER_SENDER: i64 = 1_000_000;
+/// What a sender waits that was told 503; it does not heed the advice, which would slow the tests down.
+const REFUSED_PAUSE: Duration = Duration::from_millis(20);
 /// One in so many replies that say "committed" is held against the table at once.
 const LOOK_ONE_IN: u32 = 10;
 /// Records in one body at most.
@@ -38,7 +42,11 @@ pub struct Load {
     senders: JoinSet<Vec<Entry>>,
     stop: Arc<AtomicBool>,
     acknowledged: Arc<AtomicU64>,
+    refused: Refused,
 }
+
+/// How many requests were refused with 503, by code.
+type Refused = Arc<Mutex<BTreeMap<String, u64>>>;
 
 struct Sender {
     client: Client,
@@ -49,6 +57,7 @@ struct Sender {
     next_version: i64,
     stop: Arc<AtomicBool>,
     acknowledged: Arc<AtomicU64>,
+    refused: Refused,
 }
 
 /// A request, but for its records.
@@ -76,8 +85,12 @@ struct Told {
 impl Load {
     /// Starts to send; the number of a load is never used twice.
     pub(super) fn start(gateway: &Gateway, seed: Seed, number: i64, season: i64) -> Load {
-        let mut load =
-            Load { senders: JoinSet::new(), stop: Arc::default(), acknowledged: Arc::default() };
+        let mut load = Load {
+            senders: JoinSet::new(),
+            stop: Arc::default(),
+            acknowledged: Arc::default(),
+            refused: Refused::default(),
+        };
         for sender in 0..SENDERS {
             let turn = number * SENDERS + sender;
             let sender = Sender {
@@ -89,6 +102,7 @@ impl Load {
                 next_version: turn * VERSIONS_PER_SENDER,
                 stop: Arc::clone(&load.stop),
                 acknowledged: Arc::clone(&load.acknowledged),
+                refused: Arc::clone(&load.refused),
             };
             load.senders.spawn(sender.run());
         }
@@ -100,6 +114,15 @@ impl Load {
         let goal = self.acknowledged.load(Ordering::SeqCst) + records;
         eventually(&format!("{records} more records are acknowledged"), async || {
             (self.acknowledged.load(Ordering::SeqCst) >= goal).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until this many requests were refused with this code, of all since the start.
+    pub async fn is_refused(&self, requests: u64, code: &str) {
+        eventually(&format!("{requests} requests are refused with {code}"), async || {
+            let refused = self.refused.lock().expect("no sender panicked").get(code).copied();
+            (refused.unwrap_or_default() >= requests).then_some(())
         })
         .await;
     }
@@ -121,6 +144,13 @@ impl Sender {
             let records = self.records(&manner);
             let reply = self.send(&manner, &records).await;
             let goes_on = matches!(&reply, Ok(reply) if reply.body["code"] != "shutting_down");
+            if let Ok(reply) = &reply
+                && reply.status == 503
+            {
+                let code = reply.body["code"].as_str().unwrap_or_default().to_owned();
+                *self.refused.lock().expect("no sender panicked").entry(code).or_default() += 1;
+                tokio::time::sleep(REFUSED_PAUSE).await;
+            }
             let told = match reply {
                 Ok(reply) => told(&reply, &records, &manner),
                 Err(error) if error.is_connect() => Told::all(Fate::Refused),
@@ -246,13 +276,12 @@ fn told(reply: &Reply, records: &[Record], manner: &Manner) -> Told {
             nothing_taken();
             Told::all(Fate::Refused)
         }
-        (503, "shutting_down" | "overloaded" | "journal_full") => {
+        // Of a group that could neither be written nor taken back.
+        (500 | 503, _) if body["outcome"] == "unknown" => Told::all(Fate::Unknown),
+        (503, "shutting_down" | "overloaded" | "journal_full" | "journal_failed") => {
             nothing_taken();
             Told::all(Fate::Refused)
         }
-        // Nobody knows what became of a group that could not be written.
-        (503, "journal_failed") => Told::all(Fate::Unknown),
-        (500, _) if body["outcome"] == "unknown" => Told::all(Fate::Unknown),
         (status, _) => panic!("{status}: {body}"),
     }
 }
