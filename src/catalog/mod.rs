@@ -72,18 +72,21 @@ impl Catalog {
             let pool = self.database.pool();
             for id in streams::forgotten(pool, &unlisted).await? {
                 let Some(stream) = known.by_id(id) else { continue };
-                let made = streams::restore(pool, stream).await?;
-                restored |= made;
-                tracing::error!(stream = %stream.name, made, "PostgreSQL was set back and had forgotten this stream");
+                // One that cannot be made stays parked, and holds up nobody else.
+                let made = streams::restore(pool, stream).await;
+                restored |= matches!(made, Ok(true));
+                tracing::error!(stream = %stream.name, ?made, "PostgreSQL was set back and had forgotten this stream");
             }
         }
         for stream in known.iter() {
             let Some(found) = listed.get(&stream.id) else { continue };
             let (columns, left) = (stream.columns(), found.columns().len());
-            if left < columns.len() && stream.columns().starts_with(found.columns()) {
-                streams::update(self.database.pool(), stream, &columns[left..]).await?;
-                restored = true;
-                tracing::error!(stream = %stream.name, "PostgreSQL was set back and had forgotten columns of this stream");
+            let is_the_same = found.name == stream.name && columns.starts_with(found.columns());
+            if left < columns.len() && is_the_same {
+                let made = streams::update(self.database.pool(), stream, &columns[left..]).await;
+                restored |= made.is_ok();
+                let error = made.err();
+                tracing::error!(stream = %stream.name, ?error, "PostgreSQL was set back and had forgotten columns of this stream");
             }
         }
         Ok(restored)
@@ -91,6 +94,8 @@ impl Catalog {
 
     /// Makes a stream and its table; `None` if the name is taken.
     pub async fn create(&self, new: &NewStream) -> Result<Option<Arc<Stream>>, sqlx::Error> {
+        // A database that was set back must remember its streams before it gives their numbers to new ones.
+        self.refresh().await?;
         let created = streams::create(self.database.pool(), new).await?;
         self.refresh().await?;
         Ok(created.map(Arc::new))

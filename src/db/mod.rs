@@ -82,6 +82,11 @@ impl Database {
         let options = self.options.clone().options([
             ("statement_timeout", milliseconds(statement_timeout)),
             ("lock_timeout", milliseconds(lock_timeout)),
+            // A gateway that vanished without a word must not hold its journal's row for hours.
+            ("idle_in_transaction_session_timeout", milliseconds(statement_timeout)),
+            ("tcp_keepalives_idle", "15".to_owned()),
+            ("tcp_keepalives_interval", "5".to_owned()),
+            ("tcp_keepalives_count", "3".to_owned()),
         ]);
         within(CONNECT_TIMEOUT, PgConnection::connect_with(&options)).await
     }

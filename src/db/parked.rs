@@ -34,6 +34,8 @@ pub struct ParkedStream {
 #[derive(Debug, Clone, Copy)]
 pub struct ParkedLimits {
     pub entries_max: u32,
+    /// Records; one entry may have more.
+    pub records_max: u64,
     /// Bytes of bodies; one entry may be larger.
     pub bytes_max: u64,
 }
@@ -99,17 +101,19 @@ impl BatchConnection {
     ) -> Result<Vec<ParkedEntry>, BatchError> {
         let rows: Vec<ParkedRow> = sqlx::query_as(
             "select position, column_set, rows, received_at, meta, body from (
-                 select *, sum(length(body)) over (order by position) - length(body) as before from (
+                 select *, sum(length(body)) over (order by position) - length(body) as bytes_before,
+                     sum(rows) over (order by position) - rows as records_before from (
                      select * from tidegate.parked
                      where journal_id = $1 and stream_id = $2 and position < $3
                      order by position limit $4) as oldest) as measured
-             where before < $5 order by position",
+             where bytes_before < $5 and records_before < $6 order by position",
         )
         .bind(journal)
         .bind(stream)
         .bind(to_sql(until))
         .bind(i64::from(limits.entries_max))
         .bind(i64::try_from(limits.bytes_max).unwrap_or(i64::MAX))
+        .bind(i64::try_from(limits.records_max).unwrap_or(i64::MAX))
         .fetch_all(self.as_mut())
         .await
         .map_err(during("reading parked entries"))?;
@@ -130,6 +134,28 @@ impl BatchConnection {
         .fetch_one(self.as_mut())
         .await
         .map_err(during("looking for parked entries"))
+    }
+
+    /// Leaves of an entry what was not written of it, in the transaction that writes the rest.
+    pub async fn shorten_parked(
+        &mut self,
+        journal: Uuid,
+        stream: StreamId,
+        rest: &ParkedEntry,
+    ) -> Result<(), BatchError> {
+        sqlx::query(
+            "update tidegate.parked set rows = $4, body = $5
+             where journal_id = $1 and stream_id = $2 and position = $3",
+        )
+        .bind(journal)
+        .bind(stream)
+        .bind(to_sql(rest.position))
+        .bind(rest.rows.cast_signed())
+        .bind(rest.body.as_ref())
+        .execute(self.as_mut())
+        .await
+        .map(drop)
+        .map_err(during("shortening a parked entry"))
     }
 
     /// Takes entries away, in the transaction that writes their rows.

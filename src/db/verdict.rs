@@ -14,7 +14,8 @@ pub enum Verdict {
     EveryRow,
     /// The table cannot be written now: its stream waits, the others go on.
     Table,
-    /// Only a person can mend it: tried again all the same, but rarely, and said loudly.
+    /// Only a person can mend it: tried again all the same, but rarely, and said loudly. From a statement for a stream's
+    /// table it is that table's own affair, like [`Verdict::Table`].
     Stop,
 }
 
@@ -36,14 +37,15 @@ pub fn verdict(sqlstate: &str) -> Verdict {
 
 fn verdict_of_class(class: &str) -> Verdict {
     match class {
-        // Connection, transaction state (read-only among them), savepoints, rollback, resources (disk, memory,
-        // connections), operator intervention, system errors, snapshot.
-        "08" | "25" | "3B" | "40" | "53" | "57" | "58" | "72" => Verdict::Retry,
+        // Transaction state (read-only among them), savepoints, rollback, resources (disk, memory, connections),
+        // operator intervention, system errors, snapshot.
+        "25" | "3B" | "40" | "53" | "57" | "58" | "72" => Verdict::Retry,
         // Authorization, a database that is not there, prepared statements (a pooler in between), configuration.
         "26" | "28" | "3D" | "F0" => Verdict::Stop,
-        // Not supported there, cursors, privileges, transactions in triggers, schema, syntax and names, objects that
-        // are locked or not in a state to be written, foreign tables.
-        "0A" | "24" | "2B" | "2D" | "34" | "3F" | "42" | "55" | "HV" => Verdict::Table,
+        // The connection of a foreign table or of a trigger (our own says nothing when it breaks); not supported there,
+        // cursors, privileges, transactions in triggers, schema, syntax and names, objects that are locked or not in a
+        // state to be written, foreign tables.
+        "08" | "0A" | "24" | "2B" | "2D" | "34" | "3F" | "42" | "55" | "HV" => Verdict::Table,
         // Data, constraints, triggers, limits of an index; and any code that a trigger of the user's made up.
         _ => Verdict::Rows,
     }
@@ -58,7 +60,7 @@ mod tests {
     fn every_class_is_decided() {
         use Verdict::{EveryRow, Retry, Rows, Stop, Table};
         let decided = [
-            ("08006", Retry, "connection failure"),
+            ("08006", Table, "connection failure, of a foreign table"),
             ("09000", Rows, "triggered action exception"),
             ("0A000", Table, "feature not supported"),
             ("0L000", Rows, "invalid grantor, which only a trigger can bring about"),

@@ -19,6 +19,9 @@ use crate::pipeline::{Keys, Ledger, Progress, entry_first_id};
 use crate::record::{EntryKind, EntryMeta, Position, Source, StreamId};
 use crate::streams::Streams;
 
+/// Most bytes of committed entries that are passed over before they are let go.
+const SKIPPED_BYTES_MAX: usize = 8 << 20;
+
 /// When a batch is cut.
 #[derive(Debug, Clone, Copy)]
 pub struct BatchLimits {
@@ -84,6 +87,7 @@ struct Cutter {
     batch: Batch,
     /// Entries met on the way that are committed already.
     skipped: Vec<Entry>,
+    skipped_bytes: usize,
     full: bool,
 }
 
@@ -117,12 +121,16 @@ impl Batcher {
             limits: self.context.limits,
             progress: self.context.progress.clone(),
             skipped: Vec::new(),
+            skipped_bytes: 0,
             full: false,
         };
         loop {
             let last_look = self.context.appended_all.is_cancelled();
             cutter = cutter.fill_off_the_runtime().await?;
             self.settle_skipped(&mut cutter.skipped);
+            if std::mem::take(&mut cutter.skipped_bytes) >= SKIPPED_BYTES_MAX {
+                continue;
+            }
             let empty = cutter.batch.is_empty();
             let overdue = !empty && self.deadline() <= Instant::now();
             let wanted = self.context.ledger.is_waited_for();
@@ -273,7 +281,11 @@ impl Cutter {
                 // A batch covers one range without a hole, so it ends where committed entries begin.
                 if self.batch.is_empty() {
                     self.batch = Batch::starting_at(entry.header.end);
+                    self.skipped_bytes += entry.body.len();
                     self.skipped.push(entry);
+                    if self.skipped_bytes >= SKIPPED_BYTES_MAX {
+                        return Ok(());
+                    }
                 } else {
                     self.reader.skip_to(entry.header.position);
                     self.full = true;
@@ -372,6 +384,7 @@ mod tests {
             progress: progress.clone(),
             batch: Batch::starting_at(start),
             skipped: Vec::new(),
+            skipped_bytes: 0,
             full: false,
         };
         let mut batches = Vec::new();

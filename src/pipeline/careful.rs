@@ -6,8 +6,10 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
+use uuid::Uuid;
 
 use crate::db::batch::{BatchError, Refusal, Savepoint, Target};
 use crate::db::quarantine::{QuarantinedRecord, REFUSED_CODE};
@@ -26,7 +28,20 @@ pub(super) enum PartEnd {
     Written { refused: u64 },
     /// Nothing of it is in the table, which cannot be written now.
     Stuck { reason: String },
+    /// The time was over: so many of its first records are settled, the others were not tried.
+    Partly { records: usize },
 }
+
+/// How long the halving may go on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    pub until: Instant,
+    /// Whether what was settled until then stays; else the part ends as stuck.
+    pub keeps_part: bool,
+}
+
+/// Most bytes of refused rows that one transaction gathers.
+const REFUSED_BYTES_MAX: usize = 32 << 20;
 
 /// One record of a part.
 struct Row {
@@ -44,15 +59,33 @@ impl Transaction<'_> {
         &mut self,
         part: &Part,
         stream: &Arc<Stream>,
+        patience: Patience,
     ) -> Result<PartEnd, BatchError> {
         let rows = rows(part);
         let refused_before = self.refused.len();
         let mut refused = 0;
         self.connection.set_savepoint(Savepoint::Part).await?;
+        if stream.key.is_some()
+            && let Err(error) = self.connection.stage(stream, part.column_set, &part.bodies).await
+        {
+            if error.verdict() == Verdict::Retry {
+                return Err(error);
+            }
+            return self.refuse_whole(part, stream, &rows, &error).await;
+        }
         // The last of them is the next to be tried.
         let mut untried = Vec::new();
         untried.push(0..rows.len());
         while let Some(range) = untried.pop() {
+            let is_over = Instant::now() > patience.until || self.refused.len() > REFUSED_BYTES_MAX;
+            if is_over && range.start > 0 {
+                if patience.keeps_part {
+                    self.connection.release(Savepoint::Part).await?;
+                    return Ok(PartEnd::Partly { records: range.start });
+                }
+                let reason = "so much of it is refused that it takes too long".to_owned();
+                return self.give_up(part, refused_before, reason).await;
+            }
             let some = &rows[range.clone()];
             self.connection.set_savepoint(Savepoint::Rows).await?;
             let Err(error) = self.write_rows(part, stream, some).await else {
@@ -60,14 +93,9 @@ impl Transaction<'_> {
             };
             let verdict = error.verdict();
             match verdict {
-                Verdict::Retry | Verdict::Stop => return Err(error),
-                Verdict::Table => {
-                    self.connection.roll_back_to(Savepoint::Part).await?;
-                    self.refused.truncate(refused_before);
-                    for number in &part.entries {
-                        self.fates[*number] = Fate::Settled(CommitOutcome::default());
-                    }
-                    return Ok(PartEnd::Stuck { reason: error.refusal().message });
+                Verdict::Retry => return Err(error),
+                Verdict::Table | Verdict::Stop => {
+                    return self.give_up(part, refused_before, error.refusal().message).await;
                 }
                 Verdict::Rows | Verdict::EveryRow => {
                     self.connection.roll_back_to(Savepoint::Rows).await?;
@@ -86,6 +114,38 @@ impl Transaction<'_> {
         Ok(PartEnd::Written { refused })
     }
 
+    /// The rows cannot even be staged: the table is locked or gone, or has other columns.
+    async fn refuse_whole(
+        &mut self,
+        part: &Part,
+        stream: &Arc<Stream>,
+        rows: &[Row],
+        error: &BatchError,
+    ) -> Result<PartEnd, BatchError> {
+        let refusal = error.refusal();
+        let end = self.give_up(part, self.refused.len(), refusal.message.clone()).await?;
+        if !matches!(error.verdict(), Verdict::Rows | Verdict::EveryRow) {
+            return Ok(end);
+        }
+        self.refuse(part, stream, rows, &refusal);
+        Ok(PartEnd::Written { refused: rows.len() as u64 })
+    }
+
+    /// Undoes the part.
+    async fn give_up(
+        &mut self,
+        part: &Part,
+        refused_before: usize,
+        reason: String,
+    ) -> Result<PartEnd, BatchError> {
+        self.connection.roll_back_to(Savepoint::Part).await?;
+        self.refused.truncate(refused_before);
+        for number in &part.entries {
+            self.fates[*number] = Fate::Settled(CommitOutcome::default());
+        }
+        Ok(PartEnd::Stuck { reason })
+    }
+
     /// Brings rows into the stream's table and counts them; nothing is counted if that fails.
     async fn write_rows(
         &mut self,
@@ -93,10 +153,10 @@ impl Transaction<'_> {
         stream: &Arc<Stream>,
         rows: &[Row],
     ) -> Result<(), BatchError> {
-        let bodies: Vec<Bytes> = rows.iter().map(|row| row.tuple.clone()).collect();
         let column_set = part.column_set;
         let Some(key) = &stream.key else {
             self.ensure_partitions(stream, rows).await?;
+            let bodies: Vec<Bytes> = rows.iter().map(|row| row.tuple.clone()).collect();
             self.connection.copy(Target::Stream { stream, column_set }, &bodies).await?;
             self.connection.release(Savepoint::Rows).await?;
             for row in rows {
@@ -104,10 +164,9 @@ impl Transaction<'_> {
             }
             return Ok(());
         };
-        self.connection.drop_staging(stream, column_set).await?;
-        self.connection.copy(Target::Staging { stream, column_set }, &bodies).await?;
         let firsts = self.first_ids(part);
-        let fresh = self.connection.merge(stream, key, column_set, &firsts).await?;
+        let ids: Vec<Uuid> = rows.iter().filter_map(|row| entry_first_id(&row.tuple)).collect();
+        let fresh = self.connection.merge(stream, key, column_set, &firsts, Some(&ids)).await?;
         self.connection.release(Savepoint::Rows).await?;
         for row in rows {
             self.count(row.entry, |outcome| outcome.duplicates += 1);

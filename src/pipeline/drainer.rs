@@ -1,23 +1,26 @@
 //! Brings parked entries into their tables once these can be written again, in the order of the journal.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
 use crate::db::batch::BatchConnection;
 use crate::db::parked::{ParkedEntry, ParkedLimits};
 use crate::journal::{Entry, EntryHeader};
-use crate::pipeline::careful::PartEnd;
+use crate::pipeline::careful::{PartEnd, Patience};
 use crate::pipeline::plan::{Destination, Part};
-use crate::pipeline::transaction::Transaction;
-use crate::pipeline::writer::UNKNOWN_STREAM;
+use crate::pipeline::transaction::{Fate, Transaction};
+use crate::pipeline::writer::{CARE_SHARE, UNKNOWN_STREAM};
 use crate::pipeline::writers::{SessionError, Writers};
-use crate::record::{EntryKind, StreamId};
+use crate::record::{EntryKind, EntryMeta, StreamId};
 use crate::streams::Stream;
+use crate::streams::decode::tuple_len;
 
 /// Most entries that follow in one transaction.
 const ENTRIES_MAX: u32 = 1_000;
+/// Most records, but for the entry in which that is reached. No more than these are left when writers are asked to wait.
+const RECORDS_MAX: u64 = 10_000;
 
 /// One session's drainer.
 pub(super) struct Drainer {
@@ -59,13 +62,17 @@ impl Drainer {
     async fn drain(&mut self, id: StreamId) -> Result<(), SessionError> {
         let (context, parking) = (self.shared.context(), self.shared.parking());
         let journal = context.journal.id();
-        let quiet = parking.quiet(id);
+        let quiet = parking.quiet_soon(id).await;
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => self.shared.connect().await?,
         };
         connection.begin(journal, self.epoch).await?;
-        let limits = ParkedLimits { entries_max: ENTRIES_MAX, bytes_max: context.limits.bytes };
+        let limits = ParkedLimits {
+            entries_max: ENTRIES_MAX,
+            records_max: RECORDS_MAX,
+            bytes_max: context.limits.bytes,
+        };
         // Batches before this mark are committed: nothing older can come into the table after what is parked.
         let until = context.progress.low_water();
         let parked = connection.oldest_parked(journal, id, until, limits).await?;
@@ -81,42 +88,110 @@ impl Drainer {
             return Ok(());
         }
         let entries: Vec<Entry> = parked.iter().map(|parked| entry(id, parked)).collect();
-        let stream = context.streams.snapshot().by_id(id).cloned();
         let mut transaction = Transaction::new(&mut connection, &entries);
-        if let Some(stream) = stream {
-            for part in parts(&stream, &entries) {
-                if let PartEnd::Stuck { reason } =
-                    transaction.write_carefully(&part, &stream).await?
-                {
-                    connection.rollback().await?;
-                    self.connection = Some(connection);
-                    parking.postpone(id, Some(reason));
-                    return Ok(());
-                }
+        let (done, rest) = match self.write(&mut transaction, id, &parked).await? {
+            Written::Stuck { reason } => {
+                connection.rollback().await?;
+                self.connection = Some(connection);
+                parking.postpone(id, Some(reason));
+                return Ok(());
             }
-            transaction.keep_refused().await?;
-        } else if !transaction.connection.is_deleted(id).await? {
-            connection.rollback().await?;
-            self.connection = Some(connection);
-            parking.postpone(id, Some(UNKNOWN_STREAM.to_owned()));
-            return Ok(());
-        } else {
-            let entries = entries.len();
+            Written::All => (parked.len(), None),
+            Written::Partly { entries, rest } => (entries, Some(rest)),
+        };
+        let mut fates = transaction.fates;
+        let positions: Vec<_> = parked[..done].iter().map(|parked| parked.position).collect();
+        connection.unpark(journal, id, &positions).await?;
+        let mut records = parked[..done].iter().map(|parked| u64::from(parked.rows)).sum();
+        if let Some(rest) = &rest {
+            connection.shorten_parked(journal, id, rest).await?;
+            records += u64::from(parked[done].rows - rest.rows);
+        }
+        connection.commit_drained().await?;
+        self.connection = Some(connection);
+        // Whoever waits for an entry is told when all of it is there.
+        if let (Some(_), Some(Fate::Settled(outcome))) = (&rest, fates.get(done)) {
+            self.shared.count(&entries[done], outcome);
+        }
+        fates.truncate(done);
+        self.shared.settle(&entries, &fates);
+        parking.drained(id, records, RECORDS_MAX);
+        Ok(())
+    }
+
+    /// Writes what was parked, as far as it goes in the time there is.
+    async fn write(
+        &self,
+        transaction: &mut Transaction<'_>,
+        id: StreamId,
+        parked: &[ParkedEntry],
+    ) -> Result<Written, SessionError> {
+        let Some(stream) = self.shared.context().streams.snapshot().by_id(id).cloned() else {
+            if !transaction.connection.is_deleted(id).await? {
+                return Ok(Written::Stuck { reason: UNKNOWN_STREAM.to_owned() });
+            }
+            let entries = parked.len();
             tracing::warn!(
                 stream = id.0,
                 entries,
                 "parked records of a deleted stream are left out"
             );
+            return Ok(Written::All);
+        };
+        let until = Instant::now() + self.shared.batch_timeout() / CARE_SHARE;
+        let patience = Patience { until, keeps_part: true };
+        for part in parts(&stream, transaction.entries) {
+            match transaction.write_carefully(&part, &stream, patience).await? {
+                PartEnd::Written { .. } => {}
+                PartEnd::Stuck { reason } => return Ok(Written::Stuck { reason }),
+                PartEnd::Partly { records } => {
+                    transaction.keep_refused().await?;
+                    return Ok(cut_off(parked, &part, records));
+                }
+            }
         }
-        let fates = transaction.fates;
-        let positions: Vec<_> = parked.iter().map(|parked| parked.position).collect();
-        connection.unpark(journal, id, &positions).await?;
-        connection.commit_drained().await?;
-        self.connection = Some(connection);
-        self.shared.settle(&entries, &fates);
-        parking.drained(id, parked.iter().map(|parked| u64::from(parked.rows)).sum());
-        Ok(())
+        transaction.keep_refused().await?;
+        Ok(Written::All)
     }
+}
+
+/// How far a transaction came.
+enum Written {
+    All,
+    /// Nothing of it, for this reason.
+    Stuck {
+        reason: String,
+    },
+    /// So many entries, and a part of the next one.
+    Partly {
+        entries: usize,
+        rest: ParkedEntry,
+    },
+}
+
+/// What is left when so many records of a part, and all parts before it, are written.
+fn cut_off(parked: &[ParkedEntry], part: &Part, mut records: usize) -> Written {
+    for number in &part.entries {
+        let entry = &parked[*number];
+        let rows = entry.rows as usize;
+        if records < rows {
+            let mut rest = entry.clone();
+            for _ in 0..records {
+                let length = tuple_len(&rest.body).unwrap_or(rest.body.len());
+                rest.body = rest.body.slice(length..);
+            }
+            rest.rows -= u32::try_from(records).unwrap_or(rest.rows);
+            // What a repeat of the request is told is about all of its records, and no more known.
+            if let Some(meta) = EntryMeta::decode(&rest.meta) {
+                let mut encoded = Vec::new();
+                EntryMeta { key: None, ..meta }.encode(&mut encoded);
+                rest.meta = encoded.into();
+            }
+            return Written::Partly { entries: *number, rest };
+        }
+        records -= rows;
+    }
+    Written::All
 }
 
 /// Consecutive entries of the same form, so that their order is kept.

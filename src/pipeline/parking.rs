@@ -3,16 +3,22 @@
 //!
 //! Invariant: while anything of a stream is parked, everything that comes later for it is parked as well. A stream stops
 //! being parked only when nothing of it is in the table and no transaction is under way that would put something there.
+//! With busy writers there would never be such a moment; so once little is left, those that are about to park more wait a
+//! little for the drainer ([`Parking::let_drain`]).
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::backoff::Backoff;
 use crate::db::parked::ParkedStream;
 use crate::record::StreamId;
+
+/// Longest wait of a writer for a stream that is nearly drained, and of the drainer for the writers.
+const NEARLY_DRAINED_WAIT: Duration = Duration::from_secs(1);
 
 /// The streams that are parked; clones are the same.
 #[derive(Debug, Clone, Default)]
@@ -22,6 +28,8 @@ pub struct Parking(Arc<Shared>);
 struct Shared {
     streams: Mutex<BTreeMap<StreamId, State>>,
     changed: Notify,
+    /// A stream began or ceased to be nearly drained, or a transaction of one ended.
+    drained: watch::Sender<()>,
 }
 
 /// What is known of a parked stream.
@@ -42,6 +50,8 @@ struct State {
     begun: u64,
     backoff: Backoff,
     next_try: Instant,
+    /// What was left was little: whoever would park more waits for the rest to go.
+    nearly_drained: bool,
 }
 
 impl State {
@@ -52,6 +62,7 @@ impl State {
             begun: 0,
             backoff: Backoff::new(),
             next_try: Instant::now(),
+            nearly_drained: false,
         }
     }
 
@@ -125,14 +136,56 @@ impl Parking {
                 state.shown.reason = reason;
             }
             state.next_try = Instant::now() + state.backoff.next_wait();
+            state.nearly_drained = false;
         }
+        self.0.drained.send_replace(());
     }
 
-    /// Records left the table `parked`.
-    pub(super) fn drained(&self, stream: StreamId, records: u64) {
+    /// A moment in which no transaction is about to park anything of the stream; waited for, not for long, where little
+    /// of it is left.
+    pub(super) async fn quiet_soon(&self, stream: StreamId) -> Option<Quiet> {
+        let mut drained = self.0.drained.subscribe();
+        let quiet = async {
+            loop {
+                let is_near = self.lock().get(&stream).is_some_and(|state| state.nearly_drained);
+                let quiet = self.quiet(stream);
+                if quiet.is_some() || !is_near {
+                    return quiet;
+                }
+                if drained.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+        };
+        tokio::time::timeout(NEARLY_DRAINED_WAIT, quiet).await.ok().flatten()
+    }
+
+    /// Lets the drainer finish the streams that are nearly drained; waits for that, but not for long.
+    pub(super) async fn let_drain(&self, mut is_wanted: impl FnMut(StreamId) -> bool) {
+        let mut drained = self.0.drained.subscribe();
+        let wait = async {
+            loop {
+                let is_under_way = self
+                    .lock()
+                    .iter()
+                    .any(|(stream, state)| state.nearly_drained && is_wanted(*stream));
+                if !is_under_way || drained.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        // Whoever waits in vain parks what it has.
+        let _ = tokio::time::timeout(NEARLY_DRAINED_WAIT, wait).await;
+    }
+
+    /// Records left the table `parked`. Once no more than `few` are left there, writers wait before they park more.
+    pub(super) fn drained(&self, stream: StreamId, records: u64, few: u64) {
         if let Some(state) = self.lock().get_mut(&stream) {
             state.shown.records = state.shown.records.saturating_sub(records);
+            state.nearly_drained = state.shown.records <= few;
             state.backoff = Backoff::new();
+            // The others have their turn before the rest of it.
+            state.next_try = Instant::now();
         }
     }
 
@@ -153,6 +206,8 @@ impl Parking {
         if still {
             streams.remove(&stream);
         }
+        drop(streams);
+        self.0.drained.send_replace(());
         still
     }
 
@@ -179,6 +234,7 @@ impl Drop for Parked {
         if let Some(state) = self.parking.lock().get_mut(&self.stream) {
             state.under_way = state.under_way.saturating_sub(1);
         }
+        self.parking.0.drained.send_replace(());
     }
 }
 
@@ -204,10 +260,40 @@ mod tests {
         assert_eq!(parking.show()[&STREAM].records, 5);
 
         let quiet = parking.quiet(STREAM).expect("nobody parks");
-        parking.drained(STREAM, 5);
+        parking.drained(STREAM, 5, 0);
         assert!(parking.release(STREAM, quiet));
         assert!(parking.join(STREAM).is_none());
         assert!(parking.show().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn writers_wait_for_a_stream_that_is_nearly_drained_and_no_longer() {
+        let parking = Parking::default();
+        let under_way = parking.park(STREAM, "locked".to_owned());
+        let started = Instant::now();
+        parking.let_drain(|_| true).await;
+        assert_eq!(started.elapsed(), Duration::ZERO, "much is left");
+        parking.drained(STREAM, 1, 0);
+        parking.let_drain(|stream| stream != STREAM).await;
+        assert_eq!(started.elapsed(), Duration::ZERO, "another stream");
+
+        let (parked, drainer) = (parking.clone(), parking.clone());
+        let writer = async move { parked.let_drain(|_| true).await };
+        let drain = async move {
+            let quiet = drainer.quiet_soon(STREAM).await.expect("nobody else parks");
+            assert!(drainer.release(STREAM, quiet));
+        };
+        tokio::join!(writer, drain, async move { drop(under_way) });
+        assert!(parking.show().is_empty());
+        assert_eq!(started.elapsed(), Duration::ZERO, "nobody had to wait for a time");
+
+        drop(parking.park(STREAM, "locked".to_owned()));
+        parking.drained(STREAM, 1, 0);
+        parking.let_drain(|_| true).await;
+        assert!(
+            started.elapsed() >= NEARLY_DRAINED_WAIT,
+            "a drainer that does not come is not waited for"
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -47,6 +47,7 @@ impl Destination {
 pub(super) fn plan(entries: &[Entry], streams: &StreamsSnapshot, parking: &Parking) -> Vec<Part> {
     let mut parts: Vec<Part> = Vec::new();
     let mut index: BTreeMap<(u8, StreamId, u32), usize> = BTreeMap::new();
+    let mut latest: BTreeMap<StreamId, u32> = BTreeMap::new();
     for (number, entry) in entries.iter().enumerate() {
         let id = stream_of(entry);
         let records = EntryKind::from_code(entry.header.kind) == Some(EntryKind::Records);
@@ -55,13 +56,18 @@ pub(super) fn plan(entries: &[Entry], streams: &StreamsSnapshot, parking: &Parki
         } else {
             (entry.header.kind, StreamId(0), entry.header.column_set)
         };
+        // Of a keyed stream a part is consecutive entries, so that their order is kept over a change of the columns.
+        let column_set = entry.header.column_set;
+        let is_keyed = records && streams.by_id(id).is_some_and(|stream| stream.key.is_some());
+        if is_keyed && latest.insert(id, column_set).is_some_and(|before| before != column_set) {
+            index.remove(&place);
+        }
         let part = *index.entry(place).or_insert_with(|| {
             let destination = match streams.by_id(id) {
                 _ if !records => Destination::Quarantine,
                 None => parking.join(id).map_or(Destination::Unknown(id), Destination::Parked),
                 Some(stream) => destination(stream, parking),
             };
-            let column_set = entry.header.column_set;
             parts.push(Part { destination, column_set, entries: Vec::new(), bodies: Vec::new() });
             parts.len() - 1
         });

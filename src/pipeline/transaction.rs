@@ -66,7 +66,7 @@ impl<'a> Transaction<'a> {
         key: &Key,
     ) -> Result<(), BatchError> {
         let firsts = self.first_ids(part);
-        let fresh = self.connection.merge(stream, key, part.column_set, &firsts).await?;
+        let fresh = self.connection.merge(stream, key, part.column_set, &firsts, None).await?;
         for ((_, number), committed) in firsts.iter().zip(fresh) {
             let rows = u64::from(self.entries[*number].header.rows);
             let duplicates = rows.saturating_sub(committed);

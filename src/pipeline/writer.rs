@@ -14,8 +14,8 @@ use crate::db::batch::{BatchConnection, BatchError};
 use crate::db::journals::{CommittedRange, EntryOutcome};
 use crate::db::verdict::Verdict;
 use crate::pipeline::CommitOutcome;
-use crate::pipeline::batcher::{Batch, Gate};
-use crate::pipeline::careful::PartEnd;
+use crate::pipeline::batcher::{Batch, Gate, stream_of};
+use crate::pipeline::careful::{PartEnd, Patience};
 use crate::pipeline::plan::{Destination, Part, plan};
 use crate::pipeline::transaction::{Fate, Transaction, day_of};
 use crate::pipeline::writers::{SessionError, Writers};
@@ -26,6 +26,9 @@ use crate::telemetry::metrics;
 /// Why entries of a stream that the catalog does not have are parked.
 pub(super) const UNKNOWN_STREAM: &str =
     "the stream is not in the catalog, and PostgreSQL does not know that it was deleted";
+
+/// A part under care may take this share of the time that a batch may take.
+pub(super) const CARE_SHARE: u32 = 3;
 
 /// See the module.
 pub(super) struct Writer {
@@ -59,10 +62,8 @@ impl Failure {
     /// Of a statement that wrote into the table of one of these streams.
     fn of(streams: &[StreamId], error: BatchError) -> Failure {
         match error.verdict() {
-            Verdict::Rows | Verdict::EveryRow | Verdict::Table => {
-                Failure::Refused { streams: streams.to_vec(), error }
-            }
-            Verdict::Retry | Verdict::Stop => Failure::Session(error.into()),
+            Verdict::Retry => Failure::Session(error.into()),
+            _ => Failure::Refused { streams: streams.to_vec(), error },
         }
     }
 }
@@ -153,15 +154,19 @@ impl Writer {
         let context = self.shared.context().clone();
         let journal = context.journal.id();
         let streams = context.streams.snapshot();
+        let wanted: HashSet<StreamId> = batch.entries.iter().map(stream_of).collect();
+        self.shared.parking().let_drain(|stream| wanted.contains(&stream)).await;
         let mut parts = plan(&batch.entries, &streams, self.shared.parking());
         self.ensure_partitions(connection, batch, &parts).await?;
         connection.begin(journal, self.epoch).await?;
         let mut transaction = Transaction::new(connection, &batch.entries);
+        self.under_care.extend(written_more_than_once(&parts));
+        let careful = self.under_care.clone();
         for part in &mut parts {
-            self.write(&mut transaction, part).await?;
+            self.write(&mut transaction, part, &careful).await?;
         }
         for part in &mut parts {
-            self.merge(&mut transaction, part, &mut batch.gates).await?;
+            self.merge(&mut transaction, part, &mut batch.gates, &careful).await?;
         }
         for part in &parts {
             if let Destination::Parked(parked) = &part.destination {
@@ -198,13 +203,14 @@ impl Writer {
         &mut self,
         transaction: &mut Transaction<'_>,
         part: &mut Part,
+        careful: &HashSet<StreamId>,
     ) -> Result<(), Failure> {
         if let Destination::Unknown(id) = part.destination {
             return self.leave_out_or_park(transaction, part, id).await;
         }
         let stream = part.destination.stream().cloned();
         match stream {
-            Some(stream) if self.under_care.contains(&stream.id) => {
+            Some(stream) if careful.contains(&stream.id) => {
                 // A keyed part has to wait for its turn first.
                 if stream.key.is_none() {
                     self.write_carefully(transaction, part, &stream).await?;
@@ -242,6 +248,7 @@ impl Writer {
         transaction: &mut Transaction<'_>,
         part: &mut Part,
         gates: &mut [Gate],
+        careful: &HashSet<StreamId>,
     ) -> Result<(), Failure> {
         let Destination::Keyed(stream) = &part.destination else {
             return Ok(());
@@ -257,7 +264,7 @@ impl Writer {
             part.destination = Destination::Parked(parked);
             return Ok(());
         }
-        if self.under_care.contains(&stream.id) {
+        if careful.contains(&stream.id) {
             return self.write_carefully(transaction, part, &stream).await;
         }
         transaction
@@ -272,7 +279,10 @@ impl Writer {
         part: &mut Part,
         stream: &Arc<Stream>,
     ) -> Result<(), Failure> {
-        match transaction.write_carefully(part, stream).await? {
+        let until = Instant::now() + self.shared.batch_timeout() / CARE_SHARE;
+        let patience = Patience { until, keeps_part: false };
+        match transaction.write_carefully(part, stream, patience).await? {
+            PartEnd::Partly { .. } => unreachable!("a part that is not kept ends as stuck"),
             PartEnd::Written { refused: 0 } => {
                 self.under_care.remove(&stream.id);
             }
@@ -319,6 +329,20 @@ impl Writer {
         }
         Ok(())
     }
+}
+
+/// Keyed streams of which a batch has several parts, because columns were added meanwhile: these are merged one after the
+/// other, and not staged side by side.
+fn written_more_than_once(parts: &[Part]) -> HashSet<StreamId> {
+    let (mut once, mut more) = (HashSet::new(), HashSet::new());
+    for part in parts {
+        if let Destination::Keyed(stream) = &part.destination
+            && !once.insert(stream.id)
+        {
+            more.insert(stream.id);
+        }
+    }
+    more
 }
 
 /// What a later session must know of entries of which not all records made a row.

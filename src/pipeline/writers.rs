@@ -23,7 +23,7 @@ use crate::pipeline::drainer::Drainer;
 use crate::pipeline::parking::Parking;
 use crate::pipeline::transaction::Fate;
 use crate::pipeline::writer::Writer;
-use crate::pipeline::{Pressure, entry_first_id};
+use crate::pipeline::{CommitOutcome, Pressure, entry_first_id};
 use crate::record::{EntryKind, Position};
 use crate::telemetry::metrics;
 
@@ -271,15 +271,20 @@ impl Writers {
             if EntryKind::from_code(entry.header.kind) != Some(EntryKind::Records) {
                 continue;
             }
-            let counters = self.context.counters.of(stream_of(entry));
-            counters.add_committed(outcome.committed, outcome.duplicates);
-            if outcome.refused > 0 {
-                counters.add_refused(source_of(entry), outcome.refused);
-            }
+            self.count(entry, outcome);
             self.context.keys.note_committed(entry, *outcome);
             if waited_for && let Some(id) = entry_first_id(&entry.body) {
                 self.context.ledger.resolve(id, *outcome);
             }
+        }
+    }
+
+    /// Counts what became of an entry's records, or of some of them.
+    pub(super) fn count(&self, entry: &Entry, outcome: &CommitOutcome) {
+        let counters = self.context.counters.of(stream_of(entry));
+        counters.add_committed(outcome.committed, outcome.duplicates);
+        if outcome.refused > 0 {
+            counters.add_refused(source_of(entry), outcome.refused);
         }
     }
 

@@ -3,8 +3,9 @@
 
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
-use crate::support::{Gateway, Metrics, Stall, eventually};
+use crate::support::{Client, Gateway, Metrics, Stall, eventually};
 
 /// A short wait for locks, so that a stuck table is noticed at once.
 const FLAGS: [&str; 3] = ["--lock-timeout-ms=100", "--batch-interval-ms=20", "--writers=3"];
@@ -167,4 +168,38 @@ async fn parked_records_of_a_stream_that_is_deleted_go_with_it() {
     .await;
     gateway.commit("deleted", &json!({"n": 2})).await;
     assert_eq!(gateway.payloads("deleted").await, [json!({"n": 2})]);
+}
+
+#[tokio::test]
+async fn a_busy_stream_goes_its_normal_way_again() {
+    const SENDERS: usize = 6;
+    let gateway = Gateway::with(&[&FLAGS[..], &["--batch-rows=20"]].concat()).await;
+    gateway.create_stream(&json!({"name": "busy"})).await;
+    let lock = Stall::of_all_of_table(gateway.pool(), "busy").await;
+    let stop = CancellationToken::new();
+    let mut senders = JoinSet::new();
+    for _ in 0..SENDERS {
+        let (client, stop) = (Client::clone(&gateway), stop.clone());
+        senders.spawn(async move {
+            let mut sent = 0;
+            while !stop.is_cancelled() {
+                let records: Vec<Value> = (0..10).map(|n| json!({"n": n})).collect();
+                client.records("busy").json(&Value::Array(records)).send().await.expect(202);
+                sent += 10;
+            }
+            sent
+        });
+    }
+    eventually("some is parked", async || parked_records(&gateway, "busy").await).await;
+    lock.release().await;
+    // While records keep coming.
+    eventually("the stream's table is written again", async || {
+        parked_records(&gateway, "busy").await.is_none().then_some(())
+    })
+    .await;
+    stop.cancel();
+    let sent: i64 = senders.join_all().await.into_iter().sum();
+    gateway.wait_all_committed().await;
+    wait_drained(&gateway, "busy").await;
+    assert_eq!(gateway.rows("busy").await, sent);
 }

@@ -231,3 +231,31 @@ async fn partitioned_streams_are_cared_for_too() {
     let reply = gateway.commit("daily", &Value::Array(records)).await;
     assert_eq!((&reply["committed"], &reply["quarantined"]), (&json!(9), &json!(1)), "{reply}");
 }
+
+#[tokio::test]
+async fn good_and_bad_in_turns_do_not_use_up_what_postgresql_has() {
+    let gateway = Gateway::start().await;
+    let columns = json!([{"name": "n", "type": "integer"}]);
+    gateway.create_stream(&json!({"name": "turns", "columns": columns, "key": ["n"]})).await;
+    gateway.execute("alter table streams.turns add check (n % 2 = 0)").await;
+    let records: Vec<Value> = (0..6_000).map(|n| json!({"n": n})).collect();
+    let reply = gateway.commit("turns", &Value::Array(records)).await;
+    assert_eq!((&reply["committed"], &reply["quarantined"]), (&json!(3_000), &json!(3_000)));
+}
+
+#[tokio::test]
+async fn a_trigger_that_gives_other_ids_stops_nobody() {
+    let gateway = Gateway::start().await;
+    gateway.create_stream(&json!({"name": "renamed", "key": ["/k"]})).await;
+    gateway
+        .execute(
+            "create function rename() returns trigger language plpgsql as $$
+             begin new.id := '00000000-0000-0000-0000-000000000001'; return new; end $$;
+             create trigger rename before insert on streams.renamed for each row execute function rename()",
+        )
+        .await;
+    gateway.records("renamed").json(&json!({"k": 1})).send().await.expect(202);
+    gateway.commit("others", &json!({"n": 1})).await;
+    gateway.wait_all_committed().await;
+    assert_eq!(gateway.rows("renamed").await, 1);
+}

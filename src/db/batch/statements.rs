@@ -64,7 +64,12 @@ pub(super) fn copy_statement(target: Target<'_>) -> String {
 
 /// Which of equal keys came first is told by their entries' order in the journal (`$2`, in the order of the entries' first
 /// ids, `$1`), and within an entry by their ids. Where staged rows lie says nothing: a small one may fill an earlier page.
-pub(super) fn merge_statement(stream: &Stream, key: &Key, column_set: u32) -> String {
+pub(super) fn merge_statement(
+    stream: &Stream,
+    key: &Key,
+    column_set: u32,
+    only_some: bool,
+) -> String {
     let columns = columns(stream, column_set);
     let keys = key_expressions(stream, key).join(", ");
     let (order, action) = match key.on_duplicate {
@@ -78,7 +83,7 @@ pub(super) fn merge_statement(stream: &Stream, key: &Key, column_set: u32) -> St
     format!(
         "with merged as (
            insert into {table} ({columns})
-           select distinct on ({keys}) {columns} from {staging}
+           select distinct on ({keys}) {columns} from {staging} {filter}
            order by {keys}, ($2::integer[])[width_bucket(id, $1::uuid[])] {order}, id {order}
            on conflict ({keys}) {action}
            returning id, xmax = 0 as fresh)
@@ -86,6 +91,7 @@ pub(super) fn merge_statement(stream: &Stream, key: &Key, column_set: u32) -> St
         table = table(stream),
         columns = columns.join(", "),
         staging = staging(stream, column_set),
+        filter = if only_some { "where id = any($3::uuid[])" } else { "" },
     )
 }
 
