@@ -84,3 +84,54 @@ fn destination(stream: &Arc<Stream>, parking: &Parking) -> Destination {
         None => Destination::Table(Arc::clone(stream)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use time::OffsetDateTime;
+
+    use super::*;
+    use crate::journal::EntryHeader;
+    use crate::record::{Position, UnixMicros};
+    use crate::streams::{Key, KeyField, OnDuplicate, PayloadType, Shape};
+
+    fn stream(id: i32, is_keyed: bool) -> Stream {
+        let fields = vec![KeyField::Pointer(vec!["k".to_owned()])];
+        Stream {
+            id: StreamId(id),
+            name: format!("s{id}").parse().unwrap(),
+            shape: Shape::Document { payload: PayloadType::Json },
+            key: is_keyed.then_some(Key { fields, on_duplicate: OnDuplicate::Replace }),
+            retention_days: None,
+            created_at: OffsetDateTime::UNIX_EPOCH,
+        }
+    }
+
+    fn entry(stream: u32, column_set: u32) -> Entry {
+        let header = EntryHeader {
+            position: Position(0),
+            end: Position(0),
+            kind: EntryKind::Records.code(),
+            stream,
+            column_set,
+            rows: 1,
+            received_at: UnixMicros(0),
+            meta_len: 0,
+            body_len: 0,
+        };
+        Entry { header, meta: Bytes::new(), body: Bytes::new() }
+    }
+
+    /// A request that began before a column was added may send its last records after it.
+    #[test]
+    fn entries_of_a_keyed_stream_keep_their_order_over_a_change_of_columns() {
+        let streams = StreamsSnapshot::new(vec![stream(1, true), stream(2, false)]);
+        let entries = [(1, 1), (2, 1), (1, 2), (2, 2), (1, 1), (2, 1), (1, 1)];
+        let entries = entries.map(|(stream, column_set)| entry(stream, column_set));
+        let parts = plan(&entries, &streams, &Parking::default());
+        let groups: Vec<(u32, &[usize])> =
+            parts.iter().map(|part| (part.column_set, &part.entries[..])).collect();
+        let expected: [(u32, &[usize]); 5] =
+            [(1, &[0]), (1, &[1, 5]), (2, &[2]), (2, &[3]), (1, &[4, 6])];
+        assert_eq!(groups, expected);
+    }
+}
