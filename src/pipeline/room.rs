@@ -192,6 +192,9 @@ impl Held {
     /// Gets more, waiting at most so long; what it holds stays whatever comes of it.
     pub(super) async fn grow(&mut self, more: u64, wait: Duration) -> Result<(), NoRoom> {
         let more = more.min(self.room.0.share_max - self.amount);
+        if more == 0 {
+            return Ok(());
+        }
         self.room.enter(self.sender, more, self.amount, wait).await?;
         self.amount += more;
         Ok(())

@@ -273,8 +273,8 @@ async fn a_grant_that_races_with_the_end_of_a_wait_is_not_lost() {
 
 #[tokio::test(start_paused = true)]
 async fn closing_wakes_everybody() {
-    let room = Room::new(10);
-    let mut held = room.acquire(sender(1), 8, LONG).await.unwrap();
+    let room = Room::new(20);
+    let mut held = room.acquire(sender(1), 16, LONG).await.unwrap();
     let closer = async { room.close() };
     let (other, more, ()) =
         tokio::join!(room.acquire(sender(2), 5, LONG), held.grow(1, LONG), closer);
@@ -283,6 +283,15 @@ async fn closing_wakes_everybody() {
     assert_eq!(held.grow(1, LONG).await, Err(NoRoom::Closed));
     drop(held);
     assert!(room.lock().senders.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_holds_all_that_it_may_does_not_wait_for_more() {
+    let room = Room::new(80);
+    let mut held = room.acquire(sender(1), 70, LONG).await.unwrap();
+    let _waiting = room.try_enter(sender(2), 20, 0).unwrap().unwrap();
+    assert_eq!(held.grow(10, Duration::ZERO).await, Ok(()));
+    assert_eq!(room.held(), 70);
 }
 
 #[tokio::test(start_paused = true)]
