@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use crate::api::AppState;
 use crate::lifecycle::Lifecycle;
 use crate::pipeline::{Pressure, TRIM_EVERY};
-use crate::record::UnixMicros;
 use crate::telemetry::metrics;
 
 /// How often partitions are made ahead and dropped.
@@ -40,9 +39,13 @@ async fn trim(state: AppState) {
     let committed = state.progress.low_water();
     // Committed segments are kept against a failover that loses commits. To take records is worth more than that.
     let is_full_disk = state.appender.failure().is_some_and(|failure| failure.is_full_disk());
-    let now = if is_full_disk { UnixMicros(i64::MAX) } else { state.clock.now() };
+    let now = state.clock.now();
     let trimmed = tokio::task::spawn_blocking(move || {
-        let trimmed = state.journal.trim(committed, now);
+        let trimmed = if is_full_disk {
+            state.journal.trim_committed(committed)
+        } else {
+            state.journal.trim(committed, now)
+        };
         state.source.keys.trim(state.journal.first());
         trimmed
     });

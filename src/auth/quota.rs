@@ -49,6 +49,8 @@ struct Bucket {
     level: f64,
     records_per_second: u32,
     at: Instant,
+    /// Admissions that may still pay into it.
+    out: usize,
 }
 
 impl Quotas {
@@ -62,7 +64,7 @@ impl Quotas {
         let mut buckets = self.lock();
         buckets.clear_full(now);
         let rate = records_per_second.max(1);
-        let full = Bucket { level: f64::from(rate), records_per_second: rate, at: now };
+        let full = Bucket { level: f64::from(rate), records_per_second: rate, at: now, out: 0 };
         let bucket = buckets.by_token.entry(token_id).or_insert(full);
         bucket.records_per_second = rate;
         bucket.fill(now);
@@ -70,6 +72,7 @@ impl Quotas {
             return Err(OverQuota { records_per_second: rate, retry_after: bucket.until_one() });
         }
         bucket.level -= 1.0;
+        bucket.out += 1;
         Ok(Admission { quotas: self.clone(), token_id, prepaid: true })
     }
 
@@ -100,14 +103,15 @@ impl Admission {
 
 impl Drop for Admission {
     fn drop(&mut self) {
-        if self.prepaid {
-            self.quotas.add(self.token_id, 1.0);
+        if let Some(bucket) = self.quotas.lock().by_token.get_mut(&self.token_id) {
+            bucket.level += f64::from(u8::from(self.prepaid));
+            bucket.out -= 1;
         }
     }
 }
 
 impl Buckets {
-    /// What is full says nothing: a new bucket is the same.
+    /// What is full says nothing, a new bucket is the same, unless somebody is still to pay.
     fn clear_full(&mut self, now: Instant) {
         let many = (self.after_clearing * 2).max(BUCKETS_BEFORE_CLEARING);
         if self.by_token.len() < many {
@@ -115,7 +119,7 @@ impl Buckets {
         }
         self.by_token.retain(|_, bucket| {
             bucket.fill(now);
-            bucket.level < f64::from(bucket.records_per_second)
+            bucket.out > 0 || bucket.level < f64::from(bucket.records_per_second)
         });
         self.after_clearing = self.by_token.len();
     }
@@ -197,6 +201,19 @@ mod tests {
             quotas.admit(token_id, 5, start + Duration::from_secs(1) * second).unwrap().pay(1);
         }
         assert!(quotas.lock().by_token.len() <= BUCKETS_BEFORE_CLEARING);
+    }
+
+    #[test]
+    fn a_bucket_is_kept_for_who_is_still_to_pay() {
+        let (quotas, start) = (Quotas::default(), Instant::now());
+        let mut slow = quotas.admit(0, 10, start).unwrap();
+        let later = start + Duration::from_secs(10);
+        for token_id in 1..=200 {
+            drop(quotas.admit(token_id, 10, later));
+        }
+        assert!(quotas.lock().by_token.len() <= BUCKETS_BEFORE_CLEARING, "some were cleared");
+        slow.pay(1_000);
+        assert!(quotas.admit(0, 10, later).is_err(), "it is in debt");
     }
 
     proptest! {

@@ -113,14 +113,38 @@ impl Active {
             ended.map_err(during("end the segment", &self.segment.path))?;
             self.sync()?;
         }
-        let next = Active::begin(shared, self.end(), entry_bytes)?;
-        // Readers are held back by synced, which is not moved here.
+        // Before the next one is there: only the last segment is safe from a trim whatever its end is. Readers are
+        // held back by synced, which is not moved here.
         self.publish();
-        *self = next;
+        *self = Active::begin(shared, self.end(), entry_bytes)?;
         Ok(())
     }
 }
 
 fn capacity_for(shared: &Shared, entry_bytes: u64) -> u64 {
     shared.options.segment_bytes.max(SEGMENT_HEADER_BYTES + entry_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Opened;
+    use super::super::fixture::{entry, memory, open};
+    use super::*;
+
+    /// Otherwise a trim that comes in between takes it for one that is committed.
+    #[test]
+    fn a_segment_knows_its_end_before_the_next_is_there() {
+        let storage = memory();
+        let Opened { journal, .. } = open(&storage);
+        let shared = &journal.shared;
+        let mut active = Active::begin(shared, Position(0), 0).unwrap();
+        let mut group = [entry(b"a", 5)];
+        active.place(&mut group[0], Position(0), 0);
+        active.write(&group).unwrap();
+        // The sync that ends it; the next one is that of the next segment.
+        storage.fail_sync_after(Some(1));
+        assert!(active.rotate(shared, 0).is_err());
+        let ends: Vec<u64> = shared.segments.all().iter().map(|segment| segment.end()).collect();
+        assert_eq!(ends, [group[0].end().0]);
+    }
 }

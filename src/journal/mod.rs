@@ -158,11 +158,18 @@ impl Journal {
         Reader::new(Arc::clone(&self.shared), from)
     }
 
-    /// Deletes the oldest segments, as long as they end at or below `committed` and are either
-    /// older than the retention or above its bytes. Never the one being written. Returns the new
-    /// oldest position.
+    /// Deletes the oldest segments, as long as they end at or below `committed` and either have been
+    /// committed for as long as the retention or are above its bytes. Never the one being written.
+    /// Returns the new oldest position. When they were committed is not on disk: after an opening it
+    /// is when this is first told so.
     pub fn trim(&self, committed: Position, now: UnixMicros) -> io::Result<Position> {
         retention::trim(&self.shared, committed, now)?;
+        Ok(self.first())
+    }
+
+    /// Like [`Journal::trim`], but without regard to the retention.
+    pub fn trim_committed(&self, committed: Position) -> io::Result<Position> {
+        retention::trim_committed(&self.shared, committed)?;
         Ok(self.first())
     }
 }

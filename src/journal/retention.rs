@@ -10,16 +10,41 @@ use super::Shared;
 use super::segment::Segment;
 use crate::record::{Position, UnixMicros};
 
-/// Deletes the oldest segments that are committed and beyond the retention.
+/// Deletes the oldest segments that are committed and beyond the retention, which counts from when they were first
+/// seen committed: however long the database was away, what it just took stays for all of it.
 pub(super) fn trim(shared: &Shared, committed: Position, now: UnixMicros) -> io::Result<()> {
+    for segment in ended(shared) {
+        segment.note_committed(segment.end() <= committed.0, now);
+    }
+    remove_while(shared, committed, |segment, retained_bytes| {
+        is_beyond(shared, segment, retained_bytes, now)
+    })
+}
+
+/// Deletes all segments that are committed, whatever the retention.
+pub(super) fn trim_committed(shared: &Shared, committed: Position) -> io::Result<()> {
+    remove_while(shared, committed, |_, _| true)
+}
+
+/// All but the last, which is the one being written.
+fn ended(shared: &Shared) -> Vec<Arc<Segment>> {
     let mut segments = shared.segments.all();
-    // The last is the one being written.
     segments.pop();
+    segments
+}
+
+/// Deletes committed segments, the oldest first, as long as `may_go` says so; it is told the bytes of all that are left.
+fn remove_while(
+    shared: &Shared,
+    committed: Position,
+    may_go: impl Fn(&Segment, u64) -> bool,
+) -> io::Result<()> {
+    let segments = ended(shared);
     let is_committed = |segment: &&Arc<Segment>| segment.end() <= committed.0;
     let retained: Vec<_> = segments.iter().take_while(is_committed).collect();
     let mut retained_bytes: u64 = retained.iter().map(|segment| segment.used_bytes()).sum();
     for segment in retained {
-        if !is_beyond(shared, segment, retained_bytes, now) {
+        if !may_go(segment, retained_bytes) {
             break;
         }
         retained_bytes -= segment.used_bytes();
@@ -34,7 +59,8 @@ fn is_beyond(shared: &Shared, segment: &Segment, retained_bytes: u64, now: UnixM
     // Retention must not fill a journal whose backlog is empty.
     let bytes_max = shared.options.retention_bytes.min(shared.options.bytes_max / 2);
     let age_max_us = i64::try_from(shared.options.retention.as_micros()).unwrap_or(i64::MAX);
-    retained_bytes > bytes_max || now.0.saturating_sub(segment.newest().0) > age_max_us
+    let age_us = now.0.saturating_sub(segment.retained_since().0);
+    retained_bytes > bytes_max || age_us >= age_max_us
 }
 
 /// The directory is synced after each file, so that a crash cannot bring back an older segment
@@ -90,14 +116,38 @@ mod tests {
     fn what_is_committed_stays_for_its_time_and_within_its_bytes() {
         let by_age = JournalOptions { retention: Duration::from_secs(3), ..OPTIONS };
         let (journal, ends) = ten_segments(by_age);
-        let now = UnixMicros(10 * SECOND);
-        assert_eq!(journal.trim(ends[9], now).unwrap(), ends[5], "seconds 7 to 10 are young");
+        let at = |second: i64| UnixMicros(second * SECOND);
+        assert_eq!(journal.trim(ends[3], at(10)).unwrap(), Position(0), "committed just now");
+        assert_eq!(journal.trim(ends[9], at(12)).unwrap(), Position(0));
+        assert_eq!(journal.trim(ends[9], at(13)).unwrap(), ends[3]);
+        assert_eq!(journal.trim(ends[9], at(15)).unwrap(), ends[9]);
 
         let bytes_max = 4 * ends[0].0;
         let by_bytes = JournalOptions { retention_bytes: bytes_max, ..by_age };
         let (journal, ends) = ten_segments(by_bytes);
         assert_eq!(journal.trim(ends[7], UnixMicros(0)).unwrap(), ends[3]);
         assert!(journal.bytes() > bytes_max, "what is not committed does not count");
+    }
+
+    #[test]
+    fn what_was_lost_by_the_database_counts_from_its_next_commit() {
+        let by_age = JournalOptions { retention: Duration::from_secs(3), ..OPTIONS };
+        let (journal, ends) = ten_segments(by_age);
+        let at = |second: i64| UnixMicros(second * SECOND);
+        journal.trim(ends[9], at(100)).unwrap();
+        journal.trim(ends[1], at(102)).unwrap();
+        assert_eq!(journal.trim(ends[9], at(104)).unwrap(), ends[1]);
+        assert_eq!(journal.trim(ends[9], at(107)).unwrap(), ends[9]);
+    }
+
+    #[test]
+    fn a_full_disk_lets_all_go_that_is_committed_and_is_not_remembered() {
+        let by_age = JournalOptions { retention: Duration::from_secs(3), ..OPTIONS };
+        let (journal, ends) = ten_segments(by_age);
+        assert_eq!(journal.trim_committed(ends[3]).unwrap(), ends[3]);
+        let at = |second: i64| UnixMicros(second * SECOND);
+        assert_eq!(journal.trim(ends[9], at(100)).unwrap(), ends[3]);
+        assert_eq!(journal.trim(ends[9], at(103)).unwrap(), ends[9]);
     }
 
     #[test]

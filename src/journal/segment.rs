@@ -18,6 +18,9 @@ const SUFFIX: &str = ".segment";
 /// Ends the name of a file that is not what it will be yet. Opening removes such files.
 pub(super) const UNFINISHED_SUFFIX: &str = ".new";
 
+/// No time, of a segment that is not committed.
+const NOT_COMMITTED: i64 = i64::MIN;
+
 /// One file of the journal.
 pub(super) struct Segment {
     pub first: u64,
@@ -26,6 +29,8 @@ pub(super) struct Segment {
     end: AtomicU64,
     /// The latest time of its entries.
     newest: AtomicI64,
+    /// When it was first seen committed.
+    committed_at: AtomicI64,
     file: Mutex<Option<Weak<dyn StorageFile>>>,
 }
 
@@ -36,6 +41,7 @@ impl Segment {
             path: dir.join(file_name(first)),
             end: AtomicU64::new(end),
             newest: AtomicI64::new(newest.0),
+            committed_at: AtomicI64::new(NOT_COMMITTED),
             file: Mutex::new(None),
         }
     }
@@ -48,12 +54,26 @@ impl Segment {
         self.end.store(end, Ordering::Release);
     }
 
-    pub fn newest(&self) -> UnixMicros {
+    fn newest(&self) -> UnixMicros {
         UnixMicros(self.newest.load(Ordering::Relaxed))
     }
 
     pub fn note_time(&self, received_at: UnixMicros) {
         self.newest.fetch_max(received_at.0, Ordering::Relaxed);
+    }
+
+    /// Notes whether it is committed now. A database that lost its last commits makes it uncommitted again.
+    pub fn note_committed(&self, is_committed: bool, now: UnixMicros) {
+        if !is_committed {
+            self.committed_at.store(NOT_COMMITTED, Ordering::Relaxed);
+        } else if self.committed_at.load(Ordering::Relaxed) == NOT_COMMITTED {
+            self.committed_at.store(now.0, Ordering::Relaxed);
+        }
+    }
+
+    /// Since when its retention counts: since its commit, and for its youngest entry since it came.
+    pub fn retained_since(&self) -> UnixMicros {
+        self.newest().max(UnixMicros(self.committed_at.load(Ordering::Relaxed)))
     }
 
     /// Bytes it takes without what is only reserved.

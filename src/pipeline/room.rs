@@ -6,8 +6,9 @@
 //! [`SPARE_SHARE`]th is for other senders, so that one whose bodies never end leaves room.
 //!
 //! It promises: never more than the limit; a grant that nobody takes any more (the request was dropped, its time was
-//! over) goes to the next; a sender that holds nothing waits for at most one grant of each other sender, beside those
-//! that let a request which holds room come to its end; every wait ends. It refuses what waits too long, what would be
+//! over) goes to the next; a sender that holds nothing and got nothing lately waits for at most one grant of each
+//! other sender, beside those that let a request which holds room come to its end, and one that got more for as much
+//! more of each; every wait ends. It refuses what waits too long, what would be
 //! one waiter too many, and, at once, the newest of requests that all hold room and all want more: waiting would not
 //! end that.
 //!
@@ -66,8 +67,10 @@ pub(super) struct State {
     /// Where the turns have come to: the turn of the last grant.
     turn: u64,
     tickets: u64,
-    /// Those that hold something or wait.
+    /// Those that hold something or wait, and, while others wait, those whose next turn is still to come.
     senders: HashMap<SenderId, Sender>,
+    /// There may be some that neither hold anything nor wait.
+    has_idle: bool,
     /// Senders that wait, and not for themselves, by turn.
     line: BTreeSet<(Turn, SenderId)>,
 }
@@ -192,6 +195,9 @@ impl Held {
     /// Gets more, waiting at most so long; what it holds stays whatever comes of it.
     pub(super) async fn grow(&mut self, more: u64, wait: Duration) -> Result<(), NoRoom> {
         let more = more.min(self.room.0.share_max - self.amount);
+        if more == 0 {
+            return Ok(());
+        }
         self.room.enter(self.sender, more, self.amount, wait).await?;
         self.amount += more;
         Ok(())
@@ -310,11 +316,18 @@ impl State {
         self.end_standstill(room, id);
         let sender = self.of(id);
         if sender.waiters.is_empty() {
-            let holds = sender.held > 0;
+            let (idle, next_turn) = (sender.held == 0, sender.next_turn);
             self.leave_line(id);
-            if !holds {
+            // Forgotten earlier, who comes with one request at a time would always be ahead of one that waits.
+            if idle && next_turn <= self.turn {
                 self.senders.remove(&id);
+            } else {
+                self.has_idle |= idle;
             }
+        }
+        if self.has_idle && self.line.is_empty() {
+            self.has_idle = false;
+            self.senders.retain(|_, sender| sender.held > 0 || !sender.waiters.is_empty());
         }
     }
 

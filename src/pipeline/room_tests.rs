@@ -54,8 +54,15 @@ fn op() -> impl Strategy<Value = Op> {
 struct Waiting {
     ticket: Ticket,
     held: Option<Held>,
-    /// Grants that others got since, where it is the first of a sender that held nothing.
-    overtaken: Option<BTreeMap<SenderId, u32>>,
+}
+
+/// What others were granted while a sender was at its place in the line.
+#[derive(Debug)]
+struct Overtaken {
+    /// What each may get, and have one grant more: by how much the sender's turn was still to come.
+    ahead: u64,
+    /// All of it, and the largest grant.
+    granted: BTreeMap<SenderId, (u64, u64)>,
 }
 
 #[derive(Debug)]
@@ -63,11 +70,13 @@ struct Model {
     room: Room,
     held: Vec<Held>,
     waiting: Vec<Waiting>,
+    overtaken: BTreeMap<(Turn, SenderId), Overtaken>,
 }
 
 impl Model {
     fn new() -> Model {
-        Model { room: Room::new(LIMIT), held: Vec::new(), waiting: Vec::new() }
+        let (held, waiting, overtaken) = (Vec::new(), Vec::new(), BTreeMap::new());
+        Model { room: Room::new(LIMIT), held, waiting, overtaken }
     }
 
     fn run(&mut self, op: Op) {
@@ -93,12 +102,10 @@ impl Model {
 
     fn acquire(&mut self, id: SenderId, amount: u64) {
         let amount = amount.min(self.room.0.share_max);
-        let is_new = !self.room.lock().senders.contains_key(&id);
         match self.room.try_enter(id, amount, 0).expect("far from every bound") {
             None => self.held.push(Held { room: self.room.clone(), sender: id, amount }),
             Some(ticket) => {
-                let overtaken = is_new.then(BTreeMap::new);
-                self.waiting.push(Waiting { ticket, held: None, overtaken });
+                self.waiting.push(Waiting { ticket, held: None });
             }
         }
     }
@@ -112,7 +119,7 @@ impl Model {
                 self.held.push(held);
             }
             Some(ticket) => {
-                self.waiting.push(Waiting { ticket, held: Some(held), overtaken: None });
+                self.waiting.push(Waiting { ticket, held: Some(held) });
             }
         }
     }
@@ -136,12 +143,13 @@ impl Model {
         if outcome.is_err() {
             return;
         }
+        // Those that hold room already come to their end before anybody's turn.
         let newcomer = waiting.held.is_none();
-        let others = self.waiting.iter_mut().filter(|other| other.ticket.sender != sender);
-        for other in others.filter(|_| newcomer) {
-            if let Some(overtaken) = &mut other.overtaken {
-                *overtaken.entry(sender).or_default() += 1;
-            }
+        let places = self.overtaken.iter_mut().filter(|((_, id), _)| *id != sender);
+        for (_, overtaken) in places.filter(|_| newcomer) {
+            let (granted, largest) = overtaken.granted.entry(sender).or_default();
+            *granted += amount;
+            *largest = amount.max(*largest);
         }
         let held = waiting.held.take().map(|mut held| {
             held.amount += amount;
@@ -151,7 +159,7 @@ impl Model {
         self.held.push(held.unwrap_or_else(fresh));
     }
 
-    fn check(&self) {
+    fn check(&mut self) {
         let state = self.room.lock();
         let base = |waiting: &Waiting| waiting.held.as_ref().map_or(0, |held| held.amount);
         let stuck: u64 = self.waiting.iter().map(base).sum();
@@ -160,7 +168,8 @@ impl Model {
         assert!(held <= LIMIT, "never more than the limit");
         assert_eq!(state.waiting, self.waiting.len());
         for (id, sender) in &state.senders {
-            assert!(sender.held > 0 || !sender.waiters.is_empty(), "nobody is remembered in vain");
+            let is_idle = sender.held == 0 && sender.waiters.is_empty();
+            assert!(!is_idle || !state.line.is_empty(), "nobody is remembered in vain");
             assert!(sender.held <= self.room.0.share_max, "nobody holds all");
             let fits = |first: &Waiter| sender.held + first.amount() <= self.room.0.share_max;
             let can_be_next = sender.waiters.first().is_some_and(fits);
@@ -171,9 +180,13 @@ impl Model {
             assert!(held + first.amount() > LIMIT, "room is free, and somebody waits for it");
         }
         assert!(held == 0 || held != stuck, "everybody who holds room waits for more");
-        for waiting in &self.waiting {
-            let most = waiting.overtaken.iter().flat_map(BTreeMap::values).max();
-            assert!(most.is_none_or(|most| *most <= 1), "{waiting:?} was overtaken twice");
+        self.overtaken.retain(|place, _| state.line.contains(place));
+        for place in &state.line {
+            let ahead = place.0.granted - state.turn;
+            let unknown = || Overtaken { ahead, granted: BTreeMap::new() };
+            let Overtaken { ahead, granted } = self.overtaken.entry(*place).or_insert_with(unknown);
+            let most = granted.values().map(|(granted, largest)| granted - largest).max();
+            assert!(most.is_none_or(|most| most <= *ahead), "{place:?} was overtaken too often");
         }
     }
 }
@@ -226,6 +239,31 @@ fn many_connections_and_large_requests_do_not_win() {
     assert!(granted[&sender(2)] >= 3, "the small one is not starved: {granted:?}");
 }
 
+/// They hold nothing in between, and are not forgotten all the same.
+#[test]
+fn senders_with_one_request_at_a_time_do_not_let_another_wait_for_ever() {
+    let mut model = Model::new();
+    model.acquire(sender(0), 8);
+    model.acquire(sender(0), 48);
+    model.acquire(sender(1), 28);
+    model.acquire(sender(1), 20);
+    model.acquire(sender(2), 28);
+    model.held.remove(1);
+    model.notice();
+    model.acquire(sender(3), 28);
+    let mut grants = 0;
+    while model.waiting.iter().any(|waiting| waiting.ticket.sender == sender(1)) {
+        let others = [sender(2), sender(3)];
+        let index = model.held.iter().position(|held| others.contains(&held.sender)).unwrap();
+        let released = model.held.remove(index).sender;
+        model.notice();
+        model.acquire(released, 28);
+        model.check();
+        grants += 1;
+        assert!(grants < 10, "it waits for ever");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn one_sender_leaves_room_for_others_whatever_it_does() {
     let room = Room::new(80);
@@ -273,8 +311,8 @@ async fn a_grant_that_races_with_the_end_of_a_wait_is_not_lost() {
 
 #[tokio::test(start_paused = true)]
 async fn closing_wakes_everybody() {
-    let room = Room::new(10);
-    let mut held = room.acquire(sender(1), 8, LONG).await.unwrap();
+    let room = Room::new(20);
+    let mut held = room.acquire(sender(1), 16, LONG).await.unwrap();
     let closer = async { room.close() };
     let (other, more, ()) =
         tokio::join!(room.acquire(sender(2), 5, LONG), held.grow(1, LONG), closer);
@@ -283,6 +321,15 @@ async fn closing_wakes_everybody() {
     assert_eq!(held.grow(1, LONG).await, Err(NoRoom::Closed));
     drop(held);
     assert!(room.lock().senders.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_holds_all_that_it_may_does_not_wait_for_more() {
+    let room = Room::new(80);
+    let mut held = room.acquire(sender(1), 70, LONG).await.unwrap();
+    let _waiting = room.try_enter(sender(2), 20, 0).unwrap().unwrap();
+    assert_eq!(held.grow(10, Duration::ZERO).await, Ok(()));
+    assert_eq!(room.held(), 70);
 }
 
 #[tokio::test(start_paused = true)]
