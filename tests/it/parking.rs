@@ -203,3 +203,30 @@ async fn a_busy_stream_goes_its_normal_way_again() {
     wait_drained(&gateway, "busy").await;
     assert_eq!(gateway.rows("busy").await, sent);
 }
+
+#[tokio::test]
+async fn a_batch_that_is_refused_for_too_long_is_parked_and_follows_piece_by_piece() {
+    const RECORDS: i64 = 6_000;
+    // A third of three seconds for all the halving of a batch.
+    let gateway = Gateway::with(&["--statement-timeout-seconds=1", "--batch-interval-ms=20"]).await;
+    gateway.create_stream(&json!({"name": "hopeless"})).await;
+    gateway.execute("alter table streams.hopeless add check (payload->>'n' like '%7')").await;
+    // One entry, so that pieces end in the middle of it.
+    let records: Vec<Value> = (0..RECORDS).map(|n| json!({"n": n})).collect();
+    gateway.records("hopeless").json(&Value::Array(records)).send().await.expect(202);
+    eventually("it takes too long", async || parked_records(&gateway, "hopeless").await).await;
+    // The others do not wait for it.
+    gateway.commit("others", &json!({"n": 1})).await;
+    wait_drained(&gateway, "hopeless").await;
+    assert_eq!(gateway.rows("hopeless").await, RECORDS / 10);
+    let kept: Vec<i64> = gateway
+        .column(
+            "select (convert_from(raw, 'UTF8')::jsonb->>'n')::bigint from tidegate.quarantine order by 1",
+        )
+        .await;
+    assert_eq!(kept, (0..RECORDS).filter(|n| n % 10 != 7).collect::<Vec<i64>>());
+    let of = async |what: &str| i64::try_from(gateway.total("hopeless", what).await).unwrap();
+    assert_eq!((of("committed").await, of("refused").await), (RECORDS / 10, RECORDS / 10 * 9));
+    let shortened = gateway.log().matches("takes too long").count();
+    assert!(shortened >= 1, "{}", gateway.log());
+}
