@@ -263,7 +263,7 @@ fn first_answer(state: &AppState, reply: IngestReply, return_ids: bool) -> Respo
 
 /// What a refused request is told, with what was taken before the failure.
 pub(super) fn refusal(failure: IngestFailure) -> ApiError {
-    let IngestFailure { reason, before } = failure;
+    let IngestFailure { reason, before, is_outcome_unknown } = failure;
     let error = match reason {
         FailureReason::Body(error) => body_error(&error),
         FailureReason::Framing(error) => {
@@ -295,7 +295,8 @@ pub(super) fn refusal(failure: IngestFailure) -> ApiError {
         FailureReason::Key(error) => return key_error(error),
         FailureReason::AnswerLost => return ApiError::internal(reason),
     };
-    with_errors(error, &before)
+    let error = with_errors(error, &before);
+    if is_outcome_unknown { error.with("outcome", "unknown") } else { error }
 }
 
 fn key_error(error: KeyError) -> ApiError {
@@ -344,16 +345,12 @@ fn intake_error(error: &IntakeError) -> ApiError {
             metrics::count_refused("journal_full");
             ApiError::unavailable("journal_full", message, *retry_after)
         }
-        IntakeError::JournalFailed { retry_after } => {
+        IntakeError::JournalFailed { retry_after }
+        | IntakeError::JournalFailedMidway { retry_after } => {
             metrics::count_refused("journal_failed");
             ApiError::unavailable("journal_failed", message, *retry_after)
         }
-        IntakeError::JournalFailedMidway { retry_after } => {
-            metrics::count_refused("journal_failed");
-            ApiError::unavailable("journal_failed", message, *retry_after)
-                .with("outcome", "unknown")
-        }
-        IntakeError::OutcomeUnknown => ApiError::internal(&message).with("outcome", "unknown"),
+        IntakeError::OutcomeUnknown => ApiError::internal(&message),
         IntakeError::ShuttingDown => {
             metrics::count_refused("shutting_down");
             ApiError::unavailable("shutting_down", message, RETRY_AFTER_SHUTDOWN)

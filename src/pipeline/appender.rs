@@ -168,6 +168,11 @@ impl Run {
         while let Some(message) = next {
             match message {
                 Message::Submit(queued, _place) => {
+                    if let Some(refusal) = queued.submission.request.0.get() {
+                        let _ = queued.acknowledge.send(Err(*refusal));
+                        next = self.queue.try_recv().ok();
+                        continue;
+                    }
                     bytes +=
                         queued.submission.entries.iter().map(SealedEntry::len_bytes).sum::<u64>();
                     group.push(queued);
@@ -250,6 +255,8 @@ impl Run {
             },
         };
         for queued in group.drain(..) {
+            // It stays as it is where an earlier one of the request is in the same group.
+            let _ = queued.submission.request.0.set(refusal);
             let _ = queued.acknowledge.send(Err(refusal));
         }
     }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 
 use super::{
-    AppenderThread, Intake, IntakeError, IntakeLimits, Ledger, Pending, Pressure, SenderId,
-    Submission,
+    AppenderThread, Intake, IntakeError, IntakeLimits, Ledger, Pending, Pressure, RequestFate,
+    SenderId, Submission,
 };
 use crate::hub::counters::Counters;
 use crate::journal::faults::FaultStorage;
@@ -66,6 +66,10 @@ impl Bench {
     }
 
     async fn submit(&self, body: &[u8]) -> Pending {
+        self.submit_of(&RequestFate::default(), body).await
+    }
+
+    async fn submit_of(&self, request: &RequestFate, body: &[u8]) -> Pending {
         let mut draft = EntryDraft::new(b"", body.len());
         draft.buffer_mut().extend_from_slice(body);
         let submission = Submission {
@@ -73,6 +77,7 @@ impl Bench {
             counters: self.counters.of(StreamId(1)),
             source: Source::Http,
             claim: None,
+            request: request.clone(),
         };
         let room = self.intake.reserve(SenderId::Local, body.len()).await.unwrap();
         self.intake.submit(submission, room).await.unwrap()
@@ -213,4 +218,23 @@ async fn a_disk_that_was_full_at_the_start_is_tried_again() {
     bench.recovers_by_itself().await;
     bench.send(b"taken").await.unwrap();
     assert_eq!(bench.read_on(), [b"taken"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_taken_of_a_request_is_its_beginning() {
+    let mut bench = Bench::start();
+    let intake = bench.intake.clone();
+    let (request, other) = (RequestFate::default(), RequestFate::default());
+    let first = bench.submit_of(&request, &[1; 8192]).await;
+    intake.durable(first).await.unwrap();
+    // It does not fit the journal as it is; smaller ones do.
+    let second = bench.submit_of(&request, &vec![0; (1 << 20) - 4096]).await;
+    let refused = intake.durable(second).await.unwrap_err();
+    assert!(matches!(refused, IntakeError::JournalFull { .. }), "{refused:?}");
+    let third = bench.submit_of(&request, b"third").await;
+    let refused = intake.durable(third).await.unwrap_err();
+    assert!(matches!(refused, IntakeError::JournalFull { .. }), "{refused:?}");
+    let of_another = bench.submit_of(&other, b"of another").await;
+    intake.durable(of_another).await.unwrap();
+    assert_eq!(bench.read_on(), [&[1; 8192][..], b"of another"]);
 }

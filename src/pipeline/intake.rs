@@ -1,7 +1,7 @@
 //! The bounded way in: room for bytes first, then a place in the queue, then the answer after the fsync. Both are
 //! shared fairly between senders, see [`Room`].
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -58,6 +58,13 @@ pub enum IntakeError {
     OutcomeUnknown,
 }
 
+impl IntakeError {
+    /// The records may be in the journal all the same.
+    pub fn is_outcome_unknown(&self) -> bool {
+        matches!(self, IntakeError::JournalFailedMidway { .. } | IntakeError::OutcomeUnknown)
+    }
+}
+
 /// Entries that belong together: they are written side by side and answered as one.
 #[derive(Debug)]
 pub struct Submission {
@@ -67,7 +74,15 @@ pub struct Submission {
     pub source: Source,
     /// Of a request with an idempotency key; its last entry has the answer.
     pub claim: Option<Claim>,
+    pub request: RequestFate,
 }
+
+/// What all submissions of one request have in common; clones are the same.
+///
+/// Invariant: once one of them was refused by the journal, all later ones are, so what is taken of a request is always
+/// its beginning.
+#[derive(Debug, Clone, Default)]
+pub struct RequestFate(pub(super) Arc<OnceLock<Refusal>>);
 
 /// What the appender thread receives.
 #[derive(Debug)]

@@ -30,8 +30,8 @@ mod writers;
 pub use appender::AppenderThread;
 pub use batcher::{BatchLimits, BatcherContext};
 pub use intake::{
-    DurableEntry, Intake, IntakeError, IntakeLimits, Pending, Reservation, Submission, TRIM_EVERY,
-    entry_first_id,
+    DurableEntry, Intake, IntakeError, IntakeLimits, Pending, RequestFate, Reservation, Submission,
+    TRIM_EVERY, entry_first_id,
 };
 pub use keys::{Claim, Claimed, KeyError, Keys};
 pub use ledger::{CommitOutcome, CommitWait, Ledger};

@@ -17,7 +17,7 @@ use crate::hub::counters::Counters;
 use crate::journal::Journal;
 use crate::pipeline::{
     Claim, CommitOutcome, CommitWait, Intake, IntakeError, KeyError, Keys, Pending,
-    Progress as Committed, Reservation, SenderId, Submission,
+    Progress as Committed, RequestFate, Reservation, SenderId, Submission,
 };
 use crate::record::{KeyHash, Position, Source, UnixMicros};
 use crate::sources::assembler::{
@@ -102,6 +102,8 @@ pub struct IngestFailure {
     pub reason: FailureReason,
     /// What was durable before the failure; nothing of small requests.
     pub before: IngestReply,
+    /// More than that may be in the journal.
+    pub is_outcome_unknown: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -171,6 +173,7 @@ struct Request<'a> {
     room: Option<Reservation>,
     room_bytes: usize,
     pending: VecDeque<Sent>,
+    fate: RequestFate,
     waits: Vec<CommitWait>,
     reply: IngestReply,
 }
@@ -207,7 +210,7 @@ impl HttpSource {
         let mut under_way = Request::new(self, request);
         match under_way.run_replay(replay, body, take_over).await {
             Ok(()) => Ok(under_way.reply),
-            Err(reason) => Err(Box::new(IngestFailure { reason, before: under_way.reply })),
+            Err(reason) => Err(under_way.fail(reason).await),
         }
     }
 
@@ -229,15 +232,7 @@ impl HttpSource {
         };
         match result {
             Ok(()) => Ok(under_way.reply),
-            Err(reason) => {
-                under_way.room = None;
-                // What is already on its way is settled first, so that the failure tells the truth about it.
-                while !under_way.pending.is_empty() {
-                    // Whatever became of it, the next may have been taken.
-                    let _ = under_way.settle_oldest().await;
-                }
-                Err(Box::new(IngestFailure { reason, before: under_way.reply }))
-            }
+            Err(reason) => Err(under_way.fail(reason).await),
         }
     }
 }
@@ -250,6 +245,7 @@ impl<'a> Request<'a> {
             room: None,
             room_bytes: 0,
             pending: VecDeque::new(),
+            fate: RequestFate::default(),
             waits: Vec::new(),
             reply: IngestReply::default(),
         }
@@ -339,7 +335,8 @@ impl<'a> Request<'a> {
             self.waits.push(self.source.intake.wait_for_commit(first_id));
         }
         let counters = self.source.counters.of(self.wanted.stream.id);
-        let submission = Submission { entries, counters, source: Source::Http, claim };
+        let request = self.fate.clone();
+        let submission = Submission { entries, counters, source: Source::Http, claim, request };
         let pending = self.source.intake.submit(submission, room).await?;
         // Now, and not with the answer, so that hanging up in between is no way around the quota.
         if let Some(quota) = &mut self.wanted.quota {
@@ -364,6 +361,20 @@ impl<'a> Request<'a> {
         self.reply.quarantined += u64::from(sent.quarantined);
         self.add_ids(sent.first_id, sent.rows);
         Ok(true)
+    }
+
+    /// What is already on its way is settled first, so that the failure tells the truth about it.
+    async fn fail(mut self, reason: FailureReason) -> Box<IngestFailure> {
+        self.room = None;
+        let mut is_outcome_unknown =
+            matches!(&reason, FailureReason::Intake(error) if error.is_outcome_unknown());
+        while !self.pending.is_empty() {
+            // Whatever became of it, the next may have been taken.
+            if let Err(error) = self.settle_oldest().await {
+                is_outcome_unknown |= error.is_outcome_unknown();
+            }
+        }
+        Box::new(IngestFailure { reason, before: self.reply, is_outcome_unknown })
     }
 
     fn add_ids(&mut self, first_id: Uuid, rows: u32) {

@@ -1,6 +1,7 @@
 //! Moments of a request that no client can bring about by itself.
 
 use std::convert::Infallible;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,8 @@ use super::body::{BodyLimits, BodyReader, ContentEncoding};
 use super::formats::Format;
 use super::http::*;
 use crate::hub::counters::Counters;
-use crate::journal::{DiskStorage, Journal, JournalOptions, Opened};
+use crate::journal::faults::FaultStorage;
+use crate::journal::{DiskStorage, Journal, JournalOptions, Opened, Storage};
 use crate::lifecycle::Lifecycle;
 use crate::pipeline::{AppenderThread, IntakeLimits, Keys, Ledger, Pressure, Progress, SenderId};
 use crate::record::{KeyHash, StreamId, UnixMicros};
@@ -40,8 +42,11 @@ const BODY: BodyLimits = BodyLimits {
 
 /// A source on a journal of its own.
 fn source(journal_dir: &TempDir) -> HttpSource {
-    let Opened { journal, appender, .. } =
-        Journal::open(journal_dir.path(), OPTIONS, DiskStorage).unwrap();
+    source_on(journal_dir.path(), DiskStorage)
+}
+
+fn source_on(directory: &Path, storage: impl Storage + 'static) -> HttpSource {
+    let Opened { journal, appender, .. } = Journal::open(directory, OPTIONS, storage).unwrap();
     let committed = Pressure::new(Instant::now());
     let (intake, _thread) = AppenderThread::start(
         &Lifecycle::new(),
@@ -140,4 +145,29 @@ async fn a_sender_that_hangs_up_half_way_does_not_set_its_key_free() {
         assert!(second.replayed, "the journal would have {number} twice");
         assert_eq!(second.accepted, 1);
     }
+}
+
+/// The body is what the sender is told about, and the journal fails with what of it was under way.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_may_be_there_is_not_hidden_by_another_failure() {
+    let storage = FaultStorage::new(7);
+    let source = source_on(Path::new("/journal"), storage.clone());
+    let entry = "{}\n".repeat(ENTRY_TARGET_ROWS as usize);
+    storage.hold_syncs(true);
+    let chunks = stream::unfold(0, move |turn| {
+        let (storage, entry) = (storage.clone(), entry.clone());
+        async move {
+            if turn == 0 {
+                return Some((Ok(Bytes::from(entry)), 1));
+            }
+            storage.fail_sync_after(Some(0));
+            storage.hold_syncs(false);
+            Some((Err(std::io::Error::other("hung up")), 2))
+        }
+    });
+    let body = BodyReader::new(chunks, ContentEncoding::Identity, BODY);
+    let failure = source.ingest(ndjson(), body).await.unwrap_err();
+    assert!(matches!(failure.reason, FailureReason::Body(_)), "{:?}", failure.reason);
+    assert_eq!(failure.before.accepted, 0);
+    assert!(failure.is_outcome_unknown);
 }
