@@ -51,30 +51,34 @@ impl Catalog {
     pub async fn refresh(&self) -> Result<(), sqlx::Error> {
         let mut mirror = self.mirror.lock().await;
         let mut list = answered(streams::list(self.database.pool())).await?;
-        if answered(self.restore_forgotten(&list)).await? {
+        if let Some(unmade) = answered(self.restore_forgotten(&list)).await? {
             list = answered(streams::list(self.database.pool())).await?;
+            list.extend(unmade);
         }
         mirror.save(&list).await;
         self.streams.replace(StreamsSnapshot::new(list));
         Ok(())
     }
 
-    /// Makes again what a database that was set back has forgotten: streams, and columns that were added. True if there
-    /// was something.
-    async fn restore_forgotten(&self, list: &[Stream]) -> Result<bool, sqlx::Error> {
+    /// Makes again what a database that was set back has forgotten: streams, and columns that were added. `Some` if there
+    /// was something: the streams that could not be made now. They stay known, so that nobody forgets what they were.
+    async fn restore_forgotten(&self, list: &[Stream]) -> Result<Option<Vec<Stream>>, sqlx::Error> {
         let known = self.streams.snapshot();
         let listed: HashMap<StreamId, &Stream> =
             list.iter().map(|stream| (stream.id, stream)).collect();
         let unlisted: Vec<StreamId> =
             known.iter().map(|stream| stream.id).filter(|id| !listed.contains_key(id)).collect();
-        let mut restored = false;
+        let (mut restored, mut unmade) = (false, Vec::new());
         if !unlisted.is_empty() {
             let pool = self.database.pool();
             for id in streams::forgotten(pool, &unlisted).await? {
                 let Some(stream) = known.by_id(id) else { continue };
-                // One that cannot be made stays parked, and holds up nobody else.
+                // The records of one that cannot be made are parked, and hold up nobody else.
                 let made = streams::restore(pool, stream).await;
-                restored |= matches!(made, Ok(true));
+                restored = true;
+                if made.is_err() {
+                    unmade.push(Stream::clone(stream));
+                }
                 tracing::error!(stream = %stream.name, ?made, "PostgreSQL was set back and had forgotten this stream");
             }
         }
@@ -89,7 +93,7 @@ impl Catalog {
                 tracing::error!(stream = %stream.name, ?error, "PostgreSQL was set back and had forgotten columns of this stream");
             }
         }
-        Ok(restored)
+        Ok(restored.then_some(unmade))
     }
 
     /// Makes a stream and its table; `None` if the name is taken.
