@@ -84,7 +84,10 @@ struct Cutter {
     reader: Reader,
     limits: BatchLimits,
     progress: Progress,
+    ledger: Ledger,
     batch: Batch,
+    /// Does anyone wait for the commit of an entry of the batch?
+    waited_for: bool,
     /// Entries met on the way that are committed already.
     skipped: Vec<Entry>,
     skipped_bytes: usize,
@@ -120,6 +123,8 @@ impl Batcher {
             reader,
             limits: self.context.limits,
             progress: self.context.progress.clone(),
+            ledger: self.context.ledger.clone(),
+            waited_for: false,
             skipped: Vec::new(),
             skipped_bytes: 0,
             full: false,
@@ -133,8 +138,7 @@ impl Batcher {
             }
             let empty = cutter.batch.is_empty();
             let overdue = !empty && self.deadline() <= Instant::now();
-            let wanted = self.context.ledger.is_waited_for();
-            if overdue || (!empty && (cutter.full || wanted || last_look)) {
+            if overdue || (!empty && (cutter.full || cutter.waited_for || last_look)) {
                 let batch = self.close(cutter.cut());
                 self.deadline = None;
                 tokio::select! {
@@ -295,6 +299,8 @@ impl Cutter {
             self.batch.last = entry.header.end;
             self.batch.rows += u64::from(entry.header.rows);
             self.batch.bytes += entry.body.len() as u64;
+            self.waited_for = self.waited_for
+                || entry_first_id(&entry.body).is_some_and(|id| self.ledger.waits_for(id));
             self.batch.entries.push(entry);
             self.full =
                 self.batch.rows >= self.limits.rows || self.batch.bytes >= self.limits.bytes;
@@ -325,6 +331,7 @@ impl Cutter {
     /// Takes the batch; the next one begins where it ends.
     fn cut(&mut self) -> Batch {
         self.full = false;
+        self.waited_for = false;
         let next = Batch::starting_at(self.batch.last);
         std::mem::replace(&mut self.batch, next)
     }
@@ -382,6 +389,8 @@ mod tests {
             reader: journal.reader(start),
             limits: LIMITS,
             progress: progress.clone(),
+            ledger: Ledger::default(),
+            waited_for: false,
             batch: Batch::starting_at(start),
             skipped: Vec::new(),
             skipped_bytes: 0,

@@ -71,6 +71,11 @@ impl Ledger {
         self.0.waiting.load(Ordering::Acquire) > 0
     }
 
+    /// Does anyone wait for this entry?
+    pub fn waits_for(&self, entry: Uuid) -> bool {
+        self.is_waited_for() && self.lock().by_entry.contains_key(&entry)
+    }
+
     /// Tells whoever waits for this entry.
     pub fn resolve(&self, entry: Uuid, outcome: CommitOutcome) {
         let mut waiters = self.lock();
@@ -121,6 +126,8 @@ mod tests {
         let entry = Uuid::from_u128(7);
         let mut wait = ledger.register(entry);
         assert!(ledger.is_waited_for());
+        assert!(ledger.waits_for(entry));
+        assert!(!ledger.waits_for(Uuid::from_u128(8)));
         let outcome = CommitOutcome { committed: 3, duplicates: 1, refused: 0 };
         ledger.resolve(entry, outcome);
         assert_eq!(wait.outcome().await, outcome);

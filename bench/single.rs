@@ -1,0 +1,69 @@
+//! One record a request, durable before the answer, against a bare handler that answers at once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::figures::Unit;
+use crate::gateway::Gateway;
+use crate::http;
+use crate::limits::BareServer;
+use crate::load;
+use crate::records;
+use crate::run::Bench;
+
+const CONNECTIONS: [usize; 4] = [1, 16, 64, 256];
+/// Different records, so that no branch is learnt by heart.
+const RECORDS: usize = 1_000;
+/// Size of a record in bytes.
+const RECORD_BYTES: usize = 100;
+
+pub fn gateway_name(connections: usize) -> String {
+    format!("single records, {connections} connections: durable requests/s")
+}
+
+pub fn bare_name(connections: usize) -> String {
+    format!("L3: bare handler, {connections} connections: requests/s")
+}
+
+pub async fn measure(bench: &mut Bench) -> anyhow::Result<()> {
+    let bare = BareServer::start("bare-http").await?;
+    let gateway = bench.site.start(&[]).await?;
+    let to_gateway = requests_to_gateway(&gateway, "single").await?;
+    let to_bare = requests_to_bare(&bare);
+    let length = Duration::from_secs_f64(bench.size.seconds);
+    for round in 0..bench.size.rounds {
+        for connections in CONNECTIONS {
+            bench.say(&format!("round {}: single records, {connections} connections", round + 1));
+            let rate = load::rate(&bare.address, &to_bare, connections, length).await?;
+            bench.figures.add(round, bare_name(connections), Unit::PerSecond, rate);
+            bench.postgres.clear("single").await?;
+            let rate = load::rate(&gateway.address, &to_gateway, connections, length).await?;
+            bench.figures.add(round, gateway_name(connections), Unit::PerSecond, rate);
+            gateway.wait_committed().await?;
+        }
+    }
+    bench.postgres.clear("single").await?;
+    gateway.stop().await?;
+    bare.stop().await
+}
+
+/// Makes the stream, and requests of one record each.
+pub async fn requests_to_gateway(
+    gateway: &Gateway,
+    stream: &str,
+) -> anyhow::Result<Arc<Vec<Bytes>>> {
+    gateway.create_stream(&records::generated_definition(stream, None)).await?;
+    let path = format!("/v1/streams/{stream}/records");
+    let request = |line: &String| {
+        http::post(&gateway.address, &path, &gateway.token, "application/json", line.as_bytes())
+    };
+    Ok(Arc::new(records::generated(RECORD_BYTES, 1..=RECORDS).lines.iter().map(request).collect()))
+}
+
+pub fn requests_to_bare(bare: &BareServer) -> Arc<Vec<Bytes>> {
+    let request =
+        |line: &String| http::post(&bare.address, "/", "none", "application/json", line.as_bytes());
+    Arc::new(records::generated(RECORD_BYTES, 1..=RECORDS).lines.iter().map(request).collect())
+}
