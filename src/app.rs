@@ -18,7 +18,9 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use crate::api::entrance::Entrance;
 use crate::api::server::ConnectionLimit;
+use crate::api::state::Parts;
 use crate::api::{self, AppState};
 use crate::app::accounts::KnownAccounts;
 use crate::app::preparation::Preparation;
@@ -37,7 +39,9 @@ use crate::pipeline::{
     Progress, Writers, WritersConfig,
 };
 use crate::postgres::{Cluster, ClusterOptions};
+use crate::sources::encoders::Encoders;
 use crate::sources::http::HttpSource;
+use crate::streams::encode::EncodeLimits;
 
 /// Connections that wait to be accepted.
 const LISTEN_BACKLOG: u32 = 1_024;
@@ -325,17 +329,19 @@ impl Ground {
         pipeline: &Pipeline,
         metrics: PrometheusHandle,
     ) -> AppState {
-        AppState {
+        let entry_bytes_max = self.config.intake.entry_bytes_max;
+        AppState::new(Parts {
             config: Arc::clone(&self.config),
             auth,
             catalog: self.catalog.clone(),
             source: HttpSource {
                 intake: pipeline.intake.clone(),
+                encoders: Encoders::new(EncodeLimits { record_bytes_max: entry_bytes_max }),
                 counters: pipeline.counters.clone(),
                 keys: pipeline.keys.clone(),
                 journal: self.journal.clone(),
                 committed: pipeline.progress.clone(),
-                entry_bytes_max: self.config.intake.entry_bytes_max,
+                entry_bytes_max,
                 commit_wait: Duration::from_millis(self.config.intake.commit_wait_ms),
             },
             counters: pipeline.counters.clone(),
@@ -350,7 +356,7 @@ impl Ground {
             connections: ConnectionLimit::new(self.config.access.connections_max),
             lifecycle: self.lifecycle.clone(),
             started_at: self.clock.now().date_time(),
-        }
+        })
     }
 }
 
@@ -447,9 +453,9 @@ async fn start_cluster(
 
 /// Answers requests from now on; the token is cancelled when the last one is answered after a shutdown began.
 fn serve(listener: TcpListener, state: &AppState) -> CancellationToken {
-    let router = api::router::router(state.clone());
+    let entrance = Entrance::new(state.clone());
     let server =
-        api::server::run(listener, router, state.connections.clone(), state.lifecycle.clone());
+        api::server::run(listener, entrance, state.connections.clone(), state.lifecycle.clone());
     let served = CancellationToken::new();
     let at_end = served.clone().drop_guard();
     state.lifecycle.spawn_critical("http server", async move {

@@ -1,6 +1,7 @@
-//! The HTTP API: [`router`] has every route, one file a noun has its handlers.
+//! The HTTP API: [`entrance`] lets requests in, [`router`] has every route, one file a noun has its handlers.
 
 mod caller;
+pub mod entrance;
 mod error;
 mod health;
 mod metrics;

@@ -225,7 +225,7 @@ pub async fn replay(
     caller.require(Scope::Read)?;
     let (Path(id), Query(query)) = (id?, query?);
     if request.headers().contains_key(header::CONTENT_TYPE)
-        && streams::content_format(&request)? != Format::Json
+        && streams::content_format(request.headers())? != Format::Json
     {
         let detail = "a mended record is JSON, whatever it was before";
         return Err(ApiError::unsupported_media_type(detail));

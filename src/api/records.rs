@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
-use axum::extract::rejection::QueryRejection;
+use axum::BoxError;
 use axum::extract::{Path, Query, Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -31,6 +32,11 @@ const RETRY_AFTER_SHUTDOWN: Duration = Duration::from_secs(5);
 const RETRY_AFTER_UNDER_WAY: Duration = Duration::from_secs(1);
 /// Advice while there are as many keys as there may be: about when some of them go.
 const RETRY_AFTER_KEYS_FULL: Duration = Duration::from_secs(60);
+/// Bodies up to this length are read as a whole; they are no longer than what is read ahead on a connection anyway.
+const SMALL_BODY_BYTES_MAX: usize = 64 << 10;
+/// Room for the usual reply.
+const REPLY_BYTES: usize = 160;
+const APPLICATION_JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// Longest idempotency key, in characters.
 const KEY_CHARACTERS_MAX: usize = 255;
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -86,8 +92,12 @@ enum ReturnWord {
 struct Accepted {
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<Uuid>,
-    #[serde(flatten)]
-    outcome: Outcome,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    accepted: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    committed: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    duplicates: Option<u64>,
     quarantined: u64,
     position: Position,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -100,30 +110,41 @@ struct Accepted {
     ids_omitted: Option<u64>,
 }
 
-#[derive(Debug, Serialize)]
-#[serde(untagged)]
-enum Outcome {
-    Durable { accepted: u64 },
-    Committed { committed: u64, duplicates: u64 },
-}
-
-/// 202 once the records are durable, or 201 once they are in the table.
+/// [`take`] for a stream whose name is written with percent signs.
 pub async fn create(
     State(state): State<AppState>,
-    caller: Caller,
     Path(name): Path<String>,
-    query: Result<Query<RecordsQuery>, QueryRejection>,
     request: Request,
 ) -> Result<Response, ApiError> {
+    let (parts, body) = request.into_parts();
+    take(&state, &name, parts, body.into_data_stream(), None).await
+}
+
+/// 202 once the records are durable, or 201 once they are in the table. `bytes`: how long the body is, where that is known.
+pub(super) async fn take<S, E>(
+    state: &AppState,
+    name: &str,
+    parts: Parts,
+    body: S,
+    bytes: Option<u64>,
+) -> Result<Response, ApiError>
+where
+    S: futures::Stream<Item = Result<Bytes, E>> + Send + Unpin + 'static,
+    E: Into<BoxError> + 'static,
+{
+    let caller = state.auth.authenticate(&parts).await?;
     caller.require(Scope::Ingest)?;
-    let Query(query) = query?;
-    let format = streams::content_format(&request)?;
-    let encoding = request.headers().get(header::CONTENT_ENCODING);
+    let Query(query) = Query::<RecordsQuery>::try_from_uri(&parts.uri)?;
+    let format = streams::content_format(&parts.headers)?;
+    let encoding = parts.headers.get(header::CONTENT_ENCODING);
     let encoding = encoding.map(|value| value.to_str().unwrap_or("?"));
     let encoding = ContentEncoding::from_header(encoding)
         .map_err(|error| ApiError::unsupported_media_type(error.to_string()))?;
-    let key = idempotency_key(request.headers())?.map(str::to_owned);
-    let stream = find_or_create(&state, &caller, &name).await?;
+    let key = idempotency_key(&parts.headers)?.map(str::to_owned);
+    let stream = match find(state, &caller, name)? {
+        Some(stream) => stream,
+        None => Box::pin(create_stream(state, &caller, name)).await?,
+    };
     let quota =
         state.auth.admit(&caller).inspect_err(|_| metrics::count_refused("quota_exceeded"))?;
     let return_ids = query.returned == Some(ReturnWord::Ids);
@@ -143,10 +164,17 @@ pub async fn create(
         },
         return_ids,
     };
-    let limits = body_limits(&state);
-    let body = BodyReader::new(request.into_body().into_data_stream(), encoding, limits);
+    let limits = body_limits(state);
+    let body = match bytes.and_then(|bytes| usize::try_from(bytes).ok()) {
+        Some(bytes) if bytes <= SMALL_BODY_BYTES_MAX && encoding == ContentEncoding::Identity => {
+            BodyReader::small(body, bytes, limits)
+                .await
+                .map_err(|error| with_errors(body_error(&error), &IngestReply::default()))?
+        }
+        _ => BodyReader::new(body, encoding, limits),
+    };
     match state.source.ingest(ingest, body).await {
-        Ok(reply) => Ok(answer(&state, reply, return_ids)),
+        Ok(reply) => Ok(answer(state, reply, return_ids)),
         Err(failure) => Err(refusal(*failure)),
     }
 }
@@ -190,17 +218,19 @@ pub(super) fn sender(caller: &Caller) -> SenderId {
     }
 }
 
+fn find(state: &AppState, caller: &Caller, name: &str) -> Result<Option<Arc<Stream>>, ApiError> {
+    let parsed = streams::parse_name(name)?;
+    streams::require_stream(caller, &parsed)?;
+    Ok(state.catalog.streams().by_name(&parsed))
+}
+
 /// An unknown stream is made for its first record, where that is allowed.
-async fn find_or_create(
+async fn create_stream(
     state: &AppState,
     caller: &Caller,
     name: &str,
 ) -> Result<Arc<Stream>, ApiError> {
     let parsed = streams::parse_name(name)?;
-    streams::require_stream(caller, &parsed)?;
-    if let Some(stream) = state.catalog.streams().by_name(&parsed) {
-        return Ok(stream);
-    }
     if !state.config.access.auto_create_streams || caller.require(Scope::StreamsWrite).is_err() {
         return Err(streams::no_such_stream(name));
     }
@@ -238,19 +268,15 @@ fn first_answer(state: &AppState, reply: IngestReply, return_ids: bool) -> Respo
         )
         .into_response();
     }
-    let (status, outcome) = match reply.committed {
-        Some(outcome) => (
-            StatusCode::CREATED,
-            Outcome::Committed { committed: outcome.committed, duplicates: outcome.duplicates },
-        ),
-        None => (StatusCode::ACCEPTED, Outcome::Durable { accepted: reply.accepted }),
-    };
+    let committed = reply.committed;
     let ids_omitted =
         (return_ids && reply.accepted > IDS_MAX as u64).then(|| reply.accepted - IDS_MAX as u64);
     let omitted = reply.refused - reply.errors.len() as u64;
     let body = Accepted {
         id: reply.ids.first().copied().filter(|_| reply.single),
-        outcome,
+        accepted: committed.is_none().then_some(reply.accepted),
+        committed: committed.map(|outcome| outcome.committed),
+        duplicates: committed.map(|outcome| outcome.duplicates),
         quarantined: reply.quarantined,
         position: reply.position.unwrap_or_else(|| state.journal.synced()),
         errors: reply.errors,
@@ -258,7 +284,10 @@ fn first_answer(state: &AppState, reply: IngestReply, return_ids: bool) -> Respo
         ids: return_ids.then_some(reply.ids),
         ids_omitted,
     };
-    (status, Json(body)).into_response()
+    let status = if committed.is_some() { StatusCode::CREATED } else { StatusCode::ACCEPTED };
+    let mut text = Vec::with_capacity(REPLY_BYTES);
+    serde_json::to_writer(&mut text, &body).expect("plain structs become JSON");
+    (status, [(header::CONTENT_TYPE, APPLICATION_JSON)], text).into_response()
 }
 
 /// What a refused request is told, with what was taken before the failure.

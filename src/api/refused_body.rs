@@ -4,13 +4,16 @@
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum::body::{Body, BodyDataStream};
+use axum::BoxError;
+use axum::body::{Body, HttpBody};
 use axum::extract::Request;
+use axum::http;
 use axum::http::header::EXPECT;
+use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::Response;
 use bytes::Bytes;
@@ -20,35 +23,65 @@ use futures::{Stream, StreamExt};
 const DISCARD_BYTES_MAX: usize = 64 << 20;
 const DISCARD_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// Middleware: after an answer that is an error, takes the rest of the body off the wire.
-pub async fn read_off(request: Request, next: Next) -> Response {
+/// [`read_off`] for a route.
+pub async fn middleware(request: Request, next: Next) -> Response {
+    read_off(request, async |parts, body| {
+        next.run(Request::from_parts(parts, Body::from_stream(body))).await
+    })
+    .await
+}
+
+/// Has a request handled, and after an answer that is an error, takes the rest of the body off the wire.
+pub async fn read_off<B: IncomingBody>(
+    request: http::Request<B>,
+    handle: impl AsyncFnOnce(Parts, SharedBody<B>) -> Response,
+) -> Response {
     let asks_first = request.headers().contains_key(EXPECT);
     let (parts, body) = request.into_parts();
     let rest = SharedBody::new(body);
-    let body = Body::from_stream(rest.clone());
-    let response = next.run(Request::from_parts(parts, body)).await;
+    let response = handle(parts, rest.clone()).await;
     let refused = response.status().is_client_error() || response.status().is_server_error();
     // Who asks before sending (`Expect: 100-continue`) would take reading for a yes.
     if refused && (rest.was_read() || !asks_first) {
-        rest.discard().await;
+        Box::pin(rest.discard()).await;
     }
     response
 }
 
-/// A body that the handler reads, and whose rest can be read when the handler gave up.
-#[derive(Clone)]
-struct SharedBody {
-    body: Arc<Mutex<BodyDataStream>>,
-    read: Arc<AtomicBool>,
+/// A body of a request.
+pub trait IncomingBody:
+    HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static
+{
 }
 
-impl SharedBody {
-    fn new(body: Body) -> SharedBody {
-        SharedBody { body: Arc::new(Mutex::new(body.into_data_stream())), read: Arc::default() }
+impl<B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static> IncomingBody for B {}
+
+/// A body that the handler reads, and whose rest can be read when the handler gave up. Clones share it.
+pub struct SharedBody<B>(Arc<Shared<B>>);
+
+struct Shared<B> {
+    body: Mutex<B>,
+    was_read: AtomicBool,
+}
+
+impl<B> Clone for SharedBody<B> {
+    fn clone(&self) -> SharedBody<B> {
+        SharedBody(Arc::clone(&self.0))
+    }
+}
+
+impl<B: IncomingBody> SharedBody<B> {
+    fn new(body: B) -> SharedBody<B> {
+        SharedBody(Arc::new(Shared { body: Mutex::new(body), was_read: AtomicBool::new(false) }))
+    }
+
+    /// How many bytes are still to come, where the sender said so.
+    pub fn bytes_left(&self) -> Option<u64> {
+        self.lock().size_hint().exact()
     }
 
     fn was_read(&self) -> bool {
-        self.read.load(Ordering::Relaxed)
+        self.0.was_read.load(Ordering::Relaxed)
     }
 
     async fn discard(mut self) {
@@ -63,14 +96,29 @@ impl SharedBody {
         };
         let _ = tokio::time::timeout(DISCARD_TIME_MAX, rest).await;
     }
+
+    fn lock(&self) -> MutexGuard<'_, B> {
+        self.0.body.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-impl Stream for SharedBody {
-    type Item = Result<Bytes, axum::Error>;
+impl<B: IncomingBody> Stream for SharedBody<B> {
+    type Item = Result<Bytes, BoxError>;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.read.store(true, Ordering::Relaxed);
-        let mut body = self.body.lock().unwrap_or_else(PoisonError::into_inner);
-        Pin::new(&mut *body).poll_next(context)
+        self.0.was_read.store(true, Ordering::Relaxed);
+        let mut body = self.lock();
+        loop {
+            match ready!(Pin::new(&mut *body).poll_frame(context)) {
+                None => return Poll::Ready(None),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
+                Some(Ok(frame)) => {
+                    // Trailers say nothing that is asked for.
+                    if let Ok(chunk) = frame.into_data() {
+                        return Poll::Ready(Some(Ok(chunk)));
+                    }
+                }
+            }
+        }
     }
 }

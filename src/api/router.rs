@@ -4,13 +4,13 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
-use axum::http::{HeaderName, HeaderValue, Method, header};
+use axum::http::Method;
 use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::{delete, get, patch, post};
 use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::set_header::SetResponseHeaderLayer;
 
+use crate::api::entrance::{add_default_headers, panicked};
 use crate::api::{
     ApiError, AppState, health, metrics, monitor, page, quarantine, records, refused_body,
     sessions, status, streams, tickets, tokens, users,
@@ -43,7 +43,7 @@ pub fn router(state: AppState) -> Router {
             "/v1/streams/{stream}/records",
             post(records::create)
                 .layer(DefaultBodyLimit::disable())
-                .layer(middleware::from_fn(refused_body::read_off)),
+                .layer(middleware::from_fn(refused_body::middleware)),
         )
         .route("/v1/quarantine", get(quarantine::list).delete(quarantine::delete_all))
         .route("/v1/quarantine/summary", get(quarantine::summary))
@@ -52,7 +52,7 @@ pub fn router(state: AppState) -> Router {
             "/v1/quarantine/{id}/replay",
             post(quarantine::replay)
                 .layer(DefaultBodyLimit::disable())
-                .layer(middleware::from_fn(refused_body::read_off)),
+                .layer(middleware::from_fn(refused_body::middleware)),
         )
         .route("/v1/monitor", get(monitor::websocket))
         .route("/v1/monitor/events", get(monitor::events))
@@ -61,25 +61,13 @@ pub fn router(state: AppState) -> Router {
         .method_not_allowed_fallback(wrong_method)
         .layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::from_fn(measure))
-        .layer(header_layer("x-content-type-options", "nosniff"))
-        .layer(header_layer("referrer-policy", "no-referrer"))
-        .layer(header_layer("x-frame-options", "DENY"))
-        .layer(SetResponseHeaderLayer::if_not_present(
-            header::CACHE_CONTROL,
-            HeaderValue::from_static("no-store"),
-        ))
+        .layer(middleware::map_response(with_default_headers))
         .with_state(state)
 }
 
-fn header_layer(name: &'static str, value: &'static str) -> SetResponseHeaderLayer<HeaderValue> {
-    SetResponseHeaderLayer::if_not_present(
-        HeaderName::from_static(name),
-        HeaderValue::from_static(value),
-    )
-}
-
-fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
-    ApiError::internal("a request handler panicked").into_response()
+async fn with_default_headers(mut response: Response) -> Response {
+    add_default_headers(response.headers_mut());
+    response
 }
 
 async fn no_such_route(request: Request) -> ApiError {

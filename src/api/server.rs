@@ -1,19 +1,20 @@
 //! Accepting connections, with limits and timeouts on all of them, until shutdown.
 
+use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
-use axum::Router;
-use axum::extract::ConnectInfo;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::api::entrance::Entrance;
 use crate::lifecycle::Lifecycle;
 
 /// Longest time for the head of a request, and for an idle connection.
@@ -47,7 +48,7 @@ impl ConnectionLimit {
 /// HTTP/1 alone, as behind every proxy: telling two versions apart would leave a silent connection without a timeout.
 pub async fn run(
     listener: TcpListener,
-    router: Router,
+    entrance: Entrance,
     limit: ConnectionLimit,
     lifecycle: Lifecycle,
 ) {
@@ -62,7 +63,7 @@ pub async fn run(
             accepted = accept(&listener, &limit) => accepted,
             () = lifecycle.soft().cancelled() => break,
         };
-        let (stream, peer, permit) = match accepted {
+        let (stream, permit) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -70,15 +71,15 @@ pub async fn run(
                 continue;
             }
         };
-        let service =
-            TowerToHyperService::new(router.clone().layer(axum::Extension(ConnectInfo(peer))));
-        let connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
-        let (soft, hard) = (lifecycle.soft().clone(), lifecycle.hard().clone());
+        let io = TokioIo::new(stream);
+        let connection = builder.serve_connection(io, entrance.clone()).with_upgrades();
+        // A token of its own: whoever looks at it takes its lock, and all connections would take the same one.
+        let (soft, hard) = (lifecycle.soft().child_token(), lifecycle.hard().clone());
         let task = async move {
-            let mut connection = std::pin::pin!(connection);
-            let ended = tokio::select! {
-                ended = connection.as_mut() => ended,
-                () = soft.cancelled() => {
+            let mut connection = pin!(connection);
+            let ended = match until_cancelled(connection.as_mut(), &soft).await {
+                Some(ended) => ended,
+                None => {
                     connection.as_mut().graceful_shutdown();
                     tokio::select! {
                         ended = connection => ended,
@@ -101,13 +102,34 @@ pub async fn run(
     }
 }
 
+/// Runs until it ends, or until the token is cancelled: `None`. The wait for the token is set up once and not at each
+/// poll, of which a connection has several for each request.
+async fn until_cancelled<F: Future>(
+    mut task: Pin<&mut F>,
+    token: &CancellationToken,
+) -> Option<F::Output> {
+    let mut cancelled = pin!(token.cancelled());
+    let mut is_set_up = false;
+    poll_fn(|context| {
+        if let Poll::Ready(output) = task.as_mut().poll(context) {
+            return Poll::Ready(Some(output));
+        }
+        // The waker stays the same: the task is spawned, and this is polled by nothing else.
+        if !std::mem::replace(&mut is_set_up, true) && cancelled.as_mut().poll(context).is_ready() {
+            return Poll::Ready(None);
+        }
+        if token.is_cancelled() { Poll::Ready(None) } else { Poll::Pending }
+    })
+    .await
+}
+
 /// At the limit nothing is accepted: who comes waits in the system's queue.
 async fn accept(
     listener: &TcpListener,
     limit: &ConnectionLimit,
-) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
     let permit = Arc::clone(&limit.permits).acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, peer) = listener.accept().await?;
+    let (stream, _peer) = listener.accept().await?;
     stream.set_nodelay(true)?;
-    Ok((stream, peer, permit))
+    Ok((stream, permit))
 }

@@ -1,5 +1,6 @@
 //! What every handler can reach.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use axum::extract::FromRef;
@@ -19,9 +20,12 @@ use crate::lifecycle::Lifecycle;
 use crate::pipeline::{AppenderThread, DatabaseState, Parking, Progress};
 use crate::sources::http::HttpSource;
 
-/// Handles to the running parts; clones are cheap and the same.
+/// The running parts. A clone is one count more, because the router makes several for each request.
 #[derive(Clone)]
-pub struct AppState {
+pub struct AppState(Arc<Parts>);
+
+/// Handles to the running parts.
+pub struct Parts {
     pub config: Arc<Config>,
     pub auth: Auth,
     pub catalog: Catalog,
@@ -38,6 +42,20 @@ pub struct AppState {
     pub connections: ConnectionLimit,
     pub lifecycle: Lifecycle,
     pub started_at: OffsetDateTime,
+}
+
+impl AppState {
+    pub fn new(parts: Parts) -> AppState {
+        AppState(Arc::new(parts))
+    }
+}
+
+impl Deref for AppState {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
 }
 
 impl FromRef<AppState> for Auth {

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, Request, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
 use http_body_util::{BodyExt, Limited};
 use serde::{Deserialize, Serialize};
@@ -154,7 +154,7 @@ pub async fn infer(
 ) -> Result<Json<infer::Inferred>, ApiError> {
     caller.require(Scope::Read)?;
     let Query(query) = query?;
-    let format = content_format(&request)?;
+    let format = content_format(request.headers())?;
     let body =
         Limited::new(request.into_body(), SAMPLE_BYTES_MAX).collect().await.map_err(|_| {
             ApiError::too_large(
@@ -202,8 +202,8 @@ pub fn parse_name(name: &str) -> Result<StreamName, ApiError> {
 }
 
 /// How a body is to be read.
-pub fn content_format(request: &Request) -> Result<Format, ApiError> {
-    let header = request.headers().get(axum::http::header::CONTENT_TYPE);
+pub fn content_format(headers: &HeaderMap) -> Result<Format, ApiError> {
+    let header = headers.get(axum::http::header::CONTENT_TYPE);
     let text = header.and_then(|value| value.to_str().ok()).unwrap_or_default();
     Format::from_content_type(text)
         .map_err(|error| ApiError::unsupported_media_type(error.to_string()))

@@ -160,19 +160,21 @@ impl Auth {
         }
     }
 
+    /// What needs the database or takes long is boxed, so that a token's way, which is that of most records, stays small.
     async fn check(&self, request: &Parts, own_pages_only: bool) -> Result<Caller, AuthError> {
         let found = credentials::read(&request.headers, SESSION_COOKIE)?;
         match found.ok_or(AuthError::Missing)? {
             Credentials::Bearer(hash) => self.token_caller(&hash).ok_or(AuthError::Token),
             Credentials::Basic { name, password } => {
-                Ok(self.check_password(&name, &password).await?.caller(Via::Basic))
+                let user = Box::pin(self.check_password(&name, &password)).await?;
+                Ok(user.caller(Via::Basic))
             }
             Credentials::Session(hash) => {
                 let origin = origin_of(&request.headers, &request.uri);
                 if own_pages_only && !matches!(origin, Origin::Same { .. }) {
                     return Err(AuthError::ForeignOrigin);
                 }
-                self.session_caller(&hash).await
+                Box::pin(self.session_caller(&hash)).await
             }
         }
     }

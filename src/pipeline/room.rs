@@ -178,8 +178,14 @@ impl Room {
     fn give_back(&self, sender: SenderId, amount: u64) {
         let mut state = self.lock();
         state.held -= amount;
-        state.of(sender).held -= amount;
-        state.settle(&self.0, sender);
+        let of_sender = state.of(sender);
+        of_sender.held -= amount;
+        let is_idle = of_sender.held == 0;
+        if state.waiting > 0 {
+            state.settle(&self.0, sender);
+        } else if is_idle {
+            state.senders.remove(&sender);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -19,8 +19,8 @@ pub const ENTRY_TARGET_BYTES: usize = 1 << 20;
 pub const ENTRY_TARGET_ROWS: u32 = 10_000;
 /// Most errors that a reply lists.
 pub const RECORD_ERRORS_MAX: usize = 100;
-/// Room that a new entry begins with.
-const DRAFT_BYTES: usize = 4 << 10;
+/// Room for the body that a new entry begins with. Small pieces of memory come cheaper than a page.
+const DRAFT_BYTES: usize = 256;
 
 /// A refused record, as the reply shows it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -102,6 +102,12 @@ impl Assembler {
             refused: 0,
             csv_header: None,
         }
+    }
+
+    /// Makes room for the tuples of so many bytes of records, as far as they go into one entry.
+    pub fn expect(&mut self, bytes: usize) {
+        let left = ENTRY_TARGET_BYTES.saturating_sub(self.records.body_len());
+        self.records.buffer_mut().reserve(bytes.min(left));
     }
 
     /// The first refused records, at most [`RECORD_ERRORS_MAX`].

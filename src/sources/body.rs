@@ -8,6 +8,8 @@
 use std::error::Error;
 use std::fmt;
 use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_compression::tokio::bufread::{
@@ -15,8 +17,9 @@ use async_compression::tokio::bufread::{
 };
 use async_compression::zstd::DParameter;
 use bytes::{Bytes, BytesMut};
-use futures::stream::{self, BoxStream, Stream, StreamExt};
+use futures::stream::{BoxStream, Stream, StreamExt};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt};
+use tokio::time::{Sleep, sleep};
 use tokio_util::io::StreamReader;
 
 /// Size of a decompressed chunk, in bytes.
@@ -121,6 +124,8 @@ enum Content {
     RawDeflate(Box<DeflateDecoder<Wire>>),
     /// `deflate` means zlib, but some senders leave its header out: the first byte tells.
     DeflateUnknown(Box<Wire>),
+    /// All of a small body.
+    Whole(Bytes),
     /// The body ended or failed.
     Done,
 }
@@ -129,10 +134,10 @@ impl BodyReader {
     /// Reads `body`, which is compressed as `encoding` says.
     pub fn new<S, E>(body: S, encoding: ContentEncoding, limits: BodyLimits) -> BodyReader
     where
-        S: Stream<Item = Result<Bytes, E>> + Send + 'static,
+        S: Stream<Item = Result<Bytes, E>> + Send + Unpin + 'static,
         E: Into<Box<dyn Error + Send + Sync>> + 'static,
     {
-        let wire = limited_wire(body, limits);
+        let wire = LimitedWire::new(body, limits).boxed();
         let content = match encoding {
             ContentEncoding::Identity => Content::Identity(wire),
             ContentEncoding::Gzip => {
@@ -151,6 +156,33 @@ impl BodyReader {
             }
             ContentEncoding::Deflate => Content::DeflateUnknown(Box::new(StreamReader::new(wire))),
         };
+        BodyReader::new_of(content, limits)
+    }
+
+    /// Reads a body that is not compressed and that is as long as its sender said. One that small is taken as a whole, which
+    /// spares it the boxes of a stream.
+    pub async fn small<S, E>(
+        body: S,
+        bytes: usize,
+        limits: BodyLimits,
+    ) -> Result<BodyReader, BodyError>
+    where
+        S: Stream<Item = Result<Bytes, E>> + Unpin,
+        E: Into<Box<dyn Error + Send + Sync>>,
+    {
+        let mut wire = LimitedWire::new(body, limits);
+        let mut chunks = BytesMut::new();
+        while let Some(chunk) = wire.next().await {
+            let chunk = chunk.map_err(into_body_error)?;
+            if chunks.is_empty() && chunk.len() == bytes {
+                return Ok(BodyReader::new_of(Content::Whole(chunk), limits));
+            }
+            chunks.extend_from_slice(&chunk);
+        }
+        Ok(BodyReader::new_of(Content::Whole(chunks.freeze()), limits))
+    }
+
+    fn new_of(content: Content, limits: BodyLimits) -> BodyReader {
         BodyReader { content, limits, decompressed_bytes: 0, buffer: BytesMut::new() }
     }
 
@@ -187,7 +219,8 @@ impl BodyReader {
             Content::RawDeflate(decoder) => {
                 decode(&mut **decoder, DeflateDecoder::get_mut, buffer).await
             }
-            Content::DeflateUnknown(_) | Content::Done => Ok(None),
+            Content::Whole(bytes) if !bytes.is_empty() => Ok(Some(std::mem::take(bytes))),
+            Content::Whole(_) | Content::DeflateUnknown(_) | Content::Done => Ok(None),
         }
     }
 
@@ -238,39 +271,73 @@ async fn decode<D: AsyncRead + Unpin>(
 
 /// The bytes as they arrive, within the limits on their number and on silence. Empty chunks are left out: a reader
 /// would take one for the end.
-fn limited_wire<S, E>(body: S, limits: BodyLimits) -> BoxStream<'static, io::Result<Bytes>>
+struct LimitedWire<S> {
+    /// `None` after the end or an error.
+    body: Option<S>,
+    bytes: u64,
+    limits: BodyLimits,
+    /// Runs while nothing arrives; a body that is there already never sets it.
+    silence: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S> LimitedWire<S> {
+    fn new(body: S, limits: BodyLimits) -> LimitedWire<S> {
+        LimitedWire { body: Some(body), bytes: 0, limits, silence: None }
+    }
+
+    fn end(&mut self, error: BodyError) -> Poll<Option<io::Result<Bytes>>> {
+        self.body = None;
+        Poll::Ready(Some(Err(io::Error::other(error))))
+    }
+
+    fn poll_silence(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        let idle_timeout = self.limits.idle_timeout;
+        let silence = self.silence.get_or_insert_with(|| Box::pin(sleep(idle_timeout)));
+        match silence.as_mut().poll(context) {
+            Poll::Ready(()) => self.end(BodyError::Idle { idle_timeout }),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl<S, E> Stream for LimitedWire<S>
 where
-    S: Stream<Item = Result<Bytes, E>> + Send + 'static,
-    E: Into<Box<dyn Error + Send + Sync>> + 'static,
+    S: Stream<Item = Result<Bytes, E>> + Unpin,
+    E: Into<Box<dyn Error + Send + Sync>>,
 {
-    let start = Some((body.boxed(), 0_u64));
-    stream::unfold(start, move |state| async move {
-        let (mut body, mut wire_bytes) = state?;
+    type Item = io::Result<Bytes>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let wire = self.get_mut();
         loop {
-            let next = tokio::time::timeout(limits.idle_timeout, body.next()).await;
-            let Ok(next) = next else {
-                let error = BodyError::Idle { idle_timeout: limits.idle_timeout };
-                return Some((Err(io::Error::other(error)), None));
+            let Some(body) = &mut wire.body else { return Poll::Ready(None) };
+            let Poll::Ready(next) = body.poll_next_unpin(context) else {
+                return wire.poll_silence(context);
             };
-            let chunk = match next? {
-                Ok(chunk) => chunk,
-                Err(error) => {
-                    let error = BodyError::Interrupted { message: error.into().to_string() };
-                    return Some((Err(io::Error::other(error)), None));
+            wire.silence = None;
+            match next {
+                None => {
+                    wire.body = None;
+                    return Poll::Ready(None);
                 }
-            };
-            wire_bytes += chunk.len() as u64;
-            if wire_bytes > limits.wire_bytes_max {
-                let limit_bytes = limits.wire_bytes_max;
-                let error = BodyError::TooLarge { limit_bytes, which: BodyLimit::Wire };
-                return Some((Err(io::Error::other(error)), None));
-            }
-            if !chunk.is_empty() {
-                return Some((Ok(chunk), Some((body, wire_bytes))));
+                Some(Err(error)) => {
+                    let message = error.into().to_string();
+                    return wire.end(BodyError::Interrupted { message });
+                }
+                Some(Ok(chunk)) => {
+                    wire.bytes += chunk.len() as u64;
+                    let limit_bytes = wire.limits.wire_bytes_max;
+                    if wire.bytes > limit_bytes {
+                        return wire
+                            .end(BodyError::TooLarge { limit_bytes, which: BodyLimit::Wire });
+                    }
+                    if !chunk.is_empty() {
+                        return Poll::Ready(Some(Ok(chunk)));
+                    }
+                }
             }
         }
-    })
-    .boxed()
+    }
 }
 
 /// Our own errors travel through the decoders inside an `io::Error`; whatever else comes out is the decoder's.

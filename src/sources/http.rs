@@ -24,9 +24,9 @@ use crate::sources::assembler::{
     Assembled, Assembler, ENTRY_TARGET_BYTES, Origin, PlacedError, nth_id,
 };
 use crate::sources::body::{BodyError, BodyReader};
+use crate::sources::encoders::Encoders;
 use crate::sources::formats::{Format, Framer, FramerLimits, FramingError, Progress};
 use crate::streams::Stream;
-use crate::streams::encode::{EncodeLimits, RecordEncoder};
 
 /// Entries of one request that may be under way to the journal.
 const PENDING_ENTRIES_MAX: usize = 4;
@@ -35,6 +35,8 @@ const PENDING_ENTRIES_MAX: usize = 4;
 const TUPLES_PER_BODY_MAX: usize = 2;
 /// First bytes of a refused record that are kept.
 const RAW_BYTES_MAX: usize = 64 << 10;
+/// After larger bodies the encoder is not kept; they take longer than making another.
+const KEPT_ENCODER_BODY_BYTES_MAX: u64 = 64 << 10;
 /// Most ids that `return=ids` lists.
 pub const IDS_MAX: usize = 100_000;
 
@@ -157,6 +159,7 @@ pub enum FailureReason {
 #[derive(Clone)]
 pub struct HttpSource {
     pub intake: Intake,
+    pub encoders: Encoders,
     pub counters: Counters,
     pub keys: Keys,
     /// Where the answers to requests with keys are.
@@ -227,12 +230,12 @@ impl HttpSource {
     ) -> Result<IngestReply, Box<IngestFailure>> {
         let mut under_way = Request::new(self, request);
         let result = match under_way.wanted.key {
-            Some(key) => under_way.run_once(key, body).await,
+            Some(key) => Box::pin(under_way.run_once(key, body)).await,
             None => under_way.run(body).await,
         };
         match result {
             Ok(()) => Ok(under_way.reply),
-            Err(reason) => Err(under_way.fail(reason).await),
+            Err(reason) => Err(Box::pin(under_way.fail(reason)).await),
         }
     }
 }
@@ -254,9 +257,8 @@ impl<'a> Request<'a> {
     /// What splits the body, and what gathers its records.
     fn parser(&self, replays: Option<Uuid>) -> Result<(Framer, Assembler), FailureReason> {
         let rejects = self.wanted.on_error == OnError::Reject;
-        let limits = EncodeLimits { record_bytes_max: self.source.entry_bytes_max };
-        let encoder = RecordEncoder::new(&self.wanted.stream, limits)
-            .map_err(|error| FailureReason::Stream(error.to_string()))?;
+        let taken = self.source.encoders.take(&self.wanted.stream);
+        let encoder = taken.map_err(|error| FailureReason::Stream(error.to_string()))?;
         let origin = Origin {
             stream: Arc::clone(&self.wanted.stream),
             source: Source::Http,
@@ -276,6 +278,13 @@ impl<'a> Request<'a> {
         Ok((Framer::new(self.wanted.format, encoder, limits, null), assembler))
     }
 
+    /// Keeps the encoder of a body of so many bytes for the next request, unless it may hold much memory.
+    fn give_back_encoder(&self, framer: Framer, body_bytes: u64) {
+        if body_bytes <= KEPT_ENCODER_BODY_BYTES_MAX {
+            self.source.encoders.give_back(Arc::clone(&self.wanted.stream), framer.into_encoder());
+        }
+    }
+
     async fn run(&mut self, mut body: BodyReader) -> Result<(), FailureReason> {
         let one_entry = self.wanted.on_error == OnError::Reject;
         let (mut framer, mut assembler) = self.parser(None)?;
@@ -287,6 +296,7 @@ impl<'a> Request<'a> {
             }
             let held = |framer: &Framer, rest: &[u8]| framer.carry_bytes() + rest.len();
             self.make_room(held(&framer, &chunk) + assembler.bytes()).await?;
+            assembler.expect(chunk.len());
             let mut rest = &chunk[..];
             while let Progress::SinkFull { consumed } = framer.push(rest, &mut assembler)? {
                 rest = &rest[consumed..];
@@ -299,6 +309,7 @@ impl<'a> Request<'a> {
             }
         }
         let finished = framer.finish(&mut assembler)?;
+        self.give_back_encoder(framer, body.decompressed_bytes());
         self.reply.single = finished.single;
         self.check_rejected(&assembler, finished.records)?;
         self.make_room(assembler.bytes()).await?;

@@ -12,6 +12,7 @@ use time::OffsetDateTime;
 
 use super::assembler::ENTRY_TARGET_ROWS;
 use super::body::{BodyLimits, BodyReader, ContentEncoding};
+use super::encoders::Encoders;
 use super::formats::Format;
 use super::http::*;
 use crate::hub::counters::Counters;
@@ -20,6 +21,7 @@ use crate::journal::{DiskStorage, Journal, JournalOptions, Opened, Storage};
 use crate::lifecycle::Lifecycle;
 use crate::pipeline::{AppenderThread, IntakeLimits, Keys, Ledger, Pressure, Progress, SenderId};
 use crate::record::{KeyHash, StreamId, UnixMicros};
+use crate::streams::encode::EncodeLimits;
 use crate::streams::{PayloadType, Shape, Stream};
 
 const OPTIONS: JournalOptions = JournalOptions {
@@ -57,8 +59,10 @@ fn source_on(directory: &Path, storage: impl Storage + 'static) -> HttpSource {
         committed,
     )
     .unwrap();
+    let limits = EncodeLimits { record_bytes_max: 1 << 20 };
     HttpSource {
         intake,
+        encoders: Encoders::new(limits),
         counters: Counters::default(),
         keys: Keys::new(64),
         committed: Progress::new(journal.first()),

@@ -3,6 +3,7 @@
 
 mod assembler;
 pub mod body;
+pub mod encoders;
 pub mod formats;
 pub mod http;
 #[cfg(test)]

@@ -108,7 +108,11 @@ impl CsvFramer {
         Ok(Progress::ChunkTaken)
     }
 
-    pub(super) fn finish<S: RecordSink>(mut self, sink: &mut S) -> Result<Finished, FramingError> {
+    pub(super) fn into_encoder(self) -> RecordEncoder {
+        self.encoder
+    }
+
+    pub(super) fn finish<S: RecordSink>(&mut self, sink: &mut S) -> Result<Finished, FramingError> {
         if self.stage != Stage::Blank {
             // A line end completes the last row, unless it is inside quotes.
             if !self.fields.read(&mut self.reader, b"\n").1 {

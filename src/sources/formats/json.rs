@@ -86,7 +86,11 @@ impl JsonFramer {
         Ok(Progress::ChunkTaken)
     }
 
-    pub(super) fn finish<S: RecordSink>(mut self, sink: &mut S) -> Result<Finished, FramingError> {
+    pub(super) fn into_encoder(self) -> RecordEncoder {
+        self.encoder
+    }
+
+    pub(super) fn finish<S: RecordSink>(&mut self, sink: &mut S) -> Result<Finished, FramingError> {
         if self.stage == Stage::Record {
             // What is carried may be broken already, or be a scalar and complete; say that first.
             self.settle(None, sink)?;

@@ -218,14 +218,23 @@ impl Framer {
     }
 
     /// Takes the end of the body. At most one record comes out.
-    pub fn finish<S: RecordSink>(mut self, sink: &mut S) -> Result<Finished, FramingError> {
+    pub fn finish<S: RecordSink>(&mut self, sink: &mut S) -> Result<Finished, FramingError> {
         if let Some(matched) = self.mark_bytes {
             self.give_back_mark(matched, sink)?;
         }
-        match self.kind {
+        match &mut self.kind {
             FramerKind::Json(framer) => framer.finish(sink),
             FramerKind::Ndjson(framer) => framer.finish(sink),
             FramerKind::Csv(framer) => framer.finish(sink),
+        }
+    }
+
+    /// Its encoder, for another body.
+    pub fn into_encoder(self) -> RecordEncoder {
+        match self.kind {
+            FramerKind::Json(framer) => framer.into_encoder(),
+            FramerKind::Ndjson(framer) => framer.into_encoder(),
+            FramerKind::Csv(framer) => framer.into_encoder(),
         }
     }
 

@@ -63,7 +63,11 @@ impl NdjsonFramer {
         Progress::ChunkTaken
     }
 
-    pub(super) fn finish<S: RecordSink>(mut self, sink: &mut S) -> Result<Finished, FramingError> {
+    pub(super) fn into_encoder(self) -> RecordEncoder {
+        self.encoder
+    }
+
+    pub(super) fn finish<S: RecordSink>(&mut self, sink: &mut S) -> Result<Finished, FramingError> {
         if !self.carry.is_empty() {
             self.carried_line(sink);
         }

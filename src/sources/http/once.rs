@@ -136,6 +136,7 @@ impl Request<'_> {
             self.make_room(body.len() + framer.carry_bytes() + assembler.bytes()).await?;
         }
         let finished = framer.finish(&mut assembler)?;
+        self.give_back_encoder(framer, body.len() as u64);
         if replays.is_some() && finished.records != 1 {
             return Err(FailureReason::NotOneRecord { records: finished.records });
         }

@@ -1,0 +1,118 @@
+//! The way in for requests, behind the connection and before the routes.
+//!
+//! Records take a short way: their handler is called directly. Each layer of the router costs a request some boxes and
+//! moves, which is nothing to a page and most of the time of a single record.
+
+use std::any::Any;
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::time::Instant;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header};
+use axum::response::{IntoResponse, Response};
+use futures::FutureExt;
+use hyper::body::Incoming;
+use hyper::service::Service;
+use tower::ServiceExt;
+
+use crate::api::refused_body::SharedBody;
+use crate::api::{ApiError, AppState, records, refused_body, router};
+use crate::telemetry::metrics::record_ingest_request;
+
+/// In every response, unless the handler says something else.
+const DEFAULT_HEADERS: [(HeaderName, HeaderValue); 4] = [
+    (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+    (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
+    (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+];
+
+/// See the module; clones are the same.
+#[derive(Clone)]
+pub struct Entrance {
+    state: AppState,
+    router: Router,
+}
+
+impl Entrance {
+    pub fn new(state: AppState) -> Entrance {
+        let router = router::router(state.clone());
+        Entrance { state, router }
+    }
+}
+
+impl Service<Request<Incoming>> for Entrance {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        if is_records(&request) {
+            let state = self.state.clone();
+            Box::pin(async move { Ok(take_records(&state, request).await) })
+        } else {
+            Box::pin(self.router.clone().oneshot(request.map(Body::new)))
+        }
+    }
+}
+
+/// Is it a request to ingest? One whose stream is written with percent signs goes by the router, which reads these.
+fn is_records(request: &Request<Incoming>) -> bool {
+    request.method() == Method::POST && stream_of(request.uri().path()).is_some()
+}
+
+/// The stream in the path of a request to ingest.
+fn stream_of(path: &str) -> Option<&str> {
+    let stream = path.strip_prefix("/v1/streams/")?.strip_suffix("/records")?;
+    (!stream.is_empty() && !stream.contains(['/', '%'])).then_some(stream)
+}
+
+async fn take_records(state: &AppState, request: Request<Incoming>) -> Response {
+    let started = Instant::now();
+    let handle = async |parts: Parts, body: SharedBody<Incoming>| {
+        let (uri, bytes) = (parts.uri.clone(), body.bytes_left());
+        let stream = stream_of(uri.path()).unwrap_or_default();
+        records::take(state, stream, parts, body, bytes).await.into_response()
+    };
+    let handled = AssertUnwindSafe(refused_body::read_off(request, handle)).catch_unwind().await;
+    let mut response = handled.unwrap_or_else(panicked);
+    add_default_headers(response.headers_mut());
+    record_ingest_request(response.status().as_u16(), started.elapsed());
+    response
+}
+
+/// Adds the headers that every response has.
+pub(super) fn add_default_headers(headers: &mut HeaderMap) {
+    for (name, value) in DEFAULT_HEADERS {
+        headers.entry(name).or_insert(value);
+    }
+}
+
+/// What is answered for a handler that panicked.
+pub(super) fn panicked(_: Box<dyn Any + Send>) -> Response {
+    ApiError::internal("a request handler panicked").into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_are_told_by_their_path() {
+        assert_eq!(stream_of("/v1/streams/weather/records"), Some("weather"));
+        for other in [
+            "/v1/streams//records",
+            "/v1/streams/records",
+            "/v1/streams/a/b/records",
+            "/v1/streams/a%20b/records",
+            "/v1/streams/a/records/",
+            "/v1/streams/a",
+        ] {
+            assert_eq!(stream_of(other), None, "{other}");
+        }
+    }
+}
