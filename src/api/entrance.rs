@@ -45,6 +45,12 @@ impl Entrance {
     }
 }
 
+impl Entrance {
+    pub fn state(&self) -> &AppState {
+        &self.state
+    }
+}
+
 impl Service<Request<Incoming>> for Entrance {
     type Response = Response;
     type Error = Infallible;
@@ -74,9 +80,9 @@ fn stream_of(path: &str) -> Option<&str> {
 async fn take_records(state: &AppState, request: Request<Incoming>) -> Response {
     let started = Instant::now();
     let handle = async |parts: Parts, body: SharedBody<Incoming>| {
-        let (uri, bytes) = (parts.uri.clone(), body.bytes_left());
+        let uri = parts.uri.clone();
         let stream = stream_of(uri.path()).unwrap_or_default();
-        records::take(state, stream, parts, body, bytes).await.into_response()
+        records::take(state, stream, parts, body).await.into_response()
     };
     let handled = AssertUnwindSafe(refused_body::read_off(request, handle)).catch_unwind().await;
     let mut response = handled.unwrap_or_else(panicked);

@@ -3,6 +3,7 @@
 mod caller;
 pub mod entrance;
 mod error;
+pub mod express;
 mod health;
 mod metrics;
 mod monitor;

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::api::{ApiError, AppState, streams};
-use crate::auth::{Caller, Scope, Via};
+use crate::auth::{Admission, Caller, Scope, Via};
 use crate::db::streams::NewStream;
 use crate::pipeline::keys::request_key;
 use crate::pipeline::{IntakeError, KeyError, SenderId};
@@ -32,8 +32,6 @@ const RETRY_AFTER_SHUTDOWN: Duration = Duration::from_secs(5);
 const RETRY_AFTER_UNDER_WAY: Duration = Duration::from_secs(1);
 /// Advice while there are as many keys as there may be: about when some of them go.
 const RETRY_AFTER_KEYS_FULL: Duration = Duration::from_secs(60);
-/// Bodies up to this length are read as a whole; they are no longer than what is read ahead on a connection anyway.
-const SMALL_BODY_BYTES_MAX: usize = 64 << 10;
 /// Room for the usual reply.
 const REPLY_BYTES: usize = 160;
 const APPLICATION_JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -117,16 +115,15 @@ pub async fn create(
     request: Request,
 ) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
-    take(&state, &name, parts, body.into_data_stream(), None).await
+    take(&state, &name, parts, body.into_data_stream()).await
 }
 
-/// 202 once the records are durable, or 201 once they are in the table. `bytes`: how long the body is, where that is known.
+/// 202 once the records are durable, or 201 once they are in the table.
 pub(super) async fn take<S, E>(
     state: &AppState,
     name: &str,
     parts: Parts,
     body: S,
-    bytes: Option<u64>,
 ) -> Result<Response, ApiError>
 where
     S: futures::Stream<Item = Result<Bytes, E>> + Send + Unpin + 'static,
@@ -145,8 +142,7 @@ where
         Some(stream) => stream,
         None => Box::pin(create_stream(state, &caller, name)).await?,
     };
-    let quota =
-        state.auth.admit(&caller).inspect_err(|_| metrics::count_refused("quota_exceeded"))?;
+    let quota = admit(state, &caller)?;
     let return_ids = query.returned == Some(ReturnWord::Ids);
     let ingest = IngestRequest {
         key: key.map(|key| request_key(stream.id, &caller.user_name, &key)),
@@ -165,18 +161,53 @@ where
         return_ids,
     };
     let limits = body_limits(state);
-    let body = match bytes.and_then(|bytes| usize::try_from(bytes).ok()) {
-        Some(bytes) if bytes <= SMALL_BODY_BYTES_MAX && encoding == ContentEncoding::Identity => {
-            BodyReader::small(body, bytes, limits)
-                .await
-                .map_err(|error| with_errors(body_error(&error), &IngestReply::default()))?
-        }
-        _ => BodyReader::new(body, encoding, limits),
-    };
+    let body = BodyReader::new(body, encoding, limits);
     match state.source.ingest(ingest, body).await {
         Ok(reply) => Ok(answer(state, reply, return_ids)),
         Err(failure) => Err(refusal(*failure)),
     }
+}
+
+/// The same for a request that asks for nothing in particular, whose body is there as a whole. Gives the status and the
+/// JSON of the reply. `authorization`: the header, with a Bearer token.
+pub(super) async fn take_small(
+    state: &AppState,
+    authorization: &str,
+    name: &str,
+    content_type: &str,
+    body: Bytes,
+) -> Result<(StatusCode, Vec<u8>), ApiError> {
+    let caller = state.auth.authenticate_token(authorization)?;
+    caller.require(Scope::Ingest)?;
+    let format = streams::format_of(content_type)?;
+    let stream = match find(state, &caller, name)? {
+        Some(stream) => stream,
+        None => Box::pin(create_stream(state, &caller, name)).await?,
+    };
+    let quota = admit(state, &caller)?;
+    let ingest = IngestRequest {
+        key: None,
+        stream,
+        sender: sender(&caller),
+        quota,
+        user: caller.user_name,
+        received_at: state.clock.now(),
+        format,
+        csv_null: None,
+        ack: Ack::default(),
+        on_error: OnError::default(),
+        return_ids: false,
+    };
+    let body = BodyReader::whole(body, body_limits(state));
+    match state.source.ingest(ingest, body).await {
+        Ok(reply) if reply.single && reply.refused > 0 => Err(invalid_record(&reply)),
+        Ok(reply) => Ok(reply_json(state, reply, false)),
+        Err(failure) => Err(refusal(*failure)),
+    }
+}
+
+fn admit(state: &AppState, caller: &Caller) -> Result<Option<Admission>, ApiError> {
+    Ok(state.auth.admit(caller).inspect_err(|_| metrics::count_refused("quota_exceeded"))?)
 }
 
 pub(super) fn body_limits(state: &AppState) -> BodyLimits {
@@ -259,15 +290,19 @@ pub(super) fn answer(state: &AppState, reply: IngestReply, return_ids: bool) -> 
 
 fn first_answer(state: &AppState, reply: IngestReply, return_ids: bool) -> Response {
     if reply.single && reply.refused > 0 {
-        return with_errors(
-            ApiError::unprocessable(
-                "invalid_record",
-                "the record is invalid; it is kept in the quarantine",
-            ),
-            &reply,
-        )
-        .into_response();
+        return invalid_record(&reply).into_response();
     }
+    let (status, json) = reply_json(state, reply, return_ids);
+    (status, [(header::CONTENT_TYPE, APPLICATION_JSON)], json).into_response()
+}
+
+fn invalid_record(reply: &IngestReply) -> ApiError {
+    let detail = "the record is invalid; it is kept in the quarantine";
+    with_errors(ApiError::unprocessable("invalid_record", detail), reply)
+}
+
+/// The reply to records that were taken.
+fn reply_json(state: &AppState, reply: IngestReply, return_ids: bool) -> (StatusCode, Vec<u8>) {
     let committed = reply.committed;
     let ids_omitted =
         (return_ids && reply.accepted > IDS_MAX as u64).then(|| reply.accepted - IDS_MAX as u64);
@@ -285,9 +320,9 @@ fn first_answer(state: &AppState, reply: IngestReply, return_ids: bool) -> Respo
         ids_omitted,
     };
     let status = if committed.is_some() { StatusCode::CREATED } else { StatusCode::ACCEPTED };
-    let mut text = Vec::with_capacity(REPLY_BYTES);
-    serde_json::to_writer(&mut text, &body).expect("plain structs become JSON");
-    (status, [(header::CONTENT_TYPE, APPLICATION_JSON)], text).into_response()
+    let mut json = Vec::with_capacity(REPLY_BYTES);
+    serde_json::to_writer(&mut json, &body).expect("plain structs become JSON");
+    (status, json)
 }
 
 /// What a refused request is told, with what was taken before the failure.

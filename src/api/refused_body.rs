@@ -75,11 +75,6 @@ impl<B: IncomingBody> SharedBody<B> {
         SharedBody(Arc::new(Shared { body: Mutex::new(body), was_read: AtomicBool::new(false) }))
     }
 
-    /// How many bytes are still to come, where the sender said so.
-    pub fn bytes_left(&self) -> Option<u64> {
-        self.lock().size_hint().exact()
-    }
-
     fn was_read(&self) -> bool {
         self.0.was_read.load(Ordering::Relaxed)
     }

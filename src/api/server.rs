@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api::entrance::Entrance;
+use crate::api::express::{self, Leave, Rewound};
 use crate::lifecycle::Lifecycle;
 
 /// Longest time for the head of a request, and for an idle connection.
@@ -71,24 +72,13 @@ pub async fn run(
                 continue;
             }
         };
-        let io = TokioIo::new(stream);
-        let connection = builder.serve_connection(io, entrance.clone()).with_upgrades();
         // A token of its own: whoever looks at it takes its lock, and all connections would take the same one.
         let (soft, hard) = (lifecycle.soft().child_token(), lifecycle.hard().clone());
+        let (builder, entrance) = (builder.clone(), entrance.clone());
         let task = async move {
-            let mut connection = pin!(connection);
-            let ended = match until_cancelled(connection.as_mut(), &soft).await {
-                Some(ended) => ended,
-                None => {
-                    connection.as_mut().graceful_shutdown();
-                    tokio::select! {
-                        ended = connection => ended,
-                        () = hard.cancelled() => Ok(()),
-                    }
-                }
-            };
-            if let Err(error) = ended {
-                tracing::debug!(%error, "a connection ended early");
+            let leave = express::serve(entrance.state(), stream, soft.clone()).await;
+            if let Leave::HandOver(stream) = leave {
+                Box::pin(serve_connection(builder, stream, entrance, soft, hard)).await;
             }
             drop(permit);
         };
@@ -99,6 +89,31 @@ pub async fn run(
     tokio::select! {
         () = connections.wait() => {}
         () = lifecycle.hard().cancelled() => {}
+    }
+}
+
+/// Serves whatever comes over the connection.
+async fn serve_connection(
+    builder: http1::Builder,
+    stream: Rewound,
+    entrance: Entrance,
+    soft: CancellationToken,
+    hard: CancellationToken,
+) {
+    let connection = builder.serve_connection(TokioIo::new(stream), entrance).with_upgrades();
+    let mut connection = pin!(connection);
+    let ended = match until_cancelled(connection.as_mut(), &soft).await {
+        Some(ended) => ended,
+        None => {
+            connection.as_mut().graceful_shutdown();
+            tokio::select! {
+                ended = connection => ended,
+                () = hard.cancelled() => Ok(()),
+            }
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended early");
     }
 }
 

@@ -205,6 +205,11 @@ pub fn parse_name(name: &str) -> Result<StreamName, ApiError> {
 pub fn content_format(headers: &HeaderMap) -> Result<Format, ApiError> {
     let header = headers.get(axum::http::header::CONTENT_TYPE);
     let text = header.and_then(|value| value.to_str().ok()).unwrap_or_default();
-    Format::from_content_type(text)
+    format_of(text)
+}
+
+/// How a body of this content type is to be read.
+pub fn format_of(content_type: &str) -> Result<Format, ApiError> {
+    Format::from_content_type(content_type)
         .map_err(|error| ApiError::unsupported_media_type(error.to_string()))
 }

@@ -145,6 +145,14 @@ impl Auth {
         self.check(request, !reads || upgrades).await
     }
 
+    /// Who sent this request, by the value of its `Authorization` header, which is a Bearer token?
+    pub fn authenticate_token(&self, authorization: &str) -> Result<Caller, AuthError> {
+        match credentials::authorization_value(authorization)? {
+            Credentials::Bearer(hash) => self.token_caller(&hash).ok_or(AuthError::Token),
+            Credentials::Basic { .. } | Credentials::Session(_) => Err(AuthError::Token),
+        }
+    }
+
     /// Who wants to watch? Takes a ticket too, and a cookie only from this gateway's own pages.
     pub async fn authenticate_monitor(
         &self,

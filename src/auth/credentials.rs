@@ -61,7 +61,12 @@ fn authorization(headers: &HeaderMap) -> Result<Credentials, Garbled> {
     let (Some(value), None) = (values.next(), values.next()) else {
         return Err(Garbled::Header);
     };
-    let text = value.to_str().map_err(|_| Garbled::Header)?.trim();
+    authorization_value(value.to_str().map_err(|_| Garbled::Header)?)
+}
+
+/// Reads the value of the header `Authorization`.
+pub fn authorization_value(text: &str) -> Result<Credentials, Garbled> {
+    let text = text.trim();
     if text.len() > AUTHORIZATION_BYTES_MAX {
         return Err(Garbled::Header);
     }

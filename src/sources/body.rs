@@ -124,7 +124,7 @@ enum Content {
     RawDeflate(Box<DeflateDecoder<Wire>>),
     /// `deflate` means zlib, but some senders leave its header out: the first byte tells.
     DeflateUnknown(Box<Wire>),
-    /// All of a small body.
+    /// All of a body that is there as a whole.
     Whole(Bytes),
     /// The body ended or failed.
     Done,
@@ -159,27 +159,9 @@ impl BodyReader {
         BodyReader::new_of(content, limits)
     }
 
-    /// Reads a body that is not compressed and that is as long as its sender said. One that small is taken as a whole, which
-    /// spares it the boxes of a stream.
-    pub async fn small<S, E>(
-        body: S,
-        bytes: usize,
-        limits: BodyLimits,
-    ) -> Result<BodyReader, BodyError>
-    where
-        S: Stream<Item = Result<Bytes, E>> + Unpin,
-        E: Into<Box<dyn Error + Send + Sync>>,
-    {
-        let mut wire = LimitedWire::new(body, limits);
-        let mut chunks = BytesMut::new();
-        while let Some(chunk) = wire.next().await {
-            let chunk = chunk.map_err(into_body_error)?;
-            if chunks.is_empty() && chunk.len() == bytes {
-                return Ok(BodyReader::new_of(Content::Whole(chunk), limits));
-            }
-            chunks.extend_from_slice(&chunk);
-        }
-        Ok(BodyReader::new_of(Content::Whole(chunks.freeze()), limits))
+    /// A body that is there as a whole.
+    pub fn whole(body: Bytes, limits: BodyLimits) -> BodyReader {
+        BodyReader::new_of(Content::Whole(body), limits)
     }
 
     fn new_of(content: Content, limits: BodyLimits) -> BodyReader {
