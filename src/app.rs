@@ -2,6 +2,7 @@
 
 mod accounts;
 mod data_dir;
+mod open_files;
 mod preparation;
 mod upkeep;
 
@@ -23,6 +24,7 @@ use crate::api::server::ConnectionLimit;
 use crate::api::state::Parts;
 use crate::api::{self, AppState};
 use crate::app::accounts::KnownAccounts;
+pub use crate::app::open_files::{OpenFiles, raise_open_files};
 use crate::app::preparation::Preparation;
 use crate::auth::{self, Auth, AuthOptions, AuthParts, LocalToken, Password, UserName};
 use crate::catalog::Catalog;
@@ -45,6 +47,8 @@ use crate::streams::encode::EncodeLimits;
 
 /// Connections that wait to be accepted.
 const LISTEN_BACKLOG: u32 = 1_024;
+/// Open files that are no connections: the journal's segments, PostgreSQL, the data directory.
+const OPEN_FILES_BESIDE: u64 = 256;
 
 /// A running gateway.
 pub struct App {
@@ -117,6 +121,7 @@ impl App {
     /// Starts everything; returns when the gateway answers.
     pub async fn start(config: Config, metrics: PrometheusHandle) -> anyhow::Result<App> {
         check_first_admin(&config)?;
+        allow_connections(&config);
         let (config, lifecycle) = (Arc::new(config), Lifecycle::new());
         let data_dir = data_dir::prepare(&config.data.data_dir)?;
         let lock = data_dir::lock(&data_dir)?;
@@ -357,6 +362,27 @@ impl Ground {
             lifecycle: self.lifecycle.clone(),
             started_at: self.clock.now().date_time(),
         })
+    }
+}
+
+/// Asks for as many open files as the connections need. Fewer are no reason not to start.
+fn allow_connections(config: &Config) {
+    let needed = (config.access.connections_max as u64).saturating_add(OPEN_FILES_BESIDE);
+    match raise_open_files() {
+        Ok(OpenFiles { before, now }) if now < needed => {
+            tracing::warn!(
+                open_files_max = now,
+                before,
+                connections_max = config.access.connections_max,
+                "fewer files may be open than connections are allowed; raise the hard limit (ulimit -Hn), or lower \
+                 TIDEGATE_CONNECTIONS_MAX"
+            );
+        }
+        Ok(OpenFiles { before, now }) if before < now => {
+            tracing::info!(open_files_max = now, before, "raised the limit on open files");
+        }
+        Ok(OpenFiles { now, .. }) => tracing::debug!(open_files_max = now, "enough open files"),
+        Err(error) => tracing::warn!(%error, "the limit on open files cannot be raised"),
     }
 }
 
