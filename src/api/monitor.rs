@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::extract::{RawQuery, State, WebSocketUpgrade};
+use axum::extract::{RawQuery, Request, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use url::form_urlencoded;
@@ -13,7 +12,7 @@ use crate::api::{ApiError, AppState};
 use crate::auth::{Caller, Scope};
 use crate::hub::SubscribeError;
 use crate::monitors::{
-    MonitorRequest, MonitorRequestError, Session, events as sse, websocket as ws,
+    MonitorRequest, MonitorRequestError, Session, Upgrade, events as sse, websocket as ws,
 };
 
 /// Advice when there are as many monitors as may be.
@@ -45,22 +44,20 @@ pub async fn websocket(
     State(state): State<AppState>,
     MonitorCaller(caller): MonitorCaller,
     RawQuery(query): RawQuery,
-    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+    mut request: Request,
 ) -> Result<Response, ApiError> {
-    let upgrade = upgrade.map_err(|rejection| {
-        ApiError::bad_request("not_an_upgrade", rejection.body_text())
+    let upgrade = Upgrade::of(&mut request).map_err(|error| {
+        ApiError::bad_request("not_an_upgrade", error.to_string())
             .with("instead", "GET /v1/monitor/events has the same messages without a WebSocket")
     })?;
     let session = open(&state, &caller, query.as_deref(), None)?;
     let shutdown = state.lifecycle.soft().clone();
     let auth = state.auth.clone();
     let still_allowed = move || std::future::ready(auth.still_takes(&caller));
+    let (response, connection) = upgrade.accept();
     // A task of the lifecycle, so that a shutdown waits for the goodbye.
-    let lifecycle = state.lifecycle.clone();
-    Ok(ws::configure(upgrade).on_upgrade(async move |socket| {
-        let monitor = ws::serve(socket, session, still_allowed, shutdown);
-        let _ = lifecycle.spawn("monitor", monitor).await;
-    }))
+    state.lifecycle.spawn("monitor", ws::serve(connection, session, still_allowed, shutdown));
+    Ok(response)
 }
 
 /// `GET /v1/monitor/events`: the same messages. `Last-Event-ID` resumes.

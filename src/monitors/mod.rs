@@ -7,12 +7,15 @@
 //! They refuse to know who the caller is: whoever opens the session says which streams are allowed.
 
 pub mod events;
+mod frame;
+mod incoming;
 mod request;
 mod session;
 #[cfg(test)]
 mod session_tests;
 #[cfg(test)]
 mod transport_tests;
+mod upgrade;
 pub mod websocket;
 
 use std::future::Future;
@@ -20,6 +23,7 @@ use std::time::Duration;
 
 pub use request::{MonitorRequest, MonitorRequestError};
 pub use session::Session;
+pub use upgrade::{NotAnUpgrade, Upgrade};
 
 /// A monitor's permission is looked up this often.
 const PERMISSION_INTERVAL: Duration = Duration::from_secs(5);

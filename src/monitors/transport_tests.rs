@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
-use axum::extract::{RawQuery, State, WebSocketUpgrade};
+use axum::extract::{RawQuery, Request, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::routing::get;
@@ -17,7 +17,7 @@ use tokio_tungstenite::tungstenite::{Error, Message as Frame};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 use tokio_util::sync::CancellationToken;
 
-use super::{MonitorRequest, Session, events, websocket};
+use super::{MonitorRequest, Session, Upgrade, events, websocket};
 use crate::hub::testing::{Bench, Told};
 use crate::hub::{Hub, HubLimits};
 use crate::lifecycle::Lifecycle;
@@ -49,12 +49,14 @@ impl App {
 async fn serve_websocket(
     State(app): State<App>,
     RawQuery(query): RawQuery,
-    upgrade: WebSocketUpgrade,
+    mut request: Request,
 ) -> Response {
     let session = app.session(query.as_deref(), &HeaderMap::new());
     let still_allowed = app.still_allowed();
-    websocket::configure(upgrade)
-        .on_upgrade(move |socket| websocket::serve(socket, session, still_allowed, app.shutdown))
+    let (response, connection) = Upgrade::of(&mut request).unwrap().accept();
+    let monitor = websocket::serve(connection, session, still_allowed, app.shutdown);
+    Lifecycle::new().spawn("monitor", monitor);
+    response
 }
 
 async fn serve_events(
