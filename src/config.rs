@@ -215,7 +215,8 @@ pub struct Monitor {
     #[arg(long, env = "TIDEGATE_MONITOR_QUEUE_BYTES", default_value_t = 1 << 20)]
     pub monitor_queue_bytes: usize,
 
-    /// Milliseconds over which records are gathered into one frame.
+    /// Longest time in milliseconds over which records are gathered into one frame; with fewer than 400 monitors it is
+    /// shorter, down to 5.
     #[arg(long, env = "TIDEGATE_MONITOR_TICK_MS", default_value_t = 20)]
     pub monitor_tick_ms: u64,
 

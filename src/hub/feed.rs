@@ -16,6 +16,7 @@ use super::Shared;
 use super::cursor::{Place, Point};
 use super::gather::{Collector, Counted, FRAME_BYTES_MAX, Reached, ReadHead, Sampling, Watched};
 use super::monitor::{Member, Mode};
+use super::pace;
 use super::rows::Scratch;
 use super::sample::{SAMPLE_INTERVAL, SampleBudget};
 use super::selection::Interest;
@@ -181,8 +182,9 @@ impl Feed {
             self.lose(to, to, lost_to);
         }
         // A tick that ended early is behind: the next one follows at once.
+        let tick = pace::tick(self.full.len(), self.shared.limits.tick);
         let pause = u32::from(self.at.position >= end);
-        self.next_tick = now + self.shared.limits.tick * pause;
+        self.next_tick = now + tick * pause;
     }
 
     fn new_worker(&self) -> Worker {

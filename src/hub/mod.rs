@@ -19,6 +19,7 @@ mod history;
 mod message;
 mod metrics;
 mod monitor;
+mod pace;
 mod queue;
 mod rows;
 mod sample;
@@ -64,7 +65,7 @@ pub struct HubLimits {
     pub monitors_max: usize,
     /// Most bytes that wait for one monitor.
     pub queue_bytes_max: usize,
-    /// Records are gathered into frames over this time.
+    /// Records are gathered into frames over at most this time; with few monitors over less.
     pub tick: Duration,
     /// Records a second and stream in a sample.
     pub sample_rate: u32,
