@@ -3,11 +3,13 @@
 //! Absolute figures say more about the machine than about the gateway, so every figure that is promised is a ratio to
 //! something that was measured next to it, round by round: `psql \copy`, a bare HTTP handler, a bare `fdatasync`.
 
+mod arrival;
 mod backlog;
 mod bare;
 mod bulk;
 mod fanout;
 mod figures;
+mod frames;
 mod gateway;
 mod growth;
 mod http;
@@ -16,6 +18,7 @@ mod latency;
 mod limits;
 mod load;
 mod memory;
+mod offer;
 mod options;
 mod plot;
 mod postgres;

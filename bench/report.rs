@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::figures::{Figures, Goal, Summary, Target, Unit};
 use crate::options::Size;
 use crate::run::Bench;
-use crate::{backlog, bulk, fanout, growth, keyed, latency, memory, single};
+use crate::{arrival, backlog, bulk, fanout, growth, keyed, latency, memory, single};
 
 /// A run's result; the file `bench.json` has the same.
 #[derive(Debug, Serialize)]
@@ -126,7 +126,7 @@ fn targets(figures: &Figures) -> Vec<Target> {
             &[latency::L3_P99, latency::L4_P99],
             Goal::AtMost(2.0),
         ),
-        figures.absolute(latency::ARRIVAL_P99, Goal::AtMost(0.025)),
+        figures.absolute(arrival::ARRIVAL_P99, Goal::AtMost(0.025)),
         ratio(
             "fan-out, coalesced ÷ one frame a record",
             fanout::DELIVERED,
