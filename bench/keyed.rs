@@ -9,7 +9,7 @@ use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::bulk;
 use crate::gateway::Gateway;
@@ -27,11 +27,18 @@ const LIMIT_UNKEYED: &str = "psql \\copy as binary tuples, table without it, rec
 
 const TYPED_UNKEYED: &str = "keyed_typed_none";
 const TYPED_IGNORE: &str = "keyed_typed_ignore";
-const TYPED_REPLACE: &str = "keyed_typed_replace";
-const DOCUMENTS_UNKEYED: &str = "keyed_documents_none";
-const DOCUMENTS_IGNORE: &str = "keyed_documents_ignore";
-const STREAMS: [&str; 5] =
-    [TYPED_UNKEYED, TYPED_IGNORE, TYPED_REPLACE, DOCUMENTS_UNKEYED, DOCUMENTS_IGNORE];
+/// A stream for each way: the gateway remembers what the keys of a stream were like.
+const STREAMS: [&str; 9] = [
+    TYPED_UNKEYED,
+    TYPED_IGNORE,
+    "keyed_typed_ignore_random",
+    "keyed_typed_ignore_few",
+    "keyed_typed_ignore_many",
+    "keyed_typed_replace",
+    "keyed_typed_replace_many",
+    "keyed_documents_none",
+    "keyed_documents_ignore",
+];
 
 /// One way to send records.
 struct Way {
@@ -80,20 +87,7 @@ pub async fn measure(bench: &mut Bench) -> anyhow::Result<()> {
 async fn prepare(bench: &Bench, gateway: &Gateway) -> anyhow::Result<Prepared> {
     bench.say("preparing the keyed records");
     for stream in STREAMS {
-        let mut definition = if stream.starts_with("keyed_typed") {
-            let key = (stream != TYPED_UNKEYED).then_some(&["seq"][..]);
-            records::generated_definition(stream, key)
-        } else {
-            let mut definition = records::document_definition(stream);
-            if stream != DOCUMENTS_UNKEYED {
-                definition["key"] = json!(["/seq"]);
-            }
-            definition
-        };
-        if stream == TYPED_REPLACE {
-            definition["on_duplicate"] = json!("replace");
-        }
-        gateway.create_stream(&definition).await?;
+        gateway.create_stream(&definition(stream)).await?;
     }
     let count = bench.size.records;
     let in_order: Vec<usize> = (1..=count).collect();
@@ -103,14 +97,13 @@ async fn prepare(bench: &Bench, gateway: &Gateway) -> anyhow::Result<Prepared> {
     let way = |figure: &str, stream: &'static str, sequence: &[usize]| -> anyhow::Result<Way> {
         let records = records::generated(RECORD_BYTES, sequence.iter().copied());
         let bodies = records.bodies(Packing::Ndjson)?;
-        let keyed = stream != TYPED_UNKEYED && stream != DOCUMENTS_UNKEYED;
         let keys: HashSet<usize> = sequence.iter().copied().collect();
         Ok(Way {
             figure: figure.to_owned(),
             stream,
             requests: bulk::requests(gateway, stream, Packing::Ndjson, &bodies),
             records: sequence.len(),
-            rows: if keyed { keys.len() } else { sequence.len() },
+            rows: if is_keyed(stream) { keys.len() } else { sequence.len() },
         })
     };
     let mut numbers = StdRng::seed_from_u64(SEED);
@@ -118,18 +111,41 @@ async fn prepare(bench: &Bench, gateway: &Gateway) -> anyhow::Result<Prepared> {
     shuffled.shuffle(&mut numbers);
     let few = with_duplicates(count, 0.01, &mut numbers);
     let many = with_duplicates(count, 0.5, &mut numbers);
+    let [_, _, random, ignore_few, ignore_many, replace, replace_many, documents, keyed_documents] =
+        STREAMS;
     let ways = vec![
         way(UNKEYED, TYPED_UNKEYED, &in_order)?,
         way(KEYED, TYPED_IGNORE, &in_order)?,
-        way("keyed (ignore), random keys: committed records/s", TYPED_IGNORE, &shuffled)?,
-        way("keyed (ignore), 1 % duplicates: committed records/s", TYPED_IGNORE, &few)?,
-        way("keyed (ignore), 50 % duplicates: committed records/s", TYPED_IGNORE, &many)?,
-        way("keyed (replace), new keys in order: committed records/s", TYPED_REPLACE, &in_order)?,
-        way("keyed (replace), 50 % duplicates: committed records/s", TYPED_REPLACE, &many)?,
-        way("documents, unkeyed: committed records/s", DOCUMENTS_UNKEYED, &in_order)?,
-        way("documents, keyed by a pointer: committed records/s", DOCUMENTS_IGNORE, &in_order)?,
+        way("keyed (ignore), random keys: committed records/s", random, &shuffled)?,
+        way("keyed (ignore), 1 % duplicates: committed records/s", ignore_few, &few)?,
+        way("keyed (ignore), 50 % duplicates: committed records/s", ignore_many, &many)?,
+        way("keyed (replace), new keys in order: committed records/s", replace, &in_order)?,
+        way("keyed (replace), 50 % duplicates: committed records/s", replace_many, &many)?,
+        way("documents, unkeyed: committed records/s", documents, &in_order)?,
+        way("documents, keyed by a pointer: committed records/s", keyed_documents, &in_order)?,
     ];
     Ok(Prepared { binary, columns, records: count, ways })
+}
+
+fn is_keyed(stream: &str) -> bool {
+    !stream.ends_with("_none")
+}
+
+/// What makes a stream, as its name says.
+fn definition(stream: &str) -> Value {
+    let mut definition = if stream.contains("_typed_") {
+        records::generated_definition(stream, is_keyed(stream).then_some(&["seq"][..]))
+    } else {
+        let mut definition = records::document_definition(stream);
+        if is_keyed(stream) {
+            definition["key"] = json!(["/seq"]);
+        }
+        definition
+    };
+    if stream.contains("_replace") {
+        definition["on_duplicate"] = json!("replace");
+    }
+    definition
 }
 
 /// So many keys, this share of them, at random, one that was there before.
