@@ -109,7 +109,7 @@ async fn prepare(bench: &Bench, gateway: &Gateway) -> anyhow::Result<Prepared> {
     let weather = records::weather(bench.size.records)?;
     let (text, binary) = (bench.dir.join("weather.copy"), bench.dir.join("weather.binary"));
     weather.write_copy_text(&text)?;
-    let binary_columns = weather.write_copy_binary(&binary)?;
+    let binary_columns = weather.write_copy_binary(&binary, records::weather_columns())?;
     gateway.create_stream(&records::weather_definition("bulk_typed")).await?;
     gateway.create_stream(&records::document_definition("bulk_documents")).await?;
     let mut ways = Vec::new();

@@ -59,7 +59,7 @@ impl Packing {
 }
 
 /// The weather data's columns.
-fn weather_columns() -> Vec<Column> {
+pub fn weather_columns() -> Vec<Column> {
     let kind = |name: &str| match name {
         "origin" => ColumnType::Text,
         "year" | "month" | "day" | "hour" | "wind_dir" => ColumnType::Integer,
@@ -73,7 +73,11 @@ fn weather_columns() -> Vec<Column> {
 
 /// The definition of a typed stream for the weather data.
 pub fn weather_definition(name: &str) -> Value {
-    let columns: Vec<Value> = weather_columns()
+    definition(name, &weather_columns())
+}
+
+fn definition(name: &str, columns: &[Column]) -> Value {
+    let columns: Vec<Value> = columns
         .iter()
         .map(|column| json!({"name": column.name, "type": column.kind.as_str()}))
         .collect();
@@ -131,14 +135,22 @@ pub fn generated(bytes: usize, sequence: impl Iterator<Item = usize>) -> Records
     Records { lines: Arc::new(sequence.map(line).collect()), csv: None }
 }
 
+/// The columns of [`generated`] records.
+pub fn generated_columns() -> Vec<Column> {
+    let columns = [
+        ("seq", ColumnType::BigInt),
+        ("name", ColumnType::Text),
+        ("value", ColumnType::DoublePrecision),
+        ("note", ColumnType::Text),
+    ];
+    let column =
+        |(name, kind): (&str, ColumnType)| Column { name: name.to_owned(), kind, default: None };
+    columns.map(column).into()
+}
+
 /// The definition of a typed stream for [`generated`] records, with these keys.
 pub fn generated_definition(name: &str, key: Option<&[&str]>) -> Value {
-    let mut definition = json!({"name": name, "columns": [
-        {"name": "seq", "type": "bigint"},
-        {"name": "name", "type": "text"},
-        {"name": "value", "type": "double precision"},
-        {"name": "note", "type": "text"},
-    ]});
+    let mut definition = definition(name, &generated_columns());
     if let Some(key) = key {
         definition["key"] = json!(key);
     }
@@ -185,14 +197,13 @@ impl Records {
         Ok(std::fs::write(file, text)?)
     }
 
-    /// Writes the weather data as binary tuples for `\copy t (…) with (format binary)`; returns the columns.
-    pub fn write_copy_binary(&self, file: &Path) -> anyhow::Result<String> {
-        let columns = weather_columns();
+    /// Writes the records as binary tuples for `\copy t (…) with (format binary)`; returns the columns.
+    pub fn write_copy_binary(&self, file: &Path, columns: Vec<Column>) -> anyhow::Result<String> {
         let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
         let names = format!("id, received_at, extra, {}", names.join(", "));
         let stream = Arc::new(Stream {
             id: StreamId(1),
-            name: "weather".parse()?,
+            name: "records".parse()?,
             shape: Shape::Typed { columns, unknown: UnknownKeys::Extra },
             key: None,
             retention_days: None,

@@ -5,6 +5,7 @@
 //! A [`BatchConnection`] belongs to one writer. After any error, or when a call was given up half way, it must be
 //! dropped: the socket closes, the server rolls back, and the next session finds out what was committed.
 
+mod direct;
 mod error;
 mod statements;
 
@@ -54,6 +55,8 @@ pub enum Savepoint {
     Part,
     /// Before some of its rows.
     Rows,
+    /// Before keyed parts that are copied straight into their tables.
+    Direct,
 }
 
 impl Savepoint {
@@ -61,6 +64,7 @@ impl Savepoint {
         match self {
             Savepoint::Part => "part",
             Savepoint::Rows => "rows",
+            Savepoint::Direct => "direct",
         }
     }
 }

@@ -22,6 +22,9 @@ const ENTRIES_MAX: u32 = 1_000;
 /// Most records, but for the entry in which that is reached. No more than these are left when writers are asked to wait.
 const RECORDS_MAX: u64 = 10_000;
 
+/// Why a stream stays parked whose entries have more records than they say.
+const MISCOUNTED: &str = "an entry in tidegate.parked has more records than its column rows says";
+
 /// One session's drainer.
 pub(super) struct Drainer {
     shared: Writers,
@@ -156,6 +159,7 @@ impl Drainer {
 }
 
 /// How far a transaction came.
+#[derive(Debug)]
 enum Written {
     All,
     /// Nothing of it, for this reason.
@@ -191,7 +195,8 @@ fn cut_off(parked: &[ParkedEntry], part: &Part, mut records: usize) -> Written {
         }
         records -= rows;
     }
-    Written::All
+    // Some were not tried, so these are more than the entries say they have: none may leave.
+    Written::Stuck { reason: MISCOUNTED.to_owned() }
 }
 
 /// Consecutive entries of the same form, so that their order is kept.
@@ -226,4 +231,47 @@ fn entry(stream: StreamId, parked: &ParkedEntry) -> Entry {
         body_len: u32::try_from(parked.body.len()).expect(limits),
     };
     Entry { header, meta: parked.meta.clone(), body: parked.body.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::record::{Position, UnixMicros};
+
+    /// A tuple of no fields.
+    const TUPLE: [u8; 2] = [0, 0];
+
+    fn parked(rows: u32, tuples: usize) -> ParkedEntry {
+        ParkedEntry {
+            position: Position(0),
+            column_set: 0,
+            rows,
+            received_at: UnixMicros(0),
+            meta: Bytes::new(),
+            body: TUPLE.repeat(tuples).into(),
+        }
+    }
+
+    fn part(entries: usize) -> Part {
+        let destination = Destination::Quarantine;
+        Part { destination, column_set: 0, entries: (0..entries).collect(), bodies: Vec::new() }
+    }
+
+    #[test]
+    fn what_was_not_tried_stays() {
+        let entries = [parked(2, 2), parked(3, 3)];
+        let Written::Partly { entries, rest } = cut_off(&entries, &part(2), 3) else {
+            panic!("two records are left");
+        };
+        assert_eq!((entries, rest.rows, rest.body.len()), (1, 2, 2 * TUPLE.len()));
+    }
+
+    #[test]
+    fn nothing_leaves_when_an_entry_has_more_records_than_it_says() {
+        // Three of four records were tried; by the number that is written beside them there was nothing left.
+        let written = cut_off(&[parked(2, 3), parked(1, 1)], &part(2), 3);
+        assert!(matches!(written, Written::Stuck { .. }), "{written:?}");
+    }
 }

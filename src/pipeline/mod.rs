@@ -14,6 +14,7 @@ mod careful;
 mod drainer;
 mod intake;
 pub mod keys;
+mod lanes;
 mod ledger;
 mod outage;
 mod parking;

@@ -109,6 +109,10 @@ impl Parking {
         Some(Parked { parking: self.clone(), stream })
     }
 
+    pub(super) fn is_parked(&self, stream: StreamId) -> bool {
+        self.lock().contains_key(&stream)
+    }
+
     /// What is parked, for people.
     pub fn show(&self) -> BTreeMap<StreamId, ParkedState> {
         self.lock().iter().map(|(stream, state)| (*stream, state.shown.clone())).collect()

@@ -38,6 +38,21 @@ impl<'a> Transaction<'a> {
         Transaction { connection, entries, fates, refused: Vec::new() }
     }
 
+    /// Copies a part of a keyed stream straight into its table. False if a row got lost on the way there, by a trigger of
+    /// the user's: nobody could tell any more whose it was.
+    pub async fn copy_direct(
+        &mut self,
+        part: &Part,
+        stream: &Stream,
+        key: &Key,
+    ) -> Result<bool, BatchError> {
+        let started = Instant::now();
+        let column_set = part.column_set;
+        let copied = self.connection.copy_direct(stream, key, column_set, &part.bodies).await?;
+        metrics::record_copy(started.elapsed());
+        Ok(copied == self.settle(part))
+    }
+
     /// Copies a part; of a keyed stream into its staging table, for [`Transaction::merge`].
     pub async fn copy(&mut self, part: &Part) -> Result<(), BatchError> {
         let started = Instant::now();
@@ -50,30 +65,40 @@ impl<'a> Transaction<'a> {
         };
         self.connection.copy(target, &part.bodies).await?;
         metrics::record_copy(started.elapsed());
+        self.settle(part);
+        Ok(())
+    }
+
+    /// Notes every record of a part as committed; returns how many they are.
+    fn settle(&mut self, part: &Part) -> u64 {
+        let mut records = 0;
         for number in &part.entries {
             let committed = u64::from(self.entries[*number].header.rows);
             self.fates[*number] =
                 Fate::Settled(CommitOutcome { committed, ..CommitOutcome::default() });
+            records += committed;
         }
-        Ok(())
+        records
     }
 
-    /// Merges a part that was staged.
+    /// Merges a part that was staged; returns how many of its records found their key taken.
     pub async fn merge(
         &mut self,
         part: &Part,
         stream: &Arc<Stream>,
         key: &Key,
-    ) -> Result<(), BatchError> {
+    ) -> Result<u64, BatchError> {
         let firsts = self.first_ids(part);
         let fresh = self.connection.merge(stream, key, part.column_set, &firsts, None).await?;
+        let mut duplicates_of_all = 0;
         for ((_, number), committed) in firsts.iter().zip(fresh) {
             let rows = u64::from(self.entries[*number].header.rows);
             let duplicates = rows.saturating_sub(committed);
+            duplicates_of_all += duplicates;
             self.fates[*number] =
                 Fate::Settled(CommitOutcome { committed, duplicates, refused: 0 });
         }
-        Ok(())
+        Ok(duplicates_of_all)
     }
 
     /// Parks a part.

@@ -1,7 +1,9 @@
 //! A writer: one connection's share of a session. It commits batch after batch, each in one transaction.
 //!
 //! Parts are written as fast as PostgreSQL takes them. Where it refuses something of a stream, the transaction begins again
-//! with this stream under care: see [`super::careful`].
+//! with this stream under care: see [`super::careful`]. Keyed streams have a way of their own: [`keyed`].
+
+mod keyed;
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -14,8 +16,9 @@ use crate::db::batch::{BatchConnection, BatchError};
 use crate::db::journals::{CommittedRange, EntryOutcome};
 use crate::db::verdict::Verdict;
 use crate::pipeline::CommitOutcome;
-use crate::pipeline::batcher::{Batch, Gate, stream_of};
+use crate::pipeline::batcher::{Batch, stream_of};
 use crate::pipeline::careful::{PartEnd, Patience};
+use crate::pipeline::lanes::Lanes;
 use crate::pipeline::plan::{Destination, Part, plan};
 use crate::pipeline::transaction::{Fate, Transaction, day_of};
 use crate::pipeline::writers::{SessionError, Writers};
@@ -36,6 +39,7 @@ pub(super) struct Writer {
     connection: Option<BatchConnection>,
     epoch: i64,
     batches: Arc<Mutex<mpsc::Receiver<Batch>>>,
+    lanes: Lanes,
     /// Partitions that are known to be there.
     partitions: HashSet<(StreamId, time::Date)>,
     /// Streams of which PostgreSQL refused something lately.
@@ -74,9 +78,10 @@ impl Writer {
         connection: Option<BatchConnection>,
         epoch: i64,
         batches: Arc<Mutex<mpsc::Receiver<Batch>>>,
+        lanes: Lanes,
     ) -> Writer {
         let (partitions, under_care) = (HashSet::new(), HashSet::new());
-        Writer { shared, connection, epoch, batches, partitions, under_care }
+        Writer { shared, connection, epoch, batches, lanes, partitions, under_care }
     }
 
     /// Commits batches until there are no more, or the session ends.
@@ -165,9 +170,8 @@ impl Writer {
         for part in &mut parts {
             self.write(&mut transaction, part, &careful).await?;
         }
-        for part in &mut parts {
-            self.merge(&mut transaction, part, &mut batch.gates, &careful).await?;
-        }
+        let gates = &mut batch.gates;
+        let keyed = self.write_keyed(&mut transaction, &mut parts, gates, &careful).await?;
         for part in &parts {
             if let Destination::Parked(parked) = &part.destination {
                 transaction.park(journal, parked.stream(), part).await?;
@@ -189,6 +193,7 @@ impl Writer {
             .commit(journal, &range, folding)
             .await
             .map_err(|error| Failure::of(&written, error))?;
+        keyed.committed();
         for part in parts {
             if let Destination::Parked(parked) = part.destination {
                 let rows = part.entries.iter().map(|number| batch.entries[*number].header.rows);
@@ -198,7 +203,7 @@ impl Writer {
         Ok(fates)
     }
 
-    /// Copies a part; a keyed one into its staging table.
+    /// Copies a part, unless it is of a keyed stream.
     async fn write(
         &mut self,
         transaction: &mut Transaction<'_>,
@@ -210,12 +215,10 @@ impl Writer {
         }
         let stream = part.destination.stream().cloned();
         match stream {
+            // It has to wait for its turn.
+            Some(stream) if stream.key.is_some() => Ok(()),
             Some(stream) if careful.contains(&stream.id) => {
-                // A keyed part has to wait for its turn first.
-                if stream.key.is_none() {
-                    self.write_carefully(transaction, part, &stream).await?;
-                }
-                Ok(())
+                self.write_carefully(transaction, part, &stream).await
             }
             Some(stream) => {
                 transaction.copy(part).await.map_err(|error| Failure::of(&[stream.id], error))
@@ -240,37 +243,6 @@ impl Writer {
             part.destination = Destination::Parked(parked);
         }
         Ok(())
-    }
-
-    /// Merges a keyed part after the same stream's part of the batch before.
-    async fn merge(
-        &mut self,
-        transaction: &mut Transaction<'_>,
-        part: &mut Part,
-        gates: &mut [Gate],
-        careful: &HashSet<StreamId>,
-    ) -> Result<(), Failure> {
-        let Destination::Keyed(stream) = &part.destination else {
-            return Ok(());
-        };
-        let stream = Arc::clone(stream);
-        let Some(key) = &stream.key else { return Ok(()) };
-        let gate = gates.iter_mut().find(|gate| gate.stream == stream.id);
-        if let Some(earlier) = gate.and_then(|gate| gate.earlier.take()) {
-            earlier.await.map_err(|_| SessionError::EarlierBatchFailed)?;
-        }
-        // What is older waits already, so this must come after it.
-        if let Some(parked) = self.shared.parking().join(stream.id) {
-            part.destination = Destination::Parked(parked);
-            return Ok(());
-        }
-        if careful.contains(&stream.id) {
-            return self.write_carefully(transaction, part, &stream).await;
-        }
-        transaction
-            .merge(part, &stream, key)
-            .await
-            .map_err(|error| Failure::of(&[stream.id], error))
     }
 
     async fn write_carefully(

@@ -20,6 +20,7 @@ use crate::journal::{Entry, ReadError, SEGMENT_HEADER_BYTES};
 use crate::lifecycle::Lifecycle;
 use crate::pipeline::batcher::{Batcher, BatcherContext, source_of, stream_of};
 use crate::pipeline::drainer::Drainer;
+use crate::pipeline::lanes::Lanes;
 use crate::pipeline::parking::Parking;
 use crate::pipeline::transaction::Fate;
 use crate::pipeline::writer::Writer;
@@ -209,9 +210,11 @@ impl Writers {
         let batcher = self.lifecycle.spawn("batcher", batcher.run(start, sender, session.clone()));
         let mut writers = Vec::with_capacity(self.config.writers);
         let mut connection = Some(first);
+        let lanes = Lanes::default();
         for _ in 0..self.config.writers.max(1) {
             let batches = Arc::clone(&batches);
-            let writer = Writer::new(self.clone(), connection.take(), fenced.epoch, batches);
+            let writer =
+                Writer::new(self.clone(), connection.take(), fenced.epoch, batches, lanes.clone());
             writers.push(self.lifecycle.spawn("writer", writer.run(session.clone())));
         }
         let drainer = Drainer::new(self.clone(), fenced.epoch);

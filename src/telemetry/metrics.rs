@@ -38,6 +38,7 @@ const JOURNAL_GROUP: &str = "tidegate_journal_group_entries";
 const BATCH_ROWS: &str = "tidegate_batch_rows";
 const BATCH_DURATION: &str = "tidegate_batch_duration_seconds";
 const COPY_DURATION: &str = "tidegate_copy_duration_seconds";
+const KEYED_PARTS: &str = "tidegate_keyed_parts_total";
 const COMMIT_LAG: &str = "tidegate_commit_lag_seconds";
 const WRITER_SESSIONS: &str = "tidegate_writer_sessions_total";
 const WRITER_ERRORS: &str = "tidegate_writer_errors_total";
@@ -116,6 +117,10 @@ fn describe_way_out() {
     describe_histogram!(BATCH_ROWS, "Records in a batch.");
     describe_histogram!(BATCH_DURATION, Unit::Seconds, "Time to commit a batch.");
     describe_histogram!(COPY_DURATION, Unit::Seconds, "Time of one COPY.");
+    describe_counter!(
+        KEYED_PARTS,
+        "Keyed streams' parts of batches, by the way to their tables: direct, or staged because a key may be taken."
+    );
     describe_gauge!(COMMIT_LAG, Unit::Seconds, "Age of the oldest record that is not committed.");
     describe_counter!(WRITER_SESSIONS, "Sessions of the writers with PostgreSQL.");
     describe_counter!(
@@ -157,6 +162,13 @@ pub fn record_batch(rows: u64, took: Duration) {
 /// One COPY into one table.
 pub fn record_copy(took: Duration) {
     histogram!(COPY_DURATION).record(took);
+}
+
+/// Parts of keyed streams that were committed.
+pub fn count_keyed_parts(direct: u64, staged: u64) {
+    for (way, parts) in [("direct", direct), ("staged", staged)] {
+        counter!(KEYED_PARTS, "way" => way).increment(parts);
+    }
 }
 
 /// A session of the writers began.

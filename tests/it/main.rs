@@ -29,6 +29,7 @@ mod idempotency;
 mod ingest;
 mod journal_cli;
 mod keyed;
+mod keyed_direct;
 mod large_bodies;
 mod layers;
 mod limits;

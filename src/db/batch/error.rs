@@ -49,6 +49,23 @@ impl BatchError {
         }
     }
 
+    /// Is there a row with the same key? Not necessarily the stream's key: users have unique indexes, too.
+    pub fn is_key_taken(&self) -> bool {
+        self.sqlstate().as_deref() == Some("23505")
+    }
+
+    /// May the rows that could not be copied straight into the table of a keyed stream be merged all the same, later in
+    /// the transaction? A merge takes its turn, so it waits for nobody's rows, and finds what must be there.
+    pub fn lets_merge(&self) -> bool {
+        match self.sqlstate().as_deref() {
+            // Each waited for the other's rows.
+            Some("40P01") => true,
+            // It took all the time that there is.
+            Some("57014") => false,
+            _ => self.verdict() != Verdict::Retry,
+        }
+    }
+
     /// What PostgreSQL said; of an error that did not come from it, what happened.
     pub fn refusal(&self) -> Refusal {
         let BatchError::Database { source: sqlx::Error::Database(error), .. } = self else {

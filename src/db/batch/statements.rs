@@ -62,6 +62,15 @@ pub(super) fn copy_statement(target: Target<'_>) -> String {
     format!("copy {table} ({columns}) from stdin (format binary)")
 }
 
+/// Fails unless a unique index is over the key; looks no further, and fires no trigger.
+pub(super) fn key_probe_statement(stream: &Stream, key: &Key) -> String {
+    format!(
+        "explain insert into {} (id) select null::uuid where false on conflict ({}) do nothing",
+        table(stream),
+        key_expressions(stream, key).join(", "),
+    )
+}
+
 /// Which of equal keys came first is told by their entries' order in the journal (`$2`, in the order of the entries' first
 /// ids, `$1`), and within an entry by their ids. Where staged rows lie says nothing: a small one may fill an earlier page.
 pub(super) fn merge_statement(

@@ -1,0 +1,182 @@
+//! Keyed streams: copied straight into their tables, and where a key is taken, staged and merged.
+//!
+//! Invariant: of equal keys the oldest stays, or the newest, by the order of the journal. A batch's rows may be in the
+//! table before those of the batch before, but they are committed after them; and as long as they are there, nobody else
+//! can bring in an equal key. Whoever meets one goes back, and merges in its turn.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::{Failure, Writer};
+use crate::pipeline::batcher::Gate;
+use crate::pipeline::lanes::{Direct, Merging, Obstacle};
+use crate::pipeline::plan::{Destination, Part};
+use crate::pipeline::transaction::Transaction;
+use crate::pipeline::writers::SessionError;
+use crate::record::StreamId;
+use crate::streams::{Key, Stream};
+use crate::telemetry::metrics;
+
+/// How keyed parts were written; kept until the transaction is over, so that others know of it.
+#[derive(Debug, Default)]
+pub(super) struct KeyedParts {
+    direct: Option<Direct>,
+    merging: Vec<Merging>,
+    direct_parts: u64,
+    staged_parts: u64,
+}
+
+impl KeyedParts {
+    /// The transaction is committed.
+    pub fn committed(self) {
+        metrics::count_keyed_parts(self.direct_parts, self.staged_parts);
+    }
+}
+
+impl Writer {
+    /// Brings every keyed part into its table, in its turn.
+    pub(super) async fn write_keyed(
+        &mut self,
+        transaction: &mut Transaction<'_>,
+        parts: &mut [Part],
+        gates: &mut [Gate],
+        careful: &HashSet<StreamId>,
+    ) -> Result<KeyedParts, Failure> {
+        let hurried = |part: &Part| {
+            let (stream, _) = keyed(part)?;
+            (!careful.contains(&stream.id)).then_some(stream.id)
+        };
+        let wanted: Vec<StreamId> = parts.iter().filter_map(hurried).collect();
+        let mut direct = Some(self.lanes.enter(&wanted)).filter(|direct| !direct.is_empty());
+        let is_direct = |direct: &Option<Direct>, part: &Part| {
+            let stream = part.destination.stream();
+            stream.zip(direct.as_ref()).is_some_and(|(stream, direct)| direct.has(stream.id))
+        };
+        for part in parts.iter().filter(|part| hurried(part).is_some()) {
+            if !is_direct(&direct, part) {
+                stage(transaction, part).await?;
+            }
+        }
+        if let Some(tried) = &direct
+            && !self.write_directly(transaction, parts, tried, gates).await?
+        {
+            transaction.connection.undo_direct().await?;
+            for part in parts.iter().filter(|part| is_direct(&direct, part)) {
+                stage(transaction, part).await?;
+            }
+            direct = None;
+        }
+        let mut written = KeyedParts::default();
+        for part in parts {
+            if is_direct(&direct, part) {
+                written.direct_parts += 1;
+            } else if let Some(merging) = self.merge(transaction, part, gates, careful).await? {
+                written.staged_parts += 1;
+                written.merging.push(merging);
+            }
+        }
+        written.direct = direct;
+        Ok(written)
+    }
+
+    /// Copies parts before their turn, and waits for it. False if they cannot stay: a key is taken, or somebody whose turn
+    /// is earlier wants to merge.
+    async fn write_directly(
+        &self,
+        transaction: &mut Transaction<'_>,
+        parts: &[Part],
+        direct: &Direct,
+        gates: &mut [Gate],
+    ) -> Result<bool, Failure> {
+        transaction.connection.begin_direct().await?;
+        for part in parts {
+            let Some((stream, key)) = keyed(part) else { continue };
+            if !direct.has(stream.id) {
+                continue;
+            }
+            let obstacle = match transaction.copy_direct(part, stream, key).await {
+                Ok(true) => continue,
+                Ok(false) => Obstacle::Other,
+                Err(error) if error.is_key_taken() => Obstacle::KeyTaken,
+                Err(error) if error.lets_merge() => Obstacle::Other,
+                Err(error) => return Err(Failure::of(&[stream.id], error)),
+            };
+            direct.was_in_vain(stream.id, obstacle);
+            return Ok(false);
+        }
+        transaction.connection.end_direct().await?;
+        for gate in gates.iter_mut().filter(|gate| direct.has(gate.stream)) {
+            tokio::select! {
+                biased;
+                () = direct.is_in_the_way() => return Ok(false),
+                turn = turn_of(&mut gate.earlier) => turn?,
+            }
+            // What is older waits already, so this must come after it.
+            if self.shared.parking().is_parked(gate.stream) {
+                return Ok(false);
+            }
+        }
+        direct.went_well();
+        Ok(true)
+    }
+
+    /// Merges a keyed part after the same stream's part of the batch before.
+    async fn merge(
+        &mut self,
+        transaction: &mut Transaction<'_>,
+        part: &mut Part,
+        gates: &mut [Gate],
+        careful: &HashSet<StreamId>,
+    ) -> Result<Option<Merging>, Failure> {
+        let Destination::Keyed(stream) = &part.destination else {
+            return Ok(None);
+        };
+        let stream = Arc::clone(stream);
+        let Some(key) = &stream.key else { return Ok(None) };
+        if let Some(gate) = gates.iter_mut().find(|gate| gate.stream == stream.id) {
+            turn_of(&mut gate.earlier).await?;
+        }
+        // What is older waits already, so this must come after it.
+        if let Some(parked) = self.shared.parking().join(stream.id) {
+            part.destination = Destination::Parked(parked);
+            return Ok(None);
+        }
+        let merging = self.lanes.merge(stream.id).await;
+        if careful.contains(&stream.id) {
+            self.write_carefully(transaction, part, &stream).await?;
+        } else {
+            let merged = transaction.merge(part, &stream, key).await;
+            let duplicates = merged.map_err(|error| Failure::of(&[stream.id], error))?;
+            if duplicates == 0 {
+                self.lanes.found_new_keys(stream.id);
+            }
+        }
+        Ok(Some(merging))
+    }
+}
+
+/// The stream of a keyed part, and its key.
+fn keyed(part: &Part) -> Option<(&Arc<Stream>, &Key)> {
+    match &part.destination {
+        Destination::Keyed(stream) => Some((stream, stream.key.as_ref()?)),
+        _ => None,
+    }
+}
+
+/// Copies a part into its staging table.
+async fn stage(transaction: &mut Transaction<'_>, part: &Part) -> Result<(), Failure> {
+    let streams: Vec<StreamId> =
+        part.destination.stream().map(|stream| stream.id).into_iter().collect();
+    transaction.copy(part).await.map_err(|error| Failure::of(&streams, error))
+}
+
+/// Waits until the batch before is committed.
+async fn turn_of(earlier: &mut Option<oneshot::Receiver<()>>) -> Result<(), SessionError> {
+    if let Some(receiver) = earlier {
+        receiver.await.map_err(|_| SessionError::EarlierBatchFailed)?;
+        *earlier = None;
+    }
+    Ok(())
+}
