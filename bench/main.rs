@@ -6,6 +6,7 @@
 mod backlog;
 mod bare;
 mod bulk;
+mod copies;
 mod fanout;
 mod figures;
 mod gateway;
