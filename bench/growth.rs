@@ -1,8 +1,155 @@
+//! What more of everything costs: streams, rows in the table, writers.
+
+use std::sync::Arc;
+
+use anyhow::ensure;
+use bytes::Bytes;
+
+use crate::bulk;
+use crate::copies::Copies;
+use crate::gateway::Gateway;
+use crate::records::{self, BATCH_RECORDS, Packing, Records};
 use crate::run::Bench;
-pub const MANY_STREAMS: &str = "growthMANY_STREAMS";
-pub const ONE_STREAM: &str = "growthONE_STREAM";
-pub const LARGE_TABLE: &str = "growthLARGE_TABLE";
-pub const EMPTY_TABLE: &str = "growthEMPTY_TABLE";
-pub async fn measure(_: &mut Bench) -> anyhow::Result<()> {
+
+pub const ONE_STREAM: &str = "all records into one stream: committed records/s";
+pub const MANY_STREAMS: &str = "the same spread over many streams: committed records/s";
+pub const EMPTY_TABLE: &str = "typed, into an empty table: committed records/s";
+pub const LARGE_TABLE: &str = "typed, into a table of many rows: committed records/s";
+
+/// How many writers are compared.
+const WRITERS: [&str; 2] = ["1", "4"];
+const ONE: &str = "growth_one";
+const LARGE: &str = "growth_large";
+const DOCUMENTS: &str = "growth_documents";
+
+fn writers_name(writers: &str, shape: &str) -> String {
+    format!("{shape}, writers: {writers}: committed records/s")
+}
+
+pub async fn measure(bench: &mut Bench) -> anyhow::Result<()> {
+    streams(bench).await?;
+    if bench.size.table_rows > 0 {
+        rows(bench).await?;
+    }
+    writers(bench).await
+}
+
+/// One stream and many, with the same records.
+async fn streams(bench: &mut Bench) -> anyhow::Result<()> {
+    let names: Vec<String> = (0..bench.size.streams).map(|n| format!("growth_{n}")).collect();
+    // Each of the many gets a few requests at least.
+    let records = bench.size.records.max(names.len() * BATCH_RECORDS);
+    let bodies = records::weather(records)?.bodies(Packing::Ndjson)?;
+    let gateway = bench.site.start(&[]).await?;
+    bench.say("making the streams");
+    for name in names.iter().map(String::as_str).chain([ONE]) {
+        gateway.create_stream(&records::weather_definition(name)).await?;
+    }
+    let to_one = bulk::requests(&gateway, ONE, Packing::Ndjson, &bodies);
+    let to_many = in_turns(&gateway, &names, &bodies);
+    for round in 0..bench.size.rounds {
+        bench.say(&format!("round {}: one stream", round + 1));
+        bench.postgres.clear(ONE).await?;
+        let took = bulk::send(&gateway, &to_one).await?;
+        bench.rate(round, ONE_STREAM, records, took.committed);
+        ensure!(usize::try_from(bench.postgres.rows(ONE).await?)? == records, "rows are missing");
+        bench.say(&format!("round {}: {} streams", round + 1, names.len()));
+        clear_all(bench, &names).await?;
+        let took = bulk::send(&gateway, &to_many).await?;
+        bench.rate(round, MANY_STREAMS, records, took.committed);
+        let mut rows = 0;
+        for name in &names {
+            rows += usize::try_from(bench.postgres.rows(name).await?)?;
+        }
+        ensure!(rows == records, "{rows} of {records} rows");
+    }
+    clear_all(bench, &names).await?;
+    bench.postgres.clear(ONE).await?;
+    gateway.stop().await
+}
+
+/// The requests, one to each stream in turn.
+fn in_turns(gateway: &Gateway, streams: &[String], bodies: &[Bytes]) -> Arc<Vec<Bytes>> {
+    let mut requests = Vec::with_capacity(bodies.len());
+    for (body, stream) in bodies.iter().zip(streams.iter().cycle()) {
+        let body = std::slice::from_ref(body);
+        requests.extend(bulk::requests(gateway, stream, Packing::Ndjson, body).iter().cloned());
+    }
+    Arc::new(requests)
+}
+
+async fn clear_all(bench: &Bench, streams: &[String]) -> anyhow::Result<()> {
+    // A truncation locks each table and what belongs to it, and the server's table of locks has its size.
+    const STREAMS_AT_ONCE: usize = 100;
+    for streams in streams.chunks(STREAMS_AT_ONCE) {
+        let tables: Vec<String> = streams.iter().map(|name| format!("streams.{name}")).collect();
+        bench.postgres.execute(&format!("truncate {}", tables.join(", "))).await?;
+    }
+    bench.postgres.settle().await
+}
+
+/// An empty table and one with many rows.
+async fn rows(bench: &mut Bench) -> anyhow::Result<()> {
+    let gateway = bench.site.start(&[]).await?;
+    for name in [ONE, LARGE] {
+        gateway.create_stream(&records::weather_definition(name)).await?;
+    }
+    let weather = records::weather(bench.size.records)?;
+    bench.say(&format!("filling a table with {} rows", bench.size.table_rows));
+    fill_large(bench, &weather).await?;
+    let bodies = weather.bodies(Packing::Ndjson)?;
+    let to_empty = bulk::requests(&gateway, ONE, Packing::Ndjson, &bodies);
+    let to_large = bulk::requests(&gateway, LARGE, Packing::Ndjson, &bodies);
+    for round in 0..bench.size.rounds {
+        bench.say(&format!("round {}: an empty table and a large one", round + 1));
+        bench.postgres.clear(ONE).await?;
+        let took = bulk::send(&gateway, &to_empty).await?;
+        bench.rate(round, EMPTY_TABLE, weather.len(), took.committed);
+        bench.postgres.settle().await?;
+        let took = bulk::send(&gateway, &to_large).await?;
+        bench.rate(round, LARGE_TABLE, weather.len(), took.committed);
+    }
+    bench.postgres.clear(ONE).await?;
+    bench.postgres.clear(LARGE).await?;
+    gateway.stop().await
+}
+
+/// Fills the large table with the weather over and over, with ids in order as the gateway's are.
+async fn fill_large(bench: &Bench, weather: &Records) -> anyhow::Result<()> {
+    let copies = Copies::write(bench, "growth", weather)?;
+    copies.as_typed(bench, ONE).await?;
+    bench.postgres.clear(LARGE).await?;
+    let (columns, rows) = (copies.columns_after_id(), bench.size.table_rows);
+    let times = rows.div_ceil(weather.len());
+    let sql = format!(
+        "insert into streams.{LARGE} (id, {columns}) \
+         select ('01980000-0000-7000-8000-' || lpad(to_hex(row_number() over ()), 12, '0'))::uuid, {columns} \
+         from generate_series(1, {times}), streams.{ONE} limit {rows}"
+    );
+    bench.postgres.execute(&sql).await?;
+    // Else PostgreSQL would do it by itself, in the middle of a measurement.
+    bench.postgres.execute(&format!("vacuum (freeze, analyze) streams.{LARGE}")).await
+}
+
+/// One writer and several.
+async fn writers(bench: &mut Bench) -> anyhow::Result<()> {
+    let bodies = records::weather(bench.size.records)?.bodies(Packing::Ndjson)?;
+    for round in 0..bench.size.rounds {
+        for writers in WRITERS {
+            let gateway = bench.site.start(&["--writers", writers]).await?;
+            gateway.create_stream(&records::weather_definition(ONE)).await?;
+            gateway.create_stream(&records::document_definition(DOCUMENTS)).await?;
+            for (shape, stream) in [("typed", ONE), ("documents", DOCUMENTS)] {
+                bench.say(&format!("round {}: {shape}, writers: {writers}", round + 1));
+                bench.postgres.clear(stream).await?;
+                let requests = bulk::requests(&gateway, stream, Packing::Ndjson, &bodies);
+                let took = bulk::send(&gateway, &requests).await?;
+                let name = writers_name(writers, shape);
+                bench.rate(round, name, bench.size.records, took.committed);
+                bench.postgres.clear(stream).await?;
+            }
+            gateway.stop().await?;
+        }
+    }
     Ok(())
 }
