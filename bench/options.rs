@@ -112,7 +112,7 @@ impl Measure {
                 records: 200_000,
                 backlog_records: 300_000,
                 table_rows: 0,
-                streams: 1_000,
+                streams: 200,
                 monitors: 1_000,
                 monitors_many: 0,
                 seconds: 2.0,
