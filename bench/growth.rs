@@ -47,19 +47,17 @@ async fn streams(bench: &mut Bench) -> anyhow::Result<()> {
         gateway.create_stream(&records::weather_definition(name)).await?;
     }
     let to_one = bulk::requests(&gateway, ONE, Packing::Ndjson, &bodies);
-    let to_many = in_turns(&gateway, &names, &bodies);
+    let to_many = spread(&gateway, &names, &bodies);
     bench.postgres.clear(ONE).await?;
     for round in 0..bench.size.rounds {
         // No table is emptied between rounds: PostgreSQL would forget what it knows of a thousand tables, and to learn it
         // again costs more than the few rows that one round brings to each.
-        bench.postgres.settle().await?;
-        bench.say(&format!("round {}: one stream", round + 1));
-        let took = bulk::send(&gateway, &to_one).await?;
-        bench.rate(round, ONE_STREAM, records, took.committed);
-        bench.postgres.settle().await?;
-        bench.say(&format!("round {}: {} streams", round + 1, names.len()));
-        let took = bulk::send(&gateway, &to_many).await?;
-        bench.rate(round, MANY_STREAMS, records, took.committed);
+        for (name, requests) in in_turns(round, [(ONE_STREAM, &to_one), (MANY_STREAMS, &to_many)]) {
+            bench.postgres.settle().await?;
+            bench.say(&format!("round {}: {name}", round + 1));
+            let took = bulk::send(&gateway, requests).await?;
+            bench.rate(round, name, records, took.committed);
+        }
     }
     let mut rows = bench.postgres.rows(ONE).await?;
     for name in &names {
@@ -71,8 +69,16 @@ async fn streams(bench: &mut Bench) -> anyhow::Result<()> {
     gateway.stop().await
 }
 
-/// The requests, one to each stream in turn.
-fn in_turns(gateway: &Gateway, streams: &[String], bodies: &[Bytes]) -> Arc<Vec<Bytes>> {
+/// The one first in one round, the other in the next, so that no order has an advantage.
+fn in_turns<T>(round: usize, mut both: [T; 2]) -> [T; 2] {
+    if round % 2 == 1 {
+        both.reverse();
+    }
+    both
+}
+
+/// The requests, one to each stream after the other.
+fn spread(gateway: &Gateway, streams: &[String], bodies: &[Bytes]) -> Arc<Vec<Bytes>> {
     let mut requests = Vec::with_capacity(bodies.len());
     for (body, stream) in bodies.iter().zip(streams.iter().cycle()) {
         let body = std::slice::from_ref(body);
@@ -94,13 +100,15 @@ async fn rows(bench: &mut Bench) -> anyhow::Result<()> {
     let to_empty = bulk::requests(&gateway, ONE, Packing::Ndjson, &bodies);
     let to_large = bulk::requests(&gateway, LARGE, Packing::Ndjson, &bodies);
     for round in 0..bench.size.rounds {
-        bench.say(&format!("round {}: an empty table and a large one", round + 1));
         bench.postgres.clear(ONE).await?;
-        let took = bulk::send(&gateway, &to_empty).await?;
-        bench.rate(round, EMPTY_TABLE, weather.len(), took.committed);
-        bench.postgres.settle().await?;
-        let took = bulk::send(&gateway, &to_large).await?;
-        bench.rate(round, LARGE_TABLE, weather.len(), took.committed);
+        for (name, requests) in
+            in_turns(round, [(EMPTY_TABLE, &to_empty), (LARGE_TABLE, &to_large)])
+        {
+            bench.postgres.settle().await?;
+            bench.say(&format!("round {}: {name}", round + 1));
+            let took = bulk::send(&gateway, requests).await?;
+            bench.rate(round, name, weather.len(), took.committed);
+        }
     }
     bench.postgres.clear(ONE).await?;
     bench.postgres.clear(LARGE).await?;
