@@ -1,7 +1,7 @@
 # GNU make 3.81 (macOS) and later. `make` alone shows what there is; the work is done by cargo and scripts/.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help demo build test torture check fuzz fmt audit clean
+.PHONY: help demo build test torture check bench fuzz fmt audit clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -10,7 +10,7 @@ demo: ## Install what is missing, build, start a gateway, send real data, stay u
 	@scripts/demo.sh
 
 build: ## Build target/release/tidegate and target/release/tidegate-demo
-	cargo build --release --locked
+	cargo build --release --locked --bin tidegate --bin tidegate-demo
 
 test: ## Install what is missing, run every test (TESTS="name ..." runs some)
 	@scripts/test.sh $(TESTS)
@@ -24,6 +24,9 @@ check: ## Formatting, clippy, Prometheus' files, then every test
 	@scripts/install-test-needs.sh
 	promtool check config dashboards/prometheus/prometheus.yml
 	@scripts/test.sh
+
+bench: ## Measure it beside the limits of this machine (QUICK=1: under three minutes; GROUPS="bulk single" only these)
+	@QUICK=$(QUICK) scripts/bench.sh $(GROUPS)
 
 fuzz: ## Feed the parsers what nobody thought of (SECONDS=60 for each target, TARGETS="json csv ...")
 	@scripts/fuzz.sh $(or $(SECONDS),60) $(TARGETS)

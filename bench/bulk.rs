@@ -1,12 +1,12 @@
 //! Many records a request, against `psql \copy` of the same records into the same tables.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use bytes::Bytes;
 
+use crate::copies::Copies;
 use crate::figures::Unit;
 use crate::gateway::Gateway;
 use crate::http;
@@ -47,9 +47,7 @@ struct Way {
 /// Files for `\copy`, and the ways to send the same.
 struct Prepared {
     weather: Records,
-    text: PathBuf,
-    binary: PathBuf,
-    binary_columns: String,
+    copies: Copies,
     ways: Vec<Way>,
 }
 
@@ -107,9 +105,7 @@ pub fn requests(
 async fn prepare(bench: &Bench, gateway: &Gateway) -> anyhow::Result<Prepared> {
     bench.say("preparing the records");
     let weather = records::weather(bench.size.records)?;
-    let (text, binary) = (bench.dir.join("weather.copy"), bench.dir.join("weather.binary"));
-    weather.write_copy_text(&text)?;
-    let binary_columns = weather.write_copy_binary(&binary, records::weather_columns())?;
+    let copies = Copies::write(bench, "bulk", &weather)?;
     gateway.create_stream(&records::weather_definition("bulk_typed")).await?;
     gateway.create_stream(&records::document_definition("bulk_documents")).await?;
     let mut ways = Vec::new();
@@ -133,19 +129,15 @@ async fn prepare(bench: &Bench, gateway: &Gateway) -> anyhow::Result<Prepared> {
             records: records.len(),
         });
     }
-    Ok(Prepared { weather, text, binary, binary_columns, ways })
+    Ok(Prepared { weather, copies, ways })
 }
 
 async fn limits_of(bench: &mut Bench, prepared: &Prepared, round: usize) -> anyhow::Result<()> {
     let records = prepared.weather.len();
     bench.say(&format!("round {}: the limits", round + 1));
-    bench.postgres.clear("bulk_documents").await?;
-    let table = "streams.bulk_documents (id, received_at, payload)";
-    let took = bench.postgres.copy(table, &prepared.text, "").await?;
+    let took = prepared.copies.as_documents(bench, "bulk_documents").await?;
     bench.rate(round, L1, records, took);
-    bench.postgres.clear("bulk_typed").await?;
-    let table = format!("streams.bulk_typed ({})", prepared.binary_columns);
-    let took = bench.postgres.copy(&table, &prepared.binary, "with (format binary)").await?;
+    let took = prepared.copies.as_typed(bench, "bulk_typed").await?;
     bench.rate(round, L2, records, took);
     let took = limits::sync_all(&bench.dir, prepared.weather.bytes(), SYNC_BYTES)?;
     bench.rate(round, L4, records, took);

@@ -106,9 +106,14 @@ impl Target {
 
     /// How far it came: 1 is the goal, more is better.
     pub fn share(&self) -> f64 {
+        self.share_of(self.summary.median)
+    }
+
+    /// How far such a value would come.
+    pub fn share_of(&self, value: f64) -> f64 {
         match self.goal {
-            Goal::AtLeast(least) => self.summary.median / least,
-            Goal::AtMost(most) => most / self.summary.median,
+            Goal::AtLeast(least) => value / least,
+            Goal::AtMost(most) => most / value,
         }
     }
 }

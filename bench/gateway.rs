@@ -1,5 +1,6 @@
 //! A gateway under measurement: the release binary in a process of its own.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -9,6 +10,7 @@ use anyhow::{Context, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tempfile::TempDir;
 use tidegate::record::Position;
@@ -25,6 +27,8 @@ const STOP_MAX: Duration = Duration::from_secs(60);
 const COMMIT_MAX: Duration = Duration::from_secs(600);
 /// Between two looks at the status.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// Fewer looks the longer it takes, because each costs what is measured a little; they are late by one in so many.
+const LOOKS: u32 = 200;
 
 /// Where the gateway's binary and its data are.
 #[derive(Debug, Clone)]
@@ -46,14 +50,24 @@ pub struct Gateway {
 }
 
 #[derive(Debug, Deserialize)]
-struct Status {
+struct JournalOf {
     journal: JournalStatus,
+}
+
+#[derive(Debug, Deserialize)]
+struct StreamsOf {
+    streams: BTreeMap<String, StreamStatus>,
 }
 
 #[derive(Debug, Deserialize)]
 struct JournalStatus {
     synced: Position,
     committed: Position,
+}
+
+#[derive(Debug, Deserialize)]
+struct StreamStatus {
+    committed: u64,
 }
 
 impl Site {
@@ -136,23 +150,32 @@ impl Gateway {
 
     /// Waits until everything that is durable now is committed.
     pub async fn wait_committed(&self) -> anyhow::Result<()> {
-        let until = self.journal().await?.synced;
-        let deadline = Instant::now() + COMMIT_MAX;
-        while self.journal().await?.committed < until {
+        let status: JournalOf = self.status().await?;
+        let until = status.journal.synced;
+        let started = Instant::now();
+        while self.status::<JournalOf>().await?.journal.committed < until {
+            let waited = started.elapsed();
             ensure!(
-                Instant::now() < deadline,
+                waited < COMMIT_MAX,
                 "not committed within {COMMIT_MAX:?}:\n{}",
                 log_of(self.data_dir.path())
             );
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep((waited / LOOKS).max(LOOK_EVERY)).await;
         }
         Ok(())
     }
 
-    async fn journal(&self) -> anyhow::Result<JournalStatus> {
+    /// Records of a stream that were committed since this gateway started.
+    pub async fn committed_records(&self, stream: &str) -> anyhow::Result<u64> {
+        let status: StreamsOf = self.status().await?;
+        let stream = status.streams.get(stream).with_context(|| format!("there is no {stream}"))?;
+        Ok(stream.committed)
+    }
+
+    /// A part of the gateway's status.
+    async fn status<T: DeserializeOwned>(&self) -> anyhow::Result<T> {
         let request = self.http.get(self.url("/v1/status")).bearer_auth(&self.token);
-        let status: Status = request.send().await?.error_for_status()?.json().await?;
-        Ok(status.journal)
+        Ok(request.send().await?.error_for_status()?.json().await?)
     }
 
     /// Ends it as an operator would: it drains first.
@@ -164,6 +187,16 @@ impl Gateway {
     pub async fn restart(self, site: &Site, flags: &[&str]) -> anyhow::Result<Gateway> {
         let data_dir = self.end().await?;
         Gateway::start(site, data_dir, flags).await
+    }
+
+    /// Kills it, so that it commits nothing any more, and starts one with other flags on the same journal.
+    pub async fn kill_and_restart(
+        mut self,
+        site: &Site,
+        flags: &[&str],
+    ) -> anyhow::Result<Gateway> {
+        self.child.kill().await?;
+        Gateway::start(site, self.data_dir, flags).await
     }
 
     async fn end(mut self) -> anyhow::Result<TempDir> {

@@ -7,6 +7,7 @@ mod arrival;
 mod backlog;
 mod bare;
 mod bulk;
+mod copies;
 mod fanout;
 mod figures;
 mod frames;

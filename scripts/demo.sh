@@ -132,7 +132,7 @@ if [ -z "${DATABASE_URL:-}" ]; then
     need_postgresql
 fi
 say 'building (the first time takes some minutes)'
-cargo build --release --locked
+cargo build --release --locked --bin tidegate --bin tidegate-demo
 
 say "starting the gateway on $url, its data in $data_dir, its log in $gateway_log"
 start_gateway

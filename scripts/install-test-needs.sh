@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 . scripts/packages.sh
 
 need_postgresql
-have psql || [ -x "$(postgresql_directory)/psql" ] || install_packages 'psql' 'postgresql-client' "$brew_postgresql"
+need_psql
 # promtool holds /metrics, the scrape configuration and the alerts to Prometheus' rules.
 have promtool || install_packages 'promtool' 'prometheus' 'prometheus'
 # The README's walkthrough is run word for word.

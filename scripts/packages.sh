@@ -74,6 +74,12 @@ need_postgresql() {
     fi
 }
 
+# psql; brew keeps it beside the server's programs and out of PATH.
+need_psql() {
+    have psql || PATH="$PATH:$(postgresql_directory)"
+    have psql || install_packages 'psql' 'postgresql-client' "$brew_postgresql"
+}
+
 # A Rust toolchain is the one thing that is not installed here: how, is for the reader to choose.
 need_rust() {
     if ! have cargo && [ -x "${CARGO_HOME:-$HOME/.cargo}/bin/cargo" ]; then

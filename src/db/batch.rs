@@ -29,7 +29,7 @@ pub(super) use statements::key_expressions;
 use statements::{columns, copy_statement, merge_statement, staging, table};
 
 /// Tuples are gathered into messages of about this many bytes; larger entries are sent as they are.
-const COPY_MESSAGE_BYTES: usize = 128 << 10;
+const COPY_MESSAGE_BYTES: usize = 512 << 10;
 /// What every binary COPY begins with: signature, flags, no header extension.
 const COPY_HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 /// What every binary COPY ends with.

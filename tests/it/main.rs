@@ -14,6 +14,7 @@ mod access;
 mod backlog;
 mod bad_input;
 mod batching;
+mod bench;
 mod cli;
 mod command;
 mod corpus;

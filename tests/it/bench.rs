@@ -1,0 +1,71 @@
+//! `tidegate-bench` with next to nothing to measure: every group runs to its end and writes its figures and goals. What
+//! they say means nothing here.
+
+use serde_json::Value;
+
+use crate::command::{program, run, working_directory};
+
+/// Of every group at least one figure.
+const FIGURES: [&str; 16] = [
+    "L1: psql \\copy of the records as documents, records/s",
+    "L2: psql \\copy of the records as binary tuples, typed, records/s",
+    "L4: append and fdatasync of the records' bytes, records/s",
+    "weather as NDJSON, typed: acknowledged records/s",
+    "weather as CSV, documents: committed records/s",
+    "10000-byte records as NDJSON, documents: committed records/s",
+    "L3: bare handler, 256 connections: requests/s",
+    "single records, 1 connections: durable requests/s",
+    "backlog, typed: drained records/s",
+    "backlog, documents: drained records/s",
+    "resident memory, idle",
+    "resident memory at full load, the peak",
+    "all records into one stream: committed records/s",
+    "the same spread over many streams: committed records/s",
+    "typed, into a table of many rows: committed records/s",
+    "documents, writers: 4: committed records/s",
+];
+
+/// Every goal.
+const GOALS: [&str; 11] = [
+    "typed, committed ÷ L1",
+    "typed, committed ÷ L2",
+    "documents, committed ÷ L1",
+    "bulk acknowledged, typed ÷ L1",
+    "backlog drain, typed ÷ L2",
+    "backlog drain, documents ÷ L1",
+    "single records ÷ L3, 64 connections",
+    "many streams ÷ one",
+    "large table ÷ empty",
+    "resident memory, idle",
+    "resident memory at full load, the peak",
+];
+
+#[tokio::test]
+async fn every_group_of_the_benchmark_writes_its_figures_and_goals() {
+    let directory = working_directory();
+    let mut command = program(env!("CARGO_BIN_EXE_tidegate-bench"), directory.path());
+    let printed = run(command.args(["--smoke", "--out", "out"])).await.printed();
+    let out = directory.path().join("out");
+    let report: Value =
+        serde_json::from_slice(&std::fs::read(out.join("bench.json")).unwrap()).unwrap();
+    for name in FIGURES {
+        let median = &report["figures"][name]["median"];
+        assert!(median.as_f64().is_some_and(|median| median >= 0.0), "{name}: {median}");
+        assert!(printed.contains(name), "{name} is not in the table");
+    }
+    let targets: Vec<&str> = report["targets"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|target| target["name"].as_str().unwrap())
+        .collect();
+    let plot = std::fs::read_to_string(out.join("bench.svg")).unwrap();
+    for name in GOALS {
+        assert!(targets.contains(&name), "{name} is not in {targets:?}");
+        assert!(plot.contains(&format!(">{name}</text>")), "{name} is not in the plot");
+    }
+    let left = std::fs::read_dir(&out).unwrap().map(|file| file.unwrap().file_name());
+    let mut left: Vec<_> = left.collect();
+    left.sort();
+    assert_eq!(left, ["bench.json", "bench.svg"], "it leaves nothing else behind");
+}
