@@ -17,7 +17,6 @@ use tidegate::record::Position;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
-use crate::process;
 
 /// What the gateway prints before its address.
 const ADDRESS_PREFIX: &str = "Look:";
@@ -131,10 +130,6 @@ impl Gateway {
         self.child.id().context("the gateway has ended")
     }
 
-    pub fn cpu_time(&self) -> anyhow::Result<Duration> {
-        process::cpu_time(self.pid()?)
-    }
-
     pub async fn create_stream(&self, definition: &Value) -> anyhow::Result<()> {
         let request = self.http.post(self.url("/v1/streams")).bearer_auth(&self.token);
         let reply = request.json(definition).send().await?;
@@ -178,17 +173,6 @@ impl Gateway {
         Ok(request.send().await?.error_for_status()?.json().await?)
     }
 
-    /// Ends it as an operator would: it drains first.
-    pub async fn stop(self) -> anyhow::Result<()> {
-        self.end().await.map(drop)
-    }
-
-    /// Ends it, and starts one with other flags on the same journal.
-    pub async fn restart(self, site: &Site, flags: &[&str]) -> anyhow::Result<Gateway> {
-        let data_dir = self.end().await?;
-        Gateway::start(site, data_dir, flags).await
-    }
-
     /// Kills it, so that it commits nothing any more, and starts one with other flags on the same journal.
     pub async fn kill_and_restart(
         mut self,
@@ -199,7 +183,8 @@ impl Gateway {
         Gateway::start(site, self.data_dir, flags).await
     }
 
-    async fn end(mut self) -> anyhow::Result<TempDir> {
+    /// Ends it as an operator would: it drains first.
+    pub async fn stop(mut self) -> anyhow::Result<()> {
         let pid = Pid::from_raw(i32::try_from(self.pid()?)?);
         kill(pid, Signal::SIGTERM)?;
         let status = tokio::time::timeout(STOP_MAX, self.child.wait()).await;
@@ -208,7 +193,7 @@ impl Gateway {
         if !matches!(status.code(), Some(0 | 3)) {
             bail!("the gateway ended with {status}:\n{}", log_of(self.data_dir.path()));
         }
-        Ok(self.data_dir)
+        Ok(())
     }
 }
 

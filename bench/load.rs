@@ -3,13 +3,15 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::Context;
 use bytes::Bytes;
 use hdrhistogram::Histogram;
-use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::sync::Semaphore;
+use tokio::task::{self, JoinSet};
+use tokio::time::Instant;
 
 use crate::http::Connection;
 
@@ -73,7 +75,8 @@ pub async fn rate(
     Ok(replies / started.elapsed().as_secs_f64())
 }
 
-/// Sends so many requests a second, each when it is due; the histogram has microseconds from then to the reply.
+/// Sends so many requests a second, each when it is due and a connection is free; the histogram has microseconds from when
+/// it was due to the reply.
 pub async fn latencies(
     address: &str,
     requests: &Arc<Vec<Bytes>>,
@@ -83,15 +86,20 @@ pub async fn latencies(
 ) -> anyhow::Result<Histogram<u64>> {
     let connections = open(address, connections).await?;
     let schedule = Schedule { started: Instant::now(), per_second, length };
-    let step = connections.len();
+    let (due, next) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
+    let pacing = {
+        let (due, connections) = (Arc::clone(&due), connections.len());
+        task::spawn_blocking(move || schedule.pace(&due, connections))
+    };
     let mut workers = JoinSet::new();
-    for (first, mut connection) in connections.into_iter().enumerate() {
-        let requests = Arc::clone(requests);
+    for mut connection in connections {
+        let (requests, due, next) = (Arc::clone(requests), Arc::clone(&due), Arc::clone(&next));
         workers.spawn(async move {
             let mut histogram = histogram();
-            for number in (first..).step_by(step) {
+            loop {
+                due.acquire().await?.forget();
+                let number = next.fetch_add(1, Ordering::Relaxed);
                 let Some(due) = schedule.due(number) else { break };
-                sleep_until(due).await;
                 connection.send(&requests[number % requests.len()]).await?;
                 record(&mut histogram, due.elapsed());
             }
@@ -102,6 +110,7 @@ pub async fn latencies(
     while let Some(worker) = workers.join_next().await {
         all.add(worker??)?;
     }
+    pacing.await?;
     Ok(all)
 }
 
@@ -140,6 +149,22 @@ impl Schedule {
         #[expect(clippy::cast_precision_loss, reason = "far fewer requests than 2^52")]
         let after = Duration::from_secs_f64(number as f64 / self.per_second);
         (after < self.length).then(|| self.started + after)
+    }
+
+    /// Adds a permit for every request when it is due, and in the end one for each worker, that it sees the end. A thread
+    /// sleeps more exactly than the runtime's timer, which ticks in milliseconds.
+    fn pace(self, permits: &Semaphore, workers: usize) {
+        let mut given = 0;
+        while let Some(next) = self.due(given) {
+            thread::sleep(next.saturating_duration_since(Instant::now()));
+            let now = Instant::now();
+            let late = (given + 1..)
+                .take_while(|number| self.due(*number).is_some_and(|due| due <= now))
+                .count();
+            permits.add_permits(1 + late);
+            given += 1 + late;
+        }
+        permits.add_permits(workers);
     }
 }
 

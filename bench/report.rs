@@ -122,8 +122,8 @@ fn targets(figures: &Figures) -> Vec<Target> {
         ratio("single records ÷ L3, 64 connections", &single, &[&bare], Goal::AtLeast(0.65)),
         ratio(
             "acknowledgement p99 at half load ÷ (L3 p99 + L4 p99)",
-            latency::ACKNOWLEDGED_P99,
-            &[latency::L3_P99, latency::L4_P99],
+            &latency::p99(latency::ACKNOWLEDGED),
+            &[&latency::p99(latency::L3), &latency::p99(latency::L4)],
             Goal::AtMost(2.0),
         ),
         figures.absolute(arrival::ARRIVAL_P99, Goal::AtMost(0.025)),

@@ -16,8 +16,8 @@ use crate::run::Bench;
 const CONNECTIONS: [usize; 4] = [1, 16, 64, 256];
 /// Different records, so that no branch is learnt by heart.
 const RECORDS: usize = 1_000;
-/// Size of a record in bytes.
-const RECORD_BYTES: usize = 100;
+/// Size of each, in bytes.
+pub const RECORD_BYTES: usize = 100;
 
 pub fn gateway_name(connections: usize) -> String {
     format!("single records, {connections} connections: durable requests/s")

@@ -339,6 +339,7 @@ mod tests {
 
     use async_compression::Level;
     use async_compression::tokio::write as compress;
+    use futures::stream;
     use tokio::io::{AsyncWrite, AsyncWriteExt};
 
     use super::*;
@@ -586,7 +587,7 @@ mod tests {
                 tokio::time::sleep(Duration::from_secs(29)).await;
                 chunk
             });
-            let read = read_all(BodyReader::new(slow, encoding, LIMITS)).await;
+            let read = read_all(BodyReader::new(slow.boxed(), encoding, LIMITS)).await;
             assert!(read.unwrap() == sample(2_000), "{encoding:?}");
         }
     }

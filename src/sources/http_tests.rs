@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures::stream;
+use futures::stream::{self, StreamExt};
 use tempfile::TempDir;
 use time::OffsetDateTime;
 
@@ -120,7 +120,7 @@ async fn nothing_is_refused_once_everything_is_handed_on() {
             Some((Ok::<_, Infallible>(Bytes::from(chunk)), turn + 1))
         }
     });
-    let body = BodyReader::new(chunks, ContentEncoding::Identity, BODY);
+    let body = BodyReader::new(chunks.boxed(), ContentEncoding::Identity, BODY);
     let reply = source.ingest(ndjson(), body).await.map_err(|failure| failure.reason).unwrap();
     assert_eq!(reply.accepted, u64::from(ENTRY_TARGET_ROWS));
     source.intake.close().await;
@@ -169,7 +169,7 @@ async fn what_may_be_there_is_not_hidden_by_another_failure() {
             Some((Err(std::io::Error::other("hung up")), 2))
         }
     });
-    let body = BodyReader::new(chunks, ContentEncoding::Identity, BODY);
+    let body = BodyReader::new(chunks.boxed(), ContentEncoding::Identity, BODY);
     let failure = source.ingest(ndjson(), body).await.unwrap_err();
     assert!(matches!(failure.reason, FailureReason::Body(_)), "{:?}", failure.reason);
     assert_eq!(failure.before.accepted, 0);
