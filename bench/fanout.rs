@@ -189,11 +189,12 @@ async fn window(
     let Total { records, omitted } = after;
     #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52")]
     let rate = |count: u64| count as f64 / took;
+    let cores = |after: Duration, before| after.saturating_sub(before).as_secs_f64() / took;
     Ok(Seen {
         delivered: rate(records - before.records),
         omitted: rate(omitted - before.omitted),
-        server_cores: (cores_after.0 - cores_before.0).as_secs_f64() / took,
-        client_cores: (cores_after.1 - cores_before.1).as_secs_f64() / took,
+        server_cores: cores(cores_after.0, cores_before.0),
+        client_cores: cores(cores_after.1, cores_before.1),
         server_peak_bytes: process::peak_bytes(server.pid)?,
     })
 }

@@ -286,7 +286,9 @@ mod tests {
     fn tally(pieces: &[&[u8]]) -> Tally {
         let mut counter = FrameCounter::new(true);
         let mut tally = Tally::default();
-        pieces.iter().for_each(|piece| counter.take(piece, &mut tally).unwrap());
+        for piece in pieces {
+            counter.take(piece, &mut tally).unwrap();
+        }
         tally
     }
 

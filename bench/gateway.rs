@@ -17,7 +17,6 @@ use tidegate::record::Position;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
-
 /// What the gateway prints before its address.
 const ADDRESS_PREFIX: &str = "Look:";
 const START_MAX: Duration = Duration::from_secs(60);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail, ensure};
 use bytes::Bytes;
 use serde_json::{Value, json};
+use tidegate::clock::Clock;
 use tidegate::record::{StreamId, UnixMicros};
 use tidegate::streams::columns::{Column, ColumnType};
 use tidegate::streams::encode::{EncodeLimits, JsonStep, RecordEncoder, TuplePrefix};
@@ -188,7 +189,7 @@ impl Records {
 
     /// Writes the records as text for `\copy t (id, received_at, payload)`.
     pub fn write_copy_text(&self, file: &Path) -> anyhow::Result<()> {
-        let now = OffsetDateTime::now_utc();
+        let now = Clock::System.now().date_time();
         let mut text = String::with_capacity(self.bytes() + self.len() * 80);
         for (number, line) in self.lines.iter().enumerate() {
             ensure!(!line.contains(['\t', '\\']), "the record needs no escaping");

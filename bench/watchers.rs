@@ -1,5 +1,6 @@
-//! Watchers: many WebSockets that count what they are sent. They run on the same cores as what is measured, so they do as
-//! little as can be done with the bytes: all of them are read, in a buffer that is shared by a thread, and none is kept.
+//! Watchers: many WebSocket connections that count what they are sent. They run on the same cores as what is measured, so
+//! they do as little as can be done with the bytes: all of them are read, in a buffer that is shared by a thread, and none
+//! is kept.
 
 use std::cell::RefCell;
 use std::pin::Pin;

@@ -87,7 +87,7 @@ enum ReturnWord {
 
 /// The reply to records that were taken.
 #[derive(Debug, Serialize)]
-struct Accepted {
+struct Receipt {
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<Uuid>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -307,7 +307,7 @@ fn reply_json(state: &AppState, reply: IngestReply, return_ids: bool) -> (Status
     let ids_omitted =
         (return_ids && reply.accepted > IDS_MAX as u64).then(|| reply.accepted - IDS_MAX as u64);
     let omitted = reply.refused - reply.errors.len() as u64;
-    let body = Accepted {
+    let body = Receipt {
         id: reply.ids.first().copied().filter(|_| reply.single),
         accepted: committed.is_none().then_some(reply.accepted),
         committed: committed.map(|outcome| outcome.committed),

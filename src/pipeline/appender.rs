@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Instant;
 
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::journal::{AppendError, Appender, Failure, Journal, SealedEntry};
@@ -19,6 +19,8 @@ use crate::telemetry::metrics;
 /// A group is closed at this many bytes or submissions; what waits longer goes with the next.
 const GROUP_BYTES_MAX: u64 = 16 << 20;
 const GROUP_SUBMISSIONS_MAX: usize = 4_096;
+/// Groups that may wait to be told.
+const ANSWERED_GROUPS_MAX: usize = 16;
 
 /// What the rest of the gateway sees of the thread; clones are the same.
 #[derive(Debug, Clone)]
@@ -46,8 +48,11 @@ impl AppenderThread {
         let (synced_sender, synced) = watch::channel(journal.synced());
         let (failure_sender, failure) = watch::channel(None);
         let finished = CancellationToken::new();
+        let (answers, answered) = mpsc::channel(ANSWERED_GROUPS_MAX);
+        lifecycle.spawn("acknowledgements", acknowledge(answered));
         let run = Run {
             queue,
+            answers,
             appender,
             journal: journal.clone(),
             synced: synced_sender,
@@ -86,8 +91,22 @@ impl AppenderThread {
     }
 }
 
+/// What a submission is answered, and where its sender waits.
+type Answer = (oneshot::Sender<Result<DurableEntry, Refusal>>, DurableEntry);
+
+/// Tells a whole group at once, on the runtime: a task that is woken there goes to the next free worker, while each that
+/// is woken by another thread goes through the one queue that all workers share.
+async fn acknowledge(mut answered: mpsc::Receiver<Vec<Answer>>) {
+    while let Some(answers) = answered.recv().await {
+        for (acknowledge, durable) in answers {
+            let _ = acknowledge.send(Ok(durable));
+        }
+    }
+}
+
 struct Run {
     queue: mpsc::Receiver<Message>,
+    answers: mpsc::Sender<Vec<Answer>>,
     appender: Appender,
     journal: Journal,
     synced: watch::Sender<Position>,
@@ -210,6 +229,7 @@ impl Run {
         counts: &[usize],
         entries: &[SealedEntry],
     ) {
+        let synced = self.journal.synced();
         let mut rest = entries;
         let mut answers = Vec::with_capacity(group.len());
         for (queued, count) in group.drain(..).zip(counts) {
@@ -222,13 +242,12 @@ impl Run {
             if let (Some(claim), Some(last)) = (queued.submission.claim, own.last()) {
                 claim.taken(last.position());
             }
-            answers.push((queued.acknowledge, own.last().map(SealedEntry::end)));
+            let end = own.last().map(SealedEntry::end);
+            answers.push((queued.acknowledge, DurableEntry { end: end.unwrap_or(synced) }));
         }
-        let synced = self.journal.synced();
         self.synced.send_replace(synced);
-        for (acknowledge, end) in answers {
-            let _ = acknowledge.send(Ok(DurableEntry { end: end.unwrap_or(synced) }));
-        }
+        // Where the runtime is gone, so is everybody who waits.
+        let _ = self.answers.blocking_send(answers);
     }
 
     fn count(&self, queued: &QueuedSubmission, entry: &SealedEntry) {

@@ -131,7 +131,7 @@ pub struct Pending {
 /// The way in; clones share the limits.
 #[derive(Debug, Clone)]
 pub struct Intake {
-    queue: mpsc::Sender<Message>,
+    messages: mpsc::Sender<Message>,
     bytes: Room,
     places: Room,
     limits: IntakeLimits,
@@ -150,9 +150,9 @@ impl Intake {
     ) -> (Intake, mpsc::Receiver<Message>) {
         // Places are taken before a message is sent, so that the queue itself is never full.
         let entries_max = limits.entries_max.clamp(1, Semaphore::MAX_PERMITS - OTHER_MESSAGES_MAX);
-        let (queue, receiver) = mpsc::channel(entries_max + OTHER_MESSAGES_MAX);
+        let (messages, receiver) = mpsc::channel(entries_max + OTHER_MESSAGES_MAX);
         let (bytes, places) = (Room::new(limits.bytes_max), Room::new(entries_max as u64));
-        (Intake { queue, bytes, places, limits, ledger, journaled, committed }, receiver)
+        (Intake { messages, bytes, places, limits, ledger, journaled, committed }, receiver)
     }
 
     /// Waits, not for long, until there is room for `bytes` more of this sender.
@@ -163,6 +163,11 @@ impl Intake {
     ) -> Result<Reservation, IntakeError> {
         let held = self.bytes.acquire(sender, bytes as u64, self.limits.wait).await;
         held.map(Reservation).map_err(|refusal| self.refused(refusal))
+    }
+
+    /// [`Intake::reserve`] where that takes no waiting.
+    pub fn try_reserve(&self, sender: SenderId, bytes: usize) -> Option<Reservation> {
+        self.bytes.try_acquire(sender, bytes as u64).map(Reservation)
     }
 
     /// Makes a reservation larger, waiting as [`Intake::reserve`] does.
@@ -181,12 +186,26 @@ impl Intake {
         submission: Submission,
         room: Reservation,
     ) -> Result<Pending, IntakeError> {
+        let place = match self.places.try_acquire(room.0.sender(), 1) {
+            Some(place) => place,
+            None => {
+                let place = self.places.acquire(room.0.sender(), 1, self.limits.wait).await;
+                place.map_err(|refusal| self.refused(refusal))?
+            }
+        };
+        self.queue(submission, room, place)
+    }
+
+    fn queue(
+        &self,
+        submission: Submission,
+        room: Reservation,
+        place: Held,
+    ) -> Result<Pending, IntakeError> {
         let bytes = submission.entries.iter().map(SealedEntry::len_bytes).sum();
-        let place = self.places.acquire(room.0.sender(), 1, self.limits.wait).await;
-        let place = place.map_err(|refusal| self.refused(refusal))?;
         let (acknowledge, acknowledged) = oneshot::channel();
         let message = Message::Submit(QueuedSubmission { submission, acknowledge, room }, place);
-        match self.queue.try_send(message) {
+        match self.messages.try_send(message) {
             Ok(()) => Ok(Pending { acknowledged, bytes }),
             Err(mpsc::error::TrySendError::Full(_)) => Err(self.refused(NoRoom::Full)),
             Err(mpsc::error::TrySendError::Closed(_)) => Err(IntakeError::ShuttingDown),
@@ -226,7 +245,7 @@ impl Intake {
     /// Ends the appender thread once it has written everything that was submitted.
     pub async fn close(&self) {
         self.refuse_new();
-        let _ = self.queue.send(Message::Close).await;
+        let _ = self.messages.send(Message::Close).await;
     }
 
     /// How many bytes and entries wait now.

@@ -123,6 +123,15 @@ impl Room {
         Ok(Held { room: self.clone(), sender, amount })
     }
 
+    /// Gets a part if that takes no waiting.
+    pub(super) fn try_acquire(&self, sender: SenderId, amount: u64) -> Option<Held> {
+        let amount = amount.min(self.0.share_max);
+        let mut state = self.lock();
+        let taken = !state.closed && state.take_at_once(&self.0, sender, amount);
+        drop(state);
+        taken.then(|| Held { room: self.clone(), sender, amount })
+    }
+
     /// What is held now.
     pub(super) fn held(&self) -> u64 {
         self.lock().held

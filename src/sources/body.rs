@@ -201,7 +201,13 @@ impl BodyReader {
             Content::RawDeflate(decoder) => {
                 decode(&mut **decoder, DeflateDecoder::get_mut, buffer).await
             }
-            Content::Whole(bytes) if !bytes.is_empty() => Ok(Some(std::mem::take(bytes))),
+            Content::Whole(bytes) if !bytes.is_empty() => {
+                let limit_bytes = self.limits.wire_bytes_max;
+                if bytes.len() as u64 > limit_bytes {
+                    return Err(BodyError::TooLarge { limit_bytes, which: BodyLimit::Wire });
+                }
+                Ok(Some(std::mem::take(bytes)))
+            }
             Content::Whole(_) | Content::DeflateUnknown(_) | Content::Done => Ok(None),
         }
     }
@@ -550,6 +556,13 @@ mod tests {
         let limits = BodyLimits { wire_bytes_max: 1_000, ..LIMITS };
         let exact = BodyReader::new(chunks(&[1; 1_000], 300), ContentEncoding::Identity, limits);
         assert_eq!(read_all(exact).await.unwrap().len(), 1_000);
+        let whole = |bytes| BodyReader::whole(Bytes::from(vec![1; bytes]), limits);
+        assert_eq!(read_all(whole(1_000)).await.unwrap().len(), 1_000);
+        let read = read_all(whole(1_001)).await;
+        assert!(
+            matches!(read, Err(BodyError::TooLarge { which: BodyLimit::Wire, .. })),
+            "{read:?}"
+        );
         for encoding in ENCODINGS {
             let wire = compressed(encoding, &sample(100_000)).await;
             let read = read_all(BodyReader::new(chunks(&wire, 300), encoding, limits)).await;

@@ -9,11 +9,14 @@ use crate::streams::encode::{EncodeLimits, EncoderError, RecordEncoder};
 /// Most encoders that wait; the one that waited longest goes first.
 const WAITING_MAX: usize = 256;
 
+/// Each with the definition that it was made for.
+type Waiting = VecDeque<(Arc<Stream>, RecordEncoder)>;
+
 /// The encoders; clones share them.
 #[derive(Debug, Clone)]
 pub struct Encoders {
     limits: EncodeLimits,
-    waiting: Arc<Mutex<VecDeque<(Arc<Stream>, RecordEncoder)>>>,
+    waiting: Arc<Mutex<Waiting>>,
 }
 
 impl Encoders {
@@ -41,7 +44,7 @@ impl Encoders {
         waiting.push_back((stream, encoder));
     }
 
-    fn lock(&self) -> MutexGuard<'_, VecDeque<(Arc<Stream>, RecordEncoder)>> {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -37,6 +37,8 @@ const TUPLES_PER_BODY_MAX: usize = 2;
 const RAW_BYTES_MAX: usize = 64 << 10;
 /// After larger bodies the encoder is not kept; they take longer than making another.
 const KEPT_ENCODER_BODY_BYTES_MAX: u64 = 64 << 10;
+/// Least room that a request takes in the intake, in bytes.
+const ROOM_BYTES_MIN: usize = 1 << 10;
 /// Most ids that `return=ids` lists.
 pub const IDS_MAX: usize = 100_000;
 
@@ -412,13 +414,18 @@ impl<'a> Request<'a> {
         if bytes == 0 {
             return Ok(());
         }
+        // So much at least, that a small body asks once.
+        let bytes = bytes.max(ROOM_BYTES_MIN);
         let more = bytes.saturating_sub(self.room_bytes);
         match &mut self.room {
             Some(_) if more == 0 => return Ok(()),
             Some(room) => self.source.intake.extend(room, more).await?,
             None => {
-                let reserved = self.source.intake.reserve(self.wanted.sender, bytes).await?;
-                self.room = Some(reserved);
+                let (intake, sender) = (&self.source.intake, self.wanted.sender);
+                self.room = Some(match intake.try_reserve(sender, bytes) {
+                    Some(room) => room,
+                    None => intake.reserve(sender, bytes).await?,
+                });
             }
         }
         self.room_bytes = self.room_bytes.max(bytes);

@@ -21,6 +21,7 @@ mod corpus;
 mod damage;
 mod demo;
 mod encode_roundtrip;
+mod express;
 mod fairness;
 mod fence;
 mod full_disk;

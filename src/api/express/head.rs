@@ -71,7 +71,8 @@ fn head(buffer: &[u8], len: usize, request: &Request<'_, '_>) -> Option<Head> {
     let path = request.path?;
     let stream = path.strip_prefix("/v1/streams/")?.strip_suffix("/records")?;
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-    if request.version != Some(1) || len > HEAD_BYTES_MAX || !stream.bytes().all(is_plain) {
+    let is_name = !stream.is_empty() && stream.bytes().all(is_plain);
+    if request.version != Some(1) || len > HEAD_BYTES_MAX || !is_name {
         return None;
     }
     let demands = |header: &Header<'_>| {
@@ -171,6 +172,7 @@ mod tests {
             ("HTTP/1.1", "HTTP/1.0"),
             ("/records", "/records?ack=commit"),
             ("/records", "/record"),
+            ("weather_2", ""),
             ("weather_2", "a%20b"),
             ("weather_2", "a/b"),
             ("weather_2", "ü"),

@@ -20,9 +20,10 @@ use std::time::Duration;
 use axum::response::IntoResponse;
 use bytes::{Bytes, BytesMut};
 use futures::FutureExt;
-use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_util::io::poll_read_buf;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::api::entrance::{add_default_headers, panicked};
@@ -37,8 +38,10 @@ pub use rewound::Rewound;
 const REQUEST_BYTES_MAX: usize = head::HEAD_BYTES_MAX + head::BODY_BYTES_MAX;
 /// What is read at once, in bytes.
 const READ_BYTES: usize = 8 << 10;
-/// Longest time for a request to arrive, and for an idle connection.
-const REQUEST_WAIT_MAX: Duration = Duration::from_secs(30);
+/// Longest time without a request.
+const IDLE_MAX: Duration = Duration::from_secs(30);
+/// Longest time for the rest of a request; then the general server waits for it, which has its own limits.
+const REST_MAX: Duration = Duration::from_secs(1);
 
 /// Why a connection leaves the express way.
 pub enum Leave {
@@ -54,7 +57,7 @@ struct Express<'a> {
     stream: TcpStream,
     buffer: BytesMut,
     replies: Replies,
-    silence: Silence,
+    patience: Patience,
     ending: Ending,
 }
 
@@ -62,8 +65,8 @@ struct Express<'a> {
 enum Filled {
     More,
     Closed,
-    /// Nothing came for too long.
-    Silent,
+    /// It took too long.
+    Late,
     /// The gateway shuts down.
     Ending,
 }
@@ -75,7 +78,7 @@ pub async fn serve(state: &AppState, stream: TcpStream, ending: CancellationToke
         stream,
         buffer: BytesMut::with_capacity(READ_BYTES),
         replies: Replies::new(state.clock.clone()),
-        silence: Silence::new(),
+        patience: Patience::new(),
         ending: Ending::new(ending),
     };
     match express.run().await {
@@ -90,7 +93,7 @@ pub async fn serve(state: &AppState, stream: TcpStream, ending: CancellationToke
 impl Express<'_> {
     async fn run(mut self) -> io::Result<Leave> {
         loop {
-            match look(&self.buffer) {
+            let is_headless = match look(&self.buffer) {
                 Look::Records(head) if self.buffer.len() >= head.len + head.body_len => {
                     self.answer(&head).await?;
                     if self.ending.has_come() {
@@ -99,14 +102,14 @@ impl Express<'_> {
                     }
                     continue;
                 }
-                Look::Records(_) | Look::Unfinished => {}
+                Look::Records(_) => false,
+                Look::Unfinished => true,
                 Look::Other => return Ok(self.hand_over()),
-            }
+            };
             match self.fill().await? {
                 Filled::More if self.buffer.len() <= REQUEST_BYTES_MAX => {}
-                Filled::Closed | Filled::Silent | Filled::Ending if self.buffer.is_empty() => {
-                    return Ok(Leave::Ended);
-                }
+                Filled::Closed | Filled::Late if self.buffer.is_empty() => return Ok(Leave::Ended),
+                Filled::Ending if is_headless => return Ok(Leave::Ended),
                 // The general server knows what to say to half a request.
                 _ => return Ok(self.hand_over()),
             }
@@ -143,18 +146,24 @@ impl Express<'_> {
                 self.replies.response(response, closes).await
             }
         };
-        self.stream.write_all(reply).await
+        self.stream.write_all(reply).await?;
+        self.patience.begin();
+        Ok(())
     }
 
     /// Waits for more bytes.
     async fn fill(&mut self) -> io::Result<Filled> {
         self.buffer.reserve(READ_BYTES);
-        self.silence.begin();
+        if !self.buffer.is_empty() {
+            self.patience.hurry();
+        }
         poll_fn(|context| self.poll_fill(context)).await
     }
 
     fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Filled>> {
-        if let Poll::Ready(read) = poll_read(&mut self.stream, &mut self.buffer, context) {
+        if let Poll::Ready(read) =
+            poll_read_buf(Pin::new(&mut self.stream), context, &mut self.buffer)
+        {
             return Poll::Ready(
                 read.map(|bytes| if bytes == 0 { Filled::Closed } else { Filled::More }),
             );
@@ -162,24 +171,8 @@ impl Express<'_> {
         if self.ending.poll(context).is_ready() {
             return Poll::Ready(Ok(Filled::Ending));
         }
-        self.silence.poll(context).map(|()| Ok(Filled::Silent))
+        self.patience.poll(context).map(|()| Ok(Filled::Late))
     }
-}
-
-/// Appends what has arrived; 0 bytes are the end.
-fn poll_read(
-    stream: &mut TcpStream,
-    buffer: &mut BytesMut,
-    context: &mut Context<'_>,
-) -> Poll<io::Result<usize>> {
-    let start = buffer.len();
-    buffer.resize(start + READ_BYTES, 0);
-    let mut free = ReadBuf::new(&mut buffer[start..]);
-    let result = Pin::new(stream).poll_read(context, &mut free);
-    let bytes = free.filled().len();
-    buffer.truncate(start + bytes);
-    ready!(result)?;
-    Poll::Ready(Ok(bytes))
 }
 
 /// The parts of a head that are asked for are ASCII: [`head`] has looked.
@@ -187,20 +180,30 @@ fn text<'a>(request: &'a Bytes, range: &std::ops::Range<usize>) -> &'a str {
     str::from_utf8(&request[range.clone()]).unwrap_or_default()
 }
 
-/// A limit on waiting whose timer is set once and moved only when it rings: waits are far shorter than the limit.
-struct Silence {
+/// How long more of a connection is waited for. The timer is seldom moved, but for when it rings before its time: most
+/// waits are far shorter.
+struct Patience {
     deadline: Instant,
     timer: Pin<Box<Sleep>>,
 }
 
-impl Silence {
-    fn new() -> Silence {
-        let deadline = Instant::now() + REQUEST_WAIT_MAX;
-        Silence { deadline, timer: Box::pin(sleep_until(deadline)) }
+impl Patience {
+    fn new() -> Patience {
+        let deadline = Instant::now() + IDLE_MAX;
+        Patience { deadline, timer: Box::pin(sleep_until(deadline)) }
     }
 
+    /// A request was answered; the next may take its time.
     fn begin(&mut self) {
-        self.deadline = Instant::now() + REQUEST_WAIT_MAX;
+        self.deadline = Instant::now() + IDLE_MAX;
+    }
+
+    /// A part of a request is there.
+    fn hurry(&mut self) {
+        self.deadline = self.deadline.min(Instant::now() + REST_MAX);
+        if self.deadline < self.timer.deadline() {
+            self.timer.as_mut().reset(self.deadline);
+        }
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
@@ -237,5 +240,34 @@ impl Ending {
             return self.waiting.as_mut().poll(context);
         }
         if self.has_come() { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How long it lasts from now on.
+    async fn lasts(patience: &mut Patience) -> Duration {
+        let from = Instant::now();
+        poll_fn(|context| patience.poll(context)).await;
+        Duration::from_secs(from.elapsed().as_secs())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_connection_has_its_time_and_the_rest_of_a_request_less() {
+        let mut patience = Patience::new();
+        tokio::time::advance(Duration::from_secs(20)).await;
+        patience.begin();
+        assert_eq!(lasts(&mut patience).await, IDLE_MAX);
+        patience.begin();
+        tokio::time::advance(Duration::from_secs(20)).await;
+        patience.hurry();
+        tokio::time::advance(REST_MAX / 2).await;
+        // Dripping buys no time.
+        patience.hurry();
+        assert_eq!(lasts(&mut patience).await, Duration::ZERO);
+        patience.begin();
+        assert_eq!(lasts(&mut patience).await, IDLE_MAX);
     }
 }
