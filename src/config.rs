@@ -183,7 +183,7 @@ pub struct Writer {
     pub writers: Option<u16>,
 
     /// A batch is cut at this many records.
-    #[arg(long, env = "TIDEGATE_BATCH_ROWS", default_value_t = 10_000)]
+    #[arg(long, env = "TIDEGATE_BATCH_ROWS", default_value_t = 20_000)]
     pub batch_rows: u64,
 
     /// A batch is cut at this many bytes.

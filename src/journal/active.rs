@@ -13,6 +13,13 @@ use super::segment::{Segment, UNFINISHED_SUFFIX, file_name};
 use super::storage::{StorageFile, write_all};
 use crate::record::{Position, UnixMicros};
 
+/// So much behind a small group is written as zeros along with it. A sync of blocks that are only reserved makes the file
+/// system write down that they are in use now, in its own journal; the groups that follow here are spared that.
+const ZEROS_AHEAD_BYTES: u64 = 256 << 10;
+/// A group of more bytes than this is not small: what it would gain is less than the zeros cost.
+const SMALL_GROUP_BYTES_MAX: u64 = ZEROS_AHEAD_BYTES / 4;
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+
 pub(super) struct Active {
     segment: Arc<Segment>,
     file: Arc<dyn StorageFile>,
@@ -21,6 +28,8 @@ pub(super) struct Active {
     placed_bytes: u64,
     /// Offset in the file up to which entries are written.
     written_bytes: u64,
+    /// Offset in the file up to which blocks are in use.
+    used_bytes: u64,
 }
 
 impl Active {
@@ -49,7 +58,14 @@ impl Active {
         let segment = Arc::new(segment);
         shared.segments.insert(Arc::clone(&segment));
         let used = SEGMENT_HEADER_BYTES;
-        Ok(Active { segment, file, capacity_bytes, placed_bytes: used, written_bytes: used })
+        Ok(Active {
+            segment,
+            file,
+            capacity_bytes,
+            placed_bytes: used,
+            written_bytes: used,
+            used_bytes: used,
+        })
     }
 
     /// Bytes that a group of entries of these lengths would add to the journal.
@@ -86,7 +102,29 @@ impl Active {
     pub fn write(&mut self, entries: &[SealedEntry]) -> Result<(), Failure> {
         write_all(&*self.file, entries.iter().map(SealedEntry::as_bytes), self.written_bytes)
             .map_err(during("write to", &self.segment.path))?;
+        let group_bytes = self.placed_bytes - self.written_bytes;
         self.written_bytes = self.placed_bytes;
+        if self.written_bytes > self.used_bytes {
+            self.used_bytes = self.written_bytes;
+            if group_bytes <= SMALL_GROUP_BYTES_MAX {
+                self.write_zeros_ahead()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// They read as what is only reserved does, so it makes no difference whether they become durable.
+    fn write_zeros_ahead(&mut self) -> Result<(), Failure> {
+        let end = self.capacity_bytes.min(self.written_bytes + ZEROS_AHEAD_BYTES);
+        let mut missing = usize::try_from(end - self.written_bytes).unwrap_or_default();
+        let zeros = std::iter::from_fn(|| {
+            let piece = &ZEROS[..missing.min(ZEROS.len())];
+            missing -= piece.len();
+            (!piece.is_empty()).then_some(piece)
+        });
+        write_all(&*self.file, zeros, self.written_bytes)
+            .map_err(during("write to", &self.segment.path))?;
+        self.used_bytes = end;
         Ok(())
     }
 
@@ -146,5 +184,33 @@ mod tests {
         assert!(active.rotate(shared, 0).is_err());
         let ends: Vec<u64> = shared.segments.all().iter().map(|segment| segment.end()).collect();
         assert_eq!(ends, [group[0].end().0]);
+    }
+
+    #[test]
+    fn zeros_go_ahead_of_small_groups_and_never_beyond_the_segment() {
+        let storage = memory();
+        let Opened { journal, .. } = open(&storage);
+        let shared = &journal.shared;
+        let capacity = 2 * ZEROS_AHEAD_BYTES;
+        let mut active =
+            Active::begin(shared, Position(0), capacity - SEGMENT_HEADER_BYTES).unwrap();
+        let mut write = |body_bytes: u64| {
+            let mut group = [entry(&vec![1; usize::try_from(body_bytes).unwrap()], 5)];
+            active.place(&mut group[0], Position(0), 0);
+            active.write(&group).unwrap();
+            assert_eq!(active.file.len_bytes().unwrap(), capacity);
+            let mut block = [7; 8];
+            if active.written_bytes + 8 <= capacity {
+                active.file.read_at(&mut block, active.written_bytes).unwrap();
+                assert_eq!(block, [0; 8], "what is behind looks as if it were only reserved");
+            }
+            (active.written_bytes, active.used_bytes)
+        };
+        let (first, ahead) = write(100);
+        assert_eq!(ahead, first + ZEROS_AHEAD_BYTES);
+        assert_eq!(write(100).1, ahead, "the second finds its blocks in use");
+        let (large, after_large) = write(ZEROS_AHEAD_BYTES);
+        assert_eq!(after_large, large, "a large group gains nothing");
+        assert_eq!(write(100).1, capacity);
     }
 }
