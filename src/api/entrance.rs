@@ -43,9 +43,7 @@ impl Entrance {
         let router = router::router(state.clone());
         Entrance { state, router }
     }
-}
 
-impl Entrance {
     pub fn state(&self) -> &AppState {
         &self.state
     }
@@ -72,7 +70,7 @@ fn is_records(request: &Request<Incoming>) -> bool {
 }
 
 /// The stream in the path of a request to ingest.
-fn stream_of(path: &str) -> Option<&str> {
+pub(super) fn stream_of(path: &str) -> Option<&str> {
     let stream = path.strip_prefix("/v1/streams/")?.strip_suffix("/records")?;
     (!stream.is_empty() && !stream.contains(['/', '%'])).then_some(stream)
 }

@@ -23,7 +23,7 @@ use crate::sources::body::{BodyError, BodyLimits, BodyReader, ContentEncoding};
 use crate::sources::http::{
     Ack, FailureReason, IDS_MAX, IngestFailure, IngestReply, IngestRequest, OnError,
 };
-use crate::streams::{PayloadType, Shape, Stream};
+use crate::streams::{PayloadType, Shape, Stream, StreamName};
 use crate::telemetry::metrics;
 
 /// Advice while the gateway shuts down: it may be starting again.
@@ -138,10 +138,7 @@ where
     let encoding = ContentEncoding::from_header(encoding)
         .map_err(|error| ApiError::unsupported_media_type(error.to_string()))?;
     let key = idempotency_key(&parts.headers)?.map(str::to_owned);
-    let stream = match find(state, &caller, name)? {
-        Some(stream) => stream,
-        None => Box::pin(create_stream(state, &caller, name)).await?,
-    };
+    let stream = find_or_create(state, &caller, name).await?;
     let quota = admit(state, &caller)?;
     let return_ids = query.returned == Some(ReturnWord::Ids);
     let ingest = IngestRequest {
@@ -180,10 +177,7 @@ pub(super) async fn take_small(
     let caller = state.auth.authenticate_token(authorization)?;
     caller.require(Scope::Ingest)?;
     let format = streams::format_of(content_type)?;
-    let stream = match find(state, &caller, name)? {
-        Some(stream) => stream,
-        None => Box::pin(create_stream(state, &caller, name)).await?,
-    };
+    let stream = find_or_create(state, &caller, name).await?;
     let quota = admit(state, &caller)?;
     let ingest = IngestRequest {
         key: None,
@@ -249,24 +243,31 @@ pub(super) fn sender(caller: &Caller) -> SenderId {
     }
 }
 
-fn find(state: &AppState, caller: &Caller, name: &str) -> Result<Option<Arc<Stream>>, ApiError> {
+async fn find_or_create(
+    state: &AppState,
+    caller: &Caller,
+    name: &str,
+) -> Result<Arc<Stream>, ApiError> {
     let parsed = streams::parse_name(name)?;
     streams::require_stream(caller, &parsed)?;
-    Ok(state.catalog.streams().by_name(&parsed))
+    match state.catalog.streams().by_name(&parsed) {
+        Some(stream) => Ok(stream),
+        // Boxed, so that the way of all other records stays small.
+        None => Box::pin(create_stream(state, caller, parsed)).await,
+    }
 }
 
 /// An unknown stream is made for its first record, where that is allowed.
 async fn create_stream(
     state: &AppState,
     caller: &Caller,
-    name: &str,
+    name: StreamName,
 ) -> Result<Arc<Stream>, ApiError> {
-    let parsed = streams::parse_name(name)?;
     if !state.config.access.auto_create_streams || caller.require(Scope::StreamsWrite).is_err() {
-        return Err(streams::no_such_stream(name));
+        return Err(streams::no_such_stream(name.as_str()));
     }
     let new = NewStream {
-        name: parsed.clone(),
+        name: name.clone(),
         shape: Shape::Document { payload: PayloadType::Jsonb },
         key: None,
         retention_days: None,
@@ -275,7 +276,7 @@ async fn create_stream(
         return Ok(stream);
     }
     // Somebody else made it at the same moment.
-    state.catalog.streams().by_name(&parsed).ok_or_else(|| streams::no_such_stream(name))
+    state.catalog.streams().by_name(&name).ok_or_else(|| streams::no_such_stream(name.as_str()))
 }
 
 pub(super) fn answer(state: &AppState, reply: IngestReply, return_ids: bool) -> Response {

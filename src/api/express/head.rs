@@ -8,6 +8,8 @@ use std::ops::Range;
 
 use httparse::{EMPTY_HEADER, Header, Request, Status};
 
+use crate::api::entrance::stream_of;
+
 /// Longest head that is looked at, in bytes.
 pub const HEAD_BYTES_MAX: usize = 4 << 10;
 /// Longest body, in bytes.
@@ -68,11 +70,9 @@ pub fn look(buffer: &[u8]) -> Look {
 }
 
 fn head(buffer: &[u8], len: usize, request: &Request<'_, '_>) -> Option<Head> {
-    let path = request.path?;
-    let stream = path.strip_prefix("/v1/streams/")?.strip_suffix("/records")?;
+    let stream = stream_of(request.path?)?;
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-    let is_name = !stream.is_empty() && stream.bytes().all(is_plain);
-    if request.version != Some(1) || len > HEAD_BYTES_MAX || !is_name {
+    if request.version != Some(1) || len > HEAD_BYTES_MAX || !stream.bytes().all(is_plain) {
         return None;
     }
     let demands = |header: &Header<'_>| {
