@@ -9,6 +9,7 @@ pub mod mending;
 pub mod notifications;
 pub mod parked;
 pub mod quarantine;
+pub mod reading;
 pub mod sessions;
 pub mod streams;
 pub mod tokens;
