@@ -32,7 +32,7 @@ pub fn p99(of: &str) -> String {
 
 pub async fn measure(bench: &mut Bench) -> anyhow::Result<()> {
     let bare = BareServer::start("bare-http", &bench.dir).await?;
-    let durable = BareServer::start("bare-durable", &bench.dir).await?;
+    let durable = BareServer::start("syncing-http", &bench.dir).await?;
     let gateway = bench.site.start(&[]).await?;
     let to_gateway = single::requests_to_gateway(&gateway, "latency").await?;
     let (to_bare, to_durable) =

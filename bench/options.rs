@@ -26,7 +26,7 @@ pub enum Role {
     BareHttp,
     /// The same, answering when the body is synced.
     #[command(hide = true)]
-    BareDurable,
+    SyncingHttp,
     /// A bare broadcaster that sends each record to each WebSocket as a frame of its own.
     #[command(hide = true)]
     BareBroadcast,

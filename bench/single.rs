@@ -33,7 +33,7 @@ fn durable_name(connections: usize) -> String {
 
 pub async fn measure(bench: &mut Bench) -> anyhow::Result<()> {
     let bare = BareServer::start("bare-http", &bench.dir).await?;
-    let durable = BareServer::start("bare-durable", &bench.dir).await?;
+    let durable = BareServer::start("syncing-http", &bench.dir).await?;
     let gateway = bench.site.start(&[]).await?;
     let to_gateway = requests_to_gateway(&gateway, "single").await?;
     let (to_bare, to_durable) = (requests_to_bare(&bare), requests_to_bare(&durable));

@@ -40,9 +40,17 @@ pub struct StreamList {
 struct ListedStream {
     #[serde(flatten)]
     stream: StreamView,
-    /// Only if it was asked for; null while PostgreSQL is away.
+    /// Only if it was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
-    size: Option<Option<StreamSize>>,
+    size: Option<Size>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Size {
+    Known(StreamSize),
+    /// null: PostgreSQL is away.
+    Unknown,
 }
 
 /// A stream to make. The members are those of [`Definition`], and the name.
@@ -78,7 +86,10 @@ pub async fn list(
     } else {
         None
     };
-    let size = |id: StreamId| sizes.as_ref().map(|sizes| sizes.as_ref()?.get(&id).copied());
+    let size = |id: StreamId| {
+        let known = sizes.as_ref()?.as_ref().and_then(|sizes| sizes.get(&id));
+        Some(known.map_or(Size::Unknown, |size| Size::Known(*size)))
+    };
     let snapshot = state.catalog.streams().snapshot();
     let mut streams: Vec<ListedStream> = snapshot
         .iter()

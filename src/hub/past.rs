@@ -183,9 +183,7 @@ mod tests {
     fn it_keeps_a_quarter_of_an_hour_of_the_busiest_streams() {
         let mut past = Past::default();
         let many = i32::try_from(STREAMS_MAX).unwrap() + 10;
-        let mut number = 0;
-        for _ in 0..INTERVALS_MAX + 3 {
-            number += 1;
+        for number in (1..).take(INTERVALS_MAX + 3) {
             let counts: Vec<_> =
                 (1..=many).map(|id| (id, number * u64::from(id.unsigned_abs()), 0)).collect();
             past.add(&totals(&counts), UnixMicros(0));
