@@ -36,7 +36,7 @@ struct Append {
 /// Reads bodies and answers 202 when they are on the disk, all that wait with one `fdatasync`: the least that a durable
 /// acknowledgement costs, without checking, encoding or storing anything anywhere else. Its file is in the working
 /// directory.
-pub async fn serve_durable() -> anyhow::Result<()> {
+pub async fn serve_syncing() -> anyhow::Result<()> {
     let (appends, waiting) = mpsc::channel(DURABLE_BODIES);
     let file = tempfile::tempfile_in(".")?;
     std::thread::spawn(move || sync_groups(file, waiting).expect("the disk takes it"));
