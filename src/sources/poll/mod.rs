@@ -1,0 +1,19 @@
+//! Polling: APIs that nobody will make push are asked at their intervals.
+//!
+//! This part knows HTTP and nothing of PostgreSQL: what a person asks for ([`definition`], [`schedule`]), how an API is
+//! asked for its items ([`fetch`]), and what makes an item new ([`items`]).
+
+mod canonical;
+pub mod definition;
+pub mod endpoint;
+pub mod error;
+pub mod fetch;
+pub mod headers;
+pub mod items;
+pub mod members;
+pub mod pagination;
+pub mod pointer;
+pub mod resume;
+pub mod schedule;
+pub mod sealer;
+pub mod since;
