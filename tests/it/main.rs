@@ -43,6 +43,8 @@ mod outages;
 mod parking;
 mod people;
 mod poison;
+mod poll_fetch;
+mod poll_pages;
 mod private_postgres;
 mod quarantine;
 mod quarantine_api;

@@ -200,3 +200,134 @@ fn spread_micros(ms: u64, due: UnixMicros, job: Uuid) -> i64 {
     let factor = 1.0 + SPREAD * (2.0 * unit - 1.0);
     (ms as f64 * 1_000.0 * factor) as i64
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Map, Value, json};
+
+    use super::*;
+
+    const HOUR_MICROS: i64 = 3_600_000_000;
+
+    fn taken(members: Value) -> Result<Schedule, Invalid> {
+        let members: Map<String, Value> = serde_json::from_value(members).unwrap();
+        Schedule::take(&mut Members::new(members))
+    }
+
+    fn micros(text: &str) -> UnixMicros {
+        UnixMicros(text.parse::<Timestamp>().unwrap().as_microsecond())
+    }
+
+    fn nexts(schedule: &Schedule, from: &str, count: usize) -> Vec<String> {
+        let mut at = micros(from);
+        let next = |_| {
+            at = schedule.next(at, at, Uuid::nil());
+            Timestamp::from_microsecond(at.0).unwrap().to_string()
+        };
+        (0..count).map(next).collect()
+    }
+
+    #[test]
+    fn intervals_are_spread_by_job_and_run() {
+        let schedule = taken(json!({"interval_ms": 60_000})).unwrap();
+        let due = UnixMicros(0);
+        let waits: Vec<i64> =
+            (0..1_000).map(|job| schedule.next(due, due, Uuid::from_u128(job)).0).collect();
+        assert!(waits.iter().all(|wait| (57_000_000..=63_000_000).contains(wait)));
+        let mean = waits.iter().sum::<i64>() / 1_000;
+        assert!((59_500_000..60_500_000).contains(&mean), "{mean}");
+        assert!(*waits.iter().min().unwrap() < 57_500_000);
+        assert!(*waits.iter().max().unwrap() > 62_500_000);
+        let job = Uuid::from_u128(7);
+        assert_eq!(schedule.next(due, due, job), schedule.next(due, due, job));
+        let steps: Vec<i64> = (0..3)
+            .map(|run| schedule.next(UnixMicros(run), UnixMicros(run), job).0 - run)
+            .collect();
+        assert!(steps[0] != steps[1] && steps[1] != steps[2], "{steps:?}");
+    }
+
+    #[test]
+    fn missed_runs_are_left_out_and_a_jumping_clock_does_no_harm() {
+        let schedule = taken(json!({"interval_ms": 60_000})).unwrap();
+        let (due, job) = (UnixMicros(100 * HOUR_MICROS), Uuid::nil());
+        let on_time = schedule.next(due, UnixMicros(due.0 + 1_000_000), job);
+        assert!(
+            (57..=63).contains(&((on_time.0 - due.0) / 1_000_000)),
+            "counted from when it was due"
+        );
+        for late_hours in [1, 50] {
+            let now = UnixMicros(due.0 + late_hours * HOUR_MICROS);
+            let next = schedule.next(due, now, job);
+            assert!(next > now && next.0 <= now.0 + 63_000_000, "one run, then the interval");
+        }
+        let back = UnixMicros(due.0 - 10 * HOUR_MICROS);
+        let next = schedule.next(due, back, job);
+        assert!(next > back && next.0 <= back.0 + 63_000_000, "not ten hours later");
+    }
+
+    #[test]
+    fn cron_knows_zones_and_their_changes() {
+        let berlin = taken(json!({"cron": "30 2 * * *", "zone": "Europe/Berlin"})).unwrap();
+        // On 2026-03-29 there is no 2:30 there; on 2026-10-25 there are two.
+        assert_eq!(
+            nexts(&berlin, "2026-03-27T12:00:00Z", 3),
+            ["2026-03-28T01:30:00Z", "2026-03-29T01:00:00Z", "2026-03-30T00:30:00Z"]
+        );
+        let autumn = nexts(&berlin, "2026-10-24T12:00:00Z", 2);
+        assert_eq!(autumn, ["2026-10-25T00:30:00Z", "2026-10-26T01:30:00Z"]);
+        let utc = taken(json!({"cron": "0 9 * * MON-FRI"})).unwrap();
+        assert_eq!(nexts(&utc, "2026-11-20T10:00:00Z", 1), ["2026-11-23T09:00:00Z"]);
+        let seconds = taken(json!({"cron": "*/20 * * * * *"})).unwrap();
+        assert_eq!(
+            nexts(&seconds, "2026-11-20T10:00:05Z", 2),
+            ["2026-11-20T10:00:20Z", "2026-11-20T10:00:40Z"]
+        );
+        let leap = taken(json!({"cron": "0 0 29 2 *"})).unwrap();
+        assert_eq!(nexts(&leap, "2026-11-20T10:00:05Z", 1), ["2028-02-29T00:00:00Z"]);
+        let due = micros("2026-01-01T00:00:00Z");
+        let now = micros("2026-11-20T10:00:05Z");
+        let next = seconds.next(due, now, Uuid::nil());
+        assert_eq!(next, micros("2026-11-20T10:00:20Z"), "what was missed is left out");
+    }
+
+    #[test]
+    fn what_is_no_schedule_is_refused_with_its_place() {
+        for (members, place) in [
+            (json!({}), "/interval_ms"),
+            (json!({"interval_ms": 0}), "/interval_ms"),
+            (json!({"interval_ms": 999}), "/interval_ms"),
+            (json!({"interval_ms": -60_000}), "/interval_ms"),
+            (json!({"interval_ms": 1.5}), "/interval_ms"),
+            (json!({"interval_ms": "60000"}), "/interval_ms"),
+            (json!({"interval_ms": 31_536_000_001_u64}), "/interval_ms"),
+            (json!({"interval_ms": 1e30}), "/interval_ms"),
+            (json!({"interval_ms": 60_000, "zone": "UTC"}), "/zone"),
+            (json!({"interval_ms": 60_000, "cron": "* * * * *"}), "/cron"),
+            (json!({"cron": ""}), "/cron"),
+            (json!({"cron": "every day"}), "/cron"),
+            (json!({"cron": "61 * * * *"}), "/cron"),
+            (json!({"cron": "* * * *"}), "/cron"),
+            (json!({"cron": "0 0 30 2 *"}), "/cron"),
+            (json!({"cron": "0 0 0 1 1 * 2020"}), "/cron"),
+            (json!({"cron": "* ".repeat(200)}), "/cron"),
+            (json!({"cron": "* * * * *", "zone": "Mars/Olympus"}), "/zone"),
+            (json!({"cron": "* * * * *", "zone": ""}), "/zone"),
+        ] {
+            assert_eq!(taken(members.clone()).unwrap_err().place, place, "{members}");
+        }
+    }
+
+    #[test]
+    fn the_json_form_comes_back() {
+        for written in [
+            json!({"interval_ms": 1_000}),
+            json!({"interval_ms": 31_536_000_000_u64}),
+            json!({"cron": "0 7 * * 1-5", "zone": "Europe/Berlin"}),
+        ] {
+            let schedule: Schedule = serde_json::from_value(written.clone()).unwrap();
+            assert_eq!(serde_json::to_value(&schedule).unwrap(), written);
+            assert_eq!(taken(written).unwrap(), schedule);
+        }
+        assert!(serde_json::from_value::<Schedule>(json!({"interval_ms": 5})).is_err());
+    }
+}
