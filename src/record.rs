@@ -69,6 +69,12 @@ pub struct StreamId(pub i32);
 pub struct UnixMicros(pub i64);
 
 impl UnixMicros {
+    /// From a moment as PostgreSQL gives it.
+    pub fn of(moment: OffsetDateTime) -> UnixMicros {
+        let micros = moment.unix_timestamp_nanos() / 1_000;
+        UnixMicros(i64::try_from(micros).unwrap_or(i64::MAX))
+    }
+
     /// The same moment as PostgreSQL and JSON know it. Years beyond 9999 become the last moment of 9999.
     pub fn date_time(self) -> OffsetDateTime {
         OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000)
