@@ -59,6 +59,7 @@ pub struct JobChange<'a> {
     pub id: Uuid,
     /// The change is of the job as it was then.
     pub seen_at: OffsetDateTime,
+    pub short_key: Option<&'a [u8]>,
     pub name: &'a str,
     pub stream: &'a str,
     pub definition: &'a Value,
@@ -191,7 +192,7 @@ pub async fn change(
 ) -> Result<Option<JobRow>, sqlx::Error> {
     let sql = format!(
         "with job as (
-             update tidegate.polling_jobs set name = $3, stream = $4, definition = $5, sealed = $6, schedule = $7,
+             update tidegate.polling_jobs set short_key = $12, name = $3, stream = $4, definition = $5, sealed = $6, schedule = $7,
                  paused = $8, updated_at = clock_timestamp(),
                  due_at = coalesce($9, due_at),
                  wake_at = case when $10 or run_id is null or lease_until is null then coalesce($9, due_at)
@@ -222,6 +223,7 @@ pub async fn change(
         .bind(change.due_at)
         .bind(change.supersedes)
         .bind(change.forgets_resume)
+        .bind(change.short_key)
         .fetch_optional(pool)
         .await
 }

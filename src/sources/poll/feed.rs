@@ -211,7 +211,7 @@ impl Feed {
         };
         let place = RecordPlace { record: self.counts.items, line: None };
         let kept = &json[..json.len().min(RAW_BYTES_MAX)];
-        self.assembler.refused(place, error, kept, kept.len() < json.len());
+        RecordSink::refused(&mut self.assembler, place, error, kept, kept.len() < json.len());
         false
     }
 

@@ -209,12 +209,38 @@ impl AskedJob {
         (!self.secrets.is_empty()).then(|| sealer.seal(job, &self.secrets))
     }
 
+    /// A new job has no secrets that could be kept.
+    pub fn check_new(&self) -> Result<(), Invalid> {
+        let given = self.secrets.names();
+        match self.definition.secret_headers.iter().find(|name| !given.contains(name)) {
+            None => Ok(()),
+            Some(name) => Err(invalid("/secret_headers", format!("{name} needs a value"))),
+        }
+    }
+
     /// When a new job, or one whose schedule changed, is due. None: at once.
     pub fn first_due(&self, job: Uuid, now: UnixMicros) -> Option<UnixMicros> {
         match self.schedule {
             Schedule::Interval { .. } => None,
             Schedule::Cron(_) => Some(self.schedule.next(now, now, job)),
         }
+    }
+
+    /// Are these other secrets than the job has? What cannot be opened any more is another.
+    pub fn secrets_differ(&self, row: &JobRow, sealer: &Sealer) -> bool {
+        let before = match &row.sealed {
+            None => Ok(Secrets::default()),
+            Some(sealed) => sealer.open(row.id, &SealedHeaders(sealed.clone())),
+        };
+        before.as_ref() != Ok(&self.secrets)
+    }
+
+    /// Is this the job as it is?
+    pub fn changes_nothing(&self, row: &JobRow, sealer: &Sealer) -> bool {
+        serde_json::to_value(&self.definition).ok().as_ref() == Some(&row.definition.0)
+            && serde_json::to_value(&self.schedule).ok().as_ref() == Some(&row.schedule.0)
+            && (&self.name, self.stream.as_str(), self.paused) == (&row.name, &row.stream, row.paused)
+            && !self.secrets_differ(row, sealer)
     }
 
     /// Names without values are of secrets that the job has already.
