@@ -43,6 +43,8 @@ mod outages;
 mod parking;
 mod people;
 mod poison;
+mod polling;
+mod polling_exactness;
 mod private_postgres;
 mod quarantine;
 mod quarantine_api;

@@ -3,6 +3,7 @@
 //! Nothing here sleeps to let something happen: [`eventually`] looks until a condition holds, and fails when it does
 //! not within [`PATIENCE`].
 
+mod items_api;
 mod chaos_proxy;
 mod client;
 mod cluster;
@@ -15,6 +16,7 @@ mod small_disk;
 
 use std::time::Duration;
 
+pub use items_api::{ALLOW_LOOPBACK, ItemsApi};
 pub use chaos_proxy::{ChaosProxy, Cut, HeldCommit};
 pub use client::{Client, Reply};
 pub use cluster::{OwnCluster, Stall, TestDatabase, connect, database};
