@@ -45,6 +45,8 @@ mod people;
 mod poison;
 mod poll_fetch;
 mod poll_pages;
+mod polling;
+mod polling_exactness;
 mod private_postgres;
 mod quarantine;
 mod quarantine_api;
