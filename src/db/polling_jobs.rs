@@ -186,10 +186,7 @@ pub async fn count(pool: &PgPool, owner: Option<i64>) -> Result<i64, sqlx::Error
 }
 
 /// Changes a job; None if it changed or went in the meantime.
-pub async fn change(
-    pool: &PgPool,
-    change: &JobChange<'_>,
-) -> Result<Option<JobRow>, sqlx::Error> {
+pub async fn change(pool: &PgPool, change: &JobChange<'_>) -> Result<Option<JobRow>, sqlx::Error> {
     let sql = format!(
         "with job as (
              update tidegate.polling_jobs set short_key = $12, name = $3, stream = $4, definition = $5, sealed = $6, schedule = $7,
@@ -226,6 +223,18 @@ pub async fn change(
         .bind(change.short_key)
         .fetch_optional(pool)
         .await
+}
+
+/// Lets a job rest or go on; says whether it is there. A run under way goes on.
+pub async fn pause(pool: &PgPool, id: Uuid, paused: bool) -> Result<bool, sqlx::Error> {
+    let changed = sqlx::query(
+        "update tidegate.polling_jobs set paused = $2, updated_at = clock_timestamp() where id = $1",
+    )
+    .bind(id)
+    .bind(paused)
+    .execute(pool)
+    .await?;
+    Ok(changed.rows_affected() > 0)
 }
 
 /// Takes a job away, with its runs and its memory; says whether it was there. What it brought in stays.
