@@ -13,7 +13,9 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::polling::{finished, make, run, runs};
-use crate::support::{ALLOW_LOOPBACK, Gateway, ItemsApi, Stall, TestDatabase, eventually};
+use crate::support::{
+    ALLOW_LOOPBACK, Gateway, ItemsApi, Metrics, Stall, TestDatabase, eventually,
+};
 
 /// A short lease, so that a job is taken over soon.
 const SHORT_LEASE: [&str; 4] =
@@ -300,6 +302,21 @@ async fn a_database_that_was_set_back_asks_again_and_doubles_nothing() {
     assert_eq!(run(&gateway, &id).await["new"], 4);
     let expected: BTreeSet<i64> = (0..9).chain([100, 101]).collect();
     assert_eq!(ids(&gateway, "x").await, expected.into_iter().collect::<Vec<i64>>());
+}
+
+/// Batches of a keyed stream wait in memory for each other's turn, where PostgreSQL sees no circle: so they must not wait
+/// for each other's lock on the job as well.
+#[tokio::test]
+async fn batches_side_by_side_may_be_of_one_run_of_a_keyed_stream() {
+    const ITEMS: i64 = 20_000;
+    let flags = [&SHORT_LEASE[..], &["--writers=3", "--batch-rows=900"]].concat();
+    let (gateway, api) = (Gateway::with(&flags).await, ItemsApi::start().await);
+    api.serve("/x", items(0..ITEMS));
+    let id = make(&gateway, &api, "/x", json!({"key": ["/id"], "on_change": "replace"})).await;
+    assert_eq!(runs(&gateway, &id).await[0]["new"], ITEMS);
+    assert_eq!(ids(&gateway, "x").await, (0..ITEMS).collect::<Vec<i64>>());
+    let metrics = Metrics::read(&gateway).await;
+    assert_eq!(metrics.total("tidegate_writer_sessions_total").to_string(), "1");
 }
 
 /// Batches lock the jobs of their runs one after the other, by id. Whoever renews leases and locks jobs in another order
