@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::polling::{finished, make, run, runs};
 use crate::support::{
-    ALLOW_LOOPBACK, Gateway, ItemsApi, PATIENCE, Stall, TestDatabase, eventually,
+    ALLOW_LOOPBACK, ChaosProxy, Gateway, ItemsApi, Metrics, PATIENCE, Stall, TestDatabase, eventually,
 };
 
 /// A short lease, so that a job is taken over soon.
@@ -306,6 +306,35 @@ async fn a_database_that_was_set_back_asks_again_and_doubles_nothing() {
     assert_eq!(run(&gateway, &id).await["new"], 4);
     let expected: BTreeSet<i64> = (0..9).chain([100, 101]).collect();
     assert_eq!(ids(&gateway, "x").await, expected.into_iter().collect::<Vec<i64>>());
+}
+
+/// The server has committed the rows, what was seen, and the counts; the gateway does not know.
+#[tokio::test]
+async fn commits_in_doubt_bring_no_item_twice_and_none_is_forgotten() {
+    const CUTS: i64 = 5;
+    let database = TestDatabase::create().await;
+    let proxy = ChaosProxy::before(database.url()).await;
+    let url = proxy.url(database.url());
+    let gateway = Gateway::through(url, database.url(), &SHORT_LEASE).await;
+    let api = ItemsApi::start().await;
+    api.serve("/x", json!([]));
+    let id = make(&gateway, &api, "/x", json!({"key": ["/id"]})).await;
+    for cut in 1..=CUTS {
+        let versions = (0..cut * 10).map(|n| json!({"id": n, "version": if n < 5 { cut } else { 0 }}));
+        api.serve("/x", versions.collect());
+        let (happened, ended) = tokio::join!(proxy.cut_before_reply_to_commit(), run(&gateway, &id));
+        assert!(happened, "the server committed, the gateway does not know");
+        assert_eq!(ended["status"], "success", "{ended}");
+        let expected = if cut == 1 { (10, 0) } else { (10, 5) };
+        assert_eq!((ended["new"].as_i64(), ended["changed"].as_i64()), (Some(expected.0), Some(expected.1)), "{ended}");
+    }
+    gateway.wait_all_committed().await;
+    let rows = CUTS * 10 + (CUTS - 1) * 5;
+    assert_eq!(gateway.rows("x").await, rows);
+    let distinct = "select count(distinct payload) from streams.x";
+    assert_eq!(gateway.scalar::<i64>(distinct).await, rows);
+    let sessions = Metrics::read(&gateway).await.total("tidegate_writer_sessions_total");
+    assert!(sessions > 1.0, "each cut ended a session");
 }
 
 /// Two jobs that are claimed, and their runs.
