@@ -118,7 +118,8 @@ pub async fn create(
     caller.require(Scope::Jobs)?;
     let asked = AskedJob::take(members)?;
     let made = insert(&state, &caller, &asked).await?;
-    let job = made.ok_or_else(|| ApiError::conflict("job_exists", "there is such a job already"))?;
+    let job =
+        made.ok_or_else(|| ApiError::conflict("job_exists", "there is such a job already"))?;
     Ok((StatusCode::CREATED, Json(job.into())))
 }
 
@@ -140,7 +141,8 @@ pub(super) async fn insert(
     let now = state.clock.now();
     let id = new_job_id(now);
     let sealed = asked.sealed(id, &state.poller.sealer);
-    let (definition, schedule, short_key) = (json(&asked.definition), json(&asked.schedule), asked.short_key());
+    let (definition, schedule, short_key) =
+        (json(&asked.definition), json(&asked.schedule), asked.short_key());
     let new = NewJob {
         id,
         owner_id,
@@ -193,8 +195,8 @@ pub(super) async fn apply(
     streams::require_stream(caller, &asked.stream)?;
     state.poller.destination(&asked.stream, &asked.definition).await?;
     let (definition, schedule) = (json(&asked.definition), json(&asked.schedule));
-    let is_asked_anew = definition != row.definition.0
-        || asked.secrets_differ(row, &state.poller.sealer);
+    let is_asked_anew =
+        definition != row.definition.0 || asked.secrets_differ(row, &state.poller.sealer);
     let is_scheduled_anew = schedule != row.schedule.0;
     let now = state.clock.now();
     let due_at = is_scheduled_anew.then(|| asked.schedule.next(now, now, row.id).date_time());
@@ -314,10 +316,8 @@ fn owner_of_new(
     let accounts = state.auth.accounts();
     let user = accounts.user_by_name(name).map(|user| user.id);
     let unknown = || {
-        let invalid = Invalid {
-            place: "/owner".to_owned(),
-            message: "there is no such user".to_owned(),
-        };
+        let invalid =
+            Invalid { place: "/owner".to_owned(), message: "there is no such user".to_owned() };
         ApiError::from(invalid)
     };
     user.map(Some).ok_or_else(unknown)

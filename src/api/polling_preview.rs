@@ -100,7 +100,9 @@ fn proposed_key(items: &[Item]) -> Vec<String> {
     let known = KEY_NAMES.into_iter().filter(|name| first.contains_key(*name));
     let others = first.keys().map(String::as_str).filter(named_so);
     let name = known.chain(others).find(tells_apart);
-    name.map(|name| format!("/{}", name.replace('~', "~0").replace('/', "~1"))).into_iter().collect()
+    name.map(|name| format!("/{}", name.replace('~', "~0").replace('/', "~1")))
+        .into_iter()
+        .collect()
 }
 
 impl From<FetchError> for ApiError {

@@ -12,8 +12,8 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::api::entrance::{add_default_headers, panicked};
 use crate::api::{
-    ApiError, AppState, health, metrics, monitor, page, polling_jobs, polling_preview, quarantine, records,
-    refused_body, sessions, short_polling_jobs, status, streams, tickets, tokens, users,
+    ApiError, AppState, health, metrics, monitor, page, polling_jobs, polling_preview, quarantine,
+    records, refused_body, sessions, short_polling_jobs, status, streams, tickets, tokens, users,
 };
 use crate::telemetry::metrics::record_request;
 

@@ -61,7 +61,8 @@ impl BatchConnection {
         .fetch_all(self.as_mut())
         .await
         .map_err(during("looking for superseded polling runs"))?;
-        let run = |(job, fence, run): (Uuid, i64, Option<Uuid>)| Some(RunId { job, fence, run: run? });
+        let run =
+            |(job, fence, run): (Uuid, i64, Option<Uuid>)| Some(RunId { job, fence, run: run? });
         Ok(rows.into_iter().filter_map(run).filter(|run| runs.contains(run)).collect())
     }
 

@@ -186,10 +186,7 @@ pub async fn count(pool: &PgPool, owner: Option<i64>) -> Result<i64, sqlx::Error
 }
 
 /// Changes a job; None if it changed or went in the meantime.
-pub async fn change(
-    pool: &PgPool,
-    change: &JobChange<'_>,
-) -> Result<Option<JobRow>, sqlx::Error> {
+pub async fn change(pool: &PgPool, change: &JobChange<'_>) -> Result<Option<JobRow>, sqlx::Error> {
     let sql = format!(
         "with job as (
              update tidegate.polling_jobs set short_key = $12, name = $3, stream = $4, definition = $5, sealed = $6, schedule = $7,

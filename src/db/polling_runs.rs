@@ -127,7 +127,8 @@ pub async fn next_wake(pool: &PgPool) -> Result<Option<Duration>, sqlx::Error> {
     )
     .fetch_one(pool)
     .await?;
-    Ok(seconds.map(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX)))
+    Ok(seconds
+        .map(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX)))
 }
 
 /// Keeps the leases of these runs; returns those that still are their jobs' latest.

@@ -16,9 +16,8 @@ use crate::record::{Cursor, EntryMeta, ItemHash, RunId};
 
 /// The cursors of a batch, with the number of the entry that has each.
 fn cursors(entries: &[Entry]) -> Vec<(usize, Cursor)> {
-    let cursor = |(number, entry): (usize, &Entry)| {
-        Some((number, EntryMeta::cursor_of(&entry.meta)?))
-    };
+    let cursor =
+        |(number, entry): (usize, &Entry)| Some((number, EntryMeta::cursor_of(&entry.meta)?));
     entries.iter().enumerate().filter_map(cursor).collect()
 }
 
@@ -45,7 +44,10 @@ impl Transaction<'_> {
             self.fates[*number] =
                 Fate::Settled(CommitOutcome { duplicates, ..CommitOutcome::default() });
         }
-        tracing::info!(entries = superseded.len(), "entries of superseded polling runs are left out");
+        tracing::info!(
+            entries = superseded.len(),
+            "entries of superseded polling runs are left out"
+        );
         for part in parts.iter_mut() {
             leave_out(part, &superseded);
         }
@@ -71,10 +73,8 @@ impl Transaction<'_> {
             counts.fresh += cursor.fresh();
             counts.changed += u64::from(cursor.changed);
         }
-        let seen: Vec<SeenRow> = seen
-            .into_iter()
-            .map(|((job, key), content)| SeenRow { job, key, content })
-            .collect();
+        let seen: Vec<SeenRow> =
+            seen.into_iter().map(|((job, key), content)| SeenRow { job, key, content }).collect();
         self.connection.remember_items(&seen).await?;
         self.connection.count_runs(&counts).await
     }

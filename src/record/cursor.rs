@@ -94,10 +94,8 @@ mod tests {
     fn a_cursor_survives_the_journal() {
         for items in [0, 1, 3] {
             let cursor = cursor(items);
-            let meta = EntryMeta {
-                cursor: Some(cursor.clone()),
-                ..EntryMeta::new(Source::Poll, "ada")
-            };
+            let meta =
+                EntryMeta { cursor: Some(cursor.clone()), ..EntryMeta::new(Source::Poll, "ada") };
             let mut bytes = Vec::new();
             meta.encode(&mut bytes);
             assert_eq!(EntryMeta::cursor_of(&bytes), Some(cursor.clone()));

@@ -150,7 +150,10 @@ fn describe_way_out() {
     describe_counter!(POLL_RUNS, "Runs of polling jobs that ended here, by outcome.");
     describe_histogram!(POLL_DURATION, Unit::Seconds, "Time of a polling job's run, by outcome.");
     describe_histogram!(POLL_LAG, Unit::Seconds, "How late runs of polling jobs began.");
-    describe_counter!(POLL_ITEMS, "Items of polling jobs: new, changed, duplicate (seen before), refused.");
+    describe_counter!(
+        POLL_ITEMS,
+        "Items of polling jobs: new, changed, duplicate (seen before), refused."
+    );
     describe_gauge!(POLL_UNDER_WAY, "Runs of polling jobs under way here.");
     describe_gauge!(POLL_UNDER_WAY_LIMIT, "Most runs of polling jobs at once.");
     describe_gauge!(READY, "1 when the gateway takes records and writes to PostgreSQL.");

@@ -311,11 +311,13 @@ fn connection_error(url: &Endpoint, error: reqwest::Error) -> FetchError {
     FetchError::new(kind, format!("no answer from {}: {deepest}", shown(url)))
 }
 
-/// An I/O error hides the error that it was made of from the chain.
+/// An I/O error hides the error that it was made of from the chain, and that may be an I/O error again.
 fn tls_error<'a>(cause: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
-    let inner = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-    let hidden = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    hidden.or_else(|| cause.downcast_ref::<rustls::Error>())
+    let mut cause = cause;
+    while let Some(inner) = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        cause = inner;
+    }
+    cause.downcast_ref()
 }
 
 /// The client that all runs share: no proxy from the environment, no redirect that was not looked at, and names only

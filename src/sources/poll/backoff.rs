@@ -21,7 +21,9 @@ mod tests {
 
     #[test]
     fn waits_grow_to_a_cap() {
-        for (failures, seconds) in [(i32::MIN, 2.0), (1, 2.0), (2, 4.0), (5, 32.0), (10, 900.0), (i32::MAX, 900.0)] {
+        for (failures, seconds) in
+            [(i32::MIN, 2.0), (1, 2.0), (2, 4.0), (5, 32.0), (10, 900.0), (i32::MAX, 900.0)]
+        {
             let wait = failure_wait(failures).as_secs_f64();
             assert!((seconds * 0.75..=seconds * 1.25).contains(&wait), "{failures}: {wait}");
         }

@@ -13,9 +13,7 @@ use uuid::Uuid;
 
 use crate::db::polled_items;
 use crate::pipeline::{CommitWait, IntakeError, RequestFate, SenderId, Submission};
-use crate::record::{
-    CURSOR_ITEMS_MAX, Cursor, ItemHash, Position, RunId, SeenItem, Source,
-};
+use crate::record::{CURSOR_ITEMS_MAX, Cursor, ItemHash, Position, RunId, SeenItem, Source};
 use crate::sources::Assembler;
 use crate::sources::assembler::{ENTRY_TARGET_BYTES, Origin};
 use crate::sources::formats::{RecordPlace, RecordSink};

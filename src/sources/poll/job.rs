@@ -239,7 +239,8 @@ impl AskedJob {
     pub fn changes_nothing(&self, row: &JobRow, sealer: &Sealer) -> bool {
         serde_json::to_value(&self.definition).ok().as_ref() == Some(&row.definition.0)
             && serde_json::to_value(&self.schedule).ok().as_ref() == Some(&row.schedule.0)
-            && (&self.name, self.stream.as_str(), self.paused) == (&row.name, &row.stream, row.paused)
+            && (&self.name, self.stream.as_str(), self.paused)
+                == (&row.name, &row.stream, row.paused)
             && !self.secrets_differ(row, sealer)
     }
 
@@ -333,9 +334,9 @@ fn take_interval(members: &mut Members) -> Result<Option<Schedule>, Invalid> {
 fn stream_of(given: Option<String>, definition: &Definition) -> Result<StreamName, Invalid> {
     match given {
         None => Ok(definition.url.stream_name()),
-        Some(name) => name
-            .parse()
-            .map_err(|error: crate::streams::InvalidStreamName| invalid("/stream", error.to_string())),
+        Some(name) => name.parse().map_err(|error: crate::streams::InvalidStreamName| {
+            invalid("/stream", error.to_string())
+        }),
     }
 }
 
@@ -344,8 +345,7 @@ fn checked_words(place: &str, text: String) -> Result<String, Invalid> {
         || text.len() > JOB_NAME_BYTES_MAX
         || text.chars().any(char::is_control)
     {
-        let message =
-            format!("must be 1 to {JOB_NAME_BYTES_MAX} bytes without control characters");
+        let message = format!("must be 1 to {JOB_NAME_BYTES_MAX} bytes without control characters");
         return Err(invalid(place, message));
     }
     Ok(text)

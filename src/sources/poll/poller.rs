@@ -107,8 +107,7 @@ impl Poller {
 
 /// A changed item is a new record unless the stream replaces.
 fn check_fit(stream: &Stream, definition: &Definition) -> Result<(), DestinationError> {
-    let replaces =
-        stream.key.as_ref().is_some_and(|key| key.on_duplicate == OnDuplicate::Replace);
+    let replaces = stream.key.as_ref().is_some_and(|key| key.on_duplicate == OnDuplicate::Replace);
     if definition.on_change == OnChange::Replace && !replaces {
         return Err(DestinationError::NotReplacing(stream.name.clone()));
     }

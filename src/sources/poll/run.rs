@@ -138,9 +138,7 @@ impl Run {
         let resume = self.resume(stream.id.0).await?;
         let secrets = match &self.job.sealed {
             None => Secrets::default(),
-            Some(sealed) => {
-                self.poller.sealer.open(self.job.id, &SealedHeaders(sealed.clone()))?
-            }
+            Some(sealed) => self.poller.sealer.open(self.job.id, &SealedHeaders(sealed.clone()))?,
         };
         let owner = (self.owner(), self.job.owner_id);
         let ended = self.superseded.clone();
@@ -214,11 +212,14 @@ impl Run {
         };
         let mut backoff = Backoff::new();
         loop {
-            let told = crate::db::answered(polling_runs::finish(&self.poller.pool, &finished)).await;
+            let told =
+                crate::db::answered(polling_runs::finish(&self.poller.pool, &finished)).await;
             match told {
                 Ok(true) => return ended.status,
                 Ok(false) => return RunStatus::Superseded,
-                Err(error) => tracing::debug!(job = %self.job.id, %error, "a run's end is not noted yet"),
+                Err(error) => {
+                    tracing::debug!(job = %self.job.id, %error, "a run's end is not noted yet")
+                }
             }
             tokio::select! {
                 () = tokio::time::sleep(backoff.next_wait()) => {}

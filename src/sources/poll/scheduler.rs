@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::backoff::Backoff;
-use crate::db::polling_runs::{self, ClaimedRow};
 use crate::db::answered;
+use crate::db::polling_runs::{self, ClaimedRow};
 use crate::record::RunId;
 use crate::sources::poll::poller::Poller;
 use crate::sources::poll::run::Run;
@@ -69,7 +69,9 @@ impl Scheduler {
         let end = self.poller.synced_at_start;
         let _ = self.poller.committed.subscribe().wait_for(|low_water| *low_water >= end).await;
         loop {
-            match answered(polling_runs::give_up_leases(&self.poller.pool, self.poller.journal)).await {
+            match answered(polling_runs::give_up_leases(&self.poller.pool, self.poller.journal))
+                .await
+            {
                 Ok(0) => return,
                 Ok(runs) => {
                     tracing::info!(runs, "polling runs of the process before this one are over");
@@ -113,8 +115,13 @@ impl Scheduler {
         let room = self.poller.limits.runs_max.saturating_sub(self.runs.len());
         let limit = u32::try_from(room.min(CLAIM_MAX)).unwrap_or_default();
         let poller = &self.poller;
-        let claimed =
-            polling_runs::claim(&poller.pool, poller.journal, &poller.node, poller.limits.lease, limit);
+        let claimed = polling_runs::claim(
+            &poller.pool,
+            poller.journal,
+            &poller.node,
+            poller.limits.lease,
+            limit,
+        );
         let jobs = match answered(claimed).await {
             Ok(jobs) => jobs,
             Err(error) => {
@@ -187,7 +194,10 @@ impl Scheduler {
         match answered(polling_runs::mend_clock(&self.poller.pool)).await {
             Ok(0) => {}
             Ok(jobs) => {
-                tracing::warn!(jobs, "the database's clock was set back; these polling jobs run at once");
+                tracing::warn!(
+                    jobs,
+                    "the database's clock was set back; these polling jobs run at once"
+                );
             }
             Err(error) => self.failed(&error),
         }
