@@ -225,6 +225,18 @@ pub async fn change(pool: &PgPool, change: &JobChange<'_>) -> Result<Option<JobR
         .await
 }
 
+/// Lets a job rest or go on; says whether it is there. A run under way goes on.
+pub async fn pause(pool: &PgPool, id: Uuid, paused: bool) -> Result<bool, sqlx::Error> {
+    let changed = sqlx::query(
+        "update tidegate.polling_jobs set paused = $2, updated_at = clock_timestamp() where id = $1",
+    )
+    .bind(id)
+    .bind(paused)
+    .execute(pool)
+    .await?;
+    Ok(changed.rows_affected() > 0)
+}
+
 /// Takes a job away, with its runs and its memory; says whether it was there. What it brought in stays.
 pub async fn delete(pool: &PgPool, id: Uuid, of: JobOwner) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar(

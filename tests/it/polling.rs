@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use crate::people::{Token, add_user};
-use crate::support::{ALLOW_LOOPBACK, ItemsApi, Client, Gateway, Metrics, eventually};
+use crate::support::{ALLOW_LOOPBACK, Client, Gateway, ItemsApi, Metrics, eventually};
 
 /// So long that no job runs by itself while a test looks; but for its first time, which is at once.
 const YEAR_MS: u64 = 31_536_000_000;
@@ -71,7 +71,8 @@ async fn the_short_form_makes_a_job_once_and_updates_its_interval() {
     assert_ne!(again["nextRunAt"], job["nextRunAt"]);
     let unchanged = gateway.post("/polling-jobs", &body(70_000)).await.expect(200);
     assert_eq!(unchanged, again, "the same once more changes nothing");
-    let other = json!({"userId": "8", "apiEndpoint": api.url("/api/users"), "pollingInterval": YEAR_MS});
+    let other =
+        json!({"userId": "8", "apiEndpoint": api.url("/api/users"), "pollingInterval": YEAR_MS});
     let other = gateway.post("/polling-jobs", &other).await.expect(201);
     let all = gateway.get("/polling-jobs").await.expect(200);
     let ids: Vec<&Value> = all.as_array().unwrap().iter().map(|job| &job["id"]).collect();
@@ -106,7 +107,8 @@ async fn what_is_new_or_changed_comes_exactly_once() {
     assert_eq!(counts(&run(&gateway, &id).await), [4, 1, 1, 2, 0]);
     api.serve("/x", json!({"data": {"items": [item(2, "a")]}}));
     assert_eq!(counts(&run(&gateway, &id).await), [1, 0, 1, 0, 0]);
-    let expected = [item(1, "a"), item(2, "a"), item(3, "a"), item(2, "b"), item(4, "b"), item(2, "a")];
+    let expected =
+        [item(1, "a"), item(2, "a"), item(3, "a"), item(2, "b"), item(4, "b"), item(2, "a")];
     assert_eq!(gateway.payloads("xs").await, expected);
     let sum = "select sum(new + changed)::bigint from tidegate.polling_runs";
     assert_eq!(gateway.scalar::<i64>(sum).await, gateway.rows("xs").await);
@@ -180,7 +182,11 @@ async fn what_did_not_change_is_not_sent_and_a_failure_is_told() {
     api.serve("/x", json!([{"id": 1}, {"id": 2}]));
     gateway.patch(&path, &json!({"headers": {"x-a": "b"}})).await.expect(200);
     let mended = run(&gateway, &id).await;
-    assert_eq!((&mended["status"], counts(&mended)), (&json!("success"), [2, 1, 0, 1, 0]), "{mended}");
+    assert_eq!(
+        (&mended["status"], counts(&mended)),
+        (&json!("success"), [2, 1, 0, 1, 0]),
+        "{mended}"
+    );
     assert_eq!(api.header("/x", "authorization").as_deref(), Some(secret));
     assert_eq!(api.header("/x", "x-a").as_deref(), Some("b"));
     assert_eq!(gateway.get(&path).await.expect(200)["failures"], 0);
@@ -249,7 +255,8 @@ async fn members_have_their_own_jobs_and_admins_all() {
     let limited = gateway.with_token(&limited.text);
     limited.get(&path).await.problem(404, "unknown_job");
     limited.post("/v1/polling-jobs", &body).await.problem(403, "stream_not_allowed");
-    let source: String = gateway.scalar("select user_name from tidegate.quarantine union all select 'none'").await;
+    let source: String =
+        gateway.scalar("select user_name from tidegate.quarantine union all select 'none'").await;
     assert_eq!(source, "none");
 
     // Whatever belongs to a disabled user is dead.
@@ -258,7 +265,10 @@ async fn members_have_their_own_jobs_and_admins_all() {
     let ada_id = &users.iter().find(|user| user["name"] == "ada").unwrap()["id"];
     gateway.patch(&format!("/v1/users/{ada_id}"), &json!({"disabled": true})).await.expect(200);
     let dead = run(&gateway, &id).await;
-    assert_eq!((&dead["status"], &dead["error"]), (&json!("failed"), &json!("the job's owner is disabled")));
+    assert_eq!(
+        (&dead["status"], &dead["error"]),
+        (&json!("failed"), &json!("the job's owner is disabled"))
+    );
 }
 
 #[tokio::test]
@@ -310,7 +320,8 @@ async fn what_cannot_be_is_refused_with_its_place() {
     let body = json!({"userId": "7", "apiEndpoint": with_password, "pollingInterval": YEAR_MS});
     let job = gateway.post("/polling-jobs", &body).await.expect(201);
     assert_eq!(job["apiEndpoint"], url);
-    let full = gateway.get(&format!("/v1/polling-jobs/{}", job["id"].as_str().unwrap())).await.expect(200);
+    let full =
+        gateway.get(&format!("/v1/polling-jobs/{}", job["id"].as_str().unwrap())).await.expect(200);
     assert_eq!(full["secret_headers"], json!(["authorization"]));
 }
 
@@ -322,7 +333,12 @@ async fn a_preview_shows_items_key_and_columns_and_keeps_nothing() {
     let preview = gateway.post("/v1/polling-jobs/preview", &body).await.expect(200);
     assert_eq!(preview["items"], json!([{"a": "x", "id": 1}, {"a": "x", "id": 2}]));
     assert_eq!((&preview["count"], &preview["key"]), (&json!(2), &json!(["/id"])));
-    let columns: Vec<&str> = preview["columns"].as_array().unwrap().iter().map(|column| column["name"].as_str().unwrap()).collect();
+    let columns: Vec<&str> = preview["columns"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|column| column["name"].as_str().unwrap())
+        .collect();
     assert_eq!(columns, ["a", "id"]);
     assert_eq!(gateway.get("/v1/polling-jobs").await.expect(200)["jobs"], json!([]));
     assert_eq!(gateway.get("/v1/streams").await.expect(200)["streams"], json!([]));

@@ -8,15 +8,11 @@ use serde_json::{Value, json};
 use sqlx::{Postgres, Transaction};
 
 use crate::polling::{finished, make, run, runs};
-use crate::support::{ALLOW_LOOPBACK, ItemsApi, Gateway, Stall, TestDatabase, eventually};
+use crate::support::{ALLOW_LOOPBACK, Gateway, ItemsApi, Stall, TestDatabase, eventually};
 
 /// A short lease, so that a job is taken over soon.
-const SHORT_LEASE: [&str; 4] = [
-    ALLOW_LOOPBACK[0],
-    ALLOW_LOOPBACK[1],
-    "--polling-lease-seconds=3",
-    "--lock-timeout-ms=300",
-];
+const SHORT_LEASE: [&str; 4] =
+    [ALLOW_LOOPBACK[0], ALLOW_LOOPBACK[1], "--polling-lease-seconds=3", "--lock-timeout-ms=300"];
 
 fn items(range: std::ops::Range<i64>) -> Value {
     range.map(|id| json!({"id": id})).collect()
@@ -79,8 +75,7 @@ async fn a_gateway_that_comes_back_after_another_took_over_writes_nothing() {
         api.serve(&format!("/{stream}"), json!([]));
     }
     let plain = make(&first, &api, "/plain", json!({})).await;
-    let keyed =
-        make(&first, &api, "/keyed", json!({"key": ["/id"], "on_change": "replace"})).await;
+    let keyed = make(&first, &api, "/keyed", json!({"key": ["/id"], "on_change": "replace"})).await;
     for stream in ["plain", "keyed"] {
         api.serve(&format!("/{stream}"), items(0..30));
     }
@@ -206,7 +201,8 @@ async fn a_job_that_is_changed_or_deleted_while_it_runs_writes_nothing_more_of_i
     // Whoever runs something now comes after it.
     make(&gateway, &api, "/y", json!({"stream": "other"})).await;
     eventually("no run is under way", async || {
-        (!gateway.log().contains("panic") && gateway.total("s", "accepted").await >= 3).then_some(())
+        (!gateway.log().contains("panic") && gateway.total("s", "accepted").await >= 3)
+            .then_some(())
     })
     .await;
     gateway.wait_all_committed().await;
@@ -229,7 +225,11 @@ async fn after_a_downtime_there_is_one_run_at_once() {
     finished(&gateway, &id, 1).await;
     let due = "select due_at > now() + interval '9 minutes' from tidegate.polling_jobs";
     assert!(gateway.scalar::<bool>(due).await, "the next is an interval away");
-    assert_eq!((api.asked("/x"), runs(&gateway, &id).await.len()), (2, 2), "no burst of missed ones");
+    assert_eq!(
+        (api.asked("/x"), runs(&gateway, &id).await.len()),
+        (2, 2),
+        "no burst of missed ones"
+    );
 }
 
 #[tokio::test]
@@ -283,7 +283,9 @@ async fn a_database_that_was_set_back_asks_again_and_doubles_nothing() {
     gateway.commit("x", &json!({"id": 101})).await;
     gateway.kill9().await;
     for (number, table) in TABLES.iter().enumerate() {
-        let sql = format!("delete from {table}; insert into {table} select * from public.before_{number}");
+        let sql = format!(
+            "delete from {table}; insert into {table} select * from public.before_{number}"
+        );
         gateway.execute(&sql).await;
     }
     assert_eq!(gateway.rows("x").await, 6);
