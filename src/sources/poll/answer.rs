@@ -55,7 +55,7 @@ pub(super) struct Question<'a> {
 #[derive(Debug)]
 pub(super) enum Answer {
     NotModified,
-    Content(Content),
+    Content(Box<Content>),
 }
 
 #[derive(Debug)]
@@ -127,7 +127,7 @@ impl Asker {
         if let Some(body) = question.definition.body.as_ref().filter(|_| method == Method::Post) {
             request = request.body(body.clone());
         }
-        request.send().await.map_err(|error| connection_error(url, error))
+        request.send().await.map_err(|error| connection_error(url, &error.without_url()))
     }
 
     async fn judge(
@@ -156,7 +156,8 @@ impl Asker {
             _ => Some(read_body(question.definition, response, &mut held).await?),
         };
         let url = url.url().clone();
-        Ok(Answer::Content(Content { url, body, etag, last_modified, links, held }))
+        let content = Content { url, body, etag, last_modified, links, held };
+        Ok(Answer::Content(Box::new(content)))
     }
 }
 
@@ -290,8 +291,8 @@ fn refused_error(refused: &RefusedHost) -> FetchError {
 }
 
 /// What the client's error means: it is somewhere in the chain of its sources.
-fn connection_error(url: &Endpoint, error: reqwest::Error) -> FetchError {
-    let mut source: Option<&(dyn Error + 'static)> = Some(&error);
+fn connection_error(url: &Endpoint, error: &reqwest::Error) -> FetchError {
+    let mut source: Option<&(dyn Error + 'static)> = Some(error);
     let mut deepest = String::new();
     while let Some(cause) = source {
         if let Some(refused) = cause.downcast_ref::<RefusedHost>() {
