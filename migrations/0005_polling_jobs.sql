@@ -58,6 +58,7 @@ create table tidegate.polling_runs (
     error text,
     primary key (job_id, fence)
 );
+create index polling_runs_under_way on tidegate.polling_runs (job_id) where finished_at is null;
 
 -- What a job has seen: hashes of an item's key and of its content, as it was when it was last written.
 create table tidegate.polled_items (

@@ -130,7 +130,7 @@ mod tests {
         assert_eq!(key(&[r#"{"a":1,"id":1}"#, r#"{"id":2}"#]), ["/id"]);
         assert_eq!(key(&[r#"{"id":1,"u~/_id":"x"}"#, r#"{"id":1,"u~/_id":"y"}"#]), ["/u~0~1_id"]);
         assert!(key(&[r#"{"id":1}"#, r#"{"id":null}"#]).is_empty());
-        assert!(key(&[r#"{"id":1}"#, r#"{}"#]).is_empty());
+        assert!(key(&[r#"{"id":1}"#, "{}"]).is_empty());
         assert!(key(&[r#"{"id":1}"#]).is_empty(), "one item tells nothing");
         assert!(key(&["[1]", "2"]).is_empty());
     }

@@ -55,7 +55,12 @@ pub struct AddJob {
     /// The address to ask.
     url: String,
     /// Milliseconds from one question to the next.
-    #[arg(long, env = "TIDEGATE_JOB_INTERVAL_MS", conflicts_with = "cron", required_unless_present = "cron")]
+    #[arg(
+        long,
+        env = "TIDEGATE_JOB_INTERVAL_MS",
+        conflicts_with = "cron",
+        required_unless_present = "cron"
+    )]
     interval_ms: Option<u64>,
     /// When to ask, as a cron expression such as `*/5 * * * *`.
     #[arg(long, env = "TIDEGATE_JOB_CRON")]
@@ -128,7 +133,9 @@ async fn on_database(
         JobCommand::List(list) => print_list(&list, pool).await,
         JobCommand::Run { id } => match polling_jobs::run_now(pool, id, JobOwner::Anybody).await? {
             RunNow::Due => print(&format!("job {id} is due now\n")),
-            RunNow::Paused => bail!("job {id} is paused; let it go on first: tidegate job resume {id}"),
+            RunNow::Paused => {
+                bail!("job {id} is paused; let it go on first: tidegate job resume {id}")
+            }
             RunNow::UnderWay => bail!("job {id} is running now"),
             RunNow::NotFound => bail!("there is no polling job {id}"),
         },

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::record::RunId;
 
 /// Runs of a job that are kept.
-pub const RUNS_KEPT: i32 = 200;
+pub const RUNS_KEPT: i64 = 200;
 
 /// A job that this node may run now.
 #[derive(Debug, Clone, FromRow)]
@@ -96,11 +96,7 @@ pub async fn claim(
          lost as (
              update tidegate.polling_runs run set status = 'lost', finished_at = now(),
                  error = 'the gateway that ran it ended, or lost the lease on it'
-             from claimed
-             where run.job_id = claimed.id and run.fence = claimed.fence - 1 and run.finished_at is null),
-         forgotten as (
-             delete from tidegate.polling_runs run using claimed
-             where run.job_id = claimed.id and run.fence <= claimed.fence - $5),
+             where run.finished_at is null and run.job_id = any(array(select id from claimed))),
          begun as (
              insert into tidegate.polling_runs (job_id, fence, id, node, due_at, started_at)
              select id, fence, run_id, $2, due_at, now() from claimed)
@@ -114,7 +110,6 @@ pub async fn claim(
     .bind(node)
     .bind(lease)
     .bind(i64::from(limit))
-    .bind(RUNS_KEPT)
     .fetch_all(pool)
     .await
 }
@@ -131,17 +126,22 @@ pub async fn next_wake(pool: &PgPool) -> Result<Option<Duration>, sqlx::Error> {
         .map(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX)))
 }
 
-/// Keeps the leases of these runs; returns those that still are their jobs' latest.
+/// Keeps the leases of these runs; returns those that still are their jobs' latest. The jobs are locked in the order in
+/// which batches lock them: else the two would wait for each other.
 pub async fn renew(
     pool: &PgPool,
     runs: &[RunId],
     lease: Duration,
 ) -> Result<Vec<Uuid>, sqlx::Error> {
     sqlx::query_scalar(
-        "update tidegate.polling_jobs job set lease_until = now() + $3, wake_at = now() + $3
-         from unnest($1::uuid[], $2::uuid[]) as mine (job_id, run_id)
-         where job.id = mine.job_id and job.run_id = mine.run_id and job.lease_until is not null
-         returning job.run_id",
+        "with kept as materialized (
+             select job.id from tidegate.polling_jobs job
+             join unnest($1::uuid[], $2::uuid[]) as mine (job_id, run_id)
+                 on job.id = mine.job_id and job.run_id = mine.run_id
+             where job.lease_until is not null
+             order by job.id for update of job)
+         update tidegate.polling_jobs job set lease_until = now() + $3, wake_at = now() + $3
+         from kept where job.id = kept.id returning job.run_id",
     )
     .bind(runs.iter().map(|run| run.job).collect::<Vec<Uuid>>())
     .bind(runs.iter().map(|run| run.run).collect::<Vec<Uuid>>())
@@ -161,7 +161,9 @@ pub async fn finish(pool: &PgPool, finished: &FinishedRun<'_>) -> Result<bool, s
          noted as (
              update tidegate.polling_runs run set status = $7, finished_at = now(), items = $8, duplicates = $9,
                  refused = $10, error = $11
-             from finished where run.job_id = finished.id and run.fence = $2)
+             from finished where run.job_id = finished.id and run.fence = $2),
+         forgotten as (
+             delete from tidegate.polling_runs where job_id = $1 and fence <= $2 - $12)
          select exists (select from finished)",
     )
     .bind(finished.run.job)
@@ -175,6 +177,7 @@ pub async fn finish(pool: &PgPool, finished: &FinishedRun<'_>) -> Result<bool, s
     .bind(number(finished.duplicates))
     .bind(number(finished.refused))
     .bind(finished.error)
+    .bind(RUNS_KEPT)
     .fetch_one(pool)
     .await
 }
@@ -198,8 +201,11 @@ pub async fn begin_anew(pool: &PgPool, run: RunId, stream: i32) -> Result<bool, 
 /// Gives up the leases that this journal's gateway had when it ended; returns how many.
 pub async fn give_up_leases(pool: &PgPool, journal: Uuid) -> Result<u64, sqlx::Error> {
     let given_up = sqlx::query(
-        "update tidegate.polling_jobs set lease_until = now(), wake_at = now()
-         where lease_owner = $1 and lease_until > now()",
+        "with own as materialized (
+             select id from tidegate.polling_jobs where lease_owner = $1 and lease_until > now()
+             order by id for update)
+         update tidegate.polling_jobs job set lease_until = now(), wake_at = now()
+         from own where job.id = own.id",
     )
     .bind(journal)
     .execute(pool)
@@ -211,9 +217,14 @@ pub async fn give_up_leases(pool: &PgPool, journal: Uuid) -> Result<u64, sqlx::E
 /// returns how many.
 pub async fn mend_clock(pool: &PgPool) -> Result<u64, sqlx::Error> {
     let mended = sqlx::query(
-        "update tidegate.polling_jobs set due_at = now(), wake_at = now(), scheduled_at = now(),
+        "with ahead as materialized (
+             select id from tidegate.polling_jobs
+             where scheduled_at > now() + interval '10 seconds'
+                 or lease_until > now() + interval '10 minutes'
+             order by id for update)
+         update tidegate.polling_jobs job set due_at = now(), wake_at = now(), scheduled_at = now(),
              lease_until = least(lease_until, now())
-         where scheduled_at > now() + interval '10 seconds' or lease_until > now() + interval '10 minutes'",
+         from ahead where job.id = ahead.id",
     )
     .execute(pool)
     .await?;

@@ -46,6 +46,7 @@ mod poison;
 mod poll_fetch;
 mod poll_pages;
 mod polling;
+mod polling_cli;
 mod polling_exactness;
 mod private_postgres;
 mod quarantine;

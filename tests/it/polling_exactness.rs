@@ -3,9 +3,14 @@
 //! set back, jobs that change or go while they run.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use sqlx::{Postgres, Transaction};
+use tidegate::db::polling_runs::{self, ClaimedRow};
+use tidegate::record::RunId;
+use tokio::task::JoinSet;
+use uuid::Uuid;
 
 use crate::polling::{finished, make, run, runs};
 use crate::support::{ALLOW_LOOPBACK, Gateway, ItemsApi, Stall, TestDatabase, eventually};
@@ -295,4 +300,35 @@ async fn a_database_that_was_set_back_asks_again_and_doubles_nothing() {
     assert_eq!(run(&gateway, &id).await["new"], 4);
     let expected: BTreeSet<i64> = (0..9).chain([100, 101]).collect();
     assert_eq!(ids(&gateway, "x").await, expected.into_iter().collect::<Vec<i64>>());
+}
+
+/// Batches lock the jobs of their runs one after the other, by id. Whoever renews leases and locks jobs in another order
+/// waits for a batch that waits for them: PostgreSQL ends one of the two a second later.
+#[tokio::test]
+async fn leases_are_renewed_in_the_order_in_which_batches_lock_jobs() {
+    let gateway = Gateway::with(&["--polling-runs-max=0"]).await;
+    for job in 1..=2 {
+        let body = json!({"url": format!("http://127.0.0.1:9/{job}"), "stream": "x", "interval_ms": 60_000});
+        gateway.post("/v1/polling-jobs", &body).await.expect(201);
+    }
+    let (pool, lease) = (gateway.pool().clone(), Duration::from_secs(60));
+    let claimed = polling_runs::claim(&pool, Uuid::nil(), "test", lease, 10).await.unwrap();
+    let mut runs: Vec<RunId> = claimed.iter().map(ClaimedRow::run).collect();
+    runs.sort_unstable();
+    let mut batch = pool.begin().await.unwrap();
+    let share = "select id from tidegate.polling_jobs where id = $1 for share nowait";
+    sqlx::query(share).bind(runs[0].job).execute(&mut *batch).await.unwrap();
+    let backwards: Vec<RunId> = runs.iter().rev().copied().collect();
+    let mut renewing = JoinSet::new();
+    let renewed = pool.clone();
+    renewing.spawn(async move { polling_runs::renew(&renewed, &backwards, lease).await.unwrap() });
+    let waits = "select count(*) from pg_stat_activity
+        where datname = current_database() and wait_event_type = 'Lock'";
+    eventually("the renewal waits", async || {
+        (gateway.scalar::<i64>(waits).await == 1).then_some(())
+    })
+    .await;
+    sqlx::query(share).bind(runs[1].job).execute(&mut *batch).await.expect("it is still free");
+    batch.commit().await.unwrap();
+    assert_eq!(renewing.join_next().await.unwrap().unwrap().len(), 2);
 }

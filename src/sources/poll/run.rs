@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::auth::LOCAL_USER_NAME;
 use crate::backoff::Backoff;
 use crate::db::polling_runs::{self, ClaimedRow, FinishedRun};
+use crate::pipeline::IntakeError;
 use crate::record::UnixMicros;
 use crate::sources::poll::backoff::failure_wait;
 use crate::sources::poll::definition::Definition;
@@ -35,6 +36,8 @@ pub enum RunStatus {
     /// The API said that nothing has changed.
     NotModified,
     Failed,
+    /// The host, which has others to answer, was not asked; the job is due again soon.
+    Postponed,
     /// The gateway was shut down; the job is due at once.
     Interrupted,
     /// Another run followed it, or the job was changed or taken away.
@@ -47,6 +50,7 @@ impl RunStatus {
             RunStatus::Success => "success",
             RunStatus::NotModified => "not_modified",
             RunStatus::Failed => "failed",
+            RunStatus::Postponed => "postponed",
             RunStatus::Interrupted => "interrupted",
             RunStatus::Superseded => "superseded",
         }
@@ -104,7 +108,8 @@ impl Run {
         let lag = self.job.started_at - self.job.due_at;
         metrics::record_poll_lag(Duration::try_from(lag).unwrap_or_default());
         let mut counts = FeedCounts::default();
-        let worked = self.work(&mut counts).await;
+        // Large, because all of asking is in it.
+        let worked = Box::pin(self.work(&mut counts)).await;
         let (status, resume, error) = match worked {
             Ok((Outcome::Fresh, resume)) => (RunStatus::Success, Some(resume), None),
             Ok((Outcome::NotModified, resume)) => (RunStatus::NotModified, Some(resume), None),
@@ -119,9 +124,9 @@ impl Run {
             duplicates: counts.duplicates,
             refused: counts.refused,
         });
-        if let (RunStatus::Failed, Some(error)) = (status, &ended.error) {
-            let failures = self.job.failures.saturating_add(1);
-            tracing::info!(job = %self.job.id, failures, %error, "a polling job's run failed");
+        // Said once, until it goes well again; the job's runs have all of them.
+        if let (RunStatus::Failed, Some(error), 0) = (status, &ended.error, self.job.failures) {
+            tracing::info!(job = %self.job.id, %error, "a polling job's run failed");
         }
     }
 
@@ -218,7 +223,7 @@ impl Run {
                 Ok(true) => return ended.status,
                 Ok(false) => return RunStatus::Superseded,
                 Err(error) => {
-                    tracing::debug!(job = %self.job.id, %error, "a run's end is not noted yet")
+                    tracing::debug!(job = %self.job.id, %error, "a run's end is not noted yet");
                 }
             }
             tokio::select! {
@@ -240,21 +245,42 @@ impl Run {
         let schedule: Option<Schedule> = serde_json::from_value(self.job.schedule.0.clone()).ok();
         let regular = schedule.map_or(now, |schedule| schedule.next(due, now, self.job.id));
         let Some(error) = &ended.error else { return (regular, 0) };
-        if let RunError::Fetch(FetchError { kind: FetchErrorKind::Busy, .. }) = error {
-            return (regular.min(later(now, BUSY_WAIT)), self.job.failures);
+        if !is_the_jobs(error) {
+            let wait = retry_after(error).unwrap_or(BUSY_WAIT);
+            return (regular.min(later(now, wait)), self.job.failures);
         }
         let failures = self.job.failures.saturating_add(1);
-        let mut next = regular.max(later(now, failure_wait(failures)));
-        if let RunError::Fetch(FetchError { retry_after: Some(wait), .. }) = error {
-            next = next.max(later(now, *wait));
-        }
-        (next, failures)
+        let wait = failure_wait(failures).max(retry_after(error).unwrap_or_default());
+        (regular.max(later(now, wait)), failures)
     }
+}
+
+fn retry_after(error: &RunError) -> Option<Duration> {
+    match error {
+        RunError::Fetch(error) => error.retry_after,
+        _ => None,
+    }
+}
+
+/// Has it to do with the job or its API? Else it is this gateway's or its database's trouble, and passes.
+fn is_the_jobs(error: &RunError) -> bool {
+    !matches!(
+        error,
+        RunError::Fetch(FetchError { kind: FetchErrorKind::Busy, .. })
+            | RunError::Feed(
+                FeedError::Intake(_) | FeedError::Database(_) | FeedError::NotCommitted
+            )
+            | RunError::Destination(DestinationError::Database(_))
+            | RunError::Database(_)
+    )
 }
 
 fn status_of(error: &RunError) -> RunStatus {
     match error {
-        RunError::Interrupted => RunStatus::Interrupted,
+        RunError::Interrupted | RunError::Feed(FeedError::Intake(IntakeError::ShuttingDown)) => {
+            RunStatus::Interrupted
+        }
+        RunError::Fetch(FetchError { kind: FetchErrorKind::Busy, .. }) => RunStatus::Postponed,
         RunError::Superseded | RunError::Feed(FeedError::Ended) => RunStatus::Superseded,
         _ => RunStatus::Failed,
     }

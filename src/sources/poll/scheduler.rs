@@ -35,9 +35,15 @@ const MEND_EVERY: Duration = Duration::from_secs(60);
 pub struct Scheduler {
     poller: Poller,
     runs: JoinSet<()>,
-    under_way: HashMap<Id, (RunId, CancellationToken)>,
+    under_way: HashMap<Id, UnderWay>,
     backoff: Backoff,
     failing: bool,
+}
+
+struct UnderWay {
+    run: RunId,
+    began: Instant,
+    superseded: CancellationToken,
 }
 
 impl Scheduler {
@@ -151,10 +157,10 @@ impl Scheduler {
     }
 
     fn start(&mut self, job: ClaimedRow) {
-        let (run, superseded) = (job.run(), CancellationToken::new());
+        let (run, superseded, began) = (job.run(), CancellationToken::new(), Instant::now());
         let running = Run::new(self.poller.clone(), job, superseded.clone());
         let task = self.runs.spawn(running.run());
-        self.under_way.insert(task.id(), (run, superseded));
+        self.under_way.insert(task.id(), UnderWay { run, began, superseded });
     }
 
     fn ended(&mut self, ended: Result<(Id, ()), JoinError>) {
@@ -172,17 +178,24 @@ impl Scheduler {
 
     /// Keeps the leases, and ends the runs that others have followed.
     async fn renew(&mut self) {
-        if self.under_way.is_empty() {
+        // Most runs are over long before.
+        let old = self.poller.limits.lease / RENEWALS_PER_LEASE;
+        let runs: Vec<RunId> = self
+            .under_way
+            .values()
+            .filter(|under_way| under_way.began.elapsed() >= old)
+            .map(|under_way| under_way.run)
+            .collect();
+        if runs.is_empty() {
             return;
         }
-        let runs: Vec<RunId> = self.under_way.values().map(|(run, _)| *run).collect();
         let renewed = polling_runs::renew(&self.poller.pool, &runs, self.poller.limits.lease);
         match answered(renewed).await {
             Ok(kept) => {
                 let kept: HashSet<Uuid> = kept.into_iter().collect();
-                for (run, superseded) in self.under_way.values() {
-                    if !kept.contains(&run.run) {
-                        superseded.cancel();
+                for under_way in self.under_way.values() {
+                    if runs.contains(&under_way.run) && !kept.contains(&under_way.run.run) {
+                        under_way.superseded.cancel();
                     }
                 }
             }
