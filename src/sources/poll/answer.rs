@@ -55,7 +55,7 @@ pub(super) struct Question<'a> {
 #[derive(Debug)]
 pub(super) enum Answer {
     NotModified,
-    Content(Content),
+    Content(Box<Content>),
 }
 
 #[derive(Debug)]
@@ -127,7 +127,7 @@ impl Asker {
         if let Some(body) = question.definition.body.as_ref().filter(|_| method == Method::Post) {
             request = request.body(body.clone());
         }
-        request.send().await.map_err(|error| connection_error(url, error))
+        request.send().await.map_err(|error| connection_error(url, &error.without_url()))
     }
 
     async fn judge(
@@ -156,7 +156,8 @@ impl Asker {
             _ => Some(read_body(question.definition, response, &mut held).await?),
         };
         let url = url.url().clone();
-        Ok(Answer::Content(Content { url, body, etag, last_modified, links, held }))
+        let content = Content { url, body, etag, last_modified, links, held };
+        Ok(Answer::Content(Box::new(content)))
     }
 }
 
@@ -290,8 +291,8 @@ fn refused_error(refused: &RefusedHost) -> FetchError {
 }
 
 /// What the client's error means: it is somewhere in the chain of its sources.
-fn connection_error(url: &Endpoint, error: reqwest::Error) -> FetchError {
-    let mut source: Option<&(dyn Error + 'static)> = Some(&error);
+fn connection_error(url: &Endpoint, error: &reqwest::Error) -> FetchError {
+    let mut source: Option<&(dyn Error + 'static)> = Some(error);
     let mut deepest = String::new();
     while let Some(cause) = source {
         if let Some(refused) = cause.downcast_ref::<RefusedHost>() {
@@ -311,11 +312,13 @@ fn connection_error(url: &Endpoint, error: reqwest::Error) -> FetchError {
     FetchError::new(kind, format!("no answer from {}: {deepest}", shown(url)))
 }
 
-/// An I/O error hides the error that it was made of from the chain.
+/// An I/O error hides the error that it was made of from the chain, and that may be an I/O error again.
 fn tls_error<'a>(cause: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
-    let inner = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-    let hidden = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    hidden.or_else(|| cause.downcast_ref::<rustls::Error>())
+    let mut cause = cause;
+    while let Some(inner) = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        cause = inner;
+    }
+    cause.downcast_ref()
 }
 
 /// The client that all runs share: no proxy from the environment, no redirect that was not looked at, and names only

