@@ -7,17 +7,23 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use sqlx::{Postgres, Transaction};
+use tidegate::db::Database;
+use tidegate::db::batch::{BatchConnection, BatchTimeouts};
 use tidegate::db::polling_runs::{self, ClaimedRow};
 use tidegate::record::RunId;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::polling::{finished, make, run, runs};
-use crate::support::{ALLOW_LOOPBACK, Gateway, ItemsApi, Stall, TestDatabase, eventually};
+use crate::support::{
+    ALLOW_LOOPBACK, ChaosProxy, Gateway, ItemsApi, Metrics, PATIENCE, Stall, TestDatabase, eventually,
+};
 
 /// A short lease, so that a job is taken over soon.
 const SHORT_LEASE: [&str; 4] =
     [ALLOW_LOOPBACK[0], ALLOW_LOOPBACK[1], "--polling-lease-seconds=3", "--lock-timeout-ms=300"];
+
+const LEASE: Duration = Duration::from_secs(60);
 
 fn items(range: std::ops::Range<i64>) -> Value {
     range.map(|id| json!({"id": id})).collect()
@@ -302,26 +308,98 @@ async fn a_database_that_was_set_back_asks_again_and_doubles_nothing() {
     assert_eq!(ids(&gateway, "x").await, expected.into_iter().collect::<Vec<i64>>());
 }
 
+/// The server has committed the rows, what was seen, and the counts; the gateway does not know.
+#[tokio::test]
+async fn commits_in_doubt_bring_no_item_twice_and_none_is_forgotten() {
+    const CUTS: i64 = 5;
+    let database = TestDatabase::create().await;
+    let proxy = ChaosProxy::before(database.url()).await;
+    let url = proxy.url(database.url());
+    let gateway = Gateway::through(url, database.url(), &SHORT_LEASE).await;
+    let api = ItemsApi::start().await;
+    api.serve("/x", json!([]));
+    let id = make(&gateway, &api, "/x", json!({"key": ["/id"]})).await;
+    for cut in 1..=CUTS {
+        let versions = (0..cut * 10).map(|n| json!({"id": n, "version": if n < 5 { cut } else { 0 }}));
+        api.serve("/x", versions.collect());
+        let (happened, ended) = tokio::join!(proxy.cut_before_reply_to_commit(), run(&gateway, &id));
+        assert!(happened, "the server committed, the gateway does not know");
+        assert_eq!(ended["status"], "success", "{ended}");
+        let expected = if cut == 1 { (10, 0) } else { (10, 5) };
+        assert_eq!((ended["new"].as_i64(), ended["changed"].as_i64()), (Some(expected.0), Some(expected.1)), "{ended}");
+    }
+    gateway.wait_all_committed().await;
+    let rows = CUTS * 10 + (CUTS - 1) * 5;
+    assert_eq!(gateway.rows("x").await, rows);
+    let distinct = "select count(distinct payload) from streams.x";
+    assert_eq!(gateway.scalar::<i64>(distinct).await, rows);
+    let sessions = Metrics::read(&gateway).await.total("tidegate_writer_sessions_total");
+    assert!(sessions > 1.0, "each cut ended a session");
+}
+
+/// Two jobs that are claimed, and their runs.
+async fn claimed_runs(gateway: &Gateway) -> Vec<RunId> {
+    for job in 1..=2 {
+        let url = format!("http://127.0.0.1:9/{job}");
+        let body = json!({"url": url, "stream": "x", "interval_ms": 60_000});
+        gateway.post("/v1/polling-jobs", &body).await.expect(201);
+    }
+    let claimed = polling_runs::claim(gateway.pool(), Uuid::nil(), "test", LEASE, 10).await;
+    let mut runs: Vec<RunId> = claimed.unwrap().iter().map(ClaimedRow::run).collect();
+    runs.sort_unstable();
+    runs
+}
+
+/// Batches of a keyed stream wait in memory for each other's turn, where PostgreSQL sees no circle: so they must not wait
+/// for each other's lock on the job as well.
+#[tokio::test]
+async fn batches_side_by_side_may_be_of_one_run() {
+    let gateway = Gateway::with(&["--polling-runs-max=0"]).await;
+    let runs: BTreeSet<RunId> = claimed_runs(&gateway).await.into_iter().collect();
+    let journal: Uuid = gateway.scalar("select id from tidegate.journals").await;
+    let epoch: i64 = gateway.scalar("select epoch from tidegate.journals").await;
+    let database = Database::new(gateway.database_url()).unwrap();
+    let timeouts = BatchTimeouts { statement: PATIENCE, lock: Duration::from_millis(200) };
+    let mut batches = Vec::new();
+    for _ in 0..2 {
+        let mut batch = BatchConnection::open(&database, timeouts).await.unwrap();
+        batch.begin(journal, epoch).await.unwrap();
+        assert_eq!(batch.latest_runs(&runs).await.unwrap(), runs);
+        batches.push(batch);
+    }
+    for batch in batches {
+        batch.close().await;
+    }
+    // Who takes the jobs over ends the runs.
+    gateway.execute("update tidegate.polling_jobs set wake_at = now()").await;
+    let claimed = polling_runs::claim(gateway.pool(), Uuid::nil(), "other", LEASE, 10).await;
+    assert_eq!(claimed.unwrap().len(), 2);
+    let mut late = BatchConnection::open(&database, timeouts).await.unwrap();
+    late.begin(journal, epoch).await.unwrap();
+    assert_eq!(late.latest_runs(&runs).await.unwrap(), BTreeSet::new());
+}
+
 /// Batches lock the jobs of their runs one after the other, by id. Whoever renews leases and locks jobs in another order
 /// waits for a batch that waits for them: PostgreSQL ends one of the two a second later.
 #[tokio::test]
 async fn leases_are_renewed_in_the_order_in_which_batches_lock_jobs() {
     let gateway = Gateway::with(&["--polling-runs-max=0"]).await;
-    for job in 1..=2 {
-        let body = json!({"url": format!("http://127.0.0.1:9/{job}"), "stream": "x", "interval_ms": 60_000});
-        gateway.post("/v1/polling-jobs", &body).await.expect(201);
-    }
-    let (pool, lease) = (gateway.pool().clone(), Duration::from_secs(60));
-    let claimed = polling_runs::claim(&pool, Uuid::nil(), "test", lease, 10).await.unwrap();
-    let mut runs: Vec<RunId> = claimed.iter().map(ClaimedRow::run).collect();
-    runs.sort_unstable();
+    let runs = claimed_runs(&gateway).await;
+    let pool = gateway.pool().clone();
+    // So that the first by id is the last in the table.
+    gateway
+        .execute(&format!(
+            "update tidegate.polling_jobs set name = 'x' where id = '{}'",
+            runs[0].job
+        ))
+        .await;
     let mut batch = pool.begin().await.unwrap();
     let share = "select id from tidegate.polling_jobs where id = $1 for share nowait";
     sqlx::query(share).bind(runs[0].job).execute(&mut *batch).await.unwrap();
     let backwards: Vec<RunId> = runs.iter().rev().copied().collect();
     let mut renewing = JoinSet::new();
     let renewed = pool.clone();
-    renewing.spawn(async move { polling_runs::renew(&renewed, &backwards, lease).await.unwrap() });
+    renewing.spawn(async move { polling_runs::renew(&renewed, &backwards, LEASE).await.unwrap() });
     let waits = "select count(*) from pg_stat_activity
         where datname = current_database() and wait_event_type = 'Lock'";
     eventually("the renewal waits", async || {
