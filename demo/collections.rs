@@ -68,7 +68,9 @@ impl Collections {
         let mut by_kind = BTreeMap::new();
         for kind in Kind::ALL {
             let mut items = data.remove(kind.name()).context("a collection is missing")?;
-            items.iter_mut().for_each(|item| item["demo_run"] = run.into());
+            for item in &mut items {
+                item["demo_run"] = run.into();
+            }
             let contents = items.clone();
             by_kind.insert(kind, Collection { items, version: 0, contents });
         }

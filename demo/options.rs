@@ -106,7 +106,7 @@ pub struct Options {
     pub movies: u64,
 
     /// Instead of sending: serve an API of its own, have polling jobs ask it, change some of its items, and check that
-    /// exactly these arrive. The gateway must be started with TIDEGATE_ALLOW_NETWORKS=127.0.0.0/8.
+    /// exactly these arrive. The gateway must be started with `TIDEGATE_ALLOW_NETWORKS=127.0.0.0/8`.
     #[arg(long, conflicts_with = "no_table_check")]
     pub jobs: bool,
 
