@@ -10,9 +10,9 @@ COPY . .
 RUN cargo build --release --locked --bin tidegate
 
 FROM debian:12-slim
-# curl is for the health check below and for a look around.
+# curl is for the health check below and for a look around; without certificates polling jobs could ask nobody by https.
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends curl \
+    && apt-get install -y --no-install-recommends ca-certificates curl \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --system --uid 10001 --user-group --home-dir /var/lib/tidegate --shell /usr/sbin/nologin tidegate \
     && install -d -o tidegate -g tidegate -m 0700 /var/lib/tidegate

@@ -6,7 +6,7 @@ SHELL := bash
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: ## Install what is missing, build, start a gateway, send real data, stay up (ONCE=1: stop after it)
+demo: ## Install what is missing, build, start a gateway, send real data, stay up (ONCE=1: stop after it; JOBS=1: have polling jobs ask)
 	@scripts/demo.sh
 
 build: ## Build target/release/tidegate and target/release/tidegate-demo

@@ -130,7 +130,15 @@ impl Gateway {
     }
 
     pub async fn create_stream(&self, definition: &Value) -> anyhow::Result<()> {
-        let request = self.http.post(self.url("/v1/streams")).bearer_auth(&self.token);
+        self.create("/v1/streams", definition).await
+    }
+
+    pub async fn create_polling_job(&self, definition: &Value) -> anyhow::Result<()> {
+        self.create("/v1/polling-jobs", definition).await
+    }
+
+    async fn create(&self, path: &str, definition: &Value) -> anyhow::Result<()> {
+        let request = self.http.post(self.url(path)).bearer_auth(&self.token);
         let reply = request.json(definition).send().await?;
         // A gateway that came before may have made it.
         ensure!(

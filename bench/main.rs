@@ -22,6 +22,7 @@ mod memory;
 mod offer;
 mod options;
 mod plot;
+mod polling;
 mod postgres;
 mod process;
 mod records;

@@ -78,6 +78,8 @@ pub enum Group {
     Growth,
     /// Resident memory.
     Memory,
+    /// Polling jobs.
+    Polling,
 }
 
 /// How much is measured.
@@ -92,6 +94,9 @@ pub struct Size {
     pub streams: usize,
     pub monitors: usize,
     pub monitors_many: usize,
+    /// Polling jobs, each due once in the interval.
+    pub jobs: usize,
+    pub jobs_interval_ms: u64,
     /// Length of everything that is measured for a time.
     pub seconds: f64,
 }
@@ -107,6 +112,8 @@ impl Measure {
                 streams: 5,
                 monitors: 5,
                 monitors_many: 10,
+                jobs: 20,
+                jobs_interval_ms: 1_000,
                 seconds: 0.3,
             }
         } else if self.quick {
@@ -118,6 +125,8 @@ impl Measure {
                 streams: 200,
                 monitors: 1_000,
                 monitors_many: 0,
+                jobs: 1_000,
+                jobs_interval_ms: 6_000,
                 seconds: 1.4,
             }
         } else {
@@ -129,6 +138,8 @@ impl Measure {
                 streams: 1_000,
                 monitors: 1_000,
                 monitors_many: 5_000,
+                jobs: 10_000,
+                jobs_interval_ms: 60_000,
                 seconds: 10.0,
             }
         };

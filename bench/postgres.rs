@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use sqlx::{AssertSqlSafe, PgPool};
 use tidegate::postgres::{Cluster, ClusterOptions};
+use time::OffsetDateTime;
 use tokio::process::Command;
 
 pub struct Postgres {
@@ -52,6 +53,31 @@ impl Postgres {
 
     pub async fn settle(&self) -> anyhow::Result<()> {
         self.execute("checkpoint").await
+    }
+
+    /// The database's time.
+    pub async fn now(&self) -> anyhow::Result<OffsetDateTime> {
+        Ok(sqlx::query_scalar("select clock_timestamp()").fetch_one(&self.pool).await?)
+    }
+
+    /// How late each run of a polling job began that was due since then.
+    pub async fn polling_lateness_seconds(&self, from: OffsetDateTime) -> anyhow::Result<Vec<f64>> {
+        let sql =
+            "select extract(epoch from started_at - due_at)::float8 from tidegate.polling_runs
+            where due_at >= $1";
+        Ok(sqlx::query_scalar(sql).bind(from).fetch_all(&self.pool).await?)
+    }
+
+    /// Runs of polling jobs that failed.
+    pub async fn polling_failures(&self) -> anyhow::Result<i64> {
+        let sql = "select count(*) from tidegate.polling_runs where error is not null";
+        Ok(sqlx::query_scalar(sql).fetch_one(&self.pool).await?)
+    }
+
+    /// Takes all polling jobs away, while no gateway runs.
+    pub async fn forget_polling_jobs(&self) -> anyhow::Result<()> {
+        self.execute("truncate tidegate.polling_jobs, tidegate.polling_runs, tidegate.polled_items")
+            .await
     }
 
     /// Runs `psql \copy` of a file, and says how long it took.

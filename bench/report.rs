@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::figures::{Figures, Goal, Summary, Target, Unit};
 use crate::options::Size;
 use crate::run::Bench;
-use crate::{arrival, backlog, bulk, fanout, growth, keyed, latency, memory, single};
+use crate::{arrival, backlog, bulk, fanout, growth, keyed, latency, memory, polling, single};
 
 /// A run's result; the file `bench.json` has the same.
 #[derive(Debug, Serialize)]
@@ -145,6 +145,14 @@ fn targets(figures: &Figures) -> Vec<Target> {
             growth::LARGE_TABLE,
             &[growth::EMPTY_TABLE],
             Goal::AtLeast(0.9),
+        ),
+        figures.absolute(polling::LATENESS_P99, Goal::AtMost(1.0)),
+        figures.absolute(polling::PEAK, Goal::AtMost(f64::from(200 << 20))),
+        ratio(
+            "polling, cost of a run: many jobs ÷ a tenth of them",
+            polling::COST_MANY,
+            &[polling::COST_FEW],
+            Goal::AtMost(1.1),
         ),
         figures.absolute(memory::IDLE, Goal::AtMost(f64::from(30 << 20))),
         figures.absolute(memory::LOADED, Goal::AtMost(f64::from(200 << 20))),

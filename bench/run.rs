@@ -10,7 +10,7 @@ use crate::gateway::Site;
 use crate::options::{Group, Measure, Size};
 use crate::postgres::Postgres;
 use crate::report::{Machine, Report};
-use crate::{backlog, bulk, fanout, growth, keyed, latency, memory, plot, single};
+use crate::{backlog, bulk, fanout, growth, keyed, latency, memory, plot, polling, single};
 
 /// What every measurement uses.
 pub struct Bench {
@@ -96,6 +96,9 @@ async fn measure_groups(bench: &mut Bench, measure: &Measure) -> anyhow::Result<
     }
     if measure.wants(Group::Growth) {
         growth::measure(bench).await?;
+    }
+    if measure.wants(Group::Polling) {
+        polling::measure(bench).await?;
     }
     Ok(())
 }

@@ -253,7 +253,28 @@ impl Gateway {
         }
     }
 
-    async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+    /// POSTs JSON; the reply to it.
+    pub async fn post<T: DeserializeOwned>(&self, path: &str, json: &Value) -> anyhow::Result<T> {
+        let request = self.request(Method::POST, path)?;
+        let request = request.header(CONTENT_TYPE, "application/json").body(json.to_string());
+        let response = request.send().await?;
+        if !response.status().is_success() {
+            bail!("{}", Problem::read(response).await);
+        }
+        Ok(response.json().await?)
+    }
+
+    /// DELETEs; what is gone already is well.
+    pub async fn delete(&self, path: &str) -> anyhow::Result<()> {
+        let response = self.request(Method::DELETE, path)?.send().await?;
+        match response.status() {
+            status if status.is_success() || status == StatusCode::NOT_FOUND => Ok(()),
+            _ => bail!("{}", Problem::read(response).await),
+        }
+    }
+
+    /// The reply to a GET.
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
         let used = self.authorization();
         let mut response = self.request(Method::GET, path)?.send().await?;
         if response.status() == StatusCode::UNAUTHORIZED && self.renew(&used) {

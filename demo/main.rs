@@ -5,9 +5,13 @@
 //! [`sender`] posts it through the [`gateway`], the [`ledger`] keeps what the reply promised; the [`monitor`] enters
 //! it in the [`sightings`]; [`verify`] looks for it in the table; the [`verdict`] compares all three.
 //!
+//! With `--jobs` it is asked instead: [`polling`] makes polling jobs for the API that [`placeholder`] serves out of the
+//! [`collections`].
+//!
 //! It knows of the gateway only what any client knows: the HTTP API, the monitor's messages and the tables.
 
 mod book;
+mod collections;
 mod credentials;
 mod feed;
 mod gateway;
@@ -18,6 +22,8 @@ mod moment;
 mod monitor;
 mod movies;
 mod options;
+mod placeholder;
+mod polling;
 mod problem;
 mod progress;
 mod run;
@@ -50,8 +56,15 @@ async fn main() -> ExitCode {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let options = Options::parse();
     let stop = CancellationToken::new();
+    let demo = async {
+        if options.jobs {
+            polling::run(options, stop.clone()).await
+        } else {
+            run::run(options, stop.clone()).await
+        }
+    };
     let result = tokio::select! {
-        result = run::run(options, stop.clone()) => result,
+        result = demo => result,
         () = interrupted_twice(&stop) => Err(anyhow!("interrupted before the check was done")),
     };
     match result {

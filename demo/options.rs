@@ -105,7 +105,12 @@ pub struct Options {
     #[arg(long, default_value_t = 25, value_parser = clap::value_parser!(u64).range(..=100))]
     pub movies: u64,
 
-    /// Goes before the names of the streams `weather` and `movies`.
+    /// Instead of sending: serve an API of its own, have polling jobs ask it, change some of its items, and check that
+    /// exactly these arrive. The gateway must be started with `TIDEGATE_ALLOW_NETWORKS=127.0.0.0/8`.
+    #[arg(long, conflicts_with = "no_table_check")]
+    pub jobs: bool,
+
+    /// Goes before the names of the streams.
     #[arg(long, default_value = "", value_parser = parse_prefix)]
     pub prefix: String,
 }

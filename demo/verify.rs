@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use backon::{ConstantBuilder, Retryable};
+use serde_json::Value;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor};
 use tidegate::postgres::Cluster;
@@ -77,6 +78,31 @@ impl Database {
             .fetch_all(&mut connection)
             .await
             .with_context(|| format!("cannot read the table streams.{stream}"))
+    }
+
+    /// How many documents of a run a stream's table holds; none if there is no such table yet.
+    pub async fn count(&self, stream: &str, run: &str) -> anyhow::Result<i64> {
+        let mut connection = self.connect().await?;
+        let table: Option<String> = sqlx::query_scalar("select to_regclass($1)::text")
+            .bind(format!("streams.\"{stream}\""))
+            .fetch_one(&mut connection)
+            .await?;
+        if table.is_none() {
+            return Ok(0);
+        }
+        let sql =
+            format!(r#"select count(*) from streams."{stream}" where payload->>'demo_run' = $1"#);
+        let rows = sqlx::query_scalar(AssertSqlSafe(sql)).bind(run).fetch_one(&mut connection);
+        rows.await.with_context(|| format!("cannot read the table streams.{stream}"))
+    }
+
+    /// All documents of a run in a stream's table.
+    pub async fn documents(&self, stream: &str, run: &str) -> anyhow::Result<Vec<Value>> {
+        let mut connection = self.connect().await?;
+        let sql =
+            format!(r#"select payload from streams."{stream}" where payload->>'demo_run' = $1"#);
+        let rows = sqlx::query_scalar(AssertSqlSafe(sql)).bind(run).fetch_all(&mut connection);
+        rows.await.with_context(|| format!("cannot read the table streams.{stream}"))
     }
 
     async fn connect(&self) -> anyhow::Result<PgConnection> {

@@ -5,6 +5,7 @@
 # ends the gateway it started, so that the gateway ends its PostgreSQL.
 #
 # ONCE=1                 stop after the demo
+# JOBS=1                 polling jobs instead of sending: they ask an API that the demo serves and changes
 # TIDEGATE_LISTEN        address of the gateway (127.0.0.1:8000)
 # TIDEGATE_DATA_DIR      where it keeps its data (./tidegate-data)
 # DATABASE_URL           a PostgreSQL of yours instead of the private one
@@ -17,11 +18,19 @@ cd "$(dirname "$0")/.."
 listen=${TIDEGATE_LISTEN:-127.0.0.1:8000}
 data_dir=${TIDEGATE_DATA_DIR:-./tidegate-data}
 once=${ONCE:-}
+jobs=${JOBS:-}
 host=${listen%:*}
 port=${listen##*:}
 # What listens on every address is reached through this one.
 case $host in 0.0.0.0 | '[::]') host=127.0.0.1 ;; esac
 url=http://$host:$port
+
+demo_args=${DEMO_ARGS:-}
+if [ -n "$jobs" ] && [ "$jobs" != 0 ]; then
+    demo_args="--jobs $demo_args"
+    # The demo's API is on this machine, where jobs ask nobody unless they are allowed to.
+    export TIDEGATE_ALLOW_NETWORKS=${TIDEGATE_ALLOW_NETWORKS:-127.0.0.0/8}
+fi
 
 target=${CARGO_TARGET_DIR:-target}
 gateway_log=$target/demo-gateway.log
@@ -115,9 +124,9 @@ start_gateway() {
 run_demo() {
     local code=0
     # In the background and waited for, because a trap runs only between commands: a signal must not wait for the end
-    # of the demo. DEMO_ARGS is a list of words, so the split is meant.
+    # of the demo. demo_args is a list of words, so the split is meant.
     # shellcheck disable=SC2086
-    TIDEGATE_URL=$url TIDEGATE_DATA_DIR=$data_dir "$target/release/tidegate-demo" ${DEMO_ARGS:-} &
+    TIDEGATE_URL=$url TIDEGATE_DATA_DIR=$data_dir "$target/release/tidegate-demo" $demo_args &
     demo_pid=$!
     wait "$demo_pid" || code=$?
     demo_pid=

@@ -43,6 +43,9 @@ use crate::pipeline::{
 use crate::postgres::{Cluster, ClusterOptions};
 use crate::sources::encoders::Encoders;
 use crate::sources::http::HttpSource;
+use crate::sources::poll::fetch::{FetchOptions, Fetcher};
+use crate::sources::poll::sealer::Sealer;
+use crate::sources::poll::{PollLimits, Poller};
 use crate::streams::encode::EncodeLimits;
 
 /// Connections that wait to be accepted.
@@ -153,8 +156,9 @@ impl App {
         let keys = keys.await?.context("the journal's idempotency keys cannot be read")?;
         let pipeline = ground.pipeline(appender, keys)?;
         let hub = ground.hub(&pipeline);
-        let admin = ground.preparation(accounts, &pipeline).start().await;
-        let state = ground.state(auth, hub, &pipeline, metrics);
+        let poller = ground.poller(&pipeline)?;
+        let admin = ground.preparation(accounts, &pipeline, poller.clone()).start().await;
+        let state = ground.state(auth, hub, poller, &pipeline, metrics);
         upkeep::start(&state, pipeline.committed);
         let started = Started {
             address: socket.local_addr()?,
@@ -320,8 +324,51 @@ impl Ground {
         hub
     }
 
-    fn preparation(&self, accounts: KnownAccounts, pipeline: &Pipeline) -> Preparation {
+    fn poller(&self, pipeline: &Pipeline) -> anyhow::Result<Poller> {
+        let config = &self.config.polling;
+        let fetcher = Fetcher::new(
+            FetchOptions {
+                allow_networks: config.allow_networks.0.clone(),
+                host_requests_max: config.polling_host_requests_max,
+                host_spacing_ms: config.polling_host_spacing_ms,
+                answers_bytes_max: config.polling_answers_bytes_max,
+            },
+            self.clock.clone(),
+        )
+        .context("polling jobs cannot ask")?;
+        let sealer = Sealer::load(config.secret_key(), &self.data_dir)
+            .context("the key of the polling jobs' secret headers")?;
+        let entry_bytes_max = self.config.intake.entry_bytes_max;
+        Ok(Poller {
+            pool: self.database.pool().clone(),
+            journal: self.journal.id(),
+            node: self.config.node_name(),
+            catalog: self.catalog.clone(),
+            intake: pipeline.intake.clone(),
+            encoders: Encoders::new(EncodeLimits { record_bytes_max: entry_bytes_max }),
+            counters: pipeline.counters.clone(),
+            committed: pipeline.progress.clone(),
+            synced_at_start: self.journal.synced(),
+            fetcher,
+            sealer: Arc::new(sealer),
+            clock: self.clock.clone(),
+            lifecycle: self.lifecycle.clone(),
+            limits: PollLimits {
+                runs_max: config.polling_runs_max,
+                lease: Duration::from_secs(config.polling_lease_seconds),
+            },
+            nudge: Arc::default(),
+        })
+    }
+
+    fn preparation(
+        &self,
+        accounts: KnownAccounts,
+        pipeline: &Pipeline,
+        poller: Poller,
+    ) -> Preparation {
         Preparation {
+            poller,
             config: Arc::clone(&self.config),
             lifecycle: self.lifecycle.clone(),
             data_dir: self.data_dir.clone(),
@@ -337,6 +384,7 @@ impl Ground {
         &self,
         auth: Auth,
         hub: Hub,
+        poller: Poller,
         pipeline: &Pipeline,
         metrics: PrometheusHandle,
     ) -> AppState {
@@ -355,6 +403,7 @@ impl Ground {
                 entry_bytes_max,
                 commit_wait: Duration::from_millis(self.config.intake.commit_wait_ms),
             },
+            poller,
             counters: pipeline.counters.clone(),
             journal: self.journal.clone(),
             progress: pipeline.progress.clone(),

@@ -3,11 +3,13 @@
 //! `.env.sample` and the README's table show the same list; a test holds them together.
 
 use std::ffi::OsStr;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{ArgMatches, Args, Command};
+use ipnet::IpNet;
 use serde::Serialize;
 
 /// The largest record is held this often for a moment: as it came, what follows it, and as a tuple.
@@ -68,6 +70,9 @@ pub struct Config {
 
     #[command(flatten)]
     pub monitor: Monitor,
+
+    #[command(flatten)]
+    pub polling: Polling,
 
     /// Seconds to bring what is acknowledged into PostgreSQL on shutdown; the rest stays in the journal.
     #[arg(long, env = "TIDEGATE_SHUTDOWN_SECONDS", default_value_t = 25)]
@@ -227,6 +232,63 @@ pub struct Monitor {
     pub monitor_sample_rate: u32,
 }
 
+/// Polling jobs: whom they may ask, and how much at once.
+#[derive(Debug, Clone, Args)]
+pub struct Polling {
+    /// Most runs of polling jobs at once; 0: this gateway leaves them to others.
+    #[arg(long, env = "TIDEGATE_POLLING_RUNS_MAX", default_value_t = 64)]
+    pub polling_runs_max: usize,
+
+    /// Seconds without a word from a gateway after which another takes its polling jobs over.
+    #[arg(long, env = "TIDEGATE_POLLING_LEASE_SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(3..=300))]
+    pub polling_lease_seconds: u64,
+
+    /// Private networks that polling jobs may ask all the same, such as `127.0.0.0/8,10.1.0.0/16`.
+    #[arg(long, env = "TIDEGATE_ALLOW_NETWORKS", default_value = "")]
+    pub allow_networks: Networks,
+
+    /// Most requests of polling jobs to one host at once.
+    #[arg(long, env = "TIDEGATE_POLLING_HOST_REQUESTS_MAX", default_value_t = 8, value_parser = parse_positive)]
+    pub polling_host_requests_max: usize,
+
+    /// Milliseconds between the beginnings of two requests of polling jobs to one host.
+    #[arg(long, env = "TIDEGATE_POLLING_HOST_SPACING_MS", default_value_t = 20)]
+    pub polling_host_spacing_ms: u64,
+
+    /// Most bytes of answers to polling jobs held in memory at once.
+    #[arg(long, env = "TIDEGATE_POLLING_ANSWERS_BYTES_MAX", default_value_t = 96 << 20)]
+    pub polling_answers_bytes_max: u64,
+
+    /// Key that the secret headers of polling jobs are sealed with: 32 bytes in base64, the same on all gateways of a
+    /// database; made and kept in the data directory where not given.
+    #[arg(long, env = "TIDEGATE_SECRET_KEY", hide_env_values = true)]
+    pub secret_key: Option<String>,
+}
+
+/// Networks, as a list with commas.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Networks(pub Vec<IpNet>);
+
+impl FromStr for Networks {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Networks, String> {
+        let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+        let network = |part: &str| {
+            let address = || part.parse::<IpAddr>().map(IpNet::from);
+            part.parse::<IpNet>()
+                .or_else(|_| address())
+                .map_err(|_| format!("{part:?} is no network such as 10.0.0.0/8"))
+        };
+        parts.map(network).collect::<Result<_, _>>().map(Networks)
+    }
+}
+
+fn parse_positive(text: &str) -> Result<usize, String> {
+    let number = text.parse::<usize>().map_err(|error| error.to_string())?;
+    if number > 0 { Ok(number) } else { Err("at least 1".to_owned()) }
+}
+
 /// A setting as it is, for people who look at a running gateway.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Setting {
@@ -275,6 +337,13 @@ impl Database {
     /// The URL that was given; an empty variable, as in a copied `.env`, counts as none.
     pub fn url(&self) -> Option<&str> {
         self.database_url.as_deref().filter(|url| !url.is_empty())
+    }
+}
+
+impl Polling {
+    /// The key that was given; an empty variable counts as none.
+    pub fn secret_key(&self) -> Option<&str> {
+        self.secret_key.as_deref().filter(|key| !key.is_empty())
     }
 }
 
@@ -364,6 +433,14 @@ mod tests {
         assert_eq!(check(&["--intake-bytes-max=3000", "--entry-bytes-max=1000"]), Ok(()));
         let error = check(&["--intake-bytes-max=2999", "--entry-bytes-max=1000"]).unwrap_err();
         assert!(error.to_string().contains("raise the first to 3000"), "{error}");
+    }
+
+    #[test]
+    fn networks_are_a_list_or_nothing() {
+        assert_eq!("".parse(), Ok(Networks::default()));
+        let both: Networks = " 127.0.0.0/8, ::1,".parse().unwrap();
+        assert_eq!(both.0, ["127.0.0.0/8".parse().unwrap(), "::1/128".parse::<IpNet>().unwrap()]);
+        assert!("localhost".parse::<Networks>().is_err());
     }
 
     #[test]

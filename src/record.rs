@@ -2,12 +2,16 @@
 //!
 //! Nothing here does I/O. Numbers are newtypes, so that a stream cannot be taken for a position.
 
+mod cursor;
+
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use time::{OffsetDateTime, PrimitiveDateTime};
 use uuid::Uuid;
+
+pub use cursor::{CURSOR_ITEMS_MAX, Cursor, ItemHash, RunId, SeenItem};
 
 /// A byte offset in the endless journal. It only grows, over restarts too. Shown as 16 hex digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -65,6 +69,12 @@ pub struct StreamId(pub i32);
 pub struct UnixMicros(pub i64);
 
 impl UnixMicros {
+    /// From a moment as PostgreSQL gives it.
+    pub fn of(moment: OffsetDateTime) -> UnixMicros {
+        let micros = moment.unix_timestamp_nanos() / 1_000;
+        UnixMicros(i64::try_from(micros).unwrap_or(i64::MAX))
+    }
+
     /// The same moment as PostgreSQL and JSON know it. Years beyond 9999 become the last moment of 9999.
     pub fn date_time(self) -> OffsetDateTime {
         OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000)
@@ -144,6 +154,8 @@ pub struct EntryMeta {
     /// The quarantined record that this entry's only record replays: its row goes in the transaction that commits the
     /// entry.
     pub replays: Option<Uuid>,
+    /// Of an entry of a polling job's run.
+    pub cursor: Option<Cursor>,
 }
 
 /// What tells an idempotency key from others: a hash of whose it is, where it holds, and its text.
@@ -169,6 +181,7 @@ const TAG_USER: u8 = 2;
 const TAG_KEY: u8 = 3;
 const TAG_ANSWER: u8 = 4;
 const TAG_REPLAYS: u8 = 5;
+const TAG_CURSOR: u8 = 6;
 
 /// Longest name of a user, in bytes.
 pub const USER_NAME_BYTES_MAX: usize = 200;
@@ -178,7 +191,7 @@ pub const ANSWER_BYTES_MAX: usize = 48 << 10;
 impl EntryMeta {
     /// Of an entry without a key.
     pub fn new(source: Source, user: impl Into<String>) -> EntryMeta {
-        EntryMeta { source, user: user.into(), key: None, replays: None }
+        EntryMeta { source, user: user.into(), key: None, replays: None, cursor: None }
     }
 
     /// Appends the tagged form to `out`.
@@ -194,11 +207,14 @@ impl EntryMeta {
         if let Some(id) = self.replays {
             put_field(out, TAG_REPLAYS, id.as_bytes());
         }
+        if let Some(cursor) = &self.cursor {
+            put_field(out, TAG_CURSOR, &cursor.encode());
+        }
     }
 
     /// Reads the tagged form; `None` if it is not well formed or names no source.
     pub fn decode(bytes: &[u8]) -> Option<EntryMeta> {
-        let (mut source, mut replays) = (None, None);
+        let (mut source, mut replays, mut cursor) = (None, None, None);
         let (mut user, mut key, mut answer) = (String::new(), None, None);
         for field in Fields(bytes) {
             let (tag, value) = field?;
@@ -208,11 +224,12 @@ impl EntryMeta {
                 TAG_KEY => key = Some(hashes(value)?),
                 TAG_ANSWER => answer = Some(value.to_vec()),
                 TAG_REPLAYS => replays = Some(Uuid::from_slice(value).ok()?),
+                TAG_CURSOR => cursor = Some(Cursor::decode(value)?),
                 _ => {}
             }
         }
         let key = key.map(|(key, body)| EntryKey { key, body, answer });
-        Some(EntryMeta { source: source?, user, key, replays })
+        Some(EntryMeta { source: source?, user, key, replays, cursor })
     }
 
     /// The idempotency key of an entry with this meta, without reading the rest of it.
@@ -223,6 +240,15 @@ impl EntryMeta {
     /// The quarantined record that an entry with this meta replays, without reading the rest of it.
     pub fn replays_of(bytes: &[u8]) -> Option<Uuid> {
         Uuid::from_slice(value_of(bytes, TAG_REPLAYS)?).ok()
+    }
+
+    /// The cursor of an entry with this meta. Costs entries of other sources a look at one byte.
+    pub fn cursor_of(bytes: &[u8]) -> Option<Cursor> {
+        let [TAG_SOURCE, 1, 0, source, ..] = bytes else { return None };
+        if *source != Source::Poll.code() {
+            return None;
+        }
+        Cursor::decode(value_of(bytes, TAG_CURSOR)?)
     }
 }
 

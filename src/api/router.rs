@@ -13,8 +13,9 @@ use tower_http::compression::CompressionLayer;
 
 use crate::api::entrance::{add_default_headers, panicked};
 use crate::api::{
-    ApiError, AppState, configuration, health, metrics, monitor, page, quarantine, reading,
-    records, refused_body, sessions, status, streams, tickets, tokens, users,
+    ApiError, AppState, configuration, health, metrics, monitor, page, polling_jobs,
+    polling_preview, quarantine, reading, records, refused_body, sessions, short_polling_jobs,
+    status, streams, tickets, tokens, users,
 };
 use crate::telemetry::metrics::record_request;
 
@@ -55,6 +56,21 @@ pub fn router(state: AppState) -> Router {
             post(quarantine::replay)
                 .layer(DefaultBodyLimit::disable())
                 .layer(middleware::from_fn(refused_body::middleware)),
+        )
+        .route("/v1/polling-jobs", get(polling_jobs::list).post(polling_jobs::create))
+        .route("/v1/polling-jobs/preview", post(polling_preview::preview))
+        .route(
+            "/v1/polling-jobs/{id}",
+            get(polling_jobs::show).patch(polling_jobs::change).delete(polling_jobs::delete),
+        )
+        .route("/v1/polling-jobs/{id}/run", post(polling_jobs::run))
+        .route("/v1/polling-jobs/{id}/runs", get(polling_jobs::runs))
+        .route("/polling-jobs", get(short_polling_jobs::list).post(short_polling_jobs::create))
+        .route(
+            "/polling-jobs/{id}",
+            get(short_polling_jobs::show)
+                .patch(short_polling_jobs::change)
+                .delete(polling_jobs::delete),
         )
         .route("/v1/monitor", get(monitor::websocket))
         .route("/v1/monitor/events", get(monitor::events))

@@ -19,6 +19,7 @@ use crate::journal::Journal;
 use crate::lifecycle::Lifecycle;
 use crate::pipeline::{AppenderThread, DatabaseState, Parking, Progress};
 use crate::sources::http::HttpSource;
+use crate::sources::poll::Poller;
 
 /// The running parts. A clone is one count more, because the router makes several for each request.
 #[derive(Clone)]
@@ -30,6 +31,7 @@ pub struct Parts {
     pub auth: Auth,
     pub catalog: Catalog,
     pub source: HttpSource,
+    pub poller: Poller,
     pub counters: Counters,
     pub journal: Journal,
     pub progress: Progress,

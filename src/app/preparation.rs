@@ -17,6 +17,7 @@ use crate::db::Database;
 use crate::hub::counters::Counters;
 use crate::lifecycle::Lifecycle;
 use crate::pipeline::Writers;
+use crate::sources::poll::{Poller, Scheduler};
 
 /// How long a start waits for a database that does not answer, before it goes on without.
 const DATABASE_WAIT: Duration = Duration::from_secs(10);
@@ -33,6 +34,7 @@ pub(super) struct Preparation {
     pub accounts: KnownAccounts,
     pub counters: Counters,
     pub writers: Writers,
+    pub poller: Poller,
 }
 
 impl Preparation {
@@ -51,6 +53,10 @@ impl Preparation {
         self.writers.reached();
         let _ = answer.send(admin);
         self.lifecycle.spawn_critical("writers", self.writers.clone().run());
+        if self.poller.limits.runs_max > 0 {
+            let scheduler = Scheduler::new(self.poller.clone());
+            self.lifecycle.spawn_critical("polling jobs", scheduler.run());
+        }
         let mut changes = Changes::new(self.database.clone(), Arc::clone(&self.accounts.changed));
         let mut failing = false;
         loop {

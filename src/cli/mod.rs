@@ -1,6 +1,7 @@
 //! The command line: one tree whose doc comments are the help.
 
 mod database;
+mod job;
 mod journal;
 mod quarantine;
 mod serve;
@@ -50,6 +51,13 @@ enum Command {
     Stream {
         #[command(subcommand)]
         command: stream::StreamCommand,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Manage polling jobs: APIs that are asked at their intervals.
+    Job {
+        #[command(subcommand)]
+        command: job::JobCommand,
         #[command(flatten)]
         place: Place,
     },
@@ -111,6 +119,7 @@ impl Cli {
                 database.finish(result).await?;
             }
             Command::Stream { command, place } => stream::run(command, &place).await?,
+            Command::Job { command, place } => job::run(command, &place, &Clock::System).await?,
             Command::Quarantine { command, place } => quarantine::run(command, &place).await?,
             Command::Tail(args) => tail::run(args).await?,
             Command::Journal { command, data } => return journal::run(command, &data),

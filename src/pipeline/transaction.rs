@@ -10,7 +10,7 @@ use crate::db::parked::ParkedEntry;
 use crate::journal::Entry;
 use crate::pipeline::plan::{Destination, Part};
 use crate::pipeline::{CommitOutcome, entry_first_id};
-use crate::record::{EntryMeta, StreamId, UnixMicros};
+use crate::record::{Cursor, EntryMeta, StreamId, UnixMicros};
 use crate::streams::{Key, Stream};
 use crate::telemetry::metrics;
 
@@ -30,12 +30,14 @@ pub(super) struct Transaction<'a> {
     pub fates: Vec<Fate>,
     /// COPY tuples of the rows that PostgreSQL refused.
     pub refused: Vec<u8>,
+    /// Of entries of polling jobs, by their numbers; known after [`Transaction::leave_out_superseded`].
+    pub(super) cursors: Vec<(usize, Cursor)>,
 }
 
 impl<'a> Transaction<'a> {
     pub fn new(connection: &'a mut BatchConnection, entries: &'a [Entry]) -> Transaction<'a> {
         let fates = vec![Fate::Settled(CommitOutcome::default()); entries.len()];
-        Transaction { connection, entries, fates, refused: Vec::new() }
+        Transaction { connection, entries, fates, refused: Vec::new(), cursors: Vec::new() }
     }
 
     /// Copies a part of a keyed stream straight into its table. False if a row got lost on the way there, by a trigger of

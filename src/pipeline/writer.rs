@@ -165,6 +165,7 @@ impl Writer {
         self.ensure_partitions(connection, batch, &parts).await?;
         connection.begin(journal, self.epoch).await?;
         let mut transaction = Transaction::new(connection, &batch.entries);
+        transaction.leave_out_superseded(&mut parts).await?;
         self.under_care.extend(written_more_than_once(&parts));
         let careful = self.under_care.clone();
         for part in &mut parts {
@@ -179,6 +180,7 @@ impl Writer {
         }
         transaction.keep_refused().await?;
         transaction.end_replays().await?;
+        transaction.commit_cursors().await?;
         let fates = transaction.fates;
         let range = CommittedRange {
             first: batch.first,

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::db::quarantine::{self, QuarantinedRecord, ReadAs};
 use crate::journal::{EntryDraft, SealedEntry};
-use crate::record::{EntryKey, EntryKind, EntryMeta, Source, UnixMicros};
+use crate::record::{Cursor, EntryKey, EntryKind, EntryMeta, Source, UnixMicros};
 use crate::sources::formats::{RecordPlace, RecordSink};
 use crate::streams::Stream;
 use crate::streams::encode::{RecordError, TuplePrefix};
@@ -166,6 +166,23 @@ impl Assembler {
         }
         if has_records {
             entries.push(self.seal_records(with_meta(&self.records, &answered)));
+        }
+        self.taken(entries)
+    }
+
+    /// Takes everything as entries of a polling job's run, each with the cursor of its own items: `good` of those that
+    /// were encoded, `refused` of those that were not.
+    pub fn take_polled(&mut self, good: Cursor, refused: Cursor) -> Option<Assembled> {
+        let mut entries = Vec::with_capacity(2);
+        let meta = |cursor| EntryMeta { cursor: Some(cursor), ..self.origin.meta(None) };
+        let (good, refused) = (meta(good), meta(refused));
+        if let Some(draft) = self.quarantine.take() {
+            entries.push(self.seal_quarantine(with_meta(&draft, &refused)));
+        }
+        if self.rows > 0 {
+            let next = EntryDraft::new(&self.meta, DRAFT_BYTES);
+            let draft = std::mem::replace(&mut self.records, next);
+            entries.push(self.seal_records(with_meta(&draft, &good)));
         }
         self.taken(entries)
     }

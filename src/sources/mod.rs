@@ -8,6 +8,7 @@ pub mod formats;
 pub mod http;
 #[cfg(test)]
 mod http_tests;
+pub mod poll;
 
 pub use assembler::{Assembler, PlacedError, RECORD_ERRORS_MAX};
 

@@ -9,9 +9,9 @@ pub mod definition;
 mod directory;
 pub mod encode;
 pub mod infer;
-mod json;
+pub mod json;
 mod stream;
-mod values;
+pub(crate) mod values;
 mod view;
 
 pub use directory::{Streams, StreamsSnapshot};

@@ -51,6 +51,12 @@ const MONITOR_FRAMES: &str = "tidegate_monitor_frames_total";
 const MONITOR_DELIVERIES: &str = "tidegate_monitor_deliveries_total";
 const MONITOR_GAPS: &str = "tidegate_monitor_gaps_total";
 const MONITOR_GAP_RECORDS: &str = "tidegate_monitor_gap_records_total";
+const POLL_RUNS: &str = "tidegate_polling_runs_total";
+const POLL_DURATION: &str = "tidegate_polling_run_duration_seconds";
+const POLL_LAG: &str = "tidegate_polling_lag_seconds";
+const POLL_ITEMS: &str = "tidegate_polling_items_total";
+const POLL_UNDER_WAY: &str = "tidegate_polling_runs";
+const POLL_UNDER_WAY_LIMIT: &str = "tidegate_polling_runs_limit";
 const READY: &str = "tidegate_ready";
 const BUILD_INFO: &str = "tidegate_build_info";
 
@@ -141,6 +147,15 @@ fn describe_way_out() {
     describe_counter!(MONITOR_DELIVERIES, "Records handed to monitors, counted for each.");
     describe_counter!(MONITOR_GAPS, "Gaps announced to monitors.");
     describe_counter!(MONITOR_GAP_RECORDS, "Records in these gaps, counted for each monitor.");
+    describe_counter!(POLL_RUNS, "Runs of polling jobs that ended here, by outcome.");
+    describe_histogram!(POLL_DURATION, Unit::Seconds, "Time of a polling job's run, by outcome.");
+    describe_histogram!(POLL_LAG, Unit::Seconds, "How late runs of polling jobs began.");
+    describe_counter!(
+        POLL_ITEMS,
+        "Items of polling jobs: new, changed, duplicate (seen before), refused."
+    );
+    describe_gauge!(POLL_UNDER_WAY, "Runs of polling jobs under way here.");
+    describe_gauge!(POLL_UNDER_WAY_LIMIT, "Most runs of polling jobs at once.");
     describe_gauge!(READY, "1 when the gateway takes records and writes to PostgreSQL.");
     describe_gauge!(BUILD_INFO, "Always 1; the labels tell the build.");
 }
@@ -200,6 +215,43 @@ pub fn count_refused(reason: &'static str) {
 /// A request with an idempotency key was answered as it had been before.
 pub fn count_idempotency_replay() {
     counter!(IDEMPOTENCY_REPLAYS).increment(1);
+}
+
+/// A polling job's run ended; outcomes are a few words.
+pub fn count_poll_run(outcome: &'static str, took: Duration) {
+    counter!(POLL_RUNS, "outcome" => outcome).increment(1);
+    histogram!(POLL_DURATION, "outcome" => outcome).record(took);
+}
+
+/// A polling job's run began so long after it was due.
+pub fn record_poll_lag(lag: Duration) {
+    histogram!(POLL_LAG).record(lag);
+}
+
+/// What became of a run's items.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PolledItems {
+    pub fresh: u64,
+    pub changed: u64,
+    pub duplicates: u64,
+    pub refused: u64,
+}
+
+/// Adds a run's items.
+pub fn count_polled_items(items: PolledItems) {
+    let PolledItems { fresh, changed, duplicates, refused } = items;
+    let of_kinds =
+        [("new", fresh), ("changed", changed), ("duplicate", duplicates), ("refused", refused)];
+    for (kind, count) in of_kinds {
+        counter!(POLL_ITEMS, "kind" => kind).increment(count);
+    }
+}
+
+/// So many runs of polling jobs are under way.
+#[expect(clippy::cast_precision_loss, reason = "Prometheus' numbers are 64-bit floats")]
+pub fn set_poll_runs(under_way: usize, limit: usize) {
+    gauge!(POLL_UNDER_WAY).set(under_way as f64);
+    gauge!(POLL_UNDER_WAY_LIMIT).set(limit as f64);
 }
 
 /// One answered request. `route` is the router's pattern, never the path.

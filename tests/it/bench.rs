@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::command::{program, run, working_directory};
 
 /// Of every group at least one figure.
-const FIGURES: [&str; 16] = [
+const FIGURES: [&str; 18] = [
     "L1: psql \\copy of the records as documents, records/s",
     "L2: psql \\copy of the records as binary tuples, typed, records/s",
     "L4: append and fdatasync of the records' bytes, records/s",
@@ -23,10 +23,12 @@ const FIGURES: [&str; 16] = [
     "the same spread over many streams: committed records/s",
     "typed, into a table of many rows: committed records/s",
     "documents, writers: 4: committed records/s",
+    "polling, many jobs: from due to begun, p99",
+    "polling, a tenth of the jobs: processor time of a run",
 ];
 
 /// Every goal.
-const GOALS: [&str; 11] = [
+const GOALS: [&str; 13] = [
     "typed, committed ÷ L1",
     "typed, committed ÷ L2",
     "documents, committed ÷ L1",
@@ -36,6 +38,8 @@ const GOALS: [&str; 11] = [
     "single records ÷ L3, 64 connections",
     "many streams ÷ one",
     "large table ÷ empty",
+    "polling, many jobs: from due to begun, p99",
+    "polling, many jobs: resident memory, the peak",
     "resident memory, idle",
     "resident memory at full load, the peak",
 ];

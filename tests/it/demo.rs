@@ -4,7 +4,7 @@ use serde_json::json;
 use tokio::process::Command;
 
 use crate::command::{Output, run, working_directory};
-use crate::support::Gateway;
+use crate::support::{ALLOW_LOOPBACK, Gateway};
 
 /// How most tests let it send.
 const BATCHES: [&str; 10] = [
@@ -108,4 +108,18 @@ async fn the_demo_makes_no_verdict_of_what_it_cannot_check() {
     assert_eq!(output.code, 2, "{}{}", output.stdout, output.stderr);
     let output = demo(&gateway, &["--prefix", "No"]).await;
     assert_eq!(output.code, 2, "{}{}", output.stdout, output.stderr);
+}
+
+#[tokio::test]
+async fn the_demo_finds_that_polling_jobs_bring_exactly_what_changed() {
+    let gateway = Gateway::with(&ALLOW_LOOPBACK).await;
+    let output = demo_sending(&gateway, &["--jobs"]).await;
+    assert_eq!(output.code, 0, "{}{}", output.stdout, output.stderr);
+    assert!(
+        output.stdout.contains("OK: exactly the items that changed arrived"),
+        "{}",
+        output.stdout
+    );
+    let jobs = gateway.get("/v1/polling-jobs").await.expect(200);
+    assert_eq!(jobs["jobs"], json!([]), "its jobs went with its API");
 }

@@ -7,7 +7,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::command::{program, run_with_input};
-use crate::support::{Gateway, OwnCluster, Stall, eventually};
+use crate::polling;
+use crate::support::{ALLOW_LOOPBACK, Gateway, ItemsApi, OwnCluster, Stall, eventually};
 use crate::watcher::Watcher;
 
 /// Where all names are.
@@ -220,8 +221,14 @@ async fn what_monitors_get_and_miss_is_counted() {
 
 #[tokio::test]
 async fn promtool_finds_nothing_and_every_name_is_there() {
-    let gateway = Gateway::start().await;
+    let (gateway, api) = (Gateway::with(&ALLOW_LOOPBACK).await, ItemsApi::start().await);
     traffic(&gateway).await;
+    polling::make(&gateway, &api, "/polled", json!({})).await;
+    eventually("the run is counted", async || {
+        let page = Page::read(&gateway).await;
+        page.text.contains("tidegate_polling_items_total").then_some(())
+    })
+    .await;
     gateway.get("/nowhere").await.expect(404);
     let page = Page::read(&gateway).await;
     let directory = tempfile::tempdir().unwrap();

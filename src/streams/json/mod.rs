@@ -163,6 +163,33 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    /// Reads the bracket that opens an array; true if an element follows, false if the array is empty and read.
+    /// [`Scanner::peek`] must have shown the bracket.
+    pub fn open_array(&mut self) -> Result<bool, Stop> {
+        self.position += 1;
+        if self.peek()? == b']' {
+            self.position += 1;
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    /// Reads what follows an element; true if another one follows, false if the array is read.
+    pub fn after_element(&mut self) -> Result<bool, Stop> {
+        match self.peek()? {
+            b',' => {
+                self.position += 1;
+                self.peek()?;
+                Ok(true)
+            }
+            b']' => {
+                self.position += 1;
+                Ok(false)
+            }
+            _ => Err(self.malformed("expected a comma or the end of the array")),
+        }
+    }
+
     /// Reads a key and its colon.
     #[inline]
     pub fn key(&mut self) -> Result<Value, Stop> {

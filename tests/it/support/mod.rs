@@ -3,11 +3,13 @@
 //! Nothing here sleeps to let something happen: [`eventually`] looks until a condition holds, and fails when it does
 //! not within [`PATIENCE`].
 
+mod api;
 mod chaos_proxy;
 mod client;
 mod cluster;
 mod compress;
 mod gateway;
+mod items_api;
 mod metrics;
 mod oracle;
 mod seed;
@@ -15,11 +17,13 @@ mod small_disk;
 
 use std::time::Duration;
 
+pub use api::{Answer, Api, Asked};
 pub use chaos_proxy::{ChaosProxy, Cut, HeldCommit};
 pub use client::{Client, Reply};
 pub use cluster::{OwnCluster, Stall, TestDatabase, connect, database};
 pub use compress::{Compression, compressed};
 pub use gateway::{Gateway, parse_position};
+pub use items_api::{ALLOW_LOOPBACK, ItemsApi};
 pub use metrics::Metrics;
 pub use oracle::{Counts, Load, Oracle, Verdict};
 pub use seed::Seed;

@@ -1,0 +1,137 @@
+//! `POST /v1/polling-jobs/preview`: asks for the first page of a job that is still to be made, and shows what came, what
+//! could be its key, and what columns its stream could have. It makes nothing and keeps nothing.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+use crate::api::caller::ApiJson;
+use crate::api::{ApiError, AppState};
+use crate::auth::{Caller, Scope};
+use crate::sources::poll::definition::Definition;
+use crate::sources::poll::error::FetchError;
+use crate::sources::poll::items::Item;
+use crate::sources::poll::members::Members;
+use crate::sources::poll::resume::Resume;
+use crate::streams::infer::{self, ProposedColumn, Sample};
+
+/// Most items that are shown.
+const SHOWN_MAX: usize = 20;
+/// Most bytes of them; the first is shown whatever its size.
+const SHOWN_BYTES_MAX: usize = 256 << 10;
+/// Most items that keys and columns are proposed from.
+const LOOKED_AT_MAX: usize = 1_000;
+/// Names that are proposed first.
+const KEY_NAMES: [&str; 6] = ["id", "uuid", "guid", "_id", "key", "uid"];
+
+/// What the first page has.
+#[derive(Debug, Serialize)]
+pub struct Preview {
+    /// The first of them.
+    items: Vec<Box<RawValue>>,
+    /// How many items the page has.
+    count: usize,
+    /// Pointers whose values tell the items apart; none: nothing does but the whole item.
+    key: Vec<String>,
+    columns: Vec<ProposedColumn>,
+}
+
+/// `POST /v1/polling-jobs/preview` → 200, or 422 `preview_failed` with the reason in words. The body is a job's full form;
+/// when it runs does not matter.
+pub async fn preview(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiJson(members): ApiJson<Map<String, Value>>,
+) -> Result<Json<Preview>, ApiError> {
+    caller.require(Scope::Jobs)?;
+    let mut members = Members::new(members);
+    for name in ["name", "owner", "stream", "paused", "interval_ms", "cron", "zone"] {
+        members.take::<Value>(name)?;
+    }
+    let (definition, secrets) = Definition::take(&mut members)?;
+    members.finish()?;
+    let mut pages = state.poller.fetcher.pages(Arc::new(definition), secrets, Resume::default());
+    let page = pages.next().await?;
+    let items = page.map(|page| page.items).unwrap_or_default();
+    let looked_at = &items[..items.len().min(LOOKED_AT_MAX)];
+    let columns = infer::infer(Sample::Json(&as_array(looked_at)));
+    Ok(Json(Preview {
+        items: shown(&items),
+        count: items.len(),
+        key: proposed_key(looked_at),
+        columns: columns.map(|inferred| inferred.columns).unwrap_or_default(),
+    }))
+}
+
+fn shown(items: &[Item]) -> Vec<Box<RawValue>> {
+    let mut bytes = 0;
+    let fits = |(index, item): &(usize, &Item)| {
+        bytes += item.json.len();
+        *index == 0 || bytes <= SHOWN_BYTES_MAX
+    };
+    let first = items.iter().take(SHOWN_MAX).enumerate().take_while(fits);
+    first.filter_map(|(_, item)| serde_json::from_slice(&item.json).ok()).collect()
+}
+
+fn as_array(items: &[Item]) -> Vec<u8> {
+    let bodies: Vec<&[u8]> = items.iter().map(|item| &item.json[..]).collect();
+    [&b"["[..], &bodies.join(&b','), &b"]"[..]].concat()
+}
+
+/// A member that every item has, with a number or text that no other has.
+fn proposed_key(items: &[Item]) -> Vec<String> {
+    let objects: Option<Vec<Map<String, Value>>> =
+        items.iter().map(|item| serde_json::from_slice(&item.json).ok()).collect();
+    let objects = objects.unwrap_or_default();
+    let Some(first) = objects.first().filter(|_| objects.len() > 1) else { return Vec::new() };
+    let tells_apart = |name: &&str| {
+        let mut values = HashSet::new();
+        objects.iter().all(|object| match object.get(*name) {
+            Some(value @ (Value::Number(_) | Value::String(_))) => values.insert(value.to_string()),
+            _ => false,
+        })
+    };
+    let named_so = |name: &&str| name.ends_with("_id") || name.ends_with("Id");
+    let known = KEY_NAMES.into_iter().filter(|name| first.contains_key(*name));
+    let others = first.keys().map(String::as_str).filter(named_so);
+    let name = known.chain(others).find(tells_apart);
+    name.map(|name| format!("/{}", name.replace('~', "~0").replace('/', "~1")))
+        .into_iter()
+        .collect()
+}
+
+impl From<FetchError> for ApiError {
+    fn from(error: FetchError) -> ApiError {
+        ApiError::unprocessable("preview_failed", error.message).with("kind", error.kind.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn items(texts: &[&str]) -> Vec<Item> {
+        let item = |text: &&str| Item {
+            key: [0; 16],
+            content: [0; 16],
+            json: text.as_bytes().to_vec().into(),
+        };
+        texts.iter().map(item).collect()
+    }
+
+    #[test]
+    fn a_key_tells_all_items_apart() {
+        let key = |texts: &[&str]| proposed_key(&items(texts));
+        assert_eq!(key(&[r#"{"a":1,"id":1}"#, r#"{"id":2}"#]), ["/id"]);
+        assert_eq!(key(&[r#"{"id":1,"u~/_id":"x"}"#, r#"{"id":1,"u~/_id":"y"}"#]), ["/u~0~1_id"]);
+        assert!(key(&[r#"{"id":1}"#, r#"{"id":null}"#]).is_empty());
+        assert!(key(&[r#"{"id":1}"#, "{}"]).is_empty());
+        assert!(key(&[r#"{"id":1}"#]).is_empty(), "one item tells nothing");
+        assert!(key(&["[1]", "2"]).is_empty());
+    }
+}

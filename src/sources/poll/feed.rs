@@ -1,0 +1,278 @@
+//! A run's way into the journal: what it has not seen becomes records, each entry with the cursor of its own items.
+//!
+//! Invariant: between an item's look into the memory and its commit nobody else changes what the job has seen: only the
+//! job's latest run can. So an item makes a record exactly if it is new or has changed.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::db::polled_items;
+use crate::pipeline::{CommitWait, IntakeError, RequestFate, SenderId, Submission};
+use crate::record::{CURSOR_ITEMS_MAX, Cursor, ItemHash, Position, RunId, SeenItem, Source};
+use crate::sources::Assembler;
+use crate::sources::assembler::{ENTRY_TARGET_BYTES, Origin};
+use crate::sources::formats::{RecordPlace, RecordSink};
+use crate::sources::poll::fetch::Page;
+use crate::sources::poll::items::Item;
+use crate::sources::poll::poller::Poller;
+use crate::streams::Stream;
+use crate::streams::encode::{JsonStep, RecordEncoder, RecordError, RecordErrorCode};
+
+/// Items that are looked up in the memory at a time.
+const LOOKED_UP_MAX: usize = 5_000;
+/// First bytes of a refused item that are kept.
+const RAW_BYTES_MAX: usize = 64 << 10;
+/// Longest wait for a run's entries to be committed, before the job may be run by somebody else.
+const COMMIT_WAIT_MAX: Duration = Duration::from_secs(600);
+
+/// What became of a run's items so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FeedCounts {
+    pub items: u64,
+    pub fresh: u64,
+    pub changed: u64,
+    /// Seen before, just as they are.
+    pub duplicates: u64,
+    /// No records of the stream; they are in the quarantine.
+    pub refused: u64,
+}
+
+/// Why items cannot be taken.
+#[derive(Debug, thiserror::Error)]
+pub enum FeedError {
+    #[error(transparent)]
+    Intake(#[from] IntakeError),
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+    #[error("the stream cannot take records: {0}")]
+    Stream(String),
+    #[error("what it brought was not written to PostgreSQL within {} minutes", COMMIT_WAIT_MAX.as_secs() / 60)]
+    NotCommitted,
+    #[error("it was ended while it waited")]
+    Ended,
+}
+
+/// One run's feed.
+pub struct Feed {
+    poller: Poller,
+    run: RunId,
+    sender: SenderId,
+    stream: Arc<Stream>,
+    encoder: RecordEncoder,
+    assembler: Assembler,
+    /// Of what is gathered: the items that were encoded and those that were refused.
+    good: Gathered,
+    refused: Gathered,
+    /// What this run has sent or gathered. Before its commit the memory does not have it.
+    sent: HashMap<ItemHash, ItemHash>,
+    /// End of the last entry that is not known to be committed.
+    uncommitted: Option<Position>,
+    /// While it is there the batch is cut at once.
+    hurry: Option<CommitWait>,
+    /// Ends a wait for the commit: the run is superseded, or there is no more time.
+    ended: CancellationToken,
+    counts: FeedCounts,
+}
+
+#[derive(Debug, Default)]
+struct Gathered {
+    seen: Vec<SeenItem>,
+    changed: u32,
+}
+
+impl Gathered {
+    fn push(&mut self, item: SeenItem, is_changed: bool) {
+        self.seen.push(item);
+        self.changed += u32::from(is_changed);
+    }
+
+    fn cursor(&mut self, run: RunId) -> Cursor {
+        let Gathered { seen, changed } = std::mem::take(self);
+        Cursor { run, changed, seen }
+    }
+}
+
+impl Feed {
+    /// `owner`: name and number of the user whose job it is.
+    pub fn new(
+        poller: &Poller,
+        run: RunId,
+        owner: (Arc<str>, Option<i64>),
+        stream: Arc<Stream>,
+        ended: CancellationToken,
+    ) -> Result<Feed, FeedError> {
+        let taken = poller.encoders.take(&stream);
+        let encoder = taken.map_err(|error| FeedError::Stream(error.to_string()))?;
+        let origin = Origin {
+            stream: Arc::clone(&stream),
+            source: Source::Poll,
+            user: owner.0,
+            received_at: poller.clock.now(),
+            one_entry: false,
+            keep_refused: true,
+            csv_null: None,
+            replays: None,
+        };
+        Ok(Feed {
+            poller: poller.clone(),
+            run,
+            sender: owner.1.map_or(SenderId::Local, SenderId::User),
+            assembler: Assembler::new(origin, encoder.column_set()),
+            encoder,
+            stream,
+            good: Gathered::default(),
+            refused: Gathered::default(),
+            sent: HashMap::new(),
+            uncommitted: None,
+            hurry: None,
+            ended,
+            counts: FeedCounts::default(),
+        })
+    }
+
+    pub fn counts(&self) -> FeedCounts {
+        self.counts
+    }
+
+    /// Takes a page's items as far as they are new or changed.
+    pub async fn take(&mut self, page: &Page) -> Result<(), FeedError> {
+        self.counts.items += page.duplicates;
+        self.counts.duplicates += page.duplicates;
+        for items in page.items.chunks(LOOKED_UP_MAX) {
+            let keys: Vec<ItemHash> = items.iter().map(|item| ItemHash(item.key)).collect();
+            let seen = look_up(&self.poller.pool, self.run.job, &keys).await?;
+            for item in items {
+                self.take_item(item, &seen).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn take_item(
+        &mut self,
+        item: &Item,
+        seen: &HashMap<ItemHash, ItemHash>,
+    ) -> Result<(), FeedError> {
+        let here = SeenItem { key: ItemHash(item.key), content: ItemHash(item.content) };
+        self.counts.items += 1;
+        let before = match self.sent.get(&here.key) {
+            // Versions of an item are committed one after the other, so that the last of them stays in the memory.
+            Some(sent) if *sent != here.content => {
+                let sent = *sent;
+                self.flush().await?;
+                self.committed().await?;
+                Some(sent)
+            }
+            sent => sent.or_else(|| seen.get(&here.key)).copied(),
+        };
+        if before == Some(here.content) {
+            self.counts.duplicates += 1;
+            return Ok(());
+        }
+        if self.is_full() {
+            self.flush().await?;
+        }
+        let is_changed = before.is_some();
+        self.counts.fresh += u64::from(!is_changed);
+        self.counts.changed += u64::from(is_changed);
+        self.sent.insert(here.key, here.content);
+        if self.encode(&item.json) {
+            self.good.push(here, is_changed);
+        } else {
+            self.counts.refused += 1;
+            self.refused.push(here, is_changed);
+        }
+        Ok(())
+    }
+
+    /// Makes an item a record; false if it was refused.
+    fn encode(&mut self, json: &[u8]) -> bool {
+        let prefix = self.assembler.prefix();
+        let step = self.encoder.encode_json(json, true, prefix, self.assembler.buffer());
+        let error = match step {
+            JsonStep::Encoded { .. } => {
+                self.assembler.encoded();
+                return true;
+            }
+            JsonStep::Refused { error, .. } => error,
+            JsonStep::Incomplete => {
+                RecordError::new(RecordErrorCode::InvalidJson, "the item is not whole")
+            }
+            JsonStep::Malformed { message, .. } => {
+                RecordError::new(RecordErrorCode::InvalidJson, message)
+            }
+        };
+        let place = RecordPlace { record: self.counts.items, line: None };
+        let kept = &json[..json.len().min(RAW_BYTES_MAX)];
+        RecordSink::refused(&mut self.assembler, place, error, kept, kept.len() < json.len());
+        false
+    }
+
+    fn is_full(&self) -> bool {
+        let items_max = CURSOR_ITEMS_MAX;
+        self.good.seen.len() >= items_max
+            || self.refused.seen.len() >= items_max
+            || self.assembler.bytes() >= ENTRY_TARGET_BYTES
+    }
+
+    /// Hands on what is gathered; returns when it is durable.
+    pub async fn flush(&mut self) -> Result<(), FeedError> {
+        let (good, refused) = (self.good.cursor(self.run), self.refused.cursor(self.run));
+        let Some(assembled) = self.assembler.take_polled(good, refused) else { return Ok(()) };
+        let intake = &self.poller.intake;
+        let room = intake.reserve(self.sender, assembled.bytes()).await?;
+        if assembled.rows > 0 {
+            self.hurry = Some(intake.wait_for_commit(assembled.first_id));
+        }
+        let submission = Submission {
+            entries: assembled.entries,
+            counters: self.poller.counters.of(self.stream.id),
+            source: Source::Poll,
+            claim: None,
+            request: RequestFate::default(),
+        };
+        let pending = intake.submit(submission, room).await?;
+        self.uncommitted = Some(intake.durable(pending).await?.end);
+        Ok(())
+    }
+
+    /// Waits until everything that was handed on is committed, in its table or parked.
+    pub async fn committed(&mut self) -> Result<(), FeedError> {
+        let Some(end) = self.uncommitted else { return Ok(()) };
+        let mut low_water = self.poller.committed.subscribe();
+        let reached = low_water.wait_for(|low_water| *low_water >= end);
+        tokio::select! {
+            reached = tokio::time::timeout(COMMIT_WAIT_MAX, reached) => match reached {
+                Ok(Ok(_)) => {}
+                Ok(Err(_closed)) => return Err(FeedError::Ended),
+                Err(_elapsed) => return Err(FeedError::NotCommitted),
+            },
+            () = self.ended.cancelled() => return Err(FeedError::Ended),
+        }
+        self.uncommitted = None;
+        self.hurry = None;
+        Ok(())
+    }
+
+    /// Keeps the encoder for the next run.
+    pub fn finish(self) {
+        self.poller.encoders.give_back(self.stream, self.encoder);
+    }
+}
+
+/// What the job has seen of these items.
+async fn look_up(
+    pool: &PgPool,
+    job: Uuid,
+    keys: &[ItemHash],
+) -> Result<HashMap<ItemHash, ItemHash>, sqlx::Error> {
+    if keys.is_empty() {
+        return Ok(HashMap::new());
+    }
+    polled_items::seen(pool, job, keys).await
+}

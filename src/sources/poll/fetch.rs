@@ -1,0 +1,272 @@
+//! Asks an API for its items, page by page.
+//!
+//! Promises: a run gives each item once for each content that it has; nothing that was asked leaves the definition's
+//! limits; an error is in words and without secrets. It refuses addresses of private networks ([`super::guard`]).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use ipnet::IpNet;
+
+use super::answer::{Answer, Asker, Content, Question, client};
+use super::canonical;
+use super::definition::{Definition, Method};
+use super::endpoint::Endpoint;
+use super::error::{FetchError, FetchErrorKind};
+use super::guard::Guard;
+use super::headers::Secrets;
+use super::hosts::{Hosts, PutOff, Turn};
+use super::items::{self, Item, Items};
+use super::resume::Resume;
+use super::room::{Held, Room};
+use super::since::SinceValue;
+use super::walk::{Seen, Walk};
+use crate::clock::Clock;
+
+/// Most items that a run of several pages may give.
+pub const RUN_ITEMS_MAX: usize = 1_000_000;
+/// An answer of more bytes than this is read apart from where requests are served.
+const INLINE_BYTES_MAX: usize = 64 << 10;
+/// What remembering an item costs, in bytes.
+const SEEN_BYTES: usize = 48;
+
+/// What asking may cost, and whom it may reach.
+#[derive(Debug, Clone)]
+pub struct FetchOptions {
+    /// Networks that are asked although they are private.
+    pub allow_networks: Vec<IpNet>,
+    /// Most requests to one host at a time.
+    pub host_requests_max: usize,
+    /// Shortest time between the beginnings of two requests to one host, in milliseconds.
+    pub host_spacing_ms: u64,
+    /// Most bytes of answers that are held at a time, of all jobs together.
+    pub answers_bytes_max: u64,
+}
+
+/// Asks. Cheap to clone; all clones share connections and limits.
+#[derive(Debug, Clone)]
+pub struct Fetcher(Arc<Asker>);
+
+/// The client cannot be made.
+#[derive(Debug, thiserror::Error)]
+#[error("no HTTP client for polling jobs: {0}")]
+pub struct ClientError(#[from] reqwest::Error);
+
+/// The pages of one run, asked for one by one.
+#[derive(Debug)]
+pub struct Pages {
+    asker: Arc<Asker>,
+    definition: Arc<Definition>,
+    secrets: Secrets,
+    walk: Walk,
+    at: At,
+    /// What the run began with.
+    began: Resume,
+    /// What the next run begins with.
+    resume: Resume,
+    outcome: Outcome,
+    /// Content by key, of the items that the run gave; only where there may be several pages.
+    given: HashMap<[u8; 16], [u8; 16]>,
+    given_held: Held,
+}
+
+#[derive(Debug)]
+enum At {
+    Begin,
+    Before(Endpoint),
+    /// The page before was given, and there is no way on from it.
+    Stuck(FetchError),
+    End,
+}
+
+/// A page's items that this run has not given before.
+#[derive(Debug)]
+pub struct Page {
+    pub items: Vec<Item>,
+    /// How many items of the answer are not in `items`, because the run gave the same before, or a later one of the answer
+    /// has the same key.
+    pub duplicates: u64,
+    /// Certainly the last page. Where this is false the next call may still say that there is none.
+    pub last: bool,
+    /// The answer's share of the room for answers.
+    _held: Held,
+}
+
+/// How a run ended that ended well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    Fresh,
+    /// The API says that nothing changed since the last run.
+    NotModified,
+}
+
+impl Fetcher {
+    pub fn new(options: FetchOptions, clock: Clock) -> Result<Fetcher, ClientError> {
+        Fetcher::trusting(options, &[], clock)
+    }
+
+    /// Believes the authorities whose certificates (DER) are given, beside the machine's own.
+    pub fn trusting(
+        options: FetchOptions,
+        roots: &[Vec<u8>],
+        clock: Clock,
+    ) -> Result<Fetcher, ClientError> {
+        let guard = Guard::new(options.allow_networks);
+        let client = client(&guard, options.host_requests_max, roots)?;
+        let spacing = Duration::from_millis(options.host_spacing_ms);
+        let hosts = Hosts::new(options.host_requests_max, spacing);
+        let room = Room::new(options.answers_bytes_max);
+        Ok(Fetcher(Arc::new(Asker { client, guard, hosts, room, clock })))
+    }
+
+    /// The pages that answer a definition; nothing is asked yet.
+    pub fn pages(&self, definition: Arc<Definition>, secrets: Secrets, resume: Resume) -> Pages {
+        let since = definition.since.as_ref();
+        let value = since.zip(resume.since).and_then(|(since, value)| since.written(value));
+        let parameter = since.zip(value.as_deref());
+        let parameter = parameter.map(|(since, value)| (since.parameter.as_str(), value));
+        let walk = Walk::new(&definition, parameter);
+        Pages {
+            asker: Arc::clone(&self.0),
+            secrets,
+            walk,
+            at: At::Begin,
+            resume: Resume { since: resume.since, ..Resume::default() },
+            began: resume,
+            outcome: Outcome::Fresh,
+            given: HashMap::new(),
+            given_held: self.0.room.hold(),
+            definition,
+        }
+    }
+}
+
+impl Pages {
+    /// The next page; `None` after the last one. After an error there is nothing more. A call that is dropped half way ends
+    /// the run.
+    pub async fn next(&mut self) -> Result<Option<Page>, FetchError> {
+        let (url, turn) = match std::mem::replace(&mut self.at, At::End) {
+            At::End => return Ok(None),
+            At::Stuck(error) => return Err(error),
+            At::Begin => {
+                let url = self.walk.first()?;
+                let turn = self.first_turn(&url).await?;
+                (url, turn)
+            }
+            At::Before(url) => {
+                let turn = self.asker.hosts.turn(&url.host()).await;
+                (url, turn)
+            }
+        };
+        let request = request_name(&self.definition, &url);
+        let known = self.is_conditional() && self.began.answered.as_deref() == Some(&request);
+        let question = Question {
+            definition: &self.definition,
+            secrets: &self.secrets,
+            known: known.then_some(&self.began),
+            url,
+        };
+        // On the heap, because all of HTTP is in it.
+        match Box::pin(self.asker.ask(&question, turn)).await? {
+            Answer::NotModified => {
+                self.outcome = Outcome::NotModified;
+                self.resume = self.began.clone();
+                Ok(None)
+            }
+            Answer::Content(content) => self.take(*content, request).await.map(Some),
+        }
+    }
+
+    /// After the last page: how it ended, and what the next run goes on from. It must not be kept before all items of this
+    /// run are, and not at all where the run failed.
+    pub fn finish(self) -> (Outcome, Resume) {
+        (self.outcome, self.resume)
+    }
+
+    async fn first_turn(&self, url: &Endpoint) -> Result<Turn, FetchError> {
+        self.asker.hosts.first_turn(&url.host()).await.map_err(|PutOff(wait)| {
+            let message = format!("{} has as many requests as it may have", url.host());
+            let busy = FetchError::new(FetchErrorKind::Busy, message);
+            FetchError { retry_after: Some(wait), ..busy }
+        })
+    }
+
+    fn is_conditional(&self) -> bool {
+        let Definition { conditional, method, pagination, .. } = &*self.definition;
+        *conditional && *method == Method::Get && pagination.is_none()
+    }
+
+    async fn take(&mut self, content: Content, request: String) -> Result<Page, FetchError> {
+        let Content { url, body, etag, last_modified, links, held } = content;
+        let read = match &body {
+            Some(body) => read(&self.definition, body, &self.resume, &self.asker.clock).await?,
+            None => Read { since: self.resume.since, ..Read::default() },
+        };
+        self.resume.since = read.since;
+        if self.is_conditional() && (etag.is_some() || last_modified.is_some()) {
+            self.resume = Resume { etag, last_modified, answered: Some(request), ..self.resume };
+        }
+        let Items { items, count } = read.items;
+        let items = self.not_given_before(items).await?;
+        let duplicates = (count - items.len()) as u64;
+        let seen = Seen { url: &url, links: &links, body: body.as_ref(), count, new: items.len() };
+        self.at = match self.walk.next(&seen) {
+            Ok(Some(next)) => At::Before(next),
+            Ok(None) => At::End,
+            // What this page has is worth keeping.
+            Err(error) => At::Stuck(error),
+        };
+        let last = matches!(self.at, At::End);
+        Ok(Page { items, duplicates, last, _held: held })
+    }
+
+    async fn not_given_before(&mut self, items: Vec<Item>) -> Result<Vec<Item>, FetchError> {
+        if self.definition.pagination.is_none() {
+            return Ok(items);
+        }
+        if self.given.len() + items.len() > RUN_ITEMS_MAX {
+            let message = format!("the pages have more than {RUN_ITEMS_MAX} items");
+            return Err(FetchError::new(FetchErrorKind::TooLarge, message));
+        }
+        let room = self.given_held.grow_to((self.given.len() + items.len()) * SEEN_BYTES).await;
+        room.map_err(|error| FetchError::new(FetchErrorKind::Busy, error.to_string()))?;
+        let given = &mut self.given;
+        let is_new = |item: &Item| given.insert(item.key, item.content) != Some(item.content);
+        Ok(items.into_iter().filter(is_new).collect())
+    }
+}
+
+#[derive(Debug, Default)]
+struct Read {
+    items: Items,
+    since: Option<SinceValue>,
+}
+
+/// Finds the items, and the highest value of the since-field.
+async fn read(
+    definition: &Arc<Definition>,
+    body: &Bytes,
+    resume: &Resume,
+    clock: &Clock,
+) -> Result<Read, FetchError> {
+    let (definition, answer, before, now) =
+        (Arc::clone(definition), body.clone(), resume.since, clock.now());
+    let work = move || {
+        let items = items::read(&answer, &definition.items, &definition.key)?;
+        let highest =
+            definition.since.as_ref().map(|since| since.highest(before, &items.items, now));
+        Ok(Read { items, since: highest.flatten() })
+    };
+    if body.len() <= INLINE_BYTES_MAX {
+        return work();
+    }
+    tokio::task::spawn_blocking(work).await.expect("reading an answer does not panic")
+}
+
+/// What tells a request from others: validators hold for the same request only.
+fn request_name(definition: &Definition, url: &Endpoint) -> String {
+    let text = format!("{url}\n{}", serde_json::to_string(definition).unwrap_or_default());
+    format!("{:032x}", u128::from_be_bytes(canonical::digest(text.as_bytes())))
+}

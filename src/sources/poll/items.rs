@@ -1,0 +1,158 @@
+//! The items of an answer: what tells one from another, and whether it changed.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+
+use super::canonical;
+use super::error::{FetchError, FetchErrorKind};
+use super::pointer::Pointer;
+use crate::streams::json::{Scanner, Stop, Value, ValueKind};
+
+/// Most items in one answer.
+pub const ITEMS_MAX: usize = 200_000;
+
+/// One item of an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Item {
+    /// Hash of what makes it the same item: the values at the key's pointers, else (or where it has none of them) all that
+    /// is in it.
+    pub key: [u8; 16],
+    /// Hash of all that is in it, whatever the order of its keys.
+    pub content: [u8; 16],
+    /// The item as it came. Not checked beyond its syntax: what a stream refuses is the encoder's business.
+    pub json: Bytes,
+}
+
+/// The items of one answer, in its order.
+#[derive(Debug, Default)]
+pub struct Items {
+    /// Of equal keys only the last.
+    pub items: Vec<Item>,
+    /// How many there were, equal keys included.
+    pub count: usize,
+}
+
+/// Finds the items in an answer.
+pub fn read(answer: &Bytes, pointer: &Pointer, key: &[Pointer]) -> Result<Items, FetchError> {
+    let found = check_syntax(answer)
+        .and_then(|whole| pointer.find(whole.raw(answer)).map(|found| (whole, found)))
+        .map_err(|stop| not_json(answer, stop))?;
+    let (whole, Some(found)) = found else {
+        let message = format!("the answer has nothing at `items` {:?}", pointer.to_string());
+        return Err(FetchError::new(FetchErrorKind::NoItems, message));
+    };
+    let answer = answer.slice(whole.start..whole.end);
+    let values = match found.kind {
+        ValueKind::Null => Vec::new(),
+        ValueKind::Object => vec![found],
+        ValueKind::Array => elements(&answer, found)?,
+        _ => {
+            let message = format!(
+                "at `items` {:?} the answer has neither an array nor an object: {}",
+                pointer.to_string(),
+                shown(found.raw(&answer))
+            );
+            return Err(FetchError::new(FetchErrorKind::NoItems, message));
+        }
+    };
+    let count = values.len();
+    let mut items: Vec<Item> = Vec::with_capacity(count);
+    let mut places: HashMap<[u8; 16], usize> = HashMap::with_capacity(count);
+    for value in values {
+        let item = item(answer.slice(value.start..value.end), key)
+            .map_err(|stop| not_json(&answer, stop))?;
+        match places.get(&item.key) {
+            Some(&place) => items[place] = item,
+            None => {
+                places.insert(item.key, items.len());
+                items.push(item);
+            }
+        }
+    }
+    Ok(Items { items, count })
+}
+
+/// One item.
+fn item(json: Bytes, key: &[Pointer]) -> Result<Item, Stop> {
+    let content = canonical::hash(&json)?;
+    let mut values = Vec::with_capacity(16 * key.len());
+    for pointer in key {
+        match pointer.find(&json)? {
+            Some(value) if value.kind != ValueKind::Null => {
+                values.extend_from_slice(&canonical::hash(value.raw(&json))?);
+            }
+            // Without a whole key it is like no other item.
+            _ => return Ok(Item { key: content, content, json }),
+        }
+    }
+    let key = if key.is_empty() { content } else { canonical::digest(&values) };
+    Ok(Item { key, content, json })
+}
+
+/// The one value that an answer must be.
+fn check_syntax(answer: &Bytes) -> Result<Value, Stop> {
+    const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+    let skipped = if answer.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
+    if let Err(error) = std::str::from_utf8(answer) {
+        return Err(Stop::Malformed { offset: error.valid_up_to(), message: "it is not UTF-8" });
+    }
+    let mut scanner = Scanner::new(&answer[skipped..], true);
+    let value = scanner.value(0)?;
+    let end = skipped + scanner.position();
+    if let Some(at) = answer[end..].iter().position(|byte| !byte.is_ascii_whitespace()) {
+        return Err(Stop::Malformed {
+            offset: end + at,
+            message: "something follows the JSON value",
+        });
+    }
+    Ok(Value { start: skipped + value.start, end, ..value })
+}
+
+fn elements(answer: &Bytes, array: Value) -> Result<Vec<Value>, FetchError> {
+    let mut scanner = Scanner::new(array.raw(answer), true);
+    let mut values = Vec::new();
+    let mut walk = || {
+        scanner.peek()?;
+        let mut more = scanner.open_array()?;
+        while more && values.len() <= ITEMS_MAX {
+            let value = scanner.value(1)?;
+            values.push(Value {
+                start: array.start + value.start,
+                end: array.start + value.end,
+                ..value
+            });
+            more = scanner.after_element()?;
+        }
+        Ok(())
+    };
+    walk().map_err(|stop| not_json(answer, stop))?;
+    if values.len() > ITEMS_MAX {
+        let message = format!("the answer has more than {ITEMS_MAX} items; ask for it in pages");
+        return Err(FetchError::new(FetchErrorKind::TooLarge, message));
+    }
+    Ok(values)
+}
+
+fn not_json(answer: &[u8], stop: Stop) -> FetchError {
+    let (offset, message) = match stop {
+        Stop::Incomplete => (answer.len(), "it ends inside a value"),
+        Stop::Malformed { offset, message } => (offset, message),
+    };
+    let message = format!(
+        "the answer is no JSON: {message} at byte {offset}; it begins {}",
+        shown(&answer[..answer.len().min(200)])
+    );
+    FetchError::new(FetchErrorKind::NotJson, message)
+}
+
+/// The beginning of a text for a message.
+fn shown(raw: &[u8]) -> String {
+    const SHOWN_CHARACTERS_MAX: usize = 40;
+    let text = String::from_utf8_lossy(raw);
+    let mut cut: String = text.chars().take(SHOWN_CHARACTERS_MAX).collect();
+    if cut.len() < text.len() {
+        cut.push('…');
+    }
+    format!("{cut:?}")
+}

@@ -1,0 +1,115 @@
+//! What the runs of polling jobs share.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::PgPool;
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use crate::catalog::Catalog;
+use crate::clock::Clock;
+use crate::db::streams::NewStream;
+use crate::hub::counters::Counters;
+use crate::lifecycle::Lifecycle;
+use crate::pipeline::{Intake, Progress};
+use crate::record::Position;
+use crate::sources::encoders::Encoders;
+use crate::sources::poll::definition::{Definition, OnChange};
+use crate::sources::poll::fetch::Fetcher;
+use crate::sources::poll::sealer::Sealer;
+use crate::streams::definition::{self, InvalidDefinition};
+use crate::streams::{OnDuplicate, Stream, StreamName};
+
+/// Limits of a node's runs.
+#[derive(Debug, Clone, Copy)]
+pub struct PollLimits {
+    /// Most runs at once.
+    pub runs_max: usize,
+    /// Without a word from its node for this long, a run is taken over by another.
+    pub lease: Duration,
+}
+
+/// Clones share everything.
+#[derive(Clone)]
+pub struct Poller {
+    pub pool: PgPool,
+    /// The journal that the runs write through; it stands for this node in leases.
+    pub journal: Uuid,
+    pub node: String,
+    pub catalog: Catalog,
+    pub intake: Intake,
+    pub encoders: Encoders,
+    pub counters: Counters,
+    pub committed: Progress,
+    /// Where the journal ended when this process began.
+    pub synced_at_start: Position,
+    pub fetcher: Fetcher,
+    pub sealer: Arc<Sealer>,
+    pub clock: Clock,
+    pub lifecycle: Lifecycle,
+    pub limits: PollLimits,
+    /// Told when a job became due by somebody's doing.
+    pub nudge: Arc<Notify>,
+}
+
+/// Why a stream cannot take a job's items.
+#[derive(Debug, thiserror::Error)]
+pub enum DestinationError {
+    #[error(
+        "`on_change` is replace, but the stream {0} was made without `on_duplicate` replace, so nothing in it can be replaced"
+    )]
+    NotReplacing(StreamName),
+    #[error("the stream for it cannot be made: {0}")]
+    Definition(#[from] InvalidDefinition),
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+    /// It was deleted at the same moment.
+    #[error("the stream {0} is not there")]
+    Gone(StreamName),
+}
+
+impl Poller {
+    /// The stream that a job feeds; made, if it is not there.
+    pub async fn destination(
+        &self,
+        name: &StreamName,
+        definition: &Definition,
+    ) -> Result<Arc<Stream>, DestinationError> {
+        if let Some(stream) = self.catalog.streams().by_name(name) {
+            check_fit(&stream, definition)?;
+            return Ok(stream);
+        }
+        let replaces = definition.on_change == OnChange::Replace;
+        let defined = definition::Definition {
+            key: replaces.then(|| definition.key.iter().map(ToString::to_string).collect()),
+            on_duplicate: replaces.then_some(OnDuplicate::Replace),
+            ..definition::Definition::default()
+        };
+        let defined = defined.check()?;
+        let new = NewStream {
+            name: name.clone(),
+            shape: defined.shape,
+            key: defined.key,
+            retention_days: defined.retention_days,
+        };
+        if let Some(stream) = self.catalog.create(&new).await? {
+            tracing::info!(stream = %name, "made a stream for a polling job");
+            return Ok(stream);
+        }
+        // Somebody else made it at the same moment.
+        let stream = self.catalog.streams().by_name(name);
+        let stream = stream.ok_or_else(|| DestinationError::Gone(name.clone()))?;
+        check_fit(&stream, definition)?;
+        Ok(stream)
+    }
+}
+
+/// A changed item is a new record unless the stream replaces.
+fn check_fit(stream: &Stream, definition: &Definition) -> Result<(), DestinationError> {
+    let replaces = stream.key.as_ref().is_some_and(|key| key.on_duplicate == OnDuplicate::Replace);
+    if definition.on_change == OnChange::Replace && !replaces {
+        return Err(DestinationError::NotReplacing(stream.name.clone()));
+    }
+    Ok(())
+}

@@ -1,0 +1,20 @@
+//! What a run goes on from. It commits with the rows of the run that found it.
+
+use serde::{Deserialize, Serialize};
+
+use super::since::SinceValue;
+
+/// Where the next run begins. `Default`: at the beginning.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Resume {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub etag: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_modified: Option<String>,
+    /// Which request the two above answered; to any other they say nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answered: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<SinceValue>,
+}

@@ -1,0 +1,232 @@
+//! Claims the jobs that are due, runs them, keeps their leases, and ends them with the gateway.
+//!
+//! One task, for any number of jobs: PostgreSQL knows what is due, by an index; nodes never wait for each other, because
+//! what one is claiming the others skip. All times are the database's, and every wait is short, so the clock of this
+//! machine can do what it likes.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::backoff::Backoff;
+use crate::db::answered;
+use crate::db::polling_runs::{self, ClaimedRow};
+use crate::record::RunId;
+use crate::sources::poll::poller::Poller;
+use crate::sources::poll::run::Run;
+use crate::telemetry::metrics;
+
+/// Most jobs claimed at a time.
+const CLAIM_MAX: usize = 64;
+/// Shortest time between two claims that do not fill up: so that a claim is for several jobs where many are due.
+const CLAIM_SPACING: Duration = Duration::from_millis(50);
+/// Longest time between two looks for what is due; a job that another node made is noticed after at most this.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// A lease is renewed this many times before it would end.
+const RENEWALS_PER_LEASE: u32 = 3;
+/// How often due times in the future of a clock that was set back are looked for.
+const MEND_EVERY: Duration = Duration::from_secs(60);
+
+/// See the module.
+pub struct Scheduler {
+    poller: Poller,
+    runs: JoinSet<()>,
+    under_way: HashMap<Id, UnderWay>,
+    backoff: Backoff,
+    failing: bool,
+}
+
+struct UnderWay {
+    run: RunId,
+    began: Instant,
+    superseded: CancellationToken,
+}
+
+impl Scheduler {
+    pub fn new(poller: Poller) -> Scheduler {
+        Scheduler {
+            poller,
+            runs: JoinSet::new(),
+            under_way: HashMap::new(),
+            backoff: Backoff::new(),
+            failing: false,
+        }
+    }
+
+    /// Works until the gateway ends, and then until its runs have ended.
+    pub async fn run(mut self) {
+        let soft = self.poller.lifecycle.soft().clone();
+        tokio::select! {
+            () = self.begin() => self.schedule(&soft).await,
+            () = soft.cancelled() => {}
+        }
+        while let Some(ended) = self.runs.join_next_with_id().await {
+            self.ended(ended);
+        }
+    }
+
+    /// What the last process left in the journal is written first: it may be of runs that nobody has followed, and would
+    /// be superseded by a new claim. Then this process takes its predecessor's leases back.
+    async fn begin(&mut self) {
+        let end = self.poller.synced_at_start;
+        let _ = self.poller.committed.subscribe().wait_for(|low_water| *low_water >= end).await;
+        loop {
+            match answered(polling_runs::give_up_leases(&self.poller.pool, self.poller.journal))
+                .await
+            {
+                Ok(0) => return,
+                Ok(runs) => {
+                    tracing::info!(runs, "polling runs of the process before this one are over");
+                    return;
+                }
+                Err(error) => self.failed(&error),
+            }
+            tokio::time::sleep(self.backoff.next_wait()).await;
+        }
+    }
+
+    async fn schedule(&mut self, soft: &CancellationToken) {
+        let lease = self.poller.limits.lease;
+        let renew_every = lease / RENEWALS_PER_LEASE;
+        let (mut renew_at, mut mend_at) = (Instant::now() + renew_every, Instant::now());
+        let mut claim_at = Instant::now();
+        let nudge = self.poller.nudge.clone();
+        loop {
+            let has_room = self.runs.len() < self.poller.limits.runs_max;
+            tokio::select! {
+                () = soft.cancelled() => return,
+                Some(ended) = self.runs.join_next_with_id() => self.ended(ended),
+                () = sleep_until(renew_at) => {
+                    self.renew().await;
+                    renew_at = Instant::now() + renew_every;
+                }
+                () = sleep_until(mend_at) => {
+                    self.mend().await;
+                    mend_at = Instant::now() + MEND_EVERY;
+                }
+                () = nudge.notified() => claim_at = Instant::now(),
+                () = sleep_until(claim_at), if has_room => {
+                    claim_at = Instant::now() + self.claim().await;
+                }
+            }
+        }
+    }
+
+    /// Begins runs of what is due; returns when to look again.
+    async fn claim(&mut self) -> Duration {
+        let room = self.poller.limits.runs_max.saturating_sub(self.runs.len());
+        let limit = u32::try_from(room.min(CLAIM_MAX)).unwrap_or_default();
+        let poller = &self.poller;
+        let claimed = polling_runs::claim(
+            &poller.pool,
+            poller.journal,
+            &poller.node,
+            poller.limits.lease,
+            limit,
+        );
+        let jobs = match answered(claimed).await {
+            Ok(jobs) => jobs,
+            Err(error) => {
+                self.failed(&error);
+                return self.backoff.next_wait();
+            }
+        };
+        let is_filled = jobs.len() == limit as usize;
+        for job in jobs {
+            self.start(job);
+        }
+        metrics::set_poll_runs(self.runs.len(), self.poller.limits.runs_max);
+        if is_filled {
+            self.went_well();
+            return Duration::ZERO;
+        }
+        match answered(polling_runs::next_wake(&self.poller.pool)).await {
+            Ok(wake) => {
+                self.went_well();
+                wake.map_or(LOOK_EVERY, |wake| wake.clamp(CLAIM_SPACING, LOOK_EVERY))
+            }
+            Err(error) => {
+                self.failed(&error);
+                self.backoff.next_wait()
+            }
+        }
+    }
+
+    fn start(&mut self, job: ClaimedRow) {
+        let (run, superseded, began) = (job.run(), CancellationToken::new(), Instant::now());
+        let running = Run::new(self.poller.clone(), job, superseded.clone());
+        let task = self.runs.spawn(running.run());
+        self.under_way.insert(task.id(), UnderWay { run, began, superseded });
+    }
+
+    fn ended(&mut self, ended: Result<(Id, ()), JoinError>) {
+        let id = match ended {
+            Ok((id, ())) => id,
+            Err(error) => {
+                // Its lease ends by itself.
+                tracing::error!(%error, "a polling job's run ended in a panic");
+                error.id()
+            }
+        };
+        self.under_way.remove(&id);
+        metrics::set_poll_runs(self.runs.len(), self.poller.limits.runs_max);
+    }
+
+    /// Keeps the leases, and ends the runs that others have followed.
+    async fn renew(&mut self) {
+        // Most runs are over long before.
+        let old = self.poller.limits.lease / RENEWALS_PER_LEASE;
+        let runs: Vec<RunId> = self
+            .under_way
+            .values()
+            .filter(|under_way| under_way.began.elapsed() >= old)
+            .map(|under_way| under_way.run)
+            .collect();
+        if runs.is_empty() {
+            return;
+        }
+        let renewed = polling_runs::renew(&self.poller.pool, &runs, self.poller.limits.lease);
+        match answered(renewed).await {
+            Ok(kept) => {
+                let kept: HashSet<Uuid> = kept.into_iter().collect();
+                for under_way in self.under_way.values() {
+                    if runs.contains(&under_way.run) && !kept.contains(&under_way.run.run) {
+                        under_way.superseded.cancel();
+                    }
+                }
+            }
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    async fn mend(&mut self) {
+        match answered(polling_runs::mend_clock(&self.poller.pool)).await {
+            Ok(0) => {}
+            Ok(jobs) => {
+                tracing::warn!(
+                    jobs,
+                    "the database's clock was set back; these polling jobs run at once"
+                );
+            }
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    /// Said once, until it goes well again.
+    fn failed(&mut self, error: &sqlx::Error) {
+        if !std::mem::replace(&mut self.failing, true) {
+            tracing::warn!(%error, "polling jobs wait for PostgreSQL");
+        }
+    }
+
+    fn went_well(&mut self) {
+        self.backoff = Backoff::new();
+        if std::mem::take(&mut self.failing) {
+            tracing::info!("polling jobs go on");
+        }
+    }
+}
