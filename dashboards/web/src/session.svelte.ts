@@ -3,6 +3,9 @@
 import { inWords, whenSignedOut } from "./api/client";
 import { type Myself, type Scope, signIn, signOut, whoAmI } from "./api/sessions";
 
+/** A gateway that does not answer is asked again after this. */
+const RETRY_MS = 2_000;
+
 class Session {
   /** `unknown` until the gateway answered for the first time. */
   state = $state<"unknown" | "signed out" | "signed in">("unknown");
@@ -19,13 +22,13 @@ class Session {
     return scopes.includes(scope) || scopes.includes("admin");
   }
 
-  /** Asks who it is; an unreachable gateway is asked again by whoever sees the notice. */
+  /** Asks who it is, until there is an answer. */
   async load(): Promise<void> {
     try {
       this.#take(await whoAmI());
     } catch (error) {
-      this.state = "signed out";
       this.notice = inWords(error);
+      window.setTimeout(() => void this.load(), RETRY_MS);
     }
   }
 

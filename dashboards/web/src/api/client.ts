@@ -41,6 +41,12 @@ export interface Sending {
 
 /** Sends a request. Gives the reply's JSON, or undefined if it has none; throws an `ApiError`. */
 export async function request<Reply>(path: string, sending: Sending = {}): Promise<Reply> {
+  const text = await requestText(path, sending);
+  return (text === "" ? undefined : JSON.parse(text)) as Reply;
+}
+
+/** Sends a request. Gives the reply as it came: in JSON that is read, large numbers change. */
+export async function requestText(path: string, sending: Sending = {}): Promise<string> {
   const { method = "GET", json, text, contentType = "application/json" } = sending;
   const body = json === undefined ? text : JSON.stringify(json);
   let reply: Response;
@@ -54,7 +60,7 @@ export async function request<Reply>(path: string, sending: Sending = {}): Promi
     throw new ApiError(0, "no_answer", "The gateway does not answer. Check that it runs and that this machine reaches it.");
   }
   if (!reply.ok) throw await refusal(reply, path);
-  return (reply.status === 204 ? undefined : await reply.json()) as Reply;
+  return reply.text();
 }
 
 async function refusal(reply: Response, path: string): Promise<ApiError> {
