@@ -37,7 +37,12 @@ export interface Sending {
   /** Sent as it is. */
   text?: string;
   contentType?: string;
+  /** Longest wait for the answer. */
+  timeoutMs?: number;
 }
+
+/** Waiting for a commit takes up to half a minute by itself. */
+const TIMEOUT_MS = 60_000;
 
 /** Sends a request. Gives the reply's JSON, or undefined if it has none; throws an `ApiError`. */
 export async function request<Reply>(path: string, sending: Sending = {}): Promise<Reply> {
@@ -47,13 +52,14 @@ export async function request<Reply>(path: string, sending: Sending = {}): Promi
 
 /** Sends a request. Gives the reply as it came: in JSON that is read, large numbers change. */
 export async function requestText(path: string, sending: Sending = {}): Promise<string> {
-  const { method = "GET", json, text, contentType = "application/json" } = sending;
+  const { method = "GET", json, text, contentType = "application/json", timeoutMs = TIMEOUT_MS } = sending;
   const body = json === undefined ? text : JSON.stringify(json);
   let reply: Response;
   try {
     reply = await fetch(path, {
       method,
       cache: "no-store",
+      signal: AbortSignal.timeout(timeoutMs),
       ...(body === undefined ? {} : { body, headers: { "Content-Type": contentType } }),
     });
   } catch {

@@ -10,7 +10,7 @@ import { type ConnectionState, MonitorConnection } from "./connection";
 import { Feed, type Filter, type Row } from "./feed";
 import type { Message, Mode, NodeState, StreamTotals } from "./messages";
 import { NOTHING, Rates, sum } from "./rates";
-import { Timeline } from "./timeline";
+import { type Chart, Timeline } from "./timeline";
 
 /** Without a message for so long, what is shown is old. */
 const STALE_MS = 3_000;
@@ -46,6 +46,8 @@ class Live {
   #connection: MonitorConnection | null = null;
   #connectionState: ConnectionState = "connecting";
   #lastMessageAt = 0;
+  /** How far the gateway's clock is ahead of this machine's, in milliseconds. */
+  #clockAhead = 0;
   #frame = 0;
   #ticker = 0;
 
@@ -123,10 +125,9 @@ class Live {
     this.rows = this.#feed.rows();
   }
 
-  clearRows(): void {
-    this.#feed.clear();
-    this.rows = this.#feed.rows();
-    this.waiting = 0;
+  /** The last 15 minutes by the gateway's clock; read `timelineChanges` to be told of changes. */
+  chart(streamsMax: number, only = ""): Chart {
+    return this.timeline.chart(Date.now() + this.#clockAhead, streamsMax, only);
   }
 
   readonly #hurry = (): void => {
@@ -151,6 +152,7 @@ class Live {
         this.timelineChanges += 1;
         break;
       case "stats": {
+        this.#clockAhead = Date.parse(message.at) - Date.now();
         const step = this.#rates.add(message);
         if (step !== null) this.timeline.addStep(step);
         this.timelineChanges += 1;

@@ -73,10 +73,10 @@ export class Timeline {
     this.#intervals.clear();
   }
 
-  /** The newest interval comes last. Streams are those that had records, most first; at most `streamsMax`. */
+  /** The newest interval comes last. Streams are the busiest, by name, so that they do not change places. */
   chart(now: number, streamsMax: number, only = ""): Chart {
     const last = Math.floor(now / EVERY_MS);
-    const names = this.#busiest(only).slice(0, streamsMax);
+    const names = this.#busiest(only).slice(0, streamsMax).sort();
     const chart: Chart = { times: [], streams: new Map(names.map((name) => [name, { accepted: [], committed: [] }])) };
     for (let number = last - INTERVALS_MAX + 1; number <= last; number += 1) {
       const interval = this.#intervals.get(number);
