@@ -21,6 +21,9 @@ export class ApiError extends Error {
 const ADVICE: Record<string, string> = {
   database_unavailable: "Records are still taken and kept in the journal; this can be shown again once PostgreSQL answers.",
   missing_scope: "Ask an admin for the right to do this.",
+  invalid_sample: "Paste JSON, an object a line, or CSV with a header line.",
+  stream_exists: "Choose another name.",
+  busy: "Wait a little and try again.",
 };
 
 let onSignedOut: () => void = () => {};

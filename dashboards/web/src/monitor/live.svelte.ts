@@ -27,7 +27,6 @@ class Live {
   /** What the gateway complained of last. */
   complaint = $state("");
   mode = $state<Mode>(rememberedMode());
-  gateway = $state("");
 
   totals = $state.raw<Record<string, StreamTotals>>({});
   /** Counts a second by stream; null until they can be told. */
@@ -40,7 +39,7 @@ class Live {
   /** Counts changes of the timeline. */
   timelineChanges = $state(0);
 
-  readonly timeline = new Timeline();
+  readonly #timeline = new Timeline();
   readonly #rates = new Rates();
   readonly #feed = new Feed();
   #connection: MonitorConnection | null = null;
@@ -97,7 +96,7 @@ class Live {
     document.removeEventListener("visibilitychange", this.#hurry);
     this.#rates.forget();
     this.#feed.clear();
-    this.timeline.clear();
+    this.#timeline.clear();
     this.#rates.node = null;
     this.#show();
   }
@@ -127,7 +126,7 @@ class Live {
 
   /** The last 15 minutes by the gateway's clock; read `timelineChanges` to be told of changes. */
   chart(streamsMax: number, only = ""): Chart {
-    return this.timeline.chart(Date.now() + this.#clockAhead, streamsMax, only);
+    return this.#timeline.chart(Date.now() + this.#clockAhead, streamsMax, only);
   }
 
   readonly #hurry = (): void => {
@@ -138,7 +137,6 @@ class Live {
     this.#lastMessageAt = performance.now();
     switch (message.type) {
       case "hello":
-        this.gateway = message.node;
         this.complaint = "";
         break;
       case "records":
@@ -148,13 +146,13 @@ class Live {
         this.#feed.addGap(message.stream, message.count);
         break;
       case "history":
-        this.timeline.addHistory(message);
+        this.#timeline.addHistory(message);
         this.timelineChanges += 1;
         break;
       case "stats": {
         this.#clockAhead = Date.parse(message.at) - Date.now();
         const step = this.#rates.add(message);
-        if (step !== null) this.timeline.addStep(step);
+        if (step !== null) this.#timeline.addStep(step);
         this.timelineChanges += 1;
         break;
       }
