@@ -45,6 +45,7 @@ mod parking;
 mod people;
 mod poison;
 mod private_postgres;
+mod prometheus;
 mod quarantine;
 mod quarantine_api;
 mod quotas;
