@@ -82,7 +82,15 @@ async function refusal(reply: Response, path: string): Promise<ApiError> {
   const code = typeof problem.code === "string" ? problem.code : "refused";
   const detail = typeof problem.detail === "string" ? problem.detail : `The gateway answered ${reply.status} ${reply.statusText}.`;
   if (reply.status === 401 && path !== "/v1/sessions") onSignedOut();
-  return new ApiError(reply.status, code, sentence(detail, ADVICE[code]), problem);
+  return new ApiError(reply.status, code, sentence(detail, firstFault(problem) ?? ADVICE[code]), problem);
+}
+
+/** What is wrong with the first record that was refused, if that is what a problem is about. */
+function firstFault({ errors }: Record<string, unknown>): string | undefined {
+  const first: unknown = Array.isArray(errors) ? errors[0] : undefined;
+  if (typeof first !== "object" || first === null || !("message" in first)) return undefined;
+  const column = "column" in first && typeof first.column === "string" ? `${first.column}: ` : "";
+  return `${column}${String(first.message)}.`;
 }
 
 /** Details begin in lower case, as parts of a log line. */
