@@ -4,9 +4,17 @@
 #   docker run -e DATABASE_URL=postgres://… -e TIDEGATE_ADMIN_PASSWORD=… -v tidegate:/var/lib/tidegate \
 #              -p 127.0.0.1:8000:8000 --stop-timeout 40 tidegate
 
+FROM node:22-bookworm-slim AS web
+WORKDIR /src
+COPY dashboards/web/package.json dashboards/web/package-lock.json ./
+RUN npm ci --ignore-scripts --no-audit --no-fund
+COPY dashboards/web ./
+RUN npm run build
+
 FROM rust:1.95-bookworm AS build
 WORKDIR /src
 COPY . .
+COPY --from=web /src/dist dashboards/web/dist
 RUN cargo build --release --locked --bin tidegate
 
 FROM debian:12-slim

@@ -1,7 +1,7 @@
 # GNU make 3.81 (macOS) and later. `make` alone shows what there is; the work is done by cargo and scripts/.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help demo build test torture check bench fuzz fmt audit clean
+.PHONY: help demo build web test browser torture check bench fuzz fmt audit clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -9,20 +9,25 @@ help: ## Show this list
 demo: ## Install what is missing, build, start a gateway, send real data, stay up (ONCE=1: stop after it; JOBS=1: have polling jobs ask)
 	@scripts/demo.sh
 
-build: ## Build target/release/tidegate and target/release/tidegate-demo
+build: ## Build target/release/tidegate and target/release/tidegate-demo, with the dashboard where Node.js is
+	@scripts/web.sh try
 	cargo build --release --locked --bin tidegate --bin tidegate-demo
+
+web: ## Build the dashboard for the next build to embed (installs Node.js and npm where they are missing)
+	@scripts/web.sh
 
 test: ## Install what is missing, run every test (TESTS="name ..." runs some)
 	@scripts/test.sh $(TESTS)
 
+browser: ## Run the tests in a browser alone (TESTS="name" runs some)
+	@scripts/browser.sh $(TESTS)
+
 torture: ## Kill and break everything for SECONDS=300 and print the figures (TIDEGATE_TEST_SEED=… repeats a run)
 	@TIDEGATE_TORTURE_SECONDS=$(or $(SECONDS),300) scripts/torture.sh
 
-check: ## Formatting, clippy, Prometheus' files, then every test
+check: ## Formatting, clippy, then every test
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
-	@scripts/install-test-needs.sh
-	promtool check config dashboards/prometheus/prometheus.yml
 	@scripts/test.sh
 
 bench: ## Measure it beside the limits of this machine (QUICK=1: under three minutes; GROUPS="bulk single" only these)

@@ -34,6 +34,7 @@ fi
 
 target=${CARGO_TARGET_DIR:-target}
 gateway_log=$target/demo-gateway.log
+mkdir -p "$target"
 
 # The first start creates a PostgreSQL cluster; slow disks take their time.
 ready_seconds_max=120
@@ -141,6 +142,11 @@ if [ -z "${DATABASE_URL:-}" ]; then
     need_postgresql
 fi
 say 'building (the first time takes some minutes)'
+# npm and Vite have nothing to say that the demo should begin with, unless they fail.
+if ! scripts/web.sh try >"$target/demo-web.log"; then
+    cat "$target/demo-web.log" >&2
+    fail 'the dashboard could not be built'
+fi
 cargo build --release --locked --bin tidegate --bin tidegate-demo
 
 say "starting the gateway on $url, its data in $data_dir, its log in $gateway_log"

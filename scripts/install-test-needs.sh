@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the tests need beside a Rust toolchain, and skips what is there: PostgreSQL with psql, promtool, curl.
+# Installs what the tests need beside a Rust toolchain, and skips what is there: PostgreSQL with psql, Prometheus, curl,
+# Node.js with npm, Chromium.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=scripts/packages.sh
@@ -7,7 +8,10 @@ cd "$(dirname "$0")/.."
 
 need_postgresql
 need_psql
-# promtool holds /metrics, the scrape configuration and the alerts to Prometheus' rules.
-have promtool || install_packages 'promtool' 'prometheus' 'prometheus'
+# Prometheus scrapes the gateway and answers what the dashboard and the alerts ask; promtool holds its files to its rules.
+{ have prometheus && have promtool; } || install_packages 'Prometheus' 'prometheus' 'prometheus'
 # The README's walkthrough is run word for word.
 have curl || install_packages 'curl' 'curl ca-certificates' 'curl'
+# The dashboard is built and tried in a real browser.
+need_node
+need_chromium

@@ -80,6 +80,68 @@ need_psql() {
     have psql || install_packages 'psql' 'postgresql-client' "$brew_postgresql"
 }
 
+# The web build's tools run on this Node.js or a later one.
+node_major_min=20
+node_minor_min=19
+# What is fetched where the system's own is older (Debian 12 has 18).
+node_fetched=22
+# Where it is put.
+node_directory=${CARGO_TARGET_DIR:-target}/node
+
+node_is_new() {
+    have node && have npm &&
+        node -e 'const [major, minor] = process.versions.node.split(".").map(Number);
+            process.exit(major > +process.argv[1] || (major === +process.argv[1] && minor >= +process.argv[2]) ? 0 : 1)' \
+            "$node_major_min" "$node_minor_min"
+}
+
+# Whether Node.js is here, new enough, perhaps where need_node put it.
+find_node() {
+    node_is_new && return
+    if [ -x "$node_directory/node_modules/.bin/node" ]; then
+        PATH="$(cd "$node_directory/node_modules/.bin" && pwd):$PATH"
+    fi
+    node_is_new
+}
+
+# Node.js and npm. Where the system's packages are too old, npm itself fetches a newer Node.js, for this directory only.
+need_node() {
+    find_node && return
+    have npm || install_packages 'Node.js and npm' 'nodejs npm' 'node'
+    find_node && return
+    have node || fail 'node is not in PATH although npm is: install Node.js'
+    say "fetching Node.js $node_fetched: $(node --version) is too old for the web build"
+    npm install --prefix "$node_directory" --no-save --no-audit --no-fund \
+        "$(node -p '`node-${process.platform}-${process.arch}`')@$node_fetched" >&2
+    find_node || fail "Node.js $node_major_min.$node_minor_min or later is needed for the web build: install it"
+}
+
+# install_node_modules <directory>: what its package-lock.json says, unless that is there. No package's own scripts are run.
+install_node_modules() {
+    [ "$1/node_modules/.package-lock.json" -nt "$1/package-lock.json" ] ||
+        (cd "$1" && npm ci --ignore-scripts --no-audit --no-fund)
+}
+
+# The browser of the browser tests, looked for where they look too.
+chromium_program() {
+    local program
+    for program in "${TIDEGATE_CHROMIUM:-}" /usr/bin/chromium /usr/bin/chromium-browser /usr/bin/google-chrome-stable \
+        /Applications/Chromium.app/Contents/MacOS/Chromium \
+        '/Applications/Google Chrome.app/Contents/MacOS/Google Chrome'; do
+        if [ -n "$program" ] && [ -x "$program" ]; then
+            printf '%s\n' "$program"
+            return
+        fi
+    done
+}
+
+need_chromium() {
+    [ -z "$(chromium_program)" ] || return 0
+    # Without a font there is no text, and nothing is as wide as it should be.
+    install_packages 'Chromium' 'chromium fonts-liberation' '--cask chromium'
+    [ -n "$(chromium_program)" ] || fail 'Chromium is not where it is looked for: set TIDEGATE_CHROMIUM to its program'
+}
+
 # A Rust toolchain is the one thing that is not installed here: how, is for the reader to choose.
 need_rust() {
     if ! have cargo && [ -x "${CARGO_HOME:-$HOME/.cargo}/bin/cargo" ]; then

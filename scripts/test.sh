@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Every test, on a fresh machine too. Ends with the runner's own closing lines and its exit code.
+# Every test, on a fresh machine too: the dashboard's unit tests, all of Rust's, and those in a browser. Ends with each
+# runner's own closing lines, and fails if one of them did.
 #
-# Arguments go to the runner, to run some tests only: scripts/test.sh journal
+# Arguments go to Rust's runner, to run some of its tests only: scripts/test.sh journal
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=scripts/packages.sh
@@ -13,12 +14,50 @@ scripts/install-test-needs.sh
 have psql || PATH="$PATH:$(postgresql_directory)"
 export PATH
 
-if cargo nextest --version >/dev/null 2>&1; then
-    # nextest runs no doc tests; they go first, so that the summary of all others stands at the end.
-    if [ $# -eq 0 ]; then
-        cargo test --locked --doc
+rust_tests() {
+    if cargo nextest --version >/dev/null 2>&1; then
+        # nextest runs no doc tests; they go first, so that the summary of all others stands at the end.
+        if [ $# -eq 0 ]; then
+            cargo test --locked --doc || return
+        fi
+        cargo nextest run --locked "$@"
+    else
+        cargo test --locked "$@"
     fi
-    cargo nextest run --locked "$@"
-else
-    cargo test --locked "$@"
+}
+
+if [ $# -gt 0 ]; then
+    rust_tests "$@"
+    exit
+fi
+
+logs=${CARGO_TARGET_DIR:-target}/test-logs
+# A runner's last lines, which say how many of its tests passed.
+closing_lines=8
+runners=()
+failed=()
+
+# run <name> <command>: runs it, and keeps what it says; a failure does not keep the next from running.
+run() {
+    local name=$1
+    shift
+    say "== $name"
+    runners+=("$name")
+    "$@" 2>&1 | tee "$logs/$name.log" || failed+=("$name")
+}
+
+mkdir -p "$logs"
+# The gateway holds the dashboard, so it is built first.
+scripts/web.sh build
+run dashboard scripts/web.sh test
+run rust rust_tests
+run browser scripts/browser.sh
+
+for name in "${runners[@]}"; do
+    printf '\n== %s\n' "$name"
+    tail -n "$closing_lines" "$logs/$name.log"
+done
+if [ ${#failed[@]} -gt 0 ]; then
+    printf '\nFAILED: %s\n' "${failed[*]}"
+    exit 1
 fi

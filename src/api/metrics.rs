@@ -29,6 +29,7 @@ pub async fn show(State(state): State<AppState>) -> impl IntoResponse {
         journal_failed: state.appender.failure().is_some(),
         journal_damages: state.journal.damages().count(),
         journal_backlog_bytes: load.backlog_bytes,
+        disk_free_bytes: state.journal.disk_free_bytes().ok(),
         commit_lag_seconds: load.commit_lag_seconds,
         ready: health::readiness(&state).ready,
         monitors: state.hub.monitors(),

@@ -146,6 +146,14 @@ impl Journal {
         self.shared.segments.used_bytes()
     }
 
+    /// Bytes that this process may still take of the disk below the journal.
+    pub fn disk_free_bytes(&self) -> io::Result<u64> {
+        let disk = nix::sys::statvfs::statvfs(&self.shared.dir)?;
+        // Both are of another width on other systems.
+        let bytes = u128::from(disk.fragment_size()) * u128::from(disk.blocks_available());
+        Ok(u64::try_from(bytes).unwrap_or(u64::MAX))
+    }
+
     /// What opening found damaged, as far as it was not trimmed since.
     pub fn damages(&self) -> impl Iterator<Item = &Damage> {
         let first = self.first();

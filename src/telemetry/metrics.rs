@@ -33,6 +33,7 @@ const JOURNAL_BYTES_LIMIT: &str = "tidegate_journal_bytes_limit";
 const JOURNAL_BACKLOG: &str = "tidegate_journal_backlog_bytes";
 const JOURNAL_FAILED: &str = "tidegate_journal_failed";
 const JOURNAL_DAMAGES: &str = "tidegate_journal_damages";
+const DISK_FREE: &str = "tidegate_disk_free_bytes";
 const JOURNAL_FSYNC: &str = "tidegate_journal_fsync_duration_seconds";
 const JOURNAL_GROUP: &str = "tidegate_journal_group_entries";
 const BATCH_ROWS: &str = "tidegate_batch_rows";
@@ -115,6 +116,11 @@ fn describe_way_in() {
         "1 while the journal cannot be written and records are refused."
     );
     describe_gauge!(JOURNAL_DAMAGES, "Parts of the journal that the latest start found damaged.");
+    describe_gauge!(
+        DISK_FREE,
+        Unit::Bytes,
+        "Bytes that are free on the journal's disk; NaN if it does not say."
+    );
     describe_histogram!(JOURNAL_FSYNC, Unit::Seconds, "Time to write and sync one group.");
     describe_histogram!(JOURNAL_GROUP, "Entries that shared one fsync.");
 }
@@ -364,6 +370,8 @@ pub struct Gauges {
     pub journal_failed: bool,
     pub journal_damages: usize,
     pub journal_backlog_bytes: u64,
+    /// `None` if the disk does not say.
+    pub disk_free_bytes: Option<u64>,
     pub commit_lag_seconds: f64,
     pub ready: bool,
     pub monitors: usize,
@@ -388,6 +396,7 @@ pub fn set_gauges(now: &Gauges) {
     gauge!(JOURNAL_FAILED).set(f64::from(u8::from(now.journal_failed)));
     gauge!(JOURNAL_DAMAGES).set(now.journal_damages as f64);
     gauge!(JOURNAL_BACKLOG).set(now.journal_backlog_bytes as f64);
+    gauge!(DISK_FREE).set(now.disk_free_bytes.map_or(f64::NAN, |bytes| bytes as f64));
     gauge!(COMMIT_LAG).set(now.commit_lag_seconds);
     gauge!(READY).set(f64::from(u8::from(now.ready)));
     gauge!(MONITORS).set(now.monitors as f64);

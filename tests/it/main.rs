@@ -50,6 +50,7 @@ mod polling;
 mod polling_cli;
 mod polling_exactness;
 mod private_postgres;
+mod prometheus;
 mod quarantine;
 mod quarantine_api;
 mod quotas;

@@ -79,7 +79,7 @@ fn whole(value: f64) -> u64 {
 }
 
 /// Names in the code.
-fn known() -> BTreeSet<&'static str> {
+pub fn known() -> BTreeSet<&'static str> {
     SOURCE
         .split('"')
         .filter(|text| text.starts_with("tidegate_") && !text.contains(char::is_whitespace))

@@ -1,0 +1,76 @@
+/** Records that streams refused. */
+
+import { address, request } from "./client";
+import type { Receipt } from "./streams";
+
+export interface RefusalCount {
+  /** Null: the stream was deleted. */
+  stream: string | null;
+  stream_id: number;
+  code: string;
+  count: number;
+  oldest: string;
+  newest: string;
+}
+
+export interface KeptRecord {
+  id: string;
+  received_at: string;
+  stream: string | null;
+  stream_id: number;
+  source: string;
+  user: string;
+  record: number | null;
+  line: number | null;
+  column: string | null;
+  code: string;
+  sqlstate?: string;
+  message: string;
+  format: string;
+  csv_header?: string;
+  /** What was sent, where it is text; a list has the beginning. */
+  raw?: string;
+  raw_base64?: string;
+  raw_bytes: number;
+  /** More was sent than is kept. */
+  truncated: boolean;
+}
+
+/** Which records are meant. */
+export interface Refusal {
+  /** A name, or a deleted stream's number. */
+  stream: string;
+  code: string;
+}
+
+export function refusalOf(count: RefusalCount): Refusal {
+  return { stream: count.stream ?? String(count.stream_id), code: count.code };
+}
+
+export async function countRefusals(): Promise<RefusalCount[]> {
+  return (await request<{ counts: RefusalCount[] }>(address(["quarantine", "summary"]))).counts;
+}
+
+export function listKept(refusal: Refusal, limit: number, after?: string): Promise<{ records: KeptRecord[]; next?: string }> {
+  return request(address(["quarantine"], { stream: refusal.stream, code: refusal.code, limit, after }));
+}
+
+export function showKept(id: string): Promise<KeptRecord> {
+  return request<KeptRecord>(address(["quarantine", id]));
+}
+
+/** Takes a record once more, as it is or as the JSON object `mended`, and waits until it is in the table. */
+export function replay(id: string, mended?: string): Promise<Receipt> {
+  const path = address(["quarantine", id, "replay"], { ack: "commit" });
+  return request<Receipt>(path, { method: "POST", ...(mended === undefined ? {} : { text: mended }) });
+}
+
+export async function dropKept(id: string): Promise<void> {
+  await request(address(["quarantine", id]), { method: "DELETE" });
+}
+
+/** Drops all of a kind; gives how many there were. */
+export async function dropAll(refusal: Refusal): Promise<number> {
+  const path = address(["quarantine"], { stream: refusal.stream, code: refusal.code });
+  return (await request<{ dropped: number }>(path, { method: "DELETE" })).dropped;
+}

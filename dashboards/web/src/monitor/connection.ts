@@ -1,0 +1,177 @@
+/**
+ * The one connection to the gateway's monitor: it comes back by itself, and goes on where it ended.
+ *
+ * Invariant: `cursor` is that of the last message that was handed on, and a socket that was given up hands nothing on. So a
+ * resumed connection neither repeats a record nor leaves one out.
+ */
+
+import { cursorOf, type Message, type Mode, readMessage } from "./messages";
+
+/** The first wait before a new try, in milliseconds; it doubles. */
+const WAIT_MS_MIN = 250;
+const WAIT_MS_MAX = 10_000;
+/** How long a connection may take to say hello before it is given up. */
+const HELLO_MS_MAX = 10_000;
+/** A silence that long means that a connection is dead, whatever the browser thinks of it: `stats` come every second. */
+const SILENCE_MS_MAX = 15_000;
+
+/** As much of a WebSocket as is used. */
+export interface Socket {
+  onmessage: ((event: MessageEvent) => void) | null;
+  onclose: ((event: CloseEvent) => void) | null;
+  close(): void;
+}
+
+/** What the connection needs from the outside. */
+export interface Surroundings {
+  open(query: string): Socket;
+  /** Whether the gateway still knows the caller. */
+  check(): Promise<"known" | "unknown" | "unreachable">;
+  now(): number;
+  /** Calls back later; gives a way to call it off. */
+  after(milliseconds: number, what: () => void): () => void;
+  random(): number;
+}
+
+/** `waiting`: it broke, and the next try is under way or near. */
+export type ConnectionState = "connecting" | "open" | "waiting" | "signed out";
+
+export interface Listener {
+  /** A connection said hello. `resumed`: it goes on where the one before ended. */
+  onBegin(mode: Mode, resumed: boolean): void;
+  onMessage(message: Message): void;
+  onState(state: ConnectionState): void;
+}
+
+export class MonitorConnection {
+  readonly #around: Surroundings;
+  readonly #listener: Listener;
+  #mode: Mode;
+  #socket: Socket | null = null;
+  #state: ConnectionState = "connecting";
+  #cancel: () => void = () => {};
+  #cursor: string | null = null;
+  #failures = 0;
+  #greeted = false;
+  #lastMessageAt = 0;
+  #stopped = true;
+
+  constructor(around: Surroundings, listener: Listener, mode: Mode) {
+    this.#around = around;
+    this.#listener = listener;
+    this.#mode = mode;
+  }
+
+  get cursor(): string | null {
+    return this.#cursor;
+  }
+
+  get state(): ConnectionState {
+    return this.#state;
+  }
+
+  start(): void {
+    this.#stopped = false;
+    this.#connect();
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    this.#giveUp();
+  }
+
+  /** Goes on in another mode, from where it is. */
+  set mode(mode: Mode) {
+    if (mode === this.#mode) return;
+    this.#mode = mode;
+    if (!this.#stopped) this.#connect();
+  }
+
+  get mode(): Mode {
+    return this.#mode;
+  }
+
+  /** Tries now, if it waits: the network is back, or somebody looks again. */
+  hurry(): void {
+    if (this.#state === "waiting" && !this.#stopped) this.#connect();
+  }
+
+  #connect(): void {
+    this.#giveUp();
+    this.#greeted = false;
+    const query = new URLSearchParams({ mode: this.#mode, history: "true" });
+    if (this.#cursor !== null) query.set("since", this.#cursor);
+    if (this.#failures === 0) this.#enter("connecting");
+    const resumed = this.#cursor !== null;
+    const socket = this.#around.open(query.toString());
+    this.#socket = socket;
+    this.#lastMessageAt = this.#around.now();
+    socket.onmessage = ({ data }) => this.#receive(String(data), resumed);
+    socket.onclose = () => this.#closed();
+    this.#cancel = this.#around.after(HELLO_MS_MAX, () => this.#watch());
+  }
+
+  #receive(text: string, resumed: boolean): void {
+    this.#lastMessageAt = this.#around.now();
+    const message = readMessage(text);
+    if (message === null) return;
+    if (message.type === "hello") {
+      this.#greeted = true;
+      this.#failures = 0;
+      this.#listener.onBegin(this.#mode, resumed);
+      this.#enter("open");
+    }
+    this.#listener.onMessage(message);
+    this.#cursor = cursorOf(message) ?? this.#cursor;
+  }
+
+  /** Looks after a connection that may be dead without having been closed. */
+  #watch(): void {
+    const silence = this.#around.now() - this.#lastMessageAt;
+    if (!this.#greeted || silence >= SILENCE_MS_MAX) {
+      this.#closed();
+      return;
+    }
+    this.#cancel = this.#around.after(SILENCE_MS_MAX - silence, () => this.#watch());
+  }
+
+  #closed(): void {
+    const greeted = this.#greeted;
+    this.#giveUp();
+    this.#enter("waiting");
+    const wait = Math.min(WAIT_MS_MAX, WAIT_MS_MIN * 2 ** this.#failures);
+    this.#failures += 1;
+    const retry = () => {
+      this.#cancel = this.#around.after(wait * (0.5 + this.#around.random() / 2), () => this.#connect());
+    };
+    // A browser does not say why it was refused, so ask; what was open before is worth a try without asking.
+    if (greeted) retry();
+    else void this.#ask(retry);
+  }
+
+  async #ask(retry: () => void): Promise<void> {
+    let calledOff = false;
+    this.#cancel = () => (calledOff = true);
+    const answer = await this.#around.check();
+    if (calledOff) return;
+    if (answer === "unknown") this.#enter("signed out");
+    else retry();
+  }
+
+  #giveUp(): void {
+    this.#cancel();
+    this.#cancel = () => {};
+    const socket = this.#socket;
+    this.#socket = null;
+    if (socket === null) return;
+    socket.onmessage = null;
+    socket.onclose = null;
+    socket.close();
+  }
+
+  #enter(state: ConnectionState): void {
+    if (state === this.#state) return;
+    this.#state = state;
+    this.#listener.onState(state);
+  }
+}

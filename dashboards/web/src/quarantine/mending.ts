@@ -1,0 +1,33 @@
+/** Where mending begins: a refused record as a JSON object that a person can edit. */
+
+import type { KeptRecord } from "../api/quarantine";
+import type { Column } from "../api/streams";
+import { fault } from "../json/fault";
+import { pretty } from "../json/pretty";
+import { csvFields } from "./csv";
+
+const NUMBERS = new Set(["smallint", "integer", "bigint", "real", "double precision", "numeric"]);
+const NUMBER = /^-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?$/;
+
+/** A mended record is one JSON object, so a row of CSV becomes one; what is no JSON stays as it is. */
+export function mendingText(kept: KeptRecord, columns: readonly Column[]): string {
+  const raw = kept.raw ?? "";
+  if (kept.format !== "csv") return fault(raw) === null ? pretty(raw) : raw;
+  const names = csvFields(kept.csv_header ?? "").map(({ text }) => text);
+  const fields = csvFields(raw);
+  const types = new Map(columns.map(({ name, type }) => [name, type]));
+  const lines = names.map((name, index) => {
+    const field = fields[index];
+    return `  ${JSON.stringify(name)}: ${field === undefined ? "null" : json(field.text, field.isQuoted, types.get(name) ?? "text")}`;
+  });
+  return `{\n${lines.join(",\n")}\n}`;
+}
+
+/** A field as its column's JSON. An empty one that is not quoted is NULL. */
+function json(text: string, isQuoted: boolean, type: string): string {
+  if (text === "" && !isQuoted) return "null";
+  if (NUMBERS.has(type) && NUMBER.test(text)) return text;
+  if (type === "boolean" && (text === "true" || text === "false")) return text;
+  if (type === "jsonb" && fault(text) === null) return text;
+  return JSON.stringify(text);
+}

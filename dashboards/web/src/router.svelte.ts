@@ -1,0 +1,38 @@
+/** Which page is shown, by the address. */
+
+import { tick } from "svelte";
+
+class Router {
+  path = $state(location.pathname);
+
+  constructor() {
+    window.addEventListener("popstate", () => this.#arrive());
+    document.addEventListener("click", (event) => this.#follow(event));
+  }
+
+  go(path: string): void {
+    if (path !== location.pathname) history.pushState(null, "", path);
+    this.#arrive();
+  }
+
+  /** Whoever cannot see the page learns by the focus that it is another one. */
+  #arrive(): void {
+    this.path = location.pathname;
+    void tick().then(() => {
+      window.scrollTo(0, 0);
+      document.querySelector<HTMLElement>("h1")?.focus({ preventScroll: true });
+    });
+  }
+
+  /** Links within the dashboard change the page and load nothing; those to the gateway's other answers are ordinary. */
+  #follow(event: MouseEvent): void {
+    const modified = event.metaKey || event.ctrlKey || event.shiftKey || event.altKey;
+    if (event.defaultPrevented || event.button !== 0 || modified) return;
+    const link = (event.target as Element).closest<HTMLAnchorElement>("a[href]");
+    if (link === null || link.origin !== location.origin || link.target !== "" || link.rel === "external" || link.hash !== "") return;
+    event.preventDefault();
+    this.go(link.pathname);
+  }
+}
+
+export const router = new Router();

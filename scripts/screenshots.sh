@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Takes the README's pictures anew: docs/images/*.png, of a gateway through which the demo's data flows.
+#
+# Arguments: how many seconds data flows first (240), so that the chart shows something.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+# shellcheck source=scripts/packages.sh
+. scripts/packages.sh
+
+need_rust
+need_postgresql
+need_chromium
+need_node
+export PATH
+scripts/web.sh build
+cargo build --locked --bin tidegate --bin tidegate-demo
+install_node_modules tests/browser
+cd tests/browser
+exec node screenshots.js "$@"

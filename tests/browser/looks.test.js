@@ -1,0 +1,76 @@
+/** What every page owes to whoever looks at it: room on small and large screens, and sense to a screen reader. */
+
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { ADMIN } from "./support/gateway.js";
+import { furnish, goTo, PAGES } from "./support/pages.js";
+import { house } from "./support/scenario.js";
+
+const scenario = house(furnish);
+const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+/** What axe-core calls the kinds of faults that must not be. */
+const SERIOUS = ["serious", "critical"];
+const SCREENS = [
+  { width: 390, height: 844, isMobile: true, hasTouch: true },
+  { width: 1920, height: 1080, isMobile: false, hasTouch: false },
+];
+
+/** Serious faults of a page, in words. @param {import("playwright-core").Page} page */
+async function faults(page) {
+  await page.evaluate(axe);
+  const { violations } = await page.evaluate(() => globalThis.axe.run(document, { resultTypes: ["violations"] }));
+  return violations
+    .filter(({ impact }) => SERIOUS.includes(impact))
+    .map(({ id, help, nodes }) => `${id}: ${help}: ${nodes.map(({ html }) => html).join(" ")}`);
+}
+
+for (const colorScheme of /** @type {const} */ (["light", "dark"])) {
+  scenario(`axe finds nothing serious, ${colorScheme}`, async (visitor) => {
+    const visit = await visitor({ colorScheme });
+    const { page } = visit;
+    await visit.open();
+    await page.getByLabel("Password").waitFor();
+    const found = (await faults(page)).map((fault) => `sign-in: ${fault}`);
+    await visit.fillSignIn(ADMIN);
+    await page.getByRole("navigation", { name: "Pages" }).waitFor();
+    for (const place of PAGES) {
+      await goTo(visit, place);
+      found.push(...(await faults(page)).map((fault) => `${place.path}: ${fault}`));
+    }
+    assert.deepEqual(found, []);
+  });
+}
+
+for (const { width, height, isMobile, hasTouch } of SCREENS) {
+  scenario(`nothing sticks out at ${width} px`, async (visitor) => {
+    const visit = await visitor({ viewport: { width, height }, isMobile, hasTouch });
+    const { page } = visit;
+    await visit.signIn(ADMIN);
+    const found = [];
+    for (const place of PAGES) {
+      await goTo(visit, place);
+      const { content, screen } = await page.evaluate(() => ({
+        content: document.documentElement.scrollWidth,
+        screen: document.documentElement.clientWidth,
+      }));
+      if (content > screen || screen !== width) found.push(`${place.path} is ${content} px wide on a screen of ${screen} px`);
+    }
+    assert.deepEqual(found, []);
+  });
+}
+
+scenario("every page can be reached with the keyboard, and its heading is heard", async (visitor) => {
+  const visit = await visitor();
+  const { page } = visit;
+  await visit.signIn(ADMIN);
+  const links = page.getByRole("navigation", { name: "Pages" }).getByRole("link");
+  for (const name of await links.allTextContents()) {
+    const link = page.getByRole("navigation", { name: "Pages" }).getByRole("link", { name });
+    await link.focus();
+    await page.keyboard.press("Enter");
+    const heading = page.getByRole("heading", { level: 1, name });
+    await heading.waitFor({ state: "attached" });
+    await page.waitForFunction(() => document.activeElement?.matches("h1, main"));
+  }
+});

@@ -1,0 +1,41 @@
+/** Every page of the dashboard, and a gateway that has something to show on each. */
+
+import { numbered } from "./records.js";
+
+/** Addresses with the heading that says that the page is there, and a text that says that it has loaded what it shows. */
+export const PAGES = [
+  { path: "/", heading: "Live", text: "a_stream_with_quite_a_long_name" },
+  { path: "/streams", heading: "Streams", text: "a_stream_with_quite_a_long_name" },
+  { path: "/streams/-new", heading: "New stream", text: "No columns yet" },
+  { path: "/streams/flights", heading: "flights", text: "N14228" },
+  { path: "/quarantine", heading: "Quarantine", text: "noon" },
+  { path: "/access", heading: "Access", text: "sensor" },
+  { path: "/system", heading: "System", text: "TIDEGATE_LISTEN" },
+];
+
+/** Streams with records and long names, refused records, a token, a second user. @param {import("./gateway.js").Gateway} gateway */
+export async function furnish(gateway) {
+  const columns = [
+    { name: "carrier", type: "text" },
+    { name: "n", type: "integer" },
+    { name: "dep_time", type: "timestamptz" },
+  ];
+  await gateway.createStream("flights", { columns, key: ["n"] });
+  const flights = numbered(1, 60).map(({ n }) => ({ carrier: "UA", n, dep_time: "2013-01-01T05:17:00-05:00", tailnum: "N14228" }));
+  await gateway.send("flights", [...flights, { n: "noon" }, { n: 2, carrier: 7 }], "?ack=commit");
+  await gateway.send("a_stream_with_quite_a_long_name_that_somebody_chose_in_the_rain", numbered(1, 3));
+  await gateway.addUser("ada", "member");
+  await gateway.api("POST", "/v1/tokens", { name: "sensor", user: "ada", scopes: ["ingest"], streams: ["flights"] });
+}
+
+/**
+ * Goes to a page by its address, and waits until it is there with what it loads.
+ *
+ * @param {import("./browser.js").Visit} visit @param {PAGES[number]} place
+ */
+export async function goTo(visit, { path, heading, text }) {
+  const { page } = visit;
+  await visit.open(path);
+  await page.getByRole("heading", { level: 1, name: heading, exact: true }).waitFor({ state: "attached" });
+  await page.getByRole("main").getByText(text).first().waitFor({ state: "attached" });
+}
