@@ -54,7 +54,7 @@ async function take(page, name) {
 
 /** @param {import("playwright-core").Browser} browser @param {string} url @param {"light" | "dark"} colorScheme */
 async function visitor(browser, url, colorScheme) {
-  const visit = await Visit.begin(browser, url, { viewport: { width: 1280, height: 800 }, colorScheme });
+  const visit = await Visit.begin(browser, url, { viewport: { width: 1280, height: 720 }, colorScheme });
   await visit.signIn(ADMIN);
   return visit.page;
 }
