@@ -6,7 +6,10 @@
 import type { Component } from "svelte";
 import type { Scope } from "./api/sessions";
 import Access from "./pages/Access.svelte";
+import JobPage from "./pages/Job.svelte";
+import Jobs from "./pages/Jobs.svelte";
 import Live from "./pages/Live.svelte";
+import NewJob from "./pages/NewJob.svelte";
 import NewStream from "./pages/NewStream.svelte";
 import Quarantine from "./pages/Quarantine.svelte";
 import StreamPage from "./pages/Stream.svelte";
@@ -31,6 +34,9 @@ export const pages: Page[] = [
   // No stream has such a name.
   { path: "/streams/-new", title: "New stream", component: NewStream, needs: "streams:write", isListed: false },
   { path: "/streams/:name", title: "Stream", component: StreamPage, needs: "read", isListed: false },
+  { path: "/jobs", title: "Jobs", component: Jobs, needs: "jobs", isListed: true },
+  { path: "/jobs/-new", title: "New job", component: NewJob, needs: "jobs", isListed: false },
+  { path: "/jobs/:name", title: "Job", component: JobPage, needs: "jobs", isListed: false },
   { path: "/quarantine", title: "Quarantine", component: Quarantine, needs: "read", isListed: true },
   { path: "/access", title: "Access", component: Access, needs: null, isListed: true },
   { path: "/system", title: "System", component: System, needs: "read", isListed: true },
