@@ -1,29 +1,16 @@
 /** What every page owes to whoever looks at it: room on small and large screens, and sense to a screen reader. */
 
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
+import { faults } from "./support/axe.js";
 import { ADMIN } from "./support/gateway.js";
 import { furnish, goTo, PAGES } from "./support/pages.js";
 import { house } from "./support/scenario.js";
 
 const scenario = house(furnish);
-const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-/** What axe-core calls the kinds of faults that must not be. */
-const SERIOUS = ["serious", "critical"];
 const SCREENS = [
   { width: 390, height: 844, isMobile: true, hasTouch: true },
   { width: 1920, height: 1080, isMobile: false, hasTouch: false },
 ];
-
-/** Serious faults of a page, in words. @param {import("playwright-core").Page} page */
-async function faults(page) {
-  await page.evaluate(axe);
-  const { violations } = await page.evaluate(() => globalThis.axe.run(document, { resultTypes: ["violations"] }));
-  return violations
-    .filter(({ impact }) => SERIOUS.includes(impact))
-    .map(({ id, help, nodes }) => `${id}: ${help}: ${nodes.map(({ html }) => html).join(" ")}`);
-}
 
 for (const colorScheme of /** @type {const} */ (["light", "dark"])) {
   scenario(`axe finds nothing serious, ${colorScheme}`, async (visitor) => {

@@ -8,12 +8,14 @@ export const PAGES = [
   { path: "/streams", heading: "Streams", text: "a_stream_with_quite_a_long_name" },
   { path: "/streams/-new", heading: "New stream", text: "No columns yet" },
   { path: "/streams/flights", heading: "flights", text: "N14228" },
+  { path: "/jobs", heading: "Jobs", text: "every 5 minutes" },
+  { path: "/jobs/-new", heading: "New job", text: "It needs an address first" },
   { path: "/quarantine", heading: "Quarantine", text: "noon" },
   { path: "/access", heading: "Access", text: "sensor" },
   { path: "/system", heading: "System", text: "TIDEGATE_LISTEN" },
 ];
 
-/** Streams with records and long names, refused records, a token, a second user. @param {import("./gateway.js").Gateway} gateway */
+/** Streams with records and long names, refused records, a job, a token, a second user. @param {import("./gateway.js").Gateway} gateway */
 export async function furnish(gateway) {
   const columns = [
     { name: "carrier", type: "text" },
@@ -24,6 +26,9 @@ export async function furnish(gateway) {
   const flights = numbered(1, 60).map(({ n }) => ({ carrier: "UA", n, dep_time: "2013-01-01T05:17:00-05:00", tailnum: "N14228" }));
   await gateway.send("flights", [...flights, { n: "noon" }, { n: 2, carrier: 7 }], "?ack=commit");
   await gateway.send("a_stream_with_quite_a_long_name_that_somebody_chose_in_the_rain", numbered(1, 3));
+  const name = "a job with quite_a_long_name_that_somebody_chose_on_a_rainy_day_too";
+  const url = `https://api.example.com/a/rather/long/way/to/the/flights?since=${"2013-01-01".repeat(9)}`;
+  await gateway.api("POST", "/v1/polling-jobs", { name, url, stream: "flights", interval_ms: 300_000, paused: true });
   await gateway.addUser("ada", "member");
   await gateway.api("POST", "/v1/tokens", { name: "sensor", user: "ada", scopes: ["ingest"], streams: ["flights"] });
 }
