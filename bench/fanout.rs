@@ -87,7 +87,7 @@ async fn to(
     bench.postgres.clear(STREAM).await?;
     add(bench, round, coalesced, &seen);
 
-    let bare = BareServer::start("bare-broadcast").await?;
+    let bare = BareServer::start("bare-broadcast", &bench.dir).await?;
     let server = Server {
         address: &bare.address,
         pid: bare.pid()?,

@@ -20,10 +20,11 @@ pub struct BareServer {
 }
 
 impl BareServer {
-    /// `role`: the subcommand.
-    pub async fn start(role: &str) -> anyhow::Result<BareServer> {
+    /// `role`: the subcommand; `dir`: where its files go.
+    pub async fn start(role: &str, dir: &Path) -> anyhow::Result<BareServer> {
         let mut child = Command::new(std::env::current_exe()?)
             .arg(role)
+            .current_dir(dir)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .kill_on_drop(true)

@@ -51,6 +51,7 @@ fn main() -> ExitCode {
         match options.role {
             None => run::run(&options.measure).await,
             Some(Role::BareHttp) => bare::serve_http().await,
+            Some(Role::SyncingHttp) => bare::serve_syncing().await,
             Some(Role::BareBroadcast) => bare::serve_broadcast().await,
         }
     });

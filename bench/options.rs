@@ -24,6 +24,9 @@ pub enum Role {
     /// A bare HTTP handler that reads the body and answers 202.
     #[command(hide = true)]
     BareHttp,
+    /// The same, answering when the body is synced.
+    #[command(hide = true)]
+    SyncingHttp,
     /// A bare broadcaster that sends each record to each WebSocket as a frame of its own.
     #[command(hide = true)]
     BareBroadcast,

@@ -1,4 +1,4 @@
-//! One record a request, durable before the answer, against a bare handler that answers at once.
+//! One record a request, durable before the answer, against a bare handler that answers at once, and one that only syncs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,17 +27,24 @@ pub fn bare_name(connections: usize) -> String {
     format!("L3: bare handler, {connections} connections: requests/s")
 }
 
+fn durable_name(connections: usize) -> String {
+    format!("L3 with L4: bare handler that syncs, {connections} connections: requests/s")
+}
+
 pub async fn measure(bench: &mut Bench) -> anyhow::Result<()> {
-    let bare = BareServer::start("bare-http").await?;
+    let bare = BareServer::start("bare-http", &bench.dir).await?;
+    let durable = BareServer::start("syncing-http", &bench.dir).await?;
     let gateway = bench.site.start(&[]).await?;
     let to_gateway = requests_to_gateway(&gateway, "single").await?;
-    let to_bare = requests_to_bare(&bare);
+    let (to_bare, to_durable) = (requests_to_bare(&bare), requests_to_bare(&durable));
     let length = Duration::from_secs_f64(bench.size.seconds);
     for round in 0..bench.size.rounds {
         for connections in CONNECTIONS {
             bench.say(&format!("round {}: single records, {connections} connections", round + 1));
             let rate = load::rate(&bare.address, &to_bare, connections, length).await?;
             bench.figures.add(round, bare_name(connections), Unit::PerSecond, rate);
+            let rate = load::rate(&durable.address, &to_durable, connections, length).await?;
+            bench.figures.add(round, durable_name(connections), Unit::PerSecond, rate);
             bench.postgres.clear("single").await?;
             let rate = load::rate(&gateway.address, &to_gateway, connections, length).await?;
             bench.figures.add(round, gateway_name(connections), Unit::PerSecond, rate);
@@ -46,6 +53,7 @@ pub async fn measure(bench: &mut Bench) -> anyhow::Result<()> {
     }
     bench.postgres.clear("single").await?;
     gateway.stop().await?;
+    durable.stop().await?;
     bare.stop().await
 }
 

@@ -29,7 +29,7 @@ use crate::app::preparation::Preparation;
 use crate::auth::{self, Auth, AuthOptions, AuthParts, LocalToken, Password, UserName};
 use crate::catalog::Catalog;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, Setting};
 use crate::db::Database;
 use crate::db::batch::BatchTimeouts;
 use crate::hub::counters::Counters;
@@ -96,6 +96,7 @@ struct RunningCluster {
 /// What the parts are made from.
 struct Ground {
     config: Arc<Config>,
+    settings: Vec<Setting>,
     lifecycle: Lifecycle,
     clock: Clock,
     data_dir: PathBuf,
@@ -122,7 +123,11 @@ pub fn local_token_path(data_dir: &Path) -> PathBuf {
 
 impl App {
     /// Starts everything; returns when the gateway answers.
-    pub async fn start(config: Config, metrics: PrometheusHandle) -> anyhow::Result<App> {
+    pub async fn start(
+        config: Config,
+        settings: Vec<Setting>,
+        metrics: PrometheusHandle,
+    ) -> anyhow::Result<App> {
         check_first_admin(&config)?;
         allow_connections(&config);
         let (config, lifecycle) = (Arc::new(config), Lifecycle::new());
@@ -143,7 +148,8 @@ impl App {
         let shown_url = without_password(url);
         let catalog = Catalog::open(database.clone(), &data_dir);
         let clock = Clock::System;
-        let ground = Ground { config, lifecycle, clock, data_dir, journal, database, catalog };
+        let ground =
+            Ground { config, settings, lifecycle, clock, data_dir, journal, database, catalog };
 
         let accounts = KnownAccounts::open(&ground.database, &ground.data_dir);
         let auth = ground.auth(&accounts)?;
@@ -410,6 +416,7 @@ impl Ground {
             connections: ConnectionLimit::new(self.config.access.connections_max),
             lifecycle: self.lifecycle.clone(),
             started_at: self.clock.now().date_time(),
+            settings: self.settings.clone(),
         })
     }
 }

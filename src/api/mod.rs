@@ -1,6 +1,7 @@
 //! The HTTP API: [`entrance`] lets requests in, [`router`] has every route, one file a noun has its handlers.
 
 mod caller;
+mod configuration;
 pub mod entrance;
 mod error;
 pub mod express;
@@ -11,6 +12,7 @@ mod page;
 mod polling_jobs;
 mod polling_preview;
 pub mod quarantine;
+mod reading;
 mod records;
 mod refused_body;
 pub mod router;

@@ -88,5 +88,5 @@ fn open(
         request.resume_after(last_event)?;
     }
     let selection = request.select(state.catalog.streams(), caller.streams.as_deref())?;
-    Ok(Session::open(&state.hub, selection, request.mode, request.since)?)
+    Ok(Session::open(&state.hub, selection, &request)?)
 }

@@ -6,14 +6,16 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
 use axum::http::Method;
 use axum::middleware::{self, Next};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, patch, post};
 use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
 
 use crate::api::entrance::{add_default_headers, panicked};
 use crate::api::{
-    ApiError, AppState, health, metrics, monitor, page, polling_jobs, polling_preview, quarantine,
-    records, refused_body, sessions, short_polling_jobs, status, streams, tickets, tokens, users,
+    ApiError, AppState, configuration, health, metrics, monitor, page, polling_jobs,
+    polling_preview, quarantine, reading, records, refused_body, sessions, short_polling_jobs,
+    status, streams, tickets, tokens, users,
 };
 use crate::telemetry::metrics::record_request;
 
@@ -21,12 +23,12 @@ use crate::telemetry::metrics::record_request;
 pub fn router(state: AppState) -> Router {
     Router::new()
         .route("/", get(page::index))
-        .route("/plain/live.js", get(page::script))
-        .route("/plain/live.css", get(page::style))
+        .route("/assets/{file}", get(page::asset).layer(CompressionLayer::new()))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(metrics::show))
         .route("/v1/status", get(status::show))
+        .route("/v1/configuration", get(configuration::show))
         .route("/v1/sessions", get(sessions::show).post(sessions::create).delete(sessions::delete))
         .route("/v1/users", get(users::list).post(users::create))
         .route("/v1/users/{id}", patch(users::change))
@@ -43,7 +45,8 @@ pub fn router(state: AppState) -> Router {
             "/v1/streams/{stream}/records",
             post(records::create)
                 .layer(DefaultBodyLimit::disable())
-                .layer(middleware::from_fn(refused_body::middleware)),
+                .layer(middleware::from_fn(refused_body::middleware))
+                .get(reading::newest),
         )
         .route("/v1/quarantine", get(quarantine::list).delete(quarantine::delete_all))
         .route("/v1/quarantine/summary", get(quarantine::summary))
@@ -85,8 +88,12 @@ async fn with_default_headers(mut response: Response) -> Response {
     response
 }
 
-async fn no_such_route(request: Request) -> ApiError {
-    ApiError::not_found("no_such_route", format!("there is nothing at {}", request.uri().path()))
+async fn no_such_route(request: Request) -> Response {
+    let path = request.uri().path();
+    if page::is_page(request.method(), path, request.headers()) {
+        return page::index().await;
+    }
+    ApiError::not_found("no_such_route", format!("there is nothing at {path}")).into_response()
 }
 
 async fn wrong_method() -> ApiError {

@@ -12,7 +12,7 @@ use crate::api::server::ConnectionLimit;
 use crate::auth::Auth;
 use crate::catalog::Catalog;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, Setting};
 use crate::hub::Hub;
 use crate::hub::counters::Counters;
 use crate::journal::Journal;
@@ -44,6 +44,8 @@ pub struct Parts {
     pub connections: ConnectionLimit,
     pub lifecycle: Lifecycle,
     pub started_at: OffsetDateTime,
+    /// What it was started with, for people.
+    pub settings: Vec<Setting>,
 }
 
 impl AppState {

@@ -59,6 +59,7 @@ struct JournalStatus {
 #[derive(Debug, Serialize)]
 struct DatabaseStatus {
     reachable: bool,
+    version: Option<String>,
     last_error: Option<String>,
     /// Parts of the journal that PostgreSQL lost when it was set back, and that are not kept here any more.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -137,6 +138,7 @@ pub async fn show(State(state): State<AppState>, caller: Caller) -> Result<Json<
         commit_lag_seconds: load.commit_lag_seconds,
         database: DatabaseStatus {
             reachable: database.reachable,
+            version: database.version,
             last_error: database.last_error,
             lost: database.lost.into_iter().map(|(from, to)| LostPart { from, to }).collect(),
         },

@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize};
 use crate::api::caller::ApiJson;
 use crate::api::{ApiError, AppState};
 use crate::auth::{Caller, Scope};
+use crate::db::reading::{self, StreamSize};
 use crate::db::streams::NewStream;
+use crate::record::StreamId;
 use crate::sources;
 use crate::sources::formats::Format;
 use crate::streams::StreamView;
@@ -22,9 +24,33 @@ use crate::streams::{OnDuplicate, PayloadType, Stream, StreamName, UnknownKeys, 
 /// Largest sample for inference, in bytes.
 const SAMPLE_BYTES_MAX: usize = 8 << 20;
 
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ListQuery {
+    /// With the size of each table, which asks PostgreSQL.
+    sizes: bool,
+}
+
 #[derive(Debug, Serialize)]
 pub struct StreamList {
-    streams: Vec<StreamView>,
+    streams: Vec<ListedStream>,
+}
+
+#[derive(Debug, Serialize)]
+struct ListedStream {
+    #[serde(flatten)]
+    stream: StreamView,
+    /// Only if it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size: Option<Size>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Size {
+    Known(StreamSize),
+    /// null: PostgreSQL is away.
+    Unknown,
 }
 
 /// A stream to make. The members are those of [`Definition`], and the name.
@@ -50,15 +76,27 @@ impl From<InvalidDefinition> for ApiError {
 pub async fn list(
     State(state): State<AppState>,
     caller: Caller,
+    query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Result<Json<StreamList>, ApiError> {
     caller.require(Scope::Read)?;
+    let Query(query) = query?;
+    let sizes = if query.sizes {
+        let sizes = reading::sizes(state.auth.pool()).await;
+        Some(sizes.inspect_err(|error| tracing::debug!(%error, "no sizes of streams")).ok())
+    } else {
+        None
+    };
+    let size = |id: StreamId| {
+        let known = sizes.as_ref()?.as_ref().and_then(|sizes| sizes.get(&id));
+        Some(known.map_or(Size::Unknown, |size| Size::Known(*size)))
+    };
     let snapshot = state.catalog.streams().snapshot();
-    let mut streams: Vec<StreamView> = snapshot
+    let mut streams: Vec<ListedStream> = snapshot
         .iter()
         .filter(|stream| caller.may_use(&stream.name))
-        .map(|stream| StreamView::from(&**stream))
+        .map(|stream| ListedStream { size: size(stream.id), stream: StreamView::from(&**stream) })
         .collect();
-    streams.sort_by(|left, right| left.name().cmp(right.name()));
+    streams.sort_by(|left, right| left.stream.name().cmp(right.stream.name()));
     Ok(Json(StreamList { streams }))
 }
 

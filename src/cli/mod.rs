@@ -10,10 +10,10 @@ mod tail;
 mod token;
 mod user;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::clock::Clock;
-use crate::config::{Config, DataDir, Database};
+use crate::config::{Config, DataDir, Database, Setting};
 
 /// Tidegate gets data into PostgreSQL, safely and live: it acknowledges a record only when it can no longer be lost,
 /// writes it with COPY exactly once, and lets people watch it arrive.
@@ -24,6 +24,9 @@ use crate::config::{Config, DataDir, Database};
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
+    /// What `serve` was given, setting by setting.
+    #[arg(skip)]
+    settings: Vec<Setting>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -91,10 +94,20 @@ struct Place {
 }
 
 impl Cli {
+    /// Reads the command line and the environment; ends the process over a mistake, or after help.
+    pub fn read() -> Cli {
+        let command = Cli::command();
+        let matches = command.clone().get_matches();
+        let mut cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+        let serve = command.find_subcommand("serve").zip(matches.subcommand_matches("serve"));
+        cli.settings = serve.map(|(serve, given)| Setting::all(serve, given)).unwrap_or_default();
+        cli
+    }
+
     /// Carries the command out; the exit code of the process.
     pub async fn run(self) -> anyhow::Result<std::process::ExitCode> {
         match self.command {
-            Command::Serve(config) => return serve::run(*config).await,
+            Command::Serve(config) => return serve::run(*config, self.settings).await,
             Command::User { command, place } => {
                 let database = database::reach(&place).await?;
                 let result = user::run(command, database.pool()).await;

@@ -6,7 +6,7 @@ use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::{self, App, Ended, Started};
-use crate::config::Config;
+use crate::config::{Config, Setting};
 use crate::telemetry::{logs, metrics};
 
 /// Everything acknowledged is in PostgreSQL.
@@ -18,7 +18,7 @@ const WRONG_SETTING: u8 = 2;
 /// Something acknowledged is still in the journal; the next start brings it into PostgreSQL.
 const LEFT_IN_JOURNAL: u8 = 3;
 
-pub(super) async fn run(config: Config) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(config: Config, settings: Vec<Setting>) -> anyhow::Result<ExitCode> {
     if let Err(error) = config.check() {
         eprintln!("tidegate: {error}");
         return Ok(ExitCode::from(WRONG_SETTING));
@@ -28,7 +28,7 @@ pub(super) async fn run(config: Config) -> anyhow::Result<ExitCode> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let app = tokio::select! {
-        app = App::start(config, metrics) => app?,
+        app = App::start(config, settings, metrics) => app?,
         _ = terminate.recv() => return Ok(ExitCode::from(DRAINED)),
         _ = interrupt.recv() => return Ok(ExitCode::from(DRAINED)),
     };

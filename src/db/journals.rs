@@ -37,6 +37,8 @@ pub struct EntryOutcome {
 pub struct Fenced {
     /// The epoch that batches of this session must see.
     pub epoch: i64,
+    /// PostgreSQL's version.
+    pub version: String,
     /// In order of position.
     pub ranges: Vec<CommittedRange>,
 }
@@ -56,10 +58,10 @@ pub async fn fence(
     let mut transaction = connection.begin().await?;
     // Whoever is in flight may take as long as a statement may.
     sqlx::query("set local lock_timeout = 0").execute(&mut *transaction).await?;
-    let epoch: i64 = sqlx::query_scalar(
+    let (epoch, version): (i64, String) = sqlx::query_as(
         "insert into tidegate.journals (id, node, epoch) values ($1, $2, 1)
          on conflict (id) do update set epoch = journals.epoch + 1, node = excluded.node
-         returning epoch",
+         returning epoch, current_setting('server_version')",
     )
     .bind(journal)
     .bind(node)
@@ -77,7 +79,7 @@ pub async fn fence(
         last: from_sql(last),
         outcomes: outcomes.map(|json| json.0).unwrap_or_default(),
     });
-    Ok(Fenced { epoch, ranges: ranges.collect() })
+    Ok(Fenced { epoch, version, ranges: ranges.collect() })
 }
 
 /// A position as PostgreSQL keeps it. The journal would need 2⁶³ bytes to leave the range.

@@ -12,6 +12,7 @@ pub mod polled_items;
 pub mod polling_jobs;
 pub mod polling_runs;
 pub mod quarantine;
+pub mod reading;
 pub mod sessions;
 pub mod streams;
 pub mod tokens;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
@@ -17,6 +17,7 @@ use super::cursor::{Place, Point};
 use super::gather::{Collector, Counted, FRAME_BYTES_MAX, Reached, ReadHead, Sampling, Watched};
 use super::monitor::{Member, Mode};
 use super::pace;
+use super::past;
 use super::rows::Scratch;
 use super::sample::{SAMPLE_INTERVAL, SampleBudget};
 use super::selection::Interest;
@@ -80,6 +81,8 @@ impl Feed {
         let shared = Arc::clone(&self.shared);
         let mut stats = tokio::time::interval(STATS_INTERVAL);
         stats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut past = interval_at(Instant::now() + past::INTERVAL, past::INTERVAL);
+        past.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let end = *self.synced.borrow_and_update();
             if self.full.is_empty() && self.sampled.is_empty() {
@@ -92,6 +95,7 @@ impl Feed {
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 _ = stats.tick() => send_stats(&shared),
+                _ = past.tick() => shared.past().add(&shared.counters.totals(), shared.clock.now()),
                 () = shared.roster_changed.notified() => {}
                 () = sleep_until(due) => {}
                 changed = self.synced.changed(), if self.at.position >= end => {

@@ -8,8 +8,8 @@
 //! It refuses to wait for a monitor, and to tell of a record that is not durable or was found invalid.
 //!
 //! Path of a record: `feed` (the loop) → `gather` (reads entries, with `rows` making JSON) → `tick` (a frame a stream,
-//! with exact `cursor`s) → `queue` (one a monitor) → `monitors`. Catching up is `history`; `counters` and `stats` are
-//! the numbers.
+//! with exact `cursor`s) → `queue` (one a monitor) → `monitors`. Catching up is `history`; `counters`, `stats` and `past`
+//! are the numbers.
 
 pub mod counters;
 mod cursor;
@@ -20,6 +20,7 @@ mod message;
 mod metrics;
 mod monitor;
 mod pace;
+mod past;
 mod queue;
 mod rows;
 mod sample;
@@ -45,12 +46,13 @@ pub use self::message::{Content, Message};
 pub use self::metrics::HubMetrics;
 use self::monitor::Member;
 pub use self::monitor::{Mode, Monitor, SubscribeError, Subscription};
+use self::past::Past;
 pub use self::queue::Ended;
 pub use self::selection::Selection;
 pub use self::stats::NodeStats;
 use crate::clock::Clock;
 use crate::journal::Journal;
-use crate::record::Position;
+use crate::record::{Position, UnixMicros};
 use crate::streams::Streams;
 
 /// Catch-ups that read the journal at once; the others wait for their turn.
@@ -105,7 +107,10 @@ pub(crate) struct Shared {
     clock: Clock,
     node_stats: NodeStatsProvider,
     node_name: String,
+    /// When the counters began.
+    started_at: UnixMicros,
     metrics: HubMetrics,
+    past: Mutex<Past>,
     roster: Mutex<Roster>,
     /// A monitor wants to join, or left.
     roster_changed: Notify,
@@ -149,10 +154,12 @@ impl Hub {
             streams,
             counters,
             limits,
+            started_at: clock.now(),
             clock,
             node_stats,
             node_name,
             metrics: HubMetrics::default(),
+            past: Mutex::default(),
             roster: Mutex::new(roster),
             roster_changed: Notify::new(),
             someone_left: AtomicBool::new(false),
@@ -206,6 +213,10 @@ impl Hub {
 impl Shared {
     fn roster(&self) -> MutexGuard<'_, Roster> {
         self.roster.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn past(&self) -> MutexGuard<'_, Past> {
+        self.past.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn journal_tag(&self) -> JournalTag {

@@ -138,6 +138,11 @@ impl Monitor {
         Message::hello(cursor, &names, self.member.mode.as_str(), &self.shared.node_name)
     }
 
+    /// The counts of the last quarter of an hour.
+    pub(crate) fn past(&self) -> Message {
+        self.shared.past().message(&self.member.selection, &self.shared.streams.snapshot())
+    }
+
     /// The next messages of the live feed, if there are some: one of records, or a set of gaps.
     pub(crate) fn pop(&self) -> Vec<Message> {
         match self.member.queue.pop() {

@@ -33,14 +33,16 @@ struct Stats<'a> {
     kind: &'static str,
     at: &'a str,
     streams: BTreeMap<&'a str, StreamTotals>,
-    node: Node,
+    node: Node<'a>,
 }
 
 #[derive(Debug, Clone, Copy, Serialize)]
-struct Node {
+struct Node<'a> {
     backlog_bytes: u64,
     commit_lag_seconds: f64,
     monitors: usize,
+    /// Since when totals are counted.
+    started_at: &'a str,
 }
 
 /// Gives every monitor the totals of its streams, and ends those that are stuck. Each text is made once for all
@@ -66,7 +68,9 @@ pub(super) fn send_stats(shared: &Shared) {
 /// The numbers at one moment.
 struct Reading {
     at: String,
-    node: Node,
+    started_at: String,
+    load: NodeStats,
+    monitors: usize,
     totals: Vec<(StreamName, StreamTotals)>,
 }
 
@@ -76,10 +80,11 @@ impl Reading {
         let totals = shared.counters.totals().into_iter();
         let named =
             totals.filter_map(|(id, totals)| Some((streams.by_id(id)?.name.clone(), totals)));
-        let NodeStats { backlog_bytes, commit_lag_seconds } = (shared.node_stats)();
         Reading {
             at: rfc3339(shared.clock.now()),
-            node: Node { backlog_bytes, commit_lag_seconds, monitors },
+            started_at: rfc3339(shared.started_at),
+            load: (shared.node_stats)(),
+            monitors,
             totals: named.collect(),
         }
     }
@@ -87,7 +92,13 @@ impl Reading {
     fn text(&self, selection: &Selection) -> Utf8Bytes {
         let selected = self.totals.iter().filter(|(name, _)| selection.covers(name));
         let streams = selected.map(|(name, totals)| (name.as_str(), *totals)).collect();
-        let stats = Stats { kind: "stats", at: &self.at, streams, node: self.node };
+        let node = Node {
+            backlog_bytes: self.load.backlog_bytes,
+            commit_lag_seconds: self.load.commit_lag_seconds,
+            monitors: self.monitors,
+            started_at: &self.started_at,
+        };
+        let stats = Stats { kind: "stats", at: &self.at, streams, node };
         Message::notice(&stats).text
     }
 }

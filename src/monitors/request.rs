@@ -14,6 +14,8 @@ pub struct MonitorRequest {
     pub mode: Mode,
     /// Where to resume; from now on where not given.
     pub since: Option<Cursor>,
+    /// Whether the counts of the last quarter of an hour are wanted.
+    pub history: bool,
 }
 
 /// Why a monitor is refused before it begins.
@@ -27,9 +29,11 @@ pub enum MonitorRequestError {
     TooManyStreams,
     #[error("`mode` is `full` or `sample`, not `{0}`")]
     InvalidMode(String),
+    #[error("`history` is `true` or `false`, not `{0}`")]
+    InvalidHistory(String),
     #[error("`since`: {0}")]
     InvalidCursor(#[from] InvalidCursor),
-    #[error("there is no parameter `{0}`; there are `streams`, `mode` and `since`")]
+    #[error("there is no parameter `{0}`; there are `streams`, `mode`, `since` and `history`")]
     UnknownParameter(String),
     #[error("there is no stream `{0}`")]
     NoSuchStream(StreamName),
@@ -50,6 +54,7 @@ impl MonitorRequest {
                 "mode" => request.mode = parse_mode(value)?,
                 "since" if value.is_empty() => request.since = None,
                 "since" => request.since = Some(value.parse()?),
+                "history" => request.history = parse_history(value)?,
                 "ticket" => {}
                 other => return Err(MonitorRequestError::UnknownParameter(shown(other))),
             }
@@ -113,6 +118,10 @@ fn parse_mode(word: &str) -> Result<Mode, MonitorRequestError> {
         .ok_or_else(|| MonitorRequestError::InvalidMode(shown(word)))
 }
 
+fn parse_history(word: &str) -> Result<bool, MonitorRequestError> {
+    word.parse().map_err(|_| MonitorRequestError::InvalidHistory(shown(word)))
+}
+
 /// What a caller sent, as far as it is worth repeating.
 fn shown(text: &str) -> String {
     text.chars().take(80).collect()
@@ -148,12 +157,14 @@ mod tests {
             ("streams", "a, b"),
             ("mode", "sample"),
             ("since", "0000000a.10"),
+            ("history", "true"),
             ("ticket", "secret"),
         ]);
         let expected = MonitorRequest {
             streams: Some(vec![name("a"), name("b")]),
             mode: Mode::Sample,
             since: Some("0000000a.10".parse().unwrap()),
+            history: true,
         };
         assert_eq!(request, Ok(expected));
         assert_eq!(MonitorRequest::parse([]), Ok(MonitorRequest::default()));
@@ -167,6 +178,7 @@ mod tests {
             ("streams", ",", "is empty"),
             ("mode", "all", "not `all`"),
             ("since", "yesterday", "not a cursor"),
+            ("history", "1", "not `1`"),
         ] {
             let error = MonitorRequest::parse([(key, value)]).unwrap_err().to_string();
             assert!(error.contains(part), "{error}");

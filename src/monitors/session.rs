@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use super::request::MonitorRequest;
 use crate::hub::{
     Cursor, Ended, History, Hub, Message, Mode, Monitor, Place, Point, Selection, SubscribeError,
     Subscription,
@@ -30,8 +31,8 @@ pub struct Session {
 }
 
 enum Stage {
-    /// Nothing was said yet.
-    New { since: Option<Cursor> },
+    /// Nothing was said yet. `history`: the counts of the last quarter of an hour are wanted.
+    New { since: Option<Cursor>, history: bool },
     /// Resumes with a cursor that tells nothing here.
     Foreign { since: Cursor },
     /// Reads the past.
@@ -49,18 +50,17 @@ enum Reading {
 }
 
 impl Session {
-    /// Registers a monitor. Nothing is read before the first [`Session::next`].
+    /// Registers a monitor that asked for `request`. Nothing is read before the first [`Session::next`].
     pub fn open(
         hub: &Hub,
         selection: Selection,
-        mode: Mode,
-        since: Option<Cursor>,
+        request: &MonitorRequest,
     ) -> Result<Session, SubscribeError> {
-        let monitor = hub.subscribe(Subscription { selection, mode })?;
+        let monitor = hub.subscribe(Subscription { selection, mode: request.mode })?;
         Ok(Session {
             monitor,
             outbox: VecDeque::new(),
-            stage: Stage::New { since },
+            stage: Stage::New { since: request.since, history: request.history },
             joining: None,
             joined: None,
         })
@@ -132,14 +132,14 @@ async fn advance(
 ) -> Result<(), Ended> {
     let here = |place| Cursor { journal: monitor.journal_tag(), place };
     match stage {
-        Stage::New { since: None } => {
+        Stage::New { since: None, history } => {
             let at = join(monitor, joining).await?;
-            outbox.push_back(monitor.hello(here(Place::At(at))));
+            greet(monitor, outbox, here(Place::At(at)), *history);
             *stage = Stage::Live;
         }
-        Stage::New { since: Some(since) } => {
+        Stage::New { since: Some(since), history } => {
             let since = *since;
-            outbox.push_back(monitor.hello(since));
+            greet(monitor, outbox, since, *history);
             *stage = if monitor.knows(&since) {
                 Stage::CatchingUp(Reading::Idle(Box::new(monitor.history(since.place))))
             } else {
@@ -159,6 +159,11 @@ async fn advance(
         Stage::Live => {}
     }
     Ok(())
+}
+
+fn greet(monitor: &Monitor, outbox: &mut VecDeque<Message>, from: Cursor, history: bool) {
+    outbox.push_back(monitor.hello(from));
+    outbox.extend(history.then(|| monitor.past()));
 }
 
 /// One step of catching up. True when the past is done.

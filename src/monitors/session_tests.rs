@@ -14,7 +14,7 @@ use crate::hub::testing::{Bench, STREAMS, Told, name};
 use crate::hub::{
     Content, Cursor, Ended, HubLimits, Message, Mode, Place, Selection, SubscribeError,
 };
-use crate::monitors::Session;
+use crate::monitors::{MonitorRequest, Session};
 use crate::record::{Position, UnixMicros};
 
 fn open(bench: &Bench, since: Option<Cursor>) -> Session {
@@ -22,7 +22,8 @@ fn open(bench: &Bench, since: Option<Cursor>) -> Session {
 }
 
 fn open_with(bench: &Bench, selection: Selection, mode: Mode, since: Option<Cursor>) -> Session {
-    Session::open(&bench.hub, selection, mode, since).unwrap()
+    let request = MonitorRequest { mode, since, ..MonitorRequest::default() };
+    Session::open(&bench.hub, selection, &request).unwrap()
 }
 
 /// The next message that is not statistics. Time is paused, so that a message which never comes is missed at once.
@@ -210,10 +211,26 @@ async fn stats_are_exact_and_tell_only_of_selected_streams() {
         to_all = stats(all.next().await.unwrap());
         to_some = stats(some.next().await.unwrap());
     }
-    let node = json!({"backlog_bytes": 77, "commit_lag_seconds": 0.5, "monitors": 2});
+    let node = json!({"backlog_bytes": 77, "commit_lag_seconds": 0.5, "monitors": 2, "started_at": "2027-01-15T08:00:00.000000Z"});
     let expected = |streams: Value| json!({"type": "stats", "at": "2027-01-15T08:00:00.000000Z", "streams": streams, "node": node});
     assert_eq!(to_all, expected(json!({"flights": total(10), "quakes": total(20)})));
     assert_eq!(to_some, expected(json!({"quakes": total(20)})));
+}
+
+#[tokio::test(start_paused = true)]
+async fn history_comes_after_hello_where_it_is_asked_for() {
+    let bench = Bench::start(HubLimits::default());
+    bench.counters.of(crate::record::StreamId(2)).add_accepted(crate::record::Source::Http, 30, 1);
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let request = MonitorRequest { history: true, ..MonitorRequest::default() };
+    let mut session = Session::open(&bench.hub, Selection::All, &request).unwrap();
+    assert!(next(&mut session).await.text.contains("hello"));
+    let mut history = Value::Null;
+    while history["type"] != "history" {
+        let message = session.next().await.unwrap();
+        history = serde_json::from_str(message.text.as_str()).unwrap();
+    }
+    assert_eq!(history["streams"], json!({"quakes": {"accepted": [30], "committed": [0]}}));
 }
 
 #[tokio::test(start_paused = true)]
@@ -221,7 +238,7 @@ async fn monitors_are_counted_and_limited() {
     let bench = Bench::start(HubLimits { monitors_max: 2, ..HubLimits::default() });
     let one = open(&bench, None);
     let _two = open(&bench, None);
-    let third = Session::open(&bench.hub, Selection::All, Mode::Full, None);
+    let third = Session::open(&bench.hub, Selection::All, &MonitorRequest::default());
     assert_eq!(third.err(), Some(SubscribeError::TooMany { monitors_max: 2 }));
     assert_eq!(bench.hub.monitors(), 2);
     drop(one);
@@ -254,7 +271,7 @@ async fn all_sessions_end_with_the_hub() {
     bench.shutdown.cancel();
     assert_eq!(live.next().await.err(), Some(Ended::Shutdown));
     assert_eq!(fresh.next().await.err(), Some(Ended::Shutdown));
-    let late = Session::open(&bench.hub, Selection::All, Mode::Full, None);
+    let late = Session::open(&bench.hub, Selection::All, &MonitorRequest::default());
     assert_eq!(late.err(), Some(SubscribeError::Ended));
 }
 
@@ -504,7 +521,8 @@ async fn monitors_that_come_and_go_are_each_told_exactly() {
         let hub = hub.clone();
         visits.push(lifecycle.spawn("visit", async move {
             for round in 0..10 {
-                let mut session = Session::open(&hub, Selection::All, Mode::Full, None).unwrap();
+                let mut session =
+                    Session::open(&hub, Selection::All, &MonitorRequest::default()).unwrap();
                 let mut told = Told::default();
                 for _ in 0..round {
                     let message = next(&mut session).await;

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::backoff::Backoff;
 use crate::db::Database;
 use crate::db::batch::{BatchConnection, BatchError, BatchTimeouts};
-use crate::db::journals::{CommittedRange, EntryOutcome};
+use crate::db::journals::{CommittedRange, EntryOutcome, Fenced};
 use crate::db::verdict::Verdict;
 use crate::journal::{Entry, ReadError, SEGMENT_HEADER_BYTES};
 use crate::lifecycle::Lifecycle;
@@ -47,6 +47,8 @@ pub struct WritersConfig {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DatabaseState {
     pub reachable: bool,
+    /// PostgreSQL's version, as the writers last saw it.
+    pub version: Option<String>,
     pub last_error: Option<String>,
     /// Parts of the journal that were committed once, that PostgreSQL has lost since (it was set back), and that the
     /// journal does not keep any more: from, up to, not including.
@@ -200,7 +202,7 @@ impl Writers {
         let before = progress.low_water();
         let believed = progress.reset(self.context.journal.first(), &fenced.ranges);
         let start = believed.first_uncounted(progress.low_water());
-        self.begin(fenced.epoch, before, &fenced.ranges);
+        self.begin(&fenced, before);
 
         let session = CancellationToken::new();
         let ends_with_this_call = session.clone().drop_guard();
@@ -247,7 +249,8 @@ impl Writers {
     }
 
     /// Says that a session begins, and whether PostgreSQL has less than it had.
-    fn begin(&self, epoch: i64, before: Position, ranges: &[CommittedRange]) {
+    fn begin(&self, fenced: &Fenced, before: Position) {
+        let Fenced { epoch, version, ranges } = fenced;
         let (journal, from) = (&self.context.journal, self.context.progress.low_water());
         metrics::count_writer_session();
         if from < before {
@@ -262,7 +265,8 @@ impl Writers {
             );
         }
         metrics::set_lost_bytes(lost.iter().map(|(first, last)| last.0 - first.0).sum());
-        self.state.send_replace(DatabaseState { reachable: true, last_error: None, lost });
+        let version = Some(version.clone());
+        self.state.send_replace(DatabaseState { reachable: true, version, last_error: None, lost });
         tracing::info!(epoch, %from, "writing to PostgreSQL");
     }
 

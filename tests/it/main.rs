@@ -19,6 +19,7 @@ mod cli;
 mod command;
 mod corpus;
 mod damage;
+mod dashboard;
 mod demo;
 mod encode_roundtrip;
 mod express;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use futures::future::join_all;
 use serde_json::{Value, json};
 
 use crate::people::{Token, add_user};
@@ -88,6 +89,22 @@ async fn the_short_form_makes_a_job_once_and_updates_its_interval() {
     gateway.get(&path).await.problem(404, "unknown_job");
     gateway.delete(&path).await.problem(404, "unknown_job");
     gateway.post("/polling-jobs", &body(YEAR_MS)).await.expect(201);
+}
+
+#[tokio::test]
+async fn many_who_make_the_same_job_at_once_make_one() {
+    let (gateway, api) = (Gateway::with(&ALLOW_LOOPBACK).await, ItemsApi::start().await);
+    api.serve("/users", json!([{"id": 1}]));
+    let url = api.url("/users");
+    let post = |n: u64| {
+        let body = json!({"userId": "7", "apiEndpoint": url, "pollingInterval": 1_000_000 + n % 2});
+        let gateway = &gateway;
+        async move { gateway.post("/polling-jobs", &body).await.status }
+    };
+    let mut statuses = join_all((0..20).map(post)).await;
+    statuses.retain(|status| *status != 200);
+    assert_eq!(statuses, [201]);
+    assert_eq!(gateway.get("/polling-jobs").await.expect(200).as_array().unwrap().len(), 1);
 }
 
 #[tokio::test]

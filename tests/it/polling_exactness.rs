@@ -16,7 +16,8 @@ use uuid::Uuid;
 
 use crate::polling::{finished, make, run, runs};
 use crate::support::{
-    ALLOW_LOOPBACK, ChaosProxy, Gateway, ItemsApi, Metrics, PATIENCE, Stall, TestDatabase, eventually,
+    ALLOW_LOOPBACK, ChaosProxy, Gateway, ItemsApi, Metrics, PATIENCE, Stall, TestDatabase,
+    eventually,
 };
 
 /// A short lease, so that a job is taken over soon.
@@ -320,13 +321,19 @@ async fn commits_in_doubt_bring_no_item_twice_and_none_is_forgotten() {
     api.serve("/x", json!([]));
     let id = make(&gateway, &api, "/x", json!({"key": ["/id"]})).await;
     for cut in 1..=CUTS {
-        let versions = (0..cut * 10).map(|n| json!({"id": n, "version": if n < 5 { cut } else { 0 }}));
+        let versions =
+            (0..cut * 10).map(|n| json!({"id": n, "version": if n < 5 { cut } else { 0 }}));
         api.serve("/x", versions.collect());
-        let (happened, ended) = tokio::join!(proxy.cut_before_reply_to_commit(), run(&gateway, &id));
+        let (happened, ended) =
+            tokio::join!(proxy.cut_before_reply_to_commit(), run(&gateway, &id));
         assert!(happened, "the server committed, the gateway does not know");
         assert_eq!(ended["status"], "success", "{ended}");
         let expected = if cut == 1 { (10, 0) } else { (10, 5) };
-        assert_eq!((ended["new"].as_i64(), ended["changed"].as_i64()), (Some(expected.0), Some(expected.1)), "{ended}");
+        assert_eq!(
+            (ended["new"].as_i64(), ended["changed"].as_i64()),
+            (Some(expected.0), Some(expected.1)),
+            "{ended}"
+        );
     }
     gateway.wait_all_committed().await;
     let rows = CUTS * 10 + (CUTS - 1) * 5;
