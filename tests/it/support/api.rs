@@ -262,10 +262,10 @@ async fn send<S: AsyncWrite + Unpin>(stream: &mut S, answer: Answer) -> Option<(
     let head = |length: Option<usize>| {
         let mut head = format!("HTTP/1.1 {} Told So\r\n", answer.status);
         for (name, value) in &answer.headers {
-            head += &format!("{name}: {value}\r\n");
+            head.push_str(&header_line(name, value));
         }
         if let Some(length) = length.filter(|_| !matches!(answer.status, 204 | 304)) {
-            head += &format!("content-length: {length}\r\n");
+            head.push_str(&header_line("content-length", &length.to_string()));
         }
         head + "\r\n"
     };
@@ -285,4 +285,8 @@ async fn send<S: AsyncWrite + Unpin>(stream: &mut S, answer: Answer) -> Option<(
             stream.write_all(piece).await.ok()?;
         },
     }
+}
+
+fn header_line(name: &str, value: &str) -> String {
+    format!("{name}: {value}\r\n")
 }
