@@ -12,6 +12,8 @@ const scenario = house("--journal-segment-bytes=1048576", "--journal-retention-s
 /** Records are sent before, while and after the gateway is killed. */
 const KILLS = 2;
 const RECORDS_A_PART = 40;
+/** So many of 100 kB fill three segments of the journal. */
+const PADDED_RECORDS = 30;
 
 /** @param {import("playwright-core").Page} page */
 async function isAway(page) {
@@ -96,21 +98,17 @@ scenario("what the journal does not keep any more is shown as a gap", async (vis
     line.cut();
     await isAway(page);
     const padding = "x".repeat(100_000);
-    let sent = 3;
-    await eventually("the journal has let go of where the page was", async () => {
-      await gateway.send("missed", numbered(sent, 10).map((record) => ({ ...record, padding })), "?ack=commit");
-      sent += 10;
-      return (await gateway.api("GET", "/v1/status")).journal.first > before;
-    });
+    await gateway.send("missed", numbered(3, PADDED_RECORDS).map((record) => ({ ...record, padding })), "?ack=commit");
+    await eventually("the journal has let go of where the page was", async () => (await gateway.api("GET", "/v1/status")).journal.first > before);
     line.mend();
     await isLive(page);
-    await gateway.send("missed", numbered(sent, 1));
-    await eventually("it goes on", async () => (await numbersInSight(page))[0] === sent);
+    await gateway.send("missed", numbered(3 + PADDED_RECORDS, 1));
+    await eventually("it goes on", async () => (await numbersInSight(page))[0] === 3 + PADDED_RECORDS);
     const { numbers, gaps } = await wholeList(page);
     assert.equal(new Set(numbers).size, numbers.length, "none twice");
     assert.deepEqual(numbers.slice(-3), [2, 1, 0]);
-    // It may miss more while it reads on, and every stream may have lost something.
-    assert.ok(gaps.length > 0);
+    // Nobody knows in which streams something is missing, so it is said of each, once.
+    assert.ok(gaps.some((gap) => gap.startsWith("missed")) && new Set(gaps).size === gaps.length, gaps.join("\n"));
     for (const gap of gaps) assert.match(gap, /records are missing here/);
   } finally {
     line.close();
