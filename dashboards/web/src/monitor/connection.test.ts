@@ -188,7 +188,7 @@ it("changes its mode and goes on where it is", () => {
   connection.mode = "full";
   expect(Object.fromEntries(last().query)).toEqual({ mode: "full", history: "true", since: "c1" });
   last().say(hello("c1"));
-  expect(seen).toEqual(["begin sample", "1", "begin full resumed"]);
+  expect(seen).toEqual(["begin sample", "1", "begin full"]);
 });
 
 it("stops", async () => {

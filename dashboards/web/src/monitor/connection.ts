@@ -37,7 +37,7 @@ export interface Surroundings {
 export type ConnectionState = "connecting" | "open" | "waiting" | "signed out";
 
 export interface Listener {
-  /** A connection said hello. `resumed`: it goes on where the one before ended. */
+  /** A connection said hello. `resumed`: it goes on where one ended some time ago. */
   onBegin(mode: Mode, resumed: boolean): void;
   onMessage(message: Message): void;
   onState(state: ConnectionState): void;
@@ -84,7 +84,7 @@ export class MonitorConnection {
   set mode(mode: Mode) {
     if (mode === this.#mode) return;
     this.#mode = mode;
-    if (!this.#stopped) this.#connect();
+    if (!this.#stopped) this.#connect(this.#state === "open");
   }
 
   get mode(): Mode {
@@ -96,13 +96,14 @@ export class MonitorConnection {
     if (this.#state === "waiting" && !this.#stopped) this.#connect();
   }
 
-  #connect(): void {
+  /** `seamless`: the connection before was open to this moment, so nothing was missed in between. */
+  #connect(seamless = false): void {
     this.#giveUp();
     this.#greeted = false;
     const query = new URLSearchParams({ mode: this.#mode, history: "true" });
     if (this.#cursor !== null) query.set("since", this.#cursor);
     if (this.#failures === 0) this.#enter("connecting");
-    const resumed = this.#cursor !== null;
+    const resumed = this.#cursor !== null && !seamless;
     const socket = this.#around.open(query.toString());
     this.#socket = socket;
     this.#lastMessageAt = this.#around.now();
