@@ -14,6 +14,8 @@ before(async () => (api = await LocalApi.start()));
 after(() => api.close());
 const scenario = house("--allow-networks", "127.0.0.0/8");
 
+/** As many jobs as a page has. */
+const PAGE = 100;
 const HOUR_MS = 3_600_000;
 
 /** Makes a job that asks once, and then in an hour. @param {import("./support/gateway.js").Gateway} gateway @param {string} stream */
@@ -137,6 +139,8 @@ scenario("an API that fails is told in words, on the job and in the list", async
   assert.deepEqual(await faults(page), [], "a failing job");
   const { content, screen } = await page.evaluate(() => ({ content: document.documentElement.scrollWidth, screen: innerWidth }));
   assert.ok(content <= screen, `the page is ${content} px wide on a screen of ${screen} px`);
+  // On a phone the list leaves the reason to the job's own page.
+  await page.setViewportSize({ width: 1280, height: 800 });
   await page.goto(`${gateway.url}/jobs`);
   const row = page.getByRole("row").filter({ has: page.getByRole("link", { name: "broken", exact: true }) });
   assert.match(await row.innerText(), /failing.*failed.*503/s);
@@ -153,4 +157,22 @@ scenario("a member sees no job of others", async (visitor, gateway) => {
   const visit = await visitor();
   await visit.signIn(grace, "/jobs");
   await visit.page.getByText("There is no polling job yet").waitFor();
+});
+
+scenario("more jobs than a page has are on pages, and found by their words", async (visitor, gateway) => {
+  const { jobs } = await gateway.api("GET", "/v1/polling-jobs");
+  for (let number = jobs.length; number <= PAGE; number += 1) await makeJob(gateway, "many", { paused: true, name: `job number ${number}` });
+  const visit = await visitor();
+  const { page } = visit;
+  await visit.signIn(ADMIN, "/jobs");
+  const rows = page.getByRole("table", { name: "Polling jobs" }).locator("tbody tr");
+  await eventually("the first page is full", async () => (await rows.count()) === PAGE);
+  await page.getByRole("button", { name: "Next page" }).click();
+  await page.getByRole("link", { name: `job number ${PAGE}`, exact: true }).waitFor();
+  assert.equal(await rows.count(), 1);
+  assert.ok(await page.getByRole("button", { name: "Next page" }).isDisabled());
+  await page.getByRole("button", { name: "Page before" }).click();
+  await eventually("the first page is back", async () => (await rows.count()) === PAGE);
+  await page.getByPlaceholder("Name, stream or address").fill("NUMBER 77");
+  await eventually("the others are left out", async () => (await rows.count()) === 1);
 });
