@@ -146,7 +146,7 @@ scenario("an API that fails is told in words, on the job and in the list", async
   assert.match(await row.innerText(), /failing.*failed.*503/s);
 
   api.status = 200;
-  await row.getByRole("link", { name: "broken", exact: true }).click();
+  await row.getByRole("rowheader").getByRole("link").click();
   await page.getByRole("button", { name: "Run now" }).click();
   await eventually("it is well again", async () => (await page.getByRole("alert").count()) === 0 && (await page.getByText("waiting").count()) === 1);
 });
