@@ -20,12 +20,15 @@ use crate::watcher::Watcher;
 const UP: &str = "up";
 
 /// Sends what every metric counts something of, for as long as the tasks live: good, doubled, invalid, repeated and
-/// refused records, to documents and to a keyed stream.
+/// refused records, to documents and to a keyed stream. A polling job asks the gateway itself how it is.
 async fn flow(gateway: &Gateway) -> JoinSet<()> {
     let columns = json!([{"name": "n", "type": "integer"}]);
     gateway.create_stream(&json!({"name": "keyed", "columns": columns, "key": ["n"]})).await;
     gateway.create_stream(&json!({"name": "plain"})).await;
     add_user(gateway, "ada", "member").await;
+    let health = format!("http://{}/healthz", gateway.address());
+    let job = json!({"userId": "7", "apiEndpoint": health, "pollingInterval": 1_000});
+    gateway.post("/polling-jobs", &job).await.expect(201);
     let rate = json!({"records_per_second": 1});
     let token = Token::of(gateway, "ada", &["ingest"], rate).await;
     let limited = gateway.with_token(&token.text);
@@ -81,7 +84,8 @@ fn metrics_in(expression: &str) -> BTreeSet<String> {
 
 #[tokio::test]
 async fn the_target_is_up_and_every_expression_has_an_answer_while_records_flow() {
-    let mut gateway = Gateway::with(&["--monitor-sample-rate=1"]).await;
+    let mut gateway =
+        Gateway::with(&["--monitor-sample-rate=1", "--allow-networks=127.0.0.0/8"]).await;
     let mut flow = flow(&gateway).await;
     let _monitor = Watcher::local(&gateway, "mode=sample").await;
     let prometheus = Prometheus::of(gateway.address()).await;
