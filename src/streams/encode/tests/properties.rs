@@ -93,8 +93,11 @@ proptest! {
                     prop_assert!(tuple.is_empty());
                     continue;
                 };
+                let sent = &json[..consumed];
+                serde_json::from_slice::<serde::de::IgnoredAny>(sent).expect("sound JSON");
                 let data = decoded(&stream, &tuple);
-                let sent: serde_json::Value = serde_json::from_slice(&json[..consumed]).unwrap();
+                // Fails for a number beyond a double, which documents may have.
+                let Ok(sent) = serde_json::from_slice::<serde_json::Value>(sent) else { continue };
                 let data: serde_json::Value = serde_json::from_str(&data).unwrap();
                 let text = |value: &serde_json::Value| match value {
                     // A column of numbers takes them in any spelling.
