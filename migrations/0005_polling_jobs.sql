@@ -32,6 +32,8 @@ create table tidegate.polling_jobs (
     -- When due_at was computed: in the future only if the clock was set back since.
     scheduled_at timestamptz not null default now(),
     failures integer not null default 0,
+    -- When items that were not seen for long were last forgotten.
+    pruned_on date not null default current_date,
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now()
 );
@@ -60,9 +62,14 @@ create table tidegate.polling_runs (
 );
 create index polling_runs_under_way on tidegate.polling_runs (job_id) where finished_at is null;
 
--- What a job has seen: hashes of an item's key and of its content, as it was when it was last written.
+-- What a job has seen: hashes of an item's key and of its content, as it was when it was last written; by which run, and
+-- where in its journal, because transactions side by side may have two versions of an item.
 create table tidegate.polled_items (
     job_id uuid not null,
+    fence bigint not null,
+    position bigint not null,
+    -- Not newer than the last answer that had it, and not much older.
+    seen_on date not null default current_date,
     key bytea not null,
     content bytea not null,
     primary key (job_id, key)

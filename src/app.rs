@@ -44,6 +44,7 @@ use crate::postgres::{Cluster, ClusterOptions};
 use crate::sources::encoders::Encoders;
 use crate::sources::http::HttpSource;
 use crate::sources::poll::fetch::{FetchOptions, Fetcher};
+use crate::sources::poll::memory::MemoryDays;
 use crate::sources::poll::sealer::Sealer;
 use crate::sources::poll::{PollLimits, Poller};
 use crate::streams::encode::EncodeLimits;
@@ -356,6 +357,7 @@ impl Ground {
             limits: PollLimits {
                 runs_max: config.polling_runs_max,
                 lease: Duration::from_secs(config.polling_lease_seconds),
+                memory: MemoryDays(Some(config.polling_memory_days).filter(|days| *days > 0)),
             },
             nudge: Arc::default(),
         })

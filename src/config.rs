@@ -259,6 +259,10 @@ pub struct Polling {
     #[arg(long, env = "TIDEGATE_POLLING_ANSWERS_BYTES_MAX", default_value_t = 96 << 20)]
     pub polling_answers_bytes_max: u64,
 
+    /// Days after which a polling job forgets an item that no answer had any more; 0: never.
+    #[arg(long, env = "TIDEGATE_POLLING_MEMORY_DAYS", default_value_t = 365)]
+    pub polling_memory_days: u16,
+
     /// Key that the secret headers of polling jobs are sealed with: 32 bytes in base64, the same on all gateways of a
     /// database; made and kept in the data directory where not given.
     #[arg(long, env = "TIDEGATE_SECRET_KEY", hide_env_values = true)]

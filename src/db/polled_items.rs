@@ -7,14 +7,36 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 use crate::db::batch::{BatchConnection, BatchError, during};
-use crate::record::{ItemHash, RunId};
+use crate::db::journals::to_sql;
+use crate::record::{ItemHash, Position, RunId};
 
-/// A row of the table.
+/// Items that are looked at in one statement when old ones are forgotten.
+const FORGET_WINDOW: i64 = 10_000;
+
+/// A row to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SeenRow {
     pub job: Uuid,
     pub key: ItemHash,
     pub content: ItemHash,
+    pub fence: i64,
+    /// Of the entry that has it.
+    pub position: Position,
+}
+
+/// An item that the job has seen before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Remembered {
+    pub content: ItemHash,
+    /// Longer ago than asked for.
+    pub long_ago: bool,
+}
+
+/// What became of a window of a job's items, and where the next begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ForgetWindow {
+    pub last: ItemHash,
+    pub forgotten: u64,
 }
 
 /// What a batch adds to a run's counts.
@@ -26,23 +48,75 @@ pub struct RunCounts {
     pub changed: u64,
 }
 
-/// Of these items those that the job has seen, with their content then.
+/// Of these items those that the job has seen, with their content then; `long_ago` in days.
 pub async fn seen(
     pool: &PgPool,
     job: Uuid,
     keys: &[ItemHash],
-) -> Result<HashMap<ItemHash, ItemHash>, sqlx::Error> {
-    let rows: Vec<(Vec<u8>, Vec<u8>)> = sqlx::query_as(
-        "select key, content from tidegate.polled_items where job_id = $1 and key = any($2)",
+    long_ago: Option<i32>,
+) -> Result<HashMap<ItemHash, Remembered>, sqlx::Error> {
+    let rows: Vec<(Vec<u8>, Vec<u8>, bool)> = sqlx::query_as(
+        "select key, content, coalesce(seen_on <= current_date - $3, false)
+         from tidegate.polled_items where job_id = $1 and key = any($2)",
     )
     .bind(job)
-    .bind(keys.iter().map(|key| &key.0[..]).collect::<Vec<&[u8]>>())
+    .bind(bytes_of(keys))
+    .bind(long_ago)
     .fetch_all(pool)
     .await?;
-    let pair = |(key, content): (Vec<u8>, Vec<u8>)| {
-        Some((ItemHash(key.try_into().ok()?), ItemHash(content.try_into().ok()?)))
+    let pair = |(key, content, long_ago): (Vec<u8>, Vec<u8>, bool)| {
+        let content = ItemHash(content.try_into().ok()?);
+        Some((ItemHash(key.try_into().ok()?), Remembered { content, long_ago }))
     };
     Ok(rows.into_iter().filter_map(pair).collect())
+}
+
+/// Notes that these items were seen today. Rows that a batch is writing are skipped: it notes the same.
+pub async fn seen_again(pool: &PgPool, job: Uuid, keys: &[ItemHash]) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "with again as materialized (
+             select key from tidegate.polled_items where job_id = $1 and key = any($2)
+             order by key for no key update skip locked)
+         update tidegate.polled_items item set seen_on = current_date
+         from again where item.job_id = $1 and item.key = again.key",
+    )
+    .bind(job)
+    .bind(bytes_of(keys))
+    .execute(pool)
+    .await
+    .map(drop)
+}
+
+/// Forgets those of a window of the job's items that were not seen for `days`; the window begins behind the item
+/// `after`. None at the end.
+pub async fn forget(
+    pool: &PgPool,
+    job: Uuid,
+    after: Option<ItemHash>,
+    days: i32,
+) -> Result<Option<ForgetWindow>, sqlx::Error> {
+    let (last, forgotten): (Option<Vec<u8>>, i64) = sqlx::query_as(
+        "with looked_at as materialized (
+             select key, seen_on from tidegate.polled_items
+             where job_id = $1 and ($2 is null or key > $2) order by key limit $4),
+         forgotten as (
+             delete from tidegate.polled_items item using looked_at
+             where item.job_id = $1 and item.key = looked_at.key and looked_at.seen_on < current_date - $3
+             returning 1)
+         select (select key from looked_at order by key desc limit 1), (select count(*) from forgotten)",
+    )
+    .bind(job)
+    .bind(after.map(|after| after.0.to_vec()))
+    .bind(days)
+    .bind(FORGET_WINDOW)
+    .fetch_one(pool)
+    .await?;
+    let last = last.and_then(|key| Some(ItemHash(key.try_into().ok()?)));
+    Ok(last.map(|last| ForgetWindow { last, forgotten: forgotten.unsigned_abs() }))
+}
+
+fn bytes_of(hashes: &[ItemHash]) -> Vec<&[u8]> {
+    hashes.iter().map(|hash| &hash.0[..]).collect()
 }
 
 impl BatchConnection {
@@ -66,14 +140,19 @@ impl BatchConnection {
         Ok(rows.into_iter().filter_map(run).filter(|run| runs.contains(run)).collect())
     }
 
-    /// Notes items with their content; `rows` have no key twice.
+    /// Notes items with their content; `rows` have no key twice. A version that follows the one here stays.
     pub async fn remember_items(&mut self, rows: &[SeenRow]) -> Result<(), BatchError> {
         sqlx::query(
-            "insert into tidegate.polled_items (job_id, key, content)
-             select * from unnest($1::uuid[], $2::bytea[], $3::bytea[])
-             on conflict (job_id, key) do update set content = excluded.content",
+            "insert into tidegate.polled_items as item (job_id, fence, position, key, content)
+             select * from unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bytea[], $5::bytea[])
+             on conflict (job_id, key) do update
+             set content = excluded.content, fence = excluded.fence, position = excluded.position,
+                 seen_on = excluded.seen_on
+             where (item.fence, item.position) < (excluded.fence, excluded.position)",
         )
         .bind(rows.iter().map(|row| row.job).collect::<Vec<Uuid>>())
+        .bind(rows.iter().map(|row| row.fence).collect::<Vec<i64>>())
+        .bind(rows.iter().map(|row| to_sql(row.position)).collect::<Vec<i64>>())
         .bind(rows.iter().map(|row| &row.key.0[..]).collect::<Vec<&[u8]>>())
         .bind(rows.iter().map(|row| &row.content.0[..]).collect::<Vec<&[u8]>>())
         .execute(self.as_mut())

@@ -198,6 +198,20 @@ pub async fn begin_anew(pool: &PgPool, run: RunId, stream: i32) -> Result<bool, 
     .await
 }
 
+/// Takes it upon this run to forget old items, if nobody did for `every` days.
+pub async fn begin_pruning(pool: &PgPool, run: RunId, every: i32) -> Result<bool, sqlx::Error> {
+    let begun = sqlx::query(
+        "update tidegate.polling_jobs set pruned_on = current_date
+         where id = $1 and run_id = $2 and pruned_on <= current_date - $3",
+    )
+    .bind(run.job)
+    .bind(run.run)
+    .bind(every)
+    .execute(pool)
+    .await?;
+    Ok(begun.rows_affected() > 0)
+}
+
 /// Gives up the leases that this journal's gateway had when it ended; returns how many.
 pub async fn give_up_leases(pool: &PgPool, journal: Uuid) -> Result<u64, sqlx::Error> {
     let given_up = sqlx::query(

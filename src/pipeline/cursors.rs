@@ -6,13 +6,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use uuid::Uuid;
+
 use crate::db::batch::BatchError;
 use crate::db::polled_items::{RunCounts, SeenRow};
 use crate::journal::Entry;
 use crate::pipeline::CommitOutcome;
 use crate::pipeline::plan::{Destination, Part};
 use crate::pipeline::transaction::{Fate, Transaction};
-use crate::record::{Cursor, EntryMeta, ItemHash, RunId};
+use crate::record::{Cursor, EntryMeta, ItemHash, RunId, SeenItem};
 
 /// The cursors of a batch, with the number of the entry that has each.
 fn cursors(entries: &[Entry]) -> Vec<(usize, Cursor)> {
@@ -63,18 +65,20 @@ impl Transaction<'_> {
         if self.cursors.is_empty() {
             return Ok(());
         }
-        // Of equal keys the last stays. A run does not send a second version before the first is committed, so these are
-        // never of two transactions.
-        let mut seen: BTreeMap<_, ItemHash> = BTreeMap::new();
+        // Of equal keys the last stays.
+        let mut seen: BTreeMap<(Uuid, ItemHash), SeenRow> = BTreeMap::new();
         let mut counts: BTreeMap<RunId, RunCounts> = BTreeMap::new();
-        for (_, cursor) in &self.cursors {
-            seen.extend(cursor.seen.iter().map(|item| ((cursor.run.job, item.key), item.content)));
+        for (number, cursor) in &self.cursors {
+            let RunId { job, fence, .. } = cursor.run;
+            let position = self.entries[*number].header.position;
+            seen.extend(cursor.seen.iter().map(|&SeenItem { key, content }| {
+                ((job, key), SeenRow { job, key, content, fence, position })
+            }));
             let counts = counts.entry(cursor.run).or_default();
             counts.fresh += cursor.fresh();
             counts.changed += u64::from(cursor.changed);
         }
-        let seen: Vec<SeenRow> =
-            seen.into_iter().map(|((job, key), content)| SeenRow { job, key, content }).collect();
+        let seen: Vec<SeenRow> = seen.into_values().collect();
         self.connection.remember_items(&seen).await?;
         self.connection.count_runs(&counts).await
     }

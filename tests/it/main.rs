@@ -49,6 +49,7 @@ mod poll_pages;
 mod polling;
 mod polling_cli;
 mod polling_exactness;
+mod polling_memory;
 mod private_postgres;
 mod prometheus;
 mod quarantine;

@@ -344,6 +344,18 @@ async fn commits_in_doubt_bring_no_item_twice_and_none_is_forgotten() {
     assert!(sessions > 1.0, "each cut ended a session");
 }
 
+/// A line for batches in the gateway's name, with what a batch begins with.
+pub async fn batch_line(gateway: &Gateway) -> (BatchConnection, Uuid, i64) {
+    let (journal, epoch) = eventually("the gateway writes to PostgreSQL", async || {
+        let row = sqlx::query_as("select id, epoch from tidegate.journals");
+        row.fetch_optional(gateway.pool()).await.unwrap()
+    })
+    .await;
+    let database = Database::new(gateway.database_url()).unwrap();
+    let timeouts = BatchTimeouts { statement: PATIENCE, lock: Duration::from_millis(200) };
+    (BatchConnection::open(&database, timeouts).await.unwrap(), journal, epoch)
+}
+
 /// Two jobs that are claimed, and their runs.
 async fn claimed_runs(gateway: &Gateway) -> Vec<RunId> {
     for job in 1..=2 {
@@ -363,13 +375,9 @@ async fn claimed_runs(gateway: &Gateway) -> Vec<RunId> {
 async fn batches_side_by_side_may_be_of_one_run() {
     let gateway = Gateway::with(&["--polling-runs-max=0"]).await;
     let runs: BTreeSet<RunId> = claimed_runs(&gateway).await.into_iter().collect();
-    let journal: Uuid = gateway.scalar("select id from tidegate.journals").await;
-    let epoch: i64 = gateway.scalar("select epoch from tidegate.journals").await;
-    let database = Database::new(gateway.database_url()).unwrap();
-    let timeouts = BatchTimeouts { statement: PATIENCE, lock: Duration::from_millis(200) };
     let mut batches = Vec::new();
     for _ in 0..2 {
-        let mut batch = BatchConnection::open(&database, timeouts).await.unwrap();
+        let (mut batch, journal, epoch) = batch_line(&gateway).await;
         batch.begin(journal, epoch).await.unwrap();
         assert_eq!(batch.latest_runs(&runs).await.unwrap(), runs);
         batches.push(batch);
@@ -381,7 +389,7 @@ async fn batches_side_by_side_may_be_of_one_run() {
     gateway.execute("update tidegate.polling_jobs set wake_at = now()").await;
     let claimed = polling_runs::claim(gateway.pool(), Uuid::nil(), "other", LEASE, 10).await;
     assert_eq!(claimed.unwrap().len(), 2);
-    let mut late = BatchConnection::open(&database, timeouts).await.unwrap();
+    let (mut late, journal, epoch) = batch_line(&gateway).await;
     late.begin(journal, epoch).await.unwrap();
     assert_eq!(late.latest_runs(&runs).await.unwrap(), BTreeSet::new());
 }

@@ -7,11 +7,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
-use crate::db::polled_items;
 use crate::pipeline::{CommitWait, IntakeError, RequestFate, SenderId, Submission};
 use crate::record::{CURSOR_ITEMS_MAX, Cursor, ItemHash, Position, RunId, SeenItem, Source};
 use crate::sources::Assembler;
@@ -145,7 +142,7 @@ impl Feed {
         self.counts.duplicates += page.duplicates;
         for items in page.items.chunks(LOOKED_UP_MAX) {
             let keys: Vec<ItemHash> = items.iter().map(|item| ItemHash(item.key)).collect();
-            let seen = look_up(&self.poller.pool, self.run.job, &keys).await?;
+            let seen = self.poller.memory(self.run.job).look_up(&keys).await?;
             for item in items {
                 self.take_item(item, &seen).await?;
             }
@@ -160,16 +157,7 @@ impl Feed {
     ) -> Result<(), FeedError> {
         let here = SeenItem { key: ItemHash(item.key), content: ItemHash(item.content) };
         self.counts.items += 1;
-        let before = match self.sent.get(&here.key) {
-            // Versions of an item are committed one after the other, so that the last of them stays in the memory.
-            Some(sent) if *sent != here.content => {
-                let sent = *sent;
-                self.flush().await?;
-                self.committed().await?;
-                Some(sent)
-            }
-            sent => sent.or_else(|| seen.get(&here.key)).copied(),
-        };
+        let before = self.sent.get(&here.key).or_else(|| seen.get(&here.key)).copied();
         if before == Some(here.content) {
             self.counts.duplicates += 1;
             return Ok(());
@@ -263,16 +251,4 @@ impl Feed {
     pub fn finish(self) {
         self.poller.encoders.give_back(self.stream, self.encoder);
     }
-}
-
-/// What the job has seen of these items.
-async fn look_up(
-    pool: &PgPool,
-    job: Uuid,
-    keys: &[ItemHash],
-) -> Result<HashMap<ItemHash, ItemHash>, sqlx::Error> {
-    if keys.is_empty() {
-        return Ok(HashMap::new());
-    }
-    polled_items::seen(pool, job, keys).await
 }

@@ -19,6 +19,7 @@ mod hosts;
 pub mod items;
 pub mod job;
 pub mod members;
+pub mod memory;
 pub mod pagination;
 pub mod pointer;
 pub mod poller;

@@ -17,6 +17,7 @@ use crate::record::Position;
 use crate::sources::encoders::Encoders;
 use crate::sources::poll::definition::{Definition, OnChange};
 use crate::sources::poll::fetch::Fetcher;
+use crate::sources::poll::memory::MemoryDays;
 use crate::sources::poll::sealer::Sealer;
 use crate::streams::definition::{self, InvalidDefinition};
 use crate::streams::{OnDuplicate, Stream, StreamName};
@@ -28,6 +29,7 @@ pub struct PollLimits {
     pub runs_max: usize,
     /// Without a word from its node for this long, a run is taken over by another.
     pub lease: Duration,
+    pub memory: MemoryDays,
 }
 
 /// Clones share everything.

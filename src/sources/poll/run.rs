@@ -156,7 +156,25 @@ impl Run {
         asked?;
         committed?;
         feed.finish();
-        Ok(pages.finish())
+        let (outcome, resume) = pages.finish();
+        if outcome == Outcome::Fresh {
+            self.forget_old().await;
+        }
+        Ok((outcome, resume))
+    }
+
+    /// Failing at it fails no run: what stays is looked at the next time.
+    async fn forget_old(&self) {
+        let memory = self.poller.memory(self.job.id);
+        let soft = self.poller.lifecycle.soft();
+        let is_over = || self.superseded.is_cancelled() || soft.is_cancelled();
+        match memory.forget_old(self.job.run(), is_over).await {
+            Ok(0) => {}
+            Ok(items) => tracing::info!(job = %self.job.id, items, "forgot old items"),
+            Err(error) => {
+                tracing::info!(job = %self.job.id, %error, "old items are not forgotten yet");
+            }
+        }
     }
 
     async fn ask(
