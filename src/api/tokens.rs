@@ -290,7 +290,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::auth::Role;
+    use crate::auth::{PasswordMark, Role};
 
     fn user(id: i64, name: &str, role: Role) -> User {
         User {
@@ -298,6 +298,7 @@ mod tests {
             name: name.parse().unwrap(),
             email: None,
             password_hash: String::new(),
+            password_mark: PasswordMark::of(""),
             role,
             disabled: false,
             created_at: OffsetDateTime::UNIX_EPOCH,

@@ -205,7 +205,7 @@ mod tests {
 
     fn caller(role: Role, scopes: ScopeSet, via: Via) -> Caller {
         let (user_id, user_name) = (Some(1), "ada".into());
-        Caller { user_id, user_name, role, scopes, streams: None, via }
+        Caller { user_id, user_name, role, scopes, streams: None, via, password: None }
     }
 
     fn body(json: &str) -> ChangeUser {

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
 use time::OffsetDateTime;
 
-use crate::auth::caller::{Caller, Via};
+use crate::auth::caller::{Caller, PasswordMark, Via};
 use crate::auth::scope::{Role, Scope, ScopeSet};
 use crate::auth::secret::SecretHash;
 use crate::auth::user_name::UserName;
@@ -48,6 +48,7 @@ pub struct User {
     pub email: Option<String>,
     /// argon2id, in PHC form.
     pub password_hash: String,
+    pub password_mark: PasswordMark,
     pub role: Role,
     pub disabled: bool,
     pub created_at: OffsetDateTime,
@@ -63,6 +64,7 @@ impl User {
             scopes: self.role.scopes(),
             streams: None,
             via,
+            password: Some(self.password_mark),
         }
     }
 }
@@ -168,6 +170,7 @@ impl AccountsSnapshot {
         Some(Caller {
             scopes: token.scopes.intersection(user.role.scopes()),
             streams: token.streams.clone(),
+            password: None,
             ..user.caller(Via::Bearer { token_id: token.id })
         })
     }
@@ -180,13 +183,16 @@ impl AccountsSnapshot {
 
     /// Would the credential behind `caller` still be taken? For connections that outlive their first check.
     pub fn still_takes(&self, caller: &Caller, now: UnixMicros) -> bool {
-        let enabled = |id| self.users.get(&id).is_some_and(|user| !user.disabled);
+        let takes_user = |id| {
+            let user = self.users.get(&id).filter(|user| !user.disabled);
+            user.is_some_and(|user| caller.password.is_none_or(|mark| mark == user.password_mark))
+        };
         let lives = |id| self.tokens_by_id.get(&id).is_some_and(|token| !token.is_expired(now));
         let token_lives = match caller.via {
             Via::Bearer { token_id } | Via::Ticket { token_id: Some(token_id) } => lives(token_id),
             Via::Local | Via::Basic | Via::Session | Via::Ticket { token_id: None } => true,
         };
-        token_lives && caller.user_id.is_none_or(enabled)
+        token_lives && caller.user_id.is_none_or(takes_user)
     }
 }
 
@@ -251,6 +257,7 @@ fn user_of(row: UserRow) -> Option<User> {
         id: row.id,
         name: row.name.parse().ok()?,
         email: row.email,
+        password_mark: PasswordMark::of(&row.password_hash),
         password_hash: row.password_hash,
         role: row.role.parse().ok()?,
         disabled: row.disabled,
@@ -337,6 +344,23 @@ pub(crate) mod tests {
         assert_eq!(disabled.caller_of_user(1, Via::Session), None);
         assert!(!disabled.still_takes(&admin, NOW));
         assert_eq!(of(&snapshot(vec![], tokens), "tg_a"), None);
+    }
+
+    #[test]
+    fn a_new_password_ends_what_the_old_one_began_and_no_token() {
+        let before = snapshot(
+            vec![user(1, "ada", Role::Member)],
+            vec![token(7, 1, "tg_a", &[Scope::Monitor])],
+        );
+        let mut changed = user(1, "ada", Role::Member);
+        changed.password_hash = "$argon2id$another".to_owned();
+        let after = snapshot(vec![changed], vec![token(7, 1, "tg_a", &[Scope::Monitor])]);
+        for via in [Via::Session, Via::Basic, Via::Ticket { token_id: None }] {
+            let caller = before.caller_of_user(1, via).unwrap();
+            assert!(before.still_takes(&caller, NOW));
+            assert!(!after.still_takes(&caller, NOW), "{via:?}");
+        }
+        assert!(after.still_takes(&of(&before, "tg_a").unwrap(), NOW));
     }
 
     #[test]

@@ -208,7 +208,7 @@ impl Auth {
     }
 
     /// Would the credential behind `caller` still be taken? A connection that outlives its first check asks this from
-    /// time to time; it costs no query. (A session that merely ended is not noticed, a disabled user is.)
+    /// time to time; it costs no query. (A session that merely ended is not noticed; a disabled user and a new password are.)
     pub fn still_takes(&self, caller: &Caller) -> bool {
         self.accounts().still_takes(caller, self.clock().now())
     }

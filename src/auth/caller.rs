@@ -1,5 +1,6 @@
 //! Who is calling: what every handler is told about the sender of a request.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use crate::auth::scope::{Role, Scope, ScopeSet};
@@ -17,6 +18,21 @@ pub struct Caller {
     /// The only streams this credential may use; None: every stream.
     pub streams: Option<Arc<[StreamName]>>,
     pub via: Via,
+    /// The password that the credential goes back to; None for tokens, which outlive it.
+    pub password: Option<PasswordMark>,
+}
+
+/// Tells a user's password from the ones before it, and nothing else about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PasswordMark(u64);
+
+impl PasswordMark {
+    /// Of the stored hash, which is salted: the same password set anew has another mark.
+    pub fn of(password_hash: &str) -> PasswordMark {
+        let mut hasher = DefaultHasher::new();
+        password_hash.hash(&mut hasher);
+        PasswordMark(hasher.finish())
+    }
 }
 
 /// How the caller proved who they are.
@@ -66,7 +82,7 @@ mod tests {
     fn caller(scopes: ScopeSet, streams: Option<&[&str]>, via: Via) -> Caller {
         let streams = streams.map(|names| names.iter().map(|name| name.parse().unwrap()).collect());
         let (user_id, user_name) = (Some(1), "ada".into());
-        Caller { user_id, user_name, role: Role::Member, scopes, streams, via }
+        Caller { user_id, user_name, role: Role::Member, scopes, streams, via, password: None }
     }
 
     #[test]

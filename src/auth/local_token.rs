@@ -53,6 +53,7 @@ impl LocalToken {
             scopes: ScopeSet::ALL,
             streams: None,
             via: Via::Local,
+            password: None,
         })
     }
 }

@@ -28,7 +28,7 @@ mod user_name;
 pub(crate) use accounts::moment;
 pub use accounts::{AccountRows, Accounts, AccountsSnapshot, Reading, Token, User};
 pub use authenticator::{Auth, AuthError, AuthOptions, AuthParts, SESSION_COOKIE};
-pub use caller::{Caller, Denied, Via};
+pub use caller::{Caller, Denied, PasswordMark, Via};
 pub use first_admin::{ADMIN_PASSWORD_FILE, FirstAdmin, FirstAdminError, ensure_first_admin};
 pub use local_token::{LOCAL_TOKEN_FILE, LOCAL_USER_NAME, LocalToken};
 pub use password::{

@@ -210,6 +210,7 @@ mod tests {
     use time::OffsetDateTime;
 
     use super::*;
+    use crate::auth::caller::PasswordMark;
     use crate::auth::scope::Role;
     use crate::record::UnixMicros;
 
@@ -218,6 +219,7 @@ mod tests {
             id: 1,
             name: "ada".parse().unwrap(),
             email: None,
+            password_mark: PasswordMark::of(password),
             password_hash: hash_password(&password.parse().unwrap()),
             role: Role::Member,
             disabled: false,

@@ -85,6 +85,7 @@ mod tests {
             scopes: ScopeSet::ALL,
             streams: Some(["flights".parse().unwrap()].into()),
             via: Via::Session,
+            password: None,
         }
     }
 

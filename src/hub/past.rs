@@ -21,8 +21,8 @@ const INTERVALS_MAX: usize = 180;
 /// Streams that are kept of one interval; at 24 bytes each all intervals have at most 1.1 MB.
 const STREAMS_MAX: usize = 256;
 
-/// Records of one stream in one interval.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// Records of one stream, in one interval or since the gateway began.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 struct Count {
     accepted: u64,
     committed: u64,
@@ -77,17 +77,16 @@ impl Past {
 
     /// The message `history` for a selection of streams.
     pub fn message(&self, selection: &Selection, streams: &StreamsSnapshot) -> Message {
+        let name = |id: StreamId| {
+            let stream = streams.by_id(id).filter(|stream| selection.covers(&stream.name))?;
+            Some(stream.name.as_str())
+        };
         let mut series: BTreeMap<&str, Series> = BTreeMap::new();
         for (number, interval) in self.intervals.iter().enumerate() {
             for (id, count) in interval {
-                let Some(stream) =
-                    streams.by_id(*id).filter(|stream| selection.covers(&stream.name))
-                else {
-                    continue;
-                };
-                let series = series
-                    .entry(stream.name.as_str())
-                    .or_insert_with(|| Series::of_zeros(self.intervals.len()));
+                let Some(name) = name(*id) else { continue };
+                let series =
+                    series.entry(name).or_insert_with(|| Series::of_zeros(self.intervals.len()));
                 series.accepted[number] = count.accepted;
                 series.committed[number] = count.committed;
             }
@@ -97,6 +96,11 @@ impl Past {
             every_seconds: INTERVAL.as_secs(),
             until: &rfc3339(self.until),
             streams: series,
+            totals: self
+                .totals
+                .iter()
+                .filter_map(|(id, total)| Some((name(*id)?, *total)))
+                .collect(),
         })
     }
 }
@@ -108,6 +112,8 @@ struct History<'a> {
     every_seconds: u64,
     until: &'a str,
     streams: BTreeMap<&'a str, Series>,
+    /// At `until`, as `stats` have them: so that nothing is missing between this and the first of them.
+    totals: BTreeMap<&'a str, Count>,
 }
 
 /// One stream's counts, the oldest first; the last interval ends at `until`.
@@ -173,6 +179,7 @@ mod tests {
                 "s1": {"accepted": [10, 20, 0], "committed": [0, 10, 20]},
                 "s2": {"accepted": [0, 7, 0], "committed": [0, 7, 0]},
             },
+            "totals": {"s1": {"accepted": 30, "committed": 30}},
         });
         assert_eq!(shown(&past, &Selection::All, &streams(2)), expected);
         let one = Selection::only(["s2".parse().unwrap()]);

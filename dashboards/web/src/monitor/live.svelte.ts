@@ -152,7 +152,8 @@ class Live {
       case "stats": {
         this.#clockAhead = Date.parse(message.at) - Date.now();
         const step = this.#rates.add(message);
-        if (step !== null) this.#timeline.addStep(step);
+        if (step === null) this.#timeline.addFirst(message);
+        else this.#timeline.addStep(step);
         this.timelineChanges += 1;
         break;
       }

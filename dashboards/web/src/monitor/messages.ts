@@ -45,6 +45,9 @@ export interface GapMessage {
   count: number | null;
 }
 
+/** What the chart shows of a stream. */
+export type Flow = Pick<StreamTotals, "accepted" | "committed">;
+
 export interface StatsMessage {
   type: "stats";
   at: string;
@@ -52,12 +55,13 @@ export interface StatsMessage {
   node: NodeState;
 }
 
-/** Records in each interval of the last minutes, the oldest first; every list ends at `until`. */
+/** Records in each interval of the last minutes, the oldest first; every list ends at `until`, when there were `totals`. */
 export interface HistoryMessage {
   type: "history";
   every_seconds: number;
   until: string;
   streams: Record<string, { accepted: number[]; committed: number[] }>;
+  totals: Record<string, Flow>;
 }
 
 export interface ErrorMessage {

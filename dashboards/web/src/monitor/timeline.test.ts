@@ -1,12 +1,25 @@
 import { beforeEach, expect, it } from "vitest";
-import type { HistoryMessage } from "./messages";
+import type { HistoryMessage, StatsMessage } from "./messages";
 import { NOTHING, type Step } from "./rates";
 import { INTERVALS_MAX, Timeline } from "./timeline";
 
 const T0 = Date.parse("2026-01-01T00:00:00Z");
 
-function history(untilSecond: number, streams: HistoryMessage["streams"]): HistoryMessage {
-  return { type: "history", every_seconds: 5, until: new Date(T0 + untilSecond * 1000).toISOString(), streams };
+const at = (second: number) => new Date(T0 + second * 1000).toISOString();
+
+function history(
+  untilSecond: number,
+  streams: HistoryMessage["streams"],
+  totals: HistoryMessage["totals"] = {},
+): HistoryMessage {
+  return { type: "history", every_seconds: 5, until: at(untilSecond), streams, totals };
+}
+
+function stats(second: number, accepted: Record<string, number>): StatsMessage {
+  const counts = (accepted: number) => ({ ...NOTHING, accepted, committed: accepted });
+  const streams = Object.fromEntries(Object.entries(accepted).map(([name, count]) => [name, counts(count)]));
+  const node = { backlog_bytes: 0, commit_lag_seconds: 0, monitors: 1, started_at: at(0) };
+  return { type: "stats", at: at(second), streams, node };
 }
 
 function step(fromSecond: number, toSecond: number, accepted: number, stream = "a"): Step {
@@ -39,6 +52,23 @@ it("goes on with what is counted live, at the right rate from the first second o
   expect(tail(timeline.chart(T0 + 62_000, 5).streams.get("a")?.accepted, 2)).toEqual([10, 7]);
   timeline.addStep(step(62, 64, 11));
   expect(tail(timeline.chart(T0 + 64_000, 5).streams.get("a")?.accepted, 2)).toEqual([10, 6]);
+});
+
+it("has what came between the history and the first reading", () => {
+  const past = { a: { accepted: [50], committed: [50] } };
+  timeline.addHistory(history(60, past, { a: { accepted: 1000, committed: 1000 }, idle: { accepted: 9, committed: 9 } }));
+  timeline.addFirst(stats(64, { a: 1020, idle: 9, young: 8 }));
+  const { streams } = timeline.chart(T0 + 64_000, 5);
+  expect(tail(streams.get("a")?.accepted, 2)).toEqual([10, 5]);
+  expect(tail(streams.get("young")?.accepted, 1)).toEqual([2]);
+  expect(streams.has("idle")).toBe(false);
+  // There is one such time after each history, and none is long.
+  timeline.addFirst(stats(65, { a: 2000 }));
+  timeline.addHistory(history(60, past, { a: { accepted: 1000, committed: 1000 } }));
+  timeline.addFirst(stats(100, { a: 3000 }));
+  expect(tail(timeline.chart(T0 + 64_000, 5).streams.get("a")?.accepted, 2)).toEqual([10, 5]);
+  timeline.addFirst(stats(100, { a: 3000 }));
+  expect(tail(timeline.chart(T0 + 100_000, 5).streams.get("a")?.accepted, 9)).toEqual([5, ...Array<null>(8).fill(null)]);
 });
 
 it("leaves time that nobody saw empty, until the gateway tells of it", () => {

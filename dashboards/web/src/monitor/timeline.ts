@@ -5,8 +5,8 @@
  * part was seen counts that part alone, so that its rate is right; one that nobody saw has none.
  */
 
-import type { HistoryMessage } from "./messages";
-import type { Step } from "./rates";
+import type { Flow, HistoryMessage, StatsMessage } from "./messages";
+import { SILENCE_MS, type Step } from "./rates";
 
 /** Length of an interval. */
 export const EVERY_SECONDS = 5;
@@ -18,7 +18,7 @@ const EVERY_MS = EVERY_SECONDS * 1000;
 interface Interval {
   /** How much of the interval was seen. */
   seconds: number;
-  streams: Map<string, { accepted: number; committed: number }>;
+  streams: Map<string, Flow>;
 }
 
 /** Records a second of a stream; null where nothing is known. */
@@ -36,6 +36,8 @@ export interface Chart {
 export class Timeline {
   /** By number: interval n begins n times `EVERY_SECONDS` after 1970. */
   #intervals = new Map<number, Interval>();
+  /** Where the gateway's history ended; null once the present has gone on from there. */
+  #end: { at: number; totals: Record<string, Flow> } | null = null;
 
   /** Takes the gateway's word for the intervals that it tells of; what is known from before them stays. */
   addHistory(message: HistoryMessage): void {
@@ -51,14 +53,27 @@ export class Timeline {
       }
       this.#intervals.set(last - back, interval);
     }
+    this.#end = { at: Date.parse(message.until), totals: message.totals };
     this.#trim();
   }
 
+  /** Adds what came between the end of the history and the first reading after it. */
+  addFirst(message: StatsMessage): void {
+    const [end, to] = [this.#end, Date.parse(message.at)];
+    this.#end = null;
+    if (end === null || to <= end.at || to - end.at > SILENCE_MS) return;
+    const since = ([name, now]: [string, Flow]): [string, Flow] => {
+      const before = end.totals[name] ?? { accepted: 0, committed: 0 };
+      return [name, { accepted: now.accepted - before.accepted, committed: now.committed - before.committed }];
+    };
+    this.addStep({ from: end.at, to, streams: Object.fromEntries(Object.entries(message.streams).map(since)) });
+  }
+
   /** Adds what came between two readings to the interval in which the time between them lies. */
-  addStep({ from, to, streams }: Step): void {
+  addStep({ from, to, streams }: Omit<Step, "streams"> & { streams: Record<string, Flow> }): void {
     const number = Math.floor((from + to) / 2 / EVERY_MS);
     const known = this.#intervals.get(number);
-    const interval = known ?? { seconds: 0, streams: new Map<string, { accepted: number; committed: number }>() };
+    const interval = known ?? { seconds: 0, streams: new Map<string, Flow>() };
     if (known === undefined) this.#intervals.set(number, interval);
     interval.seconds += (to - from) / 1000;
     for (const [name, { accepted, committed }] of Object.entries(streams)) {
@@ -71,6 +86,7 @@ export class Timeline {
 
   clear(): void {
     this.#intervals.clear();
+    this.#end = null;
   }
 
   /** The newest interval comes last. Streams are the busiest, by name, so that they do not change places. */
