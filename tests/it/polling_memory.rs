@@ -91,6 +91,22 @@ async fn of_the_versions_in_one_run_the_last_is_remembered() {
     assert_eq!(run(&gateway, &id).await["duplicates"], ITEMS);
 }
 
+/// Refused items go to the journal apart from the others.
+#[tokio::test]
+async fn of_a_version_and_one_that_is_refused_the_last_is_remembered() {
+    let (gateway, api) = (Gateway::with(&ALLOW_LOOPBACK).await, ItemsApi::start().await);
+    let (good, refused) = (json!([{"id": 1, "v": "a"}]), json!([{"id": 1, "v": "\u{0}"}]));
+    for (path, first, last) in [("/x", &good, &refused), ("/y", &refused, &good)] {
+        api.serve_pages(path, vec![first.clone(), last.clone()]);
+        let job = json!({"key": ["/id"], "pagination": {"by": "page"}});
+        let id = make(&gateway, &api, path, job).await;
+        api.serve_pages(path, vec![last.clone()]);
+        assert_eq!(run(&gateway, &id).await["duplicates"], 1, "{path}");
+    }
+    let refused: i64 = gateway.scalar("select count(*) from tidegate.quarantine").await;
+    assert_eq!((gateway.rows("x").await, gateway.rows("y").await, refused), (1, 1, 2));
+}
+
 /// After a database was set back the journal is written again, by several writers side by side.
 #[tokio::test]
 async fn of_two_versions_the_later_is_remembered_whichever_is_committed_first() {

@@ -162,7 +162,9 @@ impl Feed {
             self.counts.duplicates += 1;
             return Ok(());
         }
-        if self.is_full() {
+        // Refused items have an entry of their own, before the good ones: versions must not change places.
+        let follows_gathered = before.is_some() && self.has_gathered(here.key);
+        if follows_gathered || self.is_full() {
             self.flush().await?;
         }
         let is_changed = before.is_some();
@@ -199,6 +201,10 @@ impl Feed {
         let kept = &json[..json.len().min(RAW_BYTES_MAX)];
         RecordSink::refused(&mut self.assembler, place, error, kept, kept.len() < json.len());
         false
+    }
+
+    fn has_gathered(&self, key: ItemHash) -> bool {
+        self.good.seen.iter().chain(&self.refused.seen).any(|item| item.key == key)
     }
 
     fn is_full(&self) -> bool {

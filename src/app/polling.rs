@@ -1,0 +1,55 @@
+//! Polling jobs, made from the configuration.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+
+use crate::app::{Ground, Pipeline};
+use crate::sources::encoders::Encoders;
+use crate::sources::poll::fetch::{FetchOptions, Fetcher};
+use crate::sources::poll::memory::MemoryDays;
+use crate::sources::poll::sealer::Sealer;
+use crate::sources::poll::{PollLimits, Poller};
+use crate::streams::encode::EncodeLimits;
+
+impl Ground {
+    /// What the runs of polling jobs share.
+    pub(super) fn poller(&self, pipeline: &Pipeline) -> anyhow::Result<Poller> {
+        let config = &self.config.polling;
+        let fetcher = Fetcher::new(
+            FetchOptions {
+                allow_networks: config.allow_networks.0.clone(),
+                host_requests_max: config.polling_host_requests_max,
+                host_spacing_ms: config.polling_host_spacing_ms,
+                answers_bytes_max: config.polling_answers_bytes_max,
+            },
+            self.clock.clone(),
+        )
+        .context("polling jobs cannot ask")?;
+        let sealer = Sealer::load(config.secret_key(), &self.data_dir)
+            .context("the key of the polling jobs' secret headers")?;
+        let entry_bytes_max = self.config.intake.entry_bytes_max;
+        Ok(Poller {
+            pool: self.database.pool().clone(),
+            journal: self.journal.id(),
+            node: self.config.node_name(),
+            catalog: self.catalog.clone(),
+            intake: pipeline.intake.clone(),
+            encoders: Encoders::new(EncodeLimits { record_bytes_max: entry_bytes_max }),
+            counters: pipeline.counters.clone(),
+            committed: pipeline.progress.clone(),
+            synced_at_start: self.journal.synced(),
+            fetcher,
+            sealer: Arc::new(sealer),
+            clock: self.clock.clone(),
+            lifecycle: self.lifecycle.clone(),
+            limits: PollLimits {
+                runs_max: config.polling_runs_max,
+                lease: Duration::from_secs(config.polling_lease_seconds),
+                memory: MemoryDays(Some(config.polling_memory_days).filter(|days| *days > 0)),
+            },
+            nudge: Arc::default(),
+        })
+    }
+}
