@@ -7,14 +7,7 @@ cd "$(dirname "$0")/.."
 # shellcheck source=scripts/packages.sh
 . scripts/packages.sh
 
-need_rust
-need_postgresql
-need_chromium
-need_node
-export PATH
-scripts/web.sh build
-cargo build --locked --bin tidegate
-install_node_modules tests/browser
+prepare_browser
 patterns=()
 for name in "$@"; do
     patterns+=("--test-name-pattern=$name")

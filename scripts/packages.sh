@@ -157,3 +157,15 @@ need_rust() {
         fi
     fi
 }
+
+# prepare_browser [options of cargo build]: everything to look at a gateway's pages, built and installed.
+prepare_browser() {
+    need_rust
+    need_postgresql
+    need_chromium
+    need_node
+    export PATH
+    scripts/web.sh build
+    cargo build --locked --bin tidegate "$@"
+    install_node_modules tests/browser
+}

@@ -7,13 +7,6 @@ cd "$(dirname "$0")/.."
 # shellcheck source=scripts/packages.sh
 . scripts/packages.sh
 
-need_rust
-need_postgresql
-need_chromium
-need_node
-export PATH
-scripts/web.sh build
-cargo build --locked --bin tidegate --bin tidegate-demo
-install_node_modules tests/browser
+prepare_browser --bin tidegate-demo
 cd tests/browser
 exec node screenshots.js "$@"

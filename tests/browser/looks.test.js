@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { faults } from "./support/axe.js";
 import { ADMIN } from "./support/gateway.js";
-import { furnish, goTo, PAGES } from "./support/pages.js";
+import { DIALOGS, furnish, goTo, PAGES } from "./support/pages.js";
 import { house } from "./support/scenario.js";
 
 const scenario = house(furnish);
@@ -24,6 +24,13 @@ for (const colorScheme of /** @type {const} */ (["light", "dark"])) {
     for (const place of PAGES) {
       await goTo(visit, place);
       found.push(...(await faults(page)).map((fault) => `${place.path}: ${fault}`));
+    }
+    for (const { path, button, dialog } of DIALOGS) {
+      const place = PAGES.find((place) => place.path === path);
+      if (place !== undefined) await goTo(visit, place);
+      await page.getByRole("button", { name: button, exact: true }).first().click();
+      await page.getByRole("dialog", { name: dialog }).waitFor();
+      found.push(...(await faults(page)).map((fault) => `${dialog}: ${fault}`));
     }
     assert.deepEqual(found, []);
   });

@@ -15,6 +15,14 @@ export const PAGES = [
   { path: "/system", heading: "System", text: "TIDEGATE_LISTEN" },
 ];
 
+/** Dialogs, each by the page that it opens on, or that the one before it is open on, and the button that opens it. */
+export const DIALOGS = [
+  { path: "/streams/flights", button: /N14228/, dialog: "Record" },
+  { path: "/quarantine", button: /got "noon"/, dialog: "Refused record" },
+  { path: null, button: "Drop", dialog: "Drop this record?" },
+  { path: "/access", button: "Revoke", dialog: "Revoke the token sensor?" },
+];
+
 /** Streams with records and long names, refused records, a job, a token, a second user. @param {import("./gateway.js").Gateway} gateway */
 export async function furnish(gateway) {
   const columns = [
