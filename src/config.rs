@@ -243,6 +243,10 @@ pub struct Polling {
     #[arg(long, env = "TIDEGATE_POLLING_LEASE_SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(3..=300))]
     pub polling_lease_seconds: u64,
 
+    /// Seconds that one run of a polling job may ask for.
+    #[arg(long, env = "TIDEGATE_POLLING_RUN_SECONDS", default_value_t = 6 * 3600, value_parser = clap::value_parser!(u64).range(1..=604_800))]
+    pub polling_run_seconds: u64,
+
     /// Private networks that polling jobs may ask all the same, such as `127.0.0.0/8,10.1.0.0/16`.
     #[arg(long, env = "TIDEGATE_ALLOW_NETWORKS", default_value = "")]
     pub allow_networks: Networks,

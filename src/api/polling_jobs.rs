@@ -17,6 +17,7 @@ use crate::api::{ApiError, AppState, streams};
 use crate::auth::{Caller, Scope};
 use crate::db::polling_jobs::{self, JobChange, JobOwner, JobRow, NewJob, RunNow};
 use crate::db::polling_runs::{self, RunRow};
+use crate::record::UnixMicros;
 use crate::sources::poll::DestinationError;
 use crate::sources::poll::job::{AskedJob, ChangeError, JobView, new_job_id};
 use crate::sources::poll::members::Invalid;
@@ -25,8 +26,6 @@ use crate::sources::poll::members::Invalid;
 const PAGE_DEFAULT: u32 = 100;
 /// Most of them.
 const PAGE_MAX: u32 = 1_000;
-/// Most jobs of one user.
-pub const JOBS_PER_OWNER_MAX: i64 = 100_000;
 /// Advice to who orders a run while there is one.
 const RETRY_AFTER_UNDER_WAY: Duration = Duration::from_secs(5);
 
@@ -44,7 +43,7 @@ pub struct JobList {
 pub struct JobsQuery {
     /// Where the page before ended.
     after: Option<Uuid>,
-    limit: Option<u32>,
+    pub(super) limit: Option<u32>,
 }
 
 /// `{"runs":[…]}`
@@ -118,8 +117,7 @@ pub async fn create(
     caller.require(Scope::Jobs)?;
     let asked = AskedJob::take(members)?;
     let made = insert(&state, &caller, &asked).await?;
-    let job =
-        made.ok_or_else(|| ApiError::conflict("job_exists", "there is such a job already"))?;
+    let job = made.ok_or_else(job_exists)?;
     Ok((StatusCode::CREATED, Json(job.into())))
 }
 
@@ -133,13 +131,12 @@ pub(super) async fn insert(
     streams::require_stream(caller, &asked.stream)?;
     let owner_id = owner_of_new(state, caller, asked.owner.as_deref())?;
     let pool = state.auth.pool();
-    if polling_jobs::count(pool, owner_id).await? >= JOBS_PER_OWNER_MAX {
-        let detail = format!("a user has at most {JOBS_PER_OWNER_MAX} polling jobs");
+    if polling_jobs::count(pool, owner_id).await? >= polling_jobs::PER_OWNER_MAX {
+        let detail = format!("a user has at most {} polling jobs", polling_jobs::PER_OWNER_MAX);
         return Err(ApiError::conflict("too_many_jobs", detail));
     }
     state.poller.destination(&asked.stream, &asked.definition).await?;
-    let now = state.clock.now();
-    let id = new_job_id(now);
+    let (id, now) = (new_job_id(state.clock.now()), polling_jobs::now(pool).await?);
     let sealed = asked.sealed(id, &state.poller.sealer);
     let (definition, schedule, short_key) =
         (json(&asked.definition), json(&asked.schedule), asked.short_key());
@@ -154,7 +151,7 @@ pub(super) async fn insert(
         sealed: sealed.as_ref().map(|sealed| &sealed.0[..]),
         schedule: &schedule,
         paused: asked.paused,
-        due_at: asked.first_due(id, now).map(crate::record::UnixMicros::date_time),
+        due_at: asked.first_due(id, now).map(UnixMicros::date_time),
     };
     let made = polling_jobs::insert(pool, &new).await?;
     if made.is_some() {
@@ -198,7 +195,7 @@ pub(super) async fn apply(
     let is_asked_anew =
         definition != row.definition.0 || asked.secrets_differ(row, &state.poller.sealer);
     let is_scheduled_anew = schedule != row.schedule.0;
-    let now = state.clock.now();
+    let now = polling_jobs::now(state.auth.pool()).await?;
     let due_at = is_scheduled_anew.then(|| asked.schedule.next(now, now, row.id).date_time());
     let sealed = asked.sealed(row.id, &state.poller.sealer);
     let short_key = asked.short_key();
@@ -216,7 +213,7 @@ pub(super) async fn apply(
         supersedes: is_asked_anew || is_scheduled_anew || asked.stream.as_str() != row.stream,
         forgets_resume: is_asked_anew,
     };
-    let changed = polling_jobs::change(state.auth.pool(), &change).await?;
+    let changed = polling_jobs::change(state.auth.pool(), &change).await.map_err(exists)?;
     state.poller.nudge.notify_one();
     changed.ok_or_else(|| {
         let detail = "the job was changed or deleted in the meantime; look at it and try again";
@@ -321,6 +318,18 @@ fn owner_of_new(
         ApiError::from(invalid)
     };
     user.map(Some).ok_or_else(unknown)
+}
+
+fn job_exists() -> ApiError {
+    ApiError::conflict("job_exists", "there is such a job already")
+}
+
+/// A job in the short form cannot become one that its owner has.
+fn exists(error: sqlx::Error) -> ApiError {
+    match error {
+        sqlx::Error::Database(reason) if reason.is_unique_violation() => job_exists(),
+        error => error.into(),
+    }
 }
 
 fn unknown() -> ApiError {

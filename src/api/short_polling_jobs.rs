@@ -5,6 +5,8 @@ use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
+use axum::http::header::LINK;
+use axum::response::{AppendHeaders, IntoResponse};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
@@ -18,14 +20,20 @@ use crate::sources::poll::job::{AskedJob, ShortJobView};
 /// Tries at a job that others make, change or delete at the same moment.
 const TRIES_MAX: usize = 5;
 
-/// `GET /polling-jobs` → 200 `[…]`.
+/// `GET /polling-jobs` → 200 `[…]`, in the order in which they were made; the header `Link` has the next page.
 pub async fn list(
     State(state): State<AppState>,
     caller: Caller,
     query: Result<Query<JobsQuery>, QueryRejection>,
-) -> Result<Json<Vec<ShortJobView>>, ApiError> {
-    let (jobs, _) = page(&state, &caller, query).await?;
-    Ok(Json(jobs.into_iter().map(ShortJobView::from).collect()))
+) -> Result<impl IntoResponse, ApiError> {
+    let limit = query.as_ref().ok().and_then(|Query(query)| query.limit);
+    let (jobs, next) = page(&state, &caller, query).await?;
+    let next = next.map(|after| {
+        let limit = limit.map(|limit| format!("&limit={limit}")).unwrap_or_default();
+        (LINK, format!("</polling-jobs?after={after}{limit}>; rel=\"next\""))
+    });
+    let jobs: Vec<ShortJobView> = jobs.into_iter().map(ShortJobView::from).collect();
+    Ok((AppendHeaders(next), Json(jobs)))
 }
 
 /// `POST /polling-jobs` → 201 with the job; 200 where there is one for the same user and endpoint, whose interval is

@@ -27,7 +27,7 @@ impl Ground {
             self.clock.clone(),
         )
         .context("polling jobs cannot ask")?;
-        let sealer = Sealer::load(config.secret_key(), &self.data_dir)
+        let sealer = Sealer::load_or_make(config.secret_key(), &self.data_dir)
             .context("the key of the polling jobs' secret headers")?;
         let entry_bytes_max = self.config.intake.entry_bytes_max;
         Ok(Poller {
@@ -47,6 +47,7 @@ impl Ground {
             limits: PollLimits {
                 runs_max: config.polling_runs_max,
                 lease: Duration::from_secs(config.polling_lease_seconds),
+                run_time_max: Duration::from_secs(config.polling_run_seconds),
                 memory: MemoryDays(Some(config.polling_memory_days).filter(|days| *days > 0)),
             },
             nudge: Arc::default(),

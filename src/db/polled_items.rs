@@ -97,11 +97,11 @@ pub async fn forget(
 ) -> Result<Option<ForgetWindow>, sqlx::Error> {
     let (last, forgotten): (Option<Vec<u8>>, i64) = sqlx::query_as(
         "with looked_at as materialized (
-             select key, seen_on from tidegate.polled_items
+             select key from tidegate.polled_items
              where job_id = $1 and ($2 is null or key > $2) order by key limit $4),
          forgotten as (
              delete from tidegate.polled_items item using looked_at
-             where item.job_id = $1 and item.key = looked_at.key and looked_at.seen_on < current_date - $3
+             where item.job_id = $1 and item.key = looked_at.key and item.seen_on < current_date - $3
              returning 1)
          select (select key from looked_at order by key desc limit 1), (select count(*) from forgotten)",
     )

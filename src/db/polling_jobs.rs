@@ -9,6 +9,11 @@ use sqlx::{FromRow, PgPool};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::record::UnixMicros;
+
+/// Most jobs of one user.
+pub const PER_OWNER_MAX: i64 = 100_000;
+
 /// A job, with the latest of its runs.
 #[derive(Debug, Clone, FromRow)]
 pub struct JobRow {
@@ -173,6 +178,12 @@ pub async fn list(
         .bind(i64::from(limit))
         .fetch_all(pool)
         .await
+}
+
+/// The time that due times are computed from: the database's, which is one for all nodes.
+pub async fn now(pool: &PgPool) -> Result<UnixMicros, sqlx::Error> {
+    let now = sqlx::query_scalar("select now()").fetch_one(pool).await?;
+    Ok(UnixMicros::of(now))
 }
 
 /// How many jobs an owner has.

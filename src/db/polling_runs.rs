@@ -77,17 +77,20 @@ pub struct RunRow {
     pub error: Option<String>,
 }
 
-/// Claims at most `limit` of the jobs that are due, for as long as the lease.
+/// Claims at most `limit` of the jobs that are due, for as long as the lease; but not those whose latest runs are these,
+/// whoever let their leases end.
 pub async fn claim(
     pool: &PgPool,
     journal: Uuid,
     node: &str,
     lease: Duration,
     limit: u32,
+    under_way: &[Uuid],
 ) -> Result<Vec<ClaimedRow>, sqlx::Error> {
     sqlx::query_as(
         "with due as materialized (
              select id from tidegate.polling_jobs where wake_at <= now() and not paused
+                 and coalesce(run_id <> all($5), true)
              order by wake_at limit $4 for update skip locked),
          claimed as (
              update tidegate.polling_jobs job set fence = fence + 1, run_id = gen_random_uuid(), lease_owner = $1,
@@ -110,6 +113,7 @@ pub async fn claim(
     .bind(node)
     .bind(lease)
     .bind(i64::from(limit))
+    .bind(under_way)
     .fetch_all(pool)
     .await
 }

@@ -92,6 +92,29 @@ async fn the_short_form_makes_a_job_once_and_updates_its_interval() {
 }
 
 #[tokio::test]
+async fn the_short_forms_list_has_pages_and_a_job_cannot_become_another_one() {
+    let (gateway, api) = (Gateway::with(&ALLOW_LOOPBACK).await, ItemsApi::start().await);
+    let mut made = Vec::new();
+    for path in ["/a", "/b", "/c"] {
+        api.serve(path, json!([]));
+        let body = json!({"userId": "7", "apiEndpoint": api.url(path), "pollingInterval": YEAR_MS});
+        made.push(gateway.post("/polling-jobs", &body).await.expect(201)["id"].clone());
+    }
+    let first = gateway.get("/polling-jobs?limit=2").await;
+    let link = first.headers["link"].to_str().unwrap().to_owned();
+    let next =
+        link.strip_prefix('<').and_then(|link| link.strip_suffix(">; rel=\"next\"")).unwrap();
+    let mut listed = first.expect(200).as_array().unwrap().clone();
+    let last = gateway.get(next).await;
+    assert!(!last.headers.contains_key("link"));
+    listed.extend(last.expect(200).as_array().unwrap().clone());
+    assert_eq!(listed.iter().map(|job| job["id"].clone()).collect::<Vec<_>>(), made);
+    let path = format!("/polling-jobs/{}", made[0].as_str().unwrap());
+    let other = json!({"apiEndpoint": api.url("/b")});
+    gateway.patch(&path, &other).await.problem(409, "job_exists");
+}
+
+#[tokio::test]
 async fn many_who_make_the_same_job_at_once_make_one() {
     let (gateway, api) = (Gateway::with(&ALLOW_LOOPBACK).await, ItemsApi::start().await);
     api.serve("/users", json!([{"id": 1}]));
@@ -233,6 +256,17 @@ async fn a_paused_job_waits_and_one_that_runs_is_not_run_twice() {
     api.hold("/x", false);
     assert_eq!(finished(&gateway, &id, 0).await["status"], "success");
     assert_eq!((api.asked("/x"), gateway.rows("x").await), (1, 1));
+}
+
+#[tokio::test]
+async fn a_run_that_takes_too_long_is_ended() {
+    let flags = [&ALLOW_LOOPBACK[..], &["--polling-run-seconds=1"]].concat();
+    let (gateway, api) = (Gateway::with(&flags).await, ItemsApi::start().await);
+    api.hold("/x", true);
+    let id = make(&gateway, &api, "/x", json!({})).await;
+    let run = runs(&gateway, &id).await.remove(0);
+    assert_eq!(run["status"], "failed");
+    assert!(run["error"].as_str().unwrap().contains("longer than 1 seconds"), "{run}");
 }
 
 #[tokio::test]

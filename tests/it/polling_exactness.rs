@@ -171,6 +171,33 @@ async fn gateways_that_share_jobs_bring_every_item_once_while_one_is_killed() {
     assert_eq!(steady.scalar::<i64>(overlapping).await, 0, "no two runs of a job at once");
 }
 
+/// As after an outage of PostgreSQL that was longer than the lease. What the run has in the journal the API shows no more.
+#[tokio::test]
+async fn a_gateway_does_not_follow_its_own_runs_when_their_leases_have_ended() {
+    let flags = [&ALLOW_LOOPBACK[..], &["--polling-lease-seconds=300"]].concat();
+    let (gateway, api) = (Gateway::with(&flags).await, ItemsApi::start().await);
+    for path in ["/x", "/idle"] {
+        api.serve(path, json!([]));
+    }
+    let id = make(&gateway, &api, "/x", json!({"key": ["/id"]})).await;
+    let idle = make(&gateway, &api, "/idle", json!({})).await;
+    let mut stopped = gateway.pool().begin().await.unwrap();
+    let lock = "lock table tidegate.journals in access exclusive mode";
+    sqlx::query(lock).execute(&mut *stopped).await.unwrap();
+    api.serve("/x", items(0..5));
+    gateway.post(&format!("/v1/polling-jobs/{id}/run"), &json!({})).await.expect(202);
+    wait_accepted(&gateway, "x", 5).await;
+    api.serve("/x", json!([]));
+    let lapse = "update tidegate.polling_jobs set due_at = now(), wake_at = now(),
+        lease_until = case when lease_until is null then null else now() end";
+    gateway.execute(lapse).await;
+    finished(&gateway, &idle, 1).await;
+    stopped.rollback().await.unwrap();
+    let ended = finished(&gateway, &id, 1).await;
+    assert_eq!((&ended["number"], &ended["new"]), (&json!(2), &json!(5)), "{ended}");
+    assert_eq!(ids(&gateway, "x").await, [0, 1, 2, 3, 4]);
+}
+
 #[tokio::test]
 async fn a_table_that_cannot_be_written_parks_the_items_and_the_job_goes_on() {
     let (gateway, api) = (Gateway::with(&SHORT_LEASE).await, ItemsApi::start().await);
@@ -363,7 +390,7 @@ async fn claimed_runs(gateway: &Gateway) -> Vec<RunId> {
         let body = json!({"url": url, "stream": "x", "interval_ms": 60_000});
         gateway.post("/v1/polling-jobs", &body).await.expect(201);
     }
-    let claimed = polling_runs::claim(gateway.pool(), Uuid::nil(), "test", LEASE, 10).await;
+    let claimed = polling_runs::claim(gateway.pool(), Uuid::nil(), "test", LEASE, 10, &[]).await;
     let mut runs: Vec<RunId> = claimed.unwrap().iter().map(ClaimedRow::run).collect();
     runs.sort_unstable();
     runs
@@ -387,7 +414,7 @@ async fn batches_side_by_side_may_be_of_one_run() {
     }
     // Who takes the jobs over ends the runs.
     gateway.execute("update tidegate.polling_jobs set wake_at = now()").await;
-    let claimed = polling_runs::claim(gateway.pool(), Uuid::nil(), "other", LEASE, 10).await;
+    let claimed = polling_runs::claim(gateway.pool(), Uuid::nil(), "other", LEASE, 10, &[]).await;
     assert_eq!(claimed.unwrap().len(), 2);
     let (mut late, journal, epoch) = batch_line(&gateway).await;
     late.begin(journal, epoch).await.unwrap();

@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
@@ -24,8 +23,6 @@ use crate::streams::encode::{JsonStep, RecordEncoder, RecordError, RecordErrorCo
 const LOOKED_UP_MAX: usize = 5_000;
 /// First bytes of a refused item that are kept.
 const RAW_BYTES_MAX: usize = 64 << 10;
-/// Longest wait for a run's entries to be committed, before the job may be run by somebody else.
-const COMMIT_WAIT_MAX: Duration = Duration::from_secs(600);
 
 /// What became of a run's items so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -48,8 +45,6 @@ pub enum FeedError {
     Database(#[from] sqlx::Error),
     #[error("the stream cannot take records: {0}")]
     Stream(String),
-    #[error("what it brought was not written to PostgreSQL within {} minutes", COMMIT_WAIT_MAX.as_secs() / 60)]
-    NotCommitted,
     #[error("it was ended while it waited")]
     Ended,
 }
@@ -71,7 +66,7 @@ pub struct Feed {
     uncommitted: Option<Position>,
     /// While it is there the batch is cut at once.
     hurry: Option<CommitWait>,
-    /// Ends a wait for the commit: the run is superseded, or there is no more time.
+    /// Ends a wait for the commit: the run is superseded.
     ended: CancellationToken,
     counts: FeedCounts,
 }
@@ -235,17 +230,15 @@ impl Feed {
         Ok(())
     }
 
-    /// Waits until everything that was handed on is committed, in its table or parked.
+    /// Waits until everything that was handed on is committed, in its table or parked; over an outage of PostgreSQL, too,
+    /// because a run that followed this one would have these entries left out.
     pub async fn committed(&mut self) -> Result<(), FeedError> {
         let Some(end) = self.uncommitted else { return Ok(()) };
         let mut low_water = self.poller.committed.subscribe();
-        let reached = low_water.wait_for(|low_water| *low_water >= end);
         tokio::select! {
-            reached = tokio::time::timeout(COMMIT_WAIT_MAX, reached) => match reached {
-                Ok(Ok(_)) => {}
-                Ok(Err(_closed)) => return Err(FeedError::Ended),
-                Err(_elapsed) => return Err(FeedError::NotCommitted),
-            },
+            reached = low_water.wait_for(|low_water| *low_water >= end) => {
+                reached.map_err(|_closed| FeedError::Ended)?;
+            }
             () = self.ended.cancelled() => return Err(FeedError::Ended),
         }
         self.uncommitted = None;

@@ -29,6 +29,8 @@ pub struct PollLimits {
     pub runs_max: usize,
     /// Without a word from its node for this long, a run is taken over by another.
     pub lease: Duration,
+    /// Longest time that one run asks.
+    pub run_time_max: Duration,
     pub memory: MemoryDays,
 }
 
@@ -107,7 +109,8 @@ impl Poller {
     }
 }
 
-/// A changed item is a new record unless the stream replaces.
+/// A job that replaces needs a stream that does. Any other takes a keyed stream as it is: what becomes of a changed item
+/// is for the stream's key to say.
 fn check_fit(stream: &Stream, definition: &Definition) -> Result<(), DestinationError> {
     let replaces = stream.key.as_ref().is_some_and(|key| key.on_duplicate == OnDuplicate::Replace);
     if definition.on_change == OnChange::Replace && !replaces {

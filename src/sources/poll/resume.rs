@@ -1,4 +1,4 @@
-//! What a run goes on from. It commits with the rows of the run that found it.
+//! What a run goes on from: kept when the run before it ended well, after all of its rows were committed.
 
 use serde::{Deserialize, Serialize};
 

@@ -83,6 +83,8 @@ enum RunError {
     OwnerDisabled,
     #[error(transparent)]
     Database(#[from] sqlx::Error),
+    #[error("it took longer than {} seconds, and was ended; what came until then is kept", .0.as_secs())]
+    TookTooLong(Duration),
     #[error("the gateway is shutting down")]
     Interrupted,
     #[error("the job was changed, or another run followed")]
@@ -182,9 +184,14 @@ impl Run {
         pages: &mut crate::sources::poll::fetch::Pages,
         feed: &mut Feed,
     ) -> Result<(), RunError> {
+        let time_max = self.poller.limits.run_time_max;
         loop {
             let page = tokio::select! {
                 page = pages.next() => page,
+                () = tokio::time::sleep_until(self.began + time_max) => {
+                    feed.flush().await?;
+                    return Err(RunError::TookTooLong(time_max));
+                }
                 () = self.poller.lifecycle.soft().cancelled() => return Err(RunError::Interrupted),
                 () = self.superseded.cancelled() => return Err(RunError::Superseded),
             };
@@ -285,9 +292,7 @@ fn is_the_jobs(error: &RunError) -> bool {
     !matches!(
         error,
         RunError::Fetch(FetchError { kind: FetchErrorKind::Busy, .. })
-            | RunError::Feed(
-                FeedError::Intake(_) | FeedError::Database(_) | FeedError::NotCommitted
-            )
+            | RunError::Feed(FeedError::Intake(_) | FeedError::Database(_))
             | RunError::Destination(DestinationError::Database(_))
             | RunError::Database(_)
     )

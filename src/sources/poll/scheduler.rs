@@ -26,7 +26,7 @@ const CLAIM_MAX: usize = 64;
 const CLAIM_SPACING: Duration = Duration::from_millis(50);
 /// Longest time between two looks for what is due; a job that another node made is noticed after at most this.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// A lease is renewed this many times before it would end.
+/// Leases are renewed this many times within the time of one; runs that are younger than that wait for the next time.
 const RENEWALS_PER_LEASE: u32 = 3;
 /// How often due times in the future of a clock that was set back are looked for.
 const MEND_EVERY: Duration = Duration::from_secs(60);
@@ -101,7 +101,7 @@ impl Scheduler {
                 () = soft.cancelled() => return,
                 Some(ended) = self.runs.join_next_with_id() => self.ended(ended),
                 () = sleep_until(renew_at) => {
-                    self.renew().await;
+                    self.renew(renew_every).await;
                     renew_at = Instant::now() + renew_every;
                 }
                 () = sleep_until(mend_at) => {
@@ -118,15 +118,22 @@ impl Scheduler {
 
     /// Begins runs of what is due; returns when to look again.
     async fn claim(&mut self) -> Duration {
+        if self.failing {
+            // Leases may have ended while the database was away; what the runs wait to be committed is theirs.
+            self.renew(Duration::ZERO).await;
+        }
         let room = self.poller.limits.runs_max.saturating_sub(self.runs.len());
         let limit = u32::try_from(room.min(CLAIM_MAX)).unwrap_or_default();
         let poller = &self.poller;
+        let under_way: Vec<Uuid> =
+            self.under_way.values().map(|under_way| under_way.run.run).collect();
         let claimed = polling_runs::claim(
             &poller.pool,
             poller.journal,
             &poller.node,
             poller.limits.lease,
             limit,
+            &under_way,
         );
         let jobs = match answered(claimed).await {
             Ok(jobs) => jobs,
@@ -176,10 +183,8 @@ impl Scheduler {
         metrics::set_poll_runs(self.runs.len(), self.poller.limits.runs_max);
     }
 
-    /// Keeps the leases, and ends the runs that others have followed.
-    async fn renew(&mut self) {
-        // Most runs are over long before.
-        let old = self.poller.limits.lease / RENEWALS_PER_LEASE;
+    /// Keeps the leases of runs that are as old, and ends those that others have followed.
+    async fn renew(&mut self, old: Duration) {
         let runs: Vec<RunId> = self
             .under_way
             .values()

@@ -45,6 +45,10 @@ pub enum KeyError {
         "the file {KEY_FILE} of the data directory is damaged: it must have {KEY_BYTES} bytes in base64"
     )]
     Damaged,
+    #[error(
+        "the data directory has no key yet that secret headers could be sealed with; the gateway makes it when it starts, or give it TIDEGATE_SECRET_KEY"
+    )]
+    Missing,
     #[error("the file {KEY_FILE} of the data directory: {0}")]
     File(#[from] io::Error),
 }
@@ -57,19 +61,26 @@ pub enum KeyError {
 pub struct OpenError;
 
 impl Sealer {
-    /// With the key that was given, else with that of the data directory, which is made if it is not there. Blocks.
+    /// As [`Sealer::load`], but a key that is not there is made. Blocks.
+    pub fn load_or_make(given: Option<&str>, data_dir: &Path) -> Result<Sealer, KeyError> {
+        match Sealer::load(given, data_dir) {
+            Err(KeyError::Missing) => {
+                let key: [u8; KEY_BYTES] = rand::random();
+                private_file::write(&data_dir.join(KEY_FILE), STANDARD.encode(key).as_bytes())?;
+                Ok(Sealer::new(key))
+            }
+            loaded => loaded,
+        }
+    }
+
+    /// With the key that was given, else with that of the data directory. Blocks.
     pub fn load(given: Option<&str>, data_dir: &Path) -> Result<Sealer, KeyError> {
         if let Some(text) = given {
             return Ok(Sealer::new(decode(text).ok_or(KeyError::Form)?));
         }
-        let path = data_dir.join(KEY_FILE);
-        match fs::read_to_string(&path) {
+        match fs::read_to_string(data_dir.join(KEY_FILE)) {
             Ok(text) => Ok(Sealer::new(decode(&text).ok_or(KeyError::Damaged)?)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let key: [u8; KEY_BYTES] = rand::random();
-                private_file::write(&path, STANDARD.encode(key).as_bytes())?;
-                Ok(Sealer::new(key))
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(KeyError::Missing),
             Err(error) => Err(KeyError::File(error)),
         }
     }
@@ -151,7 +162,8 @@ mod tests {
     fn the_key_is_made_once_and_private() {
         let directory = tempfile::tempdir().unwrap();
         let job = Uuid::from_u128(1);
-        let sealed = Sealer::load(None, directory.path()).unwrap().seal(job, &secrets());
+        assert!(matches!(Sealer::load(None, directory.path()), Err(KeyError::Missing)));
+        let sealed = Sealer::load_or_make(None, directory.path()).unwrap().seal(job, &secrets());
         let again = Sealer::load(None, directory.path()).unwrap();
         assert_eq!(again.open(job, &sealed), Ok(secrets()));
         let path = directory.path().join(KEY_FILE);

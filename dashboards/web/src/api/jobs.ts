@@ -5,8 +5,16 @@ import { address, request, requestText } from "./client";
 import type { ProposedColumn } from "./streams";
 
 export type OnChange = "append" | "replace";
-/** `lost`: the gateway that ran it went away. */
-export type RunStatus = "running" | "success" | "not_modified" | "failed" | "interrupted" | "superseded" | "lost";
+/** `postponed`: its host had as many requests as it may have. `lost`: the gateway that ran it went away. */
+export type RunStatus =
+  | "running"
+  | "success"
+  | "not_modified"
+  | "failed"
+  | "postponed"
+  | "interrupted"
+  | "superseded"
+  | "lost";
 
 export type Pagination =
   | { by: "link" }

@@ -18,6 +18,7 @@ const OUTCOMES: Record<RunStatus, string> = {
   success: "went well",
   not_modified: "nothing had changed",
   failed: "failed",
+  postponed: "put off: its host is busy; run again soon",
   interrupted: "ended by a shutdown; run again",
   superseded: "ended: the job was changed, or another run followed",
   lost: "lost: its gateway went away",
