@@ -68,7 +68,7 @@ pub fn weather_columns() -> Vec<Column> {
         _ => ColumnType::DoublePrecision,
     };
     let header = WEATHER.lines().next().unwrap_or_default();
-    let column = |name: &str| Column { name: name.to_owned(), kind: kind(name), default: None };
+    let column = |name: &str| Column::new(name, kind(name));
     header.split(',').map(column).collect()
 }
 
@@ -144,8 +144,7 @@ pub fn generated_columns() -> Vec<Column> {
         ("value", ColumnType::DoublePrecision),
         ("note", ColumnType::Text),
     ];
-    let column =
-        |(name, kind): (&str, ColumnType)| Column { name: name.to_owned(), kind, default: None };
+    let column = |(name, kind): (&str, ColumnType)| Column::new(name, kind);
     columns.map(column).into()
 }
 

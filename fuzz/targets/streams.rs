@@ -18,7 +18,7 @@ static STREAMS: LazyLock<[Arc<Stream>; 2]> = LazyLock::new(|| {
         ("u", ColumnType::Uuid),
         ("j", ColumnType::Jsonb),
     ];
-    let column = |(name, kind): (&str, _)| Column { name: name.to_owned(), kind, default: None };
+    let column = |(name, kind): (&str, _)| Column::new(name, kind);
     let columns = kinds.into_iter().map(column).collect();
     [
         stream(Shape::Document { payload: PayloadType::Jsonb }),

@@ -42,6 +42,9 @@ pub struct CreateArgs {
         value_delimiter = '\u{1f}'
     )]
     columns: Vec<String>,
+    /// The record's key that a column takes, where it is not the column's name; once for each.
+    #[arg(long, env = "TIDEGATE_STREAM_FROM", value_name = "NAME=KEY", value_delimiter = '\u{1f}')]
+    from: Vec<String>,
     /// What to do with keys that no column declares.
     #[arg(long, env = "TIDEGATE_STREAM_UNKNOWN", value_name = "extra|drop|reject")]
     unknown: Option<String>,
@@ -112,8 +115,11 @@ async fn on_database(command: StreamCommand, reached: &database::Reached) -> any
 
 impl CreateArgs {
     fn into_new_stream(self) -> anyhow::Result<NewStream> {
-        let columns: Vec<Column> =
+        let mut columns: Vec<Column> =
             self.columns.iter().map(|text| parse_column(text)).collect::<anyhow::Result<_>>()?;
+        for text in &self.from {
+            take_from(&mut columns, text)?;
+        }
         let definition = Definition {
             columns: (!columns.is_empty()).then_some(columns),
             payload: parse_word("payload", self.payload)?,
@@ -151,7 +157,17 @@ fn parse_column(text: &str) -> anyhow::Result<Column> {
     let kind = serde_json::from_value(kind.into()).with_context(|| format!("--column {text}"))?;
     // A default that is no JSON is taken as the text that it is.
     let default = default.map(|text| serde_json::from_str(text).unwrap_or_else(|_| text.into()));
-    Ok(Column { name: name.to_owned(), kind, default })
+    Ok(Column { default, ..Column::new(name, kind) })
+}
+
+/// Says of a column which key it takes.
+fn take_from(columns: &mut [Column], text: &str) -> anyhow::Result<()> {
+    let (name, key) =
+        text.split_once('=').with_context(|| format!("--from {text}: expected NAME=KEY"))?;
+    let column = columns.iter_mut().find(|column| column.name == name);
+    let column = column.with_context(|| format!("--from {text}: there is no --column {name}"))?;
+    column.from = Some(key.to_owned());
+    Ok(())
 }
 
 fn print_list(streams: &[Stream]) {

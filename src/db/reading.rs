@@ -7,8 +7,10 @@ use sqlx::{AssertSqlSafe, FromRow, PgPool};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::db::{answered, quoted};
+use crate::db::{answered, literal, quoted};
 use crate::record::StreamId;
+use crate::streams::columns::Column;
+use crate::streams::json::write_string;
 use crate::streams::{Shape, Stream};
 
 /// How large a stream's table is.
@@ -56,7 +58,8 @@ pub async fn sizes(pool: &PgPool) -> Result<HashMap<StreamId, StreamSize>, sqlx:
 pub struct StoredRecord {
     pub id: Uuid,
     pub received_at: OffsetDateTime,
-    /// The document, or the declared columns as a JSON object; none of a record that is larger than was asked for.
+    /// The document, or the declared columns as a JSON object, each under the key that it takes; none of a record that is
+    /// larger than was asked for.
     pub data: Option<String>,
     /// What a typed record has beside its columns, as a JSON object.
     pub extra: Option<String>,
@@ -71,11 +74,7 @@ pub async fn newest(
 ) -> Result<Vec<StoredRecord>, sqlx::Error> {
     let (data, extra) = match &stream.shape {
         Shape::Document { .. } => ("payload::text".to_owned(), "null::text"),
-        Shape::Typed { columns, .. } => {
-            let names: Vec<String> = columns.iter().map(|column| quoted(&column.name)).collect();
-            let columns = format!("row_to_json((select r from (select {}) r))", names.join(", "));
-            (format!("{columns}::text"), "extra::text")
-        }
+        Shape::Typed { columns, .. } => (object(columns), "extra::text"),
     };
     // Ids grow with time; a partitioned table has its primary key over both.
     let order =
@@ -90,4 +89,16 @@ pub async fn newest(
     );
     let query = sqlx::query_as(AssertSqlSafe(sql)).persistent(false);
     answered(query.bind(i64::from(limit)).bind(i64::from(bytes_max)).fetch_all(pool)).await
+}
+
+/// A row's columns as the text of a JSON object. PostgreSQL's own functions would cut the keys, or take no more than fifty.
+fn object(columns: &[Column]) -> String {
+    let member = |column: &Column| {
+        let mut key = Vec::new();
+        write_string(column.member(), &mut key);
+        let key = literal(&format!("{}:", String::from_utf8_lossy(&key)));
+        format!("{key} || coalesce(to_json({})::text, 'null')", quoted(&column.name))
+    };
+    let members: Vec<String> = columns.iter().map(member).collect();
+    format!("'{{' || array_to_string(array[{}], ',') || '}}'", members.join(", "))
 }

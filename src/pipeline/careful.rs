@@ -211,7 +211,7 @@ impl Transaction<'_> {
                 user: meta.as_ref().map_or("", |meta| &meta.user),
                 record: None,
                 line: None,
-                column: refusal.column.as_deref(),
+                column: refusal.column.as_deref().map(|name| stream.member_of(name)),
                 code: REFUSED_CODE,
                 message: &refusal.message,
                 raw: if decoded.is_ok() { &data } else { &row.tuple },

@@ -60,8 +60,7 @@ mod tests {
 
     /// With so many columns.
     fn stream(columns: usize) -> Arc<Stream> {
-        let column =
-            |number| Column { name: format!("c{number}"), kind: ColumnType::Text, default: None };
+        let column = |number| Column::new(format!("c{number}"), ColumnType::Text);
         let columns = (0..columns).map(column).collect();
         Arc::new(Stream {
             id: StreamId(1),

@@ -1,6 +1,12 @@
-//! Declared columns: their types and names.
+//! Declared columns: their types, their names, and the keys of records that they take.
 
 use serde::{Deserialize, Serialize};
+
+use crate::streams::{MEMBER_BYTES_MAX, NAME_BYTES_MAX};
+
+/// Names that the gateway or PostgreSQL keeps for itself.
+const RESERVED_COLUMNS: [&str; 10] =
+    ["id", "received_at", "extra", "tableoid", "xmin", "cmin", "xmax", "cmax", "ctid", "oid"];
 
 /// A PostgreSQL type that a column can be declared with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -74,7 +80,61 @@ pub struct Column {
     pub name: String,
     #[serde(rename = "type")]
     pub kind: ColumnType,
+    /// The record's key that the value is under, where it is not the name. [`Column::member`] is the key either way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
     /// A constant for records that lack the key; without it they get NULL. An explicit null stays NULL.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default: Option<serde_json::Value>,
+}
+
+impl Column {
+    /// A column that takes the key of its own name, without a default.
+    pub fn new(name: impl Into<String>, kind: ColumnType) -> Column {
+        Column { name: name.into(), kind, from: None, default: None }
+    }
+
+    /// The key of the record's member that the column takes.
+    pub fn member(&self) -> &str {
+        self.from.as_deref().unwrap_or(&self.name)
+    }
+
+    /// The same column as it is kept: a `from` that only repeats the name is none.
+    pub(super) fn normalized(mut self) -> Column {
+        self.from = self.from.filter(|from| *from != self.name);
+        self
+    }
+}
+
+/// Whether a declared column may have this name.
+pub(super) fn check_name(name: &str) -> Result<(), String> {
+    if name.is_empty() || name.len() > NAME_BYTES_MAX {
+        let bytes = name.len();
+        return Err(format!(
+            "a column's name is 1 to {NAME_BYTES_MAX} bytes long, this one has {bytes}"
+        ));
+    }
+    if name.chars().any(char::is_control) {
+        return Err("a column's name has no control characters".to_owned());
+    }
+    if RESERVED_COLUMNS.contains(&name) {
+        return Err(format!(
+            "the name \"{name}\" is kept for the gateway or PostgreSQL; choose another, and say \"from\":\"{name}\" if it is a key of the records"
+        ));
+    }
+    Ok(())
+}
+
+/// Whether a column may take this key of records.
+pub(super) fn check_member(member: &str) -> Result<(), String> {
+    if member.len() > MEMBER_BYTES_MAX {
+        let bytes = member.len();
+        return Err(format!(
+            "a key that a column takes has at most {MEMBER_BYTES_MAX} bytes, this one has {bytes}"
+        ));
+    }
+    if member.contains('\0') {
+        return Err("no record has a key with the character U+0000".to_owned());
+    }
+    Ok(())
 }

@@ -37,7 +37,8 @@ pub enum DecodeError {
 /// what the entry says. After an error `out` is as it was.
 ///
 /// A document is given as it was sent, line breaks between its members included. A typed record has its declared
-/// columns in their order, NULL as null, then what was in `extra`.
+/// columns in their order, each under the key that it takes, NULL as null, then what was in `extra`: encoded again, it is
+/// the same record.
 pub fn decode_tuple(
     shape: &Shape,
     column_set: u32,
@@ -109,7 +110,7 @@ fn read_tuple(
                 if index > 0 {
                     out.push(b',');
                 }
-                write_string(&column.name, out);
+                write_string(column.member(), out);
                 out.push(b':');
                 match fields.next()? {
                     None => out.extend_from_slice(b"null"),
@@ -179,11 +180,8 @@ mod tests {
     use crate::streams::columns::{Column, ColumnType};
 
     fn typed(kinds: &[ColumnType]) -> Shape {
-        let column = |(index, &kind): (usize, &ColumnType)| Column {
-            name: format!("c{}", index + 1),
-            kind,
-            default: None,
-        };
+        let column =
+            |(index, &kind): (usize, &ColumnType)| Column::new(format!("c{}", index + 1), kind);
         let columns = kinds.iter().enumerate().map(column).collect();
         Shape::Typed { columns, unknown: UnknownKeys::Extra }
     }

@@ -62,7 +62,7 @@ mod tests {
     use serde_json::{Value, json};
 
     fn column(kind: ColumnType, default: Value) -> Column {
-        Column { name: "c".into(), kind, default: Some(default) }
+        Column { default: Some(default), ..Column::new("c", kind) }
     }
 
     #[test]

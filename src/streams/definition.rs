@@ -4,18 +4,14 @@ use std::collections::HashSet;
 
 use serde::Deserialize;
 
-use crate::streams::columns::Column;
+use crate::streams::columns::{Column, check_member, check_name};
 use crate::streams::{
-    COLUMNS_MAX, KEY_FIELDS_MAX, Key, KeyField, NAME_BYTES_MAX, OnDuplicate, PayloadType, Shape,
-    Stream, UnknownKeys, defaults,
+    COLUMNS_MAX, KEY_FIELDS_MAX, Key, KeyField, OnDuplicate, PayloadType, Shape, Stream,
+    UnknownKeys, defaults,
 };
 
 /// Longest retention, in days.
 pub const RETENTION_DAYS_MAX: u16 = 3_650;
-
-/// Names that the gateway or PostgreSQL keeps for itself.
-const RESERVED_COLUMNS: [&str; 10] =
-    ["id", "received_at", "extra", "tableoid", "xmin", "cmin", "xmax", "cmax", "ctid", "oid"];
 
 /// A new stream as asked for, without its name.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -73,7 +69,7 @@ impl Definition {
                         "only documents have a payload; leave out `payload` or `columns`",
                     ));
                 }
-                check_columns(&columns)?;
+                let columns = check_columns(columns)?;
                 Shape::Typed { columns, unknown: self.unknown.unwrap_or_default() }
             }
             None if self.unknown.is_some() => {
@@ -114,8 +110,8 @@ impl Change {
             Shape::Document { .. } => {}
             Shape::Typed { columns, unknown } => {
                 if let Some(wanted) = self.columns {
+                    let wanted = check_columns(wanted)?;
                     added = added_columns(columns, &wanted)?;
-                    check_columns(&wanted)?;
                     *columns = wanted;
                 }
                 *unknown = self.unknown.unwrap_or(*unknown);
@@ -150,44 +146,34 @@ fn added_columns(old: &[Column], wanted: &[Column]) -> Result<Vec<Column>, Inval
     Ok(wanted[old.len()..].to_vec())
 }
 
-fn check_columns(columns: &[Column]) -> Result<(), InvalidDefinition> {
+/// The columns as they are kept, if a table and the records' keys can have them side by side.
+fn check_columns(columns: Vec<Column>) -> Result<Vec<Column>, InvalidDefinition> {
     if columns.is_empty() || columns.len() > COLUMNS_MAX {
         return Err(invalid(
             "columns",
             format!("a stream has 1 to {COLUMNS_MAX} columns; leave `columns` out for documents"),
         ));
     }
-    let mut seen = HashSet::new();
+    let columns: Vec<Column> = columns.into_iter().map(Column::normalized).collect();
+    let (mut names, mut members) = (HashSet::new(), HashSet::new());
     for (index, column) in columns.iter().enumerate() {
         let place = format!("columns[{index}]");
         let name = column.name.as_str();
-        if name.is_empty() || name.len() > NAME_BYTES_MAX {
-            return Err(invalid(
-                place,
-                format!(
-                    "a column's name is 1 to {NAME_BYTES_MAX} bytes long, this one has {}",
-                    name.len()
-                ),
-            ));
-        }
-        if name.chars().any(char::is_control) {
-            return Err(invalid(place, "a column's name has no control characters"));
-        }
-        if RESERVED_COLUMNS.contains(&name) {
-            return Err(invalid(
-                place,
-                format!(
-                    "the name \"{name}\" is kept for the gateway or PostgreSQL; choose another"
-                ),
-            ));
-        }
-        if !seen.insert(name) {
+        check_name(name).map_err(|message| invalid(&place, message))?;
+        if !names.insert(name) {
             return Err(invalid(place, format!("the name \"{name}\" is there twice")));
+        }
+        check_member(column.member())
+            .map_err(|message| invalid(format!("{place}.from"), message))?;
+        if !members.insert(column.member()) {
+            let member = column.member();
+            let message = format!("the key \"{member}\" is another column's already");
+            return Err(invalid(format!("{place}.from"), message));
         }
         defaults::check_default(column)
             .map_err(|error| invalid(format!("{place}.default"), error.message))?;
     }
-    Ok(())
+    Ok(columns)
 }
 
 fn check_key(shape: &Shape, names: &[String]) -> Result<Vec<KeyField>, InvalidDefinition> {
@@ -202,9 +188,7 @@ fn check_key(shape: &Shape, names: &[String]) -> Result<Vec<KeyField>, InvalidDe
                 .iter()
                 .position(|column| column.name == *name)
                 .map(KeyField::Column)
-                .ok_or_else(|| {
-                    invalid(place.clone(), format!("\"{name}\" is no column of this stream"))
-                })?,
+                .ok_or_else(|| invalid(place.clone(), no_column(columns, name)))?,
             Shape::Document { .. } => KeyField::Pointer(pointer(name).ok_or_else(|| {
                 invalid(
                     place.clone(),
@@ -218,6 +202,13 @@ fn check_key(shape: &Shape, names: &[String]) -> Result<Vec<KeyField>, InvalidDe
         fields.push(field);
     }
     Ok(fields)
+}
+
+/// A key of a stream names columns, although senders know the keys that these take.
+fn no_column(columns: &[Column], name: &str) -> String {
+    let takes_it = columns.iter().find(|column| column.member() == name);
+    let hint = takes_it.map_or_else(String::new, |column| format!("; say \"{}\"", column.name));
+    format!("\"{name}\" is no column of this stream{hint}")
 }
 
 /// The unescaped segments of a JSON pointer (RFC 6901), `None` if it is none or names the whole document.
@@ -276,6 +267,26 @@ mod tests {
                 "columns[0].default",
             ),
             (
+                serde_json::json!({"columns": [{"name": "a", "type": "text", "from": long.repeat(16)}]}),
+                "columns[0].from",
+            ),
+            (
+                serde_json::json!({"columns": [{"name": "a", "type": "text", "from": "a\u{0}"}]}),
+                "columns[0].from",
+            ),
+            (
+                serde_json::json!({"columns": [{"name": "a", "type": "text", "from": "b"}, {"name": "b", "type": "text"}]}),
+                "columns[1].from",
+            ),
+            (
+                serde_json::json!({"columns": [{"name": "a", "type": "text"}, {"name": "b", "type": "text", "from": "a"}]}),
+                "columns[1].from",
+            ),
+            (
+                serde_json::json!({"columns": [{"name": "a_id", "type": "text", "from": "id"}], "key": ["id"]}),
+                "key[0]",
+            ),
+            (
                 serde_json::json!({"columns": [{"name": "a", "type": "text"}], "payload": "json"}),
                 "payload",
             ),
@@ -302,5 +313,24 @@ mod tests {
             defined.key.unwrap().fields,
             vec![KeyField::Pointer(vec!["a/b".into(), "~c".into()])]
         );
+    }
+
+    #[test]
+    fn columns_take_any_key_and_keep_only_what_differs() {
+        let columns = serde_json::json!([
+            {"name": "id_", "type": "bigint", "from": "id"}, {"name": "a", "type": "text", "from": "b"},
+            {"name": "b", "type": "text", "from": "a"}, {"name": "c", "type": "text", "from": "c"},
+            {"name": "d", "type": "text", "from": ""}, {"name": "e", "type": "text", "from": "line\n".repeat(200)},
+        ]);
+        let definition = serde_json::json!({"columns": columns, "key": ["id_"]});
+        let defined = check(definition).unwrap();
+        let Shape::Typed { columns, .. } = &defined.shape else { panic!("{defined:?}") };
+        let members: Vec<&str> = columns.iter().map(Column::member).collect();
+        assert_eq!(members[..5], ["id", "b", "a", "c", ""]);
+        assert_eq!(columns[3], Column::new("c", columns[3].kind));
+        let kept = serde_json::to_value(&defined.shape).unwrap();
+        assert_eq!(kept["typed"]["columns"][0]["from"], "id");
+        assert_eq!(kept["typed"]["columns"][3].get("from"), None);
+        assert_eq!(serde_json::from_value::<Shape>(kept).unwrap(), defined.shape);
     }
 }

@@ -16,7 +16,7 @@ mod view;
 
 pub use directory::{Streams, StreamsSnapshot};
 pub use stream::{
-    COLUMNS_MAX, InvalidStreamName, KEY_FIELDS_MAX, Key, KeyField, NAME_BYTES_MAX, OnDuplicate,
-    PayloadType, Shape, Stream, StreamName, UnknownKeys,
+    COLUMNS_MAX, InvalidStreamName, KEY_FIELDS_MAX, Key, KeyField, MEMBER_BYTES_MAX,
+    NAME_BYTES_MAX, OnDuplicate, PayloadType, Shape, Stream, StreamName, UnknownKeys,
 };
 pub use view::StreamView;

@@ -16,6 +16,8 @@ pub const COLUMNS_MAX: usize = 500;
 pub const KEY_FIELDS_MAX: usize = 16;
 /// Longest name of a stream or a column, in bytes (PostgreSQL's limit for an identifier).
 pub const NAME_BYTES_MAX: usize = 63;
+/// Longest key of a record that a column takes, in bytes.
+pub const MEMBER_BYTES_MAX: usize = 1_000;
 
 /// A valid stream name: `[a-z_][a-z0-9_]{0,62}`. It is a URL segment, a metric label and a table's name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -157,6 +159,12 @@ impl Stream {
             Shape::Document { .. } => &[],
             Shape::Typed { columns, .. } => columns,
         }
+    }
+
+    /// The key that the column of this name takes; the name itself, if it is no declared column's.
+    pub fn member_of<'a>(&'a self, name: &'a str) -> &'a str {
+        let column = self.columns().iter().find(|column| column.name == name);
+        column.map_or(name, Column::member)
     }
 }
 

@@ -32,7 +32,7 @@ async function latestRun(page, count) {
 }
 
 scenario("a job is made after a test, and what is new arrives once", async (visitor, gateway) => {
-  api.items = [{ person_id: 1, name: "Ada", born: "1815-12-10" }, { person_id: 2, name: "Grace" }];
+  api.items = [{ id: 1, name: "Ada", born: "1815-12-10" }, { id: 2, name: "Grace" }];
   const ada = await gateway.addUser("ada", "member");
   const visit = await visitor();
   const { page } = visit;
@@ -54,8 +54,8 @@ scenario("a job is made after a test, and what is new arrives once", async (visi
   const preview = page.getByRole("region", { name: "What it answered" });
   assert.match(await preview.getByLabel("The first items").innerText(), /"name": "Ada"/);
   const columns = await preview.getByRole("table", { name: "Proposed columns" }).locator("tbody tr").allInnerTexts();
-  assert.deepEqual(columns.map((row) => row.split(/\s/).slice(0, 2)), [["person_id", "integer"], ["name", "text"], ["born", "date"]]);
-  assert.equal(await job.getByLabel("Key, as JSON pointers").inputValue(), "/person_id", "the proposed key");
+  assert.deepEqual(columns.map((row) => row.split("\t").slice(0, 2)), [["id_ takes id", "integer"], ["name", "text"], ["born", "date"]]);
+  assert.equal(await job.getByLabel("Key, as JSON pointers").inputValue(), "/id", "the proposed key");
   assert.deepEqual((await gateway.api("GET", "/v1/polling-jobs")).jobs, [], "nothing was saved");
   assert.deepEqual(await faults(page), [], "the form with a preview");
 
@@ -70,11 +70,11 @@ scenario("a job is made after a test, and what is new arrives once", async (visi
   await page.getByText("It runs every hour.").waitFor();
   assert.equal(await gateway.rows("people"), 2);
   const stream = await gateway.api("GET", "/v1/streams/people");
-  assert.deepEqual([stream.kind, stream.key, stream.on_duplicate], ["typed", ["person_id"], "replace"]);
+  assert.deepEqual([stream.kind, stream.key, stream.on_duplicate], ["typed", ["id_"], "replace"]);
   assert.ok(!(await page.content()).includes(TOKEN), "a secret is never shown again");
   await page.getByText("authorization").waitFor();
 
-  api.items = [...api.items.slice(1), { person_id: 3, name: "Hedy" }];
+  api.items = [...api.items.slice(1), { id: 3, name: "Hedy" }];
   await page.getByRole("button", { name: "Run now" }).click();
   const [, ...next] = await latestRun(page, 2);
   assert.deepEqual(next.slice(0, 5), ["2", "1", "0", "1", "0"]);

@@ -249,6 +249,10 @@ async fn streams_are_made_and_shown() {
         "delay:double precision",
         "--column",
         "n:integer=5",
+        "--column",
+        "id_:bigint",
+        "--from",
+        "id_=id",
         "--unknown",
         "drop",
         "--key",
@@ -275,11 +279,13 @@ async fn streams_are_made_and_shown() {
     );
     assert_eq!(shown["columns"][0], json!({"name": "carrier", "type": "text", "default": "??"}));
     assert_eq!(shown["columns"][2], json!({"name": "n", "type": "integer", "default": 5}));
-    desk.gateway.commit("flights", &json!({"delay": 1.5})).await;
-    assert_eq!(desk.gateway.column::<i32>("select n from streams.flights").await, [5]);
+    assert_eq!(shown["columns"][3], json!({"name": "id_", "type": "bigint", "from": "id"}));
+    desk.gateway.commit("flights", &json!({"delay": 1.5, "id": 7})).await;
+    let sum = "select n + id_ from streams.flights";
+    assert_eq!(desk.gateway.column::<i64>(sum).await, [12]);
 
     let list = desk.run(&["stream", "list"]).await.printed();
-    assert_eq!(cells(&list, "flights"), ["flights", "typed", "3", "replace", "-"]);
+    assert_eq!(cells(&list, "flights"), ["flights", "typed", "4", "replace", "-"]);
     assert_eq!(cells(&list, "documents"), ["documents", "document", "0", "-", "7", "days"]);
 
     for (arguments, code, word) in [
@@ -288,6 +294,8 @@ async fn streams_are_made_and_shown() {
         (&["stream", "create", "a", "--column", "n"], 1, "NAME:TYPE"),
         (&["stream", "create", "a", "--column", "n:float"], 1, "float"),
         (&["stream", "create", "a", "--column", "id:text"], 1, "id"),
+        (&["stream", "create", "a", "--column", "n:text", "--from", "n"], 1, "NAME=KEY"),
+        (&["stream", "create", "a", "--column", "n:text", "--from", "m=k"], 1, "--column m"),
         (&["stream", "create", "a", "--unknown", "keep"], 1, "--unknown"),
         (&["stream", "create", "a", "--key", "/a", "--retention-days", "3"], 1, "retention_days"),
         (&["stream", "show", "nowhere"], 1, "nowhere"),

@@ -157,7 +157,7 @@ impl Case {
     }
 
     fn stream(&self) -> Arc<Stream> {
-        let column = Column { name: "v".into(), kind: self.kind, default: None };
+        let column = Column::new("v", self.kind);
         stream(Shape::Typed { columns: vec![column], unknown: UnknownKeys::Extra })
     }
 }

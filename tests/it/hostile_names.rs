@@ -200,6 +200,47 @@ async fn a_column_may_have_any_name_and_it_stays_a_name() {
 }
 
 #[tokio::test]
+async fn a_record_s_key_may_be_anything_and_a_column_takes_it() {
+    let gateway = Gateway::start().await;
+    gateway.commit("witness", &json!({"n": 1})).await;
+    let mut keys = column_names();
+    let no_names = ["", "id", "received_at", "extra", "xmin", "a\nb", "a\tb\u{7f}", "\u{1}"];
+    keys.extend(no_names.map(str::to_owned));
+    keys.push("é".repeat(500));
+    let columns: Vec<Value> = keys
+        .iter()
+        .enumerate()
+        .map(|(n, key)| json!({"name": format!("c{n}"), "type": "text", "from": key}))
+        .collect();
+    for (stream, on_duplicate) in [("first", "ignore"), ("last", "replace")] {
+        let key: Vec<String> = (0..16).map(|n| format!("c{}", 2 * n)).collect();
+        let definition = json!({
+            "name": stream, "columns": columns, "unknown": "reject", "key": key, "on_duplicate": on_duplicate,
+        });
+        assert_eq!(gateway.create_stream(&definition).await["columns"], json!(columns));
+        let record: serde_json::Map<String, Value> =
+            keys.iter().map(|key| (key.clone(), json!(format!("value {}", key.len())))).collect();
+        let record = Value::from(record);
+        gateway.commit(stream, &record).await;
+        let quoted = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));
+        let header: Vec<String> = keys.iter().map(|key| quoted(key)).collect();
+        let fields: Vec<String> = keys.iter().map(|key| quoted(&format!("row of {key}"))).collect();
+        let rows = format!("{}\n{}\n", header.join(","), fields.join(","));
+        let reply =
+            gateway.records(stream).csv(rows).query("ack", "commit").send().await.expect(201);
+        assert_eq!(reply["committed"], 1, "{reply}");
+
+        let newest = gateway.get(&format!("/v1/streams/{stream}/records")).await.expect(200);
+        assert_eq!(newest["records"][1]["data"], record, "{stream}");
+        let row = &newest["records"][0]["data"];
+        for key in &keys {
+            assert_eq!(row[key], format!("row of {key}"), "{stream}");
+        }
+    }
+    assert_eq!(gateway.rows("witness").await, 1);
+}
+
+#[tokio::test]
 async fn names_of_columns_that_cannot_be_are_refused() {
     let gateway = Gateway::start().await;
     let long = "a".repeat(64);

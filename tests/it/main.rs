@@ -16,6 +16,7 @@ mod bad_input;
 mod batching;
 mod bench;
 mod cli;
+mod column_keys;
 mod command;
 mod corpus;
 mod damage;

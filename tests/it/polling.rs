@@ -390,7 +390,8 @@ async fn a_preview_shows_items_key_and_columns_and_keeps_nothing() {
         .iter()
         .map(|column| column["name"].as_str().unwrap())
         .collect();
-    assert_eq!(columns, ["a"], "the table has a column id of its own");
+    assert_eq!(columns, ["a", "id_"], "the table has a column id of its own");
+    assert_eq!(preview["columns"][1]["from"], "id");
     assert_eq!(gateway.get("/v1/polling-jobs").await.expect(200)["jobs"], json!([]));
     assert_eq!(gateway.get("/v1/streams").await.expect(200)["streams"], json!([]));
     api.fail("/x", 404, "");

@@ -80,7 +80,7 @@ fn documents() -> Arc<Stream> {
 
 /// A column `a` of integers; the rest goes to `extra`.
 fn typed() -> Arc<Stream> {
-    let column = Column { name: "a".to_owned(), kind: ColumnType::Integer, default: None };
+    let column = Column::new("a", ColumnType::Integer);
     stream(Shape::Typed { columns: vec![column], unknown: UnknownKeys::Extra })
 }
 

@@ -15,7 +15,8 @@ pub const SHOWN_CHARS_MAX: usize = 80;
 #[error("{message}")]
 pub struct RecordError {
     pub code: RecordErrorCode,
-    /// The column, or the JSON pointer of a key, where there is one to blame.
+    /// The key as the sender wrote it, which is a column's name unless the column says `from`; of a document the JSON pointer
+    /// of a part of its key. `None` where there is none to blame.
     pub column: Option<String>,
     pub message: String,
 }
@@ -181,7 +182,7 @@ impl RecordError {
 
     pub(super) fn unknown_key(name: &[u8]) -> RecordError {
         let message = format!(
-            "no column is named {}: add the column, or let the stream keep or drop unknown keys",
+            "no column takes the key {}: add one, or let the stream keep or drop unknown keys",
             shown_quoted(name)
         );
         RecordError::new(RecordErrorCode::UnknownKey, message).in_column(shown(name))

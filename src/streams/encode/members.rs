@@ -1,4 +1,4 @@
-//! Which member of an object is which column.
+//! Which member of an object is which column: by its key, which is a column's name unless the column says `from`.
 //!
 //! Senders repeat themselves: the keys of one record come in the order of the record before. So the next key is first
 //! compared with the one that followed last time, without even looking for its end; only then it is looked up.
@@ -9,11 +9,11 @@ use crate::streams::columns::Column;
 use crate::streams::json::{Scanner, Stop, Value, ValueKind, unescape, write_string};
 use crate::streams::values::unquoted;
 
-/// Finds columns by the names that members have. Owns what it remembers between records.
+/// Finds columns by the keys that members have. Owns what it remembers between records.
 #[derive(Debug)]
 pub(super) struct ColumnLookup {
-    by_name: HashMap<Box<[u8]>, usize>,
-    /// Each name as a raw JSON key with its quotes; empty if it cannot be written without escapes.
+    by_key: HashMap<Box<[u8]>, usize>,
+    /// Each key as raw JSON with its quotes; empty if it cannot be written without escapes.
     quoted: Vec<Box<[u8]>>,
     /// The column whose key came after a column's key last time; the last element is for an object's first key.
     following: Vec<usize>,
@@ -30,14 +30,14 @@ pub(super) enum Member {
 
 impl ColumnLookup {
     pub(super) fn new(columns: &[Column]) -> ColumnLookup {
-        let name = |(index, column): (usize, &Column)| (column.name.as_bytes().into(), index);
+        let key = |(index, column): (usize, &Column)| (column.member().as_bytes().into(), index);
         let quoted = |column: &Column| {
             let mut quoted = Vec::new();
-            write_string(&column.name, &mut quoted);
-            if quoted.len() == column.name.len() + 2 { quoted.into() } else { Box::default() }
+            write_string(column.member(), &mut quoted);
+            if quoted.len() == column.member().len() + 2 { quoted.into() } else { Box::default() }
         };
         ColumnLookup {
-            by_name: columns.iter().enumerate().map(name).collect(),
+            by_key: columns.iter().enumerate().map(key).collect(),
             quoted: columns.iter().map(quoted).collect(),
             // The first guess is the declared order.
             following: (1..=columns.len()).chain([0]).collect(),
@@ -46,8 +46,8 @@ impl ColumnLookup {
         }
     }
 
-    pub(super) fn index(&self, name: &[u8]) -> Option<usize> {
-        self.by_name.get(name).copied()
+    pub(super) fn index(&self, key: &[u8]) -> Option<usize> {
+        self.by_key.get(key).copied()
     }
 
     /// Makes ready for the first key of an object.
@@ -67,7 +67,7 @@ impl ColumnLookup {
         }
         let key = scanner.key()?;
         let name = key_text(key, scanner.input(), &mut self.scratch);
-        let Some(&index) = self.by_name.get(name) else {
+        let Some(&index) = self.by_key.get(name) else {
             return Ok(Member::Unknown(key));
         };
         self.following[self.previous] = index;

@@ -69,6 +69,8 @@ pub enum EncoderError {
     TooManyColumns,
     #[error("two columns are named {0:?}")]
     DuplicateColumn(String),
+    #[error("two columns take the key {0:?}")]
+    DuplicateMember(String),
     #[error("the default of column {column:?} does not fit: {error}")]
     Default { column: String, error: RecordError },
     #[error("the key has a field that this stream cannot have")]

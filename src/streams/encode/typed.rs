@@ -34,7 +34,8 @@ pub(super) struct TypedEncoder {
 
 #[derive(Debug)]
 struct TargetColumn {
-    name: Box<str>,
+    /// The key that it takes: senders know it, and perhaps not the column's name.
+    member: Box<str>,
     kind: ColumnType,
     /// The encoded field for records without the key.
     default: Box<[u8]>,
@@ -51,16 +52,19 @@ impl TypedEncoder {
             return Err(EncoderError::TooManyColumns);
         }
         let fields = u16::try_from(columns.len()).map_err(|_| EncoderError::TooManyColumns)?;
-        let mut names = HashSet::new();
+        let (mut names, mut members) = (HashSet::new(), HashSet::new());
         let mut targets = Vec::with_capacity(columns.len());
         for column in columns {
             if !names.insert(&column.name) {
                 return Err(EncoderError::DuplicateColumn(column.name.clone()));
             }
+            if !members.insert(column.member()) {
+                return Err(EncoderError::DuplicateMember(column.member().to_owned()));
+            }
             let default = encode_default(column)
                 .map_err(|error| EncoderError::Default { column: column.name.clone(), error })?;
             targets.push(TargetColumn {
-                name: column.name.as_str().into(),
+                member: column.member().into(),
                 kind: column.kind,
                 default: default.into(),
                 in_key: false,
@@ -136,7 +140,9 @@ impl TypedEncoder {
     fn blame(&mut self, member: Member, scanner: &Scanner<'_>) {
         let error = scanner.fault().map(RecordError::of_fault);
         self.error = match member {
-            Member::Column(index) => error.map(|error| error.in_column(&*self.columns[index].name)),
+            Member::Column(index) => {
+                error.map(|error| error.in_column(&*self.columns[index].member))
+            }
             Member::Unknown(_) => error,
         };
     }
@@ -163,13 +169,13 @@ impl TypedEncoder {
                     values::encode_json(column.kind, value.kind, raw, &mut self.scratch, out)
                         .map_err(|error| {
                             RecordError::of_json_value(error, column.kind, raw)
-                                .in_column(&*column.name)
+                                .in_column(&*column.member)
                         })?;
                 }
             }
             if column.in_key {
                 key_bytes += column.check_key(&out[start..])?;
-                check_total(key_bytes, &column.name)?;
+                check_total(key_bytes, &column.member)?;
             }
         }
         Ok(())
@@ -195,13 +201,13 @@ impl TypedEncoder {
                 Some(Some(text)) => {
                     values::encode_text(column.kind, text, out).map_err(|error| {
                         RecordError::of_value(error, column.kind, &shown_quoted(text))
-                            .in_column(&*column.name)
+                            .in_column(&*column.member)
                     })?;
                 }
             }
             if column.in_key {
                 key_bytes += column.check_key(&out[start..])?;
-                check_total(key_bytes, &column.name)?;
+                check_total(key_bytes, &column.member)?;
             }
         }
         Ok(())
@@ -212,10 +218,10 @@ impl TargetColumn {
     /// How many bytes an encoded field adds to the key, which it must be fit for.
     fn check_key(&self, field: &[u8]) -> Result<usize, RecordError> {
         if *field == NULL_FIELD {
-            return Err(RecordError::missing_key(&self.name));
+            return Err(RecordError::missing_key(&self.member));
         }
         let bytes = &field[NULL_FIELD.len()..];
-        check_length(bytes.len(), bytes, &self.name)
+        check_length(bytes.len(), bytes, &self.member)
     }
 }
 

@@ -4,10 +4,12 @@
 //! if the encoder took each of the sample's values; and no value loses anything in its type: numbers with leading zeros stay
 //! text, integers beyond 64 bits and decimals with more digits than a double holds become numeric, a time without an
 //! offset stays text. Memory is bounded by the sample, [`SAMPLE_RECORDS_MAX`] and the limits on columns.
+//! A key that can be no column's name gets a column of another name (`names.rs`), which takes it with `from`.
 //! It skips what can be no record of any stream (a broken line, a ragged row, text that PostgreSQL cannot store) and
-//! names that can be no column; values under such a name go to `extra`.
+//! keys that no column can take; values under such a key go to `extra`.
 
 mod look;
+mod names;
 mod observed;
 mod read;
 #[cfg(test)]
@@ -42,6 +44,9 @@ pub struct ProposedColumn {
     pub name: String,
     #[serde(rename = "type")]
     pub kind: ColumnType,
+    /// The sample's key, where it can be no name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
     /// Records without a value: the key is missing, or its value is null.
     pub nulls: u64,
     /// The first value; none if there is none or it is long.

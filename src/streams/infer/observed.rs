@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use serde_json::Value as Json;
 
 use super::look::{Look, look_of_field, look_of_string};
+use super::names::names;
 use super::{EXAMPLE_BYTES_MAX, Inferred, ProposedColumn};
 use crate::streams::COLUMNS_MAX;
-use crate::streams::columns::{Column, ColumnType};
-use crate::streams::definition::Definition;
+use crate::streams::columns::{ColumnType, check_member};
 use crate::streams::json::{Value, ValueKind, unescape};
 use crate::streams::values::{self, unquoted};
 
@@ -28,7 +28,7 @@ const CANDIDATES: [ColumnType; 10] = [
 
 #[derive(Default)]
 pub(super) struct Columns {
-    by_name: HashMap<Vec<u8>, usize>,
+    by_key: HashMap<Vec<u8>, usize>,
     observed: Vec<Observed>,
     /// Records so far; the last one is being looked at.
     pub(super) records: u64,
@@ -38,7 +38,7 @@ pub(super) struct Columns {
 
 /// What is known of one column.
 struct Observed {
-    name: String,
+    key: String,
     /// The candidates that took every value so far.
     live: Vec<ColumnType>,
     values: u64,
@@ -48,21 +48,19 @@ struct Observed {
 }
 
 impl Columns {
-    /// The column of a name; `None` if there can be none.
-    pub(super) fn index(&mut self, name: &[u8]) -> Option<usize> {
-        if let Some(&index) = self.by_name.get(name) {
+    /// The column of a key; `None` if there can be none.
+    pub(super) fn index(&mut self, key: &[u8]) -> Option<usize> {
+        if let Some(&index) = self.by_key.get(key) {
             return Some(index);
         }
         if self.observed.len() >= COLUMNS_MAX {
             return None;
         }
-        let name = String::from_utf8(name.to_vec()).ok()?;
-        let column = Column { name: name.clone(), kind: ColumnType::Text, default: None };
-        let definition = Definition { columns: Some(vec![column]), ..Definition::default() };
-        definition.check().ok()?;
-        self.by_name.insert(name.clone().into_bytes(), self.observed.len());
+        let key = String::from_utf8(key.to_vec()).ok()?;
+        check_member(&key).ok()?;
+        self.by_key.insert(key.clone().into_bytes(), self.observed.len());
         self.observed.push(Observed {
-            name,
+            key,
             live: CANDIDATES.to_vec(),
             values: 0,
             last_seen: (0, false),
@@ -129,16 +127,19 @@ impl Columns {
 
     pub(super) fn into_inferred(self) -> Inferred {
         let records = self.records;
-        let propose = |column: Observed| {
+        let names = names(self.observed.iter().map(|column| column.key.as_str()));
+        let propose = |(column, name): (Observed, String)| {
             let kind = column.proposed();
             ProposedColumn {
                 kind,
+                from: (column.key != name).then_some(column.key),
                 nulls: records - column.values,
-                name: column.name,
+                name,
                 example: column.example.map(|example| as_kind(example, kind)),
             }
         };
-        Inferred { columns: self.observed.into_iter().map(propose).collect(), records }
+        let columns = self.observed.into_iter().zip(names).map(propose).collect();
+        Inferred { columns, records }
     }
 }
 

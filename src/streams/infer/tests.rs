@@ -21,9 +21,8 @@ const PREFIX: TuplePrefix = TuplePrefix { id: Uuid::nil(), received_at: UnixMicr
 
 fn stream(inferred: &Inferred) -> Arc<Stream> {
     let column = |proposed: &ProposedColumn| Column {
-        name: proposed.name.clone(),
-        kind: proposed.kind,
-        default: None,
+        from: proposed.from.clone(),
+        ..Column::new(proposed.name.clone(), proposed.kind)
     };
     Arc::new(Stream {
         id: StreamId(1),
@@ -198,9 +197,9 @@ fn examples_of_fields_have_their_columns_type() {
 
 #[test]
 fn what_can_be_no_column_or_record_is_left_out() {
-    let long = "x".repeat(64);
+    let long = "x".repeat(1_001);
     let lines = format!(
-        "{{\"id\":7,\"\":1,\"{long}\":1,\"a\\nb\":1,\"caf\\u00e9\":\"\\ud83c\\udf0a\"}}\r\n\r\n{{\"half\":\n[1]\n\
+        "{{\"{long}\":1,\"caf\\u00e9\":\"\\ud83c\\udf0a\"}}\r\n\r\n{{\"half\":\n[1]\n\
          {{\"nul\":\"\\u0000\"}}\n{{\"half\":\"\\ud800\"}}\n{{}} {{}}\n"
     );
     let inferred = infer(Sample::Ndjson(lines.as_bytes())).unwrap();
@@ -209,7 +208,38 @@ fn what_can_be_no_column_or_record_is_left_out() {
 
     let body = b"\xef\xbb\xbfid,b\r\n1,2\r\n3\r\n\r\n4,5,6\r\n7,\xff\r\n8,\0\r\n9,\"1\r\n\"\r\n";
     let inferred = infer(Sample::Csv { body, null: None }).unwrap();
-    assert_eq!((types(&inferred), inferred.records), (vec![("b", "text")], 2));
+    assert_eq!(types(&inferred), [("id_", "integer"), ("b", "text")]);
+    assert_eq!(inferred.records, 2);
+}
+
+#[test]
+fn a_key_that_can_be_no_name_is_taken_by_a_column_of_another() {
+    let long = "x".repeat(64);
+    let record = json!({"id": 7, "id_": true, "": "", long.as_str(): 1.5, "a\nb": [1], "a_b_": 2, "fine": null});
+    let body = record.to_string();
+    let inferred = infer(Sample::Json(body.as_bytes())).unwrap();
+    let from: BTreeMap<&str, Option<&str>> = inferred
+        .columns
+        .iter()
+        .map(|column| (column.name.as_str(), column.from.as_deref()))
+        .collect();
+    let cut = format!("{}_", &long[..62]);
+    let expected = [
+        ("id_2", Some("id")),
+        ("id_", None),
+        ("_", Some("")),
+        (&cut, Some(&long)),
+        ("a_b_2", Some("a\nb")),
+        ("a_b_", None),
+        ("fine", None),
+    ];
+    assert_eq!(from, BTreeMap::from(expected));
+    let kept = serde_json::to_value(kept(&inferred, &record)).unwrap();
+    assert_eq!(kept, record, "every value comes back under its own key, and none is in `extra`");
+
+    let body = b"id,extra\n1,x\n2,y\n";
+    let inferred = infer(Sample::Csv { body, null: None }).unwrap();
+    assert_eq!(types(&inferred), [("id_", "integer"), ("extra_", "text")]);
 }
 
 #[test]
@@ -290,7 +320,7 @@ proptest! {
 
     #[test]
     fn every_record_of_a_sample_can_be_encoded(
-        records in prop::collection::vec(prop::collection::btree_map("[abc]", value_strategy(), 0..3), 1..5),
+        records in prop::collection::vec(prop::collection::btree_map("id|id_|\n?|[ab]", value_strategy(), 0..4), 1..5),
     ) {
         let records: Vec<Value> = records.into_iter()
             .map(|members| Value::Object(members.into_iter().collect::<Map<_, _>>()))
@@ -300,8 +330,8 @@ proptest! {
         for record in records.iter().filter(|_| !inferred.columns.is_empty()) {
             let kept = kept(&inferred, record);
             for column in &inferred.columns {
-                let sent = &record[&column.name];
-                let stored = kept[&column.name].get();
+                let member = column.from.as_ref().unwrap_or(&column.name);
+                let (sent, stored) = (&record[member], kept[member].get());
                 // Where a type changes how a value is written, the value is still the same.
                 let same = match column.kind {
                     ColumnType::TimestampTz | ColumnType::Uuid => sent.is_string() == stored.starts_with('"'),
@@ -313,7 +343,8 @@ proptest! {
             }
         }
         for column in &inferred.columns {
-            let nulls = records.iter().filter(|record| record[&column.name].is_null()).count();
+            let member = column.from.as_ref().unwrap_or(&column.name);
+            let nulls = records.iter().filter(|record| record[member].is_null()).count();
             prop_assert_eq!(column.nulls, nulls as u64);
         }
     }

@@ -14,7 +14,14 @@ export type OnDuplicate = "ignore" | "replace";
 export interface Column {
   name: string;
   type: ColumnType;
+  /** The record's key that the column takes, where it is not the name. */
+  from?: string;
   default?: unknown;
+}
+
+/** The record's key that a column takes. */
+export function memberOf({ name, from }: Pick<Column, "name" | "from">): string {
+  return from ?? name;
 }
 
 export interface Stream {

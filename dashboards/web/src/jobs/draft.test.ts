@@ -18,7 +18,7 @@ const draft: DraftJob = {
   schedule: newSchedule("UTC"),
 };
 const columns: ProposedColumn[] = [
-  { name: "id", type: "bigint", nulls: 0, example: 1 },
+  { name: "id_", type: "bigint", from: "id", nulls: 0, example: 1 },
   { name: "a/b", type: "text", nulls: 1, example: null },
 ];
 
@@ -63,11 +63,13 @@ it("names a stream as the gateway does", () => {
 });
 
 it("makes a stream of the proposed columns, with the job's key where items replace", () => {
-  const plain = { name: "users", columns: [{ name: "id", type: "bigint" }, { name: "a/b", type: "text" }], unknown: "extra" };
+  const plain = { name: "users", columns: [{ name: "id_", type: "bigint", from: "id" }, { name: "a/b", type: "text" }], unknown: "extra" };
   expect(typedStream({ ...draft, key: "/id", onChange: "append" }, columns)).toEqual(plain);
   expect(typedStream(draft, columns), "a key that is not there replaces nothing").toEqual(plain);
-  expect(typedStream({ ...draft, key: "/id, /a~1b" }, columns)).toEqual({ ...plain, key: ["id", "a/b"], on_duplicate: "replace" });
+  expect(typedStream({ ...draft, key: "/id, /a~1b" }, columns)).toEqual({ ...plain, key: ["id_", "a/b"], on_duplicate: "replace" });
   expect(keyFault({ ...draft, key: "/id, /a~1b" }, columns)).toBe("");
   expect(keyFault({ ...draft, key: "/id, /user/id" }, columns)).toContain("/user/id is no column");
+  expect(keyFault({ ...draft, key: "/a/b" }, columns), "a place inside of a is not the key a/b").toContain("/a/b is no column");
+  expect(keyFault({ ...draft, key: "/id_" }, columns)).toContain("/id_ is no column");
   expect(keyFault({ ...draft, key: "/user/id", onChange: "append" }, columns)).toBe("");
 });

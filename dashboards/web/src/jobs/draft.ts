@@ -1,7 +1,7 @@
 /** A job as it is being written in the form, and what is sent of it. */
 
 import type { NewJob, OnChange, Pagination, Question } from "../api/jobs";
-import type { NewStream, ProposedColumn } from "../api/streams";
+import { memberOf, type NewStream, type ProposedColumn } from "../api/streams";
 import { type DraftSchedule, scheduleOf } from "./schedule";
 
 export interface DraftHeader {
@@ -67,14 +67,15 @@ export function streamOf({ stream, url }: Pick<DraftJob, "stream" | "url">): str
  * that it was: then the job's key is the stream's as well.
  */
 export function typedStream(draft: DraftJob, columns: readonly ProposedColumn[]): NewStream {
-  const stream: NewStream = { name: streamOf(draft), columns: columns.map(({ name, type }) => ({ name, type })), unknown: "extra" };
-  const key = replacedBy(draft).map((pointer) => memberOf(pointer));
+  const declared = columns.map(({ name, type, from }) => (from === undefined ? { name, type } : { name, type, from }));
+  const stream: NewStream = { name: streamOf(draft), columns: declared, unknown: "extra" };
+  const key = replacedBy(draft).map((pointer) => columnAt(pointer, columns)?.name ?? pointer);
   return key.length === 0 ? stream : { ...stream, key, on_duplicate: "replace" };
 }
 
 /** Why the items cannot replace each other in a stream of these columns; empty if they can. */
 export function keyFault(draft: DraftJob, columns: readonly ProposedColumn[]): string {
-  const strange = replacedBy(draft).find((pointer) => !columns.some(({ name }) => name === memberOf(pointer)));
+  const strange = replacedBy(draft).find((pointer) => columnAt(pointer, columns) === undefined);
   return strange === undefined ? "" : `${strange} is no column, so it cannot be the key of declared columns. Keep the items as documents, or choose another key.`;
 }
 
@@ -87,9 +88,12 @@ function paginationOf({ pages, nextPointer }: DraftJob): Pagination | null {
   return pages === "next" ? { by: "next", pointer: nextPointer.trim() } : { by: pages };
 }
 
-/** The name of the member that a pointer into an item means, as far as it is the item's own. */
-function memberOf(pointer: string): string {
-  return pointer.slice(1).replaceAll("~1", "/").replaceAll("~0", "~");
+/** The column that takes the member of an item at a pointer; what lies deeper has none. */
+function columnAt(pointer: string, columns: readonly ProposedColumn[]): ProposedColumn | undefined {
+  const [start, member, ...deeper] = pointer.split("/");
+  if (start !== "" || member === undefined || deeper.length > 0) return undefined;
+  const key = member.replaceAll("~1", "/").replaceAll("~0", "~");
+  return columns.find((column) => memberOf(column) === key);
 }
 
 const NAME_LENGTH_MAX = 63;

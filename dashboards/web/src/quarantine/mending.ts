@@ -1,7 +1,7 @@
 /** Where mending begins: a refused record as a JSON object that a person can edit. */
 
 import type { KeptRecord } from "../api/quarantine";
-import type { Column } from "../api/streams";
+import { type Column, memberOf } from "../api/streams";
 import { fault } from "../json/fault";
 import { pretty } from "../json/pretty";
 import { csvFields } from "./csv";
@@ -15,7 +15,7 @@ export function mendingText(kept: KeptRecord, columns: readonly Column[]): strin
   if (kept.format !== "csv") return fault(raw) === null ? pretty(raw) : raw;
   const names = csvFields(kept.csv_header ?? "").map(({ text }) => text);
   const fields = csvFields(raw);
-  const types = new Map(columns.map(({ name, type }) => [name, type]));
+  const types = new Map(columns.map((column) => [memberOf(column), column.type]));
   const lines = names.map((name, index) => {
     const field = fields[index];
     return `  ${JSON.stringify(name)}: ${field === undefined ? "null" : json(field.text, field.isQuoted, types.get(name) ?? "text")}`;

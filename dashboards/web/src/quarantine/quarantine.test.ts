@@ -62,7 +62,7 @@ describe("mending", () => {
     const row = kept('007,1.5,true,x,,""', "invalid_type", "delay", { format: "csv", csv_header: "code,rate,late,delay,none,empty" });
     const columns = [
       { name: "code", type: "text" as const },
-      { name: "rate", type: "real" as const },
+      { name: "price", type: "real" as const, from: "rate" },
       { name: "late", type: "boolean" as const },
       { name: "delay", type: "integer" as const },
     ];

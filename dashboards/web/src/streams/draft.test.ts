@@ -1,12 +1,12 @@
 import { expect, it } from "vitest";
-import { definition, type Draft } from "./draft";
+import { definition, type Draft, draftColumn } from "./draft";
 
 const draft: Draft = {
   name: "orders",
   kind: "typed",
   columns: [
-    { name: "id", type: "bigint", isKey: true, example: 1, nulls: 0 },
-    { name: "at", type: "timestamptz", isKey: false, example: null, nulls: 2 },
+    { name: "order", type: "bigint", from: null, isKey: true, example: 1, nulls: 0 },
+    { name: "at", type: "timestamptz", from: "at", isKey: false, example: null, nulls: 2 },
   ],
   unknown: "drop",
   payload: "json",
@@ -16,8 +16,8 @@ const draft: Draft = {
 };
 
 it("sends what applies and nothing else", () => {
-  const columns = [{ name: "id", type: "bigint" }, { name: "at", type: "timestamptz" }];
-  expect(definition(draft)).toEqual({ name: "orders", columns, unknown: "drop", key: ["id"], on_duplicate: "replace" });
+  const columns = [{ name: "order", type: "bigint" }, { name: "at", type: "timestamptz" }];
+  expect(definition(draft)).toEqual({ name: "orders", columns, unknown: "drop", key: ["order"], on_duplicate: "replace" });
   const keyless = { ...draft, columns: draft.columns.map((column) => ({ ...column, isKey: false })) };
   expect(definition(keyless)).toEqual({ name: "orders", columns, unknown: "drop", retention_days: 7 });
   expect(definition({ ...draft, kind: "document" })).toEqual({
@@ -27,4 +27,15 @@ it("sends what applies and nothing else", () => {
     on_duplicate: "replace",
   });
   expect(definition({ ...draft, kind: "document", pointers: " ", retentionDays: null })).toEqual({ name: "orders", payload: "json" });
+});
+
+it("takes the sample's key whatever the column is called", () => {
+  const proposed = { name: "id_", type: "bigint" as const, from: "id", nulls: 0, example: 7 };
+  const [reserved, plain] = [draftColumn(proposed), draftColumn({ name: "at", type: "date", nulls: 0, example: null })];
+  const columns = (renamed: string): unknown => definition({ ...draft, columns: [{ ...reserved, isKey: true }, { ...plain, name: renamed }] }).columns;
+  const id = { name: "id_", type: "bigint", from: "id" };
+  expect(columns("at")).toEqual([id, { name: "at", type: "date" }]);
+  expect(columns("day")).toEqual([id, { name: "day", type: "date", from: "at" }]);
+  expect(definition({ ...draft, columns: [{ ...reserved, isKey: true }] }).key).toEqual(["id_"]);
+  expect(definition({ ...draft, columns: [{ ...reserved, from: "" }] }).columns).toEqual([{ ...id, from: "" }]);
 });

@@ -1,10 +1,12 @@
 /** A stream as it is being written in the form, and what is sent of it. */
 
-import type { ColumnType, NewStream, OnDuplicate, UnknownKeys } from "../api/streams";
+import { type Column, type ColumnType, memberOf, type NewStream, type OnDuplicate, type ProposedColumn, type UnknownKeys } from "../api/streams";
 
 export interface DraftColumn {
   name: string;
   type: ColumnType;
+  /** The record's key that it takes; null: whatever its name is. */
+  from: string | null;
   isKey: boolean;
   /** From the sample: its first value, and how many records had none. */
   example: unknown;
@@ -23,6 +25,16 @@ export interface Draft {
   retentionDays: number | null;
 }
 
+/** A proposed column takes the sample's key, also when it gets another name. */
+export function draftColumn(column: ProposedColumn): DraftColumn {
+  const { name, type, nulls, example } = column;
+  return { name, type, from: memberOf(column), nulls, example, isKey: false };
+}
+
+export function columnOf({ name, type, from }: Pick<DraftColumn, "name" | "type" | "from">): Column {
+  return from === null || from === name ? { name, type } : { name, type, from };
+}
+
 /** Only what applies is sent; the gateway checks it. */
 export function definition(draft: Draft): NewStream {
   const { name, kind, columns, unknown, payload, pointers, onDuplicate, retentionDays } = draft;
@@ -30,7 +42,7 @@ export function definition(draft: Draft): NewStream {
     kind === "typed"
       ? columns.filter(({ isKey }) => isKey).map((column) => column.name)
       : pointers.split(",").map((pointer) => pointer.trim()).filter((pointer) => pointer !== "");
-  const shape = kind === "typed" ? { columns: columns.map(({ name, type }) => ({ name, type })), unknown } : { payload };
+  const shape = kind === "typed" ? { columns: columns.map(columnOf), unknown } : { payload };
   if (key.length > 0) return { name, ...shape, key, on_duplicate: onDuplicate };
   return { name, ...shape, ...(retentionDays === null ? {} : { retention_days: retentionDays }) };
 }

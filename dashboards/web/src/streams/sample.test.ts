@@ -18,5 +18,6 @@ it("has an example for every type", () => {
   const record = JSON.parse(exampleRecord(columns, new Date(0))) as Record<string, unknown>;
   expect(Object.keys(record)).toEqual([...COLUMN_TYPES]);
   expect(record.timestamptz).toBe("1970-01-01T00:00:00.000Z");
+  expect(exampleRecord([{ name: "id_", type: "date", from: "id" }], new Date(0))).toBe('{"id":"1970-01-01"}');
   expect(exampleRecord([], new Date(0))).toBe('{"greeting":"hello"}');
 });

@@ -1,6 +1,6 @@
 /** Samples that people paste, and records to try a stream with. */
 
-import type { Column, ColumnType } from "../api/streams";
+import { type Column, type ColumnType, memberOf } from "../api/streams";
 
 export type SampleFormat = "json" | "ndjson" | "csv";
 
@@ -51,5 +51,5 @@ const EXAMPLES: Record<ColumnType, (now: Date) => unknown> = {
 /** A record that a stream of these columns takes. */
 export function exampleRecord(columns: readonly Column[], now: Date): string {
   if (columns.length === 0) return '{"greeting":"hello"}';
-  return JSON.stringify(Object.fromEntries(columns.map(({ name, type }) => [name, EXAMPLES[type](now)])));
+  return JSON.stringify(Object.fromEntries(columns.map((column) => [memberOf(column), EXAMPLES[column.type](now)])));
 }

@@ -119,7 +119,7 @@ fn unknown_keys_are_kept_dropped_or_refused() {
     assert_eq!(round_trip(&stream, &mut encoder(&stream), json), format!("{known}}}"));
     let error = refused(&mut encoder(&typed(UnknownKeys::Reject)), json.as_bytes());
     assert_eq!(error.code, RecordErrorCode::UnknownKey);
-    assert!(error.message.starts_with("no column is named \"x \""), "{error}");
+    assert!(error.message.starts_with("no column takes the key \"x \""), "{error}");
 }
 
 #[test]

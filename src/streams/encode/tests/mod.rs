@@ -4,6 +4,7 @@ mod csv;
 mod json;
 mod keys;
 mod properties;
+mod renamed;
 
 use serde_json::json;
 
@@ -18,10 +19,6 @@ const LIMITS: EncodeLimits = EncodeLimits { record_bytes_max: 1 << 20 };
 
 fn prefix() -> TuplePrefix {
     TuplePrefix { id: Uuid::from_u128(0x0190_1234), received_at: UnixMicros(1_700_000_000_123_456) }
-}
-
-fn column(name: &str, kind: ColumnType) -> Column {
-    Column { name: name.into(), kind, default: None }
 }
 
 fn stream(shape: Shape, fields: Vec<KeyField>) -> Arc<Stream> {
@@ -46,12 +43,26 @@ fn documents(pointers: &[&[&str]]) -> Arc<Stream> {
 
 fn typed(unknown: UnknownKeys) -> Arc<Stream> {
     let columns = vec![
-        column("id", ColumnType::Integer),
-        column("name", ColumnType::Text),
-        Column { default: Some(json!(1.5)), ..column("rate", ColumnType::Numeric) },
-        column("quo\"ted é", ColumnType::Jsonb),
+        Column::new("id", ColumnType::Integer),
+        Column::new("name", ColumnType::Text),
+        Column { default: Some(json!(1.5)), ..Column::new("rate", ColumnType::Numeric) },
+        Column::new("quo\"ted é", ColumnType::Jsonb),
     ];
     stream(Shape::Typed { columns, unknown }, Vec::new())
+}
+
+/// Columns that take keys of other names: one that is reserved, each other's, one that cannot be written plainly, none.
+fn renamed(unknown: UnknownKeys, fields: Vec<KeyField>) -> Arc<Stream> {
+    let from = |key: &str, column| Column { from: Some(key.into()), ..column };
+    let columns = vec![
+        from("id", Column::new("id_", ColumnType::Integer)),
+        from("a", Column::new("name", ColumnType::Text)),
+        from("name", Column::new("a", ColumnType::Text)),
+        from("quo\"ted é", Column::new("quoted", ColumnType::Jsonb)),
+        Column { default: Some(json!("1.50")), ..from("", Column::new("_", ColumnType::Numeric)) },
+        Column::new("rate", ColumnType::Numeric),
+    ];
+    stream(Shape::Typed { columns, unknown }, fields)
 }
 
 fn encoder(stream: &Arc<Stream>) -> RecordEncoder {
@@ -90,10 +101,14 @@ fn refused(encoder: &mut RecordEncoder, json: &[u8]) -> RecordError {
 fn encoders_are_made_only_for_streams_that_make_sense() {
     let shape = |columns| Shape::Typed { columns, unknown: UnknownKeys::Extra };
     let new = |stream: &Arc<Stream>| RecordEncoder::new(stream, LIMITS).map(drop);
-    let twice = vec![column("a", ColumnType::Text), column("a", ColumnType::Date)];
+    let twice = vec![Column::new("a", ColumnType::Text), Column::new("a", ColumnType::Date)];
     let duplicate = EncoderError::DuplicateColumn("a".into());
     assert_eq!(new(&stream(shape(twice), Vec::new())), Err(duplicate));
-    let unfit = Column { default: Some(json!("x")), ..column("a", ColumnType::Date) };
+    let taken = Column { from: Some("a".into()), ..Column::new("b", ColumnType::Text) };
+    let both = vec![Column::new("a", ColumnType::Text), taken];
+    let duplicate = EncoderError::DuplicateMember("a".into());
+    assert_eq!(new(&stream(shape(both), Vec::new())), Err(duplicate));
+    let unfit = Column { default: Some(json!("x")), ..Column::new("a", ColumnType::Date) };
     let result = new(&stream(shape(vec![unfit]), Vec::new()));
     assert!(matches!(result, Err(EncoderError::Default { column, .. }) if column == "a"));
     for key in [KeyField::Column(0), KeyField::Pointer(vec!["a".into()])] {
