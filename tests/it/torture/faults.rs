@@ -14,6 +14,7 @@ use sqlx::{AssertSqlSafe, Executor};
 use tokio::time::sleep;
 
 use super::Scene;
+use super::polled::Polled;
 use crate::support::{Cut, Oracle, soon};
 
 /// Longest time for which something is stalled, frozen or locked: some are longer than the gateway waits for a
@@ -204,7 +205,8 @@ impl Scene {
     }
 
     fn any_stream(&mut self) -> &'static str {
-        Oracle::streams().choose(&mut self.numbers).expect("there are streams")
+        let streams = [&Oracle::streams()[..], &Polled::streams()].concat();
+        streams.choose(&mut self.numbers).expect("there are streams")
     }
 
     async fn hide_table(&mut self) {

@@ -6,6 +6,7 @@
 
 mod faults;
 mod figures;
+mod polled;
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,8 @@ use rand::rngs::StdRng;
 
 use self::faults::Deck;
 use self::figures::Figures;
-use crate::support::{ChaosProxy, Gateway, Load, Oracle, OwnCluster, Seed};
+use self::polled::Polled;
+use crate::support::{ALLOW_LOOPBACK, ChaosProxy, Gateway, Load, Oracle, OwnCluster, Seed};
 
 /// The variable that says how many seconds a run shall last.
 const VARIABLE: &str = "TIDEGATE_TORTURE_SECONDS";
@@ -33,7 +35,7 @@ const PLAN_PURPOSE: u64 = 1 << 61;
 const DECK_PURPOSE: u64 = PLAN_PURPOSE + 1;
 
 /// Many small batches and segments for a fault to fall into, and timeouts that faults can outlast.
-const FLAGS: [&str; 8] = [
+const FLAGS: [&str; 11] = [
     "--writers=3",
     "--batch-rows=200",
     "--batch-interval-ms=15",
@@ -42,6 +44,9 @@ const FLAGS: [&str; 8] = [
     "--lock-timeout-ms=250",
     "--commit-wait-ms=400",
     "--shutdown-seconds=2",
+    "--polling-lease-seconds=3",
+    ALLOW_LOOPBACK[0],
+    ALLOW_LOOPBACK[1],
 ];
 
 /// Everything that takes part.
@@ -50,6 +55,7 @@ pub struct Scene {
     gateway: Gateway,
     proxy: ChaosProxy,
     cluster: OwnCluster,
+    seed: Seed,
     numbers: StdRng,
 }
 
@@ -58,19 +64,27 @@ impl Scene {
         let cluster = OwnCluster::start().await;
         let proxy = ChaosProxy::before(cluster.url()).await;
         let gateway = Gateway::through(proxy.url(cluster.url()), cluster.url(), &FLAGS).await;
-        Scene { gateway, proxy, cluster, numbers: seed.numbers(PLAN_PURPOSE) }
+        let numbers = seed.numbers(PLAN_PURPOSE);
+        Scene { gateway, proxy, cluster, seed, numbers }
     }
 
-    /// One life of the gateway: load, faults, and an end.
-    async fn round(&mut self, oracle: &mut Oracle, deck: &mut Deck, figures: &mut Figures) {
+    /// One life of the gateway: load, jobs that run, faults, and an end.
+    async fn round(
+        &mut self,
+        oracle: &mut Oracle,
+        polled: &Polled,
+        deck: &mut Deck,
+        figures: &mut Figures,
+    ) {
         let load = oracle.load(&self.gateway);
+        let nudges = polled.nudge(&[&self.gateway], self.seed, figures.rounds);
         for _ in 0..self.numbers.random_range(1..=FAULTS_PER_ROUND_MAX) {
-            self.let_records_pass(&load).await;
+            self.let_something_pass(&load, polled).await;
             let fault = deck.draw();
             self.inflict(fault).await;
             *figures.faults.entry(fault).or_default() += 1;
         }
-        self.let_records_pass(&load).await;
+        self.let_something_pass(&load, polled).await;
         if self.numbers.random_ratio(1, SHUTDOWN_ONE_IN) {
             self.gateway.ask_to_end();
             load.finish(oracle).await;
@@ -81,12 +95,17 @@ impl Scene {
             load.finish(oracle).await;
             figures.kills += 1;
         }
+        nudges.finish().await;
         self.gateway.restart().await;
         figures.rounds += 1;
     }
 
-    async fn let_records_pass(&mut self, load: &Load) {
+    /// What comes next comes while records are on their way, and now and then just after a job has asked.
+    async fn let_something_pass(&mut self, load: &Load, polled: &Polled) {
         load.acknowledges(self.numbers.random_range(1..RECORDS_BEFORE_MAX)).await;
+        if self.numbers.random() {
+            polled.is_asked().await;
+        }
     }
 }
 
@@ -99,24 +118,31 @@ async fn nothing_is_lost_or_doubled_whatever_breaks() {
     let began = Instant::now();
     let mut scene = Scene::set(seed).await;
     let mut oracle = Oracle::seeded(&scene.gateway, seed).await;
+    let mut polled = Polled::start(&scene.gateway, seed).await;
     let mut deck = Deck::new(seed.numbers(DECK_PURPOSE));
     let mut figures = Figures::new(seed);
     while began.elapsed() < Duration::from_secs(seconds)
         || !figures.rounds.is_multiple_of(ROUNDS_PER_SEASON)
     {
-        scene.round(&mut oracle, &mut deck, &mut figures).await;
+        scene.round(&mut oracle, &polled, &mut deck, &mut figures).await;
         if !figures.rounds.is_multiple_of(ROUNDS_PER_SEASON) {
             continue;
         }
+        polled.settle(&scene.gateway).await;
         scene.gateway.wait_all_committed().await;
         scene.gateway.wait_nothing_parked().await;
+        let of_polled = polled.verdict(&scene.gateway).await;
         let verdict = oracle.verdict(&scene.gateway).await;
         figures.add(&verdict);
-        figures.counts = oracle.counts();
+        figures.add(&of_polled);
+        (figures.counts, figures.polled) = (oracle.counts(), polled.counts());
         figures.took = began.elapsed();
-        assert!(verdict.is_clean(), "{verdict}\n{figures}");
+        assert!(verdict.is_clean() && of_polled.is_clean(), "{verdict}{of_polled}\n{figures}");
+        // The jobs begin again when the quarantine is empty.
         oracle.new_season(&scene.gateway).await;
+        polled.new_season(&scene.gateway).await;
     }
     eprintln!("{figures}");
-    assert!(figures.kills > 0 && figures.database_faults() > 0 && figures.counts.acknowledged > 0);
+    assert!(figures.kills > 0 && figures.all_faults() > 0 && figures.counts.acknowledged > 0);
+    assert!(figures.polled.rows > 0);
 }
