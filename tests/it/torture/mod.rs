@@ -12,11 +12,14 @@ use std::time::{Duration, Instant};
 
 use rand::Rng;
 use rand::rngs::StdRng;
+use uuid::Uuid;
 
 use self::faults::Deck;
 use self::figures::Figures;
 use self::polled::Polled;
-use crate::support::{ALLOW_LOOPBACK, ChaosProxy, Gateway, Load, Oracle, OwnCluster, Seed};
+use crate::support::{
+    ALLOW_LOOPBACK, ChaosProxy, Gateway, Load, Oracle, OwnCluster, Seed, eventually,
+};
 
 /// The variable that says how many seconds a run shall last.
 const VARIABLE: &str = "TIDEGATE_TORTURE_SECONDS";
@@ -34,7 +37,7 @@ const SHUTDOWN_ONE_IN: u32 = 6;
 const PLAN_PURPOSE: u64 = 1 << 61;
 const DECK_PURPOSE: u64 = PLAN_PURPOSE + 1;
 
-/// Many small batches and segments for a fault to fall into, and timeouts that faults can outlast.
+/// Many small batches and segments for a fault to fall into, and timeouts and leases that faults can outlast.
 const FLAGS: [&str; 11] = [
     "--writers=3",
     "--batch-rows=200",
@@ -53,6 +56,10 @@ const FLAGS: [&str; 11] = [
 pub struct Scene {
     // The gateway ends before its line, the line before its server.
     gateway: Gateway,
+    journal: Uuid,
+    /// Runs jobs, too; nobody sends to it.
+    neighbour: Gateway,
+    neighbours_journal: Uuid,
     proxy: ChaosProxy,
     cluster: OwnCluster,
     seed: Seed,
@@ -63,9 +70,13 @@ impl Scene {
     async fn set(seed: Seed) -> Scene {
         let cluster = OwnCluster::start().await;
         let proxy = ChaosProxy::before(cluster.url()).await;
-        let gateway = Gateway::through(proxy.url(cluster.url()), cluster.url(), &FLAGS).await;
+        let url = proxy.url(cluster.url());
+        let gateway = Gateway::through(url.clone(), cluster.url(), &FLAGS).await;
+        let journal = latest_journal(&gateway, 1).await;
+        let neighbour = Gateway::through(url, cluster.url(), &FLAGS).await;
+        let neighbours_journal = latest_journal(&gateway, 2).await;
         let numbers = seed.numbers(PLAN_PURPOSE);
-        Scene { gateway, proxy, cluster, seed, numbers }
+        Scene { gateway, journal, neighbour, neighbours_journal, proxy, cluster, seed, numbers }
     }
 
     /// One life of the gateway: load, jobs that run, faults, and an end.
@@ -77,7 +88,8 @@ impl Scene {
         figures: &mut Figures,
     ) {
         let load = oracle.load(&self.gateway);
-        let nudges = polled.nudge(&[&self.gateway], self.seed, figures.rounds);
+        let gateways = [&self.gateway, &self.neighbour];
+        let nudges = polled.nudge(&gateways, self.seed, figures.rounds);
         for _ in 0..self.numbers.random_range(1..=FAULTS_PER_ROUND_MAX) {
             self.let_something_pass(&load, polled).await;
             let fault = deck.draw();
@@ -109,6 +121,16 @@ impl Scene {
     }
 }
 
+/// The journal that began to be written last, of so many.
+async fn latest_journal(gateway: &Gateway, journals: usize) -> Uuid {
+    eventually("the journal is known", async || {
+        let sql = "select id from tidegate.journals order by created_at";
+        let known: Vec<Uuid> = gateway.column(sql).await;
+        known.get(journals - 1).copied()
+    })
+    .await
+}
+
 #[tokio::test]
 async fn nothing_is_lost_or_doubled_whatever_breaks() {
     let seconds = std::env::var(VARIABLE).map_or(SECONDS_DEFAULT, |text| {
@@ -129,8 +151,10 @@ async fn nothing_is_lost_or_doubled_whatever_breaks() {
             continue;
         }
         polled.settle(&scene.gateway).await;
-        scene.gateway.wait_all_committed().await;
-        scene.gateway.wait_nothing_parked().await;
+        for gateway in [&scene.gateway, &scene.neighbour] {
+            gateway.wait_all_committed().await;
+            gateway.wait_nothing_parked().await;
+        }
         let of_polled = polled.verdict(&scene.gateway).await;
         let verdict = oracle.verdict(&scene.gateway).await;
         figures.add(&verdict);
