@@ -14,9 +14,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
+use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::db::journals::{CommittedRange, Fenced, fence, outcomes_literal, to_sql};
+use crate::db::journals::{CommittedRange, Fenced, SessionMark, fence, outcomes_literal, to_sql};
 use crate::db::{Database, quarantine};
 use crate::record::{Position, StreamId};
 use crate::streams::{Key, Stream};
@@ -97,6 +98,19 @@ impl BatchConnection {
             .map_err(during("begin"))?;
         let found: Option<i64> = row.and_then(|row| row.try_get(0).ok());
         if found == Some(epoch) { Ok(()) } else { Err(BatchError::Fenced) }
+    }
+
+    /// Is the line there, to the server that the session began with? Waits for no lock.
+    pub async fn check(&mut self, journal: Uuid, session: SessionMark) -> Result<(), BatchError> {
+        let found: Option<(i64, OffsetDateTime)> = sqlx::query_as(
+            "select epoch, pg_postmaster_start_time() from tidegate.journals where id = $1",
+        )
+        .bind(journal)
+        .fetch_optional(&mut self.0)
+        .await
+        .map_err(during("looking after the session"))?;
+        let found = found.map(|(epoch, server_started)| SessionMark { epoch, server_started });
+        if found == Some(session) { Ok(()) } else { Err(BatchError::Fenced) }
     }
 
     /// Gives up the transaction after PostgreSQL refused a statement of it; the connection goes on.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use sqlx::types::Json;
 use sqlx::{Connection, PgConnection};
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::record::Position;
@@ -32,11 +33,18 @@ pub struct EntryOutcome {
     pub parked: bool,
 }
 
+/// What all connections of a session of writers must see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionMark {
+    pub epoch: i64,
+    /// When the server was started. One that was set back may have the same epoch, but is another, or began anew.
+    pub server_started: OffsetDateTime,
+}
+
 /// What [`fence`] found.
 #[derive(Debug)]
 pub struct Fenced {
-    /// The epoch that batches of this session must see.
-    pub epoch: i64,
+    pub session: SessionMark,
     /// PostgreSQL's version.
     pub version: String,
     /// In order of position.
@@ -58,10 +66,10 @@ pub async fn fence(
     let mut transaction = connection.begin().await?;
     // Whoever is in flight may take as long as a statement may.
     sqlx::query("set local lock_timeout = 0").execute(&mut *transaction).await?;
-    let (epoch, version): (i64, String) = sqlx::query_as(
+    let (epoch, server_started, version): (i64, OffsetDateTime, String) = sqlx::query_as(
         "insert into tidegate.journals (id, node, epoch) values ($1, $2, 1)
          on conflict (id) do update set epoch = journals.epoch + 1, node = excluded.node
-         returning epoch, current_setting('server_version')",
+         returning epoch, pg_postmaster_start_time(), current_setting('server_version')",
     )
     .bind(journal)
     .bind(node)
@@ -79,7 +87,8 @@ pub async fn fence(
         last: from_sql(last),
         outcomes: outcomes.map(|json| json.0).unwrap_or_default(),
     });
-    Ok(Fenced { epoch, version, ranges: ranges.collect() })
+    let session = SessionMark { epoch, server_started };
+    Ok(Fenced { session, version, ranges: ranges.collect() })
 }
 
 /// A position as PostgreSQL keeps it. The journal would need 2⁶³ bytes to leave the range.

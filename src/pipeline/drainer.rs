@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::db::batch::BatchConnection;
+use crate::db::journals::SessionMark;
 use crate::db::parked::{ParkedEntry, ParkedLimits};
 use crate::journal::{Entry, EntryHeader};
 use crate::pipeline::careful::{PartEnd, Patience};
@@ -28,13 +29,13 @@ const MISCOUNTED: &str = "an entry in tidegate.parked has more records than its 
 /// One session's drainer.
 pub(super) struct Drainer {
     shared: Writers,
-    epoch: i64,
+    mark: SessionMark,
     connection: Option<BatchConnection>,
 }
 
 impl Drainer {
-    pub fn new(shared: Writers, epoch: i64) -> Drainer {
-        Drainer { shared, epoch, connection: None }
+    pub fn new(shared: Writers, mark: SessionMark) -> Drainer {
+        Drainer { shared, mark, connection: None }
     }
 
     /// Works until the session ends. Being dropped half way costs nothing: the transaction is rolled back.
@@ -68,9 +69,9 @@ impl Drainer {
         let quiet = parking.quiet_soon(id).await;
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => self.shared.connect().await?,
+            None => self.shared.join(self.mark).await?,
         };
-        connection.begin(journal, self.epoch).await?;
+        connection.begin(journal, self.mark.epoch).await?;
         let limits = ParkedLimits {
             entries_max: ENTRIES_MAX,
             records_max: RECORDS_MAX,

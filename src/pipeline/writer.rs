@@ -7,13 +7,13 @@ mod keyed;
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::db::batch::{BatchConnection, BatchError};
-use crate::db::journals::{CommittedRange, EntryOutcome};
+use crate::db::journals::{CommittedRange, EntryOutcome, SessionMark};
 use crate::db::verdict::Verdict;
 use crate::pipeline::CommitOutcome;
 use crate::pipeline::batcher::{Batch, stream_of};
@@ -33,11 +33,15 @@ pub(super) const UNKNOWN_STREAM: &str =
 /// A part under care may take this share of the time that a batch may take.
 pub(super) const CARE_SHARE: u32 = 3;
 
+/// A writer that has nothing to commit looks after its connection this often: a PostgreSQL that was set back while nobody
+/// sent is noticed while the journal still has what is missing.
+const IDLE_LOOK_EVERY: Duration = Duration::from_secs(5);
+
 /// See the module.
 pub(super) struct Writer {
     shared: Writers,
     connection: Option<BatchConnection>,
-    epoch: i64,
+    mark: SessionMark,
     batches: Arc<Mutex<mpsc::Receiver<Batch>>>,
     lanes: Lanes,
     /// Partitions that are known to be there.
@@ -76,12 +80,12 @@ impl Writer {
     pub fn new(
         shared: Writers,
         connection: Option<BatchConnection>,
-        epoch: i64,
+        mark: SessionMark,
         batches: Arc<Mutex<mpsc::Receiver<Batch>>>,
         lanes: Lanes,
     ) -> Writer {
         let (partitions, under_care) = (HashSet::new(), HashSet::new());
-        Writer { shared, connection, epoch, batches, lanes, partitions, under_care }
+        Writer { shared, connection, mark, batches, lanes, partitions, under_care }
     }
 
     /// Commits batches until there are no more, or the session ends.
@@ -99,15 +103,22 @@ impl Writer {
     }
 
     async fn commit_batches(&mut self, session: &CancellationToken) -> Result<(), SessionError> {
-        while let Some(batch) = self.next_batch(session).await {
+        loop {
+            let next = tokio::time::timeout(IDLE_LOOK_EVERY, self.next_batch(session)).await;
             let limit = self.shared.batch_timeout();
             // Giving up half way leaves the connection in doubt; it is dropped with this writer, never used again.
-            match tokio::time::timeout(limit, self.commit(batch)).await {
-                Ok(result) => result?,
-                Err(_elapsed) => return Err(SessionError::TimedOut(limit)),
-            }
+            let done = match next {
+                Ok(Some(batch)) => tokio::time::timeout(limit, self.commit(batch)).await,
+                Ok(None) => return Ok(()),
+                Err(_idle) => tokio::time::timeout(limit, self.look()).await,
+            };
+            done.map_err(|_elapsed| SessionError::TimedOut(limit))??;
         }
-        Ok(())
+    }
+
+    async fn look(&mut self) -> Result<(), SessionError> {
+        let Some(connection) = &mut self.connection else { return Ok(()) };
+        Ok(connection.check(self.shared.context().journal.id(), self.mark).await?)
     }
 
     async fn next_batch(&self, session: &CancellationToken) -> Option<Batch> {
@@ -124,7 +135,7 @@ impl Writer {
         let started = Instant::now();
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => self.shared.connect().await?,
+            None => self.shared.join(self.mark).await?,
         };
         let fates = loop {
             match self.transact(&mut connection, &mut batch).await {
@@ -163,7 +174,7 @@ impl Writer {
         self.shared.parking().let_drain(|stream| wanted.contains(&stream)).await;
         let mut parts = plan(&batch.entries, &streams, self.shared.parking());
         self.ensure_partitions(connection, batch, &parts).await?;
-        connection.begin(journal, self.epoch).await?;
+        connection.begin(journal, self.mark.epoch).await?;
         let mut transaction = Transaction::new(connection, &batch.entries);
         transaction.leave_out_superseded(&mut parts).await?;
         self.under_care.extend(written_more_than_once(&parts));

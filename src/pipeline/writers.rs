@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::backoff::Backoff;
 use crate::db::Database;
 use crate::db::batch::{BatchConnection, BatchError, BatchTimeouts};
-use crate::db::journals::{CommittedRange, EntryOutcome, Fenced};
+use crate::db::journals::{CommittedRange, EntryOutcome, Fenced, SessionMark};
 use crate::db::verdict::Verdict;
 use crate::journal::{Entry, ReadError, SEGMENT_HEADER_BYTES};
 use crate::lifecycle::Lifecycle;
@@ -149,8 +149,16 @@ impl Writers {
         &self.context
     }
 
-    pub(super) async fn connect(&self) -> Result<BatchConnection, BatchError> {
+    async fn connect(&self) -> Result<BatchConnection, BatchError> {
         BatchConnection::open(&self.database, self.config.timeouts).await
+    }
+
+    /// One more connection for a session. A server that was set back meanwhile has lost commits that this session counts
+    /// on, and may have its epoch all the same.
+    pub(super) async fn join(&self, session: SessionMark) -> Result<BatchConnection, BatchError> {
+        let mut connection = self.connect().await?;
+        connection.check(self.context.journal.id(), session).await?;
+        Ok(connection)
     }
 
     /// Longest time for one transaction; longer than any of its statements may take.
@@ -215,11 +223,16 @@ impl Writers {
         let lanes = Lanes::default();
         for _ in 0..self.config.writers.max(1) {
             let batches = Arc::clone(&batches);
-            let writer =
-                Writer::new(self.clone(), connection.take(), fenced.epoch, batches, lanes.clone());
+            let writer = Writer::new(
+                self.clone(),
+                connection.take(),
+                fenced.session,
+                batches,
+                lanes.clone(),
+            );
             writers.push(self.lifecycle.spawn("writer", writer.run(session.clone())));
         }
-        let drainer = Drainer::new(self.clone(), fenced.epoch);
+        let drainer = Drainer::new(self.clone(), fenced.session);
         let drainer = self.lifecycle.spawn("drainer", drainer.run(session.clone()));
         let mut outcome = Ok(());
         for writer in writers {
@@ -250,7 +263,7 @@ impl Writers {
 
     /// Says that a session begins, and whether PostgreSQL has less than it had.
     fn begin(&self, fenced: &Fenced, before: Position) {
-        let Fenced { epoch, version, ranges } = fenced;
+        let Fenced { session: SessionMark { epoch, .. }, version, ranges } = fenced;
         let (journal, from) = (&self.context.journal, self.context.progress.low_water());
         metrics::count_writer_session();
         if from < before {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::command::{Serve, program, run, tidegate, working_directory};
 use crate::people::Outsider;
-use crate::support::{Reply, eventually};
+use crate::support::{Gateway, OwnCluster, Reply, eventually};
 
 async fn request(gateway: &Serve, method: Method, path: &str, body: &Value) -> Reply {
     let request = Outsider::at(gateway.address()).request(method, path);
@@ -97,6 +97,45 @@ async fn what_the_journal_keeps_is_written_again_exactly_once() {
     assert_eq!(query(&gateway, count).await.as_deref(), Some("201"));
     assert!(gateway.log().contains("had forgotten this stream"), "{}", gateway.log());
     assert_eq!(gateway.terminate().await, 0);
+}
+
+/// The gateway goes on meanwhile, and nobody sends any more: nothing but its own look tells it that rows are missing.
+#[tokio::test]
+async fn a_gateway_with_nothing_to_do_notices_and_writes_again() {
+    let mut cluster = OwnCluster::start().await;
+    let gateway = Gateway::on(cluster.url(), &[]).await;
+    gateway.commit("documents", &numbers(0..10)).await;
+    cluster.keep_copy().await;
+    gateway.commit("documents", &numbers(10..20)).await;
+    cluster.set_back().await;
+    let count = "select count(distinct payload->>'n') from streams.documents";
+    eventually("everything is there again", async || {
+        (gateway.scalar::<i64>(count).await == 20).then_some(())
+    })
+    .await;
+    assert_eq!(gateway.rows("documents").await, 20, "once");
+    assert!(gateway.log().contains("PostgreSQL was set back"), "{}", gateway.log());
+}
+
+/// A connection that is made after the set-back must not commit what follows before what is missing.
+#[tokio::test]
+async fn of_equal_keys_the_last_stays_when_the_first_was_missing() {
+    let mut cluster = OwnCluster::start().await;
+    let gateway = Gateway::on(cluster.url(), &["--writers=4"]).await;
+    let keyed = json!({"name": "keyed", "key": ["/n"], "on_duplicate": "replace"});
+    gateway.create_stream(&keyed).await;
+    gateway.commit("keyed", &json!({"n": 1, "v": 0})).await;
+    cluster.keep_copy().await;
+    gateway.commit("keyed", &json!({"n": 1, "v": 1})).await;
+    cluster.set_back().await;
+    gateway.commit("keyed", &json!({"n": 1, "v": 2})).await;
+    eventually("it is noticed", async || {
+        gateway.log().contains("PostgreSQL was set back").then_some(())
+    })
+    .await;
+    gateway.wait_all_committed().await;
+    let version = "select payload->>'v' from streams.keyed";
+    assert_eq!(gateway.column::<String>(version).await, ["2"]);
 }
 
 #[tokio::test]

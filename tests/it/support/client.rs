@@ -63,6 +63,16 @@ impl Client {
         Reply::to(self.request(Method::DELETE, path)).await
     }
 
+    /// Sends JSON to a gateway that may die meanwhile.
+    pub async fn try_to(
+        &self,
+        method: Method,
+        path: &str,
+        body: &Value,
+    ) -> Result<Reply, reqwest::Error> {
+        Reply::try_to(self.request(method, path).json(body)).await
+    }
+
     /// Makes a stream and returns it as the gateway shows it.
     pub async fn create_stream(&self, definition: &Value) -> Value {
         self.post("/v1/streams", definition).await.expect(201)

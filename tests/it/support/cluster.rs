@@ -186,6 +186,8 @@ pub struct OwnCluster {
     cluster: Option<Cluster>,
     pid: i32,
     url: String,
+    /// Where its data is, if there is a copy of it beside.
+    data: Option<String>,
     _directory: TempDir,
 }
 
@@ -196,7 +198,7 @@ impl OwnCluster {
             ClusterOptions { data_dir: directory.path().to_owned(), ..ClusterOptions::default() };
         let cluster = Cluster::start(&options).await.expect("PostgreSQL starts");
         let (pid, url) = (cluster.pid(), cluster.url());
-        OwnCluster { options, cluster: Some(cluster), pid, url, _directory: directory }
+        OwnCluster { options, cluster: Some(cluster), pid, url, data: None, _directory: directory }
     }
 
     pub fn url(&self) -> &str {
@@ -215,6 +217,28 @@ impl OwnCluster {
         kill(Pid::from_raw(self.pid), Signal::SIGQUIT).expect("the server can be asked");
         // Who was asked for an immediate shutdown does not become slower by being asked for a fast one.
         cluster.stop().await.expect("PostgreSQL stops");
+    }
+
+    /// Stops it and copies it as it is then; it runs again when this returns.
+    pub async fn keep_copy(&mut self) {
+        let mut client = PgConnection::connect(&self.url).await.expect("it runs");
+        let data: String = sqlx::query_scalar("show data_directory")
+            .fetch_one(&mut client)
+            .await
+            .expect("it says where its data is");
+        drop(client);
+        self.stop().await;
+        copy(&data, &format!("{data}.copy"));
+        self.data = Some(data);
+        self.start_again().await;
+    }
+
+    /// What a failover to a replica does that missed what came since the copy was made.
+    pub async fn set_back(&mut self) {
+        let data = self.data.clone().expect("there is a copy");
+        self.stop_immediately().await;
+        copy(&format!("{data}.copy"), &data);
+        self.start_again().await;
     }
 
     /// The process id of the server; another after each start.
@@ -241,7 +265,17 @@ impl Drop for OwnCluster {
         if self.cluster.take().is_some() {
             kill_server(self.pid);
         }
+        if let Some(data) = &self.data {
+            let _ = std::fs::remove_dir_all(format!("{data}.copy"));
+        }
     }
+}
+
+/// Copies a directory with owners and modes, in the place of what is there.
+fn copy(from: &str, to: &str) {
+    let script = "rm -rf \"$2\" && cp -a \"$1\" \"$2\"";
+    let done = Command::new("sh").args(["-c", script, "copy", from, to]).status();
+    assert!(done.expect("there is a shell").success(), "{from} cannot be copied to {to}");
 }
 
 /// Kills a postmaster; its backends end as soon as they notice.

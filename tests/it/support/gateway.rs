@@ -128,6 +128,12 @@ impl Gateway {
         soon("the gateway dies", process.child.kill()).await.expect("it can be killed");
     }
 
+    /// Stops the process where it is, as a machine that swaps does, or lets it go on.
+    pub fn freeze(&self, frozen: bool) {
+        let signal = if frozen { Signal::SIGSTOP } else { Signal::SIGCONT };
+        kill(self.pid(), signal).expect("it can be stopped");
+    }
+
     /// Asks the process to end, and waits for its exit code.
     pub async fn terminate(&mut self) -> i32 {
         self.ask_to_end();

@@ -1,4 +1,4 @@
-//! What happens to PostgreSQL, and to the line to it, while records are on their way.
+//! What happens to PostgreSQL, to the line to it, and to gateways that share it, while records are on their way.
 //!
 //! A new fault is a variant of [`Fault`], a name, and an arm of [`Scene::inflict`]. A fault is over when its call
 //! returns: whatever it took away is back.
@@ -11,14 +11,17 @@ use rand::Rng;
 use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom, SliceRandom};
 use sqlx::{AssertSqlSafe, Executor};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::Scene;
-use crate::support::{Cut, Oracle, soon};
+use super::polled::Polled;
+use crate::support::{Cut, Oracle, eventually, soon};
 
 /// Longest time for which something is stalled, frozen or locked: some are longer than the gateway waits for a
 /// statement (see `FLAGS` in [`super`]), some are shorter.
 const HELD_MS_MAX: u64 = 1_500;
+/// Longest time for which a gateway is frozen until another has taken its jobs over; more than a lease.
+const TAKEN_OVER_WITHIN: Duration = Duration::from_secs(5);
 /// Longest delay of each message.
 const DELAY_MS_MAX: u64 = 40;
 
@@ -52,6 +55,12 @@ pub enum Fault {
     CutBeforeReplyToCommit,
     /// A COMMIT reaches the server only when the writers are back.
     HoldCommit,
+    /// The gateway stops where it is, until the neighbour has taken its jobs over or for a shorter while, and goes on.
+    FreezeGateway,
+    /// The same with the neighbour.
+    FreezeNeighbour,
+    /// The neighbour is killed, and is back after a while.
+    KillNeighbour,
 }
 
 /// All faults in random order, again and again: each comes equally often.
@@ -62,7 +71,7 @@ pub struct Deck {
 }
 
 impl Fault {
-    pub const ALL: [Fault; 16] = [
+    pub const ALL: [Fault; 19] = [
         Fault::TerminateBackends,
         Fault::CancelStatements,
         Fault::KillServer,
@@ -79,6 +88,9 @@ impl Fault {
         Fault::DelayLine,
         Fault::CutBeforeReplyToCommit,
         Fault::HoldCommit,
+        Fault::FreezeGateway,
+        Fault::FreezeNeighbour,
+        Fault::KillNeighbour,
     ];
 
     pub fn name(self) -> &'static str {
@@ -99,6 +111,9 @@ impl Fault {
             Fault::DelayLine => "line delayed",
             Fault::CutBeforeReplyToCommit => "cut between commit and reply",
             Fault::HoldCommit => "commit held beyond a session",
+            Fault::FreezeGateway => "gateway frozen",
+            Fault::FreezeNeighbour => "neighbour frozen",
+            Fault::KillNeighbour => "neighbour killed",
         }
     }
 }
@@ -168,6 +183,13 @@ impl Scene {
                     held.deliver().await;
                 }
             }
+            Fault::FreezeGateway => self.freeze_gateway(false).await,
+            Fault::FreezeNeighbour => self.freeze_gateway(true).await,
+            Fault::KillNeighbour => {
+                self.neighbour.kill9().await;
+                self.while_it_lasts().await;
+                self.neighbour.restart().await;
+            }
         }
     }
 
@@ -203,8 +225,34 @@ impl Scene {
         signal(Signal::SIGCONT);
     }
 
+    /// Half of the time until the other has taken the leases over. One that is frozen in the middle of a batch keeps its
+    /// locks, and nobody takes the jobs of that batch over.
+    async fn freeze_gateway(&mut self, neighbour: bool) {
+        let (gateway, journal) = if neighbour {
+            (&self.neighbour, self.neighbours_journal)
+        } else {
+            (&self.gateway, self.journal)
+        };
+        gateway.freeze(true);
+        if self.numbers.random() {
+            let leases = format!(
+                "select count(*) from tidegate.polling_jobs
+                 where lease_owner = '{journal}' and lease_until is not null"
+            );
+            let taken_over = eventually("the leases are taken over", async || {
+                (gateway.scalar::<i64>(&leases).await == 0).then_some(())
+            });
+            let _ = timeout(TAKEN_OVER_WITHIN, taken_over).await;
+        } else {
+            let held = self.numbers.random_range(1..HELD_MS_MAX);
+            sleep(Duration::from_millis(held)).await;
+        }
+        gateway.freeze(false);
+    }
+
     fn any_stream(&mut self) -> &'static str {
-        Oracle::streams().choose(&mut self.numbers).expect("there are streams")
+        let streams = [&Oracle::streams()[..], &Polled::streams()].concat();
+        streams.choose(&mut self.numbers).expect("there are streams")
     }
 
     async fn hide_table(&mut self) {

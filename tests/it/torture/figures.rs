@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::faults::Fault;
+use super::polled::PolledCounts;
 use crate::support::{Counts, Seed, Verdict};
 
 /// The sums of a run, printed at its end.
@@ -16,6 +17,7 @@ pub struct Figures {
     pub shutdowns: u64,
     pub faults: BTreeMap<Fault, u64>,
     pub counts: Counts,
+    pub polled: PolledCounts,
     pub lost: usize,
     pub doubled: usize,
     pub wrong: usize,
@@ -31,6 +33,7 @@ impl Figures {
             shutdowns: 0,
             faults: BTreeMap::new(),
             counts: Counts::default(),
+            polled: PolledCounts::default(),
             lost: 0,
             doubled: 0,
             wrong: 0,
@@ -44,7 +47,7 @@ impl Figures {
         self.wrong += verdict.wrong.len();
     }
 
-    pub fn database_faults(&self) -> u64 {
+    pub fn all_faults(&self) -> u64 {
         self.faults.values().sum()
     }
 }
@@ -58,13 +61,26 @@ impl fmt::Display for Figures {
         line(f, "rounds", self.rounds)?;
         line(f, "kills of the gateway", self.kills)?;
         line(f, "shutdowns of the gateway", self.shutdowns)?;
-        line(f, "database faults", self.database_faults())?;
+        line(f, "faults", self.all_faults())?;
         for (fault, count) in &self.faults {
             line(f, &format!("  {}", fault.name()), *count)?;
         }
         line(f, "records acknowledged", self.counts.acknowledged)?;
         line(f, "records refused", self.counts.refused)?;
         line(f, "records of unknown fate", self.counts.unknown)?;
+        let polled = &self.polled;
+        line(f, "questions of polling jobs", polled.api.questions)?;
+        line(f, "  told that nothing changed", polled.api.unchanged)?;
+        line(f, "  not answered well", polled.api.refused)?;
+        line(f, "runs of polling jobs", polled.runs.values().sum())?;
+        for (outcome, runs) in &polled.runs {
+            line(f, &format!("  {outcome}"), *runs)?;
+        }
+        line(f, "items served", polled.api.shown)?;
+        line(f, "items that came", polled.api.items)?;
+        line(f, "changes of items", polled.api.changes)?;
+        line(f, "rows of items", polled.rows)?;
+        line(f, "items in the quarantine", polled.refused)?;
         line(f, "lost", self.lost as u64)?;
         line(f, "doubled", self.doubled as u64)?;
         line(f, "wrong", self.wrong as u64)

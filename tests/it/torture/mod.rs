@@ -6,15 +6,20 @@
 
 mod faults;
 mod figures;
+mod polled;
 
 use std::time::{Duration, Instant};
 
 use rand::Rng;
 use rand::rngs::StdRng;
+use uuid::Uuid;
 
 use self::faults::Deck;
 use self::figures::Figures;
-use crate::support::{ChaosProxy, Gateway, Load, Oracle, OwnCluster, Seed};
+use self::polled::Polled;
+use crate::support::{
+    ALLOW_LOOPBACK, ChaosProxy, Gateway, Load, Oracle, OwnCluster, Seed, eventually,
+};
 
 /// The variable that says how many seconds a run shall last.
 const VARIABLE: &str = "TIDEGATE_TORTURE_SECONDS";
@@ -32,8 +37,8 @@ const SHUTDOWN_ONE_IN: u32 = 6;
 const PLAN_PURPOSE: u64 = 1 << 61;
 const DECK_PURPOSE: u64 = PLAN_PURPOSE + 1;
 
-/// Many small batches and segments for a fault to fall into, and timeouts that faults can outlast.
-const FLAGS: [&str; 8] = [
+/// Many small batches and segments for a fault to fall into, and timeouts and leases that faults can outlast.
+const FLAGS: [&str; 11] = [
     "--writers=3",
     "--batch-rows=200",
     "--batch-interval-ms=15",
@@ -42,14 +47,22 @@ const FLAGS: [&str; 8] = [
     "--lock-timeout-ms=250",
     "--commit-wait-ms=400",
     "--shutdown-seconds=2",
+    "--polling-lease-seconds=3",
+    ALLOW_LOOPBACK[0],
+    ALLOW_LOOPBACK[1],
 ];
 
 /// Everything that takes part.
 pub struct Scene {
     // The gateway ends before its line, the line before its server.
     gateway: Gateway,
+    journal: Uuid,
+    /// Runs jobs, too; nobody sends to it.
+    neighbour: Gateway,
+    neighbours_journal: Uuid,
     proxy: ChaosProxy,
     cluster: OwnCluster,
+    seed: Seed,
     numbers: StdRng,
 }
 
@@ -57,20 +70,33 @@ impl Scene {
     async fn set(seed: Seed) -> Scene {
         let cluster = OwnCluster::start().await;
         let proxy = ChaosProxy::before(cluster.url()).await;
-        let gateway = Gateway::through(proxy.url(cluster.url()), cluster.url(), &FLAGS).await;
-        Scene { gateway, proxy, cluster, numbers: seed.numbers(PLAN_PURPOSE) }
+        let url = proxy.url(cluster.url());
+        let gateway = Gateway::through(url.clone(), cluster.url(), &FLAGS).await;
+        let journal = latest_journal(&gateway, 1).await;
+        let neighbour = Gateway::through(url, cluster.url(), &FLAGS).await;
+        let neighbours_journal = latest_journal(&gateway, 2).await;
+        let numbers = seed.numbers(PLAN_PURPOSE);
+        Scene { gateway, journal, neighbour, neighbours_journal, proxy, cluster, seed, numbers }
     }
 
-    /// One life of the gateway: load, faults, and an end.
-    async fn round(&mut self, oracle: &mut Oracle, deck: &mut Deck, figures: &mut Figures) {
+    /// One life of the gateway: load, jobs that run, faults, and an end.
+    async fn round(
+        &mut self,
+        oracle: &mut Oracle,
+        polled: &Polled,
+        deck: &mut Deck,
+        figures: &mut Figures,
+    ) {
         let load = oracle.load(&self.gateway);
+        let gateways = [&self.gateway, &self.neighbour];
+        let nudges = polled.nudge(&gateways, self.seed, figures.rounds);
         for _ in 0..self.numbers.random_range(1..=FAULTS_PER_ROUND_MAX) {
-            self.let_records_pass(&load).await;
+            self.let_something_pass(&load, polled).await;
             let fault = deck.draw();
             self.inflict(fault).await;
             *figures.faults.entry(fault).or_default() += 1;
         }
-        self.let_records_pass(&load).await;
+        self.let_something_pass(&load, polled).await;
         if self.numbers.random_ratio(1, SHUTDOWN_ONE_IN) {
             self.gateway.ask_to_end();
             load.finish(oracle).await;
@@ -81,13 +107,28 @@ impl Scene {
             load.finish(oracle).await;
             figures.kills += 1;
         }
+        nudges.finish().await;
         self.gateway.restart().await;
         figures.rounds += 1;
     }
 
-    async fn let_records_pass(&mut self, load: &Load) {
+    /// What comes next comes while records are on their way, and now and then just after a job has asked.
+    async fn let_something_pass(&mut self, load: &Load, polled: &Polled) {
         load.acknowledges(self.numbers.random_range(1..RECORDS_BEFORE_MAX)).await;
+        if self.numbers.random() {
+            polled.is_asked().await;
+        }
     }
+}
+
+/// The journal that began to be written last, of so many.
+async fn latest_journal(gateway: &Gateway, journals: usize) -> Uuid {
+    eventually("the journal is known", async || {
+        let sql = "select id from tidegate.journals order by created_at";
+        let known: Vec<Uuid> = gateway.column(sql).await;
+        known.get(journals - 1).copied()
+    })
+    .await
 }
 
 #[tokio::test]
@@ -99,24 +140,33 @@ async fn nothing_is_lost_or_doubled_whatever_breaks() {
     let began = Instant::now();
     let mut scene = Scene::set(seed).await;
     let mut oracle = Oracle::seeded(&scene.gateway, seed).await;
+    let mut polled = Polled::start(&scene.gateway, seed).await;
     let mut deck = Deck::new(seed.numbers(DECK_PURPOSE));
     let mut figures = Figures::new(seed);
     while began.elapsed() < Duration::from_secs(seconds)
         || !figures.rounds.is_multiple_of(ROUNDS_PER_SEASON)
     {
-        scene.round(&mut oracle, &mut deck, &mut figures).await;
+        scene.round(&mut oracle, &polled, &mut deck, &mut figures).await;
         if !figures.rounds.is_multiple_of(ROUNDS_PER_SEASON) {
             continue;
         }
-        scene.gateway.wait_all_committed().await;
-        scene.gateway.wait_nothing_parked().await;
+        polled.settle(&scene.gateway).await;
+        for gateway in [&scene.gateway, &scene.neighbour] {
+            gateway.wait_all_committed().await;
+            gateway.wait_nothing_parked().await;
+        }
+        let of_polled = polled.verdict(&scene.gateway).await;
         let verdict = oracle.verdict(&scene.gateway).await;
         figures.add(&verdict);
-        figures.counts = oracle.counts();
+        figures.add(&of_polled);
+        (figures.counts, figures.polled) = (oracle.counts(), polled.counts());
         figures.took = began.elapsed();
-        assert!(verdict.is_clean(), "{verdict}\n{figures}");
+        assert!(verdict.is_clean() && of_polled.is_clean(), "{verdict}{of_polled}\n{figures}");
+        // The jobs begin again when the quarantine is empty.
         oracle.new_season(&scene.gateway).await;
+        polled.new_season(&scene.gateway).await;
     }
     eprintln!("{figures}");
-    assert!(figures.kills > 0 && figures.database_faults() > 0 && figures.counts.acknowledged > 0);
+    assert!(figures.kills > 0 && figures.all_faults() > 0 && figures.counts.acknowledged > 0);
+    assert!(figures.polled.rows > 0);
 }

