@@ -243,6 +243,10 @@ pub struct Polling {
     #[arg(long, env = "TIDEGATE_POLLING_LEASE_SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(3..=300))]
     pub polling_lease_seconds: u64,
 
+    /// Seconds that a polling job's run waits for PostgreSQL to take what it brought; then it has failed and is tried again.
+    #[arg(long, env = "TIDEGATE_POLLING_COMMIT_WAIT_SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub polling_commit_wait_seconds: u64,
+
     /// Private networks that polling jobs may ask all the same, such as `127.0.0.0/8,10.1.0.0/16`.
     #[arg(long, env = "TIDEGATE_ALLOW_NETWORKS", default_value = "")]
     pub allow_networks: Networks,

@@ -47,6 +47,7 @@ impl Ground {
             limits: PollLimits {
                 runs_max: config.polling_runs_max,
                 lease: Duration::from_secs(config.polling_lease_seconds),
+                commit_wait: Duration::from_secs(config.polling_commit_wait_seconds),
                 memory: MemoryDays(Some(config.polling_memory_days).filter(|days| *days > 0)),
             },
             nudge: Arc::default(),

@@ -24,8 +24,6 @@ use crate::streams::encode::{JsonStep, RecordEncoder, RecordError, RecordErrorCo
 const LOOKED_UP_MAX: usize = 5_000;
 /// First bytes of a refused item that are kept.
 const RAW_BYTES_MAX: usize = 64 << 10;
-/// Longest wait for a run's entries to be committed, before the job may be run by somebody else.
-const COMMIT_WAIT_MAX: Duration = Duration::from_secs(600);
 
 /// What became of a run's items so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -48,8 +46,8 @@ pub enum FeedError {
     Database(#[from] sqlx::Error),
     #[error("the stream cannot take records: {0}")]
     Stream(String),
-    #[error("what it brought was not written to PostgreSQL within {} minutes", COMMIT_WAIT_MAX.as_secs() / 60)]
-    NotCommitted,
+    #[error("what it brought was not written to PostgreSQL within {} s", .0.as_secs())]
+    NotCommitted(Duration),
     #[error("it was ended while it waited")]
     Ended,
 }
@@ -238,13 +236,14 @@ impl Feed {
     /// Waits until everything that was handed on is committed, in its table or parked.
     pub async fn committed(&mut self) -> Result<(), FeedError> {
         let Some(end) = self.uncommitted else { return Ok(()) };
+        let commit_wait = self.poller.limits.commit_wait;
         let mut low_water = self.poller.committed.subscribe();
         let reached = low_water.wait_for(|low_water| *low_water >= end);
         tokio::select! {
-            reached = tokio::time::timeout(COMMIT_WAIT_MAX, reached) => match reached {
+            reached = tokio::time::timeout(commit_wait, reached) => match reached {
                 Ok(Ok(_)) => {}
                 Ok(Err(_closed)) => return Err(FeedError::Ended),
-                Err(_elapsed) => return Err(FeedError::NotCommitted),
+                Err(_elapsed) => return Err(FeedError::NotCommitted(commit_wait)),
             },
             () = self.ended.cancelled() => return Err(FeedError::Ended),
         }

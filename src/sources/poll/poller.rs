@@ -30,6 +30,8 @@ pub struct PollLimits {
     /// Without a word from its node for this long, a run is taken over by another.
     pub lease: Duration,
     pub memory: MemoryDays,
+    /// Longest wait for what a run brought to be committed; then the run has failed, and the job is due again.
+    pub commit_wait: Duration,
 }
 
 /// Clones share everything.

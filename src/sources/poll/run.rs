@@ -286,7 +286,7 @@ fn is_the_jobs(error: &RunError) -> bool {
         error,
         RunError::Fetch(FetchError { kind: FetchErrorKind::Busy, .. })
             | RunError::Feed(
-                FeedError::Intake(_) | FeedError::Database(_) | FeedError::NotCommitted
+                FeedError::Intake(_) | FeedError::Database(_) | FeedError::NotCommitted(_)
             )
             | RunError::Destination(DestinationError::Database(_))
             | RunError::Database(_)
