@@ -138,8 +138,7 @@ pub(super) async fn insert(
         return Err(ApiError::conflict("too_many_jobs", detail));
     }
     state.poller.destination(&asked.stream, &asked.definition).await?;
-    let now = state.clock.now();
-    let id = new_job_id(now);
+    let (id, now) = (new_job_id(state.clock.now()), polling_jobs::now(pool).await?);
     let sealed = asked.sealed(id, &state.poller.sealer);
     let (definition, schedule, short_key) =
         (json(&asked.definition), json(&asked.schedule), asked.short_key());
@@ -198,7 +197,7 @@ pub(super) async fn apply(
     let is_asked_anew =
         definition != row.definition.0 || asked.secrets_differ(row, &state.poller.sealer);
     let is_scheduled_anew = schedule != row.schedule.0;
-    let now = state.clock.now();
+    let now = polling_jobs::now(state.auth.pool()).await?;
     let due_at = is_scheduled_anew.then(|| asked.schedule.next(now, now, row.id).date_time());
     let sealed = asked.sealed(row.id, &state.poller.sealer);
     let short_key = asked.short_key();

@@ -161,8 +161,7 @@ async fn add(job: AddJob, place: &Place, pool: &PgPool, clock: &Clock) -> anyhow
     let key = job.secret_key.clone().filter(|key| !key.is_empty());
     let asked = AskedJob::take(job.into_members()?)?;
     asked.check_new()?;
-    let now = clock.now();
-    let id = new_job_id(now);
+    let (id, now) = (new_job_id(clock.now()), polling_jobs::now(pool).await?);
     let sealed = if asked.secrets.is_empty() {
         None
     } else {

@@ -9,6 +9,8 @@ use sqlx::{FromRow, PgPool};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::record::UnixMicros;
+
 /// A job, with the latest of its runs.
 #[derive(Debug, Clone, FromRow)]
 pub struct JobRow {
@@ -106,6 +108,12 @@ const SHOWN: &str = "job.id, job.owner_id, owner.name as owner_name, job.user_id
 const AROUND: &str = "left join tidegate.users owner on owner.id = job.owner_id
     left join lateral (select status, started_at, error from tidegate.polling_runs run
         where run.job_id = job.id order by fence desc limit 1) latest on true";
+
+/// The time that due times are computed from: the database's, which is one for all nodes.
+pub async fn now(pool: &PgPool) -> Result<UnixMicros, sqlx::Error> {
+    let now = sqlx::query_scalar("select now()").fetch_one(pool).await?;
+    Ok(UnixMicros::of(now))
+}
 
 /// Makes a job; None if the owner has one with the same short key.
 pub async fn insert(pool: &PgPool, new: &NewJob<'_>) -> Result<Option<JobRow>, sqlx::Error> {
