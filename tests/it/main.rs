@@ -48,6 +48,7 @@ mod poll_fetch;
 mod poll_pages;
 mod polling;
 mod polling_cli;
+mod polling_clock;
 mod polling_exactness;
 mod polling_memory;
 mod private_postgres;

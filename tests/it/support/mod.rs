@@ -12,6 +12,7 @@ mod gateway;
 mod items_api;
 mod metrics;
 mod oracle;
+mod paused_clock;
 mod seed;
 mod small_disk;
 
@@ -26,6 +27,7 @@ pub use gateway::{Gateway, parse_position};
 pub use items_api::ItemsApi;
 pub use metrics::Metrics;
 pub use oracle::{Counts, Load, Oracle, Verdict};
+pub use paused_clock::PausedClock;
 pub use seed::Seed;
 pub use small_disk::SmallDisk;
 
