@@ -51,6 +51,7 @@ mod polling_cli;
 mod polling_clock;
 mod polling_exactness;
 mod polling_memory;
+mod polling_outages;
 mod private_postgres;
 mod prometheus;
 mod quarantine;
