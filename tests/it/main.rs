@@ -52,6 +52,7 @@ mod polling_clock;
 mod polling_exactness;
 mod polling_memory;
 mod polling_outages;
+mod polling_scale;
 mod private_postgres;
 mod prometheus;
 mod quarantine;
