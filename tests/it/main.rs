@@ -47,6 +47,7 @@ mod poison;
 mod poll_fetch;
 mod poll_pages;
 mod polling;
+mod polling_bad_input;
 mod polling_cli;
 mod polling_clock;
 mod polling_exactness;
