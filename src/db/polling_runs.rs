@@ -14,6 +14,8 @@ use crate::record::RunId;
 
 /// Runs of a job that are kept.
 pub const RUNS_KEPT: i64 = 200;
+/// A clock that was set back by less delays jobs by no more than this, and is left alone.
+pub const SET_BACK_MIN: Duration = Duration::from_secs(10);
 
 /// A job that this node may run now.
 #[derive(Debug, Clone, FromRow)]
@@ -42,6 +44,22 @@ pub struct ClaimedRow {
 impl ClaimedRow {
     pub fn run(&self) -> RunId {
         RunId { job: self.id, fence: self.fence, run: self.run_id }
+    }
+}
+
+/// The time, and when the next job should be looked at.
+#[derive(Debug, Clone, Copy, FromRow)]
+pub struct NextWake {
+    pub now: OffsetDateTime,
+    /// None: no job waits.
+    pub wake_at: Option<OffsetDateTime>,
+}
+
+impl NextWake {
+    /// How long until then.
+    pub fn wait(&self) -> Option<Duration> {
+        let wait = |wake_at: OffsetDateTime| Duration::try_from(wake_at - self.now);
+        self.wake_at.map(|wake_at| wait(wake_at).unwrap_or_default())
     }
 }
 
@@ -118,16 +136,14 @@ pub async fn claim(
     .await
 }
 
-/// How long until somebody should look for due jobs again; None if no job waits.
-pub async fn next_wake(pool: &PgPool) -> Result<Option<Duration>, sqlx::Error> {
-    let seconds: Option<f64> = sqlx::query_scalar(
-        "select extract(epoch from min(wake_at) - clock_timestamp())::float8
+/// When somebody should look for due jobs again.
+pub async fn next_wake(pool: &PgPool) -> Result<NextWake, sqlx::Error> {
+    sqlx::query_as(
+        "select clock_timestamp() as now, min(wake_at) as wake_at
          from tidegate.polling_jobs where not paused",
     )
     .fetch_one(pool)
-    .await?;
-    Ok(seconds
-        .map(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX)))
+    .await
 }
 
 /// Keeps the leases of these runs; returns those that still are their jobs' latest. The jobs are locked in the order in
@@ -232,18 +248,19 @@ pub async fn give_up_leases(pool: &PgPool, journal: Uuid) -> Result<u64, sqlx::E
 }
 
 /// Jobs whose due time was computed in what is the future now, because the clock was set back since, are due at once;
-/// returns how many.
+/// returns how many. It looks at every job, so it is asked for only when the clock was seen to go back, and now and then.
 pub async fn mend_clock(pool: &PgPool) -> Result<u64, sqlx::Error> {
     let mended = sqlx::query(
         "with ahead as materialized (
              select id from tidegate.polling_jobs
-             where scheduled_at > now() + interval '10 seconds'
+             where scheduled_at > now() + $1
                  or lease_until > now() + interval '10 minutes'
              order by id for update)
          update tidegate.polling_jobs job set due_at = now(), wake_at = now(), scheduled_at = now(),
              lease_until = least(lease_until, now())
          from ahead where job.id = ahead.id",
     )
+    .bind(SET_BACK_MIN)
     .execute(pool)
     .await?;
     Ok(mended.rows_affected())

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::support::{Gateway, Metrics, Oracle, OwnCluster, Reply, connect, eventually, soon};
 
 /// Waits until the gateway knows how PostgreSQL fares.
-async fn wait_reachable(gateway: &Gateway, reachable: bool) {
+pub async fn wait_reachable(gateway: &Gateway, reachable: bool) {
     eventually(&format!("reachable: {reachable}"), async || {
         let status = gateway.get("/v1/status").await.expect(200);
         (status["database"]["reachable"] == reachable).then_some(())

@@ -117,7 +117,7 @@ async fn a_request_is_sent_as_it_was_defined() {
     }))
     .await
     .unwrap();
-    let asked = api.asked().remove(0);
+    let asked = api.requests().remove(0);
     assert_eq!((&*asked.method, &*asked.target), ("POST", "/search?a=1&b=%20x"));
     assert_eq!(asked.body, "{\"q\":1}");
     assert_eq!(asked.header("x-plain"), Some("seen"));
@@ -138,7 +138,7 @@ async fn credentials_in_the_address_become_a_secret_header() {
     assert_eq!(definition.secret_headers, ["authorization"]);
     let mut pages = fetcher().pages(Arc::new(definition), secrets, Resume::default());
     pages.next().await.unwrap();
-    assert_eq!(api.asked()[0].header("authorization"), Some("Basic YWRhOnB3"));
+    assert_eq!(api.requests()[0].header("authorization"), Some("Basic YWRhOnB3"));
 }
 
 #[tokio::test]
@@ -149,7 +149,7 @@ async fn connections_are_used_again() {
     for _ in 0..5 {
         run_from(&fetcher, json!({"url": api.url("/users")}), Resume::default()).await.unwrap();
     }
-    assert_eq!((api.asked().len(), api.connections()), (5, 1));
+    assert_eq!((api.requests().len(), api.connections()), (5, 1));
 }
 
 #[tokio::test]

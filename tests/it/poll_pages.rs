@@ -32,7 +32,7 @@ async fn redirects_are_followed_and_bounded() {
     assert_eq!(run(json!({"url": api.url("/older")})).await.unwrap().items().len(), 1);
     api.always("/loop", Answer::redirect(302, "/loop"));
     assert_eq!(kind_of(json!({"url": api.url("/loop")})).await, FetchErrorKind::Redirects);
-    assert_eq!(api.asked().iter().filter(|asked| asked.target == "/loop").count(), 6);
+    assert_eq!(api.requests().iter().filter(|asked| asked.target == "/loop").count(), 6);
     for location in
         ["ftp://127.0.0.1/", "file:///etc/passwd", "http://a:b@127.0.0.1/", "http://[", ""]
     {
@@ -53,9 +53,9 @@ async fn secrets_and_bodies_do_not_leave_their_host() {
     here.always("/away", Answer::redirect(302, &there.url("/users")));
     let secret = json!({"url": here.url("/away"), "headers": {"x-plain": "1"}, "secret_headers": {"x-mine": "s"}});
     assert_eq!(run(secret).await.unwrap().items().len(), 1);
-    assert_eq!(here.asked()[0].header("x-mine"), Some("s"));
-    assert_eq!(there.asked()[0].header("x-mine"), None);
-    assert_eq!(there.asked()[0].header("x-plain"), Some("1"));
+    assert_eq!(here.requests()[0].header("x-mine"), Some("s"));
+    assert_eq!(there.requests()[0].header("x-mine"), None);
+    assert_eq!(there.requests()[0].header("x-plain"), Some("1"));
 
     here.always("/post", Answer::redirect(307, &there.url("/users")));
     let post = json!({"url": here.url("/post"), "method": "POST", "body": "{}"});
@@ -64,7 +64,7 @@ async fn secrets_and_bodies_do_not_leave_their_host() {
     here.always("/users", Answer::json(&json!([{"id": 2}])));
     let post = json!({"url": here.url("/post"), "method": "POST", "body": "{}"});
     assert_eq!(run(post).await.unwrap().items().len(), 1);
-    let last = here.asked().pop().unwrap();
+    let last = here.requests().pop().unwrap();
     assert_eq!((&*last.method, &*last.body), ("GET", ""));
 }
 
@@ -102,7 +102,7 @@ async fn private_networks_are_refused_by_address_name_and_redirect() {
     let linked = json!({"url": other.url("/pages"), "pagination": {"by": "link"}});
     let error = run_allowing(&["127.0.0.2/32"], linked).await.unwrap_err();
     assert_eq!(error.kind, FetchErrorKind::Refused, "{error}");
-    assert_eq!(api.asked().len(), 2, "only the two that were allowed came through");
+    assert_eq!(api.requests().len(), 2, "only the two that were allowed came through");
 }
 
 #[tokio::test]
@@ -204,13 +204,13 @@ async fn every_pagination_finds_every_item_once() {
         ("/offset", "/items", json!({"by": "offset", "limit": 4}), 3),
         ("/capped", "/items", json!({"by": "offset", "limit": 50}), 5),
     ] {
-        let before = api.asked().len();
+        let before = api.requests().len();
         let url = api.url(&format!("{path}?q=a%20b"));
         let run = run(json!({"url": url, "items": items, "pagination": pagination})).await;
         let run = run.unwrap_or_else(|error| panic!("{path}: {error}"));
         let expected: Vec<Value> = (0..10).map(|id| json!({"id": id})).collect();
         assert_eq!(run.items(), expected, "{path}");
-        assert_eq!(api.asked().len() - before, requests, "{path}");
+        assert_eq!(api.requests().len() - before, requests, "{path}");
     }
 }
 
@@ -289,8 +289,8 @@ async fn only_what_is_newer_is_asked_for() {
 
     api.on("/users", |_| Answer::json(&json!([{"at": "2999-01-01T00:00:00Z"}])));
     let second = run_from(&fetcher, newer, kept).await.unwrap();
-    assert_eq!(api.asked()[0].query("since").as_deref(), Some("never"));
-    assert_eq!(api.asked()[1].query("since").as_deref(), Some("2026-11-21T16:59:55.000000Z"));
+    assert_eq!(api.requests()[0].query("since").as_deref(), Some("never"));
+    assert_eq!(api.requests()[1].query("since").as_deref(), Some("2026-11-21T16:59:55.000000Z"));
     assert_eq!(second.resume.since, Some(SinceValue::Micros(clock.now().0)), "not beyond now");
 }
 
@@ -305,24 +305,24 @@ async fn a_busy_host_puts_runs_off_and_others_do_not_notice() {
     let mut held = Box::pin(run_from(&fetcher, hanging.clone(), Resume::default()));
     tokio::select! {
         _ = &mut held => panic!("it hangs"),
-        () = async { while busy.asked().is_empty() { tokio::task::yield_now().await } } => {}
+        () = async { while busy.requests().is_empty() { tokio::task::yield_now().await } } => {}
     }
     let put_off = run_from(&fetcher, hanging, Resume::default()).await.unwrap_err();
     assert_eq!(put_off.kind, FetchErrorKind::Busy, "{put_off}");
     assert!(put_off.retry_after.is_some_and(|wait| wait <= Duration::from_secs(60)));
     let fine = run_from(&fetcher, json!({"url": other.url("/users")}), Resume::default()).await;
     assert_eq!(fine.unwrap().items().len(), 1);
-    assert_eq!(busy.asked().len(), 1);
+    assert_eq!(busy.requests().len(), 1);
 }
 
 /// Somebody who signs certificates.
-struct Authority {
+pub struct Authority {
     issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
     der: Vec<u8>,
 }
 
 impl Authority {
-    fn new() -> Authority {
+    pub fn new() -> Authority {
         let key = rcgen::KeyPair::generate().unwrap();
         let mut parameters = rcgen::CertificateParams::default();
         parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -332,7 +332,7 @@ impl Authority {
     }
 
     /// A server with a certificate for a name, valid from one year to another.
-    fn server(&self, name: &str, from: i32, to: i32) -> rustls::ServerConfig {
+    pub fn server(&self, name: &str, from: i32, to: i32) -> rustls::ServerConfig {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let key = rcgen::KeyPair::generate().unwrap();
         let mut parameters = rcgen::CertificateParams::new([name.to_owned()]).unwrap();

@@ -26,12 +26,12 @@ const SHORT_LEASE: [&str; 4] =
 
 const LEASE: Duration = Duration::from_secs(60);
 
-fn items(range: std::ops::Range<i64>) -> Value {
+pub fn items(range: std::ops::Range<i64>) -> Value {
     range.map(|id| json!({"id": id})).collect()
 }
 
 /// The ids of a stream's records, in order; each once.
-async fn ids(gateway: &Gateway, stream: &str) -> Vec<i64> {
+pub async fn ids(gateway: &Gateway, stream: &str) -> Vec<i64> {
     let sql = format!("select (payload->>'id')::bigint from streams.\"{stream}\" order by 1");
     gateway.column(sql).await
 }
@@ -47,7 +47,7 @@ async fn stop_commits(gateway: &Gateway) -> Transaction<'static, Postgres> {
 }
 
 /// Waits until so many records of jobs are durable in the gateway's journal.
-async fn wait_accepted(gateway: &Gateway, stream: &str, records: u64) {
+pub async fn wait_accepted(gateway: &Gateway, stream: &str, records: u64) {
     eventually("the items are in the journal", async || {
         (gateway.total(stream, "accepted").await >= records).then_some(())
     })

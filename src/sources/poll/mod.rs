@@ -8,6 +8,7 @@
 mod answer;
 mod backoff;
 mod canonical;
+mod database_clock;
 pub mod definition;
 pub mod endpoint;
 pub mod error;

@@ -228,7 +228,7 @@ impl Run {
         let resume = ended.resume.as_ref();
         let resume =
             resume.map(|resume| serde_json::to_string(resume).expect("texts and numbers are JSON"));
-        let error = ended.error.as_ref().map(words);
+        let error = ended.error.as_ref().map(|error| self.words(error));
         let finished = FinishedRun {
             run: self.job.run(),
             status: ended.status.as_str(),
@@ -257,6 +257,19 @@ impl Run {
                 // Its lease ends by itself.
                 () = self.poller.lifecycle.hard().cancelled() => return ended.status,
             }
+        }
+    }
+
+    /// What people are told; nothing of the database.
+    fn words(&self, error: &RunError) -> String {
+        match error {
+            RunError::Database(error)
+            | RunError::Feed(FeedError::Database(error))
+            | RunError::Destination(DestinationError::Database(error)) => {
+                tracing::warn!(job = %self.job.id, %error, "a polling job's run could not ask the database");
+                "the database could not be asked".to_owned()
+            }
+            error => error.to_string(),
         }
     }
 
@@ -306,19 +319,6 @@ fn status_of(error: &RunError) -> RunStatus {
         RunError::Fetch(FetchError { kind: FetchErrorKind::Busy, .. }) => RunStatus::Postponed,
         RunError::Superseded | RunError::Feed(FeedError::Ended) => RunStatus::Superseded,
         _ => RunStatus::Failed,
-    }
-}
-
-/// What people are told; nothing of the database.
-fn words(error: &RunError) -> String {
-    match error {
-        RunError::Database(error)
-        | RunError::Feed(FeedError::Database(error))
-        | RunError::Destination(DestinationError::Database(error)) => {
-            tracing::warn!(%error, "a polling job's run could not ask the database");
-            "the database could not be asked".to_owned()
-        }
-        error => error.to_string(),
     }
 }
 

@@ -7,6 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use time::OffsetDateTime;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -15,7 +16,8 @@ use uuid::Uuid;
 use crate::backoff::Backoff;
 use crate::db::answered;
 use crate::db::polling_runs::{self, ClaimedRow};
-use crate::record::RunId;
+use crate::record::{RunId, UnixMicros};
+use crate::sources::poll::database_clock::DatabaseClock;
 use crate::sources::poll::poller::Poller;
 use crate::sources::poll::run::Run;
 use crate::telemetry::metrics;
@@ -28,14 +30,16 @@ const CLAIM_SPACING: Duration = Duration::from_millis(50);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Leases are renewed this many times within the time of one; runs that are younger than that wait for the next time.
 const RENEWALS_PER_LEASE: u32 = 3;
-/// How often due times in the future of a clock that was set back are looked for.
-const MEND_EVERY: Duration = Duration::from_secs(60);
+/// How often due times in the future of a clock that was set back are looked for, although it was not seen to be.
+const MEND_EVERY: Duration = Duration::from_secs(60 * 60);
 
 /// See the module.
 pub struct Scheduler {
     poller: Poller,
     runs: JoinSet<()>,
     under_way: HashMap<Id, UnderWay>,
+    clock: DatabaseClock,
+    mend_at: Instant,
     backoff: Backoff,
     failing: bool,
 }
@@ -52,6 +56,8 @@ impl Scheduler {
             poller,
             runs: JoinSet::new(),
             under_way: HashMap::new(),
+            clock: DatabaseClock::new(Instant::now()),
+            mend_at: Instant::now(),
             backoff: Backoff::new(),
             failing: false,
         }
@@ -92,8 +98,7 @@ impl Scheduler {
     async fn schedule(&mut self, soft: &CancellationToken) {
         let lease = self.poller.limits.lease;
         let renew_every = lease / RENEWALS_PER_LEASE;
-        let (mut renew_at, mut mend_at) = (Instant::now() + renew_every, Instant::now());
-        let mut claim_at = Instant::now();
+        let (mut renew_at, mut claim_at) = (Instant::now() + renew_every, Instant::now());
         let nudge = self.poller.nudge.clone();
         loop {
             let has_room = self.runs.len() < self.poller.limits.runs_max;
@@ -104,10 +109,7 @@ impl Scheduler {
                     self.renew(renew_every).await;
                     renew_at = Instant::now() + renew_every;
                 }
-                () = sleep_until(mend_at) => {
-                    self.mend().await;
-                    mend_at = Instant::now() + MEND_EVERY;
-                }
+                () = sleep_until(self.mend_at) => self.mend().await,
                 () = nudge.notified() => claim_at = Instant::now(),
                 () = sleep_until(claim_at), if has_room => {
                     claim_at = Instant::now() + self.claim().await;
@@ -142,6 +144,9 @@ impl Scheduler {
                 return self.backoff.next_wait();
             }
         };
+        if let Some(job) = jobs.first() {
+            self.read_clock(job.started_at);
+        }
         let is_filled = jobs.len() == limit as usize;
         for job in jobs {
             self.start(job);
@@ -152,9 +157,10 @@ impl Scheduler {
             return Duration::ZERO;
         }
         match answered(polling_runs::next_wake(&self.poller.pool)).await {
-            Ok(wake) => {
+            Ok(next) => {
                 self.went_well();
-                wake.map_or(LOOK_EVERY, |wake| wake.clamp(CLAIM_SPACING, LOOK_EVERY))
+                self.read_clock(next.now);
+                next.wait().map_or(LOOK_EVERY, |wait| wait.clamp(CLAIM_SPACING, LOOK_EVERY))
             }
             Err(error) => {
                 self.failed(&error);
@@ -208,7 +214,15 @@ impl Scheduler {
         }
     }
 
+    /// Mends at once what a clock does that was set back.
+    fn read_clock(&mut self, now: OffsetDateTime) {
+        if self.clock.was_set_back(UnixMicros::of(now), Instant::now()) {
+            self.mend_at = Instant::now();
+        }
+    }
+
     async fn mend(&mut self) {
+        self.mend_at = Instant::now() + MEND_EVERY;
         match answered(polling_runs::mend_clock(&self.poller.pool)).await {
             Ok(0) => {}
             Ok(jobs) => {
@@ -217,7 +231,10 @@ impl Scheduler {
                     "the database's clock was set back; these polling jobs run at once"
                 );
             }
-            Err(error) => self.failed(&error),
+            Err(error) => {
+                self.failed(&error);
+                self.mend_at = Instant::now() + self.backoff.next_wait();
+            }
         }
     }
 

@@ -1,59 +1,40 @@
-//! An API that polling jobs ask: it serves what a test says, counts the questions, and makes them wait on command.
+//! An API of items that polling jobs ask: pages of them, with a tag if they have one, or a failure.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::ops::Deref;
 use std::sync::{Arc, Mutex};
 
-use axum::Router;
-use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse, Response};
-use serde_json::Value;
-use tokio::net::TcpListener;
-use tokio::sync::watch;
-use tokio::task::JoinSet;
+use serde_json::{Value, json};
 
-/// Lets polling jobs ask an [`ItemsApi`].
-pub const ALLOW_LOOPBACK: [&str; 2] =
-    ["--allow-networks=127.0.0.0/8", "--polling-host-spacing-ms=0"];
+use super::api::{Answer, Api, Asked};
 
-/// A running API; it ends with the test.
+/// An [`Api`] whose paths have items; it ends with the test.
 #[derive(Debug)]
 pub struct ItemsApi {
-    address: SocketAddr,
-    paths: Paths,
-    _server: JoinSet<()>,
+    api: Api,
+    paths: Mutex<HashMap<String, Arc<Mutex<Content>>>>,
 }
 
-type Paths = Arc<Mutex<HashMap<String, Path>>>;
-
+/// What a path has.
 #[derive(Debug, Default)]
-struct Path {
+struct Content {
     /// Page by page; one page without a parameter.
     pages: Vec<Value>,
-    status: Option<(u16, String)>,
+    failure: Option<Answer>,
     etag: Option<String>,
-    asked: u64,
-    /// The headers of the latest question.
-    headers: HeaderMap,
-    /// While it is true answers wait.
-    held: watch::Sender<bool>,
+}
+
+impl Deref for ItemsApi {
+    type Target = Api;
+
+    fn deref(&self) -> &Api {
+        &self.api
+    }
 }
 
 impl ItemsApi {
     pub async fn start() -> ItemsApi {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
-        let address = listener.local_addr().expect("it has an address");
-        let paths = Paths::default();
-        let router = Router::new().fallback(answer).with_state(Arc::clone(&paths));
-        let mut server = JoinSet::new();
-        server.spawn(async move { axum::serve(listener, router).await.expect("it serves") });
-        ItemsApi { address, paths, _server: server }
-    }
-
-    /// The address of a path.
-    pub fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
+        ItemsApi { api: Api::start().await, paths: Mutex::default() }
     }
 
     /// From now on the path answers this.
@@ -63,70 +44,49 @@ impl ItemsApi {
 
     /// From now on the path answers these, by `?page=1` and so on, and then empty arrays.
     pub fn serve_pages(&self, path: &str, pages: Vec<Value>) {
-        self.at(path, |path| {
-            path.pages = pages;
-            path.status = None;
+        self.change(path, |content| {
+            content.pages = pages;
+            content.failure = None;
         });
     }
 
     /// From now on the path answers with this status, and this text.
     pub fn fail(&self, path: &str, status: u16, text: &str) {
-        self.at(path, |path| path.status = Some((status, text.to_owned())));
+        self.fail_with(path, Answer::text(status, text));
+    }
+
+    /// From now on, until something is served, the path answers this.
+    pub fn fail_with(&self, path: &str, failure: Answer) {
+        self.change(path, |content| content.failure = Some(failure));
     }
 
     /// The path's answers have this tag, and who has it already is told 304.
     pub fn tag(&self, path: &str, etag: &str) {
-        self.at(path, |path| path.etag = Some(etag.to_owned()));
+        self.change(path, |content| content.etag = Some(etag.to_owned()));
     }
 
-    /// Makes answers of a path wait, or lets them go.
-    pub fn hold(&self, path: &str, held: bool) {
-        self.at(path, |path| path.held.send_replace(held));
-    }
-
-    /// How often the path was asked.
-    pub fn asked(&self, path: &str) -> u64 {
-        self.at(path, |path| path.asked)
-    }
-
-    /// A header of the latest question.
-    pub fn header(&self, path: &str, name: &str) -> Option<String> {
-        let value = self.at(path, |path| path.headers.get(name).cloned())?;
-        Some(value.to_str().expect("text").to_owned())
-    }
-
-    fn at<T>(&self, path: &str, change: impl FnOnce(&mut Path) -> T) -> T {
-        change(self.paths.lock().expect("nobody panics").entry(path.to_owned()).or_default())
+    fn change(&self, path: &str, change: impl FnOnce(&mut Content)) {
+        let mut paths = self.paths.lock().unwrap();
+        let content = Arc::clone(paths.entry(path.to_owned()).or_default());
+        change(&mut content.lock().unwrap());
+        self.api.on(path, move |asked| content.lock().unwrap().answer(asked));
     }
 }
 
-async fn answer(State(paths): State<Paths>, request: Request) -> Response {
-    let name = request.uri().path().to_owned();
-    let mut held = {
-        let mut paths = paths.lock().expect("nobody panics");
-        let path = paths.entry(name.clone()).or_default();
-        path.asked += 1;
-        path.headers = request.headers().clone();
-        path.held.subscribe()
-    };
-    held.wait_for(|held| !held).await.expect("the API lives as long as its server");
-    let paths = paths.lock().expect("nobody panics");
-    let path = &paths[&name];
-    if let Some((status, text)) = &path.status {
-        return (StatusCode::from_u16(*status).expect("a status"), text.clone()).into_response();
+impl Content {
+    fn answer(&self, asked: &Asked) -> Answer {
+        if let Some(failure) = &self.failure {
+            return failure.clone();
+        }
+        let known = asked.header("if-none-match");
+        if self.etag.is_some() && self.etag.as_deref() == known {
+            return Answer::text(304, "");
+        }
+        let page: usize = asked.query("page").map_or(1, |page| page.parse().expect("a number"));
+        let answer = Answer::json(self.pages.get(page - 1).unwrap_or(&json!([])));
+        match &self.etag {
+            Some(etag) => answer.header("etag", etag),
+            None => answer,
+        }
     }
-    let known = request.headers().get(header::IF_NONE_MATCH);
-    if let Some(etag) = &path.etag
-        && known.is_some_and(|known| known == etag.as_str())
-    {
-        return StatusCode::NOT_MODIFIED.into_response();
-    }
-    let query = request.uri().query().unwrap_or_default();
-    let page = query.split('&').find_map(|pair| pair.strip_prefix("page=")?.parse::<usize>().ok());
-    let body = path.pages.get(page.unwrap_or(1) - 1).map_or("[]".to_owned(), Value::to_string);
-    let mut response = ([(header::CONTENT_TYPE, "application/json")], body).into_response();
-    if let Some(etag) = &path.etag {
-        response.headers_mut().insert(header::ETAG, etag.parse().expect("a tag"));
-    }
-    response
 }

@@ -12,20 +12,22 @@ mod gateway;
 mod items_api;
 mod metrics;
 mod oracle;
+mod paused_clock;
 mod seed;
 mod small_disk;
 
 use std::time::Duration;
 
-pub use api::{Answer, Api, Asked};
+pub use api::{ALLOW_LOOPBACK, Answer, Api, Asked};
 pub use chaos_proxy::{ChaosProxy, Cut, HeldCommit};
 pub use client::{Client, Reply};
 pub use cluster::{OwnCluster, Stall, TestDatabase, connect, database};
 pub use compress::{Compression, compressed};
 pub use gateway::{Gateway, parse_position};
-pub use items_api::{ALLOW_LOOPBACK, ItemsApi};
+pub use items_api::ItemsApi;
 pub use metrics::Metrics;
 pub use oracle::{Counts, Load, Oracle, Verdict};
+pub use paused_clock::PausedClock;
 pub use seed::Seed;
 pub use small_disk::SmallDisk;
 
