@@ -55,6 +55,7 @@ mod polling_exactness;
 mod polling_memory;
 mod polling_outages;
 mod polling_scale;
+mod polling_secrets;
 mod private_postgres;
 mod prometheus;
 mod quarantine;

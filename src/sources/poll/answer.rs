@@ -17,7 +17,7 @@ use super::definition::{Definition, Method};
 use super::endpoint::Endpoint;
 use super::error::{FetchError, FetchErrorKind};
 use super::guard::{Guard, RefusedHost, UnknownHost};
-use super::headers::Secrets;
+use super::headers::{Secrets, may_see_secrets};
 use super::hosts::{Hosts, Turn};
 use super::resume::Resume;
 use super::retry_after;
@@ -166,17 +166,6 @@ pub(super) fn shown(url: &Endpoint) -> String {
     let mut url = url.url().clone();
     url.set_query(None);
     url.into()
-}
-
-/// Whether `to` may see what was meant for `from`: the same origin, or the same host by https instead of http.
-fn may_see_secrets(from: &Endpoint, to: &Endpoint) -> bool {
-    let (from, to) = (from.url(), to.url());
-    let upgraded = from.scheme() == "http"
-        && to.scheme() == "https"
-        && from.host_str() == to.host_str()
-        && from.port().is_none()
-        && to.port().is_none();
-    upgraded || from.origin() == to.origin()
 }
 
 fn headers(question: &Question<'_>, url: &Endpoint, method: Method) -> HeaderMap {

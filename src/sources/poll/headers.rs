@@ -6,6 +6,7 @@ use std::fmt;
 
 use reqwest::header::{HeaderName, HeaderValue};
 
+use super::endpoint::Endpoint;
 use super::members::{Invalid, invalid};
 
 /// Most headers of a job, plain and secret ones together.
@@ -108,6 +109,17 @@ pub fn check(
         }
     }
     Ok(checked)
+}
+
+/// Whether `to` may see what was meant for `from`: the same origin, or the same host by https instead of http.
+pub(super) fn may_see_secrets(from: &Endpoint, to: &Endpoint) -> bool {
+    let (from, to) = (from.url(), to.url());
+    let upgraded = from.scheme() == "http"
+        && to.scheme() == "https"
+        && from.host_str() == to.host_str()
+        && from.port().is_none()
+        && to.port().is_none();
+    upgraded || from.origin() == to.origin()
 }
 
 /// The name in lower case, if a job may set it.
