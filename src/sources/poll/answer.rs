@@ -88,6 +88,11 @@ impl Asker {
         let mut url = question.url.clone();
         let mut turn = turn;
         let mut method = question.definition.method;
+        // A page that the API named may be anywhere.
+        if method == Method::Post && !may_see_secrets(&question.definition.url, &url) {
+            let message = "the next page of a POST is on another host";
+            return Err(FetchError::new(FetchErrorKind::Pages, message));
+        }
         for _ in 0..=REDIRECTS_MAX {
             let response = self.send(question, &url, method).await?;
             let Some(next) = redirected(&response, &url)? else {
