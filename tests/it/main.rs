@@ -47,6 +47,7 @@ mod people;
 mod poison;
 mod poll_fetch;
 mod poll_pages;
+mod poll_room;
 mod polling;
 mod polling_bad_input;
 mod polling_cli;

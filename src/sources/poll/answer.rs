@@ -50,6 +50,8 @@ pub(super) struct Question<'a> {
     pub url: Endpoint,
     /// Validators of the answer that is known already.
     pub known: Option<&'a Resume>,
+    /// What the run holds already.
+    pub beside: &'a Held,
 }
 
 #[derive(Debug)]
@@ -156,6 +158,7 @@ impl Asker {
         let links = links.map(str::to_owned).collect();
         let (etag, last_modified) = (validator(headers, &ETAG), validator(headers, &LAST_MODIFIED));
         let mut held = self.room.hold();
+        held.goes_beside(question.beside);
         let body = match status {
             StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT => None,
             _ => Some(read_body(question.definition, response, &mut held).await?),
@@ -261,8 +264,7 @@ async fn read_body(
             }
         })?;
         let Some(chunk) = chunk else { return Ok(body.freeze()) };
-        let room = held.grow_to(body.len() + chunk.len()).await;
-        room.map_err(|error| FetchError::new(FetchErrorKind::Busy, error.to_string()))?;
+        held.grow_to(body.len() + chunk.len()).await?;
         body.extend_from_slice(&chunk);
     }
 }
