@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::polling::{finished, make, run};
-use crate::support::{ALLOW_LOOPBACK, Client, Gateway, ItemsApi};
+use crate::polling::{finished, make, run, runs};
+use crate::support::{ALLOW_LOOPBACK, Answer, Api, Client, Gateway, ItemsApi};
 
 const YEAR_MS: u64 = 31_536_000_000;
 
@@ -78,4 +78,72 @@ async fn credentials_of_the_short_form_do_not_follow_its_address() {
     gateway.patch(&path, &json!({"apiEndpoint": with(&there, "eve:new")})).await.expect(200);
     run(&gateway, id).await;
     assert_eq!(there.header("/x", "authorization").as_deref(), Some("Basic ZXZlOm5ldw=="));
+}
+
+/// An API whose answers fail, each in its way, below a path with a secret in it.
+async fn failing() -> (Api, Vec<String>) {
+    let api = Api::start().await;
+    let paths = ["/path7secret/status", "/path7secret/words", "/path7secret/away"];
+    api.always(paths[0], Answer::text(500, "answer7secret"));
+    api.always(paths[1], Answer::text(200, "answer7secret is no JSON"));
+    api.always(paths[2], Answer::redirect(302, "http://127.0.0.1:1/path7secret?sign=query7secret"));
+    let mut urls: Vec<String> = paths.iter().map(|path| api.url(path)).collect();
+    urls.push(api.url("/path7secret/tls").replace("http:", "https:"));
+    (api, urls)
+}
+
+#[tokio::test]
+async fn no_secret_is_in_logs_replies_or_tables() {
+    // As it is given, and as it is sent.
+    const PASSWORD: [&str; 2] = ["hunter2", "YWRhOmh1bnRlcjI"];
+    let gateway = Gateway::with(&ALLOW_LOOPBACK).await;
+    let (_api, urls) = failing().await;
+    let mut replies = String::new();
+    for (index, url) in urls.iter().enumerate() {
+        let url = url.replace("//", "//ada:hunter2@") + "?token=query7secret";
+        let stream = format!("s{index}");
+        let body = json!({
+            "url": url, "stream": stream, "interval_ms": YEAR_MS, "headers": {"apikey": "hunter2"},
+        });
+        let preview = gateway.post("/v1/polling-jobs/preview", &body).await;
+        replies.push_str(&preview.problem(422, "preview_failed").to_string());
+        let job = gateway.post("/v1/polling-jobs", &body).await.expect(201);
+        assert_eq!(job["secret_headers"], json!(["apikey", "authorization"]));
+        let id = job["id"].as_str().unwrap();
+        let failed = finished(&gateway, id, 0).await;
+        assert_eq!(failed["status"], "failed", "{failed}");
+        replies.push_str(&failed["error"].to_string());
+        let path = format!("/v1/polling-jobs/{id}");
+        replies.push_str(&gateway.get(&path).await.expect(200).to_string());
+    }
+    assert!(replies.contains("path7secret"), "who may see the job is told what was asked");
+    let runs = "select string_agg(run::text, ' ') from tidegate.polling_runs run";
+    let jobs = "select string_agg(job::text, ' ') from tidegate.polling_jobs job";
+    let tables = [gateway.scalar::<String>(runs).await, gateway.scalar(jobs).await].concat();
+    let log = gateway.log();
+    assert_eq!(log.matches("a polling job's run failed").count(), urls.len(), "{log}");
+    for secret in PASSWORD {
+        for text in [&replies, &tables, &log] {
+            assert!(!text.contains(secret), "{secret}: {text}");
+        }
+    }
+    for secret in ["path7secret", "answer7secret", "query7secret"] {
+        assert!(!log.contains(secret), "{secret}: {log}");
+    }
+    for reason in ["http_status", "not_json", "connection_failed", "tls_failed"] {
+        assert!(log.contains(reason), "{reason}: {log}");
+    }
+}
+
+#[tokio::test]
+async fn a_header_that_sounds_secret_is_not_shown() {
+    let (gateway, api) = (Gateway::with(&ALLOW_LOOPBACK).await, ItemsApi::start().await);
+    api.serve("/x", json!([{"id": 1}]));
+    let headers = json!({"X-Vault-Token": "hunter2", "x-tenant": "7"});
+    let id = make(&gateway, &api, "/x", json!({"headers": headers})).await;
+    let job = gateway.get(&format!("/v1/polling-jobs/{id}")).await.expect(200);
+    assert_eq!(job["secret_headers"], json!(["x-vault-token"]));
+    assert_eq!(job["headers"], json!({"x-tenant": "7"}));
+    assert_eq!(api.header("/x", "x-vault-token").as_deref(), Some("hunter2"));
+    assert_eq!(runs(&gateway, &id).await[0]["status"], "success");
 }
