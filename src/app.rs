@@ -21,6 +21,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::entrance::Entrance;
+use crate::api::polling_preview::Previews;
 use crate::api::server::ConnectionLimit;
 use crate::api::state::Parts;
 use crate::api::{self, AppState};
@@ -366,6 +367,7 @@ impl Ground {
                 commit_wait: Duration::from_millis(self.config.intake.commit_wait_ms),
             },
             poller,
+            previews: Previews::default(),
             counters: pipeline.counters.clone(),
             journal: self.journal.clone(),
             progress: pipeline.progress.clone(),

@@ -10,7 +10,7 @@ mod metrics;
 mod monitor;
 mod page;
 mod polling_jobs;
-mod polling_preview;
+pub mod polling_preview;
 pub mod quarantine;
 mod reading;
 mod records;

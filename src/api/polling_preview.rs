@@ -3,18 +3,22 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 use crate::api::caller::ApiJson;
 use crate::api::{ApiError, AppState};
 use crate::auth::{Caller, Scope};
 use crate::sources::poll::definition::Definition;
 use crate::sources::poll::error::FetchError;
+use crate::sources::poll::fetch::Page;
 use crate::sources::poll::items::Item;
 use crate::sources::poll::members::Members;
 use crate::sources::poll::resume::Resume;
@@ -22,17 +26,25 @@ use crate::streams::infer::{self, ProposedColumn, Sample};
 
 /// Most items that are shown.
 const SHOWN_MAX: usize = 20;
-/// Most bytes of them; the first is shown whatever its size.
+/// Most bytes of them; the first is shown if it is in the sample.
 const SHOWN_BYTES_MAX: usize = 256 << 10;
 /// Most items that keys and columns are proposed from.
-const LOOKED_AT_MAX: usize = 1_000;
+const SAMPLE_MAX: usize = 1_000;
+/// Most bytes of them. In memory they become some twenty times as many.
+const SAMPLE_BYTES_MAX: usize = 1 << 20;
+/// Most answers that are looked at at a time.
+const LOOKS_MAX: usize = 2;
+/// Longest wait for others whose answers are looked at.
+const WAIT_MAX: Duration = Duration::from_secs(5);
+/// Advice to who waited for that long.
+const RETRY_AFTER_BUSY: Duration = Duration::from_secs(5);
 /// Names that are proposed first.
 const KEY_NAMES: [&str; 6] = ["id", "uuid", "guid", "_id", "key", "uid"];
 
 /// What the first page has.
 #[derive(Debug, Serialize)]
 pub struct Preview {
-    /// The first of them.
+    /// The first of them; none where already the first is very large.
     items: Vec<Box<RawValue>>,
     /// How many items the page has.
     count: usize,
@@ -57,15 +69,51 @@ pub async fn preview(
     members.finish()?;
     let mut pages = state.poller.fetcher.pages(Arc::new(definition), secrets, Resume::default());
     let page = pages.next().await?;
-    let items = page.map(|page| page.items).unwrap_or_default();
-    let looked_at = &items[..items.len().min(LOOKED_AT_MAX)];
-    let columns = infer::infer(Sample::Json(&as_array(looked_at)));
-    Ok(Json(Preview {
-        items: shown(&items),
+    Ok(Json(state.previews.look(page).await?))
+}
+
+/// Places for looks at answers, because each takes memory and a processor.
+#[derive(Debug, Clone)]
+pub struct Previews(Arc<Semaphore>);
+
+impl Default for Previews {
+    fn default() -> Previews {
+        Previews(Arc::new(Semaphore::new(LOOKS_MAX)))
+    }
+}
+
+impl Previews {
+    /// Looks at a page, apart from where requests are served. The page holds its room until that is done, whether or not
+    /// somebody still waits for it.
+    async fn look(&self, page: Option<Page>) -> Result<Preview, ApiError> {
+        let place = timeout(WAIT_MAX, Arc::clone(&self.0).acquire_owned()).await;
+        let Ok(Ok(place)) = place else {
+            let detail = "other previews are being made; try again";
+            return Err(ApiError::unavailable("busy", detail, RETRY_AFTER_BUSY));
+        };
+        let look = move || {
+            let preview = look(page.as_ref().map_or(&[], |page| &page.items));
+            drop((page, place));
+            preview
+        };
+        tokio::task::spawn_blocking(look).await.map_err(ApiError::internal)
+    }
+}
+
+fn look(items: &[Item]) -> Preview {
+    let mut bytes = 0;
+    let sample = items.iter().take(SAMPLE_MAX).take_while(|item| {
+        bytes += item.json.len();
+        bytes <= SAMPLE_BYTES_MAX
+    });
+    let sample = &items[..sample.count()];
+    let columns = infer::infer(Sample::Json(&as_array(sample)));
+    Preview {
+        items: shown(sample),
         count: items.len(),
-        key: proposed_key(looked_at),
+        key: proposed_key(sample),
         columns: columns.map(|inferred| inferred.columns).unwrap_or_default(),
-    }))
+    }
 }
 
 fn shown(items: &[Item]) -> Vec<Box<RawValue>> {
@@ -133,5 +181,31 @@ mod tests {
         assert!(key(&[r#"{"id":1}"#, "{}"]).is_empty());
         assert!(key(&[r#"{"id":1}"#]).is_empty(), "one item tells nothing");
         assert!(key(&["[1]", "2"]).is_empty());
+    }
+
+    #[test]
+    fn of_an_answer_of_any_size_a_bounded_part_is_looked_at() {
+        let long = format!(r#"{{"id":1,"a":"{}"}}"#, "x".repeat(SAMPLE_BYTES_MAX / 2));
+        let preview = look(&items(&[&long, r#"{"id":2}"#, &long, r#"{"late":1}"#]));
+        assert_eq!((preview.items.len(), preview.count), (1, 4));
+        assert_eq!(preview.key, ["/id"], "the third, with the same, is not looked at");
+        let columns: Vec<&str> = preview.columns.iter().map(|column| &*column.name).collect();
+        assert_eq!(columns, ["a"]);
+        let huge = format!(r#"{{"id":"{}"}}"#, "x".repeat(SAMPLE_BYTES_MAX));
+        let preview = look(&items(&[&huge]));
+        assert_eq!((preview.items.len(), preview.count, preview.columns.len()), (0, 1, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_finds_no_place_is_told_to_come_again() {
+        let previews = Previews::default();
+        let mut all = Vec::new();
+        while let Ok(place) = Arc::clone(&previews.0).try_acquire_owned() {
+            all.push(place);
+        }
+        let error = previews.look(None).await.unwrap_err();
+        assert_eq!((error.status().as_u16(), error.code()), (503, "busy"));
+        drop(all);
+        assert_eq!(previews.look(None).await.unwrap().count, 0);
     }
 }

@@ -8,6 +8,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use time::OffsetDateTime;
 use tokio::sync::watch;
 
+use crate::api::polling_preview::Previews;
 use crate::api::server::ConnectionLimit;
 use crate::auth::Auth;
 use crate::catalog::Catalog;
@@ -32,6 +33,7 @@ pub struct Parts {
     pub catalog: Catalog,
     pub source: HttpSource,
     pub poller: Poller,
+    pub previews: Previews,
     pub counters: Counters,
     pub journal: Journal,
     pub progress: Progress,

@@ -17,7 +17,7 @@ use super::definition::{Definition, Method};
 use super::endpoint::Endpoint;
 use super::error::{FetchError, FetchErrorKind};
 use super::guard::{Guard, RefusedHost, UnknownHost};
-use super::headers::Secrets;
+use super::headers::{Secrets, may_see_secrets};
 use super::hosts::{Hosts, Turn};
 use super::resume::Resume;
 use super::retry_after;
@@ -50,6 +50,8 @@ pub(super) struct Question<'a> {
     pub url: Endpoint,
     /// Validators of the answer that is known already.
     pub known: Option<&'a Resume>,
+    /// What the run holds already.
+    pub beside: &'a Held,
 }
 
 #[derive(Debug)]
@@ -88,6 +90,11 @@ impl Asker {
         let mut url = question.url.clone();
         let mut turn = turn;
         let mut method = question.definition.method;
+        // A page that the API named may be anywhere.
+        if method == Method::Post && !may_see_secrets(&question.definition.url, &url) {
+            let message = "the next page of a POST is on another host";
+            return Err(FetchError::new(FetchErrorKind::Pages, message));
+        }
         for _ in 0..=REDIRECTS_MAX {
             let response = self.send(question, &url, method).await?;
             let Some(next) = redirected(&response, &url)? else {
@@ -151,6 +158,7 @@ impl Asker {
         let links = links.map(str::to_owned).collect();
         let (etag, last_modified) = (validator(headers, &ETAG), validator(headers, &LAST_MODIFIED));
         let mut held = self.room.hold();
+        held.goes_beside(question.beside);
         let body = match status {
             StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT => None,
             _ => Some(read_body(question.definition, response, &mut held).await?),
@@ -166,17 +174,6 @@ pub(super) fn shown(url: &Endpoint) -> String {
     let mut url = url.url().clone();
     url.set_query(None);
     url.into()
-}
-
-/// Whether `to` may see what was meant for `from`: the same origin, or the same host by https instead of http.
-fn may_see_secrets(from: &Endpoint, to: &Endpoint) -> bool {
-    let (from, to) = (from.url(), to.url());
-    let upgraded = from.scheme() == "http"
-        && to.scheme() == "https"
-        && from.host_str() == to.host_str()
-        && from.port().is_none()
-        && to.port().is_none();
-    upgraded || from.origin() == to.origin()
 }
 
 fn headers(question: &Question<'_>, url: &Endpoint, method: Method) -> HeaderMap {
@@ -267,8 +264,7 @@ async fn read_body(
             }
         })?;
         let Some(chunk) = chunk else { return Ok(body.freeze()) };
-        let room = held.grow_to(body.len() + chunk.len()).await;
-        room.map_err(|error| FetchError::new(FetchErrorKind::Busy, error.to_string()))?;
+        held.grow_to(body.len() + chunk.len()).await?;
         body.extend_from_slice(&chunk);
     }
 }

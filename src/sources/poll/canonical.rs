@@ -8,12 +8,28 @@ use crate::streams::json::{Scanner, Stop, Value, ValueKind, unescape};
 
 /// Deeper than this, values are compared by their text: the recursion ends here.
 const DEPTH_MAX: usize = 128;
+/// Most members of an object and of those that it lies in, together: they are held to be sorted.
+pub const MEMBERS_MAX: usize = 100_000;
+
+/// Why a value has no hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unhashable {
+    #[error("no JSON")]
+    Stop(Stop),
+    #[error("an object with more than {MEMBERS_MAX} members")]
+    TooManyMembers,
+}
+
+impl From<Stop> for Unhashable {
+    fn from(stop: Stop) -> Unhashable {
+        Unhashable::Stop(stop)
+    }
+}
 
 /// The hash of one complete JSON value. The last of equal keys counts. Numbers are the same if their texts are.
-pub fn hash(json: &[u8]) -> Result<[u8; 16], Stop> {
-    let mut scanner = Scanner::new(json, true);
+pub fn hash(json: &[u8]) -> Result<[u8; 16], Unhashable> {
     let mut form = Vec::new();
-    append(&mut scanner, 0, &mut form)?;
+    Form { scanner: Scanner::new(json, true), members: 0 }.append(0, &mut form)?;
     Ok(digest(&form))
 }
 
@@ -24,57 +40,75 @@ pub fn digest(bytes: &[u8]) -> [u8; 16] {
     cut
 }
 
-/// Appends a scalar as it is, an array or object as the hash of its own form: so each byte is hashed once.
-fn append(scanner: &mut Scanner<'_>, depth: usize, form: &mut Vec<u8>) -> Result<(), Stop> {
-    match scanner.peek()? {
-        b'{' if depth < DEPTH_MAX => object(scanner, depth, form),
-        b'[' if depth < DEPTH_MAX => array(scanner, depth, form),
-        _ => {
-            let value = scanner.value(depth)?;
-            scalar(value, scanner.input(), form);
-            Ok(())
-        }
-    }
+/// Makes the form that is hashed.
+struct Form<'a> {
+    scanner: Scanner<'a>,
+    /// Members that are held, of all objects that are open.
+    members: usize,
 }
 
-fn object(scanner: &mut Scanner<'_>, depth: usize, form: &mut Vec<u8>) -> Result<(), Stop> {
-    let mut inner = Vec::new();
-    let mut members: Vec<(Range<usize>, Range<usize>)> = Vec::new();
-    let mut more = scanner.open_object()?;
-    while more {
-        let key = scanner.key()?;
-        let key_start = inner.len();
-        scalar(key, scanner.input(), &mut inner);
-        let value_start = inner.len();
-        append(scanner, depth + 1, &mut inner)?;
-        members.push((key_start..value_start, value_start..inner.len()));
-        more = scanner.after_member()?;
-    }
-    // The sort keeps the order of equal keys.
-    members.sort_by(|left, right| inner[left.0.clone()].cmp(&inner[right.0.clone()]));
-    let mut hasher = Sha256::new();
-    for (index, (key, value)) in members.iter().enumerate() {
-        let next = members.get(index + 1);
-        if next.is_none_or(|(next, _)| inner[next.clone()] != inner[key.clone()]) {
-            hasher.update(&inner[key.clone()]);
-            hasher.update(&inner[value.clone()]);
+impl Form<'_> {
+    /// Appends a scalar as it is, an array or object as the hash of its own form: so each byte is hashed once.
+    fn append(&mut self, depth: usize, form: &mut Vec<u8>) -> Result<(), Unhashable> {
+        match self.scanner.peek()? {
+            b'{' if depth < DEPTH_MAX => self.object(depth, form),
+            b'[' if depth < DEPTH_MAX => self.array(depth, form),
+            _ => {
+                let value = self.scanner.value(depth)?;
+                scalar(value, self.scanner.input(), form);
+                Ok(())
+            }
         }
     }
-    form.push(b'{');
-    form.extend_from_slice(&hasher.finalize());
-    Ok(())
-}
 
-fn array(scanner: &mut Scanner<'_>, depth: usize, form: &mut Vec<u8>) -> Result<(), Stop> {
-    let mut inner = Vec::new();
-    let mut more = scanner.open_array()?;
-    while more {
-        append(scanner, depth + 1, &mut inner)?;
-        more = scanner.after_element()?;
+    fn object(&mut self, depth: usize, form: &mut Vec<u8>) -> Result<(), Unhashable> {
+        let mut inner = Vec::new();
+        let mut members: Vec<(Range<usize>, Range<usize>)> = Vec::new();
+        let mut more = self.scanner.open_object()?;
+        while more {
+            if self.members == MEMBERS_MAX {
+                return Err(Unhashable::TooManyMembers);
+            }
+            self.members += 1;
+            let key = self.scanner.key()?;
+            let key_start = inner.len();
+            scalar(key, self.scanner.input(), &mut inner);
+            let value_start = inner.len();
+            self.append(depth + 1, &mut inner)?;
+            members.push((key_start..value_start, value_start..inner.len()));
+            more = self.scanner.after_member()?;
+        }
+        self.members -= members.len();
+        // The sort keeps the order of equal keys.
+        members.sort_by(|left, right| inner[left.0.clone()].cmp(&inner[right.0.clone()]));
+        let mut hasher = Sha256::new();
+        for (index, (key, value)) in members.iter().enumerate() {
+            let next = members.get(index + 1);
+            if next.is_none_or(|(next, _)| inner[next.clone()] != inner[key.clone()]) {
+                hasher.update(&inner[key.clone()]);
+                hasher.update(&inner[value.clone()]);
+            }
+        }
+        form.push(b'{');
+        form.extend_from_slice(&hasher.finalize());
+        Ok(())
     }
-    form.push(b'[');
-    form.extend_from_slice(&Sha256::digest(&inner));
-    Ok(())
+
+    /// An array's order counts, so nothing of it needs to be held.
+    fn array(&mut self, depth: usize, form: &mut Vec<u8>) -> Result<(), Unhashable> {
+        let mut hasher = Sha256::new();
+        let mut element = Vec::new();
+        let mut more = self.scanner.open_array()?;
+        while more {
+            self.append(depth + 1, &mut element)?;
+            hasher.update(&element);
+            element.clear();
+            more = self.scanner.after_element()?;
+        }
+        form.push(b'[');
+        form.extend_from_slice(&hasher.finalize());
+        Ok(())
+    }
 }
 
 /// Kind, length and text, so that no two values run into each other.
@@ -159,6 +193,21 @@ mod tests {
         let deep = |inner: &str| format!("{}{inner}{}", "[".repeat(100_000), "]".repeat(100_000));
         assert_ne!(hashed(&deep("1")), hashed(&deep("2")));
         assert_eq!(hashed(&deep("1")), hashed(&deep("1")));
+    }
+
+    #[test]
+    fn what_is_held_of_an_object_has_its_limit() {
+        let wide = |members: usize| format!("{{{}}}", vec![r#""":0"#; members].join(","));
+        assert!(hash(wide(MEMBERS_MAX).as_bytes()).is_ok());
+        let nested = format!(r#"{{"a":{}}}"#, wide(MEMBERS_MAX));
+        for json in [wide(MEMBERS_MAX + 1), nested] {
+            assert_eq!(hash(json.as_bytes()), Err(Unhashable::TooManyMembers));
+        }
+        // Those that are done with are not held.
+        let rows = format!("[{}]", vec![wide(100); MEMBERS_MAX / 50].join(","));
+        assert!(hash(rows.as_bytes()).is_ok());
+        let scalars = format!("[{}]", vec!["0"; MEMBERS_MAX * 2].join(","));
+        assert!(hash(scalars.as_bytes()).is_ok());
     }
 
     #[test]

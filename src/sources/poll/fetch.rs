@@ -18,7 +18,7 @@ use super::error::{FetchError, FetchErrorKind};
 use super::guard::Guard;
 use super::headers::Secrets;
 use super::hosts::{Hosts, PutOff, Turn};
-use super::items::{self, Item, Items};
+use super::items::{self, ITEM_BYTES, Item, Items};
 use super::resume::Resume;
 use super::room::{Held, Room};
 use super::since::SinceValue;
@@ -166,6 +166,7 @@ impl Pages {
             definition: &self.definition,
             secrets: &self.secrets,
             known: known.then_some(&self.began),
+            beside: &self.given_held,
             url,
         };
         // On the heap, because all of HTTP is in it.
@@ -201,15 +202,16 @@ impl Pages {
     async fn take(&mut self, content: Content, request: String) -> Result<Page, FetchError> {
         let Content { url, body, etag, last_modified, links, held } = content;
         let read = match &body {
-            Some(body) => read(&self.definition, body, &self.resume, &self.asker.clock).await?,
-            None => Read { since: self.resume.since, ..Read::default() },
+            Some(body) => self.read(body, held).await?,
+            None => Read { items: Items::default(), since: self.resume.since, held },
         };
+        let held = read.held;
         self.resume.since = read.since;
         if self.is_conditional() && (etag.is_some() || last_modified.is_some()) {
             self.resume = Resume { etag, last_modified, answered: Some(request), ..self.resume };
         }
         let Items { items, count } = read.items;
-        let items = self.not_given_before(items).await?;
+        let items = self.not_given_before(items, &held).await?;
         let duplicates = (count - items.len()) as u64;
         let seen = Seen { url: &url, links: &links, body: body.as_ref(), count, new: items.len() };
         self.at = match self.walk.next(&seen) {
@@ -222,7 +224,29 @@ impl Pages {
         Ok(Page { items, duplicates, last, _held: held })
     }
 
-    async fn not_given_before(&mut self, items: Vec<Item>) -> Result<Vec<Item>, FetchError> {
+    /// Finds the items, and the highest value of the since-field. Whatever is made of an answer is held before, and as
+    /// long as the work goes on, even where nobody waits for it any more.
+    async fn read(&self, body: &Bytes, held: Held) -> Result<Read, FetchError> {
+        let (definition, answer) = (Arc::clone(&self.definition), body.clone());
+        let find = move || Ok((items::find(&answer, &definition.items)?, held));
+        let (found, mut held) = apart(body.len(), find).await?;
+        held.grow_to(body.len() + found.count * ITEM_BYTES).await?;
+        let definition = Arc::clone(&self.definition);
+        let (before, now) = (self.resume.since, self.asker.clock.now());
+        let make = move || {
+            let items = found.read(&definition.key)?;
+            let since = definition.since.as_ref();
+            let since = since.and_then(|since| since.highest(before, &items.items, now));
+            Ok(Read { items, since, held })
+        };
+        apart(body.len(), make).await
+    }
+
+    async fn not_given_before(
+        &mut self,
+        items: Vec<Item>,
+        held: &Held,
+    ) -> Result<Vec<Item>, FetchError> {
         if self.definition.pagination.is_none() {
             return Ok(items);
         }
@@ -230,36 +254,27 @@ impl Pages {
             let message = format!("the pages have more than {RUN_ITEMS_MAX} items");
             return Err(FetchError::new(FetchErrorKind::TooLarge, message));
         }
-        let room = self.given_held.grow_to((self.given.len() + items.len()) * SEEN_BYTES).await;
-        room.map_err(|error| FetchError::new(FetchErrorKind::Busy, error.to_string()))?;
+        self.given_held.goes_beside(held);
+        self.given_held.grow_to((self.given.len() + items.len()) * SEEN_BYTES).await?;
         let given = &mut self.given;
         let is_new = |item: &Item| given.insert(item.key, item.content) != Some(item.content);
         Ok(items.into_iter().filter(is_new).collect())
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Read {
     items: Items,
     since: Option<SinceValue>,
+    held: Held,
 }
 
-/// Finds the items, and the highest value of the since-field.
-async fn read(
-    definition: &Arc<Definition>,
-    body: &Bytes,
-    resume: &Resume,
-    clock: &Clock,
-) -> Result<Read, FetchError> {
-    let (definition, answer, before, now) =
-        (Arc::clone(definition), body.clone(), resume.since, clock.now());
-    let work = move || {
-        let items = items::read(&answer, &definition.items, &definition.key)?;
-        let highest =
-            definition.since.as_ref().map(|since| since.highest(before, &items.items, now));
-        Ok(Read { items, since: highest.flatten() })
-    };
-    if body.len() <= INLINE_BYTES_MAX {
+/// Work on an answer of so many bytes; of a large one apart from where requests are served.
+async fn apart<T: Send + 'static>(
+    bytes: usize,
+    work: impl FnOnce() -> Result<T, FetchError> + Send + 'static,
+) -> Result<T, FetchError> {
+    if bytes <= INLINE_BYTES_MAX {
         return work();
     }
     tokio::task::spawn_blocking(work).await.expect("reading an answer does not panic")

@@ -6,11 +6,12 @@
 //! IPv4 address inside an IPv6 one counts as what it is. What is not known to be public is refused.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use tokio::sync::Semaphore;
 use url::{Host, Url};
 
 /// Addresses that are not, or not only, of the public internet (the registries of RFC 6890), and one that clouds use for
@@ -35,6 +36,10 @@ const REFUSED_V4: [([u8; 4], u8); 17] = [
     ([240, 0, 0, 0], 4),
 ];
 
+/// Most names that are looked up at a time. Each takes a thread until the name server answers or is given up, for many
+/// seconds, of those that all blocking work shares.
+const LOOKUPS_MAX: usize = 32;
+
 /// All of public IPv6.
 const PUBLIC_V6: (Ipv6Addr, u8) = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
 
@@ -55,7 +60,8 @@ pub struct Guard {
 /// Who knows the addresses of names.
 #[derive(Debug, Clone)]
 enum Lookup {
-    System,
+    /// With places for look-ups.
+    System(Arc<Semaphore>),
     #[cfg(test)]
     Scripted(Arc<std::sync::Mutex<std::collections::VecDeque<Vec<IpAddr>>>>),
 }
@@ -80,7 +86,10 @@ pub struct UnknownHost {
 impl Guard {
     /// Refuses what is not public, but for `allowed`.
     pub fn new(allowed: Vec<IpNet>) -> Guard {
-        Guard { allowed: allowed.into(), lookup: Lookup::System }
+        Guard {
+            allowed: allowed.into(),
+            lookup: Lookup::System(Arc::new(Semaphore::new(LOOKUPS_MAX))),
+        }
     }
 
     /// With names whose addresses are given, look by look.
@@ -137,7 +146,10 @@ impl Resolve for Guard {
 impl Lookup {
     async fn addresses(&self, host: &str) -> io::Result<Vec<SocketAddr>> {
         let found: Vec<SocketAddr> = match self {
-            Lookup::System => tokio::net::lookup_host((host, 0)).await?.collect(),
+            Lookup::System(places) => {
+                let host = host.to_owned();
+                in_place(places, move || (host, 0).to_socket_addrs()).await??.collect()
+            }
             #[cfg(test)]
             Lookup::Scripted(looks) => {
                 let next = looks.lock().unwrap().pop_front().unwrap_or_default();
@@ -146,6 +158,20 @@ impl Lookup {
         };
         if found.is_empty() { Err(io::Error::other("it has no address")) } else { Ok(found) }
     }
+}
+
+/// Does blocking work in one of the places. The wait for it can be dropped, the work cannot: it keeps its place to its end.
+async fn in_place<T: Send + 'static>(
+    places: &Arc<Semaphore>,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<T> {
+    let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
+    let work = move || {
+        let done = work();
+        drop(place);
+        done
+    };
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)
 }
 
 /// The IPv4 address that an IPv6 one stands for: mapped, compatible, translated (NAT64) or tunnelled (6to4).
@@ -310,6 +336,24 @@ mod tests {
         let guard = Guard::scripted(Vec::new(), looks);
         let found = guard.addresses("api.test".to_owned()).await.unwrap();
         assert_eq!(found, [SocketAddr::from(([1, 1, 1, 1], 0))]);
+    }
+
+    #[tokio::test]
+    async fn a_look_up_that_nobody_waits_for_keeps_its_place() {
+        let places = Arc::new(Semaphore::new(1));
+        let (begun, begins) = tokio::sync::oneshot::channel();
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let stuck = in_place(&places, move || {
+            begun.send(()).unwrap();
+            released.recv().unwrap();
+        });
+        tokio::select! {
+            _ = stuck => panic!("nobody has released it"),
+            begun = begins => begun.unwrap(),
+        }
+        assert_eq!(places.available_permits(), 0, "the wait was dropped, the work was not");
+        release.send(()).unwrap();
+        assert_eq!(in_place(&places, || 7).await.unwrap(), 7);
     }
 
     /// Answers every connection once, and ends it.

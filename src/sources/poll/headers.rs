@@ -6,6 +6,7 @@ use std::fmt;
 
 use reqwest::header::{HeaderName, HeaderValue};
 
+use super::endpoint::Endpoint;
 use super::members::{Invalid, invalid};
 
 /// Most headers of a job, plain and secret ones together.
@@ -31,17 +32,20 @@ const OWN_HEADERS: [&str; 14] = [
     "upgrade",
 ];
 
-/// Headers that are secret wherever they stand.
-const SECRET_HEADERS: [&str; 9] = [
-    "api-key",
-    "authorization",
+/// A header whose name has one of these in it is secret wherever it stands: rather one too many than one too few.
+const SECRET_PARTS: [&str; 12] = [
+    "auth",
     "cookie",
-    "private-token",
-    "proxy-authorization",
-    "x-access-token",
-    "x-api-key",
-    "x-api-token",
-    "x-auth-token",
+    "credential",
+    "jwt",
+    "key",
+    "passphrase",
+    "passwd",
+    "password",
+    "secret",
+    "session",
+    "signature",
+    "token",
 ];
 
 /// Names, in lower case, and values of headers that nobody sees again. Its `Debug` shows no value.
@@ -110,6 +114,17 @@ pub fn check(
     Ok(checked)
 }
 
+/// Whether `to` may see what was meant for `from`: the same origin, or the same host by https instead of http.
+pub(super) fn may_see_secrets(from: &Endpoint, to: &Endpoint) -> bool {
+    let (from, to) = (from.url(), to.url());
+    let upgraded = from.scheme() == "http"
+        && to.scheme() == "https"
+        && from.host_str() == to.host_str()
+        && from.port().is_none()
+        && to.port().is_none();
+    upgraded || from.origin() == to.origin()
+}
+
 /// The name in lower case, if a job may set it.
 pub fn check_name(name: &str) -> Result<String, String> {
     let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else {
@@ -123,7 +138,7 @@ pub fn check_name(name: &str) -> Result<String, String> {
 
 /// Whether a header of this name, in lower case, is kept secret even where it was given as a plain one.
 pub fn is_secret(name: &str) -> bool {
-    SECRET_HEADERS.contains(&name)
+    SECRET_PARTS.iter().any(|part| name.contains(part))
 }
 
 #[cfg(test)]
@@ -150,6 +165,31 @@ mod tests {
             assert_eq!(error.place, place);
         }
         assert!(check("/headers", headers(&[("X-A", "1"), ("x-a", "2")])).is_err());
+    }
+
+    #[test]
+    fn a_name_tells_a_secret() {
+        for name in [
+            "apikey",
+            "authorization",
+            "cookie",
+            "ocp-apim-subscription-key",
+            "private-token",
+            "proxy-authorization",
+            "x-amz-security-token",
+            "x-amz-signature",
+            "x-api-key",
+            "x-auth",
+            "x-goog-api-key",
+            "x-password",
+            "x-session-id",
+            "x-vault-token",
+        ] {
+            assert!(is_secret(name), "{name}");
+        }
+        for name in ["accept", "accept-language", "content-type", "user-agent", "x-tenant"] {
+            assert!(!is_secret(name), "{name}");
+        }
     }
 
     #[test]

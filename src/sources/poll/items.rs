@@ -4,13 +4,16 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 
-use super::canonical;
+use super::canonical::{self, Unhashable};
 use super::error::{FetchError, FetchErrorKind};
 use super::pointer::Pointer;
 use crate::streams::json::{Scanner, Stop, Value, ValueKind};
 
 /// Most items in one answer.
 pub const ITEMS_MAX: usize = 200_000;
+/// What an item costs beside its own bytes, in bytes, until its page is done: here, in the map of keys, and in the memory of
+/// what the run has sent. Tables that have just grown are half empty.
+pub const ITEM_BYTES: usize = 192;
 
 /// One item of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,52 +36,108 @@ pub struct Items {
     pub count: usize,
 }
 
+/// Where the items of an answer are; nothing is made of them yet.
+#[derive(Debug)]
+pub struct Found {
+    answer: Bytes,
+    place: Value,
+    /// How many they are.
+    pub count: usize,
+}
+
 /// Finds the items in an answer.
-pub fn read(answer: &Bytes, pointer: &Pointer, key: &[Pointer]) -> Result<Items, FetchError> {
+pub fn find(answer: &Bytes, pointer: &Pointer) -> Result<Found, FetchError> {
     let found = check_syntax(answer)
         .and_then(|whole| pointer.find(whole.raw(answer)).map(|found| (whole, found)))
         .map_err(|stop| not_json(answer, stop))?;
-    let (whole, Some(found)) = found else {
+    let (whole, Some(place)) = found else {
         let message = format!("the answer has nothing at `items` {:?}", pointer.to_string());
         return Err(FetchError::new(FetchErrorKind::NoItems, message));
     };
     let answer = answer.slice(whole.start..whole.end);
-    let values = match found.kind {
-        ValueKind::Null => Vec::new(),
-        ValueKind::Object => vec![found],
-        ValueKind::Array => elements(&answer, found)?,
-        _ => {
-            let message = format!(
-                "at `items` {:?} the answer has neither an array nor an object: {}",
-                pointer.to_string(),
-                shown(found.raw(&answer))
-            );
-            return Err(FetchError::new(FetchErrorKind::NoItems, message));
+    let mut found = Found { answer, place, count: 0 };
+    let mut count = 0;
+    found.each(|_| {
+        count += 1;
+        if count > ITEMS_MAX {
+            let message =
+                format!("the answer has more than {ITEMS_MAX} items; ask for it in pages");
+            return Err(FetchError::new(FetchErrorKind::TooLarge, message));
         }
-    };
-    let count = values.len();
-    let mut items: Vec<Item> = Vec::with_capacity(count);
-    let mut places: HashMap<[u8; 16], usize> = HashMap::with_capacity(count);
-    for value in values {
-        let item = item(answer.slice(value.start..value.end), key)
-            .map_err(|stop| not_json(&answer, stop))?;
-        match places.get(&item.key) {
-            Some(&place) => items[place] = item,
-            None => {
-                places.insert(item.key, items.len());
-                items.push(item);
+        Ok(())
+    })?;
+    if !matches!(place.kind, ValueKind::Null | ValueKind::Object | ValueKind::Array) {
+        let message = format!(
+            "at `items` {:?} the answer has neither an array nor an object: {}",
+            pointer.to_string(),
+            shown(place.raw(&found.answer))
+        );
+        return Err(FetchError::new(FetchErrorKind::NoItems, message));
+    }
+    found.count = count;
+    Ok(found)
+}
+
+impl Found {
+    /// Makes the items.
+    pub fn read(&self, key: &[Pointer]) -> Result<Items, FetchError> {
+        let mut items: Vec<Item> = Vec::with_capacity(self.count);
+        let mut places: HashMap<[u8; 16], usize> = HashMap::with_capacity(self.count);
+        self.each(|json| {
+            let item = item(json, key).map_err(|error| self.unreadable(error))?;
+            match places.get(&item.key) {
+                Some(&place) => items[place] = item,
+                None => {
+                    places.insert(item.key, items.len());
+                    items.push(item);
+                }
             }
+            Ok(())
+        })?;
+        Ok(Items { items, count: self.count })
+    }
+
+    /// Gives each item's text.
+    fn each(
+        &self,
+        mut take: impl FnMut(Bytes) -> Result<(), FetchError>,
+    ) -> Result<(), FetchError> {
+        let Found { answer, place, .. } = self;
+        if place.kind == ValueKind::Object {
+            return take(answer.slice(place.start..place.end));
+        }
+        if place.kind != ValueKind::Array {
+            return Ok(());
+        }
+        let mut scanner = Scanner::new(place.raw(answer), true);
+        let stopped = |stop| not_json(answer, stop);
+        scanner.peek().map_err(stopped)?;
+        let mut more = scanner.open_array().map_err(stopped)?;
+        while more {
+            let value = scanner.value(1).map_err(stopped)?;
+            take(answer.slice(place.start + value.start..place.start + value.end))?;
+            more = scanner.after_element().map_err(stopped)?;
+        }
+        Ok(())
+    }
+
+    fn unreadable(&self, error: Unhashable) -> FetchError {
+        match error {
+            Unhashable::Stop(stop) => not_json(&self.answer, stop),
+            Unhashable::TooManyMembers => FetchError::new(
+                FetchErrorKind::TooLarge,
+                format!("an item of the answer has {error}"),
+            ),
         }
     }
-    Ok(Items { items, count })
 }
 
 /// One item.
-fn item(json: Bytes, key: &[Pointer]) -> Result<Item, Stop> {
+fn item(json: Bytes, key: &[Pointer]) -> Result<Item, Unhashable> {
     let content = canonical::hash(&json)?;
     let mut values = Vec::with_capacity(16 * key.len());
     for pointer in key {
-        match pointer.find(&json)? {
+        match pointer.find(&json).map_err(Unhashable::Stop)? {
             Some(value) if value.kind != ValueKind::Null => {
                 values.extend_from_slice(&canonical::hash(value.raw(&json))?);
             }
@@ -107,31 +166,6 @@ fn check_syntax(answer: &Bytes) -> Result<Value, Stop> {
         });
     }
     Ok(Value { start: skipped + value.start, end, ..value })
-}
-
-fn elements(answer: &Bytes, array: Value) -> Result<Vec<Value>, FetchError> {
-    let mut scanner = Scanner::new(array.raw(answer), true);
-    let mut values = Vec::new();
-    let mut walk = || {
-        scanner.peek()?;
-        let mut more = scanner.open_array()?;
-        while more && values.len() <= ITEMS_MAX {
-            let value = scanner.value(1)?;
-            values.push(Value {
-                start: array.start + value.start,
-                end: array.start + value.end,
-                ..value
-            });
-            more = scanner.after_element()?;
-        }
-        Ok(())
-    };
-    walk().map_err(|stop| not_json(answer, stop))?;
-    if values.len() > ITEMS_MAX {
-        let message = format!("the answer has more than {ITEMS_MAX} items; ask for it in pages");
-        return Err(FetchError::new(FetchErrorKind::TooLarge, message));
-    }
-    Ok(values)
 }
 
 fn not_json(answer: &[u8], stop: Stop) -> FetchError {

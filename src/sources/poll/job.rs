@@ -7,7 +7,8 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::definition::{Definition, parse_endpoint};
-use super::headers::Secrets;
+use super::endpoint::Endpoint;
+use super::headers::{Secrets, may_see_secrets};
 use super::members::{Invalid, Members, invalid, merge};
 use super::schedule::Schedule;
 use super::sealer::{OpenError, SealedHeaders, Sealer};
@@ -190,6 +191,11 @@ impl AskedJob {
             ChangeError::Invalid(error) if error.place == "/url" => {
                 invalid("/apiEndpoint", error.message).into()
             }
+            // The short form has them in the address.
+            ChangeError::Invalid(error) if error.place.starts_with("/secret_headers") => {
+                let message = "is another scheme, host or port than the credentials were given for: give them again";
+                invalid("/apiEndpoint", message).into()
+            }
             error => error,
         })
     }
@@ -254,8 +260,14 @@ impl AskedJob {
             .filter(|name| !given.contains(name))
             .cloned()
             .collect();
-        if kept.is_empty() {
-            return Ok(());
+        let Some(first) = kept.first() else { return Ok(()) };
+        // Else whoever may change the job could have them sent to an address of their own.
+        let url: Option<Endpoint> = serde_json::from_value(row.definition.0["url"].clone()).ok();
+        if !url.is_some_and(|url| may_see_secrets(&url, &self.definition.url)) {
+            let message = format!(
+                "{first} was given for another address (scheme, host and port): give it again, or leave it out"
+            );
+            return Err(invalid(format!("/secret_headers/{first}"), message).into());
         }
         let before = match &row.sealed {
             Some(sealed) => sealer.open(row.id, &SealedHeaders(sealed.clone()))?,

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use url::Url;
 
 use crate::auth::LOCAL_USER_NAME;
 use crate::backoff::Backoff;
@@ -91,6 +92,23 @@ enum RunError {
     Superseded,
 }
 
+impl RunError {
+    /// What went wrong, as far as the log may know it.
+    fn reason(&self) -> &'static str {
+        match self {
+            RunError::Fetch(error) => error.kind.as_str(),
+            RunError::Feed(_) => "items_not_taken",
+            RunError::Destination(_) => "stream_not_fit",
+            RunError::Sealed(_) => "sealed_headers",
+            RunError::Unreadable(..) => "unreadable",
+            RunError::OwnerDisabled => "owner_disabled",
+            RunError::Database(_) => "database",
+            RunError::Interrupted => "interrupted",
+            RunError::Superseded => "superseded",
+        }
+    }
+}
+
 /// What a run came to.
 struct Ended {
     status: RunStatus,
@@ -128,7 +146,9 @@ impl Run {
         });
         // Said once, until it goes well again; the job's runs have all of them.
         if let (RunStatus::Failed, Some(error), 0) = (status, &ended.error, self.job.failures) {
-            tracing::info!(job = %self.job.id, %error, "a polling job's run failed");
+            // In the words there may be a secret: of an address's path, or of an answer.
+            let (job, reason, origin) = (self.job.id, error.reason(), self.origin());
+            tracing::info!(%job, reason, origin, "a polling job's run failed; its runs say how");
         }
     }
 
@@ -216,6 +236,12 @@ impl Run {
         }
         // What an older or newer version kept, and this one cannot read, is worth a question more.
         Ok(serde_json::from_str(&self.job.resume).unwrap_or_default())
+    }
+
+    /// Scheme, host and port of what is asked.
+    fn origin(&self) -> String {
+        let url = self.job.definition.0["url"].as_str().and_then(|url| url.parse::<Url>().ok());
+        url.map(|url| url.origin().ascii_serialization()).unwrap_or_default()
     }
 
     fn owner(&self) -> Arc<str> {
