@@ -200,3 +200,25 @@ async fn a_gateway_that_starts_without_postgresql_runs_its_jobs_when_it_is_there
     }
     scene.verify_no_burst().await;
 }
+
+#[tokio::test]
+async fn a_run_waits_for_its_commit_longer_than_its_lease_and_is_not_followed() {
+    let flags = [&ALLOW_LOOPBACK[..], &["--polling-lease-seconds=3"]].concat();
+    let (gateway, api) = (Gateway::with(&flags).await, ItemsApi::start().await);
+    api.serve("/x", json!([]));
+    let id = make(&gateway, &api, "/x", json!({"key": ["/id"]})).await;
+    let stall = Stall::of_writers(gateway.pool()).await;
+    api.serve("/x", items(0..10));
+    gateway.post(&format!("/v1/polling-jobs/{id}/run"), &json!({})).await.expect(202);
+    let kept = "select count(*) from tidegate.polling_jobs job join tidegate.polling_runs run on run.id = job.run_id
+        where finished_at is null and clock_timestamp() > started_at + interval '4 seconds' and lease_until > now()";
+    eventually("its lease was renewed, and it waits", async || {
+        (gateway.scalar::<i64>(kept).await == 1).then_some(())
+    })
+    .await;
+    stall.release().await;
+    let ended = finished(&gateway, &id, 1).await;
+    assert_eq!((&ended["status"], &ended["new"]), (&json!("success"), &json!(10)), "{ended}");
+    assert_eq!((&ended["number"], api.asked("/x")), (&json!(2), 2), "nobody followed it");
+    assert_eq!(ids(&gateway, "x").await, (0..10).collect::<Vec<i64>>());
+}
