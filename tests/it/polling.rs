@@ -233,6 +233,26 @@ async fn what_did_not_change_is_not_sent_and_a_failure_is_told() {
 }
 
 #[tokio::test]
+async fn only_what_is_newer_is_asked_for_after_a_crash_too() {
+    let (mut gateway, api) = (Gateway::with(&ALLOW_LOOPBACK).await, ItemsApi::start().await);
+    api.serve("/x", json!([{"id": 1, "n": 7}, {"id": 2, "n": 40}]));
+    let since = json!({"parameter": "after", "field": "/n", "format": "integer", "overlap": 5});
+    let id = make(&gateway, &api, "/x", json!({"key": ["/id"], "since": since})).await;
+    let after = || api.requests().pop().unwrap().query("after");
+    assert_eq!(after(), None);
+    gateway.kill9().await;
+    gateway.restart().await;
+    api.fail("/x", 500, "later");
+    run(&gateway, &id).await;
+    assert_eq!(after().as_deref(), Some("35"));
+    api.serve("/x", json!([{"id": 3, "n": 50}]));
+    run(&gateway, &id).await;
+    assert_eq!(after().as_deref(), Some("35"), "a failed run moves nothing");
+    run(&gateway, &id).await;
+    assert_eq!(after().as_deref(), Some("45"));
+}
+
+#[tokio::test]
 async fn a_paused_job_waits_and_one_that_runs_is_not_run_twice() {
     let (gateway, api) = (Gateway::with(&ALLOW_LOOPBACK).await, ItemsApi::start().await);
     api.serve("/x", json!([{"id": 1}]));
