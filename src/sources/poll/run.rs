@@ -105,6 +105,7 @@ impl RunError {
             RunError::Database(_) => "database",
             RunError::Interrupted => "interrupted",
             RunError::Superseded => "superseded",
+            RunError::TookTooLong(_) => "took_too_long",
         }
     }
 }
