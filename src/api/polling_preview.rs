@@ -190,7 +190,7 @@ mod tests {
         assert_eq!((preview.items.len(), preview.count), (1, 4));
         assert_eq!(preview.key, ["/id"], "the third, with the same, is not looked at");
         let columns: Vec<&str> = preview.columns.iter().map(|column| &*column.name).collect();
-        assert_eq!(columns, ["a"]);
+        assert_eq!(columns, ["id_", "a"]);
         let huge = format!(r#"{{"id":"{}"}}"#, "x".repeat(SAMPLE_BYTES_MAX));
         let preview = look(&items(&[&huge]));
         assert_eq!((preview.items.len(), preview.count, preview.columns.len()), (0, 1, 0));

@@ -106,6 +106,7 @@ impl RunError {
             RunError::TookTooLong(_) => "took_too_long",
             RunError::Interrupted => "interrupted",
             RunError::Superseded => "superseded",
+            RunError::TookTooLong(_) => "took_too_long",
         }
     }
 }
