@@ -73,6 +73,8 @@ pub struct FinishedRun<'a> {
     pub refused: u64,
     pub error: Option<&'a str>,
     pub due_at: OffsetDateTime,
+    /// When `due_at` was computed, by the clock as it was when the run began.
+    pub ended_at: OffsetDateTime,
     pub failures: i32,
     /// What the next run goes on from, as JSON; None keeps what there is.
     pub resume: Option<&'a str>,
@@ -170,14 +172,17 @@ pub async fn renew(
     .await
 }
 
-/// Ends a run and says when the job is due next; false if another run followed it, or the job was changed or taken away.
+/// Ends a run and says when the job is due next: at once, if the clock was set back while it ran. False if another run
+/// followed it, or the job was changed or taken away.
 pub async fn finish(pool: &PgPool, finished: &FinishedRun<'_>) -> Result<bool, sqlx::Error> {
     let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
     sqlx::query_scalar(
-        "with finished as (
-             update tidegate.polling_jobs set lease_owner = null, lease_until = null, due_at = $4, wake_at = $4,
-                 scheduled_at = now(), failures = $5, resume = coalesce($6, resume)
-             where id = $1 and run_id = $3 and lease_until is not null returning id),
+        "with next as (
+             select case when $13 > now() + $14 then now() else $4 end as due_at),
+         finished as (
+             update tidegate.polling_jobs set lease_owner = null, lease_until = null, due_at = next.due_at,
+                 wake_at = next.due_at, scheduled_at = now(), failures = $5, resume = coalesce($6, resume)
+             from next where id = $1 and run_id = $3 and lease_until is not null returning id),
          noted as (
              update tidegate.polling_runs run set status = $7, finished_at = now(), items = $8, duplicates = $9,
                  refused = $10, error = $11
@@ -198,6 +203,8 @@ pub async fn finish(pool: &PgPool, finished: &FinishedRun<'_>) -> Result<bool, s
     .bind(number(finished.refused))
     .bind(finished.error)
     .bind(RUNS_KEPT)
+    .bind(finished.ended_at)
+    .bind(SET_BACK_MIN)
     .fetch_one(pool)
     .await
 }

@@ -252,7 +252,8 @@ impl Run {
 
     /// Says how it ended, as soon as PostgreSQL hears it.
     async fn finish(&self, ended: &Ended) -> RunStatus {
-        let (due_at, failures) = self.next(ended);
+        let ended_at = later(UnixMicros::of(self.job.started_at), self.began.elapsed());
+        let (due_at, failures) = self.next(ended, ended_at);
         let resume = ended.resume.as_ref();
         let resume =
             resume.map(|resume| serde_json::to_string(resume).expect("texts and numbers are JSON"));
@@ -265,6 +266,7 @@ impl Run {
             refused: ended.counts.refused,
             error: error.as_deref(),
             due_at: due_at.date_time(),
+            ended_at: ended_at.date_time(),
             failures,
             resume: resume.as_deref(),
         };
@@ -302,8 +304,7 @@ impl Run {
     }
 
     /// When the job is due next, and how many runs in a row have failed.
-    fn next(&self, ended: &Ended) -> (UnixMicros, i32) {
-        let now = later(UnixMicros::of(self.job.started_at), self.began.elapsed());
+    fn next(&self, ended: &Ended, now: UnixMicros) -> (UnixMicros, i32) {
         let due = UnixMicros::of(self.job.due_at);
         if matches!(ended.status, RunStatus::Interrupted | RunStatus::Superseded) {
             return (due, self.job.failures);
