@@ -103,7 +103,6 @@ impl RunError {
             RunError::Unreadable(..) => "unreadable",
             RunError::OwnerDisabled => "owner_disabled",
             RunError::Database(_) => "database",
-            RunError::TookTooLong(_) => "took_too_long",
             RunError::Interrupted => "interrupted",
             RunError::Superseded => "superseded",
             RunError::TookTooLong(_) => "took_too_long",
