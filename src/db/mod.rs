@@ -62,9 +62,11 @@ impl Database {
                 "it begins with postgres:// or postgresql://".into(),
             ));
         }
-        let options = PgConnectOptions::from_str(url)?
-            .application_name("tidegate")
-            .options([("timezone", "UTC"), ("client_min_messages", "warning"), PLANS]);
+        let options = PgConnectOptions::from_str(url)?.application_name("tidegate").options([
+            ("timezone", "UTC"),
+            ("client_min_messages", "warning"),
+            PLANS,
+        ]);
         let pool = PgPoolOptions::new()
             .max_connections(POOL_CONNECTIONS_MAX)
             .acquire_timeout(ACQUIRE_TIMEOUT)
