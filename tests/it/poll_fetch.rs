@@ -308,13 +308,9 @@ async fn compressed_answers_are_read_and_broken_ones_named() {
     assert_eq!(error.kind, FetchErrorKind::Encoding, "{error}");
 }
 
-#[tokio::test]
-async fn all_answers_together_have_their_limit() {
-    let api = Api::start().await;
-    api.always("/big", Answer::text(200, &format!("[\"{}\"]", "x".repeat(900 << 10))));
-    let narrow = FetchOptions { answers_bytes_max: 1 << 20, ..options(&["127.0.0.0/8"]) };
-    let fetcher = Fetcher::new(narrow, Clock::System).unwrap();
-    let (definition, secrets) = definition(json!({"url": api.url("/big")}));
+/// While one answer is held there is no room for another; then there is again.
+pub(crate) async fn only_one_answer_fits(fetcher: &Fetcher, members: Value) {
+    let (definition, secrets) = definition(members);
     let definition = Arc::new(definition);
     let pages = || fetcher.pages(Arc::clone(&definition), secrets.clone(), Resume::default());
     let page = pages().next().await.unwrap().expect("there is room for one");
@@ -322,4 +318,13 @@ async fn all_answers_together_have_their_limit() {
     assert_eq!(error.kind, FetchErrorKind::Busy, "{error}");
     drop(page);
     pages().next().await.unwrap().expect("there is room again");
+}
+
+#[tokio::test]
+async fn all_answers_together_have_their_limit() {
+    let api = Api::start().await;
+    api.always("/big", Answer::text(200, &format!("[\"{}\"]", "x".repeat(900 << 10))));
+    let narrow = FetchOptions { answers_bytes_max: 1 << 20, ..options(&["127.0.0.0/8"]) };
+    let fetcher = Fetcher::new(narrow, Clock::System).unwrap();
+    only_one_answer_fits(&fetcher, json!({"url": api.url("/big")})).await;
 }

@@ -1,14 +1,12 @@
 //! What an API's answer may cost: whatever it is made of, it has its room before anything is made of it, or is refused.
 
-use std::sync::Arc;
-
 use serde_json::{Value, json};
 use tidegate::clock::Clock;
 use tidegate::sources::poll::error::{FetchError, FetchErrorKind};
 use tidegate::sources::poll::fetch::{FetchOptions, Fetcher};
 use tidegate::sources::poll::resume::Resume;
 
-use crate::poll_fetch::{Run, definition, options, run, run_from};
+use crate::poll_fetch::{Run, only_one_answer_fits, options, run, run_from};
 use crate::support::{Answer, Api, soon};
 
 const ROOM_BYTES: u64 = 1 << 20;
@@ -59,14 +57,7 @@ async fn items_take_room_beside_their_bytes() {
     assert_eq!(error.kind, FetchErrorKind::TooLarge, "{error}");
     // Others wait for them as for bytes.
     api.always("/half", Answer::json(&numbers(0..4_000)));
-    let (definition, secrets) = definition(json!({"url": api.url("/half")}));
-    let (fetcher, definition) = (narrow(), Arc::new(definition));
-    let pages = || fetcher.pages(Arc::clone(&definition), secrets.clone(), Resume::default());
-    let page = pages().next().await.unwrap().expect("there is room for one");
-    let error = soon("no room", pages().next()).await.unwrap_err();
-    assert_eq!(error.kind, FetchErrorKind::Busy, "{error}");
-    drop(page);
-    pages().next().await.unwrap().expect("there is room again");
+    only_one_answer_fits(&narrow(), json!({"url": api.url("/half")})).await;
 }
 
 #[tokio::test]
