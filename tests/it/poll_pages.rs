@@ -69,6 +69,23 @@ async fn secrets_and_bodies_do_not_leave_their_host() {
 }
 
 #[tokio::test]
+async fn a_post_is_not_taken_to_another_host_by_a_page() {
+    let (here, there) = (Api::start().await, Api::start_at("127.0.0.2").await);
+    let next = there.url("/x");
+    let first = Answer::json(&json!({"items": [{"id": 1}], "next": next}));
+    here.always("/x", first.header("link", &format!("<{next}>; rel=next")));
+    for pagination in [json!({"by": "link"}), json!({"by": "next", "pointer": "/next"})] {
+        let members = json!({
+            "url": here.url("/x"), "method": "POST", "body": "{\"mine\":1}", "items": "/items",
+            "pagination": pagination,
+        });
+        let error = run(members).await.unwrap_err();
+        assert_eq!(error.kind, FetchErrorKind::Pages, "{error}");
+        assert_eq!(there.connections(), 0);
+    }
+}
+
+#[tokio::test]
 async fn private_networks_are_refused_by_address_name_and_redirect() {
     let api = Api::start().await;
     api.always("/users", Answer::json(&json!([{"id": 1}])));
