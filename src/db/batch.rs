@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use crate::db::journals::{CommittedRange, Fenced, SessionMark, fence, outcomes_literal, to_sql};
 use crate::db::{Database, quarantine};
-use crate::record::{Position, StreamId};
+use crate::record::{ColumnSet, Position, StreamId};
 use crate::streams::{Key, Stream};
 
 pub(super) use error::during;
@@ -203,7 +203,7 @@ impl BatchConnection {
         &mut self,
         stream: &Stream,
         key: &Key,
-        column_set: u32,
+        column_set: ColumnSet,
         entries: &[(Uuid, usize)],
         only: Option<&[Uuid]>,
     ) -> Result<Vec<u64>, BatchError> {
@@ -283,7 +283,7 @@ impl BatchConnection {
     pub async fn stage(
         &mut self,
         stream: &Stream,
-        column_set: u32,
+        column_set: ColumnSet,
         bodies: &[Bytes],
     ) -> Result<(), BatchError> {
         let staging = staging(stream, column_set);
@@ -292,7 +292,11 @@ impl BatchConnection {
         self.command(&format!("create index on {staging} (id)")).await
     }
 
-    async fn create_staging(&mut self, stream: &Stream, column_set: u32) -> Result<(), BatchError> {
+    async fn create_staging(
+        &mut self,
+        stream: &Stream,
+        column_set: ColumnSet,
+    ) -> Result<(), BatchError> {
         let sql = format!(
             "create temporary table if not exists {} on commit delete rows as select {} from {} with no data",
             staging(stream, column_set),

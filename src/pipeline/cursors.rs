@@ -95,13 +95,14 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
+    use crate::record::ColumnSet;
 
     #[test]
     fn what_is_left_out_takes_its_own_body_with_it() {
         let body = |n: u8| Bytes::from(vec![n]);
         let mut part = Part {
             destination: Destination::Quarantine,
-            column_set: 0,
+            column_set: ColumnSet(0),
             entries: vec![2, 3, 5, 8],
             bodies: vec![body(2), body(3), body(5), body(8)],
         };

@@ -240,7 +240,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::record::{Position, UnixMicros};
+    use crate::record::{ColumnSet, Position, UnixMicros};
 
     /// A tuple of no fields.
     const TUPLE: [u8; 2] = [0, 0];
@@ -248,7 +248,7 @@ mod tests {
     fn parked(rows: u32, tuples: usize) -> ParkedEntry {
         ParkedEntry {
             position: Position(0),
-            column_set: 0,
+            column_set: ColumnSet(0),
             rows,
             received_at: UnixMicros(0),
             meta: Bytes::new(),
@@ -258,7 +258,12 @@ mod tests {
 
     fn part(entries: usize) -> Part {
         let destination = Destination::Quarantine;
-        Part { destination, column_set: 0, entries: (0..entries).collect(), bodies: Vec::new() }
+        Part {
+            destination,
+            column_set: ColumnSet(0),
+            entries: (0..entries).collect(),
+            bodies: Vec::new(),
+        }
     }
 
     #[test]

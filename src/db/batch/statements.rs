@@ -1,23 +1,24 @@
 //! The statements that bring tuples into tables.
 
 use crate::db::{quarantine, quoted};
+use crate::record::ColumnSet;
 use crate::streams::{Key, KeyField, OnDuplicate, Shape, Stream};
 
 /// Where tuples go.
 #[derive(Debug, Clone, Copy)]
 pub enum Target<'a> {
-    /// The stream's own table; tuples have this many declared columns.
+    /// The stream's own table; tuples have the declared columns of this set.
     Stream {
         stream: &'a Stream,
-        column_set: u32,
+        column_set: ColumnSet,
     },
     /// The table of a keyed stream's batch, merged later by [`BatchConnection::merge`].
     Staging {
         stream: &'a Stream,
-        column_set: u32,
+        column_set: ColumnSet,
     },
     Quarantine {
-        column_set: u32,
+        column_set: ColumnSet,
     },
     /// The quarantine, for records that PostgreSQL refused.
     Refused,
@@ -27,19 +28,19 @@ pub(super) fn table(stream: &Stream) -> String {
     format!("streams.{}", quoted(stream.name.as_str()))
 }
 
-pub(super) fn staging(stream: &Stream, column_set: u32) -> String {
-    format!("pg_temp.staging_{}_{column_set}", stream.id.0)
+pub(super) fn staging(stream: &Stream, column_set: ColumnSet) -> String {
+    format!("pg_temp.staging_{}_{}", stream.id.0, column_set.0)
 }
 
 /// The columns of a tuple, in order.
-pub(super) fn columns(stream: &Stream, column_set: u32) -> Vec<String> {
+pub(super) fn columns(stream: &Stream, column_set: ColumnSet) -> Vec<String> {
     let mut names = vec!["id".to_owned(), "received_at".to_owned()];
     match &stream.shape {
         Shape::Document { .. } => names.push("payload".to_owned()),
         Shape::Typed { columns, .. } => {
             names.push("extra".to_owned());
             names.extend(
-                columns.iter().take(column_set as usize).map(|column| quoted(&column.name)),
+                columns.iter().take(column_set.columns()).map(|column| quoted(&column.name)),
             );
         }
     }
@@ -76,7 +77,7 @@ pub(super) fn key_probe_statement(stream: &Stream, key: &Key) -> String {
 pub(super) fn merge_statement(
     stream: &Stream,
     key: &Key,
-    column_set: u32,
+    column_set: ColumnSet,
     only_some: bool,
 ) -> String {
     let columns = columns(stream, column_set);
