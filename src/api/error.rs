@@ -15,6 +15,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value};
 
 use crate::auth::{AuthError, Denied, OverQuota};
+use crate::db::words::words_of;
 
 /// Media type of a refusal.
 pub const PROBLEM_JSON: &str = "application/problem+json";
@@ -249,10 +250,11 @@ impl From<sqlx::Error> for ApiError {
                 ApiError::conflict("already_exists", "this name is taken")
             }
             sqlx::Error::Database(ref reason) if passes(reason.code().as_deref()) => {
-                tracing::warn!(%error, "the database refuses for now");
+                let error = words_of(&error);
+                tracing::warn!(error, "the database refuses for now");
                 ApiError::database_unavailable()
             }
-            error => ApiError::internal(format!("the database refused: {error}")),
+            error => ApiError::internal(format!("the database refused: {}", words_of(&error))),
         }
     }
 }

@@ -18,6 +18,7 @@ pub mod streams;
 pub mod tokens;
 pub mod users;
 pub mod verdict;
+pub mod words;
 
 use std::io::ErrorKind;
 use std::str::FromStr;

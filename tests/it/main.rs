@@ -57,6 +57,7 @@ mod polling_memory;
 mod polling_outages;
 mod polling_scale;
 mod polling_secrets;
+mod postgresql_words;
 mod private_postgres;
 mod prometheus;
 mod quarantine;

@@ -3,6 +3,7 @@
 use sqlx::postgres::PgDatabaseError;
 
 use crate::db::verdict::{Verdict, verdict};
+use crate::db::words::words_of;
 use crate::streams::Stream;
 
 /// Why a batch was not committed.
@@ -11,7 +12,7 @@ pub enum BatchError {
     /// Another session raised the epoch: this one is over.
     #[error("the journal belongs to a newer session")]
     Fenced,
-    #[error("{doing}: {source}")]
+    #[error("{doing}: {}", words_of(.source))]
     Database {
         doing: String,
         #[source]
@@ -23,6 +24,7 @@ pub enum BatchError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     pub sqlstate: String,
+    /// The message, the detail and the hint.
     pub message: String,
     /// The column, where PostgreSQL named one.
     pub column: Option<String>,
@@ -66,21 +68,16 @@ impl BatchError {
         }
     }
 
-    /// What PostgreSQL said; of an error that did not come from it, what happened.
+    /// What PostgreSQL said, its hint included; of an error that did not come from it, what happened.
     pub fn refusal(&self) -> Refusal {
-        let BatchError::Database { source: sqlx::Error::Database(error), .. } = self else {
+        let BatchError::Database { source: source @ sqlx::Error::Database(error), .. } = self
+        else {
             return Refusal { sqlstate: String::new(), message: self.to_string(), column: None };
-        };
-        let detailed = error.try_downcast_ref::<PgDatabaseError>();
-        let detail = detailed.and_then(PgDatabaseError::detail);
-        let message = match detail {
-            Some(detail) => format!("{}: {detail}", error.message()),
-            None => error.message().to_owned(),
         };
         Refusal {
             sqlstate: self.sqlstate().unwrap_or_default(),
-            message,
-            column: detailed.and_then(PgDatabaseError::column).map(str::to_owned),
+            message: words_of(source),
+            column: error.try_downcast_ref().and_then(PgDatabaseError::column).map(str::to_owned),
         }
     }
 
