@@ -388,6 +388,7 @@ impl From<DestinationError> for ApiError {
             DestinationError::Definition(_) => {
                 ApiError::unprocessable("invalid_job", text).with("place", "/key")
             }
+            DestinationError::Table(error) => ApiError::conflict(error.code(), text),
             DestinationError::Gone(_) => ApiError::conflict("stream_changed", text),
             DestinationError::Database(error) => error.into(),
         }

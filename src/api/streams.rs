@@ -12,7 +12,7 @@ use crate::api::caller::ApiJson;
 use crate::api::{ApiError, AppState};
 use crate::auth::{Caller, Scope};
 use crate::db::reading::{self, StreamSize};
-use crate::db::streams::NewStream;
+use crate::db::streams::{NewStream, TableError};
 use crate::record::StreamId;
 use crate::sources;
 use crate::sources::formats::Format;
@@ -72,6 +72,15 @@ impl From<InvalidDefinition> for ApiError {
     }
 }
 
+impl From<TableError> for ApiError {
+    fn from(error: TableError) -> ApiError {
+        match error {
+            TableError::Database(error) => error.into(),
+            error => ApiError::conflict(error.code(), error.to_string()),
+        }
+    }
+}
+
 /// `GET /v1/streams`: those that the caller may use.
 pub async fn list(
     State(state): State<AppState>,
@@ -100,7 +109,7 @@ pub async fn list(
     Ok(Json(StreamList { streams }))
 }
 
-/// `POST /v1/streams`: 201 with the stream, 409 if the name is taken, 422 with the place if something cannot be.
+/// `POST /v1/streams`: 201 with the stream, 409 if the name is taken by a stream or by anything else in PostgreSQL, 422 with the place if something cannot be.
 pub async fn create(
     State(state): State<AppState>,
     caller: Caller,
@@ -144,7 +153,8 @@ pub async fn show(
     Ok(Json(StreamView::from(&*stream)))
 }
 
-/// `PATCH /v1/streams/{stream}`: columns only grow at the end.
+/// `PATCH /v1/streams/{stream}`: columns only grow, at the end and by wider types. 409 if the table is not what the stream
+/// says, or if PostgreSQL does not let it be changed.
 pub async fn change(
     State(state): State<AppState>,
     caller: Caller,
@@ -153,8 +163,8 @@ pub async fn change(
 ) -> Result<Json<StreamView>, ApiError> {
     caller.require(Scope::StreamsWrite)?;
     let stream = find(&state, &caller, &name)?;
-    let (changed, added) = change.apply(&stream)?;
-    match state.catalog.update(&changed, &added).await? {
+    let changed = change.apply(&stream)?;
+    match state.catalog.update(&stream, &changed).await? {
         Some(stream) => Ok(Json(StreamView::from(&*stream))),
         None => Err(ApiError::conflict(
             "stream_changed",

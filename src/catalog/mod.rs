@@ -11,10 +11,9 @@ use std::time::Duration;
 use tokio::sync::{Mutex, Notify};
 
 use crate::db::notifications::CatalogListener;
-use crate::db::streams::{self, NewStream};
+use crate::db::streams::{self, NewStream, TableError};
 use crate::db::{Database, answered};
 use crate::record::StreamId;
-use crate::streams::columns::Column;
 use crate::streams::{Stream, Streams, StreamsSnapshot};
 
 pub use mirror::Mirror;
@@ -53,6 +52,7 @@ impl Catalog {
         let mut list = answered(streams::list(self.database.pool())).await?;
         if let Some(unmade) = answered(self.restore_forgotten(&list)).await? {
             list = answered(streams::list(self.database.pool())).await?;
+            list.retain(|stream| unmade.iter().all(|unmade| unmade.id != stream.id));
             list.extend(unmade);
         }
         mirror.save(&list).await;
@@ -60,8 +60,9 @@ impl Catalog {
         Ok(())
     }
 
-    /// Makes again what a database that was set back has forgotten: streams, and columns that were added. `Some` if there
-    /// was something: the streams that could not be made now. They stay known, so that nobody forgets what they were.
+    /// Makes again what a database that was set back has forgotten: streams, columns that were added, and wider types.
+    /// `Some` if there was something: the streams that could not be made now what they were. They stay known as that: the
+    /// journal may have records that only this tells how to read.
     async fn restore_forgotten(&self, list: &[Stream]) -> Result<Option<Vec<Stream>>, sqlx::Error> {
         let known = self.streams.snapshot();
         let listed: HashMap<StreamId, &Stream> =
@@ -84,11 +85,12 @@ impl Catalog {
         }
         for stream in known.iter() {
             let Some(found) = listed.get(&stream.id) else { continue };
-            let (columns, left) = (stream.columns(), found.columns().len());
-            let is_the_same = found.name == stream.name && columns.starts_with(found.columns());
-            if left < columns.len() && is_the_same {
-                let made = streams::update(self.database.pool(), stream, &columns[left..]).await;
-                restored |= made.is_ok();
+            if stream.grew_from(found) {
+                let made = streams::update(self.database.pool(), found, stream).await;
+                restored = true;
+                if made.is_err() {
+                    unmade.push(Stream::clone(stream));
+                }
                 let error = made.err();
                 tracing::error!(stream = %stream.name, ?error, "PostgreSQL was set back and had forgotten columns of this stream");
             }
@@ -97,7 +99,7 @@ impl Catalog {
     }
 
     /// Makes a stream and its table; `None` if the name is taken.
-    pub async fn create(&self, new: &NewStream) -> Result<Option<Arc<Stream>>, sqlx::Error> {
+    pub async fn create(&self, new: &NewStream) -> Result<Option<Arc<Stream>>, TableError> {
         // A database that was set back must remember its streams before it gives their numbers to new ones.
         self.refresh().await?;
         let created = streams::create(self.database.pool(), new).await?;
@@ -105,13 +107,13 @@ impl Catalog {
         Ok(created.map(Arc::new))
     }
 
-    /// Changes a stream; `added` are the last of its columns. `None` if it changed or went in the meantime.
+    /// Changes a stream from what it was `before`. `None` if it changed or went in the meantime.
     pub async fn update(
         &self,
-        changed: &Stream,
-        added: &[Column],
-    ) -> Result<Option<Arc<Stream>>, sqlx::Error> {
-        let updated = streams::update(self.database.pool(), changed, added).await?;
+        before: &Stream,
+        after: &Stream,
+    ) -> Result<Option<Arc<Stream>>, TableError> {
+        let updated = streams::update(self.database.pool(), before, after).await?;
         self.refresh().await?;
         Ok(updated.map(Arc::new))
     }

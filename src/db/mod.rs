@@ -34,6 +34,10 @@ static MIGRATIONS: Migrator = sqlx::migrate!();
 /// A plan that was made while a table was small would read all of it when it is large, until statistics tell: so each
 /// execution has a plan of its own, which costs a fraction of a millisecond.
 const PLANS: (&str, &str) = ("plan_cache_mode", "force_custom_plan");
+/// What a number or a time is as text must not depend on how a database or a role is set up: a column that becomes text
+/// keeps it for ever.
+const FULL_FLOATS: (&str, &str) = ("extra_float_digits", "1");
+const ISO_DATES: (&str, &str) = ("datestyle", "ISO");
 /// Most connections for everything but the writers.
 const POOL_CONNECTIONS_MAX: u32 = 8;
 /// Longest wait for one of them.
@@ -66,6 +70,8 @@ impl Database {
         let options = PgConnectOptions::from_str(url)?.application_name("tidegate").options([
             ("timezone", "UTC"),
             ("client_min_messages", "warning"),
+            FULL_FLOATS,
+            ISO_DATES,
             PLANS,
         ]);
         let pool = PgPoolOptions::new()

@@ -2,6 +2,9 @@
 //!
 //! A stream's row and its table are made, grown and dropped in one transaction, one at a time under an advisory lock.
 
+mod growth;
+mod table_error;
+
 use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, Executor, FromRow, PgConnection, PgPool, Postgres, Transaction};
 use time::OffsetDateTime;
@@ -12,6 +15,9 @@ use crate::db::{SCHEMA_LOCK, literal, quoted};
 use crate::record::StreamId;
 use crate::streams::columns::Column;
 use crate::streams::{Key, PayloadType, Shape, Stream, StreamName, defaults};
+
+pub use table_error::TableError;
+use table_error::sqlstate;
 
 /// Days of partitions that are made ahead.
 const PARTITIONS_AHEAD_DAYS: i64 = 3;
@@ -61,7 +67,7 @@ pub async fn list(pool: &PgPool) -> Result<Vec<Stream>, sqlx::Error> {
 }
 
 /// Makes the stream and its table; `None` if the name is taken.
-pub async fn create(pool: &PgPool, new: &NewStream) -> Result<Option<Stream>, sqlx::Error> {
+pub async fn create(pool: &PgPool, new: &NewStream) -> Result<Option<Stream>, TableError> {
     let mut transaction = locked(pool).await?;
     let row: Option<StreamRow> = sqlx::query_as(
         "insert into tidegate.streams (name, shape, key, retention_days) values ($1, $2, $3, $4)
@@ -76,44 +82,43 @@ pub async fn create(pool: &PgPool, new: &NewStream) -> Result<Option<Stream>, sq
     .await?;
     let Some(row) = row else { return Ok(None) };
     let stream = row.into_stream()?;
-    run(&mut transaction, create_table(&stream)).await?;
+    if let Err(error) = run(&mut transaction, create_table(&stream)).await {
+        transaction.rollback().await?;
+        return Err(not_made(pool, &stream.name, error).await);
+    }
     make_partitions_ahead(&mut transaction, &stream).await?;
     finish(transaction).await?;
     Ok(Some(stream))
 }
 
-/// Changes a stream: its table gets the columns that `changed` has more than the table. Column sets only grow, so
-/// the caller passes all old columns first. `None` if there is no such stream any more.
+/// Changes a stream, and its table with it where columns came or got wider. `None` if it is not as it was `before` any
+/// more: it was deleted, or somebody else added or widened columns.
 pub async fn update(
     pool: &PgPool,
-    changed: &Stream,
-    added: &[Column],
-) -> Result<Option<Stream>, sqlx::Error> {
+    before: &Stream,
+    after: &Stream,
+) -> Result<Option<Stream>, TableError> {
     let mut transaction = locked(pool).await?;
-    let kept_columns = i32::try_from(changed.columns().len() - added.len()).unwrap_or(i32::MAX);
+    let count = |length: usize| i32::try_from(length).unwrap_or(i32::MAX);
     let row: Option<StreamRow> = sqlx::query_as(
         "update tidegate.streams set shape = $2, key = $3, retention_days = $4
-         where id = $1 and deleted_at is null and coalesce(jsonb_array_length(shape #> '{typed,columns}'), 0) = $5
+         where id = $1 and deleted_at is null
+             and coalesce(jsonb_array_length(shape #> '{typed,columns}'), 0) = $5
+             and coalesce(jsonb_array_length(shape #> '{typed,widened}'), 0) = $6
          returning id, name, shape, key, retention_days, created_at",
     )
-    .bind(changed.id)
-    .bind(Json(&changed.shape))
-    .bind(changed.key.as_ref().map(Json))
-    .bind(changed.retention_days.map(days))
-    .bind(kept_columns)
+    .bind(after.id)
+    .bind(Json(&after.shape))
+    .bind(after.key.as_ref().map(Json))
+    .bind(after.retention_days.map(days))
+    .bind(count(before.columns().len()))
+    .bind(count(before.shape.widened().len()))
     .fetch_optional(&mut *transaction)
     .await?;
     let Some(row) = row else { return Ok(None) };
-    for column in added {
-        let table = quoted(changed.name.as_str());
-        run(
-            &mut transaction,
-            format!("alter table streams.{table} add column {}", column_sql(column)),
-        )
-        .await?;
-    }
+    growth::grow(&mut transaction, before, after).await?;
     finish(transaction).await?;
-    row.into_stream().map(Some)
+    Ok(Some(row.into_stream()?))
 }
 
 /// Drops the stream and its table with all its rows; false if there was no such stream.
@@ -147,7 +152,7 @@ pub async fn forgotten(pool: &PgPool, streams: &[StreamId]) -> Result<Vec<Stream
 
 /// Makes a stream again that the database has forgotten, with the number that the journal knows it by. False if its name
 /// or number was given to another in the meantime.
-pub async fn restore(pool: &PgPool, stream: &Stream) -> Result<bool, sqlx::Error> {
+pub async fn restore(pool: &PgPool, stream: &Stream) -> Result<bool, TableError> {
     let mut transaction = locked(pool).await?;
     let inserted = sqlx::query(
         "insert into tidegate.streams (id, name, shape, key, retention_days, created_at)
@@ -169,10 +174,42 @@ pub async fn restore(pool: &PgPool, stream: &Stream) -> Result<bool, sqlx::Error
     )
     .execute(&mut *transaction)
     .await?;
-    run(&mut transaction, create_table(stream)).await?;
+    if let Err(error) = run(&mut transaction, create_table(stream)).await {
+        transaction.rollback().await?;
+        return Err(not_made(pool, &stream.name, error).await);
+    }
     make_partitions_ahead(&mut transaction, stream).await?;
     finish(transaction).await?;
     Ok(true)
+}
+
+/// Why a table could not be made; where something of its name is in the way, what.
+async fn not_made(pool: &PgPool, stream: &StreamName, error: sqlx::Error) -> TableError {
+    // A relation of the name, or a type: each table has one.
+    if !matches!(sqlstate(&error).as_deref(), Some("42P07" | "42710")) {
+        return TableError::of(stream, "make", error);
+    }
+    let what: Result<Option<String>, sqlx::Error> = sqlx::query_scalar(
+        "select coalesce(
+             (select relkind::text from pg_class
+              where relnamespace = to_regnamespace('streams') and relname = $1),
+             (select 'type' from pg_type
+              where typnamespace = to_regnamespace('streams') and typname = $1))",
+    )
+    .bind(stream.as_str())
+    .fetch_one(pool)
+    .await;
+    let what = match what.ok().flatten().as_deref() {
+        Some("r" | "p") => "a table",
+        Some("v") => "a view",
+        Some("m") => "a materialized view",
+        Some("f") => "a foreign table",
+        Some("S") => "a sequence",
+        Some("i" | "I") => "an index",
+        Some("c" | "type") => "a type",
+        _ => "something of that name",
+    };
+    TableError::Exists { stream: stream.clone(), what }
 }
 
 /// Makes the partition for one day of a stream with retention, unless it is there. Part of the caller's transaction.

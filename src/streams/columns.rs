@@ -71,6 +71,26 @@ impl ColumnType {
             ColumnType::Jsonb => "jsonb",
         }
     }
+
+    /// The types that hold every value of this one, and that a column of it may therefore get, the narrowest first.
+    pub fn wider(self) -> &'static [ColumnType] {
+        use ColumnType::{BigInt, DoublePrecision, Integer, Numeric, Text};
+        match self {
+            ColumnType::SmallInt => &[Integer, BigInt, Numeric, Text],
+            ColumnType::Integer => &[BigInt, Numeric, Text],
+            ColumnType::BigInt => &[Numeric, Text],
+            ColumnType::Real => &[DoublePrecision, Text],
+            ColumnType::Text => &[],
+            _ => &[Text],
+        }
+    }
+
+    /// Whether values of this type are equal as `wider` exactly where they are equal now, also one from before the change
+    /// and one that is sent after it. As text, `1` and `01` are two; as double precision, 0.1 is not what it was as real.
+    pub fn keeps_equality(self, wider: ColumnType) -> bool {
+        let whole = matches!(self, ColumnType::SmallInt | ColumnType::Integer | ColumnType::BigInt);
+        whole && wider != ColumnType::Text
+    }
 }
 
 /// A declared column.

@@ -1,9 +1,9 @@
 //! Constant defaults of columns: checked when a stream is made, encoded once for all records, and shown to SQL.
 
-use crate::streams::columns::{Column, ColumnType};
+use crate::streams::columns::Column;
 use crate::streams::encode::{RecordError, RecordErrorCode};
-use crate::streams::json::{Scanner, unescape};
-use crate::streams::values::{self, NULL_FIELD, unquoted};
+use crate::streams::json::Scanner;
+use crate::streams::values::{self, NULL_FIELD};
 
 /// Longest default, in bytes of its JSON. Every record without the key carries it.
 pub const DEFAULT_BYTES_MAX: usize = 1_000;
@@ -21,14 +21,7 @@ pub fn default_sql_text(column: &Column) -> Option<String> {
     if *length == NULL_FIELD {
         return None;
     }
-    let mut json = Vec::new();
-    values::write_json(column.kind, bytes, &mut json).ok()?;
-    if column.kind == ColumnType::Jsonb || json.first() != Some(&b'"') {
-        return String::from_utf8(json).ok();
-    }
-    let mut text = Vec::new();
-    unescape(unquoted(&json), &mut text);
-    String::from_utf8(text).ok()
+    String::from_utf8(values::text_of(column.kind, bytes).ok()?).ok()
 }
 
 /// The field of a tuple (length and bytes) for a record without the key.
@@ -59,6 +52,7 @@ pub fn encode_default(column: &Column) -> Result<Vec<u8>, RecordError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::streams::columns::ColumnType;
     use serde_json::{Value, json};
 
     fn column(kind: ColumnType, default: Value) -> Column {

@@ -1,5 +1,7 @@
 //! What a user may ask of a stream, checked before anything is made of it.
 
+pub(in crate::streams) mod growth;
+
 use std::collections::HashSet;
 
 use serde::Deserialize;
@@ -38,7 +40,7 @@ pub struct Defined {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Change {
-    /// The old columns as they are, and new ones after them.
+    /// The old columns as they are or with wider types, and new ones after them.
     pub columns: Option<Vec<Column>>,
     pub unknown: Option<UnknownKeys>,
     pub on_duplicate: Option<OnDuplicate>,
@@ -96,10 +98,9 @@ impl Definition {
 }
 
 impl Change {
-    /// The stream as it shall be, and the columns that it gets.
-    pub fn apply(self, stream: &Stream) -> Result<(Stream, Vec<Column>), InvalidDefinition> {
+    /// The stream as it shall be.
+    pub fn apply(self, stream: &Stream) -> Result<Stream, InvalidDefinition> {
         let mut changed = stream.clone();
-        let mut added = Vec::new();
         match &mut changed.shape {
             Shape::Document { .. } if self.columns.is_some() || self.unknown.is_some() => {
                 return Err(invalid(
@@ -108,11 +109,11 @@ impl Change {
                 ));
             }
             Shape::Document { .. } => {}
-            Shape::Typed { columns, unknown, .. } => {
+            Shape::Typed { columns, unknown, widened } => {
                 if let Some(wanted) = self.columns {
-                    let wanted = check_columns(wanted)?;
-                    added = added_columns(columns, &wanted)?;
-                    *columns = wanted;
+                    let (grown, wider) = growth::grow(stream, wanted)?;
+                    *columns = grown;
+                    widened.extend(wider);
                 }
                 *unknown = self.unknown.unwrap_or(*unknown);
             }
@@ -132,18 +133,8 @@ impl Change {
             check_retention(Some(days), false)?;
             changed.retention_days = Some(days);
         }
-        Ok((changed, added))
+        Ok(changed)
     }
-}
-
-fn added_columns(old: &[Column], wanted: &[Column]) -> Result<Vec<Column>, InvalidDefinition> {
-    if wanted.len() < old.len() || wanted[..old.len()] != *old {
-        return Err(invalid(
-            "columns",
-            "columns only grow: repeat the present ones as they are, and add new ones at the end",
-        ));
-    }
-    Ok(wanted[old.len()..].to_vec())
 }
 
 /// The columns as they are kept, if a table and the records' keys can have them side by side.

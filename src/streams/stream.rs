@@ -224,6 +224,18 @@ impl Stream {
         self.shape.columns()
     }
 
+    /// Is this the same stream as `older` was, with more columns or wider ones?
+    pub fn grew_from(&self, older: &Stream) -> bool {
+        if self.id != older.id || self.name != older.name || self.column_set() == older.column_set()
+        {
+            return false;
+        }
+        let then = self.shape.column_types(older.column_set());
+        let declared = older.columns().iter().map(|column| (&column.name, column.kind));
+        self.shape.widened().starts_with(older.shape.widened())
+            && then.is_some_and(|then| then.map(|(column, kind)| (&column.name, kind)).eq(declared))
+    }
+
     /// The key that the column of this name takes; the name itself, if it is no declared column's.
     pub fn member_of<'a>(&'a self, name: &'a str) -> &'a str {
         let column = self.columns().iter().find(|column| column.name == name);
@@ -259,6 +271,38 @@ mod tests {
         let document = Shape::Document { payload: PayloadType::Jsonb };
         assert!(document.column_types(document.column_set()).is_some());
         assert!(document.column_types(ColumnSet::new(0, 1)).is_none());
+    }
+
+    #[test]
+    fn a_stream_grew_where_columns_came_or_got_wider_and_nothing_else() {
+        let stream = |columns: &[(&str, ColumnType)], widened: &[Widening]| Stream {
+            id: StreamId(1),
+            name: "s".parse().unwrap(),
+            shape: Shape::Typed {
+                columns: columns.iter().map(|&(name, kind)| Column::new(name, kind)).collect(),
+                unknown: UnknownKeys::Extra,
+                widened: widened.to_vec(),
+            },
+            key: None,
+            retention_days: None,
+            created_at: OffsetDateTime::UNIX_EPOCH,
+        };
+        let (integer, bigint) = (ColumnType::Integer, ColumnType::BigInt);
+        let widened = Widening { column: 0, from: integer };
+        let first = stream(&[("a", integer)], &[]);
+        let wider = stream(&[("a", bigint)], &[widened]);
+        let more = stream(&[("a", integer), ("b", integer)], &[]);
+        let both = stream(&[("a", bigint), ("b", integer)], &[widened]);
+        for (newer, older) in [(&wider, &first), (&more, &first), (&both, &first), (&both, &more)] {
+            assert!(newer.grew_from(older), "{newer:?} from {older:?}");
+            assert!(!older.grew_from(newer), "{older:?} from {newer:?}");
+            assert!(!newer.grew_from(newer), "{newer:?}");
+        }
+        let other = stream(&[("a", bigint), ("b", integer)], &[]);
+        assert!(!other.grew_from(&first), "the type changed in a way that is no widening");
+        assert!(!more.grew_from(&wider) && !wider.grew_from(&more), "two that went apart");
+        let renamed = Stream { name: "t".parse().unwrap(), ..both.clone() };
+        assert!(!renamed.grew_from(&first));
     }
 
     /// What an older gateway wrote into the catalog and into the mirror.

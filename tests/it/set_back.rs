@@ -59,14 +59,14 @@ async fn what_the_journal_keeps_is_written_again_exactly_once() {
     assert_eq!(gateway.terminate().await, 0);
     copy_cluster(directory.path(), CLUSTER, OLDER).await;
 
-    // Committed, and lost with what comes after the copy: rows, a stream, a column, and the end of a stream.
+    // Committed, and lost with what comes after the copy: rows, a stream, a column, a wider type, and the end of a stream.
     let mut gateway = Serve::start(directory.path(), &[], &[]).await;
     commit(&gateway, "documents", &numbers(100..200)).await;
     commit(&gateway, "late", &numbers(0..50)).await;
     let more =
-        json!({"columns": [{"name": "n", "type": "integer"}, {"name": "word", "type": "text"}]});
+        json!({"columns": [{"name": "n", "type": "bigint"}, {"name": "word", "type": "text"}]});
     request(&gateway, Method::PATCH, "/v1/streams/typed", &more).await.expect(200);
-    commit(&gateway, "typed", &json!([{"n": 100, "word": "a"}])).await;
+    commit(&gateway, "typed", &json!([{"n": 3_000_000_000_i64, "word": "a"}])).await;
     let keyed = json!({"name": "keyed", "key": ["/n"], "on_duplicate": "replace"});
     request(&gateway, Method::POST, "/v1/streams", &keyed).await.expect(201);
     commit(&gateway, "keyed", &json!([{"n": 1, "v": 1}, {"n": 2, "v": 1}])).await;
@@ -77,10 +77,10 @@ async fn what_the_journal_keeps_is_written_again_exactly_once() {
     let mut gateway = Serve::start(directory.path(), &[], &[]).await;
     let counts = "select (select count(*) || '/' || count(distinct payload->>'n') from streams.documents)
         || ' ' || (select count(*) || '/' || count(distinct payload->>'n') from streams.late)
-        || ' ' || (select count(*) || '/' || count(distinct n) || '/' || max(word) from streams.typed)
+        || ' ' || (select count(*) || '/' || count(distinct n) || '/' || max(n) || '/' || max(word) from streams.typed)
         || ' ' || (select string_agg((payload->>'n') || '=' || (payload->>'v'), ',' order by payload->>'n') from streams.keyed)
         || ' ' || (select count(*) from tidegate.parked)";
-    let expected = "200/200 50/50 101/101/a 1=2,2=1 0";
+    let expected = "200/200 50/50 101/101/3000000000/a 1=2,2=1 0";
     let mut last = None;
     eventually("everything is there again", async || {
         last = query(&gateway, counts).await;

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::catalog::Catalog;
 use crate::clock::Clock;
-use crate::db::streams::NewStream;
+use crate::db::streams::{NewStream, TableError};
 use crate::hub::counters::Counters;
 use crate::lifecycle::Lifecycle;
 use crate::pipeline::{Intake, Progress};
@@ -66,11 +66,22 @@ pub enum DestinationError {
     NotReplacing(StreamName),
     #[error("the stream for it cannot be made: {0}")]
     Definition(#[from] InvalidDefinition),
+    #[error("the stream for it cannot be made: {0}")]
+    Table(TableError),
     #[error(transparent)]
     Database(#[from] sqlx::Error),
     /// It was deleted at the same moment.
     #[error("the stream {0} is not there")]
     Gone(StreamName),
+}
+
+impl From<TableError> for DestinationError {
+    fn from(error: TableError) -> DestinationError {
+        match error {
+            TableError::Database(error) => DestinationError::Database(error),
+            error => DestinationError::Table(error),
+        }
+    }
 }
 
 impl Poller {

@@ -99,8 +99,8 @@ impl RecordEncoder {
         let key = stream.key.as_ref().map_or(&[][..], |key| &key.fields);
         let target = match &stream.shape {
             Shape::Document { payload } => Target::Document(DocumentEncoder::new(*payload, key)?),
-            Shape::Typed { columns, unknown, .. } => {
-                Target::Typed(TypedEncoder::new(columns, *unknown, key)?)
+            Shape::Typed { columns, unknown, widened } => {
+                Target::Typed(TypedEncoder::new(columns, widened, *unknown, key)?)
             }
         };
         Ok(RecordEncoder { column_set: stream.column_set(), limits, target })

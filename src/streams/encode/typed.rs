@@ -10,9 +10,10 @@ use super::pointers::{check_length, check_total};
 use super::{EncoderError, TuplePrefix, put_prefix};
 use crate::streams::columns::{Column, ColumnType};
 use crate::streams::defaults::encode_default;
-use crate::streams::json::{Scanner, Stop, Value};
-use crate::streams::values::{self, NULL_FIELD, begin_field, end_field, json};
-use crate::streams::{COLUMNS_MAX, KeyField, UnknownKeys};
+use crate::streams::definition::growth::last_widening;
+use crate::streams::json::{Scanner, Stop, Value, ValueKind};
+use crate::streams::values::{self, NULL_FIELD, ValueError, begin_field, end_field, json};
+use crate::streams::{COLUMNS_MAX, KeyField, UnknownKeys, Widening};
 
 /// id, `received_at`, extra.
 const FIELDS_BEFORE_COLUMNS: u16 = 3;
@@ -37,6 +38,8 @@ struct TargetColumn {
     /// The key that it takes: senders know it, and perhaps not the column's name.
     member: Box<str>,
     kind: ColumnType,
+    /// Its type before it became text.
+    was: Option<ColumnType>,
     /// The encoded field for records without the key.
     default: Box<[u8]>,
     in_key: bool,
@@ -45,6 +48,7 @@ struct TargetColumn {
 impl TypedEncoder {
     pub(super) fn new(
         columns: &[Column],
+        widened: &[Widening],
         unknown: UnknownKeys,
         key: &[KeyField],
     ) -> Result<TypedEncoder, EncoderError> {
@@ -54,7 +58,7 @@ impl TypedEncoder {
         let fields = u16::try_from(columns.len()).map_err(|_| EncoderError::TooManyColumns)?;
         let (mut names, mut members) = (HashSet::new(), HashSet::new());
         let mut targets = Vec::with_capacity(columns.len());
-        for column in columns {
+        for (index, column) in columns.iter().enumerate() {
             if !names.insert(&column.name) {
                 return Err(EncoderError::DuplicateColumn(column.name.clone()));
             }
@@ -66,6 +70,7 @@ impl TypedEncoder {
             targets.push(TargetColumn {
                 member: column.member().into(),
                 kind: column.kind,
+                was: last_widening(widened, index).filter(|_| column.kind == ColumnType::Text),
                 default: default.into(),
                 in_key: false,
             });
@@ -167,6 +172,7 @@ impl TypedEncoder {
                 Some(value) => {
                     let raw = value.raw(input);
                     values::encode_json(column.kind, value.kind, raw, &mut self.scratch, out)
+                        .or_else(|error| column.encode_as_before(error, value.kind, raw, out))
                         .map_err(|error| {
                             RecordError::of_json_value(error, column.kind, raw)
                                 .in_column(&*column.member)
@@ -215,6 +221,24 @@ impl TypedEncoder {
 }
 
 impl TargetColumn {
+    /// A column that became text still takes what it took before, such as a JSON number: as the text of it.
+    #[cold]
+    fn encode_as_before(
+        &self,
+        error: ValueError,
+        kind: ValueKind,
+        raw: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), ValueError> {
+        let (ValueError::Type, Some(was)) = (error, self.was) else {
+            return Err(error);
+        };
+        let mut field = Vec::new();
+        values::encode_json(was, kind, raw, &mut Vec::new(), &mut field).map_err(|_| error)?;
+        let text = values::text_of(was, &field[NULL_FIELD.len()..]).map_err(|_| error)?;
+        values::encode_text(self.kind, &text, out)
+    }
+
     /// How many bytes an encoded field adds to the key, which it must be fit for.
     fn check_key(&self, field: &[u8]) -> Result<usize, RecordError> {
         if *field == NULL_FIELD {

@@ -151,6 +151,18 @@ pub fn write_json(kind: ColumnType, bytes: &[u8], out: &mut Vec<u8>) -> Result<(
     }
 }
 
+/// A field's bytes (without the length) as text: what PostgreSQL reads as this type, and what it would give as text.
+pub fn text_of(kind: ColumnType, bytes: &[u8]) -> Result<Vec<u8>, InvalidBinary> {
+    let mut json = Vec::new();
+    write_json(kind, bytes, &mut json)?;
+    if kind == ColumnType::Jsonb || json.first() != Some(&b'"') {
+        return Ok(json);
+    }
+    let mut text = Vec::new();
+    unescape(unquoted(&json), &mut text);
+    Ok(text)
+}
+
 /// Appends a field of a fixed length.
 #[inline]
 pub fn put<const LENGTH: usize>(out: &mut Vec<u8>, bytes: [u8; LENGTH]) {

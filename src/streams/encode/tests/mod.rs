@@ -5,6 +5,7 @@ mod json;
 mod keys;
 mod properties;
 mod renamed;
+mod widened;
 
 use serde_json::json;
 
