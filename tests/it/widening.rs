@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::command::{run, tidegate, working_directory};
-use crate::support::{Gateway, Reply};
+use crate::support::{Gateway, Reply, eventually};
 use crate::watcher::Watcher;
 
 const COLUMNS: [(&str, &str); 8] = [
@@ -152,6 +152,47 @@ async fn a_restart_knows_what_was_widened() {
     let mirror: Value = serde_json::from_str(&mirror).unwrap();
     let widened = &mirror[0]["shape"]["typed"]["widened"];
     assert_eq!(*widened, json!([{"column": 0, "from": "integer"}]), "{mirror}");
+}
+
+/// PostgreSQL checks every row again when it rewrites a table, so a check that sleeps stands for a large one.
+#[tokio::test]
+async fn a_table_that_takes_too_long_stays_as_it_is_and_the_statement_is_told() {
+    let gateway = Gateway::start().await;
+    let columns = |kind| json!({"columns": [{"name": "n", "type": kind}]});
+    let mut stream = columns("integer");
+    stream["name"] = json!("large");
+    let made = gateway.create_stream(&stream).await;
+    gateway.commit("large", &json!({"n": 1})).await;
+    gateway
+        .execute(
+            "create function slow(n bigint) returns boolean language plpgsql as $$
+             begin perform pg_sleep(60); return true; end $$;
+             alter table streams.large add check (slow(n)) not valid;
+             update pg_constraint set convalidated = true where conrelid = 'streams.large'::regclass",
+        )
+        .await;
+    let change = columns("bigint");
+    let (reply, ()) = futures::join!(gateway.patch("/v1/streams/large", &change), async {
+        // What the limit on a statement's time does, only sooner.
+        let cancel = "select pg_cancel_backend(pid) from pg_stat_activity
+                      where wait_event = 'PgSleep' and query like 'alter table%'
+                          and datname = current_database()";
+        eventually("it is at it", async || {
+            (!gateway.column::<bool>(cancel).await.is_empty()).then_some(())
+        })
+        .await;
+    });
+    let problem = reply.problem(409, "table_too_large");
+    let statement = r#"alter table streams."large" alter column "n" type bigint using "n"::bigint"#;
+    assert!(problem["detail"].as_str().unwrap().contains(statement), "{problem}");
+    assert_eq!(gateway.get("/v1/streams/large").await.expect(200), made);
+    // Somebody runs it, and the stream follows.
+    gateway.execute("alter table streams.large drop constraint large_n_check").await;
+    gateway.execute(statement).await;
+    gateway.patch("/v1/streams/large", &change).await.expect(200);
+    gateway.commit("large", &json!({"n": 3_000_000_000_i64})).await;
+    let found: Vec<i64> = gateway.column("select n from streams.large order by n").await;
+    assert_eq!(found, [1, 3_000_000_000]);
 }
 
 /// A database may be set up to write times and numbers in other ways; what becomes text is text for ever.

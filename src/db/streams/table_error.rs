@@ -79,9 +79,9 @@ pub(super) fn sqlstate(error: &sqlx::Error) -> Option<String> {
 }
 
 /// Can whoever owns the tables mend it? By SQLSTATE: what is not supported there (a view that depends on a column), data,
-/// constraints, dependent rights, names and rights, limits, objects that are in use, triggers of the user's.
+/// constraints, dependent rights, a schema that is gone, names and rights, limits, objects in use, triggers of the user's.
 fn is_for_the_owner(code: &str) -> bool {
-    let classes = ["0A", "22", "23", "2B", "42", "54", "55", "P0"];
+    let classes = ["0A", "22", "23", "2B", "3F", "42", "54", "55", "P0"];
     classes.iter().any(|class| code.starts_with(class)) && code != "55P03"
 }
 
@@ -91,9 +91,10 @@ mod tests {
 
     #[test]
     fn what_passes_by_itself_or_is_our_fault_is_not_for_the_owner() {
-        for code in
-            ["0A000", "22003", "23505", "2BP01", "42501", "42809", "54011", "55006", "P0001"]
-        {
+        for code in [
+            "0A000", "3F000", "22003", "23505", "2BP01", "42501", "42809", "54011", "55006",
+            "P0001",
+        ] {
             assert!(is_for_the_owner(code), "{code}");
         }
         for code in ["55P03", "57014", "40P01", "53100", "08006", "25006", "XX000", ""] {
