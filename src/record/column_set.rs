@@ -10,8 +10,8 @@ const COLUMNS_BITS: u32 = 16;
 /// The declared columns of a tuple: its stream's first ones, with the types that they had when it was encoded.
 ///
 /// Columns only grow at the end, and types only get wider, so two numbers name a set for ever: how many columns there
-/// were, in the low 16 bits, and how many widenings the stream had had, above them. As one number it is in the journal and
-/// in the table `parked`; of a stream that was never widened it is the number of its columns.
+/// were, in the low 16 bits, and how many widenings the stream had had, above them. As one number it is in the journal
+/// and in the table `parked`; of a stream that was never widened it is the number of its columns.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]

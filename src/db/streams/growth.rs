@@ -1,8 +1,8 @@
 //! A stream's table grows with its stream: more columns, and columns of wider types.
 //!
-//! The table may not be what the stream says any more: people alter tables. So it is looked at under the lock that keeps
-//! it as it is, and what cannot be done without loss is refused. What somebody did already, by hand and beforehand, is
-//! done.
+//! The table may not be what the stream says any more: people alter tables. So it is looked at under the lock that
+//! keeps it as it is, and what cannot be done without loss is refused. What somebody did already, by hand and
+//! beforehand, is done.
 
 use sqlx::{Postgres, Transaction};
 
@@ -105,8 +105,8 @@ fn actions(
     Ok(actions)
 }
 
-/// The type that a column of type `found` gets where the stream shall have `wanted`: that, or its own where it holds all
-/// that `wanted` does. `None` if it can be neither without loss.
+/// The type that a column of type `found` gets where the stream shall have `wanted`: that, or its own where it holds
+/// all that `wanted` does. `None` if it can be neither without loss.
 fn type_to_be(found: &str, wanted: ColumnType) -> Option<ColumnType> {
     let found = declared(found)?;
     if found.wider().contains(&wanted) {

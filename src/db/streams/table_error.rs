@@ -1,7 +1,7 @@
 //! Why a stream's table could not be made or changed, in words that say what helps.
 //!
-//! What somebody did to the tables in PostgreSQL is for somebody to mend, so these words reach the caller; anything else
-//! stays an error of the database.
+//! What somebody did to the tables in PostgreSQL is for somebody to mend, so these words reach the caller; anything
+//! else stays an error of the database.
 
 use crate::db::words::words_of;
 use crate::streams::StreamName;
@@ -78,8 +78,9 @@ pub(super) fn sqlstate(error: &sqlx::Error) -> Option<String> {
     error.as_database_error().map(|error| error.code().unwrap_or_default().into_owned())
 }
 
-/// Can whoever owns the tables mend it? By SQLSTATE: what is not supported there (a view that depends on a column), data,
-/// constraints, dependent rights, a schema that is gone, names and rights, limits, objects in use, triggers of the user's.
+/// Can whoever owns the tables mend it? By SQLSTATE: what is not supported there (a view that depends on a column),
+/// data, constraints, dependent rights, a schema that is gone, names and rights, limits, objects in use, triggers of
+/// the user's.
 fn is_for_the_owner(code: &str) -> bool {
     let classes = ["0A", "22", "23", "2B", "3F", "42", "54", "55", "P0"];
     classes.iter().any(|class| code.starts_with(class)) && code != "55P03"

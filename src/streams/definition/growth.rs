@@ -156,8 +156,8 @@ mod tests {
         }
     }
 
-    /// Two values are one key by the index's type: what was equal must stay equal, and what a sender sends again must be
-    /// equal to what it was.
+    /// Two values are one key by the index's type: what was equal must stay equal, and what a sender sends again must
+    /// be equal to what it was.
     #[test]
     fn of_a_key_only_whole_numbers_get_wider() {
         for (from, to, allowed) in [
