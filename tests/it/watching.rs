@@ -131,7 +131,7 @@ async fn a_monitor_that_breaks_the_protocol_harms_nobody_else() {
         (b"\x83\x80\0\0\0\0", 1002),
         (b"\x81\x01a", 1002),
         (b"\x81\x81\0\0\0\0\xff", 1007),
-        (b"\x8a\xff\0\0\0\x80\0\0\0\0\0\0\0\0", 1002),
+        (b"\x8a\xff\0\0\0\x80\0\0\0\0\0\0\0\0", 1009),
     ] {
         let mut broken = Watcher::local(&gateway, "").await;
         broken.line().write_all(bytes).await.expect("the gateway reads on");
