@@ -141,14 +141,13 @@ impl fmt::Display for ForeignOrigin {
         )?;
         let host = self.host.as_deref().unwrap_or_default();
         match (&self.origin, &self.site) {
-            (Some(origin), _) => write!(f, "this one says Origin: {origin} and Host: {host}")?,
-            (None, Some(site)) => write!(f, "this one says Sec-Fetch-Site: {site}")?,
-            (None, None) => {
-                f.write_str("this one has no Origin: a program sends a token instead")?
-            }
-        }
+            (Some(origin), _) => write!(f, "this one says Origin: {origin} and Host: {host}"),
+            (None, Some(site)) => write!(f, "this one says Sec-Fetch-Site: {site}"),
+            (None, None) => f.write_str("this one has no Origin: a program sends a token instead"),
+        }?;
         // Only what could be a gateway's address is proposed as one.
-        match self.origin.as_deref().and_then(|origin| origin.parse::<PublicUrl>().ok()) {
+        let origin = self.origin.as_deref().filter(|origin| !origin.is_empty());
+        match origin.and_then(|origin| origin.parse::<PublicUrl>().ok()) {
             Some(public) => write!(
                 f,
                 ". If {public} is where people find this gateway, a proxy has changed Host: have it send the Host on that \
@@ -296,8 +295,11 @@ mod tests {
         ] {
             assert!(proxied.contains(part), "{proxied}");
         }
-        let hidden = told(&[(ORIGIN, "null"), (HOST, "tide.example.com")]);
-        assert!(hidden.contains("Origin: null") && !hidden.contains("PUBLIC_URL"), "{hidden}");
+        for origin in ["null", "", "file://"] {
+            let hidden = told(&[(ORIGIN, origin), (HOST, "tide.example.com")]);
+            assert!(hidden.contains(&format!("Origin: {origin} and")), "{hidden}");
+            assert!(!hidden.contains("PUBLIC_URL"), "{hidden}");
+        }
         let elsewhere = told(&[(SEC_FETCH_SITE, "cross-site")]);
         assert!(elsewhere.contains("Sec-Fetch-Site: cross-site"), "{elsewhere}");
         assert!(told(&[]).contains("no Origin"));

@@ -243,7 +243,7 @@ mod tests {
             let Goodbye::Close(code, reason) = goodbye else { panic!("it has a reason") };
             let mut client = leave(goodbye);
             // Far more than the line holds, and no frame of any kind.
-            client.write_all(&[0xff; 1 << 20]).await.expect("it is read");
+            client.write_all(&vec![0xff; 1 << 20]).await.expect("it is read");
             client.shutdown().await.unwrap();
             let mut seen = Vec::new();
             client.read_to_end(&mut seen).await.unwrap();
