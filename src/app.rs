@@ -241,6 +241,7 @@ impl Ground {
             options: AuthOptions {
                 session_lifetime: Duration::from_secs(self.config.access.session_hours * 3_600),
                 trust_forwarded_proto: self.config.access.trust_forwarded_proto,
+                public_url: self.config.access.public_url.clone(),
             },
         }))
     }

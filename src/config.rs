@@ -2,6 +2,8 @@
 //!
 //! `.env.sample` and the README's table show the same list; a test holds them together.
 
+mod origins;
+
 use std::ffi::OsStr;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -11,6 +13,8 @@ use std::time::Duration;
 use clap::{ArgMatches, Args, Command};
 use ipnet::IpNet;
 use serde::Serialize;
+
+pub use origins::{AllowedOrigins, PublicUrl};
 
 /// The largest record is held this often for a moment: as it came, what follows it, and as a tuple.
 const INTAKE_ENTRIES_MIN: u64 = 3;
@@ -112,6 +116,16 @@ pub struct Access {
     /// Believe `X-Forwarded-Proto`, so that cookies are marked secure. Only behind a proxy that always sets it.
     #[arg(long, env = "TIDEGATE_TRUST_FORWARDED_PROTO", default_value_t = false, action = clap::ArgAction::Set)]
     pub trust_forwarded_proto: bool,
+
+    /// Where people find this gateway, such as `https://tide.example.com`. Only needed behind a proxy that changes `Host`:
+    /// pages of this address count as the gateway's own.
+    #[arg(long, env = "TIDEGATE_PUBLIC_URL", default_value = "")]
+    pub public_url: PublicUrl,
+
+    /// Other origins whose pages may send records, watch and read (CORS), with a token or a ticket and never with a cookie:
+    /// `https://app.example.com,…`, or `*` for all.
+    #[arg(long, env = "TIDEGATE_ALLOWED_ORIGINS", default_value = "")]
+    pub allowed_origins: AllowedOrigins,
 
     /// Create an unknown stream on its first record, when the sender may (`streams:write`).
     #[arg(long, env = "TIDEGATE_AUTO_CREATE_STREAMS", default_value_t = true, action = clap::ArgAction::Set)]

@@ -14,7 +14,7 @@ use serde_json::error::Category;
 use url::form_urlencoded;
 
 use crate::api::error::ApiError;
-use crate::auth::{Auth, Caller};
+use crate::auth::{Auth, Caller, Presented};
 
 /// Largest JSON body of a request that is not records, in bytes.
 pub const JSON_BODY_BYTES_MAX: usize = 64 << 10;
@@ -35,7 +35,11 @@ where
 
 /// The sender of a request for a monitor: may come with `?ticket=`, and with a cookie only from our own pages.
 #[derive(Debug, Clone)]
-pub struct MonitorCaller(pub Caller);
+pub struct MonitorCaller {
+    pub caller: Caller,
+    /// What was presented, if it was a ticket; whoever lets the caller watch uses it up.
+    pub ticket: Option<Presented>,
+}
 
 impl<S> FromRequestParts<S> for MonitorCaller
 where
@@ -47,7 +51,8 @@ where
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<MonitorCaller, ApiError> {
         let ticket = ticket_of(parts.uri.query().unwrap_or_default());
         let auth = Auth::from_ref(state);
-        Ok(MonitorCaller(auth.authenticate_monitor(parts, ticket.as_deref()).await?))
+        let (caller, ticket) = auth.authenticate_monitor(parts, ticket.as_deref()).await?;
+        Ok(MonitorCaller { caller, ticket })
     }
 }
 

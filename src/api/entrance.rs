@@ -2,11 +2,12 @@
 //!
 //! Records take a short way: their handler is called directly. Each layer of the router costs a request some boxes and
 //! moves, which is nothing to a page and most of the time of a single record.
+//!
+//! Where pages of other origins are allowed, their requests go by the rules of [`cross_origin`] on either way.
 
 use std::any::Any;
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
 use std::time::Instant;
 
 use axum::Router;
@@ -19,6 +20,7 @@ use hyper::body::Incoming;
 use hyper::service::Service;
 use tower::ServiceExt;
 
+use crate::api::cross_origin::{self, Answer, CrossOrigin};
 use crate::api::refused_body::SharedBody;
 use crate::api::{ApiError, AppState, records, refused_body, router};
 use crate::telemetry::metrics::record_ingest_request;
@@ -36,12 +38,15 @@ const DEFAULT_HEADERS: [(HeaderName, HeaderValue); 4] = [
 pub struct Entrance {
     state: AppState,
     router: Router,
+    /// None where only the gateway's own pages are served.
+    cross_origin: Option<CrossOrigin>,
 }
 
 impl Entrance {
     pub fn new(state: AppState) -> Entrance {
         let router = router::router(state.clone());
-        Entrance { state, router }
+        let cross_origin = CrossOrigin::new(&state.config.access.allowed_origins);
+        Entrance { state, router, cross_origin }
     }
 
     pub fn state(&self) -> &AppState {
@@ -52,9 +57,21 @@ impl Entrance {
 impl Service<Request<Incoming>> for Entrance {
     type Response = Response;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+    type Future = Answer;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
+    fn call(&self, request: Request<Incoming>) -> Answer {
+        if let Some(cross_origin) = &self.cross_origin
+            && let Some(rules) = cross_origin.rules_for(&request)
+        {
+            let entrance = self.clone();
+            return cross_origin::answer(rules, request, move |request| entrance.answer(request));
+        }
+        self.answer(request)
+    }
+}
+
+impl Entrance {
+    fn answer(&self, request: Request<Incoming>) -> Answer {
         if is_records(&request) {
             let state = self.state.clone();
             Box::pin(async move { Ok(take_records(&state, request).await) })

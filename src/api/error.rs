@@ -222,7 +222,9 @@ impl From<AuthError> for ApiError {
             AuthError::Password => ApiError::unauthorized("invalid_password", text),
             AuthError::Session => ApiError::unauthorized("invalid_session", text),
             AuthError::Ticket => ApiError::unauthorized("invalid_ticket", text),
-            AuthError::ForeignOrigin => ApiError::forbidden("foreign_origin", text),
+            AuthError::ForeignOrigin(foreign) => ApiError::forbidden("foreign_origin", text)
+                .with("origin", foreign.origin)
+                .with("host", foreign.host),
             AuthError::Busy { retry_after } => {
                 ApiError::too_many_requests("busy", text, retry_after)
             }
@@ -308,7 +310,8 @@ mod tests {
     async fn a_401_challenges_and_others_do_not() {
         let (_, headers, _) = shown(AuthError::Token.into()).await;
         assert_eq!(headers["www-authenticate"], "Bearer realm=\"tidegate\"");
-        let (_, headers, _) = shown(AuthError::ForeignOrigin.into()).await;
+        let (_, headers, _) =
+            shown(AuthError::foreign_origin(&axum::http::HeaderMap::new()).into()).await;
         assert!(!headers.contains_key("www-authenticate"));
     }
 

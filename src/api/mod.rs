@@ -2,6 +2,7 @@
 
 mod caller;
 mod configuration;
+mod cross_origin;
 pub mod entrance;
 mod error;
 pub mod express;

@@ -72,7 +72,7 @@ pub fn router(state: AppState) -> Router {
                 .patch(short_polling_jobs::change)
                 .delete(polling_jobs::delete),
         )
-        .route("/v1/monitor", get(monitor::websocket))
+        .route("/v1/monitor", get(monitor::websocket).post(monitor::check))
         .route("/v1/monitor/events", get(monitor::events))
         .route("/v1/monitor/tickets", post(tickets::create))
         .fallback(no_such_route)

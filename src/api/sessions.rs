@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::caller::ApiJson;
 use crate::api::error::ApiError;
-use crate::auth::origin::{Origin, origin_of};
+use crate::auth::origin::Origin;
 use crate::auth::{Auth, AuthError, Caller, Role, SESSION_COOKIE, ScopeSet, User, credentials};
 use crate::streams::StreamName;
 
@@ -56,8 +56,8 @@ pub async fn create(
     headers: HeaderMap,
     ApiJson(body): ApiJson<SignIn>,
 ) -> Result<impl IntoResponse, ApiError> {
-    if origin_of(&headers, &uri) == Origin::Foreign {
-        return Err(AuthError::ForeignOrigin.into());
+    if auth.origin_of(&headers, &uri) == Origin::Foreign {
+        return Err(AuthError::foreign_origin(&headers).into());
     }
     let (user, secret) = auth.sign_in(&body.user, &body.password).await?;
     tracing::info!(user = %user.name, "signed in");
@@ -91,8 +91,8 @@ pub async fn delete(
     headers: HeaderMap,
 ) -> Result<impl IntoResponse, ApiError> {
     if let Some(hash) = credentials::session_cookie(&headers, SESSION_COOKIE) {
-        if !matches!(origin_of(&headers, &uri), Origin::Same { .. }) {
-            return Err(AuthError::ForeignOrigin.into());
+        if !matches!(auth.origin_of(&headers, &uri), Origin::Same { .. }) {
+            return Err(AuthError::foreign_origin(&headers).into());
         }
         auth.sign_out(&hash).await?;
     }

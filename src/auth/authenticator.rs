@@ -18,13 +18,14 @@ use crate::auth::accounts::{Accounts, AccountsSnapshot, User};
 use crate::auth::caller::{Caller, Via};
 use crate::auth::credentials::{self, Credentials, Garbled};
 use crate::auth::local_token::LocalToken;
-use crate::auth::origin::{Origin, origin_of};
+use crate::auth::origin::{ForeignOrigin, Origin, origin_of};
 use crate::auth::password::{CHECK_WAIT_MAX, Password, Passwords};
 use crate::auth::quota::{Admission, OverQuota, Quotas};
 use crate::auth::secret::{Secret, SecretHash};
 use crate::auth::sessions::{LOOKUP_WAIT_MAX, LookupError, Sessions};
-use crate::auth::tickets::{TICKET_SECONDS, Ticket, Tickets};
+use crate::auth::tickets::{Holding, Presented, TICKET_SECONDS, Ticket, Tickets, View};
 use crate::clock::Clock;
+use crate::config::PublicUrl;
 use crate::lifecycle::Lifecycle;
 
 /// Name of the cookie that carries a browser session.
@@ -41,6 +42,8 @@ pub struct AuthOptions {
     pub session_lifetime: Duration,
     /// Believe `X-Forwarded-Proto`. Only right behind a proxy that always sets it.
     pub trust_forwarded_proto: bool,
+    /// Where people find this gateway; its pages count as the gateway's own.
+    pub public_url: PublicUrl,
 }
 
 /// What [`Auth`] is made of.
@@ -81,12 +84,13 @@ pub enum AuthError {
     Password,
     #[error("the session is over; sign in again")]
     Session,
-    #[error("the ticket is unknown, used or older than {TICKET_SECONDS} seconds")]
-    Ticket,
     #[error(
-        "a request with the session's cookie must come from this gateway's own pages (Origin must equal Host)"
+        "the ticket is unknown, older than {TICKET_SECONDS} seconds or used; a used one does nothing but resume the event \
+         stream that it opened, with the same streams and mode and a Last-Event-ID. Fetch another"
     )]
-    ForeignOrigin,
+    Ticket,
+    #[error("{0}")]
+    ForeignOrigin(Box<ForeignOrigin>),
     #[error("too many checks of credentials at once")]
     Busy { retry_after: Duration },
     #[error(
@@ -97,6 +101,13 @@ pub enum AuthError {
     Interrupted,
     #[error(transparent)]
     Database(#[from] sqlx::Error),
+}
+
+impl AuthError {
+    /// What is wrong with a request that a cookie must not speak for.
+    pub fn foreign_origin(headers: &HeaderMap) -> AuthError {
+        AuthError::ForeignOrigin(Box::new(ForeignOrigin::of(headers)))
+    }
 }
 
 impl From<crate::auth::password::Busy> for AuthError {
@@ -153,18 +164,22 @@ impl Auth {
         }
     }
 
-    /// Who wants to watch? Takes a ticket too, and a cookie only from this gateway's own pages.
+    /// Who wants to watch? Takes a ticket too, and a cookie only from this gateway's own pages. A ticket that counted is
+    /// returned: it is not used up before [`Auth::spend_ticket`] or [`Auth::hold_ticket`] say so.
     pub async fn authenticate_monitor(
         &self,
         request: &Parts,
         ticket: Option<&str>,
-    ) -> Result<Caller, AuthError> {
+    ) -> Result<(Caller, Option<Presented>), AuthError> {
         match ticket {
             Some(ticket) if !request.headers.contains_key(axum::http::header::AUTHORIZATION) => {
-                let caller = self.0.tickets.redeem(ticket).ok_or(AuthError::Ticket)?;
-                if self.still_takes(&caller) { Ok(caller) } else { Err(AuthError::Ticket) }
+                let (ticket, caller) = self.0.tickets.find(ticket).ok_or(AuthError::Ticket)?;
+                if !self.still_takes(&caller) {
+                    return Err(AuthError::Ticket);
+                }
+                Ok((caller, Some(ticket)))
             }
-            _ => self.check(request, true).await,
+            _ => Ok((self.check(request, true).await?, None)),
         }
     }
 
@@ -178,9 +193,9 @@ impl Auth {
                 Ok(user.caller(Via::Basic))
             }
             Credentials::Session(hash) => {
-                let origin = origin_of(&request.headers, &request.uri);
+                let origin = self.origin_of(&request.headers, &request.uri);
                 if own_pages_only && !matches!(origin, Origin::Same { .. }) {
-                    return Err(AuthError::ForeignOrigin);
+                    return Err(AuthError::foreign_origin(&request.headers));
                 }
                 Box::pin(self.session_caller(&hash)).await
             }
@@ -238,13 +253,39 @@ impl Auth {
     pub fn came_by_https(&self, headers: &HeaderMap, uri: &Uri) -> bool {
         let forwarded =
             || headers.get("x-forwarded-proto").is_some_and(|proto| proto.as_bytes() == b"https");
-        origin_of(headers, uri) == Origin::Same { https: true }
+        self.origin_of(headers, uri) == Origin::Same { https: true }
             || (self.0.parts.options.trust_forwarded_proto && forwarded())
+    }
+
+    /// Where does a request come from?
+    pub fn origin_of(&self, headers: &HeaderMap, uri: &Uri) -> Origin {
+        origin_of(headers, uri, &self.0.parts.options.public_url)
     }
 
     /// A ticket with which `caller` may watch, once; None if there are too many unused ones.
     pub fn issue_ticket(&self, caller: &Caller) -> Option<Ticket> {
         self.0.tickets.issue(caller)
+    }
+
+    /// Uses a ticket up; refused if another request was faster.
+    pub fn spend_ticket(&self, ticket: Presented) -> Result<(), AuthError> {
+        if self.0.tickets.spend(ticket) { Ok(()) } else { Err(AuthError::Ticket) }
+    }
+
+    /// Uses a ticket for an event stream, which it can resume (`resumes`).
+    pub fn hold_ticket(
+        &self,
+        ticket: Presented,
+        view: View,
+        resumes: bool,
+    ) -> Result<Holding, AuthError> {
+        self.0.tickets.hold(ticket, view, resumes).ok_or(AuthError::Ticket)
+    }
+
+    /// Does a connection still have the event stream of its ticket? To be asked from time to time: it keeps the ticket
+    /// good for resuming.
+    pub fn still_holds(&self, holding: &Holding) -> bool {
+        self.0.tickets.still_holds(holding)
     }
 
     /// Hashes a new password.

@@ -37,5 +37,5 @@ pub use password::{
 pub use quota::{Admission, OverQuota, Quotas, RECORDS_PER_SECOND_MAX};
 pub use scope::{Role, Scope, ScopeSet, UnknownRole, UnknownScope};
 pub use secret::{Secret, SecretHash};
-pub use tickets::TICKET_SECONDS;
+pub use tickets::{Holding, Presented, TICKET_SECONDS, View};
 pub use user_name::{EMAIL_BYTES_MAX, Email, InvalidEmail, InvalidUserName, UserName};

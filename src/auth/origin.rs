@@ -3,11 +3,20 @@
 //! A browser adds the session cookie to whatever another site makes it send. So a request that a cookie speaks for,
 //! and that changes something or opens a monitor, must name as its `Origin` the host and port that it was sent to, or
 //! carry the browser's own word for it (`Sec-Fetch-Site`), which pages cannot set. What tells nothing is not trusted.
+//!
+//! A proxy may send another `Host` on than it got. The origin of the gateway's public URL counts as its own, too. Pages of
+//! any other origin come with a token or a ticket, whatever else they are allowed to.
 
+use std::fmt;
 use std::net::Ipv6Addr;
 
 use axum::http::header::{HOST, HeaderMap, HeaderName, ORIGIN};
 use axum::http::{HeaderValue, Uri};
+
+use crate::config::PublicUrl;
+
+/// Longest part of a header that is shown, in characters.
+const SHOWN_CHARACTERS_MAX: usize = 200;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
@@ -22,10 +31,13 @@ pub enum Origin {
     Unknown,
 }
 
-/// Reads where a request comes from.
-pub fn origin_of(headers: &HeaderMap, uri: &Uri) -> Origin {
+/// Reads where a request comes from. `public`: where people find this gateway, if that was said.
+pub fn origin_of(headers: &HeaderMap, uri: &Uri, public: &PublicUrl) -> Origin {
     if headers.contains_key(ORIGIN) {
-        return match the_only(headers, &ORIGIN).and_then(|origin| same_host(origin, headers, uri)) {
+        let origin = the_only(headers, &ORIGIN);
+        let of_public = origin.and_then(|origin| public.is_origin(origin));
+        let of_host = || origin.and_then(|origin| same_host(origin, headers, uri));
+        return match of_public.or_else(of_host) {
             Some(https) => Origin::Same { https },
             None => Origin::Foreign,
         };
@@ -103,6 +115,49 @@ fn parse_port(text: &str) -> Option<Option<u16>> {
     digits.parse().ok().map(Some)
 }
 
+/// A request with a cookie that did not come from this gateway's own pages, in words that help whoever set up the proxy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForeignOrigin {
+    /// What the request says, as far as it is worth repeating.
+    pub origin: Option<String>,
+    pub host: Option<String>,
+    site: Option<String>,
+}
+
+impl ForeignOrigin {
+    pub fn of(headers: &HeaderMap) -> ForeignOrigin {
+        let said = |name: HeaderName| {
+            let text = String::from_utf8_lossy(headers.get(name)?.as_bytes());
+            Some(text.chars().take(SHOWN_CHARACTERS_MAX).collect())
+        };
+        ForeignOrigin { origin: said(ORIGIN), host: said(HOST), site: said(SEC_FETCH_SITE) }
+    }
+}
+
+impl fmt::Display for ForeignOrigin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "a request with the session's cookie must come from this gateway's own pages; ",
+        )?;
+        let host = self.host.as_deref().unwrap_or_default();
+        match (&self.origin, &self.site) {
+            (Some(origin), _) => write!(f, "this one says Origin: {origin} and Host: {host}"),
+            (None, Some(site)) => write!(f, "this one says Sec-Fetch-Site: {site}"),
+            (None, None) => f.write_str("this one has no Origin: a program sends a token instead"),
+        }?;
+        // Only what could be a gateway's address is proposed as one.
+        let origin = self.origin.as_deref().filter(|origin| !origin.is_empty());
+        match origin.and_then(|origin| origin.parse::<PublicUrl>().ok()) {
+            Some(public) => write!(
+                f,
+                ". If {public} is where people find this gateway, a proxy has changed Host: have it send the Host on that \
+                 it got, or start the gateway with TIDEGATE_PUBLIC_URL={public}"
+            ),
+            None => Ok(()),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,7 +167,7 @@ mod tests {
         for (name, value) in fields {
             headers.append(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
-        origin_of(&headers, &uri.parse().unwrap())
+        origin_of(&headers, &uri.parse().unwrap(), &PublicUrl::default())
     }
 
     fn compare(from: &str, host: &str) -> Origin {
@@ -205,5 +260,49 @@ mod tests {
         assert_eq!(origin(&[("host", "a")], "/"), Origin::Unknown);
         let both = [("sec-fetch-site", "same-origin"), ("origin", "http://b"), ("host", "a")];
         assert_eq!(origin(&both, "/"), Origin::Foreign);
+    }
+
+    fn headers(fields: &[(HeaderName, &str)]) -> HeaderMap {
+        let value = |text: &str| HeaderValue::from_bytes(text.as_bytes()).unwrap();
+        fields.iter().map(|(name, text)| (name.clone(), value(text))).collect()
+    }
+
+    #[test]
+    fn the_public_url_is_our_own_whatever_host_a_proxy_sends() {
+        let public = "https://tide.example.com".parse().unwrap();
+        let uri = Uri::from_static("/v1/users");
+        let from =
+            |origin, host| origin_of(&headers(&[(ORIGIN, origin), (HOST, host)]), &uri, &public);
+        let ours = Origin::Same { https: true };
+        assert_eq!(from("https://tide.example.com", "127.0.0.1:8000"), ours);
+        assert_eq!(from("https://tide.example.com", "tide.example.com"), ours);
+        let inside = Origin::Same { https: false };
+        assert_eq!(from("http://127.0.0.1:8000", "127.0.0.1:8000"), inside, "from inside, too");
+        for other in
+            ["http://tide.example.com", "https://tide.example.com:8443", "https://evil.com"]
+        {
+            assert_eq!(from(other, "127.0.0.1:8000"), Origin::Foreign, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_foreign_origin_is_told_with_what_helps() {
+        let told = |fields: &[_]| ForeignOrigin::of(&headers(fields)).to_string();
+        let proxied = told(&[(ORIGIN, "https://tide.example.com"), (HOST, "127.0.0.1:8000")]);
+        for part in [
+            "Origin: https://tide.example.com and Host: 127.0.0.1:8000",
+            "TIDEGATE_PUBLIC_URL=https://tide.example.com",
+        ] {
+            assert!(proxied.contains(part), "{proxied}");
+        }
+        for origin in ["null", "", "file://"] {
+            let hidden = told(&[(ORIGIN, origin), (HOST, "tide.example.com")]);
+            assert!(hidden.contains(&format!("Origin: {origin} and")), "{hidden}");
+            assert!(!hidden.contains("PUBLIC_URL"), "{hidden}");
+        }
+        let elsewhere = told(&[(SEC_FETCH_SITE, "cross-site")]);
+        assert!(elsewhere.contains("Sec-Fetch-Site: cross-site"), "{elsewhere}");
+        assert!(told(&[]).contains("no Origin"));
+        assert!(told(&[(ORIGIN, &"x".repeat(10_000))]).len() < 1_000);
     }
 }

@@ -20,7 +20,7 @@ pub const COLUMN_SET: ColumnSet = ColumnSet::new(1, 0);
 /// Longest CSV header that is kept with each row, in bytes; without it a row cannot be replayed as it is.
 const CSV_HEADER_BYTES_MAX: usize = 16 << 10;
 
-/// The code of a record that was valid but that PostgreSQL refused: a constraint, a trigger, a column that is gone.
+/// The code of a record that was valid but that PostgreSQL refused: a constraint, a trigger.
 pub const REFUSED_CODE: &str = "refused_by_postgresql";
 
 /// Microseconds from 1970-01-01 to 2000-01-01, where PostgreSQL begins to count.

@@ -37,6 +37,11 @@ impl<R: AsyncRead + Unpin> Incoming<R> {
         let incoming = Incoming { source, answers };
         WebSocketStream::from_raw_socket(incoming, Role::Server, Some(config)).await
     }
+
+    /// Reads whatever still comes, frame or not, until the other side hangs up.
+    pub async fn read_off(&mut self) -> io::Result<()> {
+        tokio::io::copy(&mut self.source, &mut tokio::io::sink()).await.map(drop)
+    }
 }
 
 impl<R: AsyncRead + Unpin> AsyncRead for Incoming<R> {

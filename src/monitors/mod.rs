@@ -23,7 +23,7 @@ use std::time::Duration;
 
 pub use request::{MonitorRequest, MonitorRequestError};
 pub use session::Session;
-pub use upgrade::{NotAnUpgrade, Upgrade};
+pub use upgrade::{NotAnUpgrade, SUBPROTOCOL, Upgrade, WEBSOCKET_VERSION};
 
 /// A monitor's permission is looked up this often.
 const PERMISSION_INTERVAL: Duration = Duration::from_secs(5);

@@ -67,11 +67,23 @@ impl MonitorRequest {
 
     /// Takes the id of the last event that a browser saw. It wins over `since`: a browser that reconnects sends both,
     /// and the address is the one it began with.
-    pub fn resume_after(&mut self, last_event_id: &str) -> Result<(), MonitorRequestError> {
+    ///
+    /// An id that is no cursor came from elsewhere: nobody knows what its reader missed, which is a gap. A refusal would
+    /// end an `EventSource` for good, as it sends the id again with every try.
+    pub fn resume_after(&mut self, last_event_id: &str) {
         if !last_event_id.is_empty() {
-            self.since = Some(last_event_id.parse()?);
+            self.since = Some(last_event_id.parse().unwrap_or(Cursor::NOWHERE));
         }
-        Ok(())
+    }
+
+    /// What is watched and how, in words: the same for requests that differ only in where they begin.
+    pub fn view(&self) -> String {
+        let mode = self.mode.as_str();
+        let Some(streams) = &self.streams else { return mode.to_owned() };
+        let mut names: Vec<&str> = streams.iter().map(StreamName::as_str).collect();
+        names.sort_unstable();
+        names.dedup();
+        format!("{mode} {}", names.join(" "))
     }
 
     /// What the monitor gets: `allowed` is the streams that the caller may watch, none means all.
@@ -191,11 +203,29 @@ mod tests {
     #[test]
     fn the_last_event_wins_over_since() {
         let mut request = MonitorRequest::parse([("since", "0000000a.10")]).unwrap();
-        request.resume_after("").unwrap();
+        request.resume_after("");
         assert_eq!(request.since.unwrap().to_string(), "0000000a.10");
-        request.resume_after("0000000a.20").unwrap();
+        request.resume_after("0000000a.20");
         assert_eq!(request.since.unwrap().to_string(), "0000000a.20");
-        assert!(request.resume_after("x").is_err());
+        for garbage in ["x", "0000000a.", "\u{fffd}", &"0".repeat(10_000)] {
+            request.resume_after(garbage);
+            assert_eq!(request.since, Some(Cursor::NOWHERE));
+        }
+    }
+
+    #[test]
+    fn a_view_is_what_is_watched_wherever_it_begins() {
+        let view =
+            |pairs: &[(&str, &str)]| MonitorRequest::parse(pairs.iter().copied()).unwrap().view();
+        let mine = view(&[("streams", "b,a"), ("mode", "full")]);
+        assert_eq!(
+            mine,
+            view(&[("since", "0000000a.10"), ("streams", "a,b,a"), ("history", "true")])
+        );
+        for other in [&[][..], &[("streams", "a")], &[("streams", "a,b"), ("mode", "sample")]] {
+            assert_ne!(view(other), mine, "{other:?}");
+        }
+        assert_ne!(view(&[("mode", "sample")]), view(&[]));
     }
 
     #[test]

@@ -34,7 +34,7 @@ impl App {
         let pairs = query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
         let mut request = MonitorRequest::parse(pairs).unwrap();
         if let Some(id) = headers.get("last-event-id") {
-            request.resume_after(id.to_str().unwrap()).unwrap();
+            request.resume_after(id.to_str().unwrap());
         }
         let selection = request.select(self.hub.streams(), None).unwrap();
         Session::open(&self.hub, selection, &request).unwrap()

@@ -1,7 +1,9 @@
 //! A monitor over a WebSocket.
 //!
-//! It promises to say why it ends: 1001 the gateway shuts down, 1008 the monitor may not watch any longer or keeps
-//! sending what nobody asked for, 1009 it sent something large, 1013 it is too slow or silent.
+//! It promises to say why it ends: 1001 the gateway shuts down, 1002 and 1007 the monitor sent what is no frame or no text,
+//! 1008 it may not watch any longer or keeps sending what nobody asked for, 1009 it sent something large, 1013 it is too
+//! slow or silent. After that it reads on for a moment: a connection that is closed over unread bytes is reset, and the
+//! other side might never see the reason.
 //!
 //! Messages from the monitor are not part of the protocol, so little memory is spent on reading, which a library does
 //! (`incoming`). Writing is ours (`frame`), because every monitor is sent the same bytes.
@@ -18,6 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::{Error, Message as Received};
 use tokio_util::sync::{CancellationToken, PollSender};
 
@@ -39,7 +42,7 @@ const SLOWEST_BYTES_PER_SECOND: u64 = 32 * 1024;
 const COMPLAINTS_MAX: usize = 3;
 /// Answers that wait for the frames before them to leave; until then nothing more is read.
 const REPLIES_MAX: usize = 4;
-/// Time for a close frame to leave, and again for the answer.
+/// Time for a close frame to leave, and again for the other side to read it and hang up.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Serves a monitor until either side ends it. `still_allowed` is asked every few seconds.
@@ -80,14 +83,15 @@ enum Goodbye {
     /// The other side is gone, or said so.
     Gone,
     Close(u16, &'static str),
-    /// What came was too large; nothing can be read after it.
-    TooLarge,
 }
 
 impl Goodbye {
     const SHUTDOWN: Goodbye = Goodbye::Close(close_code::AWAY, "the gateway is shutting down");
     const REVOKED: Goodbye = Goodbye::Close(close_code::POLICY, "you may not watch any longer");
     const UNASKED: Goodbye = Goodbye::Close(close_code::POLICY, "a monitor sends no messages");
+    const TOO_LARGE: Goodbye = Goodbye::Close(close_code::SIZE, "messages are limited to 4 KiB");
+    const NO_FRAME: Goodbye = Goodbye::Close(close_code::PROTOCOL, "this is no frame of RFC 6455");
+    const NO_TEXT: Goodbye = Goodbye::Close(close_code::INVALID, "a text message must be UTF-8");
     const SLOW: Goodbye =
         Goodbye::Close(close_code::AGAIN, "too slow; resume with the last cursor");
     const SILENT: Goodbye = Goodbye::Close(close_code::AGAIN, "no answer to pings");
@@ -147,8 +151,8 @@ async fn read(
     loop {
         let received = match timeout(SILENCE_MAX, incoming.next()).await {
             Err(_) => return Goodbye::SILENT,
-            Ok(Some(Err(Error::Capacity(_)))) => return Goodbye::TooLarge,
-            Ok(None | Some(Err(_))) => return Goodbye::Gone,
+            Ok(Some(Err(error))) => return goodbye_after(&error),
+            Ok(None) => return Goodbye::Gone,
             Ok(Some(Ok(received))) => received,
         };
         match received {
@@ -168,7 +172,18 @@ async fn read(
     }
 }
 
-/// Sends the close frame and waits a little for the answer, so that the other side gets to read the reason.
+/// What is said to a monitor from which nothing can be read any more.
+fn goodbye_after(error: &Error) -> Goodbye {
+    match error {
+        Error::Capacity(_) => Goodbye::TOO_LARGE,
+        Error::Utf8(_) => Goodbye::NO_TEXT,
+        Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => Goodbye::Gone,
+        Error::Protocol(_) => Goodbye::NO_FRAME,
+        _ => Goodbye::Gone,
+    }
+}
+
+/// Says why it ends, or answers the other side's goodbye, and reads on until the other side hangs up.
 async fn say(
     goodbye: Goodbye,
     mut outgoing: Outgoing<impl AsyncWrite + Unpin>,
@@ -176,35 +191,76 @@ async fn say(
     mut replies: mpsc::Receiver<Frame>,
 ) {
     outgoing.forget_unbegun();
-    let (code, reason) = match goodbye {
-        Goodbye::Gone => {
-            // Sends the answer to the other side's close frame.
-            let answer = async {
+    let saying = async {
+        match goodbye {
+            Goodbye::Gone => {
                 // What else was to be answered does not matter any more, and makes room.
                 while replies.try_recv().is_ok() {}
                 let _ = incoming.close(None).await;
                 while let Ok(answer) = replies.try_recv() {
                     outgoing.push(answer);
                 }
-                outgoing.write().await?;
-                outgoing.shut_down().await
-            };
-            let _ = timeout(GOODBYE_TIMEOUT, answer).await;
-            return;
+            }
+            Goodbye::Close(code, reason) => outgoing.push(Frame::close(code, reason)),
         }
-        Goodbye::Close(code, reason) => (code, reason),
-        Goodbye::TooLarge => (close_code::SIZE, "messages are limited to 4 KiB"),
+        outgoing.write().await
     };
-    outgoing.push(Frame::close(code, reason));
-    if !matches!(timeout(GOODBYE_TIMEOUT, outgoing.write()).await, Ok(Ok(()))) {
+    if !matches!(timeout(GOODBYE_TIMEOUT, saying).await, Ok(Ok(()))) {
         return;
     }
-    if goodbye == Goodbye::TooLarge {
-        // The rest of the large message is unread. Closing now would reset the connection, and the other side might
-        // never see the reason.
-        tokio::time::sleep(GOODBYE_TIMEOUT).await;
-        return;
+    // Nothing is answered any more.
+    drop(replies);
+    let reading = async {
+        while let Some(Ok(_)) = incoming.next().await {}
+        // It answered, or sends what cannot be read. Without more to come from here it hangs up.
+        outgoing.shut_down().await?;
+        incoming.get_mut().read_off().await
+    };
+    let _ = timeout(GOODBYE_TIMEOUT, reading).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+    use super::*;
+
+    /// The other side of a connection that ends with this goodbye.
+    fn leave(goodbye: Goodbye) -> DuplexStream {
+        let (client, server) = duplex(1_024);
+        let (source, sink) = tokio::io::split(server);
+        crate::lifecycle::Lifecycle::new().spawn("goodbye", async move {
+            let (sender, replies) = mpsc::channel(REPLIES_MAX);
+            let incoming = Incoming::websocket(source, PollSender::new(sender)).await;
+            say(goodbye, Outgoing::new(sink), incoming, replies).await;
+        });
+        client
     }
-    let answered = async { while let Some(Ok(_)) = incoming.next().await {} };
-    let _ = timeout(GOODBYE_TIMEOUT, answered).await;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_still_sending_gets_to_read_the_reason() {
+        for goodbye in [Goodbye::TOO_LARGE, Goodbye::NO_FRAME, Goodbye::SLOW, Goodbye::SHUTDOWN] {
+            let Goodbye::Close(code, reason) = goodbye else { panic!("it has a reason") };
+            let mut client = leave(goodbye);
+            // Far more than the line holds, and no frame of any kind.
+            client.write_all(&vec![0xff; 1 << 20]).await.expect("it is read");
+            client.shutdown().await.unwrap();
+            let mut seen = Vec::new();
+            client.read_to_end(&mut seen).await.unwrap();
+            let length = u8::try_from(2 + reason.len()).unwrap();
+            let [high, low] = code.to_be_bytes();
+            let expected = [&[0x88, length, high, low][..], reason.as_bytes()].concat();
+            assert_eq!(seen, expected);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_never_hangs_up_is_not_waited_for_long() {
+        let begin = Instant::now();
+        let mut client = leave(Goodbye::TOO_LARGE);
+        while client.write_all(&[0xff; 1_000]).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        assert!(begin.elapsed() <= 2 * GOODBYE_TIMEOUT, "{:?}", begin.elapsed());
+    }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::db::batch::{Fit, Staged};
 use crate::journal::Entry;
 use crate::pipeline::batcher::stream_of;
 use crate::pipeline::parking::{Parked, Parking};
@@ -16,9 +17,24 @@ use crate::streams::{Stream, StreamsSnapshot};
 pub(super) struct Part {
     pub destination: Destination,
     pub column_set: ColumnSet,
+    /// How their tuples come into the stream's table.
+    pub fit: Fit,
     /// Their numbers in the batch.
     pub entries: Vec<usize>,
     pub bodies: Vec<Bytes>,
+}
+
+impl Part {
+    /// Without entries yet; its tuples are thought to be of the table's own form.
+    pub fn new(destination: Destination, column_set: ColumnSet) -> Part {
+        let (entries, bodies) = (Vec::new(), Vec::new());
+        Part { destination, column_set, fit: Fit::Exact, entries, bodies }
+    }
+
+    /// Where the part is staged on its way into the stream's table.
+    pub fn staged<'a>(&'a self, stream: &'a Stream) -> Staged<'a> {
+        Staged { stream, column_set: self.column_set, fit: &self.fit }
+    }
 }
 
 #[derive(Debug)]
@@ -68,7 +84,7 @@ pub(super) fn plan(entries: &[Entry], streams: &StreamsSnapshot, parking: &Parki
                 None => parking.join(id).map_or(Destination::Unknown(id), Destination::Parked),
                 Some(stream) => destination(stream, parking),
             };
-            parts.push(Part { destination, column_set, entries: Vec::new(), bodies: Vec::new() });
+            parts.push(Part::new(destination, column_set));
             parts.len() - 1
         });
         parts[part].entries.push(number);

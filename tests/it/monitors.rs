@@ -1,73 +1,13 @@
 //! What monitors are told: every record once, exact counts, and a gap for whatever was left out; and how they resume.
 //! Who is let in and how a connection ends is in [`crate::watching`].
 
-use reqwest::{Method, Response};
+use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::events::Events;
 use crate::people::{Token, add_user};
-use crate::support::{Gateway, soon};
+use crate::support::Gateway;
 use crate::watcher::{Watcher, cursor_of};
-
-/// An event stream, read event by event.
-#[derive(Debug)]
-struct Events {
-    response: Response,
-    unread: Vec<u8>,
-    /// Ids of the messages so far; empty where a message had none.
-    ids: Vec<String>,
-    texts: Vec<String>,
-    messages: Vec<Value>,
-}
-
-impl Events {
-    async fn open(gateway: &Gateway, query: &str, last_event_id: Option<&str>) -> Events {
-        let mut request = gateway.request(Method::GET, &format!("/v1/monitor/events?{query}"));
-        if let Some(id) = last_event_id {
-            request = request.header("last-event-id", id);
-        }
-        let response = request.send().await.unwrap();
-        assert_eq!(response.status(), 200);
-        assert_eq!(response.headers()["content-type"], "text/event-stream");
-        Events {
-            response,
-            unread: Vec::new(),
-            ids: Vec::new(),
-            texts: Vec::new(),
-            messages: Vec::new(),
-        }
-    }
-
-    /// Reads until it is enough; false if the stream ended before.
-    async fn until(&mut self, what: &str, enough: impl Fn(&Events) -> bool) -> bool {
-        soon(what, async {
-            while !enough(self) {
-                let Some(chunk) = self.response.chunk().await.unwrap() else { return false };
-                self.unread.extend_from_slice(&chunk);
-                while let Some(end) = self.unread.windows(2).position(|pair| pair == b"\n\n") {
-                    let event: Vec<u8> = self.unread.drain(..end + 2).collect();
-                    self.note(std::str::from_utf8(&event).unwrap());
-                }
-            }
-            true
-        })
-        .await
-    }
-
-    fn note(&mut self, event: &str) {
-        let field = |name: &str| event.lines().find_map(|line| line.strip_prefix(name));
-        let Some(data) = field("data: ") else { return };
-        self.ids.push(field("id: ").unwrap_or_default().to_owned());
-        self.texts.push(data.to_owned());
-        self.messages.push(serde_json::from_str(data).unwrap());
-    }
-
-    fn numbers(&self, stream: &str) -> Vec<i64> {
-        let frames =
-            self.messages.iter().filter(|it| it["type"] == "records" && it["stream"] == stream);
-        let records = frames.flat_map(|frame| frame["records"].as_array().unwrap());
-        records.map(|record| record["data"]["n"].as_i64().unwrap()).collect()
-    }
-}
 
 /// Sends records with these numbers, one request each.
 async fn send_each(gateway: &Gateway, stream: &str, numbers: impl IntoIterator<Item = i64>) {
@@ -343,7 +283,7 @@ async fn events_are_the_same_messages_and_resume_by_their_id() {
     let gateway = Gateway::start().await;
     gateway.create_stream(&json!({"name": "stream"})).await;
     let mut watcher = Watcher::local(&gateway, "streams=stream").await;
-    let mut events = Events::open(&gateway, "streams=stream", None).await;
+    let mut events = Events::open(&gateway, "streams=stream").await;
     assert!(events.until("hello", |it| !it.messages.is_empty()).await);
     assert_eq!(events.messages[0]["type"], "hello");
     for n in 0..5 {
@@ -368,10 +308,10 @@ async fn events_are_the_same_messages_and_resume_by_their_id() {
     let begun = events.ids[0].clone();
     let third = events.messages.iter().position(|it| it["records"][0]["data"]["n"] == 2).unwrap();
     let query = format!("streams=stream&since={begun}");
-    let mut again = Events::open(&gateway, &query, Some(&events.ids[third])).await;
+    let mut again = Events::resume(&gateway, &query, &events.ids[third]).await;
     assert!(again.until("the rest", |it| it.numbers("stream").len() >= 2).await);
     assert_eq!(again.numbers("stream"), [3, 4]);
-    let mut since = Events::open(&gateway, &query, None).await;
+    let mut since = Events::open(&gateway, &query).await;
     assert!(since.until("all", |it| it.numbers("stream").len() >= 5).await);
     assert_eq!(since.numbers("stream"), numbers(0..5));
 
@@ -379,6 +319,37 @@ async fn events_are_the_same_messages_and_resume_by_their_id() {
     assert!(!events.until("the end", |_| false).await);
     let last = events.messages.last().unwrap();
     assert_eq!((&last["type"], &last["code"]), (&json!("error"), &json!("shutting_down")));
+}
+
+#[tokio::test]
+async fn a_last_event_id_from_elsewhere_is_a_gap_of_unknown_size() {
+    let gateway = Gateway::start().await;
+    for name in ["one", "two"] {
+        gateway.create_stream(&json!({"name": name})).await;
+    }
+    send_each(&gateway, "one", [0]).await;
+    // As other servers number events, as a broken reader sends it back, and what is no text.
+    for (id, n) in [(&b"1699999999000"[..], 1), (b"undefined", 2), (b"0000000a.", 3), (b"\xff", 4)]
+    {
+        let request = gateway.request(Method::GET, "/v1/monitor/events");
+        let mut events = Events::of(request.header("last-event-id", id)).await;
+        let gaps = |it: &Events| it.of_type("gap").cloned().collect::<Vec<Value>>();
+        assert!(events.until("a gap for each stream", |it| gaps(it).len() == 2).await);
+        let gaps = gaps(&events);
+        assert_eq!((&gaps[0]["stream"], &gaps[1]["stream"]), (&json!("one"), &json!("two")));
+        assert!(gaps.iter().all(|gap| gap["count"].is_null()), "{gaps:?}");
+        send_each(&gateway, "one", [n]).await;
+        assert!(events.until("what comes now", |it| !it.numbers("one").is_empty()).await);
+        assert_eq!(events.numbers("one"), [n]);
+        // What it was told last resumes like any other.
+        let last = events.last_id().to_owned();
+        drop(events);
+        let mut again = Events::resume(&gateway, "", &last).await;
+        assert!(again.until("hello", |it| !it.messages.is_empty()).await);
+        assert_eq!(again.messages[0]["cursor"], last);
+    }
+    // A cursor in the address is a person's, who is told of a mistake.
+    gateway.get("/v1/monitor/events?since=undefined").await.problem(400, "invalid_monitor_request");
 }
 
 #[tokio::test]

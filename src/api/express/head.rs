@@ -18,7 +18,7 @@ const HEADERS_MAX: usize = 32;
 
 const START: &[u8] = b"POST /v1/streams/";
 /// Headers that ask for something that the express way does not do.
-const DEMANDS: [&str; 10] = [
+const DEMANDS: [&str; 11] = [
     "transfer-encoding",
     "content-encoding",
     "expect",
@@ -29,6 +29,8 @@ const DEMANDS: [&str; 10] = [
     "proxy-connection",
     "keep-alive",
     "http2-settings",
+    // A page of another origin, whose reply says whether it may be read.
+    "origin",
 ];
 
 /// What the buffer begins with.
@@ -196,6 +198,7 @@ mod tests {
             ("Host: a", "Host: a\r\nConnection: keep-alive, upgrade"),
             ("Host: a", "Host: a\r\nContent-Encoding: gzip"),
             ("Host: a", "Host: a\r\nIdempotency-Key: 1"),
+            ("Host: a", "Host: a\r\nOrigin: https://b"),
             ("Host: a", "Host: a\r\n folded: b"),
             ("Content-Type: application/json", "Content-Type: a\r\nContent-Type: b"),
         ] {

@@ -189,6 +189,15 @@ export class Gateway {
     return records.length;
   }
 
+  /** The cookie of a new session. @param {{ name: string, password: string }} user */
+  async cookieOf({ name, password }) {
+    const body = JSON.stringify({ user: name, password });
+    const reply = await fetch(`${this.url}/v1/sessions`, { method: "POST", headers: { "content-type": "application/json" }, body });
+    const [cookie] = reply.headers.getSetCookie();
+    const [, value] = /^tidegate_session=([^;]+)/.exec(cookie) ?? [];
+    return { name: "tidegate_session", value };
+  }
+
   /** Makes a user. @param {string} name @param {"admin" | "member"} role */
   async addUser(name, role) {
     const password = `the password of ${name}`;

@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it } from "vitest";
-import { type ConnectionState, MonitorConnection, type Socket } from "./connection";
+import { type Answer, type ConnectionState, MonitorConnection, type Socket } from "./connection";
 import type { Message } from "./messages";
 
 class FakeSocket implements Socket {
@@ -21,7 +21,10 @@ class FakeSocket implements Socket {
 let sockets: FakeSocket[];
 let seen: string[];
 let states: ConnectionState[];
-let answer: "known" | "unknown" | "unreachable";
+let answer: Answer;
+let asked: string[];
+/** What was told to be in the way, with each state. */
+let reasons: string[];
 let clock: number;
 let timers: { at: number; what: () => void }[];
 let connection: MonitorConnection;
@@ -48,13 +51,17 @@ const settled = async () => {
 };
 
 beforeEach(() => {
-  [sockets, seen, states, timers, clock, answer] = [[], [], [], [], 0, "known"];
+  [sockets, seen, states, timers, clock, answer] = [[], [], [], [], 0, { kind: "no answer" }];
+  [asked, reasons] = [[], []];
   const around = {
     open: (query: string) => {
       sockets.push(new FakeSocket(new URLSearchParams(query)));
       return last();
     },
-    check: () => Promise.resolve(answer),
+    check: (query: string) => {
+      asked.push(query);
+      return Promise.resolve(answer);
+    },
     now: () => clock,
     after: (milliseconds: number, what: () => void) => {
       const timer = { at: clock + milliseconds, what };
@@ -68,7 +75,10 @@ beforeEach(() => {
     onMessage: (message: Message) => {
       if (message.type === "records") seen.push(...message.records.map((text) => (JSON.parse(text) as { id: string }).id));
     },
-    onState: (state: ConnectionState) => states.push(state),
+    onState: (state: ConnectionState, why: string) => {
+      states.push(state);
+      reasons.push(why);
+    },
   };
   connection = new MonitorConnection(around, listener, "sample");
   connection.start();
@@ -168,18 +178,74 @@ it("gives up a connection that never says hello", async () => {
   expect(sockets.length).toBe(2);
 });
 
-it("asks who it is when it is refused, and stops when it is nobody", async () => {
-  answer = "unreachable";
+it("asks why when it is refused, and stops when it is nobody", async () => {
   last().breakOff();
   await settled();
+  expect(asked).toEqual(["mode=sample&history=true"]);
   pass(250);
   expect(sockets.length).toBe(2);
-  answer = "unknown";
+  answer = { kind: "signed out" };
   last().breakOff();
   await settled();
   pass(60_000);
   expect(sockets.length).toBe(2);
   expect(states.at(-1)).toBe("signed out");
+});
+
+describe("what is in the way", () => {
+  /** The next try fails, too. */
+  async function refuseNext() {
+    const opened = sockets.length;
+    while (sockets.length === opened) pass(50);
+    last().breakOff();
+    await settled();
+  }
+
+  it("is told in the gateway's words, until it lets the page in", async () => {
+    answer = { kind: "refused", why: "All places are taken." };
+    last().breakOff();
+    await settled();
+    expect([states, reasons]).toEqual([["waiting", "refused"], ["", "All places are taken."]]);
+    await refuseNext();
+    expect(states.length).toBe(2);
+    answer = { kind: "refused", why: "Another reason." };
+    await refuseNext();
+    expect(reasons.slice(2)).toEqual(["Another reason."]);
+    connection.hurry();
+    last().say(hello("c0"));
+    expect([states.at(-1), reasons.at(-1)]).toEqual(["open", ""]);
+  });
+
+  it("is not known of a gateway that does not answer", async () => {
+    answer = { kind: "refused", why: "All places are taken." };
+    last().breakOff();
+    await settled();
+    answer = { kind: "no answer" };
+    await refuseNext();
+    expect([states.at(-1), reasons.at(-1)]).toEqual(["waiting", ""]);
+  });
+
+  it("is somebody on the way, if WebSockets break that the gateway would take", async () => {
+    answer = { kind: "let in" };
+    last().breakOff();
+    await settled();
+    await refuseNext();
+    expect(states).toEqual(["waiting"]);
+    await refuseNext();
+    expect(states).toEqual(["waiting", "refused"]);
+    expect(reasons.at(-1)).toMatch(/proxy.*Upgrade/);
+  });
+
+  it("is not somebody on the way where the gateway is slow to say hello", async () => {
+    answer = { kind: "let in" };
+    for (let round = 0; round < 5; round += 1) {
+      const opened = sockets.length;
+      pass(10_000);
+      await settled();
+      while (sockets.length === opened) pass(50);
+    }
+    expect(states).toEqual(["waiting"]);
+  });
 });
 
 it("changes its mode and goes on where it is", () => {

@@ -15,6 +15,11 @@ const HELLO_MS_MAX = 10_000;
 /** A silence that long means that a connection is dead, whatever the browser thinks of it: `stats` come every second. */
 const SILENCE_MS_MAX = 15_000;
 
+/** So many WebSockets in a row that break although the gateway would take them are no accident. */
+const LOST_ON_THE_WAY = 3;
+const NO_WEBSOCKET =
+  "The gateway would let this page watch, but no WebSocket reaches it. A proxy in between must speak HTTP/1.1 to the gateway and pass the headers Upgrade and Connection on.";
+
 /** As much of a WebSocket as is used. */
 export interface Socket {
   onmessage: ((event: MessageEvent) => void) | null;
@@ -25,22 +30,26 @@ export interface Socket {
 /** What the connection needs from the outside. */
 export interface Surroundings {
   open(query: string): Socket;
-  /** Whether the gateway still knows the caller. */
-  check(): Promise<"known" | "unknown" | "unreachable">;
+  /** What the gateway says to a WebSocket with this query. */
+  check(query: string): Promise<Answer>;
   now(): number;
   /** Calls back later; gives a way to call it off. */
   after(milliseconds: number, what: () => void): () => void;
   random(): number;
 }
 
-/** `waiting`: it broke, and the next try is under way or near. */
-export type ConnectionState = "connecting" | "open" | "waiting" | "signed out";
+/** `why`: in words, for people. */
+export type Answer = { kind: "let in" | "signed out" | "no answer" } | { kind: "refused"; why: string };
+
+/** `waiting`: it broke, and the next try is under way or near. `refused`: the same, and it is known what is in the way. */
+export type ConnectionState = "connecting" | "open" | "waiting" | "refused" | "signed out";
 
 export interface Listener {
   /** A connection said hello. `resumed`: it goes on where one ended some time ago. */
   onBegin(mode: Mode, resumed: boolean): void;
   onMessage(message: Message): void;
-  onState(state: ConnectionState): void;
+  /** `why`: what is in the way, of a state that is `refused`. */
+  onState(state: ConnectionState, why: string): void;
 }
 
 export class MonitorConnection {
@@ -49,9 +58,12 @@ export class MonitorConnection {
   #mode: Mode;
   #socket: Socket | null = null;
   #state: ConnectionState = "connecting";
+  #why = "";
   #cancel: () => void = () => {};
   #cursor: string | null = null;
   #failures = 0;
+  /** Of the latest failures, those of WebSockets that the gateway would have taken. */
+  #lost = 0;
   #greeted = false;
   #lastMessageAt = 0;
   #stopped = true;
@@ -93,23 +105,27 @@ export class MonitorConnection {
 
   /** Tries now, if it waits: the network is back, or somebody looks again. */
   hurry(): void {
-    if (this.#state === "waiting" && !this.#stopped) this.#connect();
+    if ((this.#state === "waiting" || this.#state === "refused") && !this.#stopped) this.#connect();
   }
 
   /** `seamless`: the connection before was open to this moment, so nothing was missed in between. */
   #connect(seamless = false): void {
     this.#giveUp();
     this.#greeted = false;
-    const query = new URLSearchParams({ mode: this.#mode, history: "true" });
-    if (this.#cursor !== null) query.set("since", this.#cursor);
     if (this.#failures === 0) this.#enter("connecting");
     const resumed = this.#cursor !== null && !seamless;
-    const socket = this.#around.open(query.toString());
+    const socket = this.#around.open(this.#query());
     this.#socket = socket;
     this.#lastMessageAt = this.#around.now();
     socket.onmessage = ({ data }) => this.#receive(String(data), resumed);
-    socket.onclose = () => this.#closed();
+    socket.onclose = () => this.#closed(true);
     this.#cancel = this.#around.after(HELLO_MS_MAX, () => this.#watch());
+  }
+
+  #query(): string {
+    const query = new URLSearchParams({ mode: this.#mode, history: "true" });
+    if (this.#cursor !== null) query.set("since", this.#cursor);
+    return query.toString();
   }
 
   #receive(text: string, resumed: boolean): void {
@@ -119,6 +135,7 @@ export class MonitorConnection {
     if (message.type === "hello") {
       this.#greeted = true;
       this.#failures = 0;
+      this.#lost = 0;
       this.#listener.onBegin(this.#mode, resumed);
       this.#enter("open");
     }
@@ -130,16 +147,17 @@ export class MonitorConnection {
   #watch(): void {
     const silence = this.#around.now() - this.#lastMessageAt;
     if (!this.#greeted || silence >= SILENCE_MS_MAX) {
-      this.#closed();
+      this.#closed(false);
       return;
     }
     this.#cancel = this.#around.after(SILENCE_MS_MAX - silence, () => this.#watch());
   }
 
-  #closed(): void {
+  /** `byOthers`: not by this page, which had waited for too long. */
+  #closed(byOthers: boolean): void {
     const greeted = this.#greeted;
     this.#giveUp();
-    this.#enter("waiting");
+    if (this.#state !== "refused") this.#enter("waiting");
     const wait = Math.min(WAIT_MS_MAX, WAIT_MS_MIN * 2 ** this.#failures);
     this.#failures += 1;
     const retry = () => {
@@ -147,16 +165,23 @@ export class MonitorConnection {
     };
     // A browser does not say why it was refused, so ask; what was open before is worth a try without asking.
     if (greeted) retry();
-    else void this.#ask(retry);
+    else void this.#ask(byOthers, retry);
   }
 
-  async #ask(retry: () => void): Promise<void> {
+  async #ask(byOthers: boolean, retry: () => void): Promise<void> {
     let calledOff = false;
     this.#cancel = () => (calledOff = true);
-    const answer = await this.#around.check();
+    const answer = await this.#around.check(this.#query());
     if (calledOff) return;
-    if (answer === "unknown") this.#enter("signed out");
-    else retry();
+    this.#lost = answer.kind === "let in" && byOthers ? this.#lost + 1 : 0;
+    if (answer.kind === "signed out") {
+      this.#enter("signed out");
+      return;
+    }
+    if (answer.kind === "refused") this.#enter("refused", answer.why);
+    else if (this.#lost >= LOST_ON_THE_WAY) this.#enter("refused", NO_WEBSOCKET);
+    else this.#enter("waiting");
+    retry();
   }
 
   #giveUp(): void {
@@ -170,9 +195,10 @@ export class MonitorConnection {
     socket.close();
   }
 
-  #enter(state: ConnectionState): void {
-    if (state === this.#state) return;
+  #enter(state: ConnectionState, why = ""): void {
+    if (state === this.#state && why === this.#why) return;
     this.#state = state;
-    this.#listener.onState(state);
+    this.#why = why;
+    this.#listener.onState(state, why);
   }
 }

@@ -5,8 +5,8 @@
  * looks at draws no frames, so it only keeps what is bounded.
  */
 
-import { whoAmI } from "../api/sessions";
-import { type ConnectionState, MonitorConnection } from "./connection";
+import { ApiError, inWords, request } from "../api/client";
+import { type Answer, type ConnectionState, MonitorConnection } from "./connection";
 import { Feed, type Filter, type Row } from "./feed";
 import type { Message, Mode, NodeState, StreamTotals } from "./messages";
 import { NOTHING, Rates, sum } from "./rates";
@@ -15,10 +15,12 @@ import { type Chart, Timeline } from "./timeline";
 /** Without a message for so long, what is shown is old. */
 const STALE_MS = 3_000;
 const TICK_MS = 500;
+/** A gateway that takes longer to say whether a page may watch has other troubles. */
+const CHECK_MS_MAX = 10_000;
 const MODE_KEY = "tidegate.mode";
 
 /** What people are told of the connection. */
-export type Freshness = "connecting" | "live" | "stale" | "reconnecting" | "signed out";
+export type Freshness = "connecting" | "live" | "stale" | "reconnecting" | "refused" | "signed out";
 
 class Live {
   freshness = $state<Freshness>("connecting");
@@ -26,6 +28,8 @@ class Live {
   silence = $state(0);
   /** What the gateway complained of last. */
   complaint = $state("");
+  /** Why the page cannot watch, where it is known. */
+  obstacle = $state("");
   mode = $state<Mode>(rememberedMode());
 
   totals = $state.raw<Record<string, StreamTotals>>({});
@@ -72,8 +76,9 @@ class Live {
         this.#feed.begin(mode, resumed);
       },
       onMessage: (message: Message) => this.#take(message),
-      onState: (state: ConnectionState) => {
+      onState: (state: ConnectionState, why: string) => {
         this.#connectionState = state;
+        this.obstacle = why;
         this.#age();
       },
     };
@@ -91,6 +96,7 @@ class Live {
     this.#connection = null;
     this.#connectionState = "connecting";
     this.freshness = "connecting";
+    this.obstacle = "";
     window.clearInterval(this.#ticker);
     window.removeEventListener("online", this.#hurry);
     document.removeEventListener("visibilitychange", this.#hurry);
@@ -182,6 +188,7 @@ class Live {
   #age(): void {
     const silence = performance.now() - this.#lastMessageAt;
     if (this.#connectionState === "signed out") this.freshness = "signed out";
+    else if (this.#connectionState === "refused") this.freshness = "refused";
     else if (this.#connectionState === "waiting") this.freshness = "reconnecting";
     else if (this.#connectionState === "connecting") this.freshness = "connecting";
     else this.freshness = silence > STALE_MS ? "stale" : "live";
@@ -189,11 +196,14 @@ class Live {
   }
 }
 
-async function check(): Promise<"known" | "unknown" | "unreachable"> {
+/** Asks what a WebSocket would be told, which a browser keeps to itself. */
+async function check(query: string): Promise<Answer> {
   try {
-    return (await whoAmI()) === null ? "unknown" : "known";
-  } catch {
-    return "unreachable";
+    await request(`/v1/monitor?${query}`, { method: "POST", timeoutMs: CHECK_MS_MAX });
+    return { kind: "let in" };
+  } catch (error) {
+    if (!(error instanceof ApiError) || error.status === 0) return { kind: "no answer" };
+    return error.status === 401 ? { kind: "signed out" } : { kind: "refused", why: inWords(error) };
   }
 }
 
