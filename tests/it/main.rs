@@ -80,3 +80,4 @@ mod typed;
 mod watcher;
 mod watching;
 mod widening;
+mod widening_waits;
