@@ -103,6 +103,8 @@ impl Drainer {
             Written::All => (parked.len(), None),
             Written::Partly { entries, rest } => (entries, Some(rest)),
         };
+        let records = rest.as_ref().map_or(0, |rest| parked[done].rows - rest.rows);
+        transaction.recount_drained(done, records as usize).await?;
         let mut fates = transaction.fates;
         let positions: Vec<_> = parked[..done].iter().map(|parked| parked.position).collect();
         connection.unpark(journal, id, &positions).await?;
