@@ -75,8 +75,9 @@ impl Transaction<'_> {
             seen.extend(cursor.seen.iter().map(|&SeenItem { key, content, .. }| {
                 ((job, key), SeenRow { job, key, content, fence, position })
             }));
+            let refused = self.refused_places(*number);
             *counts.entry(cursor.run).or_default() +=
-                self.counts_of(*number, cursor, self.fates[*number]);
+                self.counts_of(*number, cursor, self.fates[*number], &refused);
         }
         let seen: Vec<SeenRow> = seen.into_values().collect();
         self.connection.remember_items(&seen).await?;
@@ -100,17 +101,30 @@ impl Transaction<'_> {
                 Ordering::Equal => cursor.seen.truncate(records),
                 Ordering::Greater => continue,
             }
-            let (now, before) = (
-                self.counts_of(number, &cursor, self.fates[number]),
-                self.counts_of(number, &cursor, Fate::Parked),
-            );
+            let refused = self.refused_places(number);
+            let now = self.counts_of(number, &cursor, self.fates[number], &refused);
+            let before = self.counts_of(number, &cursor, Fate::Parked, &HashSet::new());
             *counts.entry(cursor.run).or_default() += now - before;
         }
         if counts.is_empty() { Ok(()) } else { self.connection.count_runs(&counts).await }
     }
 
+    /// Which of an entry's records PostgreSQL refused.
+    fn refused_places(&self, number: usize) -> HashSet<u128> {
+        // The ids of an entry's records are consecutive.
+        let first = entry_first_id(&self.entries[number].body).unwrap_or_default().as_u128();
+        let of_entry = self.refused_ids.iter().filter(|(of, _)| *of == number);
+        of_entry.map(|(_, id)| id.as_u128().wrapping_sub(first)).collect()
+    }
+
     /// What a run counts of an entry, whose items these are.
-    fn counts_of(&self, number: usize, cursor: &Cursor, fate: Fate) -> RunCounts {
+    fn counts_of(
+        &self,
+        number: usize,
+        cursor: &Cursor,
+        fate: Fate,
+        refused: &HashSet<u128>,
+    ) -> RunCounts {
         let items = |items: usize| i64::try_from(items).unwrap_or(i64::MAX);
         let (entry, all) = (&self.entries[number], items(cursor.seen.len()));
         if entry.header.kind == EntryKind::Quarantine.code() {
@@ -120,11 +134,6 @@ impl Transaction<'_> {
         if fate == Fate::Settled(CommitOutcome::default()) {
             return RunCounts::default();
         }
-        // The ids of an entry's records are consecutive.
-        let first = entry_first_id(&entry.body).unwrap_or_default().as_u128();
-        let refused = self.refused_ids.iter().filter(|(of, _)| *of == number);
-        let refused: HashSet<u128> =
-            refused.map(|(_, id)| id.as_u128().wrapping_sub(first)).collect();
         let taken = (0..).zip(&cursor.seen).filter(|(place, _)| !refused.contains(place));
         let taken: Vec<&SeenItem> = taken.map(|(_, item)| item).collect();
         let changed = items(taken.iter().filter(|item| item.is_changed).count());

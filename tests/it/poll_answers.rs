@@ -236,8 +236,8 @@ async fn shallow(numbers: &'static [i64]) -> Api {
         if offset >= 8 {
             return Answer::text(416, "the offset is too large");
         }
-        let page = numbers.iter().skip(offset).take(4);
-        Answer::json(&page.map(|n| json!({"n": n})).collect())
+        let page = numbers.iter().enumerate().skip(offset).take(4);
+        Answer::json(&page.map(|(id, n)| json!({"id": id, "n": n})).collect())
     });
     api
 }

@@ -89,7 +89,7 @@ pub(super) enum RunError {
     Superseded,
     /// In the words for people.
     #[error("{words}")]
-    ShortOfItsEnd { status: RunStatus, words: String, error: Box<RunError> },
+    ShortOfItsEnd { words: String, error: Box<RunError>, resume: Option<Box<Resume>> },
 }
 
 impl RunError {
@@ -121,35 +121,41 @@ impl RunError {
                 RunStatus::NotReady
             }
             RunError::Superseded | RunError::Feed(FeedError::Ended) => RunStatus::Superseded,
-            RunError::ShortOfItsEnd { status, .. } => *status,
+            RunError::ShortOfItsEnd { resume: Some(_), .. } => RunStatus::Partial,
+            RunError::ShortOfItsEnd { resume: None, .. } => RunStatus::Unfinished,
             _ => RunStatus::Failed,
         }
     }
 
-    /// This error of a run that came so far, everything of which is committed; with what the next run goes on from, if it
-    /// can go on. `failures`: of runs in a row, this one included.
-    pub fn after(
-        self,
-        reached: Reached,
-        definition: &Definition,
-        failures: i32,
-    ) -> (RunError, Option<Resume>) {
-        if reached.pages == 0 || !self.will_come_again(failures) {
-            return (self, None);
+    /// What the next run goes on from all the same.
+    pub fn resume(&self) -> Option<&Resume> {
+        match self {
+            RunError::ShortOfItsEnd { resume, .. } => resume.as_deref(),
+            _ => None,
         }
-        let (status, words) = match (&reached.resume, &definition.since) {
+    }
+
+    /// This error of a run that came so far, everything of which is committed. `failures`: of runs in a row, this one
+    /// included.
+    pub fn after(self, reached: Reached, definition: &Definition, failures: i32) -> RunError {
+        if reached.pages == 0 || !self.will_come_again(failures) {
+            return self;
+        }
+        let words = match (&reached.resume, &definition.since) {
             (Some(_), Some(since)) => {
-                let field = since.field.to_string();
-                let words = format!("{self}; the next run goes on from there, by {field:?}");
-                (RunStatus::Partial, words)
+                format!("{self}; the next run goes on from there, by {:?}", since.field.to_string())
             }
             _ => {
-                let advice = self.advice(&reached, definition);
                 let load = if reached.is_first { "the first load" } else { "the load" };
-                (RunStatus::Unfinished, format!("{load} cannot finish: {self}; {advice}"))
+                let advice = self.advice(&reached, definition);
+                format!("{load} cannot finish: {self}; {advice}")
             }
         };
-        (RunError::ShortOfItsEnd { status, words, error: Box::new(self) }, reached.resume)
+        RunError::ShortOfItsEnd {
+            words,
+            error: Box::new(self),
+            resume: reached.resume.map(Box::new),
+        }
     }
 
     /// Will the next run, which asks for the same pages, end at the same place?
@@ -164,7 +170,7 @@ impl RunError {
             FetchErrorKind::Status(status)
                 if !matches!(status, 401 | 403 | 407 | 408 | 425 | 429) =>
             {
-                status < 500 || failures >= LASTING_FAILURES
+                (400..500).contains(&status) || failures >= LASTING_FAILURES
             }
             _ => failures >= LASTING_FAILURES,
         }
@@ -261,4 +267,105 @@ impl Ended {
 pub(super) fn later(start: UnixMicros, elapsed: Duration) -> UnixMicros {
     let micros = i64::try_from(elapsed.as_micros()).unwrap_or(i64::MAX);
     UnixMicros(start.0.saturating_add(micros))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use uuid::Uuid;
+
+    use super::*;
+
+    const NOW: UnixMicros = UnixMicros(1_800_000_000_000_000);
+    const YEAR_MS: u64 = 31_536_000_000;
+
+    fn job(interval_ms: u64, failures: i32) -> ClaimedRow {
+        ClaimedRow {
+            id: Uuid::nil(),
+            fence: 1,
+            run_id: Uuid::nil(),
+            owner_id: None,
+            owner_name: None,
+            owner_disabled: false,
+            stream: "x".to_owned(),
+            stream_id: None,
+            definition: sqlx::types::Json(json!({})),
+            sealed: None,
+            schedule: sqlx::types::Json(json!({"interval_ms": interval_ms})),
+            resume: String::new(),
+            failures,
+            due_at: NOW.date_time(),
+            started_at: NOW.date_time(),
+        }
+    }
+
+    fn fetch(kind: FetchErrorKind, retry_after_seconds: Option<u64>) -> RunError {
+        let retry_after = retry_after_seconds.map(Duration::from_secs);
+        RunError::Fetch(FetchError { retry_after, ..FetchError::new(kind, "no") })
+    }
+
+    /// The seconds until the job is due, and its failures, after a run that ended so.
+    fn next(error: RunError, job: &ClaimedRow) -> (f64, i32) {
+        let (status, counts) = (error.status(), FeedCounts::default());
+        let ended = Ended { status, counts, resume: None, error: Some(error) };
+        let (due, failures) = ended.next(job, NOW);
+        (Duration::from_micros((due.0 - NOW.0).unsigned_abs()).as_secs_f64(), failures)
+    }
+
+    #[test]
+    fn an_api_that_is_not_ready_is_asked_when_it_says_or_soon_whatever_the_interval_is() {
+        let not_ready = |retry_after| fetch(FetchErrorKind::NotReady, retry_after);
+        for interval_ms in [1_000, YEAR_MS] {
+            let (wait, failures) = next(not_ready(None), &job(interval_ms, 0));
+            assert!((1.5..=2.5).contains(&wait) && failures == 1, "{wait} {failures}");
+            let (wait, _) = next(not_ready(None), &job(interval_ms, 4));
+            assert!((24.0..=40.0).contains(&wait), "{wait}");
+            for (asked_for, expected) in [(0, 1.0), (120, 120.0)] {
+                let (wait, _) = next(not_ready(Some(asked_for)), &job(interval_ms, 4));
+                assert!((wait - expected).abs() < 0.001, "{wait} {expected}");
+            }
+        }
+        // An error waits for the interval at least.
+        let (wait, failures) = next(fetch(FetchErrorKind::Status(503), Some(5)), &job(YEAR_MS, 0));
+        assert!(wait > 1e7 && failures == 1, "{wait}");
+    }
+
+    #[test]
+    fn a_run_goes_on_soon_where_it_can_and_is_no_failure() {
+        let definition = Definition::plain("http://a.test/".to_owned().try_into().unwrap());
+        let since = json!({"parameter": "since", "field": "/n"});
+        let definition = Definition { since: serde_json::from_value(since).unwrap(), ..definition };
+        let reached = |pages, resume| Reached { pages, resume, ascends: true, is_first: true };
+        let after =
+            |error: RunError, reached, failures| error.after(reached, &definition, failures);
+        let pages = || fetch(FetchErrorKind::Pages, None);
+        let partial = after(pages(), reached(3, Some(Resume::default())), 1);
+        assert_eq!(
+            (partial.status(), partial.resume()),
+            (RunStatus::Partial, Some(&Resume::default()))
+        );
+        let (wait, failures) = next(partial, &job(YEAR_MS, 7));
+        assert!((wait - 1.0).abs() < 0.001 && failures == 0, "{wait} {failures}");
+
+        let unfinished = after(pages(), reached(3, None), 1);
+        assert_eq!((unfinished.status(), unfinished.resume()), (RunStatus::Unfinished, None));
+        assert_eq!(after(pages(), reached(0, None), 9).status(), RunStatus::Failed);
+        let status = |status| fetch(FetchErrorKind::Status(status), None);
+        for (error, failures, ended) in [
+            (status(400), 1, RunStatus::Unfinished),
+            (status(416), 1, RunStatus::Unfinished),
+            (RunError::TookTooLong(Duration::from_secs(1)), 1, RunStatus::Unfinished),
+            (status(429), 1, RunStatus::Failed),
+            (status(206), 2, RunStatus::Failed),
+            (status(500), 3, RunStatus::Unfinished),
+            (fetch(FetchErrorKind::Timeout, None), 2, RunStatus::Failed),
+            (fetch(FetchErrorKind::Timeout, None), 3, RunStatus::Unfinished),
+            (fetch(FetchErrorKind::NotReady, None), 9, RunStatus::NotReady),
+            (fetch(FetchErrorKind::Busy, None), 9, RunStatus::Postponed),
+            (RunError::Interrupted, 9, RunStatus::Interrupted),
+        ] {
+            let error = after(error, reached(3, None), failures);
+            assert_eq!(error.status(), ended, "{error}, {failures}");
+        }
+    }
 }

@@ -53,7 +53,7 @@ impl Run {
                 (RunStatus::Success, Some(resume), None)
             }
             Ok((Outcome::NotModified, resume)) => (RunStatus::NotModified, Some(resume), None),
-            Err((error, resume)) => (error.status(), resume, Some(error)),
+            Err(error) => (error.status(), error.resume().cloned(), Some(error)),
         };
         let ended = Ended { status, counts, resume, error };
         let (status, committed) = self.finish(&ended).await;
@@ -73,26 +73,20 @@ impl Run {
         }
     }
 
-    /// Asks and takes what is new. After an error the next run may have something to go on from all the same.
-    async fn work(
-        &self,
-        counts: &mut FeedCounts,
-    ) -> Result<(Outcome, Resume), (RunError, Option<Resume>)> {
-        let definition = self.definition().map_err(without_progress)?;
-        let (mut pages, mut feed) =
-            self.begin(Arc::clone(&definition)).await.map_err(without_progress)?;
+    async fn work(&self, counts: &mut FeedCounts) -> Result<(Outcome, Resume), RunError> {
+        let definition = self.definition()?;
+        let (mut pages, mut feed) = self.begin(Arc::clone(&definition)).await?;
         let asked = self.ask(&mut pages, &mut feed).await;
         // Whatever ended it: what is on its way is waited for, else the next run would supersede it and ask again.
         let committed = feed.committed().await;
         *counts = feed.counts();
+        let failures = self.job.failures.saturating_add(1);
         match (asked, committed) {
-            (Ok(()), Ok(())) => {}
+            (Ok(()), committed) => committed?,
             (Err(error), Ok(())) => {
-                let failures = self.job.failures.saturating_add(1);
                 return Err(error.after(pages.reached(), &definition, failures));
             }
-            (Err(error), Err(_)) => return Err((error, None)),
-            (Ok(()), Err(error)) => return Err((error.into(), None)),
+            (Err(error), Err(_)) => return Err(error),
         }
         feed.finish();
         let (outcome, resume) = pages.finish();
@@ -239,8 +233,4 @@ impl Run {
             error => error.to_string(),
         }
     }
-}
-
-fn without_progress(error: RunError) -> (RunError, Option<Resume>) {
-    (error, None)
 }

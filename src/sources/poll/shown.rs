@@ -21,7 +21,7 @@ pub(super) fn one_line(text: &str, characters_max: usize) -> String {
 
 fn cut(text: &str, characters_max: usize) -> String {
     match text.char_indices().nth(characters_max) {
-        Some((end, _)) => format!("{}…", &text[..end]),
+        Some((end, _)) => format!("{}…", text[..end].trim_end()),
         None => text.to_owned(),
     }
 }
@@ -34,6 +34,7 @@ mod tests {
     fn a_line_has_words_only_and_an_end() {
         assert_eq!(one_line("\r\n {\n\t\"a\":\u{0}1 }\n", 100), "{ \"a\": 1 }");
         assert_eq!(one_line("größer als", 6), "größer…");
+        assert_eq!(one_line("größer als", 7), "größer…");
         assert_eq!(one_line("größer", 6), "größer");
     }
 
