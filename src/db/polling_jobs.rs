@@ -217,7 +217,7 @@ pub async fn change(pool: &PgPool, change: &JobChange<'_>) -> Result<Option<JobR
                  lease_owner = case when $10 then null else lease_owner end,
                  lease_until = case when $10 then null else lease_until end,
                  resume = case when $11 then '{{}}' else resume end,
-                 unfinished = case when $10 then null else unfinished end
+                 unfinished = case when $11 then null else unfinished end
              where id = $1 and updated_at = $2 returning *),
          over as (
              update tidegate.polling_runs run set status = 'superseded', finished_at = now(),
