@@ -67,7 +67,7 @@ pub struct Pages {
     /// The page that was asked for last, and how many there were with it.
     asked: Option<(Endpoint, u32)>,
     /// Pages that were given.
-    given_pages: u32,
+    gave: u32,
     /// What the run began with.
     began: Resume,
     /// The validators that the next run begins with.
@@ -157,7 +157,7 @@ impl Fetcher {
             walk,
             at: At::Begin,
             asked: None,
-            given_pages: 0,
+            gave: 0,
             resume: Resume::default(),
             since: SinceSeen {
                 highest: resume.since,
@@ -178,7 +178,7 @@ impl Pages {
     /// the run.
     pub async fn next(&mut self) -> Result<Option<Page>, FetchError> {
         let page = self.ask().await.map_err(|error| self.placed(error))?;
-        self.given_pages += u32::from(page.is_some());
+        self.gave += u32::from(page.is_some());
         Ok(page)
     }
 
@@ -193,7 +193,7 @@ impl Pages {
                 (url, turn)
             }
             At::Before(url) => {
-                self.asked = Some((url.clone(), self.given_pages + 1));
+                self.asked = Some((url.clone(), self.gave + 1));
                 let turn = self.asker.hosts.turn(&url.host()).await;
                 (url, turn)
             }
@@ -239,7 +239,7 @@ impl Pages {
         let resume =
             |value| Resume { since: Some(value), since_digits: digits, ..Resume::default() };
         Reached {
-            pages: self.given_pages,
+            pages: self.gave,
             resume: value.map(resume),
             ascends: ascent.holds(),
             is_first: self.began.since.is_none(),
@@ -247,26 +247,30 @@ impl Pages {
     }
 
     /// The error with its place, and without secrets that an API repeated.
-    fn placed(&self, error: FetchError) -> FetchError {
+    fn placed(&self, mut error: FetchError) -> FetchError {
         let mask = Mask::of(&self.secrets, self.definition.url.url());
-        let mut message = mask.hide(&error.message, false);
-        if let (FetchErrorKind::Status(400 | 422), 0, Some(since), Some(value)) =
-            (error.kind, self.given_pages, &self.definition.since, self.began.since)
-            && let Some(sent) = since.written(value, self.began.since_digits)
-        {
-            let parameter = &since.parameter;
-            message = format!(
-                "{message}; it was asked with {parameter}={sent}, and `since` has other formats"
-            );
-        }
-        let message = match &self.asked {
-            None => message,
+        let message = mask.hide(&error.message, false);
+        let sent = self.refused_since(error.kind);
+        error.message = match &self.asked {
+            None => message + &sent,
             Some((url, _)) if self.definition.pagination.is_none() => {
-                format!("{}: {message}", address(url))
+                format!("{}: {message}{sent}", address(url))
             }
-            Some((url, page)) => format!("page {page}, {}: {message}", address(url)),
+            Some((url, page)) => format!("page {page}, {}: {message}{sent}", address(url)),
         };
-        FetchError { message, ..error }
+        error
+    }
+
+    /// What the API may not have liked, if it says that the first question is no question.
+    fn refused_since(&self, kind: FetchErrorKind) -> String {
+        let is_first = self.gave == 0 && matches!(kind, FetchErrorKind::Status(400 | 422));
+        let since = self.definition.since.as_ref().filter(|_| is_first);
+        let sent = since.zip(self.began.since).and_then(|(since, value)| {
+            let sent = since.written(value, self.began.since_digits)?;
+            Some(format!("{}={sent}", since.parameter))
+        });
+        let words = |sent| format!("; it was asked with {sent}, and `since` has other formats");
+        sent.map(words).unwrap_or_default()
     }
 
     async fn first_turn(&self, url: &Endpoint) -> Result<Turn, FetchError> {
