@@ -71,7 +71,11 @@ struct RunView {
     changed: i64,
     duplicates: i64,
     refused: i64,
+    /// Of the new and changed ones those that wait for the stream's table.
+    parked: i64,
     error: Option<String>,
+    /// What is to be known of it all the same where it went well.
+    note: Option<String>,
 }
 
 /// Which runs to show.
@@ -340,6 +344,13 @@ fn json(value: &impl Serialize) -> Value {
     serde_json::to_value(value).expect("definitions and schedules are JSON")
 }
 
+fn parked_in_words(parked: i64) -> String {
+    let items = if parked == 1 { "1 item waits" } else { &format!("{parked} items wait") };
+    format!(
+        "{items}, because the stream's table cannot be written now (GET /v1/status says why); what waits follows by itself"
+    )
+}
+
 impl From<RunRow> for RunView {
     fn from(row: RunRow) -> RunView {
         let took = row.finished_at.map(|finished_at| finished_at - row.started_at);
@@ -357,6 +368,8 @@ impl From<RunRow> for RunView {
             changed: row.changed,
             duplicates: row.duplicates,
             refused: row.refused,
+            note: (row.parked > 0).then(|| parked_in_words(row.parked)),
+            parked: row.parked,
             error: row.error,
         }
     }

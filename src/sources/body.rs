@@ -111,6 +111,8 @@ pub struct BodyReader {
     content: Content,
     limits: BodyLimits,
     decompressed_bytes: u64,
+    /// Zero bytes behind gzip data are its padding.
+    takes_padding: bool,
     /// Room for the next decompressed chunk; its memory is used again once the chunk before was dropped.
     buffer: BytesMut,
 }
@@ -141,9 +143,7 @@ impl BodyReader {
         let content = match encoding {
             ContentEncoding::Identity => Content::Identity(wire),
             ContentEncoding::Gzip => {
-                let mut decoder = GzipDecoder::new(StreamReader::new(wire));
-                decoder.multiple_members(true);
-                Content::Gzip(Box::new(decoder))
+                Content::Gzip(Box::new(GzipDecoder::new(StreamReader::new(wire))))
             }
             ContentEncoding::Zstd => {
                 let window = DParameter::window_log_max(ZSTD_WINDOW_LOG_MAX);
@@ -165,7 +165,13 @@ impl BodyReader {
     }
 
     fn new_of(content: Content, limits: BodyLimits) -> BodyReader {
-        BodyReader { content, limits, decompressed_bytes: 0, buffer: BytesMut::new() }
+        let (decompressed_bytes, takes_padding) = (0, false);
+        BodyReader { content, limits, decompressed_bytes, takes_padding, buffer: BytesMut::new() }
+    }
+
+    /// Takes zero bytes behind gzip data for its padding, as gzip itself does.
+    pub fn with_padding(self) -> BodyReader {
+        BodyReader { takes_padding: true, ..self }
     }
 
     /// The next bytes, never empty; `None` at the end. After an error or the end there is nothing more.
@@ -192,7 +198,7 @@ impl BodyReader {
         let buffer = &mut self.buffer;
         match &mut self.content {
             Content::Identity(wire) => wire.next().await.transpose().map_err(into_body_error),
-            Content::Gzip(decoder) => decode(&mut **decoder, GzipDecoder::get_mut, buffer).await,
+            Content::Gzip(decoder) => decode_gzip(decoder, buffer, self.takes_padding).await,
             Content::Zstd(decoder) => decode(&mut **decoder, ZstdDecoder::get_mut, buffer).await,
             Content::Brotli(decoder) => {
                 decode(&mut **decoder, BrotliDecoder::get_mut, buffer).await
@@ -246,15 +252,58 @@ async fn decode<D: AsyncRead + Unpin>(
     wire: impl Fn(&mut D) -> &mut Wire,
     buffer: &mut BytesMut,
 ) -> Result<Option<Bytes>, BodyError> {
-    buffer.reserve(DECOMPRESSED_CHUNK_BYTES);
-    if decoder.read_buf(buffer).await.map_err(into_body_error)? > 0 {
-        return Ok(Some(buffer.split().freeze()));
+    if let Some(chunk) = decompress(decoder, buffer).await? {
+        return Ok(Some(chunk));
     }
     let rest = wire(decoder).fill_buf().await.map_err(into_body_error)?;
-    if rest.is_empty() {
-        return Ok(None);
+    if rest.is_empty() { Ok(None) } else { Err(something_follows()) }
+}
+
+/// The same of gzip data, which may have several members.
+async fn decode_gzip(
+    decoder: &mut GzipDecoder<Wire>,
+    buffer: &mut BytesMut,
+    takes_padding: bool,
+) -> Result<Option<Bytes>, BodyError> {
+    /// What each member begins with.
+    const MEMBER: u8 = 0x1f;
+    loop {
+        if let Some(chunk) = decompress(decoder, buffer).await? {
+            return Ok(Some(chunk));
+        }
+        let mut is_padded = false;
+        loop {
+            let rest = decoder.get_mut().fill_buf().await.map_err(into_body_error)?;
+            let padding = rest.iter().take_while(|byte| **byte == 0).count();
+            match rest.first() {
+                None => return Ok(None),
+                Some(0) if takes_padding => {
+                    is_padded = true;
+                    decoder.get_mut().consume(padding);
+                }
+                Some(&MEMBER) if !is_padded => break,
+                Some(_) => return Err(something_follows()),
+            }
+        }
+        // Nobody reads what is put there meanwhile.
+        let nothing = StreamReader::new(futures::stream::empty().boxed());
+        let wire = std::mem::replace(decoder, GzipDecoder::new(nothing)).into_inner();
+        *decoder = GzipDecoder::new(wire);
     }
-    Err(BodyError::Corrupt { message: "other bytes follow the compressed data".to_owned() })
+}
+
+/// The next decompressed bytes; None at the end of the data.
+async fn decompress(
+    decoder: &mut (impl AsyncRead + Unpin),
+    buffer: &mut BytesMut,
+) -> Result<Option<Bytes>, BodyError> {
+    buffer.reserve(DECOMPRESSED_CHUNK_BYTES);
+    let read = decoder.read_buf(buffer).await.map_err(into_body_error)?;
+    Ok((read > 0).then(|| buffer.split().freeze()))
+}
+
+fn something_follows() -> BodyError {
+    BodyError::Corrupt { message: "other bytes follow the compressed data".to_owned() }
 }
 
 /// The bytes as they arrive, within the limits on their number and on silence. Empty chunks are left out: a reader
@@ -496,6 +545,27 @@ mod tests {
                 let read = round(encoding, &wire, size).await;
                 assert!(matches!(read, Err(BodyError::Corrupt { .. })), "{encoding:?}: {read:?}");
             }
+        }
+    }
+
+    #[tokio::test]
+    async fn zero_bytes_behind_gzip_are_padding_only_where_they_may_be() {
+        let whole = compressed(ContentEncoding::Gzip, &sample(2_000)).await;
+        for zeros in [1, 512, 200_000] {
+            let padded = [whole.clone(), vec![0; zeros]].concat();
+            for size in [1, 1_000, usize::MAX >> 1] {
+                let reader =
+                    || BodyReader::new(chunks(&padded, size), ContentEncoding::Gzip, LIMITS);
+                assert!(read_all(reader().with_padding()).await.unwrap() == sample(2_000));
+                let refused = read_all(reader()).await;
+                assert!(matches!(refused, Err(BodyError::Corrupt { .. })), "{refused:?}");
+            }
+        }
+        for behind in [&b"\0\0{}"[..], &[&[0, 0], &whole[..]].concat(), b"x\0"] {
+            let wire = [&whole[..], behind].concat();
+            let reader = BodyReader::new(chunks(&wire, 100), ContentEncoding::Gzip, LIMITS);
+            let refused = read_all(reader.with_padding()).await;
+            assert!(matches!(refused, Err(BodyError::Corrupt { .. })), "{refused:?}");
         }
     }
 
