@@ -284,3 +284,92 @@ pub fn entry_first_id(body: &Bytes) -> Option<Uuid> {
     let id = body.get(6..22)?;
     Uuid::from_slice(id).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const LIMITS: IntakeLimits = IntakeLimits {
+        entries_max: 2,
+        bytes_max: 60_000,
+        wait: Duration::ZERO,
+        journal_segment_bytes: 100_000,
+    };
+
+    /// Of which so many bytes a second go through, for all that is known.
+    fn moving_at(bytes_per_second: u64) -> Pressure {
+        let now = Instant::now();
+        let pressure = Pressure::new(now.checked_sub(SECOND * 10).expect("the machine is up"));
+        pressure.drained(bytes_per_second * 10);
+        pressure.measure(u64::MAX, now);
+        pressure
+    }
+
+    /// An intake of which the journal takes 2,000 bytes a second, and PostgreSQL 5,000.
+    fn intake() -> (Intake, mpsc::Receiver<Message>) {
+        Intake::new(LIMITS, Ledger::default(), moving_at(2_000), moving_at(5_000))
+    }
+
+    fn submission() -> Submission {
+        Submission {
+            entries: Vec::new(),
+            counters: Arc::default(),
+            source: Source::Http,
+            claim: None,
+            request: RequestFate::default(),
+        }
+    }
+
+    /// Shares are by sender, so that it takes several to fill it.
+    async fn fill(intake: &Intake) -> Vec<Reservation> {
+        let mut held = Vec::new();
+        for token in 0..6 {
+            held.push(intake.reserve(SenderId::Token(token), 10_000).await.expect("there is room"));
+        }
+        held
+    }
+
+    #[tokio::test]
+    async fn a_full_intake_is_told_by_the_bytes_in_it_and_the_journal_s_rate() {
+        let (intake, _messages) = intake();
+        let mut held = fill(&intake).await;
+        let full = Err(IntakeError::Overloaded { retry_after: SECOND * 30 });
+        assert_eq!(intake.reserve(SenderId::Local, 1).await.map(drop), full);
+        assert_eq!(intake.extend(&mut held[0], 1).await, full);
+        held.truncate(2);
+        let room = intake.reserve(SenderId::Local, 60_000).await;
+        let less = Err(IntakeError::Overloaded { retry_after: SECOND * 10 });
+        assert_eq!(room.map(drop), less, "it does not fit beside what is there");
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_is_told_by_the_bytes_in_it_and_the_journal_s_rate() {
+        let (intake, _messages) = intake();
+        let mut held = fill(&intake).await;
+        let mut pending = Vec::new();
+        for _ in 0..LIMITS.entries_max {
+            let room = held.pop().expect("six are held");
+            pending.push(intake.submit(submission(), room).await.expect("there is a place"));
+        }
+        let room = held.pop().expect("six are held");
+        let refused = intake.submit(submission(), room).await.map(drop);
+        assert_eq!(refused, Err(IntakeError::Overloaded { retry_after: SECOND * 30 }));
+    }
+
+    #[tokio::test]
+    async fn a_full_journal_is_told_by_a_segment_and_postgresql_s_rate() {
+        let (intake, mut messages) = intake();
+        let room = intake.reserve(SenderId::Local, 1_000).await.expect("there is room");
+        let pending = intake.submit(submission(), room).await.expect("there is a place");
+        let Some(Message::Submit(queued, _place)) = messages.recv().await else {
+            panic!("it was submitted");
+        };
+        let full = Refusal::Full { bytes: 7, bytes_max: 8 };
+        queued.acknowledge.send(Err(full)).expect("somebody waits");
+        // 100,000 bytes at 5,000 a second; then the next look at the journal finds it so.
+        let retry_after = SECOND * 20 + TRIM_EVERY;
+        let told = IntakeError::JournalFull { bytes: 7, bytes_max: 8, retry_after };
+        assert_eq!(intake.durable(pending).await, Err(told));
+    }
+}

@@ -169,6 +169,12 @@ async fn both_ways_answer_alike() {
         json!({"name": "narrow", "scopes": ["ingest"], "streams": ["other"], "user": "admin"});
     let narrow = gateway.post("/v1/tokens", &made).await.expect(201);
     let narrow = narrow["token"].as_str().unwrap();
+    let made = json!({"name": "reader", "scopes": ["read", "monitor"], "user": "admin"});
+    let reader = gateway.post("/v1/tokens", &made).await.expect(201);
+    let reader = reader["token"].as_str().unwrap();
+    let made = json!({"name": "sender", "scopes": ["ingest"], "user": "admin"});
+    let sender = gateway.post("/v1/tokens", &made).await.expect(201);
+    let sender = sender["token"].as_str().unwrap();
     let token = gateway.token();
     let large = json!({"text": "x".repeat(2_000)}).to_string();
     for (status, stream, token, content_type, body) in [
@@ -183,6 +189,9 @@ async fn both_ways_answer_alike() {
         (400, "alike", token, JSON, ""),
         (401, "alike", "nobody", JSON, "{}"),
         (403, "alike", narrow, JSON, "{}"),
+        (403, "alike", reader, JSON, "{}"),
+        (403, "unknown", reader, JSON, "{}"),
+        (404, "unknown", sender, JSON, "{}"),
         (422, "1st", token, JSON, "{}"),
         (413, "alike", token, JSON, large.as_str()),
         (415, "alike", token, "application/pdf", "{}"),
@@ -195,6 +204,32 @@ async fn both_ways_answer_alike() {
         assert_eq!(express.status, status, "{request}\n{express:?}");
         assert_eq!(express.lasting(), general.lasting(), "{request}");
     }
+}
+
+/// A connection that is open was let in by a token; each of its requests is let in by itself.
+#[tokio::test]
+async fn a_token_s_rate_and_its_end_count_on_the_express_way_too() {
+    let gateway = Gateway::start().await;
+    gateway.create_stream(&json!({"name": "metered"})).await;
+    let made =
+        json!({"name": "slow", "scopes": ["ingest"], "user": "admin", "records_per_second": 1});
+    let made = gateway.post("/v1/tokens", &made).await.expect(201);
+    let token = made["token"].as_str().unwrap();
+    let mut wire = Wire::to(&gateway).await;
+    // Taken whole, and owed: what the express way takes it also has paid for.
+    let body = lines(0, 1_000);
+    assert_eq!(wire.answer_to(&plain("metered", token, NDJSON, &body)).await.accepted(), 1_000);
+    let refused = wire.answer_to(&plain("metered", token, NDJSON, &lines(1_000, 1))).await;
+    assert_eq!((refused.status, &refused.body["code"]), (429, &json!("quota_exceeded")));
+    let advice: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+    assert!((900..=1_000).contains(&advice), "{advice} s for a debt of 1,000 records");
+
+    let id = &made["id"];
+    assert_eq!(gateway.delete(&format!("/v1/tokens/{id}")).await.status, 204);
+    let refused = wire.answer_to(&plain("metered", token, NDJSON, &lines(1_000, 1))).await;
+    assert_eq!((refused.status, &refused.body["code"]), (401, &json!("invalid_token")));
+    gateway.wait_all_committed().await;
+    assert_eq!(gateway.rows("metered").await, 1_000);
 }
 
 #[tokio::test]
