@@ -291,6 +291,7 @@ impl Ground {
             writers_config,
             self.database.clone(),
             context,
+            intake.clone(),
             self.lifecycle.clone(),
             committed.clone(),
         );

@@ -1,6 +1,7 @@
 //! The bounded way in: room for bytes first, then a place in the queue, then the answer after the fsync. Both are
 //! shared fairly between senders, see [`Room`].
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -53,6 +54,10 @@ pub enum IntakeError {
     TooLarge { bytes: u64 },
     #[error("the gateway is shutting down")]
     ShuttingDown,
+    #[error(
+        "the journal is an older copy that was put back, GET /v1/status says what helps; these records were not kept"
+    )]
+    JournalIsOlder,
     /// The appender thread died with the answer.
     #[error("the gateway failed before it could tell whether the records were taken")]
     OutcomeUnknown,
@@ -138,6 +143,7 @@ pub struct Intake {
     ledger: Ledger,
     journaled: Pressure,
     committed: Pressure,
+    is_older: Arc<AtomicBool>,
 }
 
 impl Intake {
@@ -152,7 +158,10 @@ impl Intake {
         let entries_max = limits.entries_max.clamp(1, Semaphore::MAX_PERMITS - OTHER_MESSAGES_MAX);
         let (messages, receiver) = mpsc::channel(entries_max + OTHER_MESSAGES_MAX);
         let (bytes, places) = (Room::new(limits.bytes_max), Room::new(entries_max as u64));
-        (Intake { messages, bytes, places, limits, ledger, journaled, committed }, receiver)
+        let is_older = Arc::default();
+        let intake =
+            Intake { messages, bytes, places, limits, ledger, journaled, committed, is_older };
+        (intake, receiver)
     }
 
     /// Waits, not for long, until there is room for `bytes` more of this sender.
@@ -242,6 +251,13 @@ impl Intake {
         self.bytes.close();
     }
 
+    /// Refuses what is new, because an older copy of the journal was put back: what it takes is never written, and it would
+    /// grow until its positions look like those that PostgreSQL has.
+    pub(super) fn refuse_older_journal(&self) {
+        self.is_older.store(true, Ordering::Release);
+        self.refuse_new();
+    }
+
     /// Ends the appender thread once it has written everything that was submitted.
     pub async fn close(&self) {
         self.refuse_new();
@@ -270,6 +286,7 @@ impl Intake {
 
     fn refused(&self, refusal: NoRoom) -> IntakeError {
         match refusal {
+            NoRoom::Closed if self.is_older.load(Ordering::Acquire) => IntakeError::JournalIsOlder,
             NoRoom::Closed => IntakeError::ShuttingDown,
             NoRoom::Full => {
                 let retry_after = self.journaled.retry_after(self.bytes.held(), Instant::now());

@@ -81,6 +81,12 @@ async fn a_full_intake_is_503_with_a_time_to_come_again() {
     assert_eq!(refused.problem(503, "overloaded")["accepted"], 0);
     let metrics = Metrics::read(&gateway).await;
     assert!(metrics.sum("tidegate_intake_refused_total", "reason", "overloaded") >= 1.0);
+    // Nothing moves, so the advice is how long that has been so.
+    eventually("the advice grows with the stall", async || {
+        let reply = gateway.records("full").json(&large).send().await;
+        (reply.status == 503 && reply.retry_after_seconds() >= 4).then_some(())
+    })
+    .await;
 
     tell.send_replace(true);
     let statuses = holders.join_all().await;
@@ -124,6 +130,13 @@ async fn a_full_journal_is_503_until_postgresql_has_caught_up() {
     assert!(accepted * 50_000 > 3_000_000, "most of the journal was used: {accepted} records");
     let bytes = gateway.get("/v1/status").await.expect(200)["journal"]["bytes"].as_u64().unwrap();
     assert!(bytes <= 6_291_456, "{bytes}");
+    // Nothing moves, so the advice is how long that has been so, and the time to the next look at the journal.
+    eventually("the advice grows with the stall", async || {
+        let large = json!({"text": "x".repeat(250_000)});
+        let advice = gateway.records("backlog").json(&large).send().await.retry_after_seconds();
+        (advice >= 5 + 4).then_some(())
+    })
+    .await;
     // What is smaller may still fit, but not for ever.
     let problem = loop {
         let reply =
