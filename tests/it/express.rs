@@ -7,7 +7,7 @@ use tidegate::record::Position;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::{Gateway, parse_position, soon};
+use crate::support::{Gateway, Metrics, parse_position, soon};
 
 const JSON: &str = "application/json";
 const NDJSON: &str = "application/x-ndjson";
@@ -176,7 +176,14 @@ async fn both_ways_answer_alike() {
     let sender = gateway.post("/v1/tokens", &made).await.expect(201);
     let sender = sender["token"].as_str().unwrap();
     let token = gateway.token();
-    let large = json!({"text": "x".repeat(2_000)}).to_string();
+    let [exact, above, large] =
+        [1_000, 1_001, 2_000].map(|bytes| json!({"text": "x".repeat(bytes - 11)}).to_string());
+    assert_eq!(exact.len(), 1_000);
+    let counted = async |status: u16| {
+        let (requests, status) =
+            ("tidegate_http_request_duration_seconds_count", status.to_string());
+        Metrics::read(&gateway).await.sum(requests, "status", &status)
+    };
     for (status, stream, token, content_type, body) in [
         (202, "alike", token, JSON, r#"{"n":1}"#),
         (202, "alike", token, JSON, r#"[{"n":1},{"n":2}]"#),
@@ -193,11 +200,15 @@ async fn both_ways_answer_alike() {
         (403, "unknown", reader, JSON, "{}"),
         (404, "unknown", sender, JSON, "{}"),
         (422, "1st", token, JSON, "{}"),
+        (202, "alike", token, JSON, exact.as_str()),
+        (413, "alike", token, JSON, above.as_str()),
         (413, "alike", token, JSON, large.as_str()),
         (415, "alike", token, "application/pdf", "{}"),
     ] {
         let request = plain(stream, token, content_type, body);
+        let before = counted(status).await;
         let express = Wire::to(&gateway).await.answer_to(&request).await;
+        assert_eq!((counted(status).await - before).to_string(), "1", "{request}");
         let mut wire = Wire::to(&gateway).await;
         assert_eq!(wire.answer_to(HEALTH).await.status, 200);
         let general = wire.answer_to(&request).await;

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use serde_json::json;
+use tidegate::db::Database;
+use tidegate::db::batch::{BatchConnection, BatchError, BatchTimeouts};
 use tokio::task::JoinSet;
+use uuid::Uuid;
 
 use crate::support::{ChaosProxy, Cut, Gateway, Metrics, Oracle, Stall, TestDatabase, eventually};
 
@@ -26,6 +29,9 @@ const SHORT_FLAGS: [&str; 5] = [
     "--statement-timeout-seconds=1",
     "--commit-wait-ms=500",
 ];
+
+const TIMEOUTS: BatchTimeouts =
+    BatchTimeouts { statement: Duration::from_secs(30), lock: Duration::from_secs(30) };
 
 struct Rig {
     // The gateway ends before its line and its database do.
@@ -83,6 +89,29 @@ async fn a_commit_whose_reply_is_lost_is_neither_repeated_nor_forgotten() {
     rig.gateway.wait_all_committed().await;
     oracle.verify(&rig.gateway).await;
     assert_counts(&rig.gateway, &oracle).await;
+}
+
+#[tokio::test]
+async fn a_session_that_was_followed_begins_no_transaction() {
+    let kept = TestDatabase::create().await;
+    let database = Database::new(kept.url()).unwrap();
+    database.migrate().await.unwrap();
+    let journal = Uuid::new_v4();
+    let mut first = BatchConnection::open(&database, TIMEOUTS).await.unwrap();
+    let before = first.fence(journal, "first").await.unwrap().session;
+    let mut second = BatchConnection::open(&database, TIMEOUTS).await.unwrap();
+    let after = second.fence(journal, "second").await.unwrap().session;
+    assert_eq!(after.epoch, before.epoch + 1);
+    let late = first.begin(journal, before.epoch).await;
+    assert!(matches!(late, Err(BatchError::Fenced)), "{late:?}");
+    let late = first.check(journal, before).await;
+    assert!(matches!(late, Err(BatchError::Fenced)), "{late:?}");
+    second.check(journal, after).await.unwrap();
+    second.begin(journal, after.epoch).await.unwrap();
+    // A journal that PostgreSQL has forgotten has no epoch at all.
+    let mut third = BatchConnection::open(&database, TIMEOUTS).await.unwrap();
+    let forgotten = third.begin(Uuid::new_v4(), after.epoch).await;
+    assert!(matches!(forgotten, Err(BatchError::Fenced)), "{forgotten:?}");
 }
 
 /// What became of each record, as who waits for it is told and as the counters have it, over a reply to a COMMIT that

@@ -110,7 +110,8 @@ async fn a_full_journal_is_503_until_postgresql_has_caught_up() {
         "--journal-retention-bytes=0",
     ])
     .await;
-    gateway.create_stream(&json!({"name": "backlog"})).await;
+    // All that is known of PostgreSQL's rate is that it once took this little.
+    gateway.commit("backlog", &json!({"n": "little"})).await;
     let stall = Stall::of_writers(gateway.pool()).await;
     let text = "x".repeat(50_000);
     let mut accepted: u64 = 0;
@@ -124,19 +125,13 @@ async fn a_full_journal_is_503_until_postgresql_has_caught_up() {
         accepted += 4;
         assert!(accepted < 1_000, "the journal has a limit");
     };
-    assert!((1..=300).contains(&refused.retry_after_seconds()));
+    // Of the longest advice, and the time to the next look at the journal.
+    assert_eq!(refused.retry_after_seconds(), 300 + 5);
     let problem = refused.problem(503, "journal_full");
     assert_eq!(problem["accepted"], 0, "{problem}");
     assert!(accepted * 50_000 > 3_000_000, "most of the journal was used: {accepted} records");
     let bytes = gateway.get("/v1/status").await.expect(200)["journal"]["bytes"].as_u64().unwrap();
     assert!(bytes <= 6_291_456, "{bytes}");
-    // Nothing moves, so the advice is how long that has been so, and the time to the next look at the journal.
-    eventually("the advice grows with the stall", async || {
-        let large = json!({"text": "x".repeat(250_000)});
-        let advice = gateway.records("backlog").json(&large).send().await.retry_after_seconds();
-        (advice >= 5 + 4).then_some(())
-    })
-    .await;
     // What is smaller may still fit, but not for ever.
     let problem = loop {
         let reply =
@@ -164,7 +159,7 @@ async fn a_full_journal_is_503_until_postgresql_has_caught_up() {
         gateway.rows("backlog").await,
         gateway.scalar::<i64>("select count(distinct payload->>'n') from streams.backlog").await,
     );
-    assert_eq!(u64::try_from(rows).unwrap(), accepted + later);
+    assert_eq!(u64::try_from(rows).unwrap(), 1 + accepted + later);
     assert_eq!(rows, distinct);
 }
 

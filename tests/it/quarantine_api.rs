@@ -105,6 +105,8 @@ async fn everybody_sees_what_their_streams_refused_and_does_what_their_scopes_sa
     gateway.post("/v1/users", &ada).await.expect(201);
     let reader = token(json!(["read"]), json!(["other"])).await;
     assert_eq!(list(&reader, "").await.len(), 1);
+    let summary = reader.get("/v1/quarantine/summary").await.expect(200);
+    assert_eq!(summary["counts"].as_array().unwrap().len(), 1, "{summary}");
     let others = one(&gateway, "{\"n\":\"two\"}").await;
     reader.get(&format!("/v1/quarantine/{others}")).await.problem(404, "not_in_quarantine");
     reader.get("/v1/quarantine?stream=typed").await.problem(403, "stream_not_allowed");
