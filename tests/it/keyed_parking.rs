@@ -48,6 +48,9 @@ impl Rig {
                      execute function hold()",
             )
             .await;
+        // From now on the gateway knows how many bytes a record has, and cuts a batch as soon as there are two.
+        gateway.commit("keyed", &json!({"k": "first", "v": 9})).await;
+        gateway.execute("delete from streams.keyed").await;
         Rig { gateway }
     }
 
@@ -113,7 +116,7 @@ async fn a_batch_that_began_before_its_stream_was_parked_is_parked_as_well() {
             rig.gateway.total("keyed", "committed").await,
             rig.gateway.total("keyed", "duplicates").await,
         );
-        assert_eq!((committed, duplicates), (2, 1), "{on_duplicate}");
+        assert_eq!((committed, duplicates), (1 + 2, 1), "{on_duplicate}");
     }
 }
 
@@ -130,8 +133,8 @@ async fn what_is_parked_waits_for_an_older_batch_that_is_still_under_way() {
             (rig.gateway.rows("keyed").await >= 2).then_some(())
         })
         .await;
-        rig.wait_parked(2).await;
         assert_eq!(rig.pairs().await, ["a0", "b0"], "the batch in between is not committed");
+        rig.wait_parked(2).await;
         rig.let_go("plain").await;
         rig.gateway.wait_all_committed().await;
         rig.gateway.wait_nothing_parked().await;
