@@ -292,6 +292,7 @@ impl Ground {
             writers_config,
             self.database.clone(),
             context,
+            intake.clone(),
             self.lifecycle.clone(),
             committed.clone(),
         );

@@ -30,6 +30,8 @@ use crate::telemetry::metrics;
 const RETRY_AFTER_SHUTDOWN: Duration = Duration::from_secs(5);
 /// Advice while the first request with the same key is under way.
 const RETRY_AFTER_UNDER_WAY: Duration = Duration::from_secs(1);
+/// Advice while the journal is an older copy, which a person has to take away.
+const RETRY_AFTER_OLDER_JOURNAL: Duration = Duration::from_secs(60);
 /// Advice while there are as many keys as there may be: about when some of them go.
 const RETRY_AFTER_KEYS_FULL: Duration = Duration::from_secs(60);
 /// Room for the usual reply.
@@ -419,6 +421,10 @@ fn intake_error(error: &IntakeError) -> ApiError {
         IntakeError::ShuttingDown => {
             metrics::count_refused("shutting_down");
             ApiError::unavailable("shutting_down", message, RETRY_AFTER_SHUTDOWN)
+        }
+        IntakeError::JournalIsOlder => {
+            metrics::count_refused("older_journal");
+            ApiError::unavailable("older_journal", message, RETRY_AFTER_OLDER_JOURNAL)
         }
         IntakeError::TooLarge { .. } => ApiError::too_large("entry_too_large", message),
     }

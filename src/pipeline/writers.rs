@@ -24,7 +24,7 @@ use crate::pipeline::lanes::Lanes;
 use crate::pipeline::parking::Parking;
 use crate::pipeline::transaction::Fate;
 use crate::pipeline::writer::Writer;
-use crate::pipeline::{CommitOutcome, Pressure, entry_first_id};
+use crate::pipeline::{CommitOutcome, Intake, Pressure, entry_first_id};
 use crate::record::{EntryKind, Position};
 use crate::telemetry::metrics;
 
@@ -61,6 +61,9 @@ pub struct Writers {
     config: WritersConfig,
     database: Database,
     context: BatcherContext,
+    intake: Intake,
+    /// Where the journal ended when this process opened it.
+    opened_at: Position,
     lifecycle: Lifecycle,
     committed: Pressure,
     parking: Parking,
@@ -79,10 +82,10 @@ pub(super) enum SessionError {
     #[error("an earlier batch of the same stream was not committed")]
     EarlierBatchFailed,
     #[error(
-        "PostgreSQL has records up to {committed}, but the journal ends at {synced}: an older copy of the journal was put \
+        "PostgreSQL has records up to {committed}, but the journal ended at {end}: an older copy of the journal was put \
          back; move the directory `journal` away so that a new one begins"
     )]
-    JournalIsOlder { committed: Position, synced: Position },
+    JournalIsOlder { committed: Position, end: Position },
 }
 
 impl SessionError {
@@ -111,12 +114,24 @@ impl Writers {
         config: WritersConfig,
         database: Database,
         context: BatcherContext,
+        intake: Intake,
         lifecycle: Lifecycle,
         committed: Pressure,
     ) -> Writers {
+        let opened_at = context.journal.synced();
         let state = watch::Sender::new(DatabaseState::default());
         let parking = Parking::default();
-        Writers { config, database, context, lifecycle, committed, parking, state }
+        Writers {
+            config,
+            database,
+            context,
+            intake,
+            opened_at,
+            lifecycle,
+            committed,
+            parking,
+            state,
+        }
     }
 
     /// Follows what is known of PostgreSQL.
@@ -181,6 +196,9 @@ impl Writers {
             let class = error.class();
             let reason = error.to_string();
             metrics::count_writer_error(&class);
+            if matches!(error, SessionError::JournalIsOlder { .. }) {
+                self.intake.refuse_older_journal();
+            }
             self.unreachable(reason.clone());
             if started.elapsed() >= HEALTHY_AFTER {
                 backoff = Backoff::new();
@@ -204,7 +222,7 @@ impl Writers {
         let journal = self.context.journal.id();
         let mut first = self.connect().await?;
         let fenced = self.answered(first.fence(journal, &self.config.node)).await?;
-        check_age(&fenced.ranges, self.context.journal.synced())?;
+        check_age(&fenced.ranges, self.end_that_may_be_committed())?;
         self.parking.reset(&self.answered(first.parked_streams(journal)).await?);
         let progress = &self.context.progress;
         let before = progress.low_water();
@@ -249,6 +267,16 @@ impl Writers {
         outcome?;
         drained?;
         Ok(cut?)
+    }
+
+    /// Up to where PostgreSQL may have the journal. Before the first session it can have no more than was there when this
+    /// process began, whatever was appended since.
+    fn end_that_may_be_committed(&self) -> Position {
+        if self.context.progress.is_known() {
+            self.context.journal.synced()
+        } else {
+            self.opened_at
+        }
     }
 
     /// PostgreSQL's answer; a line that goes silent would never say that none comes.
@@ -337,11 +365,9 @@ fn outcomes(ranges: Vec<CommittedRange>) -> BTreeMap<Position, EntryOutcome> {
 }
 
 /// Positions of a journal that was put back are used a second time, and the ranges of the first time would swallow them.
-fn check_age(ranges: &[CommittedRange], synced: Position) -> Result<(), SessionError> {
+fn check_age(ranges: &[CommittedRange], end: Position) -> Result<(), SessionError> {
     match ranges.iter().map(|range| range.last).max() {
-        Some(committed) if committed > synced => {
-            Err(SessionError::JournalIsOlder { committed, synced })
-        }
+        Some(committed) if committed > end => Err(SessionError::JournalIsOlder { committed, end }),
         _ => Ok(()),
     }
 }
@@ -349,6 +375,23 @@ fn check_age(ranges: &[CommittedRange], synced: Position) -> Result<(), SessionE
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_journal_that_ends_before_what_is_committed_is_older() {
+        let range = |first, last| CommittedRange {
+            first: Position(first),
+            last: Position(last),
+            outcomes: BTreeMap::new(),
+        };
+        let ranges = [range(0, 100), range(200, 300), range(100, 150)];
+        assert!(check_age(&[], Position(0)).is_ok(), "a new journal");
+        assert!(check_age(&ranges, Position(300)).is_ok(), "all of it is committed");
+        let (committed, end) = (Position(300), Position(299));
+        let refused = check_age(&ranges, end).unwrap_err();
+        assert!(refused.is_for_a_person());
+        let expected = SessionError::JournalIsOlder { committed, end };
+        assert_eq!(refused.to_string(), expected.to_string());
+    }
 
     #[test]
     fn what_neither_the_journal_nor_postgresql_has_is_told_exactly() {

@@ -15,6 +15,7 @@ use super::body::{BodyLimits, BodyReader, ContentEncoding};
 use super::encoders::Encoders;
 use super::formats::Format;
 use super::http::*;
+use crate::auth::Quotas;
 use crate::hub::counters::Counters;
 use crate::journal::faults::FaultStorage;
 use crate::journal::{DiskStorage, Journal, JournalOptions, Opened, Storage};
@@ -174,4 +175,34 @@ async fn what_may_be_there_is_not_hidden_by_another_failure() {
     assert!(matches!(failure.reason, FailureReason::Body(_)), "{:?}", failure.reason);
     assert_eq!(failure.before.accepted, 0);
     assert!(failure.is_outcome_unknown);
+}
+
+/// Tokens that may send one record a second send a hundred. What is not taken costs nothing, so that the next try is not
+/// refused for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_journal_did_not_take_is_given_back_to_the_quota() {
+    let storage = FaultStorage::new(7);
+    let source = source_on(Path::new("/journal"), storage.clone());
+    let (quotas, now) = (Quotas::default(), Instant::now());
+    let admit = |token| quotas.admit(token, 1, now);
+    let send = async |token, lines: &str, key: Option<KeyHash>| {
+        let quota = Some(admit(token).expect("nothing is owed"));
+        let body = BodyReader::whole(Bytes::from(lines.to_owned()), BODY);
+        source.ingest(IngestRequest { quota, key, ..ndjson() }, body).await
+    };
+    let (good, bad) = ("{}\n".repeat(100), "{\n".repeat(100));
+    let key = Some(KeyHash([1; 16]));
+    let requests = [(1, &good, None), (2, &bad, None), (3, &good, key)];
+    for (token, lines, key) in requests {
+        let reply = send(token, lines, key).await.unwrap();
+        assert_eq!(reply.accepted + reply.quarantined, 100);
+        assert!(admit(token).is_err(), "what was taken is paid for");
+    }
+    storage.fail_sync_after(Some(0));
+    for (token, lines, key) in requests {
+        let key = key.map(|_| KeyHash([2; 16]));
+        let failure = send(token + 3, lines, key).await.unwrap_err();
+        assert!(matches!(failure.reason, FailureReason::Intake(_)), "{:?}", failure.reason);
+        assert!(admit(token + 3).is_ok(), "{token}: what was not taken is not paid for");
+    }
 }
