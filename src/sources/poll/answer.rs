@@ -249,7 +249,12 @@ async fn read_body(
     let mut reader = BodyReader::new(Box::pin(response.bytes_stream()), encoding, limits);
     let mut body = BytesMut::new();
     loop {
-        let chunk = reader.next().await.map_err(|error| match error {
+        let next = match reader.next().await {
+            // What an archive or a device added is no part of the answer.
+            Err(BodyError::Padded) => Ok(None),
+            next => next,
+        };
+        let chunk = next.map_err(|error| match error {
             BodyError::TooLarge { .. } => too_large(),
             BodyError::Idle { .. } => FetchError::new(
                 FetchErrorKind::Timeout,
@@ -258,6 +263,10 @@ async fn read_body(
             BodyError::Corrupt { message } => FetchError::new(
                 FetchErrorKind::Encoding,
                 format!("the answer's compression is broken: {message}"),
+            ),
+            BodyError::Padded | BodyError::Undeclared { .. } => FetchError::new(
+                FetchErrorKind::Encoding,
+                format!("the answer is compressed wrongly: {error}").replace("body", "answer"),
             ),
             BodyError::Interrupted { .. } => {
                 FetchError::new(FetchErrorKind::Connect, "the connection broke within the answer")
