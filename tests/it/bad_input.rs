@@ -174,10 +174,14 @@ async fn an_empty_body_is_refused_and_an_empty_list_is_none() {
             assert_eq!(problem["accepted"], 0, "{format} {body:?}");
         }
     }
-    for (format, body) in [(JSON, "[]"), (JSON, " [ \n ] "), (CSV, "n,t\n"), (CSV, "n,t")] {
-        let reply = victim.send("documents", format, body.as_bytes()).await;
+    for (format, body) in [(JSON, "[]"), (JSON, " [ \n ] "), (CSV, "n,t\n"), (CSV, "n,t\r\n\r\n")] {
+        let reply = victim.send("typed", format, body.as_bytes()).await;
         assert!([201, 202].contains(&reply.status), "{format} {body:?}: {}", reply.body);
         assert_eq!(reply.body["quarantined"], 0);
+    }
+    // A header that nothing vouches for is no table.
+    for (stream, body) in [("typed", "n,t"), ("documents", "n,t\n"), ("documents", "n,t")] {
+        victim.send(stream, CSV, body.as_bytes()).await.problem(400, "no_records");
     }
     victim.is_unharmed("empty bodies").await;
 }
