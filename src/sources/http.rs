@@ -3,6 +3,7 @@
 //! A large body is never held in memory: whenever an entry is full it goes to the intake, and only a few entries of
 //! one request are under way at once. A request with an idempotency key is read as a whole and taken [`once`].
 
+mod failure;
 mod once;
 
 use std::collections::VecDeque;
@@ -17,19 +18,21 @@ use crate::db::mending::TakenOver;
 use crate::hub::counters::Counters;
 use crate::journal::Journal;
 use crate::pipeline::{
-    Claim, CommitOutcome, CommitWait, Intake, IntakeError, KeyError, Keys, Pending,
-    Progress as Committed, RequestFate, Reservation, SenderId, Submission,
+    Claim, CommitOutcome, CommitWait, Intake, IntakeError, Keys, Pending, Progress as Committed,
+    RequestFate, Reservation, SenderId, Submission,
 };
 use crate::record::{Position, Source, UnixMicros};
 use crate::sources::assembler::{
     Assembled, Assembler, ENTRY_TARGET_BYTES, Origin, PlacedError, nth_id,
 };
-use crate::sources::body::{BodyError, BodyReader};
+use crate::sources::body::BodyReader;
 use crate::sources::encoders::Encoders;
-use crate::sources::formats::{Format, Framer, FramerLimits, FramingError, Progress};
+use crate::sources::formats::{Format, Framer, FramerLimits, Progress};
 use crate::streams::Stream;
 use crate::streams::csv::CsvOptions;
 use crate::streams::encode::MatchedName;
+
+pub use failure::{FailureReason, IngestFailure};
 
 /// Entries of one request that may be under way to the journal.
 const PENDING_ENTRIES_MAX: usize = 4;
@@ -110,65 +113,6 @@ pub struct IngestReply {
     pub single: bool,
     /// The request had been taken before, and this is what it was answered then.
     pub replayed: bool,
-}
-
-/// Why a request was not taken, or not all of it.
-#[derive(Debug)]
-pub struct IngestFailure {
-    pub reason: FailureReason,
-    /// What was durable before the failure; nothing of small requests.
-    pub before: IngestReply,
-    /// More than that may be in the journal.
-    pub is_outcome_unknown: bool,
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum FailureReason {
-    #[error(transparent)]
-    Body(#[from] BodyError),
-    #[error(transparent)]
-    Framing(#[from] FramingError),
-    #[error(transparent)]
-    Intake(#[from] IntakeError),
-    #[error("the stream cannot take records: {0}")]
-    Stream(String),
-    #[error("the stream could not be made")]
-    NotMade,
-    #[error(
-        "with on_error=reject a body holds at most {bytes_max} bytes; split it into several requests"
-    )]
-    TooLargeToReject { bytes_max: usize },
-    #[error(
-        "with on_error=reject a body takes at most {tuples_bytes_max} bytes as rows; split it into several requests"
-    )]
-    TooManyToReject { tuples_bytes_max: usize },
-    #[error(
-        "with an idempotency key a body holds at most {bytes_max} bytes; split it into several requests, each with its own key"
-    )]
-    TooLargeForKey { bytes_max: usize },
-    #[error(transparent)]
-    Key(#[from] KeyError),
-    #[error(
-        "with an idempotency key a body takes at most {tuples_bytes_max} bytes as rows; split it into several requests, each with its own key"
-    )]
-    TooManyForKey { tuples_bytes_max: usize },
-    #[error(
-        "this record cannot be replayed as it is, because not all of it was kept; send the mended record"
-    )]
-    NotReplayable,
-    #[error("a replay is of one record, not of {records}")]
-    NotOneRecord { records: u64 },
-    #[error("there is no such record in the quarantine any more")]
-    Gone,
-    #[error("another gateway is replaying this record")]
-    ReplayedElsewhere,
-    #[error(transparent)]
-    Database(#[from] sqlx::Error),
-    /// Damage came over the journal since the request was taken.
-    #[error("this request was taken before, but its answer cannot be read any more")]
-    AnswerLost,
-    #[error("{refused} of {records} records are invalid, so none was taken")]
-    Rejected { refused: u64, records: u64 },
 }
 
 /// The source; clones share everything.

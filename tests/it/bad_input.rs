@@ -360,10 +360,11 @@ async fn wrong_types_and_encodings_are_415() {
         .body(JSON, zipped.clone())
         .send()
         .await
-        .problem(400, "malformed_body");
+        .problem(415, "unsupported_media_type");
     let request = victim.gateway.records("documents").body(JSON, zipped).encoding("br");
     request.send().await.problem(400, "corrupt_body");
-    victim.gateway.records("documents").csv("[{\"n\":1}]").send().await.expect(202);
+    let json = victim.gateway.records("documents").csv("[{\"n\":1}]").send().await;
+    json.problem(400, "invalid_header");
     victim
         .gateway
         .records("documents")
@@ -386,7 +387,7 @@ async fn marks_line_ends_and_equal_keys_are_understood() {
             (NDJSON, "  {\"n\":1}\t\r\n"),
             (CSV, "\u{feff}n\r\n1\r\n"),
             (CSV, "n\r1\r"),
-            (CSV, "n\n\n\n1"),
+            (CSV, "n,t\n\n\n1,"),
             (CSV, "\"n\"\n\"1\"\n"),
             // The last of equal keys counts.
             (JSON, "{\"n\":\"first\",\"n\":7,\"n\":1}"),

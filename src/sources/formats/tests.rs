@@ -389,7 +389,7 @@ proptest! {
 
     #[test]
     fn rows_give_back_their_fields(
-        rows in prop::collection::vec(prop::collection::vec("[^\0]{0,8}", 3), 0..5),
+        rows in prop::collection::vec(prop::collection::vec("[^\0]{0,8}", 3), 1..5),
         quote_all in any::<bool>(),
         line_end in prop::sample::select(&["\n", "\r\n", "\r"][..]),
         last_line_end in any::<bool>(),

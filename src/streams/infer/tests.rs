@@ -195,7 +195,9 @@ fn columns_come_in_order_of_appearance_with_their_nulls_and_examples() {
             {"name": "a", "type": "text", "nulls": 1, "example": "x"},
             {"name": "c", "type": "jsonb", "nulls": 2, "example": [1]},
             {"name": "d", "type": "text", "nulls": 3, "example": null},
-        ], "records": 3})
+        ], "records": 3, "skipped": [
+            {"code": "not_an_object", "count": 1, "message": "a record is a JSON object"},
+        ]})
     );
 }
 
@@ -226,7 +228,8 @@ fn what_can_be_no_column_or_record_is_left_out() {
         [
             (UNUSABLE_KEY, 1, Some(1)),
             (BLANK_LINE, 1, Some(2)),
-            ("invalid_json", 3, Some(3)),
+            ("invalid_json", 2, Some(3)),
+            ("not_an_object", 1, Some(4)),
             ("invalid_unicode", 2, Some(5)),
         ]
     );
