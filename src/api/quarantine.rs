@@ -20,11 +20,11 @@ use crate::api::records::{self, AckWord};
 use crate::api::{ApiError, AppState, streams};
 use crate::auth::{Caller, Scope};
 use crate::db::mending::{self, Filter, KeptCount, KeptRecord};
-use crate::pipeline::keys::replay_key;
 use crate::record::StreamId;
-use crate::sources::body::{BodyReader, ContentEncoding};
+use crate::sources::body::BodyReader;
 use crate::sources::formats::Format;
 use crate::sources::http::{FailureReason, IngestFailure, IngestRequest, OnError, Replay};
+use crate::streams::csv::{CsvDialect, CsvOptions};
 use crate::streams::{Stream, StreamName};
 
 /// How many records a page has, unless the caller says.
@@ -73,6 +73,11 @@ pub struct KeptView {
     /// The header line of a CSV row; only where one record is shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     csv_header: Option<String>,
+    /// What separates and quotes its fields, where the sender said so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    csv_delimiter: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    csv_quote: Option<String>,
     /// What was sent, as text; a list shows the beginning.
     #[serde(skip_serializing_if = "Option::is_none")]
     raw: Option<String>,
@@ -225,15 +230,12 @@ pub async fn replay(
     caller.require(Scope::Read)?;
     let (Path(id), Query(query)) = (id?, query?);
     if request.headers().contains_key(header::CONTENT_TYPE)
-        && streams::content_format(request.headers())? != Format::Json
+        && streams::media_type(request.headers())?.format != Format::Json
     {
         let detail = "a mended record is JSON, whatever it was before";
         return Err(ApiError::unsupported_media_type(detail));
     }
-    let encoding = request.headers().get(header::CONTENT_ENCODING);
-    let encoding = encoding.map(|value| value.to_str().unwrap_or("?"));
-    let encoding = ContentEncoding::from_header(encoding)
-        .map_err(|error| ApiError::unsupported_media_type(error.to_string()))?;
+    let encoding = records::content_encoding(request.headers())?;
     let kept = find(&state, &caller, id).await?;
     let ingest = IngestRequest {
         stream: stream_of(&state, &kept)?,
@@ -242,12 +244,12 @@ pub async fn replay(
         user: Arc::clone(&caller.user_name),
         received_at: state.clock.now(),
         format: if is_csv(&kept) { Format::Csv } else { Format::Json },
-        csv_null: kept.csv_null.clone(),
+        csv: csv_options(&kept),
         ack: query.ack.into(),
         // What is still invalid stays as it is.
         on_error: OnError::Reject,
         return_ids: false,
-        key: Some(replay_key(id)),
+        key: None,
     };
     let replay = Replay { id, kept: body_of(kept) };
     let limits = records::body_limits(&state);
@@ -286,7 +288,15 @@ fn body_of(kept: KeptRecord) -> Option<Vec<u8>> {
     if !is_csv(&kept) {
         return Some(kept.raw);
     }
-    Some([kept.csv_header?, kept.raw].join(&b"\n"[..]))
+    // The line end makes a row of one that has nothing in it.
+    Some([&kept.csv_header?[..], b"\n", &kept.raw, b"\n"].concat())
+}
+
+/// How the kept record's file was read.
+fn csv_options(kept: &KeptRecord) -> CsvOptions {
+    let words = (kept.csv_delimiter.as_deref(), kept.csv_quote.as_deref());
+    let dialect = CsvDialect::from_words(words.0, words.1).unwrap_or_default();
+    CsvOptions { dialect, ..CsvOptions::of_null(kept.csv_null.clone()) }
 }
 
 fn is_csv(kept: &KeptRecord) -> bool {
@@ -368,6 +378,8 @@ impl From<KeptRecord> for KeptView {
             message: kept.message,
             format,
             csv_header: kept.csv_header.map(|raw| String::from_utf8_lossy(&raw).into_owned()),
+            csv_delimiter: kept.csv_delimiter,
+            csv_quote: kept.csv_quote,
             raw,
             raw_base64,
             raw_bytes: kept.raw_bytes,

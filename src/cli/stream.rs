@@ -10,6 +10,7 @@ use crate::db::streams::{self, NewStream};
 use crate::sources;
 use crate::sources::formats::Format;
 use crate::streams::columns::Column;
+use crate::streams::csv::CsvWords;
 use crate::streams::definition::Definition;
 use crate::streams::{Shape, Stream, StreamName, StreamView, infer};
 
@@ -73,6 +74,15 @@ pub struct InferArgs {
     /// Text of a CSV field that means NULL, beside the empty field.
     #[arg(long, env = "TIDEGATE_INFER_NULL")]
     null: Option<String>,
+    /// What separates the fields of CSV: one character, or tab.
+    #[arg(long, env = "TIDEGATE_INFER_DELIMITER")]
+    delimiter: Option<String>,
+    /// What fields of CSV are quoted with: one character, or none.
+    #[arg(long, env = "TIDEGATE_INFER_QUOTE")]
+    quote: Option<String>,
+    /// Names of the fields of CSV without a header line, with commas between.
+    #[arg(long, env = "TIDEGATE_INFER_COLUMNS", value_name = "A,B,…")]
+    columns: Option<String>,
 }
 
 /// Formats of a sample.
@@ -205,7 +215,15 @@ fn print_inferred(arguments: &InferArgs) -> anyhow::Result<()> {
         },
     };
     let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
-    let inferred = infer::infer(sources::sample(format, &bytes, arguments.null.as_deref()))
+    let words = CsvWords {
+        null: arguments.null.clone(),
+        delimiter: arguments.delimiter.clone(),
+        quote: arguments.quote.clone(),
+        header: arguments.columns.as_ref().map(|_| "absent".to_owned()),
+        columns: arguments.columns.clone(),
+    };
+    let csv = words.check(None)?;
+    let inferred = infer::infer(sources::sample(format, &bytes, &csv))
         .with_context(|| path.display().to_string())?;
     println!("{}", serde_json::to_string_pretty(&inferred)?);
     Ok(())

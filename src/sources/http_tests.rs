@@ -21,7 +21,8 @@ use crate::journal::faults::FaultStorage;
 use crate::journal::{DiskStorage, Journal, JournalOptions, Opened, Storage};
 use crate::lifecycle::Lifecycle;
 use crate::pipeline::{AppenderThread, IntakeLimits, Keys, Ledger, Pressure, Progress, SenderId};
-use crate::record::{KeyHash, StreamId, UnixMicros};
+use crate::record::{StreamId, UnixMicros};
+use crate::streams::csv::CsvOptions;
 use crate::streams::encode::EncodeLimits;
 use crate::streams::{PayloadType, Shape, Stream};
 
@@ -89,7 +90,7 @@ fn ndjson() -> IngestRequest {
         user: "ada".into(),
         received_at: UnixMicros(0),
         format: Format::Ndjson,
-        csv_null: None,
+        csv: CsvOptions::default(),
         ack: Ack::Journal,
         on_error: OnError::Quarantine,
         return_ids: false,
@@ -122,7 +123,8 @@ async fn nothing_is_refused_once_everything_is_handed_on() {
         }
     });
     let body = BodyReader::new(chunks.boxed(), ContentEncoding::Identity, BODY);
-    let reply = source.ingest(ndjson(), body).await.map_err(|failure| failure.reason).unwrap();
+    let reply =
+        source.ingest(ndjson(), body, None).await.map_err(|failure| failure.reason).unwrap();
     assert_eq!(reply.accepted, u64::from(ENTRY_TARGET_ROWS));
     source.intake.close().await;
 }
@@ -139,14 +141,14 @@ async fn a_sender_that_hangs_up_half_way_does_not_set_its_key_free() {
             let chunks = stream::iter([Ok::<_, Infallible>(Bytes::from(line.clone()))]);
             BodyReader::new(chunks, ContentEncoding::Identity, BODY)
         };
-        let request = || IngestRequest { key: Some(KeyHash([number; 16])), ..ndjson() };
+        let request = || IngestRequest { key: Some(number.to_string()), ..ndjson() };
         {
-            let first = source.ingest(request(), body());
+            let first = source.ingest(request(), body(), None);
             tokio::pin!(first);
             // Everything is there and there is room, so that it goes as far as to wait for the journal.
             let _ = futures::poll!(&mut first);
         }
-        let second = source.ingest(request(), body()).await.unwrap();
+        let second = source.ingest(request(), body(), None).await.unwrap();
         assert!(second.replayed, "the journal would have {number} twice");
         assert_eq!(second.accepted, 1);
     }
@@ -171,7 +173,7 @@ async fn what_may_be_there_is_not_hidden_by_another_failure() {
         }
     });
     let body = BodyReader::new(chunks.boxed(), ContentEncoding::Identity, BODY);
-    let failure = source.ingest(ndjson(), body).await.unwrap_err();
+    let failure = source.ingest(ndjson(), body, None).await.unwrap_err();
     assert!(matches!(failure.reason, FailureReason::Body(_)), "{:?}", failure.reason);
     assert_eq!(failure.before.accepted, 0);
     assert!(failure.is_outcome_unknown);

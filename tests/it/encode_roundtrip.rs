@@ -181,7 +181,7 @@ fn prefix(index: usize) -> TuplePrefix {
 fn encode(encoder: &mut RecordEncoder, index: usize, text: &str) -> Result<Vec<u8>, RecordError> {
     let header = encoder.csv_header(&["v"], None)?;
     let mut tuple = Vec::new();
-    encoder.encode_csv(&header, |_| text.as_bytes(), 1, prefix(index), &mut tuple)?;
+    encoder.encode_csv(&header, |_| text.as_bytes(), |_| false, 1, prefix(index), &mut tuple)?;
     Ok(tuple)
 }
 

@@ -79,20 +79,14 @@ async fn every_compression_of_every_format_is_read() {
         ("application/x-ndjson", lines),
         ("text/csv", rows),
     ];
-    // In CSV an empty field is NULL, even in quotes.
-    let with_nulls: Vec<Value> = records
-        .iter()
-        .map(|record| json!({"n": record["n"], "text": Some(&record["text"]).filter(|text| **text != "")}))
-        .collect();
     for (format, body) in bodies {
-        let expected = if format == "text/csv" { &with_nulls } else { &records };
         for compression in Compression::ALL {
             let body = compressed(compression, body.as_bytes()).await;
             let request =
                 gateway.records("compressed").body(format, body).encoding(compression.name());
             let reply = request.query("ack", "commit").send().await.expect(201);
             assert_eq!(reply["committed"], 500, "{format} {compression:?}");
-            assert_eq!(&gateway.payloads("compressed").await, expected, "{format} {compression:?}");
+            assert_eq!(gateway.payloads("compressed").await, records, "{format} {compression:?}");
             gateway.execute("delete from streams.compressed").await;
         }
     }

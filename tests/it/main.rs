@@ -19,6 +19,7 @@ mod cli;
 mod column_keys;
 mod command;
 mod corpus;
+mod csv_bodies;
 mod damage;
 mod dashboard;
 mod demo;

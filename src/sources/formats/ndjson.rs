@@ -1,7 +1,7 @@
 //! NDJSON: one JSON object a line.
 //!
 //! A line end ends a record whatever stands before it, so every line is judged on its own: a bad one is refused and
-//! the next goes on. Blank lines are skipped. A line that is too long is refused as soon as that is certain, and the
+//! the next goes on. Blank lines are skipped and counted. A line that is too long is refused as soon as that is certain, and the
 //! rest of it is skipped as it arrives.
 
 use memchr::memchr;
@@ -19,6 +19,7 @@ pub(super) struct NdjsonFramer {
     offset: u64,
     line: u64,
     records: u64,
+    skipped_lines: u64,
 }
 
 #[derive(Clone, Copy)]
@@ -34,7 +35,9 @@ enum Stage {
 impl NdjsonFramer {
     pub(super) fn new(encoder: RecordEncoder, limits: FramerLimits) -> NdjsonFramer {
         let carry = Vec::new();
-        NdjsonFramer { encoder, limits, stage: Stage::Blank, carry, offset: 0, line: 1, records: 0 }
+        let stage = Stage::Blank;
+        let (offset, line, records, skipped_lines) = (0, 1, 0, 0);
+        NdjsonFramer { encoder, limits, stage, carry, offset, line, records, skipped_lines }
     }
 
     pub(super) fn skip(&mut self, bytes: usize) {
@@ -71,6 +74,9 @@ impl NdjsonFramer {
         if !self.carry.is_empty() {
             self.carried_line(sink);
         }
+        if self.skipped_lines > 0 {
+            sink.skipped_lines(self.skipped_lines);
+        }
         if self.records == 0 {
             return Err(empty_body(self.offset, Some(self.line)));
         }
@@ -94,7 +100,10 @@ impl NdjsonFramer {
         let rest = &rest[blanks..];
         match rest.first() {
             None => return blanks,
-            Some(b'\n') => return blanks + self.end_line(0),
+            Some(b'\n') => {
+                self.skipped_lines += 1;
+                return blanks + self.end_line(0);
+            }
             Some(_) => {}
         }
         if let Some(end) = memchr(b'\n', rest) {

@@ -248,11 +248,15 @@ async fn read_body(
         decompressed_bytes_max: bytes_max,
         idle_timeout: SILENCE_MAX.min(Duration::from_millis(definition.timeout_ms)),
     };
-    let reader = BodyReader::new(Box::pin(response.bytes_stream()), encoding, limits);
-    let mut reader = reader.with_padding();
+    let mut reader = BodyReader::new(Box::pin(response.bytes_stream()), encoding, limits);
     let mut body = BytesMut::new();
     loop {
-        let chunk = reader.next().await.map_err(|error| match error {
+        let next = match reader.next().await {
+            // What an archive or a device added is no part of the answer.
+            Err(BodyError::Padded) => Ok(None),
+            next => next,
+        };
+        let chunk = next.map_err(|error| match error {
             BodyError::TooLarge { .. } => too_large(),
             BodyError::Idle { .. } => FetchError::new(
                 FetchErrorKind::Timeout,
@@ -261,6 +265,10 @@ async fn read_body(
             BodyError::Corrupt { message } => FetchError::new(
                 FetchErrorKind::Encoding,
                 format!("the answer's compression is broken: {message}"),
+            ),
+            BodyError::Padded | BodyError::Undeclared { .. } => FetchError::new(
+                FetchErrorKind::Encoding,
+                format!("the answer is compressed wrongly: {error}").replace("body", "answer"),
             ),
             BodyError::Interrupted { .. } => {
                 FetchError::new(FetchErrorKind::Connect, "the connection broke within the answer")

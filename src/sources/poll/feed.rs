@@ -17,6 +17,7 @@ use crate::sources::poll::fetch::Page;
 use crate::sources::poll::items::Item;
 use crate::sources::poll::poller::Poller;
 use crate::streams::Stream;
+use crate::streams::csv::CsvOptions;
 use crate::streams::encode::{JsonStep, RecordEncoder, RecordError, RecordErrorCode};
 
 /// Items that are looked up in the memory at a time.
@@ -96,7 +97,7 @@ impl Feed {
             received_at: poller.clock.now(),
             one_entry: false,
             keep_refused: true,
-            csv_null: None,
+            csv: CsvOptions::default(),
             replays: None,
         };
         Ok(Feed {

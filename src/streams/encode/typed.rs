@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::ops::Range;
 
 use super::csv::Row;
-use super::error::{RecordError, shown_quoted};
+use super::error::RecordError;
 use super::members::{ColumnLookup, Member, key_text};
 use super::pointers::{check_length, check_total};
 use super::{EncoderError, TuplePrefix, put_prefix};
@@ -95,6 +95,11 @@ impl TypedEncoder {
 
     pub(super) fn columns_count(&self) -> usize {
         self.columns.len()
+    }
+
+    /// The columns' keys.
+    pub(super) fn members(&self) -> impl Iterator<Item = &str> {
+        self.columns.iter().map(|column| &*column.member)
     }
 
     /// Reads an object, of which the scanner has peeked at the brace.
@@ -188,9 +193,9 @@ impl TypedEncoder {
     }
 
     /// Appends the tuple of a CSV row.
-    pub(super) fn write_row<'a, F: Fn(usize) -> &'a [u8]>(
+    pub(super) fn write_row<'a, F: Fn(usize) -> &'a [u8], Q: Fn(usize) -> bool>(
         &mut self,
-        row: &Row<'_, F>,
+        row: &Row<'_, F, Q>,
         prefix: TuplePrefix,
         out: &mut Vec<u8>,
     ) -> Result<(), RecordError> {
@@ -206,8 +211,7 @@ impl TypedEncoder {
                 Some(None) => out.extend_from_slice(&NULL_FIELD),
                 Some(Some(text)) => {
                     values::encode_text(column.kind, text, out).map_err(|error| {
-                        RecordError::of_value(error, column.kind, &shown_quoted(text))
-                            .in_column(&*column.member)
+                        RecordError::of_field(error, column.kind, text).in_column(&*column.member)
                     })?;
                 }
             }

@@ -45,7 +45,8 @@ impl Look {
                 _ => false,
             },
             Look::Timestamp => kind == ColumnType::TimestampTz,
-            Look::Date => kind == ColumnType::Date,
+            // Among times a date is the moment at which it begins.
+            Look::Date => matches!(kind, ColumnType::Date | ColumnType::TimestampTz),
             Look::Uuid => kind == ColumnType::Uuid,
             Look::Text | Look::Nested => false,
         }
@@ -67,7 +68,7 @@ pub(super) fn look_of_field(field: &[u8]) -> Look {
     }
 }
 
-/// Looks at the form only; whether there is such a day is the encoder's to say.
+/// Looks at the form only; whether there is such a day, and what may stand behind it, is the encoder's to say.
 pub(super) fn look_of_string(text: &[u8]) -> Look {
     if text.len() == 36 && has_form(text, b"xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx") {
         return Look::Uuid;
@@ -75,34 +76,11 @@ pub(super) fn look_of_string(text: &[u8]) -> Look {
     let Some((date, time)) = text.split_at_checked(10) else {
         return Look::Text;
     };
-    if !has_form(date, b"0000-00-00") {
-        return Look::Text;
-    }
-    if time.is_empty() {
-        return Look::Date;
-    }
-    if is_time_with_offset(time) { Look::Timestamp } else { Look::Text }
-}
-
-/// RFC 3339 behind the date: a separator, hours to seconds, perhaps a fraction, and always an offset.
-fn is_time_with_offset(text: &[u8]) -> bool {
-    let Some((time, mut rest)) = text.split_at_checked(9) else {
-        return false;
-    };
-    if !matches!(time[0], b'T' | b't' | b' ') || !has_form(&time[1..], b"00:00:00") {
-        return false;
-    }
-    if let Some(fraction) = rest.strip_prefix(b".") {
-        let digits = fraction.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        if digits == 0 {
-            return false;
-        }
-        rest = &fraction[digits..];
-    }
-    match rest {
-        b"Z" | b"z" => true,
-        [b'+' | b'-', offset @ ..] => has_form(offset, b"00:00"),
-        _ => false,
+    match time.first() {
+        _ if !has_form(date, b"0000-00-00") => Look::Text,
+        None => Look::Date,
+        Some(b'T' | b't' | b' ') => Look::Timestamp,
+        Some(_) => Look::Text,
     }
 }
 
