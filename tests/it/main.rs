@@ -40,6 +40,7 @@ mod limits;
 mod metrics;
 mod monitors;
 mod monitors_under_fire;
+mod no_json;
 mod oracle;
 mod outages;
 mod parking;
