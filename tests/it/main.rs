@@ -71,6 +71,7 @@ mod set_back;
 mod streams;
 mod support;
 mod tail;
+mod times;
 mod torture;
 mod typed;
 mod watcher;

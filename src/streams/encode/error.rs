@@ -114,7 +114,7 @@ impl RecordError {
         match error {
             ValueError::Type => RecordError::new(
                 RecordErrorCode::InvalidType,
-                format!("expected {name}, got {shown}"),
+                format!("expected {name}, got {shown}{}", forms(kind)),
             ),
             ValueError::Range => RecordError::new(
                 RecordErrorCode::OutOfRange,
@@ -186,6 +186,17 @@ impl RecordError {
             shown_quoted(name)
         );
         RecordError::new(RecordErrorCode::UnknownKey, message).in_column(shown(name))
+    }
+}
+
+/// How values of a type are written, where that is not plain.
+fn forms(kind: ColumnType) -> &'static str {
+    match kind {
+        ColumnType::TimestampTz => {
+            "; a time is written as 2013-01-01T06:00:00Z: the date, T or a space, the time with any fraction, then Z, UTC, GMT, an offset (+2, +02, +0230, +02:30) or nothing, which is UTC; numbers need \"epoch\":\"s\" (or ms, us, ns) in the column's definition"
+        }
+        ColumnType::Date => "; a date is written as 2013-01-31",
+        _ => "",
     }
 }
 

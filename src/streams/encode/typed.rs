@@ -8,7 +8,7 @@ use super::error::{RecordError, shown_quoted};
 use super::members::{ColumnLookup, Member, key_text};
 use super::pointers::{check_length, check_total};
 use super::{EncoderError, TuplePrefix, put_prefix};
-use crate::streams::columns::{Column, ColumnType};
+use crate::streams::columns::{Column, ColumnType, EpochUnit};
 use crate::streams::defaults::encode_default;
 use crate::streams::json::{Scanner, Stop, Value};
 use crate::streams::values::{self, NULL_FIELD, begin_field, end_field, json};
@@ -37,6 +37,7 @@ struct TargetColumn {
     /// The key that it takes: senders know it, and perhaps not the column's name.
     member: Box<str>,
     kind: ColumnType,
+    epoch: Option<EpochUnit>,
     /// The encoded field for records without the key.
     default: Box<[u8]>,
     in_key: bool,
@@ -66,6 +67,7 @@ impl TypedEncoder {
             targets.push(TargetColumn {
                 member: column.member().into(),
                 kind: column.kind,
+                epoch: column.epoch,
                 default: default.into(),
                 in_key: false,
             });
@@ -167,6 +169,7 @@ impl TypedEncoder {
                 Some(value) => {
                     let raw = value.raw(input);
                     values::encode_json(column.kind, value.kind, raw, &mut self.scratch, out)
+                        .or_else(|error| values::encode_epoch(column.epoch, error, raw, out))
                         .map_err(|error| {
                             RecordError::of_json_value(error, column.kind, raw)
                                 .in_column(&*column.member)
@@ -199,10 +202,12 @@ impl TypedEncoder {
                 None => out.extend_from_slice(&column.default),
                 Some(None) => out.extend_from_slice(&NULL_FIELD),
                 Some(Some(text)) => {
-                    values::encode_text(column.kind, text, out).map_err(|error| {
-                        RecordError::of_value(error, column.kind, &shown_quoted(text))
-                            .in_column(&*column.member)
-                    })?;
+                    values::encode_text(column.kind, text, out)
+                        .or_else(|error| values::encode_epoch(column.epoch, error, text, out))
+                        .map_err(|error| {
+                            RecordError::of_value(error, column.kind, &shown_quoted(text))
+                                .in_column(&*column.member)
+                        })?;
                 }
             }
             if column.in_key {

@@ -2,8 +2,8 @@
 //!
 //! It promises: every record of the sample can be encoded with the proposed columns, because a type is only proposed
 //! if the encoder took each of the sample's values; and no value loses anything in its type: numbers with leading zeros stay
-//! text, integers beyond 64 bits and decimals with more digits than a double holds become numeric, a time without an
-//! offset stays text. Memory is bounded by the sample, [`SAMPLE_RECORDS_MAX`] and the limits on columns.
+//! text, integers beyond 64 bits and decimals with more digits than a double holds become numeric. A time without an
+//! offset is one in UTC, as it is when it is taken. Memory is bounded by the sample, [`SAMPLE_RECORDS_MAX`] and the limits on columns.
 //! A key that can be no column's name gets a column of another name (`names.rs`), which takes it with `from`.
 //! It skips what can be no record of any stream (a broken line, a ragged row, text that PostgreSQL cannot store) and
 //! keys that no column can take; values under such a key go to `extra`.
