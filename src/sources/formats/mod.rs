@@ -11,6 +11,7 @@
 mod csv;
 mod json;
 mod ndjson;
+mod no_json;
 #[cfg(test)]
 mod tests;
 

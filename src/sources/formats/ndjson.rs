@@ -6,9 +6,10 @@
 
 use memchr::memchr;
 
+use super::no_json::invalid_json;
 use super::{Finished, FramerLimits, FramingError, Progress, RecordPlace, RecordSink};
 use super::{empty_body, is_blank, too_large};
-use crate::streams::encode::{JsonStep, RecordEncoder, RecordError, RecordErrorCode};
+use crate::streams::encode::{JsonStep, RecordEncoder};
 
 pub(super) struct NdjsonFramer {
     encoder: RecordEncoder,
@@ -167,17 +168,18 @@ impl NdjsonFramer {
                 None => sink.encoded(),
                 Some(offset) => {
                     sink.buffer().truncate(tuple_start);
-                    let error =
-                        invalid_json("something follows the object on the same line", offset);
+                    let message = "something follows the object on the same line";
+                    let error = invalid_json(message, line, offset, "line");
                     sink.refused(place, error, line, false);
                 }
             },
             JsonStep::Refused { error, .. } => sink.refused(place, error, line, false),
             JsonStep::Malformed { offset, message } => {
-                sink.refused(place, invalid_json(message, offset), line, false);
+                sink.refused(place, invalid_json(message, line, offset, "line"), line, false);
             }
             JsonStep::Incomplete => {
-                let error = invalid_json("the line ends inside a value", line.len());
+                let message = "the line ends inside a value";
+                let error = invalid_json(message, line, line.len(), "line");
                 sink.refused(place, error, line, false);
             }
         }
@@ -187,9 +189,4 @@ impl NdjsonFramer {
 /// The first byte from `start` on that is not blank.
 fn position_of_more(line: &[u8], start: usize) -> Option<usize> {
     line[start..].iter().position(|&byte| !is_blank(byte)).map(|offset| start + offset)
-}
-
-fn invalid_json(message: &str, offset: usize) -> RecordError {
-    let message = format!("{message} at byte {offset} of the line");
-    RecordError::new(RecordErrorCode::InvalidJson, message)
 }

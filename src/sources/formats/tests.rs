@@ -215,6 +215,12 @@ const JSON_WORDS: &[&[u8]] = &[
     b"{\"a\":1},",
     b"{\"a\":\"x\"},",
     b"{\"a\":2,\"b\":[{}]},",
+    b"{'a':1},",
+    b"{\"a\":1,},",
+    b"nan,",
+    b"-Infinity",
+    b"01",
+    b"'",
     b"[1,[2]]",
     b"\"\\ud800\"",
     b"\"\\ud83d\\ude00\"",
@@ -372,6 +378,37 @@ proptest! {
     }
 
     #[test]
+    fn what_is_no_json_harms_no_neighbour_however_it_is_cut(
+        items in prop::collection::vec(
+            prop_oneof![json_strategy().prop_map(Ok), prop::sample::select(NO_JSON).prop_map(Err)],
+            1..8,
+        ),
+        record_bytes_max in 1..40_usize,
+        cuts in prop::collection::vec(any::<usize>(), 0..6),
+        room in 1..4_usize,
+    ) {
+        let written: Vec<String> = items.iter()
+            .map(|item| item.as_ref().map_or_else(|(text, _)| (*text).to_owned(), Value::to_string))
+            .collect();
+        let body = format!("[{}]", written.join(","));
+        let (events, finished) = frame_all(Format::Json, body.as_bytes());
+        prop_assert_eq!(finished, Ok(Finished { records: items.len() as u64, single: false }));
+        for ((event, item), written) in events.iter().zip(&items).zip(&written) {
+            match (event, item) {
+                (Event::Encoded(_), Ok(Value::Object(_))) => {}
+                (Event::Refused { raw, error, .. }, item) => {
+                    prop_assert_eq!(raw, written.as_bytes());
+                    prop_assert_eq!(error.code == RecordErrorCode::InvalidJson, item.is_err());
+                }
+                (Event::Encoded(_), _) => prop_assert!(false, "{} was taken", written),
+            }
+        }
+        for limits in [FramerLimits { record_bytes_max, raw_bytes_max: 5 }, LIMITS] {
+            assert_same_however_cut(Format::Json, body.as_bytes(), limits, &cuts, room);
+        }
+    }
+
+    #[test]
     fn lines_give_what_an_array_of_them_gives(records in prop::collection::vec(json_strategy(), 1..6), crlf in any::<bool>()) {
         let mut lines = Vec::new();
         for record in &records {
@@ -474,12 +511,17 @@ fn a_broken_array_says_where() {
         (b"[,{}]", MalformedBody, 1, 1),
         (b"[{} {}]", MalformedBody, 4, 1),
         (b"[{}}", MalformedBody, 3, 1),
-        (b"[{\"a\":}]", MalformedBody, 6, 1),
-        (b"[{\"a\":1]", MalformedBody, 7, 1),
+        (b"[{} ,, {}]", MalformedBody, 5, 2),
+        (b"[}]", MalformedBody, 1, 1),
+        (b"[{\"a\":1]", TruncatedBody, 8, 1),
+        (b"[{\"a\":nan", MalformedBody, 6, 1),
+        (b"[{'a':1},{\"a\":[1},{}]", TruncatedBody, 21, 2),
+        (b"[{'a':1},{\"a\":[1},{}", MalformedBody, 16, 2),
+        (b"['it,{}]", MalformedBody, 1, 1),
         (b"[{},{\"a\"", TruncatedBody, 8, 2),
         (b"[{\"a\":\"", TruncatedBody, 7, 1),
-        (b"[tru,{}]", MalformedBody, 1, 1),
-        (b"[12x]", MalformedBody, 3, 1),
+        (b"[{'a':1}", TruncatedBody, 8, 1),
+        (b"[nan nan]", MalformedBody, 5, 1),
         (b"[{}] x", MalformedBody, 5, 1),
         (b"{\"a\":1", TruncatedBody, 6, 1),
         (b"{\"a\":1}{\"a\":2}", MalformedBody, 7, 1),
@@ -496,6 +538,71 @@ fn a_broken_array_says_where() {
         assert_same_however_cut(Format::Json, body, LIMITS, &[], 1);
     }
     assert!(error(Format::Json, b"{}\n{}").message.contains("application/x-ndjson"));
+}
+
+/// What stands between records in an array and is no JSON, with the byte at which it stops being that.
+const NO_JSON: &[(&str, usize)] = &[
+    ("nan", 0),
+    ("NaN", 0),
+    ("-Infinity", 1),
+    ("tru", 3),
+    ("None", 0),
+    ("01", 1),
+    ("12x", 2),
+    ("1.", 2),
+    ("+1", 0),
+    ("\u{1F600}", 0),
+    ("'text, }'", 0),
+    ("\"\\x\"", 1),
+    ("\"\\u12\"", 6),
+    ("{'s':2}", 1),
+    ("{\"s\":2,}", 7),
+    ("{\"s\":[1,{\"t\":nan}]}", 13),
+    ("{\"s\":'},{'}", 5),
+    ("{\"s\":it's}", 5),
+    ("{\"s\":5\"}", 6),
+    ("{\"s\":\"\\x]\"}", 6),
+    ("{\"s\" 2}", 5),
+    ("{\"s\":2]", 6),
+    ("[1,]", 3),
+    ("{s}", 1),
+];
+
+#[test]
+fn an_item_of_an_array_that_is_no_json_harms_no_other() {
+    for (item, offset) in NO_JSON {
+        for blanks in ["", " ", "\r\n\t"] {
+            let body = format!("[{{\"a\":1}},{blanks}{item}{blanks},{{\"a\":2}},{item}{blanks}]");
+            let outcome = frame_all(Format::Json, body.as_bytes());
+            assert_eq!(outcome.1, Ok(Finished { records: 4, single: false }), "{body}");
+            let refused = |record: u64| json!(format!("{record} None invalid_json"));
+            let expected = [json!({"a": 1}), refused(2), json!({"a": 2}), refused(4)];
+            assert_eq!(shown(&outcome), expected, "{body}");
+            for event in [&outcome.0[1], &outcome.0[3]] {
+                let Event::Refused { raw, error, truncated: false, .. } = event else { panic!() };
+                assert_eq!(raw, item.as_bytes());
+                let place = format!(" at byte {offset} of the record");
+                assert!(error.message.contains(&place), "{item}: {}", error.message);
+            }
+            assert_same_however_cut(Format::Json, body.as_bytes(), LIMITS, &[], 1);
+        }
+    }
+}
+
+#[test]
+fn an_object_by_itself_that_is_no_json_is_refused_and_kept() {
+    for body in ["{'s':2}", "{\"s\":2,}", "{\"s\":-Infinity}", "{\"s\":01", "{\"s\":['a}"] {
+        for blanks in ["", "\n", " \r\n "] {
+            let sent = format!("{blanks}{body}{blanks}");
+            let (events, finished) = frame_all(Format::Json, sent.as_bytes());
+            assert_eq!(finished, Ok(Finished { records: 1, single: true }), "{sent}");
+            let [Event::Refused { raw, error, truncated: false, .. }] = &events[..] else {
+                panic!("{sent}: {events:?}");
+            };
+            assert_eq!((&raw[..], error.code), (body.as_bytes(), RecordErrorCode::InvalidJson));
+            assert_same_however_cut(Format::Json, sent.as_bytes(), LIMITS, &[], 1);
+        }
+    }
 }
 
 #[test]
@@ -647,6 +754,34 @@ fn a_line_of_100_megabytes_is_refused_in_bounded_memory() {
         };
         assert_eq!(raw.len(), LIMITS.raw_bytes_max);
         assert_eq!(error.code, RecordErrorCode::TooLarge);
+    }
+}
+
+#[test]
+fn a_long_item_that_is_no_json_is_refused_in_bounded_memory() {
+    let filler = vec![b'x'; 64 << 10];
+    for (before, after) in [
+        (&b"[{\"a\":1},{'a':'"[..], &b"'},{\"a\":2}]"[..]),
+        (b"[{\"a\":1},nan", b",{\"a\":2}]"),
+        (b"[{\"a\":1},{\"a\":[1,],\"b\":{", b"}},{\"a\":2}]"),
+    ] {
+        let mut framer = framer(Format::Json, &documents(), LIMITS);
+        let mut sink =
+            Sink { events: Vec::new(), buffer: Vec::new(), in_entry: 0, room: 10, encoded: 0 };
+        framer.push(before, &mut sink).unwrap();
+        for _ in 0..10 * LIMITS.record_bytes_max / filler.len() {
+            framer.push(&filler, &mut sink).unwrap();
+            assert!(framer.carry_capacity_bytes() <= 4 * LIMITS.record_bytes_max);
+        }
+        let pushed = framer.push(after, &mut sink);
+        let refused = &sink.events[1];
+        let Event::Refused { raw, truncated: true, error, .. } = refused else {
+            panic!("{} events", sink.events.len());
+        };
+        assert_eq!((raw.len(), error.code), (LIMITS.raw_bytes_max, RecordErrorCode::InvalidJson));
+        assert_eq!(pushed, Ok(Progress::ChunkTaken));
+        assert_eq!(framer.finish(&mut sink).unwrap().records, 3);
+        assert!(matches!(sink.events[2], Event::Encoded(_)));
     }
 }
 

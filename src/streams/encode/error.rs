@@ -114,7 +114,7 @@ impl RecordError {
         match error {
             ValueError::Type => RecordError::new(
                 RecordErrorCode::InvalidType,
-                format!("expected {name}, got {shown}"),
+                format!("expected {name}, got {shown}{}", forms(kind)),
             ),
             ValueError::Range => RecordError::new(
                 RecordErrorCode::OutOfRange,
@@ -220,6 +220,17 @@ pub fn not_utf8(bytes: &[u8], what: &str) -> Option<String> {
     let error = str::from_utf8(bytes).err()?;
     let at = error.valid_up_to();
     Some(format!("byte {at} of the {what}, 0x{:02X}, is not UTF-8; send UTF-8", bytes[at]))
+}
+
+/// How values of a type are written, where that is not plain.
+fn forms(kind: ColumnType) -> &'static str {
+    match kind {
+        ColumnType::TimestampTz => {
+            "; a time is written as 2013-01-01T06:00:00Z: the date, T or a space, the time with any fraction, then Z, UTC, GMT, an offset (+2, +02, +0230, +02:30) or nothing, which is UTC; numbers need \"epoch\":\"s\" (or ms, us, ns) in the column's definition"
+        }
+        ColumnType::Date => "; a date is written as 2013-01-31",
+        _ => "",
+    }
 }
 
 /// A sender's bytes for a message: readable and at most [`SHOWN_CHARS_MAX`] characters.

@@ -8,7 +8,7 @@ use super::error::RecordError;
 use super::members::{ColumnLookup, Member, key_text};
 use super::pointers::{check_length, check_total};
 use super::{EncoderError, TuplePrefix, put_prefix};
-use crate::streams::columns::{Column, ColumnType};
+use crate::streams::columns::{Column, ColumnType, EpochUnit};
 use crate::streams::defaults::encode_default;
 use crate::streams::definition::growth::last_widening;
 use crate::streams::json::{Scanner, Stop, Value, ValueKind};
@@ -40,6 +40,7 @@ struct TargetColumn {
     kind: ColumnType,
     /// Its type before it became text.
     was: Option<ColumnType>,
+    epoch: Option<EpochUnit>,
     /// The encoded field for records without the key.
     default: Box<[u8]>,
     in_key: bool,
@@ -71,6 +72,7 @@ impl TypedEncoder {
                 member: column.member().into(),
                 kind: column.kind,
                 was: last_widening(widened, index).filter(|_| column.kind == ColumnType::Text),
+                epoch: column.epoch,
                 default: default.into(),
                 in_key: false,
             });
@@ -178,6 +180,7 @@ impl TypedEncoder {
                     let raw = value.raw(input);
                     values::encode_json(column.kind, value.kind, raw, &mut self.scratch, out)
                         .or_else(|error| column.encode_as_before(error, value.kind, raw, out))
+                        .or_else(|error| values::encode_epoch(column.epoch, error, raw, out))
                         .map_err(|error| {
                             RecordError::of_json_value(error, column.kind, raw)
                                 .in_column(&*column.member)
@@ -210,9 +213,12 @@ impl TypedEncoder {
                 None => out.extend_from_slice(&column.default),
                 Some(None) => out.extend_from_slice(&NULL_FIELD),
                 Some(Some(text)) => {
-                    values::encode_text(column.kind, text, out).map_err(|error| {
-                        RecordError::of_field(error, column.kind, text).in_column(&*column.member)
-                    })?;
+                    values::encode_text(column.kind, text, out)
+                        .or_else(|error| values::encode_epoch(column.epoch, error, text, out))
+                        .map_err(|error| {
+                            RecordError::of_field(error, column.kind, text)
+                                .in_column(&*column.member)
+                        })?;
                 }
             }
             if column.in_key {

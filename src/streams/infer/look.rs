@@ -4,6 +4,7 @@ use crate::streams::columns::ColumnType;
 use crate::streams::json::{Scanner, ValueKind};
 use crate::streams::values::numbers;
 use crate::streams::values::numeric::Decimal;
+use crate::streams::values::timestamps;
 
 /// Digits that a double always gives back as they were.
 const DOUBLE_DIGITS_MAX: usize = 17;
@@ -68,20 +69,22 @@ pub(super) fn look_of_field(field: &[u8]) -> Look {
     }
 }
 
-/// Looks at the form only; whether there is such a day, and what may stand behind it, is the encoder's to say.
+/// Looks at a date's form only; whether there is such a day is the encoder's to say.
 pub(super) fn look_of_string(text: &[u8]) -> Look {
     if text.len() == 36 && has_form(text, b"xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx") {
         return Look::Uuid;
     }
-    let Some((date, time)) = text.split_at_checked(10) else {
-        return Look::Text;
-    };
-    match time.first() {
-        _ if !has_form(date, b"0000-00-00") => Look::Text,
-        None => Look::Date,
-        Some(b'T' | b't' | b' ') => Look::Timestamp,
-        Some(_) => Look::Text,
+    if has_form(text, b"0000-00-00") {
+        return Look::Date;
     }
+    if is_time(text) { Look::Timestamp } else { Look::Text }
+}
+
+/// Whatever a column of times takes, but for a date by itself and for words: who writes those may mean something else.
+fn is_time(text: &[u8]) -> bool {
+    text.first().is_some_and(u8::is_ascii_digit)
+        && timestamps::parse_timestamp(text).is_ok()
+        && timestamps::parse_date(text).is_err()
 }
 
 /// In `form`, 0 stands for a digit, x for a hexadecimal one, anything else for itself.

@@ -2,10 +2,10 @@
 //!
 //! It promises: every record of the sample can be encoded with the proposed columns, because a type is only proposed
 //! if the encoder took each of the sample's values; and no value loses anything in its type: numbers with leading zeros stay
-//! text, integers beyond 64 bits and decimals with more digits than a double holds become numeric. Memory is bounded by
-//! the sample, [`SAMPLE_RECORDS_MAX`] and the limits on columns.
-//! A key that a person would not choose as a column's name gets a column of another name (`names.rs`), which takes it
-//! with `from`.
+//! text, integers beyond 64 bits and decimals with more digits than a double holds become numeric. A time without an
+//! offset is one in UTC, as it is when it is taken. Memory is bounded by the sample, [`SAMPLE_RECORDS_MAX`] and the limits on
+//! columns. A key that a person would not choose as a column's name gets a column of another name (`names.rs`), which takes
+//! it with `from`.
 //! It skips what can be no record of any stream (a broken line, a ragged row, text that PostgreSQL cannot store) and
 //! keys that no column can take (their values go to `extra`), counts both and says why.
 

@@ -8,6 +8,9 @@ export const COLUMN_TYPES = [
   "boolean", "smallint", "integer", "bigint", "real", "double precision", "numeric", "text", "timestamptz", "date", "uuid", "jsonb",
 ] as const;
 export type ColumnType = (typeof COLUMN_TYPES)[number];
+/** What a number counts in a column of times, from 1970 on. */
+export const EPOCH_UNITS = ["s", "ms", "us", "ns"] as const;
+export type EpochUnit = (typeof EPOCH_UNITS)[number];
 export type UnknownKeys = "extra" | "drop" | "reject";
 export type OnDuplicate = "ignore" | "replace";
 
@@ -17,6 +20,8 @@ export interface Column {
   /** The record's key that the column takes, where it is not the name. */
   from?: string;
   default?: unknown;
+  /** A timestamptz with it takes numbers as well. */
+  epoch?: EpochUnit;
 }
 
 /** The record's key that a column takes. */
