@@ -21,7 +21,7 @@ use crate::journal::faults::FaultStorage;
 use crate::journal::{DiskStorage, Journal, JournalOptions, Opened, Storage};
 use crate::lifecycle::Lifecycle;
 use crate::pipeline::{AppenderThread, IntakeLimits, Keys, Ledger, Pressure, Progress, SenderId};
-use crate::record::{StreamId, UnixMicros};
+use crate::record::{KeyHash, StreamId, UnixMicros};
 use crate::streams::csv::CsvOptions;
 use crate::streams::encode::EncodeLimits;
 use crate::streams::{PayloadType, Shape, Stream};
@@ -190,7 +190,7 @@ async fn what_the_journal_did_not_take_is_given_back_to_the_quota() {
     let send = async |token, lines: &str, key: Option<KeyHash>| {
         let quota = Some(admit(token).expect("nothing is owed"));
         let body = BodyReader::whole(Bytes::from(lines.to_owned()), BODY);
-        source.ingest(IngestRequest { quota, key, ..ndjson() }, body).await
+        source.ingest(IngestRequest { quota, key, ..ndjson() }, body, None).await
     };
     let (good, bad) = ("{}\n".repeat(100), "{\n".repeat(100));
     let key = Some(KeyHash([1; 16]));

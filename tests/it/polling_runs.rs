@@ -71,14 +71,15 @@ async fn finish_at(pool: &PgPool, run: RunId, resume: &str, now: OffsetDateTime)
         status: "success",
         items: 7,
         duplicates: 0,
-        refused: 0,
         error: None,
+        unfinished: None,
+        gets_on: true,
         due_at: now + LEASE,
         ended_at: now,
         failures: 0,
         resume: Some(resume),
     };
-    polling_runs::finish(pool, &finished).await.unwrap()
+    polling_runs::finish(pool, &finished).await.unwrap().is_some()
 }
 
 /// All that a run may still bring about, but for records: those are checked in the transaction that writes them.

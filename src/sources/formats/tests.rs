@@ -766,8 +766,7 @@ fn a_long_item_that_is_no_json_is_refused_in_bounded_memory() {
         (b"[{\"a\":1},{\"a\":[1,],\"b\":{", b"}},{\"a\":2}]"),
     ] {
         let mut framer = framer(Format::Json, &documents(), LIMITS);
-        let mut sink =
-            Sink { events: Vec::new(), buffer: Vec::new(), in_entry: 0, room: 10, encoded: 0 };
+        let mut sink = Sink::of(10);
         framer.push(before, &mut sink).unwrap();
         for _ in 0..10 * LIMITS.record_bytes_max / filler.len() {
             framer.push(&filler, &mut sink).unwrap();
