@@ -28,6 +28,7 @@ use crate::api::{self, AppState};
 use crate::app::accounts::KnownAccounts;
 pub use crate::app::open_files::{OpenFiles, raise_open_files};
 use crate::app::preparation::Preparation;
+pub use crate::app::preparation::Prepared;
 use crate::auth::{self, Auth, AuthOptions, AuthParts, LocalToken, Password, UserName};
 use crate::catalog::Catalog;
 use crate::clock::Clock;
@@ -48,6 +49,8 @@ use crate::sources::http::HttpSource;
 use crate::sources::poll::Poller;
 use crate::streams::encode::EncodeLimits;
 
+/// How long a person who starts it is not told how the database is, in case it is just starting, too.
+const DATABASE_WAIT: Duration = Duration::from_secs(10);
 /// Connections that wait to be accepted.
 const LISTEN_BACKLOG: u32 = 1_024;
 /// Open files that are no connections: the journal's segments, PostgreSQL, the data directory.
@@ -60,6 +63,8 @@ pub struct App {
     /// Cancelled when the last request is answered.
     served: CancellationToken,
     cluster: Option<RunningCluster>,
+    /// How the preparation of the database went.
+    prepared: Option<oneshot::Receiver<Prepared>>,
     /// Held for the life of the process.
     _lock: File,
 }
@@ -71,8 +76,6 @@ pub struct Started {
     pub data_dir: PathBuf,
     /// The database, without a password.
     pub database: String,
-    /// How to sign in, if the first admin was made by this start.
-    pub admin: Option<String>,
 }
 
 /// How a shutdown ended.
@@ -157,21 +160,35 @@ impl App {
         let pipeline = ground.pipeline(appender, keys)?;
         let hub = ground.hub(&pipeline);
         let poller = ground.poller(&pipeline)?;
-        let admin = ground.preparation(accounts, &pipeline, poller.clone()).start().await;
+        let prepared = ground.preparation(accounts, &pipeline, poller.clone()).start();
         let state = ground.state(auth, hub, poller, &pipeline, metrics);
         upkeep::start(&state, pipeline.committed);
         let started = Started {
             address: socket.local_addr()?,
             data_dir: ground.data_dir,
             database: shown_url,
-            admin,
         };
         let served = serve(socket.listen(LISTEN_BACKLOG)?, &state);
-        Ok(App { started, state, served, cluster, _lock: lock })
+        Ok(App { started, state, served, cluster, prepared: Some(prepared), _lock: lock })
     }
 
     pub fn started(&self) -> &Started {
         &self.started
+    }
+
+    /// Waits until the database is prepared, or cannot be, at most [`DATABASE_WAIT`]. Requests are answered meanwhile.
+    pub async fn prepared(&mut self) -> Prepared {
+        let Some(prepared) = self.prepared.take() else {
+            return Prepared::Ready { sign_in: None };
+        };
+        match tokio::time::timeout(DATABASE_WAIT, prepared).await {
+            Ok(Ok(prepared)) => prepared,
+            _ => {
+                let reason = self.state.database_state.borrow().last_error.clone();
+                let reason = reason.unwrap_or_else(|| "PostgreSQL does not answer".to_owned());
+                Prepared::NotReady { reason }
+            }
+        }
     }
 
     /// Ends when a critical task died.
@@ -233,7 +250,9 @@ impl Ground {
         };
         Ok(Auth::new(AuthParts {
             accounts: accounts.accounts.clone(),
-            pool: self.database.pool().clone(),
+            pool: self.database.pools().changes.clone(),
+            lookups: self.database.pools().lookups.clone(),
+            sign_ins: self.database.pools().sign_ins.clone(),
             clock: self.clock.clone(),
             lifecycle: self.lifecycle.clone(),
             local_token,
@@ -286,6 +305,7 @@ impl Ground {
                 statement: Duration::from_secs(config.writer.statement_timeout_seconds),
                 lock: Duration::from_millis(config.writer.lock_timeout_ms),
             },
+            commit_stall: Duration::from_secs(config.writer.commit_stall_seconds),
         };
         let writers = Writers::new(
             writers_config,
@@ -355,6 +375,7 @@ impl Ground {
         AppState::new(Parts {
             config: Arc::clone(&self.config),
             auth,
+            database: self.database.clone(),
             catalog: self.catalog.clone(),
             source: HttpSource {
                 intake: pipeline.intake.clone(),
@@ -406,7 +427,7 @@ fn allow_connections(config: &Config) {
     }
 }
 
-/// Takes the address, without listening yet: who comes before everything is ready is refused, and comes again.
+/// Takes the address, without listening yet: who comes before everything is made is refused, and comes again.
 fn bind(address: SocketAddr) -> std::io::Result<TcpSocket> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.set_reuseaddr(true)?;

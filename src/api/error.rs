@@ -13,13 +13,19 @@ use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value};
+use sqlx::error::DatabaseError;
 
 use crate::auth::{AuthError, Denied, OverQuota};
+use crate::db::locks::SchemaError;
 
 /// Media type of a refusal.
 pub const PROBLEM_JSON: &str = "application/problem+json";
 /// What a client is told to wait while PostgreSQL is away.
 pub const DATABASE_RETRY: Duration = Duration::from_secs(2);
+/// What a client is told to wait while somebody holds the table that it wants to change.
+const LOCKED_RETRY: Duration = Duration::from_secs(5);
+/// What is told while the database lacks what the gateway needs.
+const UNPREPARED: &str = "the database lacks something that the gateway needs, or the right to use it; GET /v1/status and the log say what";
 
 /// A refusal. Boxed, so that results which carry one stay small.
 #[derive(Debug, Clone, PartialEq)]
@@ -252,8 +258,38 @@ impl From<sqlx::Error> for ApiError {
                 tracing::warn!(%error, "the database refuses for now");
                 ApiError::database_unavailable()
             }
+            sqlx::Error::Database(ref reason) if is_unprepared(&**reason) => {
+                tracing::warn!(%error, "the database is not prepared");
+                ApiError::unavailable("database_unavailable", UNPREPARED, DATABASE_RETRY)
+            }
             error => ApiError::internal(format!("the database refused: {error}")),
         }
+    }
+}
+
+impl From<SchemaError> for ApiError {
+    /// Who holds a table is told to those who may change it, because only they can do something about it.
+    fn from(error: SchemaError) -> ApiError {
+        match error {
+            SchemaError::Locked(locked) => {
+                tracing::warn!(error = %locked, "a stream was not changed");
+                let detail = format!(
+                    "{locked}; nothing was changed: wait until it is free, or end who holds it \
+                     (pg_terminate_backend), and send this again"
+                );
+                ApiError::unavailable("table_locked", detail, LOCKED_RETRY)
+            }
+            SchemaError::Database(error) => error.into(),
+        }
+    }
+}
+
+/// Do the gateway's own tables lack, or the right to use what is there? Both are for whoever keeps the database.
+fn is_unprepared(reason: &dyn DatabaseError) -> bool {
+    match reason.code().as_deref() {
+        Some("42501") => true,
+        Some("42P01" | "3F000") => reason.message().contains("tidegate"),
+        _ => false,
     }
 }
 

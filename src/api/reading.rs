@@ -74,7 +74,7 @@ pub async fn newest(
         let message = format!("`limit` is from 1 to {LIMIT_MAX}, not {limit}");
         return Err(ApiError::bad_request("invalid_limit", message));
     }
-    let pool = state.auth.pool();
+    let pool = &state.database.pools().reading;
     let records = reading::newest(pool, &stream, limit, RECORD_BYTES_MAX).await?;
     let records: Result<Vec<_>, _> = records.into_iter().map(RecordView::new).collect();
     let records = records.map_err(ApiError::internal)?;

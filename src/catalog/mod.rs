@@ -2,6 +2,7 @@
 //! mirrors it, so that ingest goes on, and even starts, while PostgreSQL is away.
 
 mod mirror;
+mod partitions;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -10,14 +11,16 @@ use std::time::Duration;
 
 use tokio::sync::{Mutex, Notify};
 
+use crate::db::locks::SchemaError;
 use crate::db::notifications::CatalogListener;
 use crate::db::streams::{self, NewStream};
 use crate::db::{Database, answered};
 use crate::record::StreamId;
 use crate::streams::columns::Column;
-use crate::streams::{Stream, Streams, StreamsSnapshot};
+use crate::streams::{Stream, StreamName, Streams, StreamsSnapshot};
 
 pub use mirror::Mirror;
+pub use partitions::{LOOK_AT_PARTITIONS_EVERY, PartitionsBehind};
 
 /// The truth is looked at this often, whether or not a node said that something changed.
 pub const LOOK_EVERY: Duration = Duration::from_secs(15);
@@ -31,6 +34,7 @@ pub struct Catalog {
     database: Database,
     streams: Streams,
     mirror: Arc<Mutex<Mirror<Vec<Stream>>>>,
+    partitions: partitions::Upkeep,
 }
 
 impl Catalog {
@@ -39,7 +43,8 @@ impl Catalog {
         let mirror = Mirror::new(data_dir.join(MIRROR_FILE));
         let streams = Streams::default();
         streams.replace(StreamsSnapshot::new(mirror.load().unwrap_or_default()));
-        Catalog { database, streams, mirror: Arc::new(Mutex::new(mirror)) }
+        let (mirror, partitions) = (Arc::new(Mutex::new(mirror)), partitions::Upkeep::default());
+        Catalog { database, streams, mirror, partitions }
     }
 
     /// The snapshot that lookups use.
@@ -70,7 +75,7 @@ impl Catalog {
             known.iter().map(|stream| stream.id).filter(|id| !listed.contains_key(id)).collect();
         let (mut restored, mut unmade) = (false, Vec::new());
         if !unlisted.is_empty() {
-            let pool = self.database.pool();
+            let pool = &self.database.pools().schema;
             for id in streams::forgotten(pool, &unlisted).await? {
                 let Some(stream) = known.by_id(id) else { continue };
                 // The records of one that cannot be made are parked, and hold up nobody else.
@@ -87,7 +92,8 @@ impl Catalog {
             let (columns, left) = (stream.columns(), found.columns().len());
             let is_the_same = found.name == stream.name && columns.starts_with(found.columns());
             if left < columns.len() && is_the_same {
-                let made = streams::update(self.database.pool(), stream, &columns[left..]).await;
+                let pool = &self.database.pools().schema;
+                let made = streams::update(pool, stream, &columns[left..]).await;
                 restored |= made.is_ok();
                 let error = made.err();
                 tracing::error!(stream = %stream.name, ?error, "PostgreSQL was set back and had forgotten columns of this stream");
@@ -97,11 +103,11 @@ impl Catalog {
     }
 
     /// Makes a stream and its table; `None` if the name is taken.
-    pub async fn create(&self, new: &NewStream) -> Result<Option<Arc<Stream>>, sqlx::Error> {
+    pub async fn create(&self, new: &NewStream) -> Result<Option<Arc<Stream>>, SchemaError> {
         // A database that was set back must remember its streams before it gives their numbers to new ones.
         self.refresh().await?;
-        let created = streams::create(self.database.pool(), new).await?;
-        self.refresh().await?;
+        let pool = &self.database.pools().schema;
+        let created = self.changed(&new.name, streams::create(pool, new)).await?;
         Ok(created.map(Arc::new))
     }
 
@@ -110,29 +116,34 @@ impl Catalog {
         &self,
         changed: &Stream,
         added: &[Column],
-    ) -> Result<Option<Arc<Stream>>, sqlx::Error> {
-        let updated = streams::update(self.database.pool(), changed, added).await?;
-        self.refresh().await?;
+    ) -> Result<Option<Arc<Stream>>, SchemaError> {
+        let pool = &self.database.pools().schema;
+        let updated = self.changed(&changed.name, streams::update(pool, changed, added)).await?;
         Ok(updated.map(Arc::new))
     }
 
     /// Drops a stream with its table; false if it was gone.
-    pub async fn delete(&self, stream: &Stream) -> Result<bool, sqlx::Error> {
-        let deleted = streams::delete(self.database.pool(), stream).await?;
-        self.refresh().await?;
-        Ok(deleted)
+    pub async fn delete(&self, stream: &Stream) -> Result<bool, SchemaError> {
+        let pool = &self.database.pools().schema;
+        self.changed(&stream.name, streams::delete(pool, stream)).await
     }
 
-    /// Makes partitions ahead and drops those whose days are over, for every stream with retention.
-    pub async fn maintain_partitions(&self, today: time::Date) -> Result<(), sqlx::Error> {
-        let snapshot = self.streams.snapshot();
-        for stream in snapshot.iter().filter(|stream| stream.retention_days.is_some()) {
-            let dropped = streams::maintain_partitions(self.database.pool(), stream, today).await?;
-            if dropped > 0 {
-                tracing::info!(stream = %stream.name, dropped, "partitions beyond retention dropped");
+    /// What came of a change, once it is known here. What is done is not told as a failure because it could not be read
+    /// back: the next look finds it.
+    async fn changed<T>(
+        &self,
+        stream: &StreamName,
+        change: impl Future<Output = Result<T, sqlx::Error>>,
+    ) -> Result<T, SchemaError> {
+        match answered(change).await {
+            Ok(done) => {
+                if let Err(error) = self.refresh().await {
+                    tracing::warn!(%stream, %error, "the stream is changed, but the catalog could not be read back");
+                }
+                Ok(done)
             }
+            Err(error) => Err(SchemaError::of(error, &self.database.pools().reading, stream).await),
         }
-        Ok(())
     }
 }
 
@@ -147,18 +158,20 @@ pub struct Changes {
     database: Database,
     changed_here: Arc<Notify>,
     listener: Option<CatalogListener>,
+    /// It could not listen, and has said so.
+    is_deaf: bool,
 }
 
 impl Changes {
     /// `changed_here` is told of changes that this node made.
     pub fn new(database: Database, changed_here: Arc<Notify>) -> Changes {
-        Changes { database, changed_here, listener: None }
+        Changes { database, changed_here, listener: None, is_deaf: false }
     }
 
     /// Waits until this node or another says that something changed, at most [`LOOK_EVERY`].
     pub async fn wait(&mut self) {
         if self.listener.is_none() {
-            self.listener = CatalogListener::open(&self.database).await.ok();
+            self.listen().await;
         }
         let said = async {
             match &mut self.listener {
@@ -173,6 +186,20 @@ impl Changes {
         };
         if lost {
             self.listener = None;
+        }
+    }
+
+    /// Without word from others their changes are found all the same, later.
+    async fn listen(&mut self) {
+        match CatalogListener::open(&self.database).await {
+            Ok(listener) => (self.listener, self.is_deaf) = (Some(listener), false),
+            Err(error) => {
+                if !self.is_deaf {
+                    let every = LOOK_EVERY;
+                    tracing::warn!(%error, ?every, "no word of changes arrives; looking for them instead");
+                }
+                self.is_deaf = true;
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use sqlx::postgres::PgListener;
 
+use crate::db::connection_check::{ConnectError, check_listener};
 use crate::db::{Database, answered};
 
 /// The channel that every change of streams, users and tokens is announced on.
@@ -13,13 +14,17 @@ const CHANNEL: &str = "tidegate_catalog";
 pub struct CatalogListener(PgListener);
 
 impl CatalogListener {
-    pub async fn open(database: &Database) -> Result<CatalogListener, sqlx::Error> {
-        answered(async {
-            let mut listener = PgListener::connect_with(database.pool()).await?;
+    /// Listens, and makes sure that what is said is heard.
+    pub async fn open(database: &Database) -> Result<CatalogListener, ConnectError> {
+        let pool = database.pool();
+        let mut listener = answered(async {
+            let mut listener = PgListener::connect_with(pool).await?;
             listener.listen(CHANNEL).await?;
-            Ok(CatalogListener(listener))
+            Ok::<_, sqlx::Error>(listener)
         })
-        .await
+        .await?;
+        check_listener(&mut listener, pool).await?;
+        Ok(CatalogListener(listener))
     }
 
     /// Waits for the next word of a change.

@@ -2,6 +2,7 @@
 
 use sqlx::postgres::PgDatabaseError;
 
+use crate::db::connection_check::{ConnectError, Unfit};
 use crate::db::verdict::{Verdict, verdict};
 use crate::streams::Stream;
 
@@ -11,12 +12,24 @@ pub enum BatchError {
     /// Another session raised the epoch: this one is over.
     #[error("the journal belongs to a newer session")]
     Fenced,
+    /// The connection is not what it must be.
+    #[error(transparent)]
+    Unfit(Unfit),
     #[error("{doing}: {source}")]
     Database {
         doing: String,
         #[source]
         source: sqlx::Error,
     },
+}
+
+impl From<ConnectError> for BatchError {
+    fn from(error: ConnectError) -> BatchError {
+        match error {
+            ConnectError::Unfit(unfit) => BatchError::Unfit(unfit),
+            ConnectError::Database(source) => during("connecting")(source),
+        }
+    }
 }
 
 /// What PostgreSQL said of rows that it refused.
@@ -33,6 +46,7 @@ impl BatchError {
     pub fn class(&self) -> String {
         match self {
             BatchError::Fenced => "fenced".to_owned(),
+            BatchError::Unfit(_) => "unfit".to_owned(),
             BatchError::Database { .. } => self
                 .sqlstate()
                 .map_or_else(|| "connection".to_owned(), |code| code.chars().take(2).collect()),
@@ -43,6 +57,8 @@ impl BatchError {
     pub fn verdict(&self) -> Verdict {
         match self {
             BatchError::Fenced => Verdict::Retry,
+            BatchError::Unfit(unfit) if unfit.passes() => Verdict::Retry,
+            BatchError::Unfit(_) => Verdict::Stop,
             BatchError::Database { .. } => {
                 self.sqlstate().map_or(Verdict::Retry, |code| verdict(&code))
             }

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::catalog::Catalog;
 use crate::clock::Clock;
+use crate::db::locks::SchemaError;
 use crate::db::streams::NewStream;
 use crate::hub::counters::Counters;
 use crate::lifecycle::Lifecycle;
@@ -67,7 +68,7 @@ pub enum DestinationError {
     #[error("the stream for it cannot be made: {0}")]
     Definition(#[from] InvalidDefinition),
     #[error(transparent)]
-    Database(#[from] sqlx::Error),
+    Database(#[from] SchemaError),
     /// It was deleted at the same moment.
     #[error("the stream {0} is not there")]
     Gone(StreamName),
