@@ -134,11 +134,12 @@ pub(super) async fn check_listener(
 ) -> Result<(), ConnectError> {
     let channel = format!("tidegate_check_{}", Uuid::new_v4().simple());
     listener.listen(&channel).await?;
-    answered(
-        sqlx::raw_sql(sqlx::AssertSqlSafe(format!("select pg_notify('{channel}', '')")))
-            .execute(pool),
-    )
-    .await?;
+    let sql = sqlx::AssertSqlSafe(format!("select pg_notify('{channel}', '')"));
+    match answered(sqlx::raw_sql(sql).execute(pool)).await {
+        // It came to the connection that sent it, which never listened.
+        Err(sqlx::Error::Protocol(_)) => return Err(Unfit::Deaf.into()),
+        sent => drop(sent?),
+    }
     let arrives = async {
         // Words of real changes may come first; whoever opened the listener looks at everything afterwards.
         while listener.recv().await?.channel() != channel {}

@@ -163,7 +163,7 @@ impl Database {
     }
 
     /// Brings the gateway's own tables up to this version.
-    async fn migrate(&self) -> Result<(), sqlx::migrate::MigrateError> {
+    pub async fn migrate(&self) -> Result<(), sqlx::migrate::MigrateError> {
         let asked = Timeouts { statement_ms: 0, lock_ms: PREPARATION_LOCK_TIMEOUT_MS };
         let options = asked.options(self.options.clone()).options([("search_path", "tidegate")]);
         let pool = checked(asked).max_connections(1).connect_with(options).await?;
