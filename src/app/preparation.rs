@@ -13,6 +13,7 @@ use crate::auth::{self, FirstAdmin};
 use crate::backoff::Backoff;
 use crate::catalog::{Catalog, Changes};
 use crate::config::Config;
+use crate::db::locks::longest_wait;
 use crate::db::{Database, PreparationError};
 use crate::hub::counters::Counters;
 use crate::lifecycle::Lifecycle;
@@ -102,7 +103,7 @@ impl Preparation {
                     return true;
                 }
                 Ok(Err(error)) => (format!("{error:#}"), passes(&error)),
-                Err(_) => (format!("PostgreSQL did not answer within {PREPARE_TIMEOUT:?}"), false),
+                Err(_elapsed) => (self.no_answer().await, false),
             };
             if error != last_error {
                 tracing::warn!(
@@ -120,6 +121,12 @@ impl Preparation {
                 () = soft.cancelled() => return false,
             }
         }
+    }
+
+    async fn no_answer(&self) -> String {
+        let waits = longest_wait(&self.database).await.ok().flatten();
+        let waits = waits.map(|waits| format!("; {waits}")).unwrap_or_default();
+        format!("PostgreSQL did not answer within {PREPARE_TIMEOUT:?}{waits}")
     }
 
     /// Tells whoever still waits, else the log; a password is not for the log.

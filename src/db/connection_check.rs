@@ -134,8 +134,10 @@ pub(super) async fn check_listener(
 ) -> Result<(), ConnectError> {
     let channel = format!("tidegate_check_{}", Uuid::new_v4().simple());
     listener.listen(&channel).await?;
-    let sql = sqlx::AssertSqlSafe(format!("select pg_notify('{channel}', '')"));
-    match answered(sqlx::raw_sql(sql).execute(pool)).await {
+    // A standby that is gone has nothing to say about it.
+    let sql = format!("set local synchronous_commit = off; select pg_notify('{channel}', '')");
+    let sent = answered(sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(pool)).await;
+    match sent {
         // It came to the connection that sent it, which never listened.
         Err(sqlx::Error::Protocol(_)) => return Err(Unfit::Deaf.into()),
         sent => drop(sent?),

@@ -1,5 +1,7 @@
 //! Word from other nodes that the catalog changed. A hint only: who listens also looks from time to time.
 
+use std::io::ErrorKind;
+
 use sqlx::postgres::PgListener;
 
 use crate::db::connection_check::{ConnectError, check_listener};
@@ -19,6 +21,7 @@ impl CatalogListener {
         let pool = database.pool();
         let mut listener = answered(async {
             let mut listener = PgListener::connect_with(pool).await?;
+            listener.eager_reconnect(false);
             listener.listen(CHANNEL).await?;
             Ok::<_, sqlx::Error>(listener)
         })
@@ -27,8 +30,11 @@ impl CatalogListener {
         Ok(CatalogListener(listener))
     }
 
-    /// Waits for the next word of a change.
+    /// Waits for the next word of a change. A line that was lost is an error, because a new one has to be tried first.
     pub async fn changed(&mut self) -> Result<(), sqlx::Error> {
-        self.0.recv().await.map(drop)
+        match self.0.try_recv().await? {
+            Some(_word) => Ok(()),
+            None => Err(sqlx::Error::Io(ErrorKind::ConnectionAborted.into())),
+        }
     }
 }
