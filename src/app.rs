@@ -5,6 +5,7 @@ mod data_dir;
 mod open_files;
 mod polling;
 mod preparation;
+mod private_postgres;
 mod upkeep;
 
 use std::fs::{self, File};
@@ -26,9 +27,11 @@ use crate::api::server::ConnectionLimit;
 use crate::api::state::Parts;
 use crate::api::{self, AppState};
 use crate::app::accounts::KnownAccounts;
+use crate::app::open_files::allow_connections;
 pub use crate::app::open_files::{OpenFiles, raise_open_files};
 use crate::app::preparation::Preparation;
 pub use crate::app::preparation::Prepared;
+use crate::app::private_postgres::{RunningCluster, start_cluster};
 use crate::auth::{self, Auth, AuthOptions, AuthParts, LocalToken, Password, UserName};
 use crate::catalog::Catalog;
 use crate::clock::Clock;
@@ -43,7 +46,6 @@ use crate::pipeline::{
     AppenderThread, BatchLimits, BatcherContext, Intake, IntakeLimits, Keys, Ledger, Pressure,
     Progress, Writers, WritersConfig,
 };
-use crate::postgres::{Cluster, ClusterOptions};
 use crate::sources::encoders::Encoders;
 use crate::sources::http::HttpSource;
 use crate::sources::poll::Poller;
@@ -53,8 +55,6 @@ use crate::streams::encode::EncodeLimits;
 const DATABASE_WAIT: Duration = Duration::from_secs(10);
 /// Connections that wait to be accepted.
 const LISTEN_BACKLOG: u32 = 1_024;
-/// Open files that are no connections: the journal's segments, PostgreSQL, the data directory.
-const OPEN_FILES_BESIDE: u64 = 256;
 
 /// A running gateway.
 pub struct App {
@@ -87,13 +87,6 @@ pub enum Ended {
     LeftInJournal,
     /// A critical task had died.
     Failed,
-}
-
-/// The private PostgreSQL, which ends after everything else.
-struct RunningCluster {
-    url: String,
-    shutdown: CancellationToken,
-    stopped: oneshot::Receiver<()>,
 }
 
 /// What the parts are made from.
@@ -406,27 +399,6 @@ impl Ground {
     }
 }
 
-/// Asks for as many open files as the connections need. Fewer are no reason not to start.
-fn allow_connections(config: &Config) {
-    let needed = (config.access.connections_max as u64).saturating_add(OPEN_FILES_BESIDE);
-    match raise_open_files() {
-        Ok(OpenFiles { before, now }) if now < needed => {
-            tracing::warn!(
-                open_files_max = now,
-                before,
-                connections_max = config.access.connections_max,
-                "fewer files may be open than connections are allowed; raise the hard limit (ulimit -Hn), or lower \
-                 TIDEGATE_CONNECTIONS_MAX"
-            );
-        }
-        Ok(OpenFiles { before, now }) if before < now => {
-            tracing::info!(open_files_max = now, before, "raised the limit on open files");
-        }
-        Ok(OpenFiles { now, .. }) => tracing::debug!(open_files_max = now, "enough open files"),
-        Err(error) => tracing::warn!(%error, "the limit on open files cannot be raised"),
-    }
-}
-
 /// Takes the address, without listening yet: who comes before everything is made is refused, and comes again.
 fn bind(address: SocketAddr) -> std::io::Result<TcpSocket> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
@@ -489,33 +461,6 @@ fn read_keys(
         tracing::debug!(keys = keys.count(), bytes, ?took, "read the journal's idempotency keys");
         Ok(keys)
     })
-}
-
-/// Starts the private PostgreSQL, and the task that keeps it running and stops it at the very end.
-async fn start_cluster(
-    config: &Config,
-    data_dir: &Path,
-    lifecycle: &Lifecycle,
-) -> anyhow::Result<RunningCluster> {
-    let mut cluster = Cluster::start(&ClusterOptions {
-        data_dir: data_dir.to_owned(),
-        run_as: Some(config.database.postgres_user.clone()),
-        binaries: config.database.postgres_bin.clone(),
-        settings: Vec::new(),
-    })
-    .await?;
-    let url = cluster.url();
-    let (stopped_sender, stopped) = oneshot::channel();
-    let shutdown = CancellationToken::new();
-    let until = shutdown.clone();
-    lifecycle.spawn_detached("private postgresql", async move {
-        cluster.supervise(&until).await;
-        if let Err(error) = cluster.stop().await {
-            tracing::error!(%error, "the private PostgreSQL was not stopped");
-        }
-        let _ = stopped_sender.send(());
-    });
-    Ok(RunningCluster { url, shutdown, stopped })
 }
 
 /// Answers requests from now on; the token is cancelled when the last one is answered after a shutdown began.

@@ -3,6 +3,7 @@
 
 use serde_json::{Value, json};
 
+use crate::command::{Serve, working_directory};
 use crate::support::{Gateway, OwnCluster, TestDatabase, connect, eventually, soon};
 
 /// A role of the tests' PostgreSQL that may connect, and nothing more.
@@ -72,6 +73,23 @@ async fn a_role_that_may_make_nothing_is_told_which_grant_it_needs() {
     sqlx::raw_sql(sqlx::AssertSqlSafe(revoke)).execute(&admin).await.unwrap();
     gateway.restart().await;
     status_with(&gateway, &format!("grant usage, create on schema streams to {ROLE}")).await;
+}
+
+/// What a person reads who starts it by hand.
+#[tokio::test]
+async fn a_start_without_postgresql_says_that_it_is_not_ready_and_ends_well() {
+    let directory = working_directory();
+    let nowhere = directory.path().join("nowhere").display().to_string();
+    let url = format!("postgres://tidegate@localhost/tidegate?host={nowhere}");
+    let environment = [("DATABASE_URL", url.as_str())];
+    let mut gateway = Serve::start(directory.path(), &[], &environment).await;
+    let printed = gateway.printed();
+    assert!(printed.contains("listens, but is not ready: "), "{printed}");
+    assert!(!printed.contains("is ready."), "{printed}");
+    let ready = reqwest::get(format!("http://{}/readyz", gateway.address())).await.unwrap();
+    assert_eq!(ready.status(), 503);
+    assert_eq!(gateway.terminate().await, 0);
+    assert!(!gateway.log().contains("ERROR"), "{}", gateway.log());
 }
 
 #[tokio::test]

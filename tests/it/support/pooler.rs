@@ -37,7 +37,7 @@ impl Pooler {
         let configuration = format!(
             "[databases]\n* = host={server} port={port} user={user} {database}\n\
              [pgbouncer]\nlisten_port = {port}\nunix_socket_dir = {here}\nlogfile = {here}/log\nauth_type = any\n\
-             server_check_delay = 0\n{}\n",
+             {}\n",
             settings.join("\n")
         );
         let file = directory.path().join("pgbouncer.ini");
