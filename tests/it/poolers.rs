@@ -43,10 +43,14 @@ async fn a_pooler_that_drops_or_refuses_settings_is_told_at_the_start() {
         assert!(error.contains("let DATABASE_URL lead to PostgreSQL itself"), "{error}");
         let ready = gateway.get("/readyz").await.expect(503);
         assert!(!ready.to_string().contains("pooler"), "that is not for everybody: {ready}");
-        let half = json!({"name": "half"});
-        let record = gateway.records("half").json(&json!({"n": 1}));
-        let (stream, record) = tokio::join!(gateway.post("/v1/streams", &half), record.send());
-        assert_eq!((stream.status, record.status), (503, 503), "{} {}", stream.body, record.body);
+        // Once is enough: each waits for a connection.
+        if settings == [TRANSACTIONS, DROPS] {
+            let half = json!({"name": "half"});
+            let record = gateway.records("half").json(&json!({"n": 1}));
+            let (stream, record) = tokio::join!(gateway.post("/v1/streams", &half), record.send());
+            let statuses = (stream.status, record.status);
+            assert_eq!(statuses, (503, 503), "{} {}", stream.body, record.body);
+        }
         let made: bool = sqlx::query_scalar("select to_regnamespace('tidegate') is not null")
             .fetch_one(&pool)
             .await
