@@ -107,7 +107,7 @@ impl Catalog {
         // A database that was set back must remember its streams before it gives their numbers to new ones.
         self.refresh().await?;
         let pool = &self.database.pools().schema;
-        let created = self.changed(&new.name, streams::create(pool, new)).await?;
+        let created = self.changed(&new.name, Box::pin(streams::create(pool, new))).await?;
         Ok(created.map(Arc::new))
     }
 
@@ -118,14 +118,15 @@ impl Catalog {
         added: &[Column],
     ) -> Result<Option<Arc<Stream>>, SchemaError> {
         let pool = &self.database.pools().schema;
-        let updated = self.changed(&changed.name, streams::update(pool, changed, added)).await?;
+        let updating = Box::pin(streams::update(pool, changed, added));
+        let updated = self.changed(&changed.name, updating).await?;
         Ok(updated.map(Arc::new))
     }
 
     /// Drops a stream with its table; false if it was gone.
     pub async fn delete(&self, stream: &Stream) -> Result<bool, SchemaError> {
         let pool = &self.database.pools().schema;
-        self.changed(&stream.name, streams::delete(pool, stream)).await
+        self.changed(&stream.name, Box::pin(streams::delete(pool, stream))).await
     }
 
     /// What came of a change, once it is known here. What is done is not told as a failure because it could not be read
@@ -142,7 +143,10 @@ impl Catalog {
                 }
                 Ok(done)
             }
-            Err(error) => Err(SchemaError::of(error, &self.database.pools().reading, stream).await),
+            Err(error) => {
+                let pool = &self.database.pools().reading;
+                Err(Box::pin(SchemaError::of(error, pool, stream)).await)
+            }
         }
     }
 }

@@ -71,7 +71,7 @@ pub enum ConnectError {
 }
 
 impl From<sqlx::Error> for ConnectError {
-    /// PgBouncer refuses what it does not know with words of its own, before PostgreSQL is asked.
+    /// `PgBouncer` refuses what it does not know with words of its own, before PostgreSQL is asked.
     fn from(error: sqlx::Error) -> ConnectError {
         if let sqlx::Error::Database(refusal) = &error
             && refusal.message().contains("startup parameter")
@@ -140,7 +140,7 @@ pub(super) async fn check_listener(
     match sent {
         // It came to the connection that sent it, which never listened.
         Err(sqlx::Error::Protocol(_)) => return Err(Unfit::Deaf.into()),
-        sent => drop(sent?),
+        sent => sent.map(drop)?,
     }
     let arrives = async {
         // Words of real changes may come first; whoever opened the listener looks at everything afterwards.

@@ -11,7 +11,7 @@ use tidegate::db::notifications::CatalogListener;
 
 use crate::support::{ChaosProxy, Cut, Gateway, Pooler, TestDatabase, connect, eventually, soon};
 
-/// PgBouncer takes the settings that a connection asks for, and drops them.
+/// `PgBouncer` takes the settings that a connection asks for, and drops them.
 const DROPS: &str = "ignore_startup_parameters = extra_float_digits, options";
 const TRANSACTIONS: &str = "pool_mode = transaction";
 const SESSIONS: &str = "pool_mode = session";
@@ -134,9 +134,11 @@ async fn a_listener_that_hears_nothing_is_found() {
     let settings = "connect_query='set timezone = ''UTC''; set statement_timeout = 15000; set lock_timeout = 2000'";
     let pooler = Pooler::before(database.url(), &[TRANSACTIONS, DROPS], settings).await;
     let through = Database::new(&pooler.url(database.url())).unwrap();
-    let opened = soon("it is told", CatalogListener::open(&through)).await;
+    let opened = soon("it is told", Box::pin(CatalogListener::open(&through))).await;
     let error = opened.expect_err("it cannot listen").to_string();
     assert!(error.contains("let DATABASE_URL lead to PostgreSQL itself"), "{error}");
     let direct = Database::new(database.url()).unwrap();
-    soon("it listens", CatalogListener::open(&direct)).await.expect("nothing is in between");
+    soon("it listens", Box::pin(CatalogListener::open(&direct)))
+        .await
+        .expect("nothing is in between");
 }

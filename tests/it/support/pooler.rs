@@ -1,4 +1,4 @@
-//! PgBouncer between a gateway and PostgreSQL, on a socket of its own.
+//! `PgBouncer` between a gateway and PostgreSQL, on a socket of its own.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
