@@ -223,6 +223,10 @@ pub struct Writer {
     /// others go on.
     #[arg(long, env = "TIDEGATE_LOCK_TIMEOUT_MS", default_value_t = 2_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub lock_timeout_ms: u64,
+
+    /// Seconds without a commit coming back, while records wait, after which the gateway says that it is not ready.
+    #[arg(long, env = "TIDEGATE_COMMIT_STALL_SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
+    pub commit_stall_seconds: u64,
 }
 
 /// Limits on watching.

@@ -15,6 +15,7 @@ use uuid::Uuid;
 use crate::api::caller::ApiJson;
 use crate::api::{ApiError, AppState, streams};
 use crate::auth::{Caller, Scope};
+use crate::db::answered;
 use crate::db::polling_jobs::{self, JobChange, JobOwner, JobRow, NewJob, RunNow};
 use crate::db::polling_runs::{self, RunRow};
 use crate::record::UnixMicros;
@@ -217,7 +218,8 @@ pub(super) async fn apply(
         supersedes: is_asked_anew || is_scheduled_anew || asked.stream.as_str() != row.stream,
         forgets_resume: is_asked_anew,
     };
-    let changed = polling_jobs::change(state.auth.pool(), &change).await.map_err(exists)?;
+    let changed =
+        answered(polling_jobs::change(state.auth.pool(), &change)).await.map_err(exists)?;
     state.poller.nudge.notify_one();
     changed.ok_or_else(|| {
         let detail = "the job was changed or deleted in the meantime; look at it and try again";
@@ -232,7 +234,8 @@ pub async fn delete(
     id: Result<Path<Uuid>, PathRejection>,
 ) -> Result<StatusCode, ApiError> {
     let row = find(&state, &caller, id).await?;
-    if !polling_jobs::delete(state.auth.pool(), row.id, owner(&caller)?).await? {
+    let deleted = polling_jobs::delete(state.auth.pool(), row.id, owner(&caller)?);
+    if !answered(deleted).await? {
         return Err(unknown());
     }
     tracing::info!(job = %row.id, by = &*caller.user_name, "polling job deleted");
@@ -247,7 +250,7 @@ pub async fn run(
 ) -> Result<(StatusCode, Json<JobView>), ApiError> {
     let row = find(&state, &caller, id).await?;
     let (pool, owner) = (state.auth.pool(), owner(&caller)?);
-    match polling_jobs::run_now(pool, row.id, owner).await? {
+    match answered(polling_jobs::run_now(pool, row.id, owner)).await? {
         RunNow::NotFound => return Err(unknown()),
         RunNow::Paused => {
             let detail = "the job is paused; let it go on first";
@@ -401,7 +404,7 @@ impl From<DestinationError> for ApiError {
             DestinationError::Definition(_) => {
                 ApiError::unprocessable("invalid_job", text).with("place", "/key")
             }
-            DestinationError::Table(error) => ApiError::conflict(error.code(), text),
+            DestinationError::Table(error) => error.into(),
             DestinationError::Gone(_) => ApiError::conflict("stream_changed", text),
             DestinationError::Database(error) => error.into(),
         }

@@ -19,6 +19,7 @@ use uuid::Uuid;
 use crate::api::records::{self, AckWord};
 use crate::api::{ApiError, AppState, streams};
 use crate::auth::{Caller, Scope};
+use crate::db::answered;
 use crate::db::mending::{self, Filter, KeptCount, KeptRecord};
 use crate::record::StreamId;
 use crate::sources::body::BodyReader;
@@ -146,7 +147,7 @@ pub async fn list(
     let after = query.after;
     let filter = filter(&state, &caller, query)?;
     // One more tells whether there is a next page.
-    let pool = state.auth.pool();
+    let pool = &state.database.pools().reading;
     let mut kept =
         mending::list(pool, &filter, after, i64::from(limit) + 1, LIST_RAW_BYTES_MAX).await?;
     let more = kept.len() > usize::from(limit);
@@ -165,7 +166,7 @@ pub async fn summary(
     let Query(query) = query?;
     no_paging(&query)?;
     let filter = filter(&state, &caller, query)?;
-    let counts = mending::summary(state.auth.pool(), &filter).await?;
+    let counts = mending::summary(&state.database.pools().reading, &filter).await?;
     Ok(Json(KeptSummary { counts: counts.into_iter().map(CountView::from).collect() }))
 }
 
@@ -189,7 +190,7 @@ pub async fn delete(
     caller.require(Scope::StreamsWrite)?;
     let Path(id) = id?;
     find(&state, &caller, id).await?;
-    if !mending::delete(state.auth.pool(), id).await? {
+    if !answered(mending::delete(state.auth.pool(), id)).await? {
         return Err(not_there());
     }
     tracing::info!(%id, by = &*caller.user_name, "a quarantined record was dropped");
@@ -212,7 +213,7 @@ pub async fn delete_all(
         return Err(ApiError::bad_request("invalid_query", detail));
     }
     let filter = filter(&state, &caller, query)?;
-    let dropped = mending::delete_all(state.auth.pool(), &filter).await?;
+    let dropped = answered(mending::delete_all(state.auth.pool(), &filter)).await?;
     tracing::info!(dropped, by = &*caller.user_name, "quarantined records were dropped");
     Ok(Json(Dropped { dropped }))
 }
@@ -254,7 +255,7 @@ pub async fn replay(
     let replay = Replay { id, kept: body_of(kept) };
     let limits = records::body_limits(&state);
     let body = BodyReader::new(request.into_body().into_data_stream(), encoding, limits);
-    let take_over = mending::take_over(state.auth.pool(), id, state.journal.id());
+    let take_over = answered(mending::take_over(state.auth.pool(), id, state.journal.id()));
     match state.source.replay(ingest, replay, body, take_over).await {
         Ok(reply) => Ok(records::answer(&state, reply, false)),
         Err(failure) => Err(still_invalid(*failure)),
@@ -311,7 +312,7 @@ fn stream_of(state: &AppState, kept: &KeptRecord) -> Result<Arc<Stream>, ApiErro
 }
 
 async fn find(state: &AppState, caller: &Caller, id: Uuid) -> Result<KeptRecord, ApiError> {
-    let kept = mending::find(state.auth.pool(), id).await?.ok_or_else(not_there)?;
+    let kept = mending::find(&state.database.pools().reading, id).await?.ok_or_else(not_there)?;
     let name = kept.stream.as_deref().and_then(|name| name.parse::<StreamName>().ok());
     let visible = match name {
         Some(name) => caller.may_use(&name),

@@ -1,5 +1,7 @@
 //! `/v1/streams`: making, showing, changing and dropping streams, and proposing columns for one.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, Request, State};
@@ -25,6 +27,8 @@ use crate::streams::{OnDuplicate, PayloadType, Stream, StreamName, UnknownKeys, 
 
 /// Largest sample for inference, in bytes.
 const SAMPLE_BYTES_MAX: u64 = 8 << 20;
+/// What a client is told to wait while somebody holds the table that it wants to change.
+const LOCKED_RETRY: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -78,6 +82,15 @@ impl From<TableError> for ApiError {
     fn from(error: TableError) -> ApiError {
         match error {
             TableError::Database(error) => error.into(),
+            // Who holds a table is told to those who may change it, because only they can do something about it.
+            TableError::Locked(ref locked) => {
+                tracing::warn!(error = %locked, "a stream was not changed");
+                let detail = format!(
+                    "{locked}; nothing was changed: wait until it is free, or end who holds it \
+                     (pg_terminate_backend), and send this again"
+                );
+                ApiError::unavailable(error.code(), detail, LOCKED_RETRY)
+            }
             error => ApiError::conflict(error.code(), error.to_string()),
         }
     }
@@ -92,7 +105,7 @@ pub async fn list(
     caller.require(Scope::Read)?;
     let Query(query) = query?;
     let sizes = if query.sizes {
-        let sizes = reading::sizes(state.auth.pool()).await;
+        let sizes = reading::sizes(&state.database.pools().reading).await;
         Some(sizes.inspect_err(|error| tracing::debug!(%error, "no sizes of streams")).ok())
     } else {
         None
@@ -111,7 +124,8 @@ pub async fn list(
     Ok(Json(StreamList { streams }))
 }
 
-/// `POST /v1/streams`: 201 with the stream, 409 if the name is taken by a stream or by anything else in PostgreSQL, 422 with the place if something cannot be.
+/// `POST /v1/streams`: 201 with the stream, 409 if the name is taken by a stream or by anything else in PostgreSQL, 422 with
+/// the place if something cannot be.
 pub async fn create(
     State(state): State<AppState>,
     caller: Caller,

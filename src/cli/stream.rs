@@ -114,7 +114,7 @@ async fn on_database(command: StreamCommand, reached: &database::Reached) -> any
     match command {
         StreamCommand::Create(arguments) => {
             let new = arguments.into_new_stream()?;
-            let Some(stream) = streams::create(reached.pool(), &new).await? else {
+            let Some(stream) = streams::create(reached.schema_pool(), &new).await? else {
                 bail!("there is a stream \"{}\" already", new.name);
             };
             println!("{}", serde_json::to_string_pretty(&StreamView::from(&stream))?);

@@ -19,6 +19,7 @@ use crate::db::verdict::Verdict;
 use crate::journal::{Entry, ReadError, SEGMENT_HEADER_BYTES};
 use crate::lifecycle::Lifecycle;
 use crate::pipeline::batcher::{Batcher, BatcherContext, source_of, stream_of};
+use crate::pipeline::commit_watch::CommitWatch;
 use crate::pipeline::drainer::Drainer;
 use crate::pipeline::lanes::Lanes;
 use crate::pipeline::parking::Parking;
@@ -41,6 +42,8 @@ pub struct WritersConfig {
     pub node: String,
     pub writers: usize,
     pub timeouts: BatchTimeouts,
+    /// Commits that have not come back for so long are said to be stuck.
+    pub commit_stall: Duration,
 }
 
 /// What the writers last knew of PostgreSQL.
@@ -50,6 +53,8 @@ pub struct DatabaseState {
     /// PostgreSQL's version, as the writers last saw it.
     pub version: Option<String>,
     pub last_error: Option<String>,
+    /// Why commits do not come back, although PostgreSQL can be reached.
+    pub stalled: Option<String>,
     /// Parts of the journal that were committed once, that PostgreSQL has lost since (it was set back), and that the
     /// journal does not keep any more: from, up to, not including.
     pub lost: Vec<(Position, Position)>,
@@ -183,6 +188,13 @@ impl Writers {
 
     /// Runs sessions until everything acknowledged is committed after the appender ended, or the time is over.
     pub async fn run(self) {
+        let watch = CommitWatch {
+            database: self.database.clone(),
+            committed: self.committed.clone(),
+            state: self.state.clone(),
+            limit: self.config.commit_stall,
+        };
+        self.lifecycle.spawn("commit watch", watch.run(self.lifecycle.soft().clone()));
         let mut backoff = Backoff::new();
         let mut last_class = String::new();
         loop {
@@ -307,7 +319,10 @@ impl Writers {
         }
         metrics::set_lost_bytes(lost.iter().map(|(first, last)| last.0 - first.0).sum());
         let version = Some(version.clone());
-        self.state.send_replace(DatabaseState { reachable: true, version, last_error: None, lost });
+        self.state.send_modify(|state| {
+            let stalled = state.stalled.take();
+            *state = DatabaseState { reachable: true, version, last_error: None, stalled, lost };
+        });
         tracing::info!(epoch, %from, "writing to PostgreSQL");
     }
 

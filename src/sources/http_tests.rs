@@ -21,7 +21,7 @@ use crate::journal::faults::FaultStorage;
 use crate::journal::{DiskStorage, Journal, JournalOptions, Opened, Storage};
 use crate::lifecycle::Lifecycle;
 use crate::pipeline::{AppenderThread, IntakeLimits, Keys, Ledger, Pressure, Progress, SenderId};
-use crate::record::{KeyHash, StreamId, UnixMicros};
+use crate::record::{StreamId, UnixMicros};
 use crate::streams::csv::CsvOptions;
 use crate::streams::encode::EncodeLimits;
 use crate::streams::{PayloadType, Shape, Stream};
@@ -187,13 +187,14 @@ async fn what_the_journal_did_not_take_is_given_back_to_the_quota() {
     let source = source_on(Path::new("/journal"), storage.clone());
     let (quotas, now) = (Quotas::default(), Instant::now());
     let admit = |token| quotas.admit(token, 1, now);
-    let send = async |token, lines: &str, key: Option<KeyHash>| {
+    let send = async |token, lines: &str, key: Option<&str>| {
         let quota = Some(admit(token).expect("nothing is owed"));
+        let key = key.map(str::to_owned);
         let body = BodyReader::whole(Bytes::from(lines.to_owned()), BODY);
         source.ingest(IngestRequest { quota, key, ..ndjson() }, body, None).await
     };
     let (good, bad) = ("{}\n".repeat(100), "{\n".repeat(100));
-    let key = Some(KeyHash([1; 16]));
+    let key = Some("one");
     let requests = [(1, &good, None), (2, &bad, None), (3, &good, key)];
     for (token, lines, key) in requests {
         let reply = send(token, lines, key).await.unwrap();
@@ -202,7 +203,7 @@ async fn what_the_journal_did_not_take_is_given_back_to_the_quota() {
     }
     storage.fail_sync_after(Some(0));
     for (token, lines, key) in requests {
-        let key = key.map(|_| KeyHash([2; 16]));
+        let key = key.map(|_| "two");
         let failure = send(token + 3, lines, key).await.unwrap_err();
         assert!(matches!(failure.reason, FailureReason::Intake(_)), "{:?}", failure.reason);
         assert!(admit(token + 3).is_ok(), "{token}: what was not taken is not paid for");

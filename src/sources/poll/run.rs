@@ -224,10 +224,12 @@ impl Run {
     /// What people are told; nothing of the database.
     fn words(&self, error: &RunError) -> String {
         match error {
-            RunError::Database(error)
-            | RunError::Feed(FeedError::Database(error))
-            | RunError::Destination(DestinationError::Database(error)) => {
+            RunError::Database(error) | RunError::Feed(FeedError::Database(error)) => {
                 tracing::warn!(job = %self.job.id, %error, "a polling job's run could not ask the database");
+                "the database could not be asked".to_owned()
+            }
+            RunError::Destination(DestinationError::Database(error)) => {
+                tracing::warn!(job = %self.job.id, %error, "a polling job's stream could not be made");
                 "the database could not be asked".to_owned()
             }
             error => error.to_string(),
