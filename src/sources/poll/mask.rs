@@ -1,6 +1,6 @@
 //! Hides a job's secrets in what an API said, before people see it: APIs tell their callers what they were sent.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fmt::Write;
 
 use base64::Engine;
@@ -43,8 +43,20 @@ impl Mask {
     /// The text without the secrets. `is_cut`: it goes on where it came from, so a secret may have only begun.
     pub fn hide(&self, text: &str, is_cut: bool) -> String {
         let mut hidden = vec![false; text.len()];
+        let mut parts: HashMap<&[u8], Vec<usize>> = HashMap::new();
+        for (at, part) in text.as_bytes().windows(PART_BYTES).enumerate() {
+            parts.entry(part).or_default().push(at);
+        }
         for form in &self.forms {
-            hide_form(text.as_bytes(), form.as_bytes(), &mut hidden);
+            let places: Vec<usize> = if form.len() < PART_BYTES {
+                text.match_indices(form).map(|(at, _)| at).collect()
+            } else {
+                let found = form.as_bytes().windows(PART_BYTES).filter_map(|part| parts.get(part));
+                found.flatten().copied().collect()
+            };
+            for at in places {
+                hidden[at..at + form.len().min(PART_BYTES)].fill(true);
+            }
             if is_cut {
                 hide_beginning(text.as_bytes(), form.as_bytes(), &mut hidden);
             }
@@ -60,16 +72,6 @@ impl Mask {
             was_hidden = is_hidden;
         }
         shown
-    }
-}
-
-fn hide_form(text: &[u8], form: &[u8], hidden: &mut [bool]) {
-    let length = form.len().min(PART_BYTES);
-    let parts: HashSet<&[u8]> = form.windows(length).collect();
-    for (at, window) in text.windows(length).enumerate() {
-        if parts.contains(window) {
-            hidden[at..at + length].fill(true);
-        }
     }
 }
 
