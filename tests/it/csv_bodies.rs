@@ -185,10 +185,13 @@ async fn bytes_without_a_record_are_refused_and_make_no_stream() {
         ("application/x-ndjson", Some("gzip"), &gzip[..20], 400, "corrupt_body"),
     ] {
         for key in [None, Some("k")] {
-            let request = gateway.records("unmade").body(content_type, body.to_vec());
-            let request = key.into_iter().fold(request, |request, key| request.key(key));
-            let request =
-                encoding.into_iter().fold(request, |request, name| request.encoding(name));
+            let mut request = gateway.records("unmade").body(content_type, body.to_vec());
+            if let Some(key) = key {
+                request = request.key(key);
+            }
+            if let Some(encoding) = encoding {
+                request = request.encoding(encoding);
+            }
             request.send().await.problem(status, code);
         }
     }
@@ -255,15 +258,17 @@ async fn a_stream_that_others_make_of_another_shape_meanwhile_is_not_written_to_
         .await;
     };
     let typed = json!({"name": "raced", "columns": [{"name": "n", "type": "integer"}]});
-    let client = gateway.with_token(gateway.token());
-    let first = tokio::spawn(async move { client.post("/v1/streams", &typed).await });
-    waiting(1).await;
-    let request = gateway.records("raced").json(&json!({"n": 1}));
-    let second = tokio::spawn(request.send());
-    waiting(2).await;
-    lock.rollback().await.unwrap();
-    first.await.unwrap().expect(201);
-    let refused = second.await.unwrap();
+    let first = gateway.post("/v1/streams", &typed);
+    let second = async {
+        waiting(1).await;
+        gateway.records("raced").json(&json!({"n": 1})).send().await
+    };
+    let release = async {
+        waiting(2).await;
+        lock.rollback().await.unwrap();
+    };
+    let (first, refused, ()) = tokio::join!(first, second, release);
+    first.expect(201);
     assert!(refused.headers.contains_key("retry-after"));
     refused.problem(503, "stream_just_made");
     gateway.commit("raced", &json!({"n": 1})).await;

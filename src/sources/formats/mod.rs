@@ -79,11 +79,11 @@ impl MediaType {
             let value = value.trim().trim_matches('"');
             let unsupported = || UnsupportedContentType::Parameter(parameter.to_owned());
             if name.trim().eq_ignore_ascii_case("charset") {
+                if !is_utf8(value) && parameter.contains('=') {
+                    return Err(UnsupportedContentType::Charset(value.to_owned()));
+                }
                 if !is_utf8(value) {
-                    return Err(match parameter.contains('=') {
-                        true => UnsupportedContentType::Charset(value.to_owned()),
-                        false => unsupported(),
-                    });
+                    return Err(unsupported());
                 }
             } else if name.trim().eq_ignore_ascii_case("header") && format == Format::Csv {
                 let word = value.to_ascii_lowercase();

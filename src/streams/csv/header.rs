@@ -102,8 +102,7 @@ pub fn foreign_header(raw: &[u8], names: &[&str], dialect: CsvDialect) -> Option
 fn is_json(line: &[u8]) -> bool {
     let [first @ (b'{' | b'['), rest @ ..] = line else { return false };
     match rest.trim_ascii_start().first() {
-        None => true,
-        Some(b'"' | b'{' | b'[') => true,
+        None | Some(b'"' | b'{' | b'[') => true,
         Some(b'}') => *first == b'{',
         Some(b']') => *first == b'[',
         Some(_) => false,

@@ -106,9 +106,11 @@ impl CsvHeader {
         typed: &TypedEncoder,
     ) -> Vec<Option<usize>> {
         let key = |field: usize| {
-            let only_empty = names[field].is_empty() && fields.nameless() == 1;
-            let empty = typed.lookup.index(b"").filter(|_| only_empty);
-            empty.or_else(|| typed.lookup.index(fields.key(field).as_bytes()))
+            // A name of nothing but spaces is one only to a stream that has it.
+            let blank = fields.is_nameless(field)
+                && names.iter().filter(|name| **name == names[field]).count() == 1;
+            let blank = typed.lookup.index(names[field].as_bytes()).filter(|_| blank);
+            blank.or_else(|| typed.lookup.index(fields.key(field).as_bytes()))
         };
         let mut columns: Vec<Option<usize>> = (0..names.len()).map(key).collect();
         let plain = |name: &str| name.trim().to_lowercase();

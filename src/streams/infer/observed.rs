@@ -73,9 +73,7 @@ impl Columns {
             return None;
         }
         let checked = match str::from_utf8(key) {
-            Ok(key) => {
-                check_member(key).map(|()| key.to_owned()).map_err(|error| error.to_string())
-            }
+            Ok(key) => check_member(key).map(|()| key.to_owned()),
             Err(_) => Err("a key is not UTF-8".to_owned()),
         };
         let key = match checked {
