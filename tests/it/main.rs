@@ -29,6 +29,7 @@ mod fence;
 mod full_disk;
 mod guarantees;
 mod hostile_names;
+mod http_layer;
 mod idempotency;
 mod ingest;
 mod journal_cli;
