@@ -4,6 +4,7 @@
 //! a say. So the connection that it writes to looks for such an answer, which no handler of ours gives, and puts a problem
 //! document into it. Then it reads on for a moment: who is still sending would otherwise be reset, and not see it.
 
+use std::fmt::Write as _;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -110,7 +111,8 @@ fn explained(written: &[u8], first: &[u8]) -> Option<Vec<u8>> {
     let mut told =
         format!("content-type: application/problem+json\r\ncontent-length: {}\r\n", body.len());
     for (name, value) in DEFAULT_HEADERS {
-        told += &format!("{name}: {}\r\n", value.to_str().unwrap_or_default());
+        let value = value.to_str().unwrap_or_default();
+        write!(told, "{name}: {value}\r\n").expect("a string takes any text");
     }
     let fields = fields.replacen(BARE_LENGTH, &told, 1);
     let status_line = head.split_once("\r\n")?.0;
