@@ -22,11 +22,11 @@ use tower::ServiceExt;
 
 use crate::api::cross_origin::{self, Answer, CrossOrigin};
 use crate::api::refused_body::SharedBody;
-use crate::api::{ApiError, AppState, records, refused_body, router};
+use crate::api::{ApiError, AppState, heads, records, refused_body, router};
 use crate::telemetry::metrics::record_ingest_request;
 
 /// In every response, unless the handler says something else.
-const DEFAULT_HEADERS: [(HeaderName, HeaderValue); 4] = [
+pub(super) const DEFAULT_HEADERS: [(HeaderName, HeaderValue); 4] = [
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
     (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
@@ -71,7 +71,10 @@ impl Service<Request<Incoming>> for Entrance {
 }
 
 impl Entrance {
-    fn answer(&self, request: Request<Incoming>) -> Answer {
+    fn answer(&self, mut request: Request<Incoming>) -> Answer {
+        if let Err(error) = heads::check(request.headers_mut()) {
+            return Box::pin(async move { Ok(refuse(request, error).await) });
+        }
         if is_records(&request) {
             let state = self.state.clone();
             Box::pin(async move { Ok(take_records(&state, request).await) })
@@ -79,6 +82,14 @@ impl Entrance {
             Box::pin(self.router.clone().oneshot(request.map(Body::new)))
         }
     }
+}
+
+/// Answers a request that nobody handles.
+async fn refuse(request: Request<Incoming>, error: ApiError) -> Response {
+    let refused = async move |_: Parts, _: SharedBody<Incoming>| error.into_response();
+    let mut response = refused_body::read_off(request, refused).await;
+    add_default_headers(response.headers_mut());
+    response
 }
 
 /// Is it a request to ingest? One whose stream is written with percent signs goes by the router, which reads these.

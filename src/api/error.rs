@@ -159,6 +159,11 @@ impl ApiError {
     pub fn detail(&self) -> &str {
         &self.0.detail
     }
+
+    /// The problem document.
+    pub(super) fn body(&self) -> Vec<u8> {
+        self.0.body()
+    }
 }
 
 impl Problem {

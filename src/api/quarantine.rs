@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::api::guessed_text::GuessedText;
 use crate::api::records::{self, AckWord};
 use crate::api::{ApiError, AppState, streams};
 use crate::auth::{Caller, Scope};
@@ -85,6 +86,9 @@ pub struct KeptView {
     /// The same in base64, where it is not UTF-8.
     #[serde(skip_serializing_if = "Option::is_none")]
     raw_base64: Option<String>,
+    /// And what it most likely says, there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    raw_guess: Option<GuessedText>,
     /// How many bytes are kept.
     raw_bytes: i32,
     /// More was sent than is kept.
@@ -360,9 +364,9 @@ impl From<KeptRecord> for KeptView {
     fn from(kept: KeptRecord) -> KeptView {
         let format = kept.format.unwrap_or_else(|| "json".to_owned());
         let is_cut = usize::try_from(kept.raw_bytes).is_ok_and(|bytes| bytes > kept.raw.len());
-        let (raw, raw_base64) = match text(kept.raw, is_cut || kept.truncated) {
-            Ok(text) => (Some(text), None),
-            Err(bytes) => (None, Some(STANDARD.encode(bytes))),
+        let (raw, raw_base64, raw_guess) = match text(kept.raw, is_cut || kept.truncated) {
+            Ok(text) => (Some(text), None, None),
+            Err(bytes) => (None, Some(STANDARD.encode(&bytes)), Some(GuessedText::of(&bytes))),
         };
         KeptView {
             id: kept.id,
@@ -383,6 +387,7 @@ impl From<KeptRecord> for KeptView {
             csv_quote: kept.csv_quote,
             raw,
             raw_base64,
+            raw_guess,
             raw_bytes: kept.raw_bytes,
             truncated: kept.truncated,
         }

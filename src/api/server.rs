@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api::entrance::Entrance;
+use crate::api::explained::Explained;
 use crate::api::express::{self, Leave, Rewound};
 use crate::lifecycle::Lifecycle;
 
@@ -100,7 +101,8 @@ async fn serve_connection(
     soft: CancellationToken,
     hard: CancellationToken,
 ) {
-    let connection = builder.serve_connection(TokioIo::new(stream), entrance).with_upgrades();
+    let connection =
+        builder.serve_connection(TokioIo::new(Explained::new(stream)), entrance).with_upgrades();
     let mut connection = pin!(connection);
     let ended = match until_cancelled(connection.as_mut(), &soft).await {
         Some(ended) => ended,

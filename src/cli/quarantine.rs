@@ -14,6 +14,7 @@ use time::format_description::well_known::Rfc3339;
 use url::Url;
 use uuid::Uuid;
 
+use crate::api::guessed_text::GuessedText;
 use crate::api::quarantine::KeptView;
 use crate::cli::tail::{self, printer::printable};
 use crate::cli::user::{aligned, print};
@@ -239,9 +240,19 @@ fn shown(kept: &KeptRecord) -> anyhow::Result<String> {
     if kept.truncated {
         lines.push(("kept", format!("the first {} bytes", kept.raw_bytes)));
     }
+    // Half a character at a cut is no reason to guess.
+    let is_text = std::str::from_utf8(&kept.raw)
+        .map_or_else(|error| kept.truncated && error.error_len().is_none(), |_| true);
+    if !is_text {
+        lines.push(("encoding", "not UTF-8; shown as Windows-1252, which is a guess".to_owned()));
+    }
     let lines: Vec<String> =
         lines.into_iter().map(|(name, value)| format!("{name:<9} {value}\n")).collect();
-    let raw = String::from_utf8_lossy(&kept.raw);
+    let raw = if is_text {
+        String::from_utf8_lossy(&kept.raw)
+    } else {
+        GuessedText::of(&kept.raw).text.into()
+    };
     let raw: Vec<String> = raw.split('\n').map(printable).collect();
     Ok(format!("{}\n{}\n", lines.concat(), raw.join("\n")))
 }

@@ -33,6 +33,7 @@ mod first_start;
 mod full_disk;
 mod guarantees;
 mod hostile_names;
+mod http_layer;
 mod idempotency;
 mod ingest;
 mod journal_cli;

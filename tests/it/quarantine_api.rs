@@ -433,3 +433,32 @@ async fn the_command_line_lists_shows_replays_and_drops() {
     assert_eq!(run(&format!("drop {}", rest.join(" "))).await.printed(), "dropped 3\n");
     assert_eq!(list(&gateway, "").await, Vec::<Value>::new());
 }
+
+#[tokio::test]
+async fn bytes_that_are_not_utf_8_can_be_mended_from_the_best_guess() {
+    let gateway = Gateway::start().await;
+    let columns = json!([{"name": "name", "type": "text"}, {"name": "n", "type": "integer"}]);
+    gateway.create_stream(&json!({"name": "people", "columns": columns})).await;
+    let lines = b"{\"name\":\"M\xfcller \x80\",\"n\":1}\n{\"name\":\"caf\xc3\xa9 \xfc\",\"n\":2}\n";
+    gateway.records("people").ndjson(&lines[..]).send().await.expect(202);
+    gateway.wait_all_committed().await;
+    let texts = ["{\"name\":\"Müller €\",\"n\":1}", "{\"name\":\"café ü\",\"n\":2}"];
+    let mut kept = list(&gateway, "?code=invalid_utf8").await;
+    kept.sort_by_key(|kept| kept["record"].as_i64());
+    for (kept, text) in kept.iter().zip(texts) {
+        assert_eq!(kept["raw_guess"], json!({"encoding": "windows-1252", "text": text}));
+        let id = kept["id"].as_str().unwrap();
+        assert_eq!(
+            gateway.get(&format!("/v1/quarantine/{id}")).await.expect(200)["raw_guess"]["text"],
+            text
+        );
+        let mended: Value = serde_json::from_str(text).unwrap();
+        gateway.post(&format!("{}?ack=commit", replay(id)), &mended).await.expect(201);
+    }
+    let names: Vec<String> = gateway.column("select name from streams.people order by n").await;
+    assert_eq!(names, ["Müller €", "café ü"]);
+    // What is UTF-8 needs no guess.
+    gateway.records("people").json(&json!({"n": "ü"})).send().await.problem(422, "invalid_record");
+    gateway.wait_all_committed().await;
+    assert_eq!(list(&gateway, "").await[0].get("raw_guess"), None);
+}

@@ -18,6 +18,11 @@ impl Rewound {
     pub fn new(first: Bytes, stream: TcpStream) -> Rewound {
         Rewound { first, stream }
     }
+
+    /// What is still to be read again.
+    pub fn first(&self) -> &Bytes {
+        &self.first
+    }
 }
 
 impl AsyncRead for Rewound {

@@ -127,7 +127,7 @@ impl JsonFramer {
                 self.array = true;
                 self.stage = Stage::First;
             }
-            (Stage::Begin, b'{') => return self.begin_record(rest, blanks, sink),
+            (Stage::Begin, b'{') => return Ok(self.begin_record(rest, blanks, sink)),
             (Stage::Begin, _) => {
                 return Err(broken("expected a JSON object or an array of objects"));
             }
@@ -135,7 +135,7 @@ impl JsonFramer {
             (Stage::First | Stage::Next, b',' | b']' | b'}') => {
                 return Err(self.malformed(blanks, "expected a record"));
             }
-            (Stage::First | Stage::Next, _) => return self.begin_record(rest, blanks, sink),
+            (Stage::First | Stage::Next, _) => return Ok(self.begin_record(rest, blanks, sink)),
             (Stage::After, b',') => self.stage = Stage::Next,
             (Stage::After, _) => return Err(broken(AFTER_ELEMENT)),
             (_, b'{') if !self.array => {
@@ -149,12 +149,7 @@ impl JsonFramer {
     }
 
     /// A record begins in `rest` at `start`. If all of it is there, it is encoded without a copy.
-    fn begin_record<S: RecordSink>(
-        &mut self,
-        rest: &[u8],
-        start: usize,
-        sink: &mut S,
-    ) -> Result<usize, FramingError> {
+    fn begin_record<S: RecordSink>(&mut self, rest: &[u8], start: usize, sink: &mut S) -> usize {
         let record = &rest[start..];
         let window = &record[..record.len().min(self.window_bytes_max())];
         let prefix = sink.prefix();
@@ -165,7 +160,7 @@ impl JsonFramer {
                 sink.encoded();
                 self.records += 1;
                 self.end_record();
-                return Ok(start + consumed);
+                return start + consumed;
             }
             JsonStep::Refused { consumed, error }
                 if consumed <= self.limits.record_bytes_max && ends_by_itself(window) =>
@@ -173,14 +168,14 @@ impl JsonFramer {
                 self.records += 1;
                 sink.refused(self.place(), error, &window[..consumed], false);
                 self.end_record();
-                return Ok(start + consumed);
+                return start + consumed;
             }
             _ => {}
         }
         sink.buffer().truncate(tuple_start);
         self.stage = Stage::Record;
         self.extent = Extent::default();
-        Ok(start)
+        start
     }
 
     /// More of the record in the carry arrives.

@@ -34,6 +34,8 @@ export interface KeptRecord {
   /** What was sent, where it is text; a list has the beginning. */
   raw?: string;
   raw_base64?: string;
+  /** What it most likely says, where it is no UTF-8. */
+  raw_guess?: { encoding: string; text: string };
   raw_bytes: number;
   /** More was sent than is kept. */
   truncated: boolean;

@@ -75,6 +75,16 @@ describe("mending", () => {
     expect(mendingText(kept('{"n":', "invalid_json"), [])).toBe('{"n":');
   });
 
+  it("begins with the best guess where the bytes are no UTF-8", () => {
+    const guessed = (text: string, more: Partial<KeptRecord> = {}): KeptRecord => {
+      const { raw: _, ...record } = kept("", "invalid_utf8", null, more);
+      return { ...record, raw_base64: "…", raw_guess: { encoding: "windows-1252", text } };
+    };
+    expect(mendingText(guessed('{"name":"Müller"}'), [])).toBe('{\n  "name": "Müller"\n}');
+    const row = guessed("Müller,5", { format: "csv", csv_header: "name,n" });
+    expect(JSON.parse(mendingText(row, []))).toEqual({ name: "Müller", n: "5" });
+  });
+
   it("makes an object of a row, by the columns' types", () => {
     const row = kept('007,1.5,true,x,,""', "invalid_type", "delay", { format: "csv", csv_header: "code,rate,late,delay,none,empty" });
     const columns = [

@@ -1,0 +1,260 @@
+//! What the HTTP server refuses before any of our code sees it, told as every other refusal.
+//!
+//! Where the head of a request is no HTTP, the server writes a bare status by itself and hangs up, and leaves nobody else
+//! a say. So the connection that it writes to looks for such an answer, which no handler of ours gives, and puts a problem
+//! document into it. Then it reads on for a moment: who is still sending would otherwise be reset, and not see it.
+
+use std::fmt::Write as _;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep};
+
+use crate::api::ApiError;
+use crate::api::entrance::DEFAULT_HEADERS;
+use crate::api::express::Rewound;
+
+/// Longest wait for a peer that was refused to stop sending, and how much of it is read.
+const READ_ON_MAX: Duration = Duration::from_secs(1);
+const READ_ON_BYTES_MAX: usize = 4 << 20;
+/// Header lines that the server takes.
+const HEADER_LINES_MAX: usize = 100;
+const BARE_START: &[u8] = b"HTTP/1.1 4";
+const BARE_LENGTH: &str = "content-length: 0\r\n";
+
+/// A connection that explains; see the module.
+pub struct Explained {
+    stream: Rewound,
+    /// What came first, until something is answered.
+    first: Bytes,
+    /// An answer of ours that is still to be written.
+    answer: Bytes,
+    reading_on: Option<(Pin<Box<Sleep>>, usize)>,
+}
+
+impl Explained {
+    pub fn new(stream: Rewound) -> Explained {
+        let first = stream.first().clone();
+        Explained { stream, first, answer: Bytes::new(), reading_on: None }
+    }
+
+    /// Takes what the server is about to write, if it is a bare refusal.
+    fn explain(&mut self, written: &[u8]) -> bool {
+        let first = std::mem::take(&mut self.first);
+        if !written.starts_with(BARE_START) {
+            return false;
+        }
+        let Some(answer) = explained(written, &first) else {
+            return false;
+        };
+        self.answer = answer.into();
+        self.reading_on = Some((Box::pin(sleep(READ_ON_MAX)), 0));
+        true
+    }
+
+    fn poll_answer(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.answer.is_empty() {
+            let written = ready!(Pin::new(&mut self.stream).poll_write(context, &self.answer))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.answer.advance(written);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads and forgets until the peer has ended, or long enough.
+    fn poll_read_on(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let Some((timer, bytes)) = &mut self.reading_on else {
+            return Poll::Ready(());
+        };
+        let mut scratch = [0; 8 << 10];
+        while timer.as_mut().poll(context).is_pending() && *bytes < READ_ON_BYTES_MAX {
+            let mut buffer = ReadBuf::new(&mut scratch);
+            match ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer)) {
+                Ok(()) if !buffer.filled().is_empty() => *bytes += buffer.filled().len(),
+                _ => break,
+            }
+        }
+        Poll::Ready(())
+    }
+}
+
+/// A bare refusal with a problem document in it; `None` if it is not one.
+fn explained(written: &[u8], first: &[u8]) -> Option<Vec<u8>> {
+    let head = std::str::from_utf8(written).ok()?.strip_suffix("\r\n\r\n")?;
+    let (status, fields) = head.split_once("\r\n")?;
+    let status = StatusCode::from_bytes(status.split(' ').nth(1)?.as_bytes()).ok()?;
+    let fields = format!("{fields}\r\n");
+    if !fields.contains(BARE_LENGTH) || fields.contains("content-type:") {
+        return None;
+    }
+    let error = match status {
+        StatusCode::BAD_REQUEST => ApiError::bad_request("malformed_request", reason(first)),
+        StatusCode::URI_TOO_LONG => {
+            ApiError::new(status, "uri_too_long", "the address is longer than 65,534 bytes")
+        }
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
+            let detail = format!(
+                "the head of the request is longer than 400 KiB, or has more than {HEADER_LINES_MAX} header lines"
+            );
+            ApiError::new(status, "header_too_large", detail)
+        }
+        _ => return None,
+    };
+    let body = error.body();
+    let mut told =
+        format!("content-type: application/problem+json\r\ncontent-length: {}\r\n", body.len());
+    for (name, value) in DEFAULT_HEADERS {
+        let value = value.to_str().unwrap_or_default();
+        write!(told, "{name}: {value}\r\n").expect("a string takes any text");
+    }
+    let fields = fields.replacen(BARE_LENGTH, &told, 1);
+    let status_line = head.split_once("\r\n")?.0;
+    let mut answer = format!("{status_line}\r\n{fields}\r\n").into_bytes();
+    answer.extend_from_slice(&body);
+    Some(answer)
+}
+
+/// What is wrong with the head of a connection's first request, as far as its beginning shows.
+fn reason(first: &[u8]) -> String {
+    if first.starts_with(b"\x16\x03") {
+        return "this looks like TLS, and the gateway speaks plain HTTP here: say http://, or put a proxy before it that ends TLS".to_owned();
+    }
+    let mut headers = [httparse::EMPTY_HEADER; HEADER_LINES_MAX];
+    let mut request = httparse::Request::new(&mut headers);
+    let fault = match request.parse(first) {
+        Err(httparse::Error::Token) => {
+            "there is no method, or a space or another character in it or the address that is to be written with a percent sign"
+        }
+        Err(httparse::Error::Version) => "the version is not HTTP/1.1 or HTTP/1.0",
+        Err(httparse::Error::HeaderName) => {
+            "a header line has no name, or one with a character that names do not have"
+        }
+        Err(httparse::Error::HeaderValue) => "a header's value has a control character",
+        Err(httparse::Error::NewLine) => "a line does not end as lines do",
+        _ => {
+            let told = |name: &str| {
+                request.headers.iter().any(|header| header.name.eq_ignore_ascii_case(name))
+            };
+            if told("transfer-encoding") {
+                "its Transfer-Encoding is not chunked, or is not for this version"
+            } else if told("content-length") {
+                "its Content-Length is no number, or comes twice with different ones"
+            } else {
+                "its first line, a header, or the length of its body makes no sense"
+            }
+        }
+    };
+    format!("the head of the request is no HTTP/1.1: {fault}")
+}
+
+impl AsyncRead for Explained {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Explained {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.explain(bytes) {
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        // A bare refusal is a head and nothing else.
+        if let [head] = pieces
+            && self.explain(head)
+        {
+            return Poll::Ready(Ok(head.len()));
+        }
+        Pin::new(&mut self.stream).poll_write_vectored(context, pieces)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_answer(context))?;
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_answer(context))?;
+        ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
+        ready!(self.poll_read_on(context));
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BARE: &[u8] = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\ndate: today\r\n\r\n";
+
+    #[test]
+    fn a_bare_refusal_gets_a_problem_document() {
+        let answer =
+            String::from_utf8(explained(BARE, b"GET /a b HTTP/1.1\r\n\r\n").unwrap()).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 400 Bad Request\r\nconnection: close\r\n"), "{head}");
+        assert!(head.contains("content-type: application/problem+json\r\n"), "{head}");
+        assert!(head.contains(&format!("content-length: {}\r\n", body.len())), "{head}");
+        assert!(head.ends_with("date: today"), "{head}");
+        let body: serde_json::Value = serde_json::from_str(body).unwrap();
+        assert_eq!((&body["status"], &body["code"]), (&400.into(), &"malformed_request".into()));
+    }
+
+    #[test]
+    fn every_other_answer_stays_as_it_is() {
+        let whole = String::from_utf8(BARE.to_vec()).unwrap();
+        for other in [
+            whole.replace("content-length: 0", "content-length: 1") + "x",
+            whole.replace("connection: close", "content-type: text/plain"),
+            whole.replace("400 Bad Request", "404 Not Found"),
+            whole.replace("400 Bad Request", "426 Upgrade Required"),
+            whole[..whole.len() - 2].to_owned(),
+        ] {
+            assert_eq!(explained(other.as_bytes(), b""), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn the_reason_is_told_as_far_as_it_shows() {
+        for (first, word) in [
+            (&b"\x16\x03\x01\x02"[..], "TLS"),
+            (b"GET /a b HTTP/1.1\r\n\r\n", "version"),
+            (b"GET / HTTP/9.9\r\n\r\n", "version"),
+            (b"{\"a\":1}\r\n\r\n", "method"),
+            (b"GET / HTTP/1.1\r\nA B: c\r\n\r\n", "header line"),
+            (b"GET / HTTP/1.1\r\nA: \x01\r\n\r\n", "control character"),
+            (b"POST / HTTP/1.1\r\nContent-Length: ten\r\n\r\n", "Content-Length"),
+            (b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n", "Transfer-Encoding"),
+            (b"", "makes no sense"),
+        ] {
+            let reason = reason(first);
+            assert!(reason.contains(word), "{first:?}: {reason}");
+        }
+    }
+}
