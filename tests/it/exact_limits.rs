@@ -77,7 +77,7 @@ async fn a_record_may_have_as_many_bytes_as_is_said_in_every_format() {
             let reply =
                 gateway.records("exact").body(format, body.clone()).send().await.expect(202);
             let expected = (json!(expected.0), json!(expected.1));
-            assert_eq!(counts(&reply), expected, "{format} {extra} {:.20}", body);
+            assert_eq!(counts(&reply), expected, "{format} {extra} {body:.20}");
             if extra > 0 {
                 assert_eq!(reply["errors"][0]["code"], "too_large", "{format} {reply}");
             }

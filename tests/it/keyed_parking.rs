@@ -107,8 +107,8 @@ async fn a_batch_that_began_before_its_stream_was_parked_is_parked_as_well() {
         // It copies straight into the table, its turn has come; and it must not stay there.
         rig.let_go("plain").await;
         rig.gateway.wait_all_committed().await;
-        rig.wait_parked(3).await;
         assert_eq!(rig.pairs().await, Vec::<String>::new(), "nothing is older than what is parked");
+        rig.wait_parked(3).await;
         rig.mend().await;
         rig.gateway.wait_nothing_parked().await;
         assert_eq!(rig.pairs().await, expected, "{on_duplicate}");

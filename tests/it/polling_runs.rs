@@ -48,6 +48,11 @@ async fn insert_job(pool: &PgPool) -> Uuid {
     job
 }
 
+/// The time, by the one clock that counts here.
+async fn now(pool: &PgPool) -> OffsetDateTime {
+    polling_jobs::now(pool).await.unwrap().date_time()
+}
+
 async fn claim(pool: &PgPool, journal: Uuid) -> Vec<ClaimedRow> {
     polling_runs::claim(pool, journal, "node", LEASE, 10, &[]).await.unwrap()
 }
@@ -61,7 +66,7 @@ async fn end_leases(pool: &PgPool) {
 }
 
 async fn finish(pool: &PgPool, run: RunId, resume: &str) -> bool {
-    finish_at(pool, run, resume, OffsetDateTime::now_utc()).await
+    finish_at(pool, run, resume, now(pool).await).await
 }
 
 /// Ends a run that began by a clock by which it ended at `now`.
@@ -178,7 +183,7 @@ async fn a_clock_that_was_set_back_a_little_is_left_alone() {
     // Statements take their time, so the limit of ten seconds is met by a second at most.
     for (ahead, is_mended) in [(8, false), (15, true)] {
         let run = claim_anew(pool).await;
-        let by_its_clock = OffsetDateTime::now_utc() + Duration::from_secs(ahead);
+        let by_its_clock = now(pool).await + Duration::from_secs(ahead);
         assert!(finish_at(pool, run, "{}", by_its_clock).await);
         let due = "select due_at <= now() from tidegate.polling_jobs";
         let due: bool = sqlx::query_scalar(due).fetch_one(pool).await.unwrap();

@@ -38,6 +38,17 @@ async fn one(gateway: &Gateway, raw: &str) -> String {
     found[0]["id"].as_str().unwrap().to_owned()
 }
 
+/// Lets records have come in an hour apart, from midnight on, so that each is at a time that can be asked for.
+async fn an_hour_apart(gateway: &Gateway) {
+    gateway
+        .execute(
+            "update tidegate.quarantine q set received_at = '2026-03-01T00:00:00Z'::timestamptz + n * interval '1 hour'
+             from (select id, row_number() over (order by id) - 1 as n from tidegate.quarantine) numbered
+             where numbered.id = q.id",
+        )
+        .await;
+}
+
 fn replay(id: &str) -> String {
     format!("/v1/quarantine/{id}/replay")
 }
@@ -153,15 +164,8 @@ async fn dropped_is_dropped() {
 #[tokio::test]
 async fn what_is_listed_is_what_is_counted_and_what_is_dropped() {
     let gateway = with_refused().await;
-    // One an hour, so that each is the first at or after, and the last before, a full hour.
-    gateway
-        .execute(
-            "update tidegate.quarantine q set received_at = '2026-03-01T00:00:00Z'::timestamptz + n * interval '1 hour'
-             from (select id, row_number() over (order by id) - 1 as n from tidegate.quarantine) numbered
-             where numbered.id = q.id;
-             create table public.all_of_them as table tidegate.quarantine",
-        )
-        .await;
+    an_hour_apart(&gateway).await;
+    gateway.execute("create table public.all_of_them as table tidegate.quarantine").await;
     let at = |hour: &str| format!("2026-03-01T{hour}Z");
     let (from, until) = (|hour| format!("from={}", at(hour)), |hour| format!("until={}", at(hour)));
     let between = |first, last| format!("{}&{}", from(first), until(last));
@@ -424,13 +428,20 @@ async fn the_command_line_lists_shows_replays_and_drops() {
 
     assert!(run("drop").await.complained(1).contains("say which"));
     assert!(run("drop --stream nowhere").await.complained(1).contains("no stream"));
-    assert_eq!(run("drop --stream other").await.printed(), "dropped 1\n");
+    assert!(run(&format!("drop {id} --stream other")).await.complained(1).contains("either ids"));
+    an_hour_apart(&gateway).await;
+    let at = |hour: u32| format!("2026-03-01T0{hour}:00:00Z");
+    let between = format!("list --json --from {} --until {}", at(1), at(3));
+    assert_eq!(run(&between).await.printed().lines().count(), 2);
+    let dropped = run(&format!("drop --stream other --from {}", at(3))).await;
+    assert_eq!(dropped.printed(), "dropped 1\n");
+    assert_eq!(run(&format!("drop --until {}", at(1))).await.printed(), "dropped 1\n");
     let rest: Vec<String> = list(&gateway, "")
         .await
         .iter()
         .map(|kept| kept["id"].as_str().unwrap().to_owned())
         .collect();
-    assert_eq!(run(&format!("drop {}", rest.join(" "))).await.printed(), "dropped 3\n");
+    assert_eq!(run(&format!("drop {}", rest.join(" "))).await.printed(), "dropped 2\n");
     assert_eq!(list(&gateway, "").await, Vec::<Value>::new());
 }
 

@@ -74,7 +74,10 @@ async fn records_that_go_to_the_quarantine_are_paid_for() {
     for (bad, good, key) in [(1_000, 0, None), (500, 500, None), (1_000, 0, Some("key"))] {
         let client = limited(&gateway, 1).await;
         let request = client.records("metered").ndjson(lines(bad, good));
-        let request = key.into_iter().fold(request, |request, key| request.key(key));
+        let request = match key {
+            Some(key) => request.key(key),
+            None => request,
+        };
         let reply = request.send().await.expect(202);
         assert_eq!((&reply["accepted"], &reply["quarantined"]), (&json!(good), &json!(bad)));
         let refused = client.records("metered").ndjson(lines(0, 1)).send().await;
