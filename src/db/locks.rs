@@ -44,6 +44,20 @@ pub struct Holder {
 }
 
 impl SchemaError {
+    /// Is it PostgreSQL that is away, or does not answer, whatever the stream?
+    pub fn is_outage(&self) -> bool {
+        match self {
+            SchemaError::Locked(_) => false,
+            SchemaError::Database(error) => matches!(
+                error,
+                sqlx::Error::Io(_)
+                    | sqlx::Error::Tls(_)
+                    | sqlx::Error::PoolTimedOut
+                    | sqlx::Error::PoolClosed
+            ),
+        }
+    }
+
     /// The error with the names of those who hold the stream's table, if that is what it is about.
     pub async fn of(error: sqlx::Error, pool: &PgPool, stream: &StreamName) -> SchemaError {
         if !is_lock_timeout(&error) {
