@@ -102,7 +102,7 @@ impl Preparation {
                     self.ready(&admin, answer);
                     return true;
                 }
-                Ok(Err(error)) => (format!("{error:#}"), passes(&error)),
+                Ok(Err(error)) => (words(&error), passes(&error)),
                 Err(_elapsed) => (self.no_answer().await, false),
             };
             if error != last_error {
@@ -182,6 +182,18 @@ fn sign_in(admin: &FirstAdmin) -> Option<String> {
             file.display()
         )),
     }
+}
+
+/// The error with what brought it about, each thing once: some say what their cause says, too.
+fn words(error: &anyhow::Error) -> String {
+    let mut words = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !words.contains(&cause) {
+            let separator = if words.is_empty() { "" } else { ": " };
+            words = words + separator + &cause;
+        }
+    }
+    words
 }
 
 /// Is it worth waiting a moment before somebody is told?

@@ -30,8 +30,7 @@ pub(super) fn start(state: &AppState, committed: Pressure) {
     every(lifecycle, "journal trimming", TRIM_EVERY, move || trim(trimmed.clone()));
     let partitioned = state.clone();
     every(lifecycle, "partitions", LOOK_AT_PARTITIONS_EVERY, move || {
-        let state = partitioned.clone();
-        async move { state.catalog.maintain_partitions(state.clock.now()).await }
+        maintain_partitions(partitioned.clone())
     });
 }
 
@@ -52,6 +51,20 @@ async fn trim(state: AppState) {
     let trimmed = trimmed.await;
     if let Ok(Err(error)) = trimmed {
         tracing::warn!(%error, "the journal was not trimmed");
+    }
+}
+
+/// Once PostgreSQL is there. A shutdown does not wait for it.
+async fn maintain_partitions(state: AppState) {
+    let mut database = state.database_state.clone();
+    let maintain = async {
+        if database.wait_for(|database| database.reachable).await.is_ok() {
+            state.catalog.maintain_partitions(state.clock.now()).await;
+        }
+    };
+    tokio::select! {
+        () = maintain => {}
+        () = state.lifecycle.soft().cancelled() => {}
     }
 }
 

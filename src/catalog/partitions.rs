@@ -48,6 +48,10 @@ impl Catalog {
                     tracing::info!(stream = %stream.name, dropped, "partitions beyond retention dropped");
                     None
                 }
+                Err(error) if error.is_outage() => {
+                    tracing::debug!(%error, "partitions are not looked after while PostgreSQL is away");
+                    return;
+                }
                 Err(error) => Some(error.to_string()),
             };
             match self.partitions.done(stream.id, failure, now, Instant::now()) {

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 
 use sqlx::{AssertSqlSafe, Executor, PgConnection, PgPool};
 
-use crate::db::quoted;
 use crate::db::streams::TableError;
+use crate::db::{answered, quoted};
 use crate::record::StreamId;
 use crate::streams::Stream;
 
@@ -99,7 +99,7 @@ pub async fn maintain(
     };
     let maintained = async {
         let mut connection = pool.acquire().await?;
-        make_ahead(&mut connection, stream, today).await?;
+        answered(make_ahead(&mut connection, stream, today)).await?;
         drop_over(&mut connection, stream, today, retention_days).await
     };
     match maintained.await {
@@ -191,7 +191,7 @@ async fn has_default(connection: &mut PgConnection, parent: &str) -> Result<bool
 }
 
 async fn run(connection: &mut PgConnection, sql: String) -> Result<(), sqlx::Error> {
-    connection.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.map(drop)
+    answered(connection.execute(sqlx::raw_sql(AssertSqlSafe(sql)))).await.map(drop)
 }
 
 /// Has the last moment of the day been kept for as many whole days as the stream says?

@@ -78,6 +78,7 @@ async fn a_role_that_may_make_nothing_is_told_which_grant_it_needs() {
 /// What a person reads who starts it by hand.
 #[tokio::test]
 async fn a_start_without_postgresql_says_that_it_is_not_ready_and_ends_well() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let directory = working_directory();
     let nowhere = directory.path().join("nowhere").display().to_string();
     let url = format!("postgres://tidegate@localhost/tidegate?host={nowhere}");

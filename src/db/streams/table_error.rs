@@ -67,6 +67,19 @@ impl TableError {
         }
     }
 
+    /// Is it PostgreSQL that is away, or does not answer, whatever the stream?
+    pub fn is_outage(&self) -> bool {
+        matches!(
+            self,
+            TableError::Database(
+                sqlx::Error::Io(_)
+                    | sqlx::Error::Tls(_)
+                    | sqlx::Error::PoolTimedOut
+                    | sqlx::Error::PoolClosed
+            )
+        )
+    }
+
     /// The same error with those who hold the table, where that is what was waited for in vain.
     pub async fn naming_holders(self, pool: &PgPool, stream: &StreamName) -> TableError {
         let TableError::Database(error) = self else { return self };
