@@ -5,6 +5,7 @@ mod data_dir;
 mod open_files;
 mod polling;
 mod preparation;
+mod private_postgres;
 mod upkeep;
 
 use std::fs::{self, File};
@@ -26,8 +27,11 @@ use crate::api::server::ConnectionLimit;
 use crate::api::state::Parts;
 use crate::api::{self, AppState};
 use crate::app::accounts::KnownAccounts;
+use crate::app::open_files::allow_connections;
 pub use crate::app::open_files::{OpenFiles, raise_open_files};
 use crate::app::preparation::Preparation;
+pub use crate::app::preparation::Prepared;
+use crate::app::private_postgres::{RunningCluster, start_cluster};
 use crate::auth::{self, Auth, AuthOptions, AuthParts, LocalToken, Password, UserName};
 use crate::catalog::Catalog;
 use crate::clock::Clock;
@@ -42,16 +46,15 @@ use crate::pipeline::{
     AppenderThread, BatchLimits, BatcherContext, Intake, IntakeLimits, Keys, Ledger, Pressure,
     Progress, Writers, WritersConfig,
 };
-use crate::postgres::{Cluster, ClusterOptions};
 use crate::sources::encoders::Encoders;
 use crate::sources::http::HttpSource;
 use crate::sources::poll::Poller;
 use crate::streams::encode::EncodeLimits;
 
+/// How long a person who starts it is not told how the database is, in case it is just starting, too.
+const DATABASE_WAIT: Duration = Duration::from_secs(10);
 /// Connections that wait to be accepted.
 const LISTEN_BACKLOG: u32 = 1_024;
-/// Open files that are no connections: the journal's segments, PostgreSQL, the data directory.
-const OPEN_FILES_BESIDE: u64 = 256;
 
 /// A running gateway.
 pub struct App {
@@ -60,6 +63,8 @@ pub struct App {
     /// Cancelled when the last request is answered.
     served: CancellationToken,
     cluster: Option<RunningCluster>,
+    /// How the preparation of the database went.
+    prepared: Option<oneshot::Receiver<Prepared>>,
     /// Held for the life of the process.
     _lock: File,
 }
@@ -71,8 +76,6 @@ pub struct Started {
     pub data_dir: PathBuf,
     /// The database, without a password.
     pub database: String,
-    /// How to sign in, if the first admin was made by this start.
-    pub admin: Option<String>,
 }
 
 /// How a shutdown ended.
@@ -84,13 +87,6 @@ pub enum Ended {
     LeftInJournal,
     /// A critical task had died.
     Failed,
-}
-
-/// The private PostgreSQL, which ends after everything else.
-struct RunningCluster {
-    url: String,
-    shutdown: CancellationToken,
-    stopped: oneshot::Receiver<()>,
 }
 
 /// What the parts are made from.
@@ -157,21 +153,35 @@ impl App {
         let pipeline = ground.pipeline(appender, keys)?;
         let hub = ground.hub(&pipeline);
         let poller = ground.poller(&pipeline)?;
-        let admin = ground.preparation(accounts, &pipeline, poller.clone()).start().await;
+        let prepared = ground.preparation(accounts, &pipeline, poller.clone()).start();
         let state = ground.state(auth, hub, poller, &pipeline, metrics);
         upkeep::start(&state, pipeline.committed);
         let started = Started {
             address: socket.local_addr()?,
             data_dir: ground.data_dir,
             database: shown_url,
-            admin,
         };
         let served = serve(socket.listen(LISTEN_BACKLOG)?, &state);
-        Ok(App { started, state, served, cluster, _lock: lock })
+        Ok(App { started, state, served, cluster, prepared: Some(prepared), _lock: lock })
     }
 
     pub fn started(&self) -> &Started {
         &self.started
+    }
+
+    /// Waits until the database is prepared, or cannot be, at most [`DATABASE_WAIT`]. Requests are answered meanwhile.
+    pub async fn prepared(&mut self) -> Prepared {
+        let Some(prepared) = self.prepared.take() else {
+            return Prepared::Ready { sign_in: None };
+        };
+        match tokio::time::timeout(DATABASE_WAIT, prepared).await {
+            Ok(Ok(prepared)) => prepared,
+            _ => {
+                let reason = self.state.database_state.borrow().last_error.clone();
+                let reason = reason.unwrap_or_else(|| "PostgreSQL does not answer".to_owned());
+                Prepared::NotReady { reason }
+            }
+        }
     }
 
     /// Ends when a critical task died.
@@ -233,7 +243,9 @@ impl Ground {
         };
         Ok(Auth::new(AuthParts {
             accounts: accounts.accounts.clone(),
-            pool: self.database.pool().clone(),
+            pool: self.database.pools().changes.clone(),
+            lookups: self.database.pools().lookups.clone(),
+            sign_ins: self.database.pools().sign_ins.clone(),
             clock: self.clock.clone(),
             lifecycle: self.lifecycle.clone(),
             local_token,
@@ -287,11 +299,13 @@ impl Ground {
                 statement: Duration::from_secs(config.writer.statement_timeout_seconds),
                 lock: Duration::from_millis(config.writer.lock_timeout_ms),
             },
+            commit_stall: Duration::from_secs(config.writer.commit_stall_seconds),
         };
         let writers = Writers::new(
             writers_config,
             self.database.clone(),
             context,
+            intake.clone(),
             self.lifecycle.clone(),
             committed.clone(),
         );
@@ -356,6 +370,7 @@ impl Ground {
         AppState::new(Parts {
             config: Arc::clone(&self.config),
             auth,
+            database: self.database.clone(),
             catalog: self.catalog.clone(),
             source: HttpSource {
                 intake: pipeline.intake.clone(),
@@ -386,28 +401,7 @@ impl Ground {
     }
 }
 
-/// Asks for as many open files as the connections need. Fewer are no reason not to start.
-fn allow_connections(config: &Config) {
-    let needed = (config.access.connections_max as u64).saturating_add(OPEN_FILES_BESIDE);
-    match raise_open_files() {
-        Ok(OpenFiles { before, now }) if now < needed => {
-            tracing::warn!(
-                open_files_max = now,
-                before,
-                connections_max = config.access.connections_max,
-                "fewer files may be open than connections are allowed; raise the hard limit (ulimit -Hn), or lower \
-                 TIDEGATE_CONNECTIONS_MAX"
-            );
-        }
-        Ok(OpenFiles { before, now }) if before < now => {
-            tracing::info!(open_files_max = now, before, "raised the limit on open files");
-        }
-        Ok(OpenFiles { now, .. }) => tracing::debug!(open_files_max = now, "enough open files"),
-        Err(error) => tracing::warn!(%error, "the limit on open files cannot be raised"),
-    }
-}
-
-/// Takes the address, without listening yet: who comes before everything is ready is refused, and comes again.
+/// Takes the address, without listening yet: who comes before everything is made is refused, and comes again.
 fn bind(address: SocketAddr) -> std::io::Result<TcpSocket> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.set_reuseaddr(true)?;
@@ -469,33 +463,6 @@ fn read_keys(
         tracing::debug!(keys = keys.count(), bytes, ?took, "read the journal's idempotency keys");
         Ok(keys)
     })
-}
-
-/// Starts the private PostgreSQL, and the task that keeps it running and stops it at the very end.
-async fn start_cluster(
-    config: &Config,
-    data_dir: &Path,
-    lifecycle: &Lifecycle,
-) -> anyhow::Result<RunningCluster> {
-    let mut cluster = Cluster::start(&ClusterOptions {
-        data_dir: data_dir.to_owned(),
-        run_as: Some(config.database.postgres_user.clone()),
-        binaries: config.database.postgres_bin.clone(),
-        settings: Vec::new(),
-    })
-    .await?;
-    let url = cluster.url();
-    let (stopped_sender, stopped) = oneshot::channel();
-    let shutdown = CancellationToken::new();
-    let until = shutdown.clone();
-    lifecycle.spawn_detached("private postgresql", async move {
-        cluster.supervise(&until).await;
-        if let Err(error) = cluster.stop().await {
-            tracing::error!(%error, "the private PostgreSQL was not stopped");
-        }
-        let _ = stopped_sender.send(());
-    });
-    Ok(RunningCluster { url, shutdown, stopped })
 }
 
 /// Answers requests from now on; the token is cancelled when the last one is answered after a shutdown began.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tidegate::record::UnixMicros;
 use tidegate::sources::formats::{Format, Framer, FramerLimits, Progress, RecordPlace, RecordSink};
 use tidegate::streams::Stream;
+use tidegate::streams::csv::CsvOptions;
 use tidegate::streams::decode::decode_tuple;
 use tidegate::streams::encode::{EncodeLimits, RecordEncoder, RecordError, TuplePrefix};
 use uuid::Uuid;
@@ -61,7 +62,7 @@ fn frame(
 ) -> (Vec<Outcome>, String) {
     let limits = EncodeLimits { record_bytes_max: LIMITS.record_bytes_max };
     let encoder = RecordEncoder::new(stream, limits).expect("the stream makes sense");
-    let mut framer = Framer::new(format, encoder, LIMITS, Some("NA".to_owned()));
+    let mut framer = Framer::new(format, encoder, LIMITS, CsvOptions::of_null(Some("NA".to_owned())));
     let mut sink = Sink { small, ..Sink::default() };
     for mut chunk in chunks.iter().copied() {
         loop {

@@ -13,6 +13,7 @@ use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value};
+use sqlx::error::DatabaseError;
 
 use crate::auth::{AuthError, Denied, OverQuota};
 use crate::db::words::words_of;
@@ -21,6 +22,8 @@ use crate::db::words::words_of;
 pub const PROBLEM_JSON: &str = "application/problem+json";
 /// What a client is told to wait while PostgreSQL is away.
 pub const DATABASE_RETRY: Duration = Duration::from_secs(2);
+/// What is told while the database lacks what the gateway needs.
+const UNPREPARED: &str = "the database lacks something that the gateway needs, or the right to use it; GET /v1/status and the log say what";
 
 /// A refusal. Boxed, so that results which carry one stay small.
 #[derive(Debug, Clone, PartialEq)]
@@ -256,8 +259,21 @@ impl From<sqlx::Error> for ApiError {
                 tracing::warn!(error, "the database refuses for now");
                 ApiError::database_unavailable()
             }
+            sqlx::Error::Database(ref reason) if is_unprepared(&**reason) => {
+                tracing::warn!(error = words_of(&error), "the database is not prepared");
+                ApiError::unavailable("database_unavailable", UNPREPARED, DATABASE_RETRY)
+            }
             error => ApiError::internal(format!("the database refused: {}", words_of(&error))),
         }
+    }
+}
+
+/// Do the gateway's own tables lack, or the right to use what is there? Both are for whoever keeps the database.
+fn is_unprepared(reason: &dyn DatabaseError) -> bool {
+    match reason.code().as_deref() {
+        Some("42501") => true,
+        Some("42P01" | "3F000") => reason.message().contains("tidegate"),
+        _ => false,
     }
 }
 

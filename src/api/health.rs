@@ -8,6 +8,10 @@ use serde::Serialize;
 
 use crate::api::AppState;
 
+/// How what is missing of PostgreSQL begins; the rest is for those who may read the status.
+const NOT_REACHED: &str = "PostgreSQL cannot be used";
+const STALLED: &str = "PostgreSQL does not commit what waits";
+
 /// Whether the gateway takes records and writes to PostgreSQL, and what is missing.
 #[derive(Debug, Serialize)]
 pub struct Readiness {
@@ -29,7 +33,9 @@ pub fn readiness(state: &AppState) -> Readiness {
     let database = state.database_state.borrow();
     if !database.reachable {
         let reason = database.last_error.as_deref().unwrap_or("not reached yet");
-        missing.push(format!("PostgreSQL: {reason}"));
+        missing.push(format!("{NOT_REACHED}: {reason}"));
+    } else if let Some(stalled) = &database.stalled {
+        missing.push(format!("{STALLED}: {stalled}"));
     }
     Readiness { ready: missing.is_empty(), missing }
 }
@@ -45,8 +51,10 @@ pub async fn readyz(State(state): State<AppState>) -> Response {
     let mut readiness = readiness(&state);
     // Errors of PostgreSQL may name hosts and users; they are for the status page, which asks who is looking.
     for reason in &mut readiness.missing {
-        if reason.starts_with("PostgreSQL") {
-            "PostgreSQL is not reached; GET /v1/status says why".clone_into(reason);
+        for hidden in [NOT_REACHED, STALLED] {
+            if reason.starts_with(hidden) {
+                *reason = format!("{hidden}; GET /v1/status says why");
+            }
         }
     }
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };

@@ -32,6 +32,7 @@ pub async fn show(State(state): State<AppState>) -> impl IntoResponse {
         disk_free_bytes: state.journal.disk_free_bytes().ok(),
         commit_lag_seconds: load.commit_lag_seconds,
         ready: health::readiness(&state).ready,
+        partitions_behind: state.catalog.partitions_behind().len(),
         monitors: state.hub.monitors(),
         monitor_frames: hub.frames(),
         monitor_deliveries: hub.deliveries(),

@@ -15,6 +15,7 @@ use uuid::Uuid;
 use crate::api::caller::ApiJson;
 use crate::api::{ApiError, AppState, streams};
 use crate::auth::{Caller, Scope};
+use crate::db::answered;
 use crate::db::polling_jobs::{self, JobChange, JobOwner, JobRow, NewJob, RunNow};
 use crate::db::polling_runs::{self, RunRow};
 use crate::record::UnixMicros;
@@ -71,7 +72,11 @@ struct RunView {
     changed: i64,
     duplicates: i64,
     refused: i64,
+    /// Of the new and changed ones those that wait for the stream's table.
+    parked: i64,
     error: Option<String>,
+    /// What is to be known of it all the same where it went well.
+    note: Option<String>,
 }
 
 /// Which runs to show.
@@ -213,7 +218,8 @@ pub(super) async fn apply(
         supersedes: is_asked_anew || is_scheduled_anew || asked.stream.as_str() != row.stream,
         forgets_resume: is_asked_anew,
     };
-    let changed = polling_jobs::change(state.auth.pool(), &change).await.map_err(exists)?;
+    let changed =
+        answered(polling_jobs::change(state.auth.pool(), &change)).await.map_err(exists)?;
     state.poller.nudge.notify_one();
     changed.ok_or_else(|| {
         let detail = "the job was changed or deleted in the meantime; look at it and try again";
@@ -228,7 +234,8 @@ pub async fn delete(
     id: Result<Path<Uuid>, PathRejection>,
 ) -> Result<StatusCode, ApiError> {
     let row = find(&state, &caller, id).await?;
-    if !polling_jobs::delete(state.auth.pool(), row.id, owner(&caller)?).await? {
+    let deleted = polling_jobs::delete(state.auth.pool(), row.id, owner(&caller)?);
+    if !answered(deleted).await? {
         return Err(unknown());
     }
     tracing::info!(job = %row.id, by = &*caller.user_name, "polling job deleted");
@@ -243,7 +250,7 @@ pub async fn run(
 ) -> Result<(StatusCode, Json<JobView>), ApiError> {
     let row = find(&state, &caller, id).await?;
     let (pool, owner) = (state.auth.pool(), owner(&caller)?);
-    match polling_jobs::run_now(pool, row.id, owner).await? {
+    match answered(polling_jobs::run_now(pool, row.id, owner)).await? {
         RunNow::NotFound => return Err(unknown()),
         RunNow::Paused => {
             let detail = "the job is paused; let it go on first";
@@ -340,6 +347,13 @@ fn json(value: &impl Serialize) -> Value {
     serde_json::to_value(value).expect("definitions and schedules are JSON")
 }
 
+fn parked_in_words(parked: i64) -> String {
+    let items = if parked == 1 { "1 item waits" } else { &format!("{parked} items wait") };
+    format!(
+        "{items}, because the stream's table cannot be written now (GET /v1/status says why); what waits follows by itself"
+    )
+}
+
 impl From<RunRow> for RunView {
     fn from(row: RunRow) -> RunView {
         let took = row.finished_at.map(|finished_at| finished_at - row.started_at);
@@ -357,6 +371,8 @@ impl From<RunRow> for RunView {
             changed: row.changed,
             duplicates: row.duplicates,
             refused: row.refused,
+            note: (row.parked > 0).then(|| parked_in_words(row.parked)),
+            parked: row.parked,
             error: row.error,
         }
     }
@@ -388,7 +404,7 @@ impl From<DestinationError> for ApiError {
             DestinationError::Definition(_) => {
                 ApiError::unprocessable("invalid_job", text).with("place", "/key")
             }
-            DestinationError::Table(error) => ApiError::conflict(error.code(), text),
+            DestinationError::Table(error) => error.into(),
             DestinationError::Gone(_) => ApiError::conflict("stream_changed", text),
             DestinationError::Database(error) => error.into(),
         }

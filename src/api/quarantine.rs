@@ -19,12 +19,13 @@ use uuid::Uuid;
 use crate::api::records::{self, AckWord};
 use crate::api::{ApiError, AppState, streams};
 use crate::auth::{Caller, Scope};
+use crate::db::answered;
 use crate::db::mending::{self, Filter, KeptCount, KeptRecord};
-use crate::pipeline::keys::replay_key;
 use crate::record::StreamId;
-use crate::sources::body::{BodyReader, ContentEncoding};
+use crate::sources::body::BodyReader;
 use crate::sources::formats::Format;
 use crate::sources::http::{FailureReason, IngestFailure, IngestRequest, OnError, Replay};
+use crate::streams::csv::{CsvDialect, CsvOptions};
 use crate::streams::{Stream, StreamName};
 
 /// How many records a page has, unless the caller says.
@@ -73,6 +74,11 @@ pub struct KeptView {
     /// The header line of a CSV row; only where one record is shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     csv_header: Option<String>,
+    /// What separates and quotes its fields, where the sender said so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    csv_delimiter: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    csv_quote: Option<String>,
     /// What was sent, as text; a list shows the beginning.
     #[serde(skip_serializing_if = "Option::is_none")]
     raw: Option<String>,
@@ -141,7 +147,7 @@ pub async fn list(
     let after = query.after;
     let filter = filter(&state, &caller, query)?;
     // One more tells whether there is a next page.
-    let pool = state.auth.pool();
+    let pool = &state.database.pools().reading;
     let mut kept =
         mending::list(pool, &filter, after, i64::from(limit) + 1, LIST_RAW_BYTES_MAX).await?;
     let more = kept.len() > usize::from(limit);
@@ -160,7 +166,7 @@ pub async fn summary(
     let Query(query) = query?;
     no_paging(&query)?;
     let filter = filter(&state, &caller, query)?;
-    let counts = mending::summary(state.auth.pool(), &filter).await?;
+    let counts = mending::summary(&state.database.pools().reading, &filter).await?;
     Ok(Json(KeptSummary { counts: counts.into_iter().map(CountView::from).collect() }))
 }
 
@@ -184,7 +190,7 @@ pub async fn delete(
     caller.require(Scope::StreamsWrite)?;
     let Path(id) = id?;
     find(&state, &caller, id).await?;
-    if !mending::delete(state.auth.pool(), id).await? {
+    if !answered(mending::delete(state.auth.pool(), id)).await? {
         return Err(not_there());
     }
     tracing::info!(%id, by = &*caller.user_name, "a quarantined record was dropped");
@@ -207,7 +213,7 @@ pub async fn delete_all(
         return Err(ApiError::bad_request("invalid_query", detail));
     }
     let filter = filter(&state, &caller, query)?;
-    let dropped = mending::delete_all(state.auth.pool(), &filter).await?;
+    let dropped = answered(mending::delete_all(state.auth.pool(), &filter)).await?;
     tracing::info!(dropped, by = &*caller.user_name, "quarantined records were dropped");
     Ok(Json(Dropped { dropped }))
 }
@@ -225,15 +231,12 @@ pub async fn replay(
     caller.require(Scope::Read)?;
     let (Path(id), Query(query)) = (id?, query?);
     if request.headers().contains_key(header::CONTENT_TYPE)
-        && streams::content_format(request.headers())? != Format::Json
+        && streams::media_type(request.headers())?.format != Format::Json
     {
         let detail = "a mended record is JSON, whatever it was before";
         return Err(ApiError::unsupported_media_type(detail));
     }
-    let encoding = request.headers().get(header::CONTENT_ENCODING);
-    let encoding = encoding.map(|value| value.to_str().unwrap_or("?"));
-    let encoding = ContentEncoding::from_header(encoding)
-        .map_err(|error| ApiError::unsupported_media_type(error.to_string()))?;
+    let encoding = records::content_encoding(request.headers())?;
     let kept = find(&state, &caller, id).await?;
     let ingest = IngestRequest {
         stream: stream_of(&state, &kept)?,
@@ -242,17 +245,17 @@ pub async fn replay(
         user: Arc::clone(&caller.user_name),
         received_at: state.clock.now(),
         format: if is_csv(&kept) { Format::Csv } else { Format::Json },
-        csv_null: kept.csv_null.clone(),
+        csv: csv_options(&kept),
         ack: query.ack.into(),
         // What is still invalid stays as it is.
         on_error: OnError::Reject,
         return_ids: false,
-        key: Some(replay_key(id)),
+        key: None,
     };
     let replay = Replay { id, kept: body_of(kept) };
     let limits = records::body_limits(&state);
     let body = BodyReader::new(request.into_body().into_data_stream(), encoding, limits);
-    let take_over = mending::take_over(state.auth.pool(), id, state.journal.id());
+    let take_over = answered(mending::take_over(state.auth.pool(), id, state.journal.id()));
     match state.source.replay(ingest, replay, body, take_over).await {
         Ok(reply) => Ok(records::answer(&state, reply, false)),
         Err(failure) => Err(still_invalid(*failure)),
@@ -286,7 +289,15 @@ fn body_of(kept: KeptRecord) -> Option<Vec<u8>> {
     if !is_csv(&kept) {
         return Some(kept.raw);
     }
-    Some([kept.csv_header?, kept.raw].join(&b"\n"[..]))
+    // The line end makes a row of one that has nothing in it.
+    Some([&kept.csv_header?[..], b"\n", &kept.raw, b"\n"].concat())
+}
+
+/// How the kept record's file was read.
+fn csv_options(kept: &KeptRecord) -> CsvOptions {
+    let words = (kept.csv_delimiter.as_deref(), kept.csv_quote.as_deref());
+    let dialect = CsvDialect::from_words(words.0, words.1).unwrap_or_default();
+    CsvOptions { dialect, ..CsvOptions::of_null(kept.csv_null.clone()) }
 }
 
 fn is_csv(kept: &KeptRecord) -> bool {
@@ -301,7 +312,7 @@ fn stream_of(state: &AppState, kept: &KeptRecord) -> Result<Arc<Stream>, ApiErro
 }
 
 async fn find(state: &AppState, caller: &Caller, id: Uuid) -> Result<KeptRecord, ApiError> {
-    let kept = mending::find(state.auth.pool(), id).await?.ok_or_else(not_there)?;
+    let kept = mending::find(&state.database.pools().reading, id).await?.ok_or_else(not_there)?;
     let name = kept.stream.as_deref().and_then(|name| name.parse::<StreamName>().ok());
     let visible = match name {
         Some(name) => caller.may_use(&name),
@@ -368,6 +379,8 @@ impl From<KeptRecord> for KeptView {
             message: kept.message,
             format,
             csv_header: kept.csv_header.map(|raw| String::from_utf8_lossy(&raw).into_owned()),
+            csv_delimiter: kept.csv_delimiter,
+            csv_quote: kept.csv_quote,
             raw,
             raw_base64,
             raw_bytes: kept.raw_bytes,

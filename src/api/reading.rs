@@ -75,7 +75,7 @@ pub async fn newest(
         let message = format!("`limit` is from 1 to {LIMIT_MAX}, not {limit}");
         return Err(ApiError::bad_request("invalid_limit", message));
     }
-    let pool = state.auth.pool();
+    let pool = &state.database.pools().reading;
     let records = match reading::newest(pool, &stream, limit, RECORD_BYTES_MAX).await {
         Err(error) if reading::is_about_the_table(&error) => {
             let detail = format!(

@@ -15,21 +15,26 @@ use uuid::Uuid;
 use crate::api::{ApiError, AppState, streams};
 use crate::auth::{Admission, Caller, Scope, Via};
 use crate::db::streams::NewStream;
-use crate::pipeline::keys::request_key;
 use crate::pipeline::{IntakeError, KeyError, SenderId};
-use crate::record::Position;
+use crate::record::{Position, StreamId};
 use crate::sources::PlacedError;
 use crate::sources::body::{BodyError, BodyLimits, BodyReader, ContentEncoding};
 use crate::sources::http::{
-    Ack, FailureReason, IDS_MAX, IngestFailure, IngestReply, IngestRequest, OnError,
+    Ack, FailureReason, IDS_MAX, IngestFailure, IngestReply, IngestRequest, MakeStream, OnError,
 };
-use crate::streams::{PayloadType, Shape, Stream, StreamName};
+use crate::streams::csv::{CsvOptions, CsvWords, InvalidCsvOptions};
+use crate::streams::encode::MatchedName;
+use crate::streams::{PayloadType, Shape, Stream};
 use crate::telemetry::metrics;
 
 /// Advice while the gateway shuts down: it may be starting again.
 const RETRY_AFTER_SHUTDOWN: Duration = Duration::from_secs(5);
 /// Advice while the first request with the same key is under way.
 const RETRY_AFTER_UNDER_WAY: Duration = Duration::from_secs(1);
+/// Advice while the journal is an older copy, which a person has to take away.
+const RETRY_AFTER_OLDER_JOURNAL: Duration = Duration::from_secs(60);
+/// Advice where somebody else makes a stream of the same name at the same moment.
+const RETRY_AFTER_MADE: Duration = Duration::from_secs(1);
 /// Advice while there are as many keys as there may be: about when some of them go.
 const RETRY_AFTER_KEYS_FULL: Duration = Duration::from_secs(60);
 /// Room for the usual reply.
@@ -52,6 +57,10 @@ pub struct RecordsQuery {
     #[serde(rename = "return")]
     returned: Option<ReturnWord>,
     null: Option<String>,
+    delimiter: Option<String>,
+    quote: Option<String>,
+    header: Option<String>,
+    columns: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
@@ -102,6 +111,12 @@ struct Receipt {
     errors: Vec<PlacedError>,
     #[serde(skip_serializing_if = "Option::is_none")]
     errors_omitted: Option<u64>,
+    /// Lines without anything, which were no records.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    skipped_lines: Option<u64>,
+    /// Names of a CSV header that are not written as the keys that they were taken for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    header_matched: Vec<MatchedName>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ids: Option<Vec<Uuid>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -132,24 +147,31 @@ where
     let caller = state.auth.authenticate(&parts).await?;
     caller.require(Scope::Ingest)?;
     let Query(query) = Query::<RecordsQuery>::try_from_uri(&parts.uri)?;
-    let format = streams::content_format(&parts.headers)?;
-    let encoding = parts.headers.get(header::CONTENT_ENCODING);
-    let encoding = encoding.map(|value| value.to_str().unwrap_or("?"));
-    let encoding = ContentEncoding::from_header(encoding)
-        .map_err(|error| ApiError::unsupported_media_type(error.to_string()))?;
+    let media_type = streams::media_type(&parts.headers)?;
+    let encoding = content_encoding(&parts.headers)?;
     let key = idempotency_key(&parts.headers)?.map(str::to_owned);
-    let stream = find_or_create(state, &caller, name).await?;
-    let quota = admit(state, &caller)?;
     let return_ids = query.returned == Some(ReturnWord::Ids);
+    let words = CsvWords {
+        null: query.null,
+        delimiter: query.delimiter,
+        quote: query.quote,
+        header: query.header,
+        columns: query.columns,
+    };
+    let csv = words.check(media_type.header)?;
+    let (stream, is_new) = find_or_plan(state, &caller, name)?;
+    let quota = admit(state, &caller)?;
+    let mut not_made = None;
+    let make = is_new.then(|| make_stream(state, Arc::clone(&stream), &mut not_made));
     let ingest = IngestRequest {
-        key: key.map(|key| request_key(stream.id, &caller.user_name, &key)),
+        key,
         stream,
         sender: sender(&caller),
         quota,
         user: Arc::clone(&caller.user_name),
         received_at: state.clock.now(),
-        format,
-        csv_null: query.null,
+        format: media_type.format,
+        csv,
         ack: query.ack.into(),
         on_error: match query.on_error {
             OnErrorWord::Quarantine => OnError::Quarantine,
@@ -159,9 +181,9 @@ where
     };
     let limits = body_limits(state);
     let body = BodyReader::new(body, encoding, limits);
-    match state.source.ingest(ingest, body).await {
+    match state.source.ingest(ingest, body, make).await {
         Ok(reply) => Ok(answer(state, reply, return_ids)),
-        Err(failure) => Err(refusal(*failure)),
+        Err(failure) => Err(not_made.unwrap_or_else(|| refusal(*failure))),
     }
 }
 
@@ -176,9 +198,15 @@ pub(super) async fn take_small(
 ) -> Result<(StatusCode, Vec<u8>), ApiError> {
     let caller = state.auth.authenticate_token(authorization)?;
     caller.require(Scope::Ingest)?;
-    let format = streams::format_of(content_type)?;
-    let stream = find_or_create(state, &caller, name).await?;
+    let media_type = streams::media_type_of(content_type)?;
+    let csv = match media_type.header {
+        None => CsvOptions::default(),
+        said => CsvWords::default().check(said)?,
+    };
+    let (stream, is_new) = find_or_plan(state, &caller, name)?;
     let quota = admit(state, &caller)?;
+    let mut not_made = None;
+    let make = is_new.then(|| make_stream(state, Arc::clone(&stream), &mut not_made));
     let ingest = IngestRequest {
         key: None,
         stream,
@@ -186,17 +214,17 @@ pub(super) async fn take_small(
         quota,
         user: caller.user_name,
         received_at: state.clock.now(),
-        format,
-        csv_null: None,
+        format: media_type.format,
+        csv,
         ack: Ack::default(),
         on_error: OnError::default(),
         return_ids: false,
     };
     let body = BodyReader::whole(body, body_limits(state));
-    match state.source.ingest(ingest, body).await {
+    match state.source.ingest(ingest, body, make).await {
         Ok(reply) if reply.single && reply.refused > 0 => Err(invalid_record(&reply)),
         Ok(reply) => Ok(reply_json(state, reply, false)),
-        Err(failure) => Err(refusal(*failure)),
+        Err(failure) => Err(not_made.unwrap_or_else(|| refusal(*failure))),
     }
 }
 
@@ -243,32 +271,56 @@ pub(super) fn sender(caller: &Caller) -> SenderId {
     }
 }
 
-async fn find_or_create(
+/// How a body is compressed.
+pub(super) fn content_encoding(headers: &HeaderMap) -> Result<ContentEncoding, ApiError> {
+    let encoding = headers.get(header::CONTENT_ENCODING);
+    let encoding = encoding.map(|value| value.to_str().unwrap_or("?"));
+    ContentEncoding::from_header(encoding)
+        .map_err(|error| ApiError::unsupported_media_type(error.to_string()))
+}
+
+/// The stream of this name, or, where it is still to be made and may be, what it will be; and whether it is still to be
+/// made.
+fn find_or_plan(
     state: &AppState,
     caller: &Caller,
     name: &str,
-) -> Result<Arc<Stream>, ApiError> {
-    let parsed = streams::parse_name(name)?;
-    streams::require_stream(caller, &parsed)?;
-    match state.catalog.streams().by_name(&parsed) {
-        Some(stream) => Ok(stream),
-        // Boxed, so that the way of all other records stays small.
-        None => Box::pin(create_stream(state, caller, parsed)).await,
+) -> Result<(Arc<Stream>, bool), ApiError> {
+    let name = streams::parse_name(name)?;
+    streams::require_stream(caller, &name)?;
+    if let Some(stream) = state.catalog.streams().by_name(&name) {
+        return Ok((stream, false));
     }
-}
-
-/// An unknown stream is made for its first record, where that is allowed.
-async fn create_stream(
-    state: &AppState,
-    caller: &Caller,
-    name: StreamName,
-) -> Result<Arc<Stream>, ApiError> {
     if !state.config.access.auto_create_streams || caller.require(Scope::StreamsWrite).is_err() {
         return Err(streams::no_such_stream(name.as_str()));
     }
-    let new = NewStream {
-        name: name.clone(),
+    let planned = Stream {
+        id: StreamId(0),
+        name,
         shape: Shape::Document { payload: PayloadType::Jsonb },
+        key: None,
+        retention_days: None,
+        created_at: time::OffsetDateTime::UNIX_EPOCH,
+    };
+    Ok((Arc::new(planned), true))
+}
+
+/// Makes an unknown stream, for its first record; or says in `not_made` why not.
+fn make_stream<'a>(
+    state: &'a AppState,
+    planned: Arc<Stream>,
+    not_made: &'a mut Option<ApiError>,
+) -> MakeStream<'a> {
+    Box::pin(async move {
+        let made = create_stream(state, &planned).await;
+        made.map_err(|error| *not_made = Some(error)).ok()
+    })
+}
+
+async fn create_stream(state: &AppState, planned: &Stream) -> Result<Arc<Stream>, ApiError> {
+    let new = NewStream {
+        name: planned.name.clone(),
+        shape: planned.shape.clone(),
         key: None,
         retention_days: None,
     };
@@ -276,7 +328,21 @@ async fn create_stream(
         return Ok(stream);
     }
     // Somebody else made it at the same moment.
-    state.catalog.streams().by_name(&name).ok_or_else(|| streams::no_such_stream(name.as_str()))
+    let made = state.catalog.streams().by_name(&new.name);
+    let stream = made.ok_or_else(|| streams::no_such_stream(new.name.as_str()))?;
+    // What is waiting for it was read for a stream of documents without a key.
+    if stream.shape == new.shape && stream.key.is_none() {
+        return Ok(stream);
+    }
+    let detail =
+        "somebody else made this stream at the same moment, with a shape of its own; send again";
+    Err(ApiError::unavailable("stream_just_made", detail, RETRY_AFTER_MADE))
+}
+
+impl From<InvalidCsvOptions> for ApiError {
+    fn from(error: InvalidCsvOptions) -> ApiError {
+        ApiError::bad_request("invalid_query", error.to_string())
+    }
 }
 
 pub(super) fn answer(state: &AppState, reply: IngestReply, return_ids: bool) -> Response {
@@ -317,6 +383,8 @@ fn reply_json(state: &AppState, reply: IngestReply, return_ids: bool) -> (Status
         position: reply.position.unwrap_or_else(|| state.journal.synced()),
         errors: reply.errors,
         errors_omitted: (omitted > 0).then_some(omitted),
+        skipped_lines: (reply.skipped_lines > 0).then_some(reply.skipped_lines),
+        header_matched: reply.matched,
         ids: return_ids.then_some(reply.ids),
         ids_omitted,
     };
@@ -358,7 +426,7 @@ pub(super) fn refusal(failure: IngestFailure) -> ApiError {
         }
         FailureReason::Database(error) => return error.into(),
         FailureReason::Key(error) => return key_error(error),
-        FailureReason::AnswerLost => return ApiError::internal(reason),
+        FailureReason::AnswerLost | FailureReason::NotMade => return ApiError::internal(reason),
     };
     let error = with_errors(error, &before);
     if is_outcome_unknown { error.with("outcome", "unknown") } else { error }
@@ -390,11 +458,14 @@ fn with_errors(error: ApiError, reply: &IngestReply) -> ApiError {
     }
 }
 
-fn body_error(error: &BodyError) -> ApiError {
+pub(super) fn body_error(error: &BodyError) -> ApiError {
     match error {
         BodyError::TooLarge { .. } => ApiError::too_large("body_too_large", error.to_string()),
         BodyError::Idle { .. } => ApiError::timeout("body_too_slow", error.to_string()),
-        BodyError::Corrupt { .. } => ApiError::bad_request("corrupt_body", error.to_string()),
+        BodyError::Corrupt { .. } | BodyError::Padded => {
+            ApiError::bad_request("corrupt_body", error.to_string())
+        }
+        BodyError::Undeclared { .. } => ApiError::unsupported_media_type(error.to_string()),
         BodyError::Interrupted { .. } => ApiError::bad_request("broken_body", error.to_string()),
     }
 }
@@ -419,6 +490,10 @@ fn intake_error(error: &IntakeError) -> ApiError {
         IntakeError::ShuttingDown => {
             metrics::count_refused("shutting_down");
             ApiError::unavailable("shutting_down", message, RETRY_AFTER_SHUTDOWN)
+        }
+        IntakeError::JournalIsOlder => {
+            metrics::count_refused("older_journal");
+            ApiError::unavailable("older_journal", message, RETRY_AFTER_OLDER_JOURNAL)
         }
         IntakeError::TooLarge { .. } => ApiError::too_large("entry_too_large", message),
     }

@@ -14,6 +14,7 @@ use crate::auth::Auth;
 use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::config::{Config, Setting};
+use crate::db::Database;
 use crate::hub::Hub;
 use crate::hub::counters::Counters;
 use crate::journal::Journal;
@@ -30,6 +31,7 @@ pub struct AppState(Arc<Parts>);
 pub struct Parts {
     pub config: Arc<Config>,
     pub auth: Auth,
+    pub database: Database,
     pub catalog: Catalog,
     pub source: HttpSource,
     pub poller: Poller,

@@ -25,6 +25,9 @@ pub struct Status {
     journal: JournalStatus,
     commit_lag_seconds: f64,
     database: DatabaseStatus,
+    /// Streams whose partitions could not be made ahead or dropped, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    partitions_behind: BTreeMap<String, BehindStatus>,
     /// Streams whose table cannot be written now, by name.
     parked: BTreeMap<String, ParkedStatus>,
     writers: usize,
@@ -61,6 +64,9 @@ struct DatabaseStatus {
     reachable: bool,
     version: Option<String>,
     last_error: Option<String>,
+    /// Why commits do not come back, although PostgreSQL can be reached.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stalled: Option<String>,
     /// Parts of the journal that PostgreSQL lost when it was set back, and that are not kept here any more.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     lost: Vec<LostPart>,
@@ -70,6 +76,13 @@ struct DatabaseStatus {
 struct LostPart {
     from: Position,
     to: Position,
+}
+
+#[derive(Debug, Serialize)]
+struct BehindStatus {
+    #[serde(with = "time::serde::rfc3339")]
+    since: OffsetDateTime,
+    reason: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -116,6 +129,12 @@ pub async fn show(State(state): State<AppState>, caller: Caller) -> Result<Json<
         Some((stream.name.to_string(), status))
     });
     let parked = parked.collect();
+    let behind = state.catalog.partitions_behind().into_iter().filter_map(|(id, behind)| {
+        let stream = snapshot.by_id(id).filter(|stream| caller.may_use(&stream.name))?;
+        let status = BehindStatus { since: behind.since.date_time(), reason: behind.reason };
+        Some((stream.name.to_string(), status))
+    });
+    let partitions_behind = behind.collect();
     Ok(Json(Status {
         node: Node {
             name: state.config.node_name(),
@@ -140,8 +159,10 @@ pub async fn show(State(state): State<AppState>, caller: Caller) -> Result<Json<
             reachable: database.reachable,
             version: database.version,
             last_error: database.last_error,
+            stalled: database.stalled,
             lost: database.lost.into_iter().map(|(from, to)| LostPart { from, to }).collect(),
         },
+        partitions_behind,
         parked,
         writers: state.config.writers(),
         monitors: state.hub.monitors(),

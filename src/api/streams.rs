@@ -1,28 +1,34 @@
 //! `/v1/streams`: making, showing, changing and dropping streams, and proposing columns for one.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
-use http_body_util::{BodyExt, Limited};
+use bytes::BytesMut;
 use serde::{Deserialize, Serialize};
 
 use crate::api::caller::ApiJson;
-use crate::api::{ApiError, AppState};
+use crate::api::{ApiError, AppState, records};
 use crate::auth::{Caller, Scope};
 use crate::db::reading::{self, StreamSize};
 use crate::db::streams::{NewStream, TableError};
 use crate::record::StreamId;
 use crate::sources;
-use crate::sources::formats::Format;
+use crate::sources::body::{BodyError, BodyLimits, BodyReader};
+use crate::sources::formats::MediaType;
 use crate::streams::StreamView;
 use crate::streams::columns::Column;
+use crate::streams::csv::CsvWords;
 use crate::streams::definition::{Change, Definition, InvalidDefinition};
 use crate::streams::{OnDuplicate, PayloadType, Stream, StreamName, UnknownKeys, infer};
 
 /// Largest sample for inference, in bytes.
-const SAMPLE_BYTES_MAX: usize = 8 << 20;
+const SAMPLE_BYTES_MAX: u64 = 8 << 20;
+/// What a client is told to wait while somebody holds the table that it wants to change.
+const LOCKED_RETRY: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -76,6 +82,15 @@ impl From<TableError> for ApiError {
     fn from(error: TableError) -> ApiError {
         match error {
             TableError::Database(error) => error.into(),
+            // Who holds a table is told to those who may change it, because only they can do something about it.
+            TableError::Locked(ref locked) => {
+                tracing::warn!(error = %locked, "a stream was not changed");
+                let detail = format!(
+                    "{locked}; nothing was changed: wait until it is free, or end who holds it \
+                     (pg_terminate_backend), and send this again"
+                );
+                ApiError::unavailable(error.code(), detail, LOCKED_RETRY)
+            }
             error => ApiError::conflict(error.code(), error.to_string()),
         }
     }
@@ -90,7 +105,7 @@ pub async fn list(
     caller.require(Scope::Read)?;
     let Query(query) = query?;
     let sizes = if query.sizes {
-        let sizes = reading::sizes(state.auth.pool()).await;
+        let sizes = reading::sizes(&state.database.pools().reading).await;
         Some(sizes.inspect_err(|error| tracing::debug!(%error, "no sizes of streams")).ok())
     } else {
         None
@@ -109,7 +124,8 @@ pub async fn list(
     Ok(Json(StreamList { streams }))
 }
 
-/// `POST /v1/streams`: 201 with the stream, 409 if the name is taken by a stream or by anything else in PostgreSQL, 422 with the place if something cannot be.
+/// `POST /v1/streams`: 201 with the stream, 409 if the name is taken by a stream or by anything else in PostgreSQL, 422 with
+/// the place if something cannot be.
 pub async fn create(
     State(state): State<AppState>,
     caller: Caller,
@@ -192,28 +208,47 @@ pub async fn delete(
 #[serde(deny_unknown_fields)]
 pub struct InferQuery {
     null: Option<String>,
+    delimiter: Option<String>,
+    quote: Option<String>,
+    header: Option<String>,
+    columns: Option<String>,
 }
 
 /// `POST /v1/streams/infer`: proposes columns from a sample in the body; makes nothing.
 pub async fn infer(
+    State(state): State<AppState>,
     caller: Caller,
     query: Result<Query<InferQuery>, QueryRejection>,
     request: Request,
 ) -> Result<Json<infer::Inferred>, ApiError> {
     caller.require(Scope::Read)?;
-    let Query(query) = query?;
-    let format = content_format(request.headers())?;
-    let body =
-        Limited::new(request.into_body(), SAMPLE_BYTES_MAX).collect().await.map_err(|_| {
-            ApiError::too_large(
-                "sample_too_large",
-                format!("a sample has at most {SAMPLE_BYTES_MAX} bytes; send its beginning"),
-            )
-        })?;
-    let body = body.to_bytes();
-    let inferred = infer::infer(sources::sample(format, &body, query.null.as_deref()))
+    let Query(InferQuery { null, delimiter, quote, header, columns }) = query?;
+    let media_type = media_type(request.headers())?;
+    let csv = CsvWords { null, delimiter, quote, header, columns }.check(media_type.header)?;
+    let encoding = records::content_encoding(request.headers())?;
+    let limits = BodyLimits {
+        wire_bytes_max: SAMPLE_BYTES_MAX,
+        decompressed_bytes_max: SAMPLE_BYTES_MAX,
+        ..records::body_limits(&state)
+    };
+    let mut reader = BodyReader::new(request.into_body().into_data_stream(), encoding, limits);
+    let mut body = BytesMut::new();
+    while let Some(chunk) = reader.next().await.map_err(|error| sample_error(&error))? {
+        body.extend_from_slice(&chunk);
+    }
+    let inferred = infer::infer(sources::sample(media_type.format, &body, &csv))
         .map_err(|error| ApiError::bad_request("invalid_sample", error.to_string()))?;
     Ok(Json(inferred))
+}
+
+fn sample_error(error: &BodyError) -> ApiError {
+    match error {
+        BodyError::TooLarge { .. } => ApiError::too_large(
+            "sample_too_large",
+            format!("a sample has at most {SAMPLE_BYTES_MAX} bytes; send its beginning"),
+        ),
+        _ => records::body_error(error),
+    }
 }
 
 /// The stream of this name, if it exists and the caller may use it.
@@ -250,14 +285,14 @@ pub fn parse_name(name: &str) -> Result<StreamName, ApiError> {
 }
 
 /// How a body is to be read.
-pub fn content_format(headers: &HeaderMap) -> Result<Format, ApiError> {
+pub fn media_type(headers: &HeaderMap) -> Result<MediaType, ApiError> {
     let header = headers.get(axum::http::header::CONTENT_TYPE);
     let text = header.and_then(|value| value.to_str().ok()).unwrap_or_default();
-    format_of(text)
+    media_type_of(text)
 }
 
 /// How a body of this content type is to be read.
-pub fn format_of(content_type: &str) -> Result<Format, ApiError> {
-    Format::from_content_type(content_type)
+pub fn media_type_of(content_type: &str) -> Result<MediaType, ApiError> {
+    MediaType::read(content_type)
         .map_err(|error| ApiError::unsupported_media_type(error.to_string()))
 }

@@ -4,6 +4,11 @@ use std::io;
 
 use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 
+use crate::config::Config;
+
+/// Open files that are no connections: the journal's segments, PostgreSQL, the data directory.
+const OPEN_FILES_BESIDE: u64 = 256;
+
 /// What was allowed, and what is now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OpenFiles {
@@ -19,6 +24,27 @@ pub fn raise_open_files() -> io::Result<OpenFiles> {
         setrlimit(Resource::RLIMIT_NOFILE, now, now)?;
     }
     Ok(OpenFiles { before, now })
+}
+
+/// Asks for as many open files as the connections need. Fewer are no reason not to start.
+pub(super) fn allow_connections(config: &Config) {
+    let needed = (config.access.connections_max as u64).saturating_add(OPEN_FILES_BESIDE);
+    match raise_open_files() {
+        Ok(OpenFiles { before, now }) if now < needed => {
+            tracing::warn!(
+                open_files_max = now,
+                before,
+                connections_max = config.access.connections_max,
+                "fewer files may be open than connections are allowed; raise the hard limit (ulimit -Hn), or lower \
+                 TIDEGATE_CONNECTIONS_MAX"
+            );
+        }
+        Ok(OpenFiles { before, now }) if before < now => {
+            tracing::info!(open_files_max = now, before, "raised the limit on open files");
+        }
+        Ok(OpenFiles { now, .. }) => tracing::debug!(open_files_max = now, "enough open files"),
+        Err(error) => tracing::warn!(%error, "the limit on open files cannot be raised"),
+    }
 }
 
 #[cfg(test)]

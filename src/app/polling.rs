@@ -31,7 +31,7 @@ impl Ground {
             .context("the key of the polling jobs' secret headers")?;
         let entry_bytes_max = self.config.intake.entry_bytes_max;
         Ok(Poller {
-            pool: self.database.pool().clone(),
+            pool: self.database.pools().polling.clone(),
             journal: self.journal.id(),
             node: self.config.node_name(),
             catalog: self.catalog.clone(),

@@ -13,16 +13,24 @@ use crate::auth::{self, FirstAdmin};
 use crate::backoff::Backoff;
 use crate::catalog::{Catalog, Changes};
 use crate::config::Config;
-use crate::db::Database;
+use crate::db::locks::longest_wait;
+use crate::db::{Database, PreparationError};
 use crate::hub::counters::Counters;
 use crate::lifecycle::Lifecycle;
 use crate::pipeline::Writers;
 use crate::sources::poll::{Poller, Scheduler};
 
-/// How long a start waits for a database that does not answer, before it goes on without.
-const DATABASE_WAIT: Duration = Duration::from_secs(10);
 /// Longest time for one try at preparing the database; a line that went silent would never end it.
 const PREPARE_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// How it went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Prepared {
+    /// `sign_in`: how to, if the first admin was made by this start.
+    Ready { sign_in: Option<String> },
+    /// Not yet; it is tried again.
+    NotReady { reason: String },
+}
 
 /// Everything that must be known of the database before the writers may run.
 pub(super) struct Preparation {
@@ -38,20 +46,20 @@ pub(super) struct Preparation {
 }
 
 impl Preparation {
-    /// Starts the task. Waits a while for its first success and returns what it tells of the first admin; then the
-    /// gateway goes on without PostgreSQL, and records wait in the journal.
-    pub async fn start(self) -> Option<String> {
+    /// Starts the task, which tells how it went as soon as waiting alone would not change that. The gateway goes on without
+    /// PostgreSQL; records wait in the journal.
+    pub fn start(self) -> oneshot::Receiver<Prepared> {
         let (answer, answered) = oneshot::channel();
         let lifecycle = self.lifecycle.clone();
         lifecycle.spawn("database preparation", self.run(answer));
-        tokio::time::timeout(DATABASE_WAIT, answered).await.ok()?.ok()?
+        answered
     }
 
-    async fn run(self, answer: oneshot::Sender<Option<String>>) {
+    async fn run(self, answer: oneshot::Sender<Prepared>) {
         let soft = self.lifecycle.soft().clone();
-        let Some(admin) = self.until_ready(&soft).await else { return };
-        self.writers.reached();
-        let _ = answer.send(admin);
+        if !self.until_ready(answer, &soft).await {
+            return;
+        }
         self.lifecycle.spawn_critical("writers", self.writers.clone().run());
         if self.poller.limits.runs_max > 0 {
             let scheduler = Scheduler::new(self.poller.clone());
@@ -74,34 +82,72 @@ impl Preparation {
         }
     }
 
-    /// Tries until it succeeds; `None` if a shutdown came first. The first failure is logged, and the status page has
-    /// the latest.
-    async fn until_ready(&self, soft: &CancellationToken) -> Option<Option<String>> {
+    /// Tries until it succeeds; false if a shutdown came first. Each new failure is logged, and the status page has the
+    /// latest.
+    async fn until_ready(
+        &self,
+        answer: oneshot::Sender<Prepared>,
+        soft: &CancellationToken,
+    ) -> bool {
+        let mut answer = Some(answer);
         let mut backoff = Backoff::new();
-        let mut failing = false;
+        let mut last_error = String::new();
         loop {
-            let error = match tokio::time::timeout(PREPARE_TIMEOUT, self.prepare()).await {
-                Ok(Ok(admin)) => return Some(admin),
-                Ok(Err(error)) => format!("{error:#}"),
-                Err(_elapsed) => format!("PostgreSQL did not answer within {PREPARE_TIMEOUT:?}"),
+            let tried = tokio::select! {
+                tried = tokio::time::timeout(PREPARE_TIMEOUT, self.prepare()) => tried,
+                () = soft.cancelled() => return false,
             };
-            if !failing {
+            let (error, passes) = match tried {
+                Ok(Ok(admin)) => {
+                    self.ready(&admin, answer);
+                    return true;
+                }
+                Ok(Err(error)) => (format!("{error:#}"), passes(&error)),
+                Err(_elapsed) => (self.no_answer().await, false),
+            };
+            if error != last_error {
                 tracing::warn!(
                     error,
-                    "the database cannot be prepared; records are taken and wait in the journal"
+                    "the database cannot be prepared; records of known streams are taken and wait in the journal"
                 );
             }
-            failing = true;
-            self.writers.unreachable(error);
+            if let Some(answer) = answer.take_if(|_| !passes) {
+                let _ = answer.send(Prepared::NotReady { reason: error.clone() });
+            }
+            self.writers.unreachable(error.clone());
+            last_error = error;
             tokio::select! {
                 () = tokio::time::sleep(backoff.next_wait()) => {}
-                () = soft.cancelled() => return None,
+                () = soft.cancelled() => return false,
             }
         }
     }
 
-    async fn prepare(&self) -> anyhow::Result<Option<String>> {
-        self.database.migrate().await?;
+    async fn no_answer(&self) -> String {
+        let waits = longest_wait(&self.database).await.ok().flatten();
+        let waits = waits.map(|waits| format!("; {waits}")).unwrap_or_default();
+        format!("PostgreSQL did not answer within {PREPARE_TIMEOUT:?}{waits}")
+    }
+
+    /// Tells whoever still waits, else the log; a password is not for the log.
+    fn ready(&self, admin: &FirstAdmin, answer: Option<oneshot::Sender<Prepared>>) {
+        self.writers.reached();
+        let told = Prepared::Ready { sign_in: sign_in(admin) };
+        if answer.is_some_and(|answer| answer.send(told).is_ok()) {
+            return;
+        }
+        tracing::info!("the database is prepared");
+        match admin {
+            FirstAdmin::NotNeeded => {}
+            FirstAdmin::Created { name } => tracing::info!(user = %name, "the first user is made"),
+            FirstAdmin::Generated { name, file, .. } => {
+                tracing::info!(user = %name, password_file = %file.display(), "the first user is made");
+            }
+        }
+    }
+
+    async fn prepare(&self) -> anyhow::Result<FirstAdmin> {
+        self.database.prepare().await?;
         data_dir::check_database(&self.data_dir, self.database.installation().await?)?;
         let access = &self.config.access;
         let admin = auth::ensure_first_admin(
@@ -112,17 +158,7 @@ impl Preparation {
         )
         .await?;
         self.refresh().await?;
-        Ok(match admin {
-            FirstAdmin::NotNeeded => None,
-            FirstAdmin::Created { name } => {
-                Some(format!("user {name}, with the password that you gave"))
-            }
-            FirstAdmin::Generated { name, password, file } => Some(format!(
-                "user {name}, password {} (shown once; kept in {})",
-                password.as_str(),
-                file.display()
-            )),
-        })
+        Ok(admin)
     }
 
     async fn refresh(&self) -> Result<(), sqlx::Error> {
@@ -131,4 +167,24 @@ impl Preparation {
         self.counters.retain(|stream| snapshot.by_id(stream).is_some());
         self.accounts.refresh().await
     }
+}
+
+/// How to sign in, if the first admin was made just now.
+fn sign_in(admin: &FirstAdmin) -> Option<String> {
+    match admin {
+        FirstAdmin::NotNeeded => None,
+        FirstAdmin::Created { name } => {
+            Some(format!("user {name}, with the password that you gave"))
+        }
+        FirstAdmin::Generated { name, password, file } => Some(format!(
+            "user {name}, password {} (shown once; kept in {})",
+            password.as_str(),
+            file.display()
+        )),
+    }
+}
+
+/// Is it worth waiting a moment before somebody is told?
+fn passes(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<PreparationError>().is_some_and(PreparationError::passes)
 }

@@ -3,12 +3,11 @@
 use std::time::{Duration, Instant};
 
 use crate::api::AppState;
+use crate::catalog::LOOK_AT_PARTITIONS_EVERY;
 use crate::lifecycle::Lifecycle;
 use crate::pipeline::{Pressure, TRIM_EVERY};
 use crate::telemetry::metrics;
 
-/// How often partitions are made ahead and dropped.
-const PARTITIONS_EVERY: Duration = Duration::from_secs(3_600);
 /// How often rates are measured.
 const MEASURE_EVERY: Duration = Duration::from_secs(1);
 
@@ -30,8 +29,9 @@ pub(super) fn start(state: &AppState, committed: Pressure) {
     let trimmed = state.clone();
     every(lifecycle, "journal trimming", TRIM_EVERY, move || trim(trimmed.clone()));
     let partitioned = state.clone();
-    every(lifecycle, "partitions", PARTITIONS_EVERY, move || {
-        maintain_partitions(partitioned.clone())
+    every(lifecycle, "partitions", LOOK_AT_PARTITIONS_EVERY, move || {
+        let state = partitioned.clone();
+        async move { state.catalog.maintain_partitions(state.clock.now()).await }
     });
 }
 
@@ -52,13 +52,6 @@ async fn trim(state: AppState) {
     let trimmed = trimmed.await;
     if let Ok(Err(error)) = trimmed {
         tracing::warn!(%error, "the journal was not trimmed");
-    }
-}
-
-async fn maintain_partitions(state: AppState) {
-    let today = state.clock.now().date_time().date();
-    if let Err(error) = state.catalog.maintain_partitions(today).await {
-        tracing::warn!(%error, "partitions were not maintained");
     }
 }
 

@@ -26,6 +26,7 @@ use crate::auth::sessions::{LOOKUP_WAIT_MAX, LookupError, Sessions};
 use crate::auth::tickets::{Holding, Presented, TICKET_SECONDS, Ticket, Tickets, View};
 use crate::clock::Clock;
 use crate::config::PublicUrl;
+use crate::db::answered;
 use crate::lifecycle::Lifecycle;
 
 /// Name of the cookie that carries a browser session.
@@ -49,7 +50,12 @@ pub struct AuthOptions {
 /// What [`Auth`] is made of.
 pub struct AuthParts {
     pub accounts: Accounts,
+    /// For changes that somebody asked for.
     pub pool: PgPool,
+    /// For looking sessions up.
+    pub lookups: PgPool,
+    /// For signing in and out, which must not keep others from their connections.
+    pub sign_ins: PgPool,
     pub clock: Clock,
     pub lifecycle: Lifecycle,
     pub local_token: LocalToken,
@@ -118,10 +124,12 @@ impl From<crate::auth::password::Busy> for AuthError {
 
 impl Auth {
     pub fn new(parts: AuthParts) -> Auth {
-        let (pool, clock) = (parts.pool.clone(), parts.clock.clone());
+        let clock = parts.clock.clone();
+        let (lookups, sign_ins) = (parts.lookups.clone(), parts.sign_ins.clone());
+        let lifetime = parts.options.session_lifetime;
         Auth(Arc::new(Inner {
             passwords: Passwords::new(clock.clone()),
-            sessions: Sessions::new(pool, clock.clone(), parts.options.session_lifetime),
+            sessions: Sessions::new(lookups, sign_ins, clock.clone(), lifetime),
             tickets: Tickets::new(clock),
             changes: Arc::new(Semaphore::new(CHANGES_MAX)),
             quotas: Quotas::default(),
@@ -145,6 +153,7 @@ impl Auth {
         &self.0.parts.clock
     }
 
+    /// The pool for changes that somebody asked for.
     pub fn pool(&self) -> &PgPool {
         &self.0.parts.pool
     }
@@ -310,7 +319,7 @@ impl Auth {
             .map_err(|_| AuthError::Busy { retry_after: CHANGE_RETRY })?;
         let auth = self.clone();
         let task = self.0.parts.lifecycle.spawn("account change", async move {
-            let done = work.await?;
+            let done = answered(work).await?;
             auth.refresh().await.map_err(|error| {
                 tracing::warn!(%error, "users and tokens changed, but could not be read back");
                 AuthError::NotAppliedYet

@@ -14,8 +14,8 @@ use crate::auth::accounts::{User, moment};
 use crate::auth::expiring_map::ExpiringMap;
 use crate::auth::secret::{Secret, SecretHash};
 use crate::clock::Clock;
-use crate::db;
 use crate::db::sessions::{NewSession, SessionRow};
+use crate::db::{self, answered};
 
 /// Seconds that the database's answer about a session is remembered.
 pub const REMEMBERED_SECONDS: u64 = 5;
@@ -32,6 +32,8 @@ pub const LOOKUP_WAIT_MAX: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Sessions {
     pool: PgPool,
+    /// Changes wait for others, and for standbys. What waits here keeps no session from being looked up.
+    sign_ins: PgPool,
     clock: Clock,
     lifetime: Duration,
     lookups: Semaphore,
@@ -53,11 +55,12 @@ pub enum LookupError {
 }
 
 impl Sessions {
-    pub fn new(pool: PgPool, clock: Clock, lifetime: Duration) -> Sessions {
+    pub fn new(pool: PgPool, sign_ins: PgPool, clock: Clock, lifetime: Duration) -> Sessions {
         let remembered = Duration::from_secs(REMEMBERED_SECONDS);
         let known = ExpiringMap::new(REMEMBERED_MAX, remembered);
         Sessions {
             pool,
+            sign_ins,
             clock,
             lifetime,
             lookups: Semaphore::new(LOOKUPS_MAX),
@@ -74,7 +77,7 @@ impl Sessions {
     pub async fn begin(&self, user: &User) -> Result<Option<Secret>, sqlx::Error> {
         let now = moment(self.clock.now());
         let keep = i64::from(SESSIONS_PER_USER_MAX) - 1;
-        db::sessions::prune(&self.pool, user.id, keep, now).await?;
+        answered(db::sessions::prune(&self.sign_ins, user.id, keep, now)).await?;
         let secret = Secret::bare();
         let hash = secret.hash();
         let session = NewSession {
@@ -84,7 +87,7 @@ impl Sessions {
             created_at: now,
             expires_at: now.saturating_add(self.lifetime.try_into().unwrap_or(time::Duration::MAX)),
         };
-        let begun = db::sessions::insert(&self.pool, &session).await?;
+        let begun = answered(db::sessions::insert(&self.sign_ins, &session)).await?;
         Ok(begun.then_some(secret))
     }
 
@@ -103,7 +106,7 @@ impl Sessions {
         let turn = tokio::time::timeout(LOOKUP_WAIT_MAX, self.lookups.acquire())
             .await
             .map_err(|_| LookupError::Busy)?;
-        let found = db::sessions::find(&self.pool, hash.as_bytes(), moment(now))
+        let found = answered(db::sessions::find(&self.pool, hash.as_bytes(), moment(now)))
             .await
             .map_err(LookupError::Database)?;
         drop(turn);
@@ -116,7 +119,7 @@ impl Sessions {
 
     /// Ends a session.
     pub async fn end(&self, hash: &SecretHash) -> Result<(), sqlx::Error> {
-        let ended = db::sessions::delete(&self.pool, hash.as_bytes()).await;
+        let ended = answered(db::sessions::delete(&self.sign_ins, hash.as_bytes())).await;
         let mut memory = self.lock();
         memory.endings += 1;
         memory.known.take(hash, self.clock.now());

@@ -2,6 +2,7 @@
 //! mirrors it, so that ingest goes on, and even starts, while PostgreSQL is away.
 
 mod mirror;
+mod partitions;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -14,9 +15,10 @@ use crate::db::notifications::CatalogListener;
 use crate::db::streams::{self, NewStream, TableError};
 use crate::db::{Database, answered};
 use crate::record::StreamId;
-use crate::streams::{Stream, Streams, StreamsSnapshot};
+use crate::streams::{Stream, StreamName, Streams, StreamsSnapshot};
 
 pub use mirror::Mirror;
+pub use partitions::{LOOK_AT_PARTITIONS_EVERY, PartitionsBehind};
 
 /// The truth is looked at this often, whether or not a node said that something changed.
 pub const LOOK_EVERY: Duration = Duration::from_secs(15);
@@ -30,6 +32,7 @@ pub struct Catalog {
     database: Database,
     streams: Streams,
     mirror: Arc<Mutex<Mirror<Vec<Stream>>>>,
+    partitions: partitions::Upkeep,
 }
 
 impl Catalog {
@@ -38,7 +41,8 @@ impl Catalog {
         let mirror = Mirror::new(data_dir.join(MIRROR_FILE));
         let streams = Streams::default();
         streams.replace(StreamsSnapshot::new(mirror.load().unwrap_or_default()));
-        Catalog { database, streams, mirror: Arc::new(Mutex::new(mirror)) }
+        let (mirror, partitions) = (Arc::new(Mutex::new(mirror)), partitions::Upkeep::default());
+        Catalog { database, streams, mirror, partitions }
     }
 
     /// The snapshot that lookups use.
@@ -71,7 +75,7 @@ impl Catalog {
             known.iter().map(|stream| stream.id).filter(|id| !listed.contains_key(id)).collect();
         let (mut restored, mut unmade) = (false, Vec::new());
         if !unlisted.is_empty() {
-            let pool = self.database.pool();
+            let pool = &self.database.pools().schema;
             for id in streams::forgotten(pool, &unlisted).await? {
                 let Some(stream) = known.by_id(id) else { continue };
                 // The records of one that cannot be made are parked, and hold up nobody else.
@@ -86,7 +90,7 @@ impl Catalog {
         for stream in known.iter() {
             let Some(found) = listed.get(&stream.id) else { continue };
             if stream.grew_from(found) {
-                let made = streams::update(self.database.pool(), found, stream).await;
+                let made = streams::update(&self.database.pools().schema, found, stream).await;
                 restored = true;
                 if made.is_err() {
                     unmade.push(Stream::clone(stream));
@@ -102,8 +106,8 @@ impl Catalog {
     pub async fn create(&self, new: &NewStream) -> Result<Option<Arc<Stream>>, TableError> {
         // A database that was set back must remember its streams before it gives their numbers to new ones.
         self.refresh().await?;
-        let created = streams::create(self.database.pool(), new).await?;
-        self.refresh().await?;
+        let pool = &self.database.pools().schema;
+        let created = self.changed(&new.name, Box::pin(streams::create(pool, new))).await?;
         Ok(created.map(Arc::new))
     }
 
@@ -113,28 +117,37 @@ impl Catalog {
         before: &Stream,
         after: &Stream,
     ) -> Result<Option<Arc<Stream>>, TableError> {
-        let updated = streams::update(self.database.pool(), before, after).await?;
-        self.refresh().await?;
+        let pool = &self.database.pools().schema;
+        let updating = Box::pin(streams::update(pool, before, after));
+        let updated = self.changed(&after.name, updating).await?;
         Ok(updated.map(Arc::new))
     }
 
     /// Drops a stream with its table; false if it was gone.
-    pub async fn delete(&self, stream: &Stream) -> Result<bool, sqlx::Error> {
-        let deleted = streams::delete(self.database.pool(), stream).await?;
-        self.refresh().await?;
-        Ok(deleted)
+    pub async fn delete(&self, stream: &Stream) -> Result<bool, TableError> {
+        let pool = &self.database.pools().schema;
+        self.changed(&stream.name, Box::pin(streams::delete(pool, stream))).await
     }
 
-    /// Makes partitions ahead and drops those whose days are over, for every stream with retention.
-    pub async fn maintain_partitions(&self, today: time::Date) -> Result<(), sqlx::Error> {
-        let snapshot = self.streams.snapshot();
-        for stream in snapshot.iter().filter(|stream| stream.retention_days.is_some()) {
-            let dropped = streams::maintain_partitions(self.database.pool(), stream, today).await?;
-            if dropped > 0 {
-                tracing::info!(stream = %stream.name, dropped, "partitions beyond retention dropped");
+    /// What came of a change, once it is known here. What is done is not told as a failure because it could not be read
+    /// back: the next look finds it.
+    async fn changed<T>(
+        &self,
+        stream: &StreamName,
+        change: impl Future<Output = Result<T, TableError>>,
+    ) -> Result<T, TableError> {
+        match answered(change).await {
+            Ok(done) => {
+                if let Err(error) = self.refresh().await {
+                    tracing::warn!(%stream, %error, "the stream is changed, but the catalog could not be read back");
+                }
+                Ok(done)
+            }
+            Err(error) => {
+                let pool = &self.database.pools().reading;
+                Err(Box::pin(error.naming_holders(pool, stream)).await)
             }
         }
-        Ok(())
     }
 }
 
@@ -149,18 +162,20 @@ pub struct Changes {
     database: Database,
     changed_here: Arc<Notify>,
     listener: Option<CatalogListener>,
+    /// It could not listen, and has said so.
+    is_deaf: bool,
 }
 
 impl Changes {
     /// `changed_here` is told of changes that this node made.
     pub fn new(database: Database, changed_here: Arc<Notify>) -> Changes {
-        Changes { database, changed_here, listener: None }
+        Changes { database, changed_here, listener: None, is_deaf: false }
     }
 
     /// Waits until this node or another says that something changed, at most [`LOOK_EVERY`].
     pub async fn wait(&mut self) {
         if self.listener.is_none() {
-            self.listener = CatalogListener::open(&self.database).await.ok();
+            self.listen().await;
         }
         let said = async {
             match &mut self.listener {
@@ -175,6 +190,20 @@ impl Changes {
         };
         if lost {
             self.listener = None;
+        }
+    }
+
+    /// Without word from others their changes are found all the same, later.
+    async fn listen(&mut self) {
+        match CatalogListener::open(&self.database).await {
+            Ok(listener) => (self.listener, self.is_deaf) = (Some(listener), false),
+            Err(error) => {
+                if !self.is_deaf {
+                    let every = LOOK_EVERY;
+                    tracing::warn!(%error, ?every, "no word of changes arrives; looking for them instead");
+                }
+                self.is_deaf = true;
+            }
         }
     }
 }

@@ -41,7 +41,7 @@ pub(super) async fn reach(place: &Place) -> anyhow::Result<Reached> {
     };
     let database = Database::new(&url).context("the database URL cannot be read")?;
     let reached = Reached { database, started };
-    if let Err(error) = reached.database.migrate().await {
+    if let Err(error) = reached.database.prepare().await {
         reached.finish(Ok(())).await?;
         return Err(error).context("the database cannot be prepared");
     }
@@ -53,9 +53,14 @@ impl Reached {
         self.database.pool()
     }
 
+    /// The pool for changes of streams' tables.
+    pub fn schema_pool(&self) -> &PgPool {
+        &self.database.pools().schema
+    }
+
     /// Stops what was started for the command, whatever came of it.
     pub async fn finish<T>(self, result: anyhow::Result<T>) -> anyhow::Result<T> {
-        self.database.pool().close().await;
+        self.database.pools().close().await;
         if let Some(cluster) = self.started {
             cluster.stop().await.context("the private PostgreSQL was not stopped")?;
         }

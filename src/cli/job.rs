@@ -234,6 +234,7 @@ fn row(job: &JobRow) -> anyhow::Result<Vec<String>> {
     let state = match &job.last_status {
         _ if job.paused => "paused",
         _ if job.running => "running",
+        _ if job.unfinished.is_some() => "unfinished",
         Some(status) => status,
         None => "new",
     };

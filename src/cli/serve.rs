@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::app::{self, App, Ended, Started};
+use crate::app::{self, App, Ended, Prepared, Started};
 use crate::config::{Config, Setting};
 use crate::telemetry::{logs, metrics};
 
@@ -27,17 +27,15 @@ pub(super) async fn run(config: Config, settings: Vec<Setting>) -> anyhow::Resul
     let metrics = metrics::install()?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let app = tokio::select! {
+    let mut app = tokio::select! {
         app = App::start(config, settings, metrics) => app?,
         _ = terminate.recv() => return Ok(ExitCode::from(DRAINED)),
         _ = interrupt.recv() => return Ok(ExitCode::from(DRAINED)),
     };
-    welcome(app.started());
-
     tokio::select! {
+        () = run_until_failed(&mut app) => {}
         _ = terminate.recv() => tracing::info!("TERM: finishing"),
         _ = interrupt.recv() => tracing::info!("interrupted: finishing"),
-        () = app.failed() => {}
     }
     let hard = app.hard().clone();
     let mut shutdown = std::pin::pin!(app.shut_down());
@@ -55,17 +53,31 @@ pub(super) async fn run(config: Config, settings: Vec<Setting>) -> anyhow::Resul
     }))
 }
 
+/// Says where to look, once it is known how the database is; returns when a critical task died.
+async fn run_until_failed(app: &mut App) {
+    let prepared = app.prepared().await;
+    welcome(app.started(), &prepared);
+    app.failed().await;
+}
+
 /// What a person needs first. To standard output; logs go to standard error.
-fn welcome(started: &Started) {
-    let Started { address, data_dir, admin, database, .. } = started;
+fn welcome(started: &Started, prepared: &Prepared) {
+    let Started { address, data_dir, database } = started;
     let token = app::local_token_path(data_dir);
-    println!("Tidegate {} is ready.", env!("CARGO_PKG_VERSION"));
+    let version = env!("CARGO_PKG_VERSION");
+    match prepared {
+        Prepared::Ready { .. } => println!("Tidegate {version} is ready."),
+        Prepared::NotReady { reason } => {
+            println!("Tidegate {version} listens, but is not ready: {reason}");
+            println!("It tries again by itself; http://{address}/readyz says when it is ready.");
+        }
+    }
     println!();
     println!("  Look:      http://{address}/");
     println!("  Records:   http://{address}/v1/streams/<stream>/records");
     println!("  Database:  {database}");
-    if let Some(admin) = admin {
-        println!("  Sign in:   {admin}");
+    if let Prepared::Ready { sign_in: Some(sign_in) } = prepared {
+        println!("  Sign in:   {sign_in}");
     }
     println!();
     println!("Send a record (the stream `hello` is made by the first one):");

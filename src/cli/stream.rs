@@ -10,6 +10,7 @@ use crate::db::streams::{self, NewStream};
 use crate::sources;
 use crate::sources::formats::Format;
 use crate::streams::columns::Column;
+use crate::streams::csv::CsvWords;
 use crate::streams::definition::Definition;
 use crate::streams::{Shape, Stream, StreamName, StreamView, infer};
 
@@ -45,6 +46,14 @@ pub struct CreateArgs {
     /// The record's key that a column takes, where it is not the column's name; once for each.
     #[arg(long, env = "TIDEGATE_STREAM_FROM", value_name = "NAME=KEY", value_delimiter = '\u{1f}')]
     from: Vec<String>,
+    /// What numbers count in a column of times, from 1970 on; once for each.
+    #[arg(
+        long,
+        env = "TIDEGATE_STREAM_EPOCH",
+        value_name = "NAME=s|ms|us|ns",
+        value_delimiter = '\u{1f}'
+    )]
+    epoch: Vec<String>,
     /// What to do with keys that no column declares.
     #[arg(long, env = "TIDEGATE_STREAM_UNKNOWN", value_name = "extra|drop|reject")]
     unknown: Option<String>,
@@ -73,6 +82,15 @@ pub struct InferArgs {
     /// Text of a CSV field that means NULL, beside the empty field.
     #[arg(long, env = "TIDEGATE_INFER_NULL")]
     null: Option<String>,
+    /// What separates the fields of CSV: one character, or tab.
+    #[arg(long, env = "TIDEGATE_INFER_DELIMITER")]
+    delimiter: Option<String>,
+    /// What fields of CSV are quoted with: one character, or none.
+    #[arg(long, env = "TIDEGATE_INFER_QUOTE")]
+    quote: Option<String>,
+    /// Names of the fields of CSV without a header line, with commas between.
+    #[arg(long, env = "TIDEGATE_INFER_COLUMNS", value_name = "A,B,…")]
+    columns: Option<String>,
 }
 
 /// Formats of a sample.
@@ -96,7 +114,7 @@ async fn on_database(command: StreamCommand, reached: &database::Reached) -> any
     match command {
         StreamCommand::Create(arguments) => {
             let new = arguments.into_new_stream()?;
-            let Some(stream) = streams::create(reached.pool(), &new).await? else {
+            let Some(stream) = streams::create(reached.schema_pool(), &new).await? else {
                 bail!("there is a stream \"{}\" already", new.name);
             };
             println!("{}", serde_json::to_string_pretty(&StreamView::from(&stream))?);
@@ -118,7 +136,12 @@ impl CreateArgs {
         let mut columns: Vec<Column> =
             self.columns.iter().map(|text| parse_column(text)).collect::<anyhow::Result<_>>()?;
         for text in &self.from {
-            take_from(&mut columns, text)?;
+            let (column, key) = setting(&mut columns, "--from", "KEY", text)?;
+            column.from = Some(key.to_owned());
+        }
+        for text in &self.epoch {
+            let (column, unit) = setting(&mut columns, "--epoch", "s|ms|us|ns", text)?;
+            column.epoch = parse_word("epoch", Some(unit.to_owned()))?;
         }
         let definition = Definition {
             columns: (!columns.is_empty()).then_some(columns),
@@ -160,14 +183,18 @@ fn parse_column(text: &str) -> anyhow::Result<Column> {
     Ok(Column { default, ..Column::new(name, kind) })
 }
 
-/// Says of a column which key it takes.
-fn take_from(columns: &mut [Column], text: &str) -> anyhow::Result<()> {
-    let (name, key) =
-        text.split_once('=').with_context(|| format!("--from {text}: expected NAME=KEY"))?;
+/// The column that a flag is about, and what it says of it.
+fn setting<'a, 'b>(
+    columns: &'a mut [Column],
+    flag: &str,
+    value: &str,
+    text: &'b str,
+) -> anyhow::Result<(&'a mut Column, &'b str)> {
+    let (name, said) =
+        text.split_once('=').with_context(|| format!("{flag} {text}: expected NAME={value}"))?;
     let column = columns.iter_mut().find(|column| column.name == name);
-    let column = column.with_context(|| format!("--from {text}: there is no --column {name}"))?;
-    column.from = Some(key.to_owned());
-    Ok(())
+    let column = column.with_context(|| format!("{flag} {text}: there is no --column {name}"))?;
+    Ok((column, said))
 }
 
 fn print_list(streams: &[Stream]) {
@@ -205,7 +232,15 @@ fn print_inferred(arguments: &InferArgs) -> anyhow::Result<()> {
         },
     };
     let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
-    let inferred = infer::infer(sources::sample(format, &bytes, arguments.null.as_deref()))
+    let words = CsvWords {
+        null: arguments.null.clone(),
+        delimiter: arguments.delimiter.clone(),
+        quote: arguments.quote.clone(),
+        header: arguments.columns.as_ref().map(|_| "absent".to_owned()),
+        columns: arguments.columns.clone(),
+    };
+    let csv = words.check(None)?;
+    let inferred = infer::infer(sources::sample(format, &bytes, &csv))
         .with_context(|| path.display().to_string())?;
     println!("{}", serde_json::to_string_pretty(&inferred)?);
     Ok(())

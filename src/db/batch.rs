@@ -80,11 +80,11 @@ impl BatchConnection {
         database: &Database,
         timeouts: BatchTimeouts,
     ) -> Result<BatchConnection, BatchError> {
-        let connection = database
-            .connect(timeouts.statement, timeouts.lock)
-            .await
-            .map_err(during("connecting"))?;
-        Ok(BatchConnection(connection))
+        let own = database.connect(timeouts.statement, timeouts.lock).await?;
+        match own.read_only {
+            Some(read_only) => Err(BatchError::Unfit(read_only)),
+            None => Ok(BatchConnection(own.connection)),
+        }
     }
 
     /// See [`fence`].
@@ -170,7 +170,7 @@ impl BatchConnection {
         stream: &Stream,
         day: time::Date,
     ) -> Result<(), BatchError> {
-        crate::db::streams::ensure_partition(&mut self.0, stream, day)
+        crate::db::partitions::ensure(&mut self.0, stream, day)
             .await
             .map_err(during_stream("making a partition", stream))
     }

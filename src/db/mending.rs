@@ -47,6 +47,9 @@ pub struct KeptRecord {
     pub format: Option<String>,
     pub csv_header: Option<Vec<u8>>,
     pub csv_null: Option<String>,
+    /// What separates and quotes the fields, where the sender said so.
+    pub csv_delimiter: Option<String>,
+    pub csv_quote: Option<String>,
 }
 
 /// How many records are kept of one stream for one reason.
@@ -81,7 +84,7 @@ pub async fn list(
     sqlx::query_as(
         "select q.id, q.received_at, q.stream_id, s.name as stream, q.source, q.user_name, q.record, q.line,
            q.column_name, q.code, q.sqlstate, q.message, substring(q.raw for $8) as raw, octet_length(q.raw) as raw_bytes,
-           q.truncated, q.format, null::bytea as csv_header, q.csv_null
+           q.truncated, q.format, null::bytea as csv_header, q.csv_null, q.csv_delimiter, q.csv_quote
          from tidegate.quarantine q left join tidegate.streams s on s.id = q.stream_id and s.deleted_at is null
          where ($1::integer[] is null or q.stream_id = any($1)) and ($2::integer is null or q.stream_id = $2)
            and ($3::text is null or q.code = $3) and ($4::timestamptz is null or q.received_at >= $4)
@@ -105,7 +108,7 @@ pub async fn find(pool: &PgPool, id: Uuid) -> Result<Option<KeptRecord>, sqlx::E
     sqlx::query_as(
         "select q.id, q.received_at, q.stream_id, s.name as stream, q.source, q.user_name, q.record, q.line,
            q.column_name, q.code, q.sqlstate, q.message, q.raw, octet_length(q.raw) as raw_bytes, q.truncated, q.format,
-           q.csv_header, q.csv_null
+           q.csv_header, q.csv_null, q.csv_delimiter, q.csv_quote
          from tidegate.quarantine q left join tidegate.streams s on s.id = q.stream_id and s.deleted_at is null
          where q.id = $1",
     )

@@ -4,13 +4,17 @@
 //! client.
 
 pub mod batch;
+pub mod connection_check;
 pub mod journals;
+pub mod locks;
 pub mod mending;
 pub mod notifications;
 pub mod parked;
+pub mod partitions;
 pub mod polled_items;
 pub mod polling_jobs;
 pub mod polling_runs;
+pub mod pools;
 pub mod quarantine;
 pub mod reading;
 pub mod sessions;
@@ -25,9 +29,14 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use sqlx::migrate::Migrator;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgListener};
 use sqlx::{Connection, PgConnection, PgPool};
 use uuid::Uuid;
+
+use crate::db::connection_check::{
+    ConnectError, Timeouts, Unfit, check, check_listener, check_rights,
+};
+use crate::db::pools::{Pools, checked};
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
 
@@ -38,22 +47,51 @@ const PLANS: (&str, &str) = ("plan_cache_mode", "force_custom_plan");
 /// keeps it for ever.
 const FULL_FLOATS: (&str, &str) = ("extra_float_digits", "1");
 const ISO_DATES: (&str, &str) = ("datestyle", "ISO");
-/// Most connections for everything but the writers.
-const POOL_CONNECTIONS_MAX: u32 = 8;
-/// Longest wait for one of them.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest time for a connection of the writers to come about: a line that went silent tells nobody.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest wait for the answer to a question of the pool's connections: PostgreSQL itself ends the statement before.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
-/// Longest time for one statement of the API.
-const STATEMENT_TIMEOUT_MS: &str = "15000";
+/// Longest wait for a lock on the gateway's own tables while they are prepared, in milliseconds; it is tried again.
+const PREPARATION_LOCK_TIMEOUT_MS: u64 = 5_000;
 
-/// The way to PostgreSQL; clones share the pool. Making one connects to nothing.
+/// The way to PostgreSQL; clones share the pools. Making one connects to nothing.
 #[derive(Debug, Clone)]
 pub struct Database {
     options: PgConnectOptions,
-    pool: PgPool,
+    pools: Pools,
+}
+
+/// A connection that its owner has alone.
+#[derive(Debug)]
+pub struct OwnConnection {
+    pub connection: PgConnection,
+    /// Why it cannot write, if it cannot.
+    pub read_only: Option<Unfit>,
+}
+
+/// Why the database cannot be prepared.
+#[derive(Debug, thiserror::Error)]
+pub enum PreparationError {
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error(transparent)]
+    Migration(#[from] sqlx::migrate::MigrateError),
+}
+
+impl PreparationError {
+    /// Does PostgreSQL merely not take connections now, as while it starts?
+    pub fn passes(&self) -> bool {
+        match self {
+            PreparationError::Connect(ConnectError::Database(error)) => match error {
+                sqlx::Error::Io(_) => true,
+                sqlx::Error::Database(refusal) => refusal
+                    .code()
+                    .is_some_and(|code| code.starts_with("57") || code.starts_with("53")),
+                _ => false,
+            },
+            _ => false,
+        }
+    }
 }
 
 impl Database {
@@ -74,18 +112,18 @@ impl Database {
             ISO_DATES,
             PLANS,
         ]);
-        let pool = PgPoolOptions::new()
-            .max_connections(POOL_CONNECTIONS_MAX)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            .connect_lazy_with(
-                options.clone().options([("statement_timeout", STATEMENT_TIMEOUT_MS)]),
-            );
-        Ok(Database { options, pool })
+        let pools = Pools::new(&options);
+        Ok(Database { options, pools })
     }
 
-    /// The pool for everything but the writers.
+    /// The pool that everything leans on.
     pub fn pool(&self) -> &PgPool {
-        &self.pool
+        &self.pools.lookups
+    }
+
+    /// The pools by kind of work.
+    pub fn pools(&self) -> &Pools {
+        &self.pools
     }
 
     /// A connection that the caller owns alone, within [`CONNECT_TIMEOUT`]; the writers' way.
@@ -93,27 +131,49 @@ impl Database {
         &self,
         statement_timeout: Duration,
         lock_timeout: Duration,
-    ) -> Result<PgConnection, sqlx::Error> {
-        let milliseconds = |time: Duration| time.as_millis().to_string();
-        let options = self.options.clone().options([
-            ("statement_timeout", milliseconds(statement_timeout)),
-            ("lock_timeout", milliseconds(lock_timeout)),
+    ) -> Result<OwnConnection, ConnectError> {
+        let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let asked = Timeouts {
+            statement_ms: milliseconds(statement_timeout),
+            lock_ms: milliseconds(lock_timeout),
+        };
+        let options = asked.options(self.options.clone()).options([
             // A gateway that vanished without a word must not hold its journal's row for hours.
-            ("idle_in_transaction_session_timeout", milliseconds(statement_timeout)),
+            ("idle_in_transaction_session_timeout", asked.statement_ms.to_string()),
             ("tcp_keepalives_idle", "15".to_owned()),
             ("tcp_keepalives_interval", "5".to_owned()),
             ("tcp_keepalives_count", "3".to_owned()),
         ]);
-        within(CONNECT_TIMEOUT, PgConnection::connect_with(&options)).await
+        let connecting = async {
+            let mut connection = PgConnection::connect_with(&options).await?;
+            let read_only = check(&mut connection, asked).await?;
+            Ok(OwnConnection { connection, read_only })
+        };
+        within(CONNECT_TIMEOUT, connecting).await
     }
 
-    /// Brings the gateway's own tables up to this version. Nodes that start at once take turns.
+    /// Looks whether the database can be what the gateway needs, and brings the gateway's own tables up to this version.
+    /// Nodes that start at once take turns.
+    pub async fn prepare(&self) -> Result<(), PreparationError> {
+        let limit = Duration::from_millis(PREPARATION_LOCK_TIMEOUT_MS);
+        let own = self.connect(limit, limit).await?;
+        if let Some(read_only) = own.read_only {
+            return Err(ConnectError::from(read_only).into());
+        }
+        let _ = own.connection.close().await;
+        check_rights(self.pool()).await?;
+        let listening = answered(PgListener::connect_with(self.pool())).await;
+        let mut listener = listening.map_err(ConnectError::from)?;
+        check_listener(&mut listener, self.pool()).await?;
+        drop(listener);
+        Ok(self.migrate().await?)
+    }
+
+    /// Brings the gateway's own tables up to this version.
     pub async fn migrate(&self) -> Result<(), sqlx::migrate::MigrateError> {
-        let pool = PgPoolOptions::new()
-            .max_connections(1)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            .connect_with(self.options.clone().options([("search_path", "tidegate")]))
-            .await?;
+        let asked = Timeouts { statement_ms: 0, lock_ms: PREPARATION_LOCK_TIMEOUT_MS };
+        let options = asked.options(self.options.clone()).options([("search_path", "tidegate")]);
+        let pool = checked(asked).max_connections(1).connect_with(options).await?;
         create_schema(&pool).await?;
         let migrated = MIGRATIONS.run(&pool).await;
         pool.close().await;
@@ -122,24 +182,24 @@ impl Database {
 
     /// Who this database is; never the same for two, and kept by its replicas and backups.
     pub async fn installation(&self) -> Result<Uuid, sqlx::Error> {
-        sqlx::query_scalar("select id from tidegate.installation").fetch_one(&self.pool).await
+        sqlx::query_scalar("select id from tidegate.installation").fetch_one(self.pool()).await
     }
 }
 
 /// The answer, unless the line went silent: then nobody would ever say that there is none.
-pub(crate) async fn answered<T>(
-    asking: impl Future<Output = Result<T, sqlx::Error>>,
-) -> Result<T, sqlx::Error> {
+pub(crate) async fn answered<T, E: From<sqlx::Error>>(
+    asking: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
     within(ANSWER_TIMEOUT, asking).await
 }
 
-async fn within<T>(
+async fn within<T, E: From<sqlx::Error>>(
     limit: Duration,
-    asking: impl Future<Output = Result<T, sqlx::Error>>,
-) -> Result<T, sqlx::Error> {
+    asking: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
     let silent = |_elapsed| {
         let message = format!("PostgreSQL did not answer within {limit:?}");
-        sqlx::Error::Io(std::io::Error::new(ErrorKind::TimedOut, message))
+        E::from(sqlx::Error::Io(std::io::Error::new(ErrorKind::TimedOut, message)))
     };
     tokio::time::timeout(limit, asking).await.map_err(silent)?
 }
@@ -152,11 +212,17 @@ async fn create_schema(pool: &PgPool) -> Result<(), sqlx::Error> {
         .bind(SCHEMA_LOCK)
         .execute(&mut *transaction)
         .await?;
-    sqlx::query("create schema if not exists tidegate").execute(&mut *transaction).await?;
+    // Even `if not exists` needs the right to create one, which may have been taken back since.
+    let exists: bool = sqlx::query_scalar("select to_regnamespace('tidegate') is not null")
+        .fetch_one(&mut *transaction)
+        .await?;
+    if !exists {
+        sqlx::query("create schema tidegate").execute(&mut *transaction).await?;
+    }
     transaction.commit().await
 }
 
-/// Advisory lock for creating the schema and changing tables of streams ("tide" in ASCII).
+/// Advisory lock for creating the schema and giving streams their numbers ("tide" in ASCII).
 const SCHEMA_LOCK: i64 = 0x7469_6465;
 
 /// An identifier in SQL: quoted, quotes doubled.

@@ -2,6 +2,7 @@
 //! transaction.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::{AddAssign, Sub};
 
 use sqlx::PgPool;
 use uuid::Uuid;
@@ -39,13 +40,39 @@ pub struct ForgetWindow {
     pub forgotten: u64,
 }
 
-/// What a batch adds to a run's counts.
+/// Counts of a run, or what a transaction adds to them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RunCounts {
     /// Items that were never there before.
-    pub fresh: u64,
+    pub fresh: i64,
     /// Items that were there with other content.
-    pub changed: u64,
+    pub changed: i64,
+    /// Items that are in the quarantine; they are neither new nor changed.
+    pub refused: i64,
+    /// New and changed items that wait for the stream's table.
+    pub parked: i64,
+}
+
+impl AddAssign for RunCounts {
+    fn add_assign(&mut self, more: RunCounts) {
+        self.fresh += more.fresh;
+        self.changed += more.changed;
+        self.refused += more.refused;
+        self.parked += more.parked;
+    }
+}
+
+impl Sub for RunCounts {
+    type Output = RunCounts;
+
+    fn sub(self, less: RunCounts) -> RunCounts {
+        RunCounts {
+            fresh: self.fresh - less.fresh,
+            changed: self.changed - less.changed,
+            refused: self.refused - less.refused,
+            parked: self.parked - less.parked,
+        }
+    }
 }
 
 /// Of these items those that the job has seen, with their content then; `long_ago` in days.
@@ -166,24 +193,29 @@ impl BatchConnection {
         &mut self,
         counts: &BTreeMap<RunId, RunCounts>,
     ) -> Result<(), BatchError> {
-        let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        let numbers =
+            |count: fn(&RunCounts) -> i64| counts.values().map(count).collect::<Vec<i64>>();
         sqlx::query(
             "with added as (
-                 select * from unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[])
-                     as added (job_id, fence, new, changed)),
+                 select * from unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::bigint[], $5::bigint[], $6::bigint[],
+                     $7::bigint[]) as added (job_id, fence, id, new, changed, refused, parked)),
              locked as (
                  select run.job_id, run.fence from tidegate.polling_runs run
-                 join added using (job_id, fence)
+                 join added using (job_id, fence, id)
                  order by run.job_id, run.fence for no key update of run)
              update tidegate.polling_runs run
-             set new = run.new + added.new, changed = run.changed + added.changed
+             set new = run.new + added.new, changed = run.changed + added.changed,
+                 refused = run.refused + added.refused, parked = run.parked + added.parked
              from added join locked using (job_id, fence)
              where run.job_id = added.job_id and run.fence = added.fence",
         )
         .bind(counts.keys().map(|run| run.job).collect::<Vec<Uuid>>())
         .bind(counts.keys().map(|run| run.fence).collect::<Vec<i64>>())
-        .bind(counts.values().map(|counts| number(counts.fresh)).collect::<Vec<i64>>())
-        .bind(counts.values().map(|counts| number(counts.changed)).collect::<Vec<i64>>())
+        .bind(counts.keys().map(|run| run.run).collect::<Vec<Uuid>>())
+        .bind(numbers(|counts| counts.fresh))
+        .bind(numbers(|counts| counts.changed))
+        .bind(numbers(|counts| counts.refused))
+        .bind(numbers(|counts| counts.parked))
         .execute(self.as_mut())
         .await
         .map(drop)

@@ -38,6 +38,9 @@ pub struct JobRow {
     pub last_status: Option<String>,
     pub last_started_at: Option<OffsetDateTime>,
     pub last_error: Option<String>,
+    pub last_parked: Option<i64>,
+    /// Why no run of the job comes to its end.
+    pub unfinished: Option<String>,
 }
 
 /// A job to be.
@@ -107,9 +110,10 @@ pub enum RunNow {
 const SHOWN: &str = "job.id, job.owner_id, owner.name as owner_name, job.user_id, job.name, job.stream, \
     job.definition, job.sealed, job.schedule, job.paused, job.failures, job.due_at, job.created_at, job.updated_at, \
     coalesce(job.lease_until > now(), false) as running, latest.status as last_status, \
-    latest.started_at as last_started_at, latest.error as last_error";
+    latest.started_at as last_started_at, latest.error as last_error, latest.parked as last_parked, \
+    job.unfinished";
 const AROUND: &str = "left join tidegate.users owner on owner.id = job.owner_id
-    left join lateral (select status, started_at, error from tidegate.polling_runs run
+    left join lateral (select status, started_at, error, parked from tidegate.polling_runs run
         where run.job_id = job.id order by fence desc limit 1) latest on true";
 
 /// Makes a job; None if the owner has one with the same short key.
@@ -212,7 +216,8 @@ pub async fn change(pool: &PgPool, change: &JobChange<'_>) -> Result<Option<JobR
                  run_id = case when $10 then null else run_id end,
                  lease_owner = case when $10 then null else lease_owner end,
                  lease_until = case when $10 then null else lease_until end,
-                 resume = case when $11 then '{{}}' else resume end
+                 resume = case when $11 then '{{}}' else resume end,
+                 unfinished = case when $11 then null else unfinished end
              where id = $1 and updated_at = $2 returning *),
          over as (
              update tidegate.polling_runs run set status = 'superseded', finished_at = now(),

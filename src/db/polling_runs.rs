@@ -10,6 +10,7 @@ use sqlx::{FromRow, PgPool};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::db::polled_items::RunCounts;
 use crate::record::RunId;
 
 /// Runs of a job that are kept.
@@ -70,8 +71,11 @@ pub struct FinishedRun<'a> {
     pub status: &'a str,
     pub items: u64,
     pub duplicates: u64,
-    pub refused: u64,
     pub error: Option<&'a str>,
+    /// Why no run of the job comes to its end; None keeps what there is.
+    pub unfinished: Option<&'a str>,
+    /// Runs of the job come to their end, or on.
+    pub gets_on: bool,
     pub due_at: OffsetDateTime,
     /// When `due_at` was computed, by the clock as it was when the run began.
     pub ended_at: OffsetDateTime,
@@ -94,6 +98,8 @@ pub struct RunRow {
     pub changed: i64,
     pub duplicates: i64,
     pub refused: i64,
+    /// Of the new and changed ones those that wait for the stream's table.
+    pub parked: i64,
     pub error: Option<String>,
 }
 
@@ -172,24 +178,29 @@ pub async fn renew(
     .await
 }
 
-/// Ends a run and says when the job is due next: at once, if the clock was set back while it ran. False if another run
-/// followed it, or the job was changed or taken away.
-pub async fn finish(pool: &PgPool, finished: &FinishedRun<'_>) -> Result<bool, sqlx::Error> {
+/// Ends a run and says when the job is due next: at once, if the clock was set back while it ran. Returns what was
+/// committed of it; None if another run followed it, or the job was changed or taken away.
+pub async fn finish(
+    pool: &PgPool,
+    finished: &FinishedRun<'_>,
+) -> Result<Option<RunCounts>, sqlx::Error> {
     let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-    sqlx::query_scalar(
+    let counts: Option<(i64, i64, i64, i64)> = sqlx::query_as(
         "with next as (
              select case when $13 > now() + $14 then now() else $4 end as due_at),
          finished as (
              update tidegate.polling_jobs set lease_owner = null, lease_until = null, due_at = next.due_at,
-                 wake_at = next.due_at, scheduled_at = now(), failures = $5, resume = coalesce($6, resume)
+                 wake_at = next.due_at, scheduled_at = now(), failures = $5, resume = coalesce($6, resume),
+                 unfinished = case when $10 then null else coalesce($15, unfinished) end
              from next where id = $1 and run_id = $3 and lease_until is not null returning id),
          noted as (
              update tidegate.polling_runs run set status = $7, finished_at = now(), items = $8, duplicates = $9,
-                 refused = $10, error = $11
+                 error = $11
              from finished where run.job_id = finished.id and run.fence = $2),
          forgotten as (
              delete from tidegate.polling_runs where job_id = $1 and fence <= $2 - $12)
-         select exists (select from finished)",
+         select new, changed, refused, parked from finished
+         join tidegate.polling_runs run on run.job_id = finished.id and run.fence = $2",
     )
     .bind(finished.run.job)
     .bind(finished.run.fence)
@@ -200,20 +211,27 @@ pub async fn finish(pool: &PgPool, finished: &FinishedRun<'_>) -> Result<bool, s
     .bind(finished.status)
     .bind(number(finished.items))
     .bind(number(finished.duplicates))
-    .bind(number(finished.refused))
+    .bind(finished.gets_on)
     .bind(finished.error)
     .bind(RUNS_KEPT)
     .bind(finished.ended_at)
     .bind(SET_BACK_MIN)
-    .fetch_one(pool)
-    .await
+    .bind(finished.unfinished)
+    .fetch_optional(pool)
+    .await?;
+    Ok(counts.map(|(fresh, changed, refused, parked)| RunCounts {
+        fresh,
+        changed,
+        refused,
+        parked,
+    }))
 }
 
 /// The job begins with an empty memory, because its stream is another one; false if the run is superseded.
 pub async fn begin_anew(pool: &PgPool, run: RunId, stream: i32) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar(
         "with job as (
-             update tidegate.polling_jobs set stream_id = $3, resume = '{}'
+             update tidegate.polling_jobs set stream_id = $3, resume = '{}', unfinished = null
              where id = $1 and run_id = $2 returning id),
          forgotten as (delete from tidegate.polled_items using job where job_id = job.id)
          select exists (select from job)",
@@ -281,7 +299,7 @@ pub async fn list(
     limit: u32,
 ) -> Result<Vec<RunRow>, sqlx::Error> {
     sqlx::query_as(
-        "select fence, node, due_at, started_at, finished_at, status, items, new, changed, duplicates, refused, error
+        "select fence, node, due_at, started_at, finished_at, status, items, new, changed, duplicates, refused, parked, error
          from tidegate.polling_runs where job_id = $1 and ($2 is null or fence < $2)
          order by fence desc limit $3",
     )

@@ -1,22 +1,27 @@
 //! The table `quarantine`: records that a stream refused, as COPY tuples like all others.
 
+use std::ops::Range;
+
 use uuid::Uuid;
 
 use crate::db::journals::to_sql;
 use crate::record::{ColumnSet, Position, Source, StreamId, UnixMicros};
+use crate::streams::decode::tuple_len;
 
 /// The table's columns in the order of a tuple.
 const COLUMNS: &str = "id, received_at, stream_id, source, user_name, record, line, column_name, \
                                   code, message, raw, truncated";
-/// What a tuple has beside that since column set [`COLUMN_SET`].
+/// What a tuple has beside that since column set 1.
 const READ_AS_COLUMNS: &str = ", format, csv_header, csv_null";
-const FIELDS: i16 = 15;
+/// And since column set [`COLUMN_SET`].
+const DIALECT_COLUMNS: &str = ", csv_delimiter, csv_quote";
+const FIELDS: i16 = 17;
 /// What PostgreSQL adds when it refuses.
 const REFUSED_COLUMNS: &str = ", sqlstate, position";
 const REFUSED_FIELDS: i16 = 14;
 
-/// The column set of the tuples that are encoded now; an entry of an older gateway has 0, and 12 fields.
-pub const COLUMN_SET: ColumnSet = ColumnSet::new(1, 0);
+/// The column set of the tuples that are encoded now; an entry of an older gateway has 0, and 12 fields, or 1, and 15.
+pub const COLUMN_SET: ColumnSet = ColumnSet::new(2, 0);
 /// Longest CSV header that is kept with each row, in bytes; without it a row cannot be replayed as it is.
 const CSV_HEADER_BYTES_MAX: usize = 16 << 10;
 
@@ -46,20 +51,36 @@ pub struct QuarantinedRecord<'a> {
 }
 
 /// How the bytes of a kept record are to be read.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub enum ReadAs<'a> {
     Json,
-    /// A row; its fields have their names from the header line.
+    /// A row; its fields have their names from the header line. Of delimiter and quote only those that the sender named.
     Csv {
         header: &'a [u8],
         null: Option<&'a str>,
+        delimiter: Option<String>,
+        quote: Option<String>,
     },
+}
+
+/// Where a tuple has its stream's number: behind the count of fields, the id, the time and its own length.
+const STREAM_AT: Range<usize> = 38..42;
+
+/// Puts a stream's number into tuples that were encoded before the stream had one.
+pub fn set_stream(tuples: &mut [u8], stream: StreamId) {
+    let mut start = 0;
+    while let Ok(length) = tuple_len(&tuples[start..]) {
+        let tuple = &mut tuples[start..start + length];
+        tuple[STREAM_AT].copy_from_slice(&stream.0.to_be_bytes());
+        start += length;
+    }
 }
 
 /// The columns of an entry's tuples, in order.
 pub(super) fn columns(column_set: ColumnSet) -> String {
-    let read_as = if column_set >= COLUMN_SET { READ_AS_COLUMNS } else { "" };
-    format!("{COLUMNS}{read_as}")
+    let read_as = if column_set.columns() >= 1 { READ_AS_COLUMNS } else { "" };
+    let dialect = if column_set >= COLUMN_SET { DIALECT_COLUMNS } else { "" };
+    format!("{COLUMNS}{read_as}{dialect}")
 }
 
 /// The columns of the tuples of records that PostgreSQL refused.
@@ -102,7 +123,7 @@ impl<'a> QuarantinedRecord<'a> {
     }
 
     /// Appends the COPY tuple to `out`.
-    pub fn encode(&self, read_as: ReadAs<'_>, out: &mut Vec<u8>) {
+    pub fn encode(&self, read_as: &ReadAs<'_>, out: &mut Vec<u8>) {
         out.extend_from_slice(&FIELDS.to_be_bytes());
         self.put_fields(out);
         read_as.encode(out);
@@ -136,24 +157,24 @@ impl<'a> QuarantinedRecord<'a> {
 }
 
 impl ReadAs<'_> {
-    fn encode(self, out: &mut Vec<u8>) {
-        match self {
-            ReadAs::Json => {
-                put(out, b"json");
-                put_null(out);
+    fn encode(&self, out: &mut Vec<u8>) {
+        let ReadAs::Csv { header, null, delimiter, quote } = self else {
+            put(out, b"json");
+            for _ in 0..4 {
                 put_null(out);
             }
-            ReadAs::Csv { header, null } => {
-                put(out, b"csv");
-                if header.len() <= CSV_HEADER_BYTES_MAX {
-                    put(out, header);
-                } else {
-                    put_null(out);
-                }
-                match null {
-                    Some(null) => put_text(out, null),
-                    None => put_null(out),
-                }
+            return;
+        };
+        put(out, b"csv");
+        if header.len() <= CSV_HEADER_BYTES_MAX {
+            put(out, header);
+        } else {
+            put_null(out);
+        }
+        for word in [*null, delimiter.as_deref(), quote.as_deref()] {
+            match word {
+                Some(word) => put_text(out, word),
+                None => put_null(out),
             }
         }
     }
@@ -184,4 +205,46 @@ fn put_text(out: &mut Vec<u8>, text: &str) {
 
 fn put_null(out: &mut Vec<u8>) {
     out.extend_from_slice(&(-1_i32).to_be_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::streams::decode::split_tuple;
+
+    #[test]
+    fn a_stream_s_number_is_put_into_tuples_that_had_none() {
+        let mut tuples = Vec::new();
+        for user in ["ada", ""] {
+            let record = QuarantinedRecord {
+                id: Uuid::max(),
+                received_at: UnixMicros(1),
+                stream: StreamId(0),
+                source: Source::Http,
+                user,
+                record: Some(1),
+                line: None,
+                column: None,
+                code: "invalid_json",
+                message: "m",
+                raw: b"{",
+                truncated: false,
+            };
+            let header = b"a;b";
+            let delimiter = Some(";".to_owned());
+            let csv = ReadAs::Csv { header, null: None, delimiter, quote: None };
+            record.encode(if user.is_empty() { &ReadAs::Json } else { &csv }, &mut tuples);
+        }
+        set_stream(&mut tuples, StreamId(0x0102_0304));
+        let mut rest = &tuples[..];
+        for user in ["ada", ""] {
+            let (fields, length) = split_tuple(rest).unwrap();
+            assert_eq!(fields.len(), usize::try_from(FIELDS).unwrap());
+            let record = QuarantinedRecord::decode(&fields).unwrap();
+            assert_eq!((record.stream, record.user), (StreamId(0x0102_0304), user));
+            assert_eq!((record.id, record.raw), (Uuid::max(), &b"{"[..]));
+            rest = &rest[length..];
+        }
+        assert!(rest.is_empty());
+    }
 }

@@ -1,26 +1,24 @@
 //! Streams in the catalog, and their tables.
 //!
-//! A stream's row and its table are made, grown and dropped in one transaction, one at a time under an advisory lock.
+//! A stream's row and its table are made, grown and dropped in one transaction. Streams get their numbers one at a time,
+//! under an advisory lock; whoever changes a stream holds its row, and waits for nobody who changes another.
 
 mod growth;
 mod table_error;
 
 use sqlx::types::Json;
-use sqlx::{AssertSqlSafe, Executor, FromRow, PgConnection, PgPool, Postgres, Transaction};
+use sqlx::{AssertSqlSafe, Executor, FromRow, PgPool, Postgres, Transaction};
 use time::OffsetDateTime;
 
 use crate::db::batch::key_expressions;
 use crate::db::notifications::NOTIFY_CATALOG;
-use crate::db::{SCHEMA_LOCK, literal, quoted};
+use crate::db::{SCHEMA_LOCK, literal, partitions, quoted};
 use crate::record::StreamId;
 use crate::streams::columns::Column;
 use crate::streams::{Key, PayloadType, Shape, Stream, StreamName, defaults};
 
 pub use table_error::TableError;
 use table_error::sqlstate;
-
-/// Days of partitions that are made ahead.
-const PARTITIONS_AHEAD_DAYS: i64 = 3;
 
 /// A stream that is still to be made.
 #[derive(Debug, Clone)]
@@ -98,7 +96,7 @@ pub async fn update(
     before: &Stream,
     after: &Stream,
 ) -> Result<Option<Stream>, TableError> {
-    let mut transaction = locked(pool).await?;
+    let mut transaction = pool.begin().await?;
     let count = |length: usize| i32::try_from(length).unwrap_or(i32::MAX);
     let row: Option<StreamRow> = sqlx::query_as(
         "update tidegate.streams set shape = $2, key = $3, retention_days = $4
@@ -122,8 +120,8 @@ pub async fn update(
 }
 
 /// Drops the stream and its table with all its rows; false if there was no such stream.
-pub async fn delete(pool: &PgPool, stream: &Stream) -> Result<bool, sqlx::Error> {
-    let mut transaction = locked(pool).await?;
+pub async fn delete(pool: &PgPool, stream: &Stream) -> Result<bool, TableError> {
+    let mut transaction = pool.begin().await?;
     let deleted = sqlx::query(
         "update tidegate.streams set deleted_at = now() where id = $1 and deleted_at is null",
     )
@@ -212,67 +210,6 @@ async fn not_made(pool: &PgPool, stream: &StreamName, error: sqlx::Error) -> Tab
     TableError::Exists { stream: stream.clone(), what }
 }
 
-/// Makes the partition for one day of a stream with retention, unless it is there. Part of the caller's transaction.
-pub(super) async fn ensure_partition(
-    connection: &mut PgConnection,
-    stream: &Stream,
-    day: time::Date,
-) -> Result<(), sqlx::Error> {
-    let Some(next) = day.next_day() else {
-        return Ok(());
-    };
-    let sql = format!(
-        "create table if not exists {} partition of streams.{} for values from ('{day} 00:00:00+00') to ('{next} 00:00:00+00')",
-        partition(stream.id, day),
-        quoted(stream.name.as_str()),
-    );
-    let exists: bool = sqlx::query_scalar("select to_regclass($1) is not null")
-        .bind(partition(stream.id, day))
-        .fetch_one(&mut *connection)
-        .await?;
-    if exists {
-        return Ok(());
-    }
-    sqlx::query("select pg_advisory_xact_lock($1)")
-        .bind(SCHEMA_LOCK)
-        .execute(&mut *connection)
-        .await?;
-    connection.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.map(drop)
-}
-
-/// Makes the partitions of the next days and drops those whose days are over; returns the number dropped.
-pub async fn maintain_partitions(
-    pool: &PgPool,
-    stream: &Stream,
-    today: time::Date,
-) -> Result<usize, sqlx::Error> {
-    let Some(retention_days) = stream.retention_days else {
-        return Ok(0);
-    };
-    let mut transaction = locked(pool).await?;
-    make_partitions_ahead(&mut transaction, stream).await?;
-    let names: Vec<String> = sqlx::query_scalar(
-        "select child.relname::text from pg_inherits
-         join pg_class child on child.oid = inhrelid
-         where inhparent = to_regclass($1)",
-    )
-    .bind(format!("streams.{}", quoted(stream.name.as_str())))
-    .fetch_all(&mut *transaction)
-    .await?;
-    let mut dropped = 0;
-    for name in names {
-        let kept = day_of_partition(stream.id, &name)
-            .is_none_or(|day| today - day <= time::Duration::days(i64::from(retention_days)));
-        if !kept {
-            run(&mut transaction, format!("drop table stream_partitions.{}", quoted(&name)))
-                .await?;
-            dropped += 1;
-        }
-    }
-    transaction.commit().await?;
-    Ok(dropped)
-}
-
 async fn locked(pool: &PgPool) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
     let mut transaction = pool.begin().await?;
     sqlx::query("select pg_advisory_xact_lock($1)")
@@ -304,12 +241,7 @@ async fn make_partitions_ahead(
     let today: time::Date = sqlx::query_scalar("select (now() at time zone 'UTC')::date")
         .fetch_one(&mut **transaction)
         .await?;
-    for ahead in 0..=PARTITIONS_AHEAD_DAYS {
-        if let Some(day) = today.checked_add(time::Duration::days(ahead)) {
-            ensure_partition(transaction, stream, day).await?;
-        }
-    }
-    Ok(())
+    partitions::make_ahead(transaction, stream, today).await
 }
 
 /// One statement for the table, one for the unique index of a key.
@@ -351,39 +283,6 @@ fn column_sql(column: &Column) -> String {
     }
 }
 
-fn partition(stream: StreamId, day: time::Date) -> String {
-    let number =
-        day.year() * 10_000 + i32::from(u8::from(day.month())) * 100 + i32::from(day.day());
-    format!("stream_partitions.s{}_{number:08}", stream.0)
-}
-
-/// The day that a partition made by [`partition`] holds.
-fn day_of_partition(stream: StreamId, name: &str) -> Option<time::Date> {
-    let digits = name.strip_prefix(&format!("s{}_", stream.0))?;
-    if digits.len() != 8 {
-        return None;
-    }
-    let year = digits.get(..4)?.parse().ok()?;
-    let month: u8 = digits.get(4..6)?.parse().ok()?;
-    let day = digits.get(6..)?.parse().ok()?;
-    time::Date::from_calendar_date(year, time::Month::try_from(month).ok()?, day).ok()
-}
-
 fn days(retention_days: u16) -> i16 {
     i16::try_from(retention_days).expect("retention is limited to 3,650 days")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn partitions_tell_their_day() {
-        let day = time::Date::from_calendar_date(2026, time::Month::March, 7).unwrap();
-        assert_eq!(partition(StreamId(12), day), "stream_partitions.s12_20260307");
-        assert_eq!(day_of_partition(StreamId(12), "s12_20260307"), Some(day));
-        for foreign in ["s1_20260307", "s12_20261307", "s12_2026030", "archive"] {
-            assert_eq!(day_of_partition(StreamId(12), foreign), None, "{foreign}");
-        }
-    }
 }

@@ -238,3 +238,17 @@ async fn what_is_taken_of_a_request_is_its_beginning() {
     intake.durable(of_another).await.unwrap();
     assert_eq!(bench.read_on(), [&[1; 8192][..], b"of another"]);
 }
+
+/// What a sender is told is as long as the journal takes for what waits, and that is measured here.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_written_is_the_rate_that_a_full_intake_is_told_by() {
+    let bench = Bench::start();
+    bench.send(&[1; 100]).await.unwrap();
+    let mut held = Vec::new();
+    for token in 0..8 {
+        held.push(bench.intake.reserve(SenderId::Token(token), 1 << 17).await.unwrap());
+    }
+    let refused = bench.intake.reserve(SenderId::Local, 1).await.unwrap_err();
+    // A hundred bytes in all this time: a mebibyte would take longer than the longest advice.
+    assert_eq!(refused, IntakeError::Overloaded { retry_after: Duration::from_secs(300) });
+}

@@ -161,6 +161,7 @@ impl Transaction<'_> {
     ) -> Result<PartEnd, BatchError> {
         self.connection.roll_back_to(Savepoint::Part).await?;
         self.refused.truncate(refused_before);
+        self.refused_ids.retain(|(number, _)| !part.entries.contains(number));
         for number in &part.entries {
             self.fates[*number] = Fate::Settled(CommitOutcome::default());
         }
@@ -230,8 +231,10 @@ impl Transaction<'_> {
             let meta = EntryMeta::decode(&entry.meta);
             let mut data = Vec::new();
             let decoded = decode_tuple(&stream.shape, part.column_set, &row.tuple, &mut data);
+            let id = entry_first_id(&row.tuple).unwrap_or_default();
+            self.refused_ids.insert((row.entry, id));
             let record = QuarantinedRecord {
-                id: entry_first_id(&row.tuple).unwrap_or_default(),
+                id,
                 received_at: entry.header.received_at,
                 stream: stream.id,
                 source: meta.as_ref().map_or(Source::Http, |meta| meta.source),

@@ -4,17 +4,18 @@
 //! Invariant: a run that another one followed writes nothing any more, whoever still holds entries of it: a gateway that
 //! was killed and comes back, or one that was cut off. What it would have written, the later run has asked for again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use uuid::Uuid;
 
 use crate::db::batch::BatchError;
 use crate::db::polled_items::{RunCounts, SeenRow};
 use crate::journal::Entry;
-use crate::pipeline::CommitOutcome;
 use crate::pipeline::plan::{Destination, Part};
 use crate::pipeline::transaction::{Fate, Transaction};
-use crate::record::{Cursor, EntryMeta, ItemHash, RunId, SeenItem};
+use crate::pipeline::{CommitOutcome, entry_first_id};
+use crate::record::{Cursor, EntryKind, EntryMeta, ItemHash, RunId, SeenItem};
 
 /// The cursors of a batch, with the number of the entry that has each.
 fn cursors(entries: &[Entry]) -> Vec<(usize, Cursor)> {
@@ -71,16 +72,78 @@ impl Transaction<'_> {
         for (number, cursor) in &self.cursors {
             let RunId { job, fence, .. } = cursor.run;
             let position = self.entries[*number].header.position;
-            seen.extend(cursor.seen.iter().map(|&SeenItem { key, content }| {
+            seen.extend(cursor.seen.iter().map(|&SeenItem { key, content, .. }| {
                 ((job, key), SeenRow { job, key, content, fence, position })
             }));
-            let counts = counts.entry(cursor.run).or_default();
-            counts.fresh += cursor.fresh();
-            counts.changed += u64::from(cursor.changed);
+            let refused = self.refused_places(*number);
+            *counts.entry(cursor.run).or_default() +=
+                self.counts_of(*number, cursor, self.fates[*number], &refused);
         }
         let seen: Vec<SeenRow> = seen.into_values().collect();
         self.connection.remember_items(&seen).await?;
         self.connection.count_runs(&counts).await
+    }
+
+    /// Counts what became of entries that were parked, which their runs counted as such. Of the entry behind the last of
+    /// them only so many of its first records are settled.
+    pub async fn recount_drained(
+        &mut self,
+        entries: usize,
+        records: usize,
+    ) -> Result<(), BatchError> {
+        let mut counts: BTreeMap<RunId, RunCounts> = BTreeMap::new();
+        for (number, mut cursor) in cursors(self.entries) {
+            // What is left of an entry still has the cursor of all of it.
+            let rows = self.entries[number].header.rows as usize;
+            cursor.seen.drain(..cursor.seen.len().saturating_sub(rows));
+            match number.cmp(&entries) {
+                Ordering::Less => {}
+                Ordering::Equal => cursor.seen.truncate(records),
+                Ordering::Greater => continue,
+            }
+            let refused = self.refused_places(number);
+            let now = self.counts_of(number, &cursor, self.fates[number], &refused);
+            let before = self.counts_of(number, &cursor, Fate::Parked, &HashSet::new());
+            *counts.entry(cursor.run).or_default() += now - before;
+        }
+        if counts.is_empty() { Ok(()) } else { self.connection.count_runs(&counts).await }
+    }
+
+    /// Which of an entry's records PostgreSQL refused.
+    fn refused_places(&self, number: usize) -> HashSet<u128> {
+        // The ids of an entry's records are consecutive.
+        let first = entry_first_id(&self.entries[number].body).unwrap_or_default().as_u128();
+        let of_entry = self.refused_ids.iter().filter(|(of, _)| *of == number);
+        of_entry.map(|(_, id)| id.as_u128().wrapping_sub(first)).collect()
+    }
+
+    /// What a run counts of an entry, whose items these are.
+    fn counts_of(
+        &self,
+        number: usize,
+        cursor: &Cursor,
+        fate: Fate,
+        refused: &HashSet<u128>,
+    ) -> RunCounts {
+        let items = |items: usize| i64::try_from(items).unwrap_or(i64::MAX);
+        let (entry, all) = (&self.entries[number], items(cursor.seen.len()));
+        if entry.header.kind == EntryKind::Quarantine.code() {
+            return RunCounts { refused: all, ..RunCounts::default() };
+        }
+        // Its stream was deleted, and it with that.
+        if fate == Fate::Settled(CommitOutcome::default()) {
+            return RunCounts::default();
+        }
+        let taken = (0..).zip(&cursor.seen).filter(|(place, _)| !refused.contains(place));
+        let taken: Vec<&SeenItem> = taken.map(|(_, item)| item).collect();
+        let changed = items(taken.iter().filter(|item| item.is_changed).count());
+        let taken = items(taken.len());
+        RunCounts {
+            fresh: taken - changed,
+            changed,
+            refused: all - taken,
+            parked: if fate == Fate::Parked { taken } else { 0 },
+        }
     }
 }
 

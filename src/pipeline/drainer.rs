@@ -103,6 +103,8 @@ impl Drainer {
             Written::All => (parked.len(), None),
             Written::Partly { entries, rest } => (entries, Some(rest)),
         };
+        let records = rest.as_ref().map_or(0, |rest| parked[done].rows - rest.rows);
+        transaction.recount_drained(done, records as usize).await?;
         let mut fates = transaction.fates;
         let positions: Vec<_> = parked[..done].iter().map(|parked| parked.position).collect();
         connection.unpark(journal, id, &positions).await?;
@@ -186,11 +188,11 @@ fn cut_off(parked: &[ParkedEntry], part: &Part, mut records: usize) -> Written {
                 rest.body = rest.body.slice(length..);
             }
             rest.rows -= u32::try_from(records).unwrap_or(rest.rows);
-            // What a repeat of the request is told is about all of its records, and no more known. A polling job's cursor
-            // was committed when the entry was parked.
+            // What a repeat of the request is told is about all of its records, and no more known. By a polling job's cursor,
+            // which was committed when the entry was parked, its run counts what becomes of the rest.
             if let Some(meta) = EntryMeta::decode(&rest.meta) {
                 let mut encoded = Vec::new();
-                EntryMeta { key: None, cursor: None, ..meta }.encode(&mut encoded);
+                EntryMeta { key: None, ..meta }.encode(&mut encoded);
                 rest.meta = encoded.into();
             }
             return Written::Partly { entries: *number, rest };

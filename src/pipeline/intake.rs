@@ -1,6 +1,7 @@
 //! The bounded way in: room for bytes first, then a place in the queue, then the answer after the fsync. Both are
 //! shared fairly between senders, see [`Room`].
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -53,6 +54,10 @@ pub enum IntakeError {
     TooLarge { bytes: u64 },
     #[error("the gateway is shutting down")]
     ShuttingDown,
+    #[error(
+        "the journal is an older copy that was put back, GET /v1/status says what helps; these records were not kept"
+    )]
+    JournalIsOlder,
     /// The appender thread died with the answer.
     #[error("the gateway failed before it could tell whether the records were taken")]
     OutcomeUnknown,
@@ -138,6 +143,7 @@ pub struct Intake {
     ledger: Ledger,
     journaled: Pressure,
     committed: Pressure,
+    is_older: Arc<AtomicBool>,
 }
 
 impl Intake {
@@ -152,7 +158,10 @@ impl Intake {
         let entries_max = limits.entries_max.clamp(1, Semaphore::MAX_PERMITS - OTHER_MESSAGES_MAX);
         let (messages, receiver) = mpsc::channel(entries_max + OTHER_MESSAGES_MAX);
         let (bytes, places) = (Room::new(limits.bytes_max), Room::new(entries_max as u64));
-        (Intake { messages, bytes, places, limits, ledger, journaled, committed }, receiver)
+        let is_older = Arc::default();
+        let intake =
+            Intake { messages, bytes, places, limits, ledger, journaled, committed, is_older };
+        (intake, receiver)
     }
 
     /// Waits, not for long, until there is room for `bytes` more of this sender.
@@ -242,6 +251,13 @@ impl Intake {
         self.bytes.close();
     }
 
+    /// Refuses what is new, because an older copy of the journal was put back: what it takes is never written, and it would
+    /// grow until its positions look like those that PostgreSQL has.
+    pub(super) fn refuse_older_journal(&self) {
+        self.is_older.store(true, Ordering::Release);
+        self.refuse_new();
+    }
+
     /// Ends the appender thread once it has written everything that was submitted.
     pub async fn close(&self) {
         self.refuse_new();
@@ -270,6 +286,7 @@ impl Intake {
 
     fn refused(&self, refusal: NoRoom) -> IntakeError {
         match refusal {
+            NoRoom::Closed if self.is_older.load(Ordering::Acquire) => IntakeError::JournalIsOlder,
             NoRoom::Closed => IntakeError::ShuttingDown,
             NoRoom::Full => {
                 let retry_after = self.journaled.retry_after(self.bytes.held(), Instant::now());
@@ -283,4 +300,93 @@ impl Intake {
 pub fn entry_first_id(body: &Bytes) -> Option<Uuid> {
     let id = body.get(6..22)?;
     Uuid::from_slice(id).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const LIMITS: IntakeLimits = IntakeLimits {
+        entries_max: 2,
+        bytes_max: 60_000,
+        wait: Duration::ZERO,
+        journal_segment_bytes: 100_000,
+    };
+
+    /// Of which so many bytes a second go through, for all that is known.
+    fn moving_at(bytes_per_second: u64) -> Pressure {
+        let now = Instant::now();
+        let pressure = Pressure::new(now.checked_sub(SECOND * 10).expect("the machine is up"));
+        pressure.drained(bytes_per_second * 10);
+        pressure.measure(u64::MAX, now);
+        pressure
+    }
+
+    /// An intake of which the journal takes 2,000 bytes a second, and PostgreSQL 5,000.
+    fn intake() -> (Intake, mpsc::Receiver<Message>) {
+        Intake::new(LIMITS, Ledger::default(), moving_at(2_000), moving_at(5_000))
+    }
+
+    fn submission() -> Submission {
+        Submission {
+            entries: Vec::new(),
+            counters: Arc::default(),
+            source: Source::Http,
+            claim: None,
+            request: RequestFate::default(),
+        }
+    }
+
+    /// Shares are by sender, so that it takes several to fill it.
+    async fn fill(intake: &Intake) -> Vec<Reservation> {
+        let mut held = Vec::new();
+        for token in 0..6 {
+            held.push(intake.reserve(SenderId::Token(token), 10_000).await.expect("there is room"));
+        }
+        held
+    }
+
+    #[tokio::test]
+    async fn a_full_intake_is_told_by_the_bytes_in_it_and_the_journal_s_rate() {
+        let (intake, _messages) = intake();
+        let mut held = fill(&intake).await;
+        let full = Err(IntakeError::Overloaded { retry_after: SECOND * 30 });
+        assert_eq!(intake.reserve(SenderId::Local, 1).await.map(drop), full);
+        assert_eq!(intake.extend(&mut held[0], 1).await, full);
+        held.truncate(2);
+        let room = intake.reserve(SenderId::Local, 60_000).await;
+        let less = Err(IntakeError::Overloaded { retry_after: SECOND * 10 });
+        assert_eq!(room.map(drop), less, "it does not fit beside what is there");
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_is_told_by_the_bytes_in_it_and_the_journal_s_rate() {
+        let (intake, _messages) = intake();
+        let mut held = fill(&intake).await;
+        let mut pending = Vec::new();
+        for _ in 0..LIMITS.entries_max {
+            let room = held.pop().expect("six are held");
+            pending.push(intake.submit(submission(), room).await.expect("there is a place"));
+        }
+        let room = held.pop().expect("six are held");
+        let refused = intake.submit(submission(), room).await.map(drop);
+        assert_eq!(refused, Err(IntakeError::Overloaded { retry_after: SECOND * 30 }));
+    }
+
+    #[tokio::test]
+    async fn a_full_journal_is_told_by_a_segment_and_postgresql_s_rate() {
+        let (intake, mut messages) = intake();
+        let room = intake.reserve(SenderId::Local, 1_000).await.expect("there is room");
+        let pending = intake.submit(submission(), room).await.expect("there is a place");
+        let Some(Message::Submit(queued, _place)) = messages.recv().await else {
+            panic!("it was submitted");
+        };
+        let full = Refusal::Full { bytes: 7, bytes_max: 8 };
+        queued.acknowledge.send(Err(full)).expect("somebody waits");
+        // 100,000 bytes at 5,000 a second; then the next look at the journal finds it so.
+        let retry_after = SECOND * 20 + TRIM_EVERY;
+        let told = IntakeError::JournalFull { bytes: 7, bytes_max: 8, retry_after };
+        assert_eq!(intake.durable(pending).await, Err(told));
+    }
 }

@@ -11,6 +11,7 @@ mod appender;
 mod appender_tests;
 mod batcher;
 mod careful;
+mod commit_watch;
 mod cursors;
 mod drainer;
 mod intake;

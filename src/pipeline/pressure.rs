@@ -81,11 +81,14 @@ impl Pressure {
             Some(rate) => seconds_for(bytes, rate),
             None => RETRY_AFTER_UNKNOWN,
         };
-        let stalled = match drained {
-            0 => now.saturating_duration_since(measured.fine_at).min(RETRY_AFTER_STALLED_MAX),
-            _ => Duration::ZERO,
-        };
+        let stalled = measured.stalled_for(drained, now).min(RETRY_AFTER_STALLED_MAX);
         moving.max(stalled).clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX)
+    }
+
+    /// For how long nothing has moved although something waits.
+    pub fn stalled_for(&self, now: Instant) -> Duration {
+        let measured = self.lock();
+        measured.stalled_for(self.0.bytes.load(Ordering::Relaxed) - measured.bytes, now)
     }
 
     fn lock(&self) -> MutexGuard<'_, Measured> {
@@ -94,6 +97,11 @@ impl Pressure {
 }
 
 impl Measured {
+    /// `drained`: bytes that went through since it was measured.
+    fn stalled_for(&self, drained: u64, now: Instant) -> Duration {
+        if drained > 0 { Duration::ZERO } else { now.saturating_duration_since(self.fine_at) }
+    }
+
     fn learn(&mut self, drained: u64, elapsed: Duration, at_its_limit: bool) {
         let latest = rate(drained, elapsed);
         let weight = -(-elapsed.as_secs_f64() / AVERAGED_OVER.as_secs_f64()).exp_m1();
@@ -179,8 +187,10 @@ mod tests {
             pressure.measure(1_000, now);
             let expected = (SECOND * seconds).clamp(SECOND, RETRY_AFTER_STALLED_MAX);
             assert_eq!(pressure.retry_after(1_000, now), expected);
+            assert_eq!(pressure.stalled_for(now), SECOND * seconds);
         }
         pressure.drained(1);
+        assert_eq!(pressure.stalled_for(now), Duration::ZERO);
         assert_eq!(
             pressure.retry_after(3_000, now),
             SECOND * 3,

@@ -48,6 +48,11 @@ impl Progress {
         self.lock().low_water
     }
 
+    /// Was PostgreSQL asked what is committed, since this process began?
+    pub fn is_known(&self) -> bool {
+        self.lock().asked
+    }
+
     /// Follows the low-water mark.
     pub fn subscribe(&self) -> watch::Receiver<Position> {
         self.low_water.subscribe()

@@ -1,5 +1,6 @@
 //! What one transaction does with the entries of a batch, part by part, and what became of each entry.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -30,6 +31,8 @@ pub(super) struct Transaction<'a> {
     pub fates: Vec<Fate>,
     /// COPY tuples of the rows that PostgreSQL refused.
     pub refused: Vec<u8>,
+    /// The entries and ids of these rows.
+    pub(super) refused_ids: HashSet<(usize, Uuid)>,
     /// Of entries of polling jobs, by their numbers; known after [`Transaction::leave_out_superseded`].
     pub(super) cursors: Vec<(usize, Cursor)>,
 }
@@ -37,7 +40,8 @@ pub(super) struct Transaction<'a> {
 impl<'a> Transaction<'a> {
     pub fn new(connection: &'a mut BatchConnection, entries: &'a [Entry]) -> Transaction<'a> {
         let fates = vec![Fate::Settled(CommitOutcome::default()); entries.len()];
-        Transaction { connection, entries, fates, refused: Vec::new(), cursors: Vec::new() }
+        let (refused, refused_ids, cursors) = (Vec::new(), HashSet::new(), Vec::new());
+        Transaction { connection, entries, fates, refused, refused_ids, cursors }
     }
 
     /// Copies a part of a keyed stream straight into its table. False if a row got lost on the way there, by a trigger of

@@ -19,12 +19,13 @@ use crate::db::verdict::Verdict;
 use crate::journal::{Entry, ReadError, SEGMENT_HEADER_BYTES};
 use crate::lifecycle::Lifecycle;
 use crate::pipeline::batcher::{Batcher, BatcherContext, source_of, stream_of};
+use crate::pipeline::commit_watch::CommitWatch;
 use crate::pipeline::drainer::Drainer;
 use crate::pipeline::lanes::Lanes;
 use crate::pipeline::parking::Parking;
 use crate::pipeline::transaction::Fate;
 use crate::pipeline::writer::Writer;
-use crate::pipeline::{CommitOutcome, Pressure, entry_first_id};
+use crate::pipeline::{CommitOutcome, Intake, Pressure, entry_first_id};
 use crate::record::{EntryKind, Position};
 use crate::telemetry::metrics;
 
@@ -41,6 +42,8 @@ pub struct WritersConfig {
     pub node: String,
     pub writers: usize,
     pub timeouts: BatchTimeouts,
+    /// Commits that have not come back for so long are said to be stuck.
+    pub commit_stall: Duration,
 }
 
 /// What the writers last knew of PostgreSQL.
@@ -50,6 +53,8 @@ pub struct DatabaseState {
     /// PostgreSQL's version, as the writers last saw it.
     pub version: Option<String>,
     pub last_error: Option<String>,
+    /// Why commits do not come back, although PostgreSQL can be reached.
+    pub stalled: Option<String>,
     /// Parts of the journal that were committed once, that PostgreSQL has lost since (it was set back), and that the
     /// journal does not keep any more: from, up to, not including.
     pub lost: Vec<(Position, Position)>,
@@ -61,6 +66,9 @@ pub struct Writers {
     config: WritersConfig,
     database: Database,
     context: BatcherContext,
+    intake: Intake,
+    /// Where the journal ended when this process opened it.
+    opened_at: Position,
     lifecycle: Lifecycle,
     committed: Pressure,
     parking: Parking,
@@ -79,10 +87,10 @@ pub(super) enum SessionError {
     #[error("an earlier batch of the same stream was not committed")]
     EarlierBatchFailed,
     #[error(
-        "PostgreSQL has records up to {committed}, but the journal ends at {synced}: an older copy of the journal was put \
+        "PostgreSQL has records up to {committed}, but the journal ended at {end}: an older copy of the journal was put \
          back; move the directory `journal` away so that a new one begins"
     )]
-    JournalIsOlder { committed: Position, synced: Position },
+    JournalIsOlder { committed: Position, end: Position },
 }
 
 impl SessionError {
@@ -111,12 +119,24 @@ impl Writers {
         config: WritersConfig,
         database: Database,
         context: BatcherContext,
+        intake: Intake,
         lifecycle: Lifecycle,
         committed: Pressure,
     ) -> Writers {
+        let opened_at = context.journal.synced();
         let state = watch::Sender::new(DatabaseState::default());
         let parking = Parking::default();
-        Writers { config, database, context, lifecycle, committed, parking, state }
+        Writers {
+            config,
+            database,
+            context,
+            intake,
+            opened_at,
+            lifecycle,
+            committed,
+            parking,
+            state,
+        }
     }
 
     /// Follows what is known of PostgreSQL.
@@ -168,6 +188,13 @@ impl Writers {
 
     /// Runs sessions until everything acknowledged is committed after the appender ended, or the time is over.
     pub async fn run(self) {
+        let watch = CommitWatch {
+            database: self.database.clone(),
+            committed: self.committed.clone(),
+            state: self.state.clone(),
+            limit: self.config.commit_stall,
+        };
+        self.lifecycle.spawn("commit watch", watch.run(self.lifecycle.soft().clone()));
         let mut backoff = Backoff::new();
         let mut last_class = String::new();
         loop {
@@ -181,6 +208,9 @@ impl Writers {
             let class = error.class();
             let reason = error.to_string();
             metrics::count_writer_error(&class);
+            if matches!(error, SessionError::JournalIsOlder { .. }) {
+                self.intake.refuse_older_journal();
+            }
             self.unreachable(reason.clone());
             if started.elapsed() >= HEALTHY_AFTER {
                 backoff = Backoff::new();
@@ -204,7 +234,7 @@ impl Writers {
         let journal = self.context.journal.id();
         let mut first = self.connect().await?;
         let fenced = self.answered(first.fence(journal, &self.config.node)).await?;
-        check_age(&fenced.ranges, self.context.journal.synced())?;
+        check_age(&fenced.ranges, self.end_that_may_be_committed())?;
         self.parking.reset(&self.answered(first.parked_streams(journal)).await?);
         let progress = &self.context.progress;
         let before = progress.low_water();
@@ -251,6 +281,16 @@ impl Writers {
         Ok(cut?)
     }
 
+    /// Up to where PostgreSQL may have the journal. Before the first session it can have no more than was there when this
+    /// process began, whatever was appended since.
+    fn end_that_may_be_committed(&self) -> Position {
+        if self.context.progress.is_known() {
+            self.context.journal.synced()
+        } else {
+            self.opened_at
+        }
+    }
+
     /// PostgreSQL's answer; a line that goes silent would never say that none comes.
     async fn answered<T>(
         &self,
@@ -279,7 +319,10 @@ impl Writers {
         }
         metrics::set_lost_bytes(lost.iter().map(|(first, last)| last.0 - first.0).sum());
         let version = Some(version.clone());
-        self.state.send_replace(DatabaseState { reachable: true, version, last_error: None, lost });
+        self.state.send_modify(|state| {
+            let stalled = state.stalled.take();
+            *state = DatabaseState { reachable: true, version, last_error: None, stalled, lost };
+        });
         tracing::info!(epoch, %from, "writing to PostgreSQL");
     }
 
@@ -337,11 +380,9 @@ fn outcomes(ranges: Vec<CommittedRange>) -> BTreeMap<Position, EntryOutcome> {
 }
 
 /// Positions of a journal that was put back are used a second time, and the ranges of the first time would swallow them.
-fn check_age(ranges: &[CommittedRange], synced: Position) -> Result<(), SessionError> {
+fn check_age(ranges: &[CommittedRange], end: Position) -> Result<(), SessionError> {
     match ranges.iter().map(|range| range.last).max() {
-        Some(committed) if committed > synced => {
-            Err(SessionError::JournalIsOlder { committed, synced })
-        }
+        Some(committed) if committed > end => Err(SessionError::JournalIsOlder { committed, end }),
         _ => Ok(()),
     }
 }
@@ -349,6 +390,23 @@ fn check_age(ranges: &[CommittedRange], synced: Position) -> Result<(), SessionE
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_journal_that_ends_before_what_is_committed_is_older() {
+        let range = |first, last| CommittedRange {
+            first: Position(first),
+            last: Position(last),
+            outcomes: BTreeMap::new(),
+        };
+        let ranges = [range(0, 100), range(200, 300), range(100, 150)];
+        assert!(check_age(&[], Position(0)).is_ok(), "a new journal");
+        assert!(check_age(&ranges, Position(300)).is_ok(), "all of it is committed");
+        let (committed, end) = (Position(300), Position(299));
+        let refused = check_age(&ranges, end).unwrap_err();
+        assert!(refused.is_for_a_person());
+        let expected = SessionError::JournalIsOlder { committed, end };
+        assert_eq!(refused.to_string(), expected.to_string());
+    }
 
     #[test]
     fn what_neither_the_journal_nor_postgresql_has_is_told_exactly() {

@@ -12,7 +12,8 @@ use crate::journal::{EntryDraft, SealedEntry};
 use crate::record::{ColumnSet, Cursor, EntryKey, EntryKind, EntryMeta, Source, UnixMicros};
 use crate::sources::formats::{RecordPlace, RecordSink};
 use crate::streams::Stream;
-use crate::streams::encode::{RecordError, TuplePrefix};
+use crate::streams::csv::CsvOptions;
+use crate::streams::encode::{MatchedName, RecordError, TuplePrefix};
 
 /// An entry is handed on at this many bytes or records, so that a large body is never held in memory.
 pub const ENTRY_TARGET_BYTES: usize = 1 << 20;
@@ -45,8 +46,8 @@ pub struct Origin {
     pub one_entry: bool,
     /// Refused records are kept in the quarantine.
     pub keep_refused: bool,
-    /// Text of a CSV field that means NULL, beside the empty one.
-    pub csv_null: Option<String>,
+    /// How a body of CSV is read.
+    pub csv: CsvOptions,
     /// The quarantined record that the request's only record replays.
     pub replays: Option<Uuid>,
 }
@@ -83,6 +84,8 @@ pub struct Assembler {
     errors: Vec<PlacedError>,
     refused: u64,
     csv_header: Option<Vec<u8>>,
+    matched: Vec<MatchedName>,
+    skipped_lines: u64,
 }
 
 impl Assembler {
@@ -101,6 +104,8 @@ impl Assembler {
             errors: Vec::new(),
             refused: 0,
             csv_header: None,
+            matched: Vec::new(),
+            skipped_lines: 0,
         }
     }
 
@@ -120,6 +125,16 @@ impl Assembler {
         self.refused
     }
 
+    /// Names of a CSV header that were taken for others.
+    pub fn matched(&self) -> &[MatchedName] {
+        &self.matched
+    }
+
+    /// How many lines without anything were skipped; known at the end of the body.
+    pub fn skipped_lines(&self) -> u64 {
+        self.skipped_lines
+    }
+
     /// Bytes that wait to be taken.
     pub fn bytes(&self) -> usize {
         self.records.body_len() + self.quarantine.as_ref().map_or(0, EntryDraft::body_len)
@@ -133,6 +148,20 @@ impl Assembler {
     /// How many good records wait to be taken, and the id of the first.
     pub fn gathered(&self) -> (u32, Uuid) {
         (self.rows, self.first_id)
+    }
+
+    /// Nothing waits to be taken.
+    pub fn is_empty(&self) -> bool {
+        self.rows == 0 && self.quarantined == 0
+    }
+
+    /// The stream was made only now; it is shaped like the one that everything was gathered for.
+    pub fn set_stream(&mut self, stream: Arc<Stream>) {
+        if let Some(draft) = &mut self.quarantine {
+            let start = draft.body_start();
+            quarantine::set_stream(&mut draft.buffer_mut()[start..], stream.id);
+        }
+        self.origin.stream = stream;
     }
 
     /// Takes what was gathered; `None` if there is nothing.
@@ -238,9 +267,14 @@ impl Assembler {
         };
         let read_as = match &self.csv_header {
             None => ReadAs::Json,
-            Some(header) => ReadAs::Csv { header, null: self.origin.csv_null.as_deref() },
+            Some(header) => ReadAs::Csv {
+                header,
+                null: self.origin.csv.null.as_deref(),
+                delimiter: self.origin.csv.dialect.delimiter_word(),
+                quote: self.origin.csv.dialect.quote_word(),
+            },
         };
-        record.encode(read_as, draft.buffer_mut());
+        record.encode(&read_as, draft.buffer_mut());
         self.quarantined += 1;
     }
 }
@@ -259,6 +293,7 @@ impl RecordSink for Assembler {
     }
 
     fn refused(&mut self, place: RecordPlace, error: RecordError, raw: &[u8], truncated: bool) {
+        let error = error.with_bytes(raw);
         if self.origin.keep_refused {
             self.keep(place, &error, raw, truncated);
         }
@@ -274,8 +309,13 @@ impl RecordSink for Assembler {
         }
     }
 
-    fn csv_header(&mut self, raw: &[u8]) {
+    fn csv_header(&mut self, raw: &[u8], matched: &[MatchedName]) {
         self.csv_header = Some(raw.to_vec());
+        self.matched = matched.to_vec();
+    }
+
+    fn skipped_lines(&mut self, lines: u64) {
+        self.skipped_lines = lines;
     }
 
     fn is_full(&self) -> bool {

@@ -3,7 +3,7 @@
 //! Promises: at most one chunk is held at a time; a body that arrives uncompressed is passed through without a copy;
 //! nothing beyond the limits is read, neither before nor after decompression; a compressed body that is damaged, cut
 //! off or followed by something else is an error, never a shorter body.
-//! Refuses: stacked or unknown encodings, and senders that fall silent.
+//! Refuses: stacked or unknown encodings, what is compressed without saying so, and senders that fall silent.
 
 use std::error::Error;
 use std::fmt;
@@ -27,6 +27,16 @@ pub const DECOMPRESSED_CHUNK_BYTES: usize = 128 * 1024;
 /// Largest zstd window, as a power of two: 8 MiB, what RFC 9659 allows a sender of `Content-Encoding: zstd` to use.
 /// A frame may ask for gigabytes otherwise.
 pub const ZSTD_WINDOW_LOG_MAX: u32 = 23;
+
+/// How every member of a gzip body begins.
+const GZIP_MAGIC: &[u8] = &[0x1f, 0x8b];
+/// What no text begins with, and what it is then.
+const NO_TEXT: [(&[u8], &str); 4] = [
+    (GZIP_MAGIC, "gzip"),
+    (&[0x28, 0xb5, 0x2f, 0xfd], "zstd"),
+    (&[0xfd, b'7', b'z', b'X', b'Z', 0], "xz"),
+    (b"PK\x03\x04", "a ZIP archive, or a spreadsheet's own file"),
+];
 
 /// How a body is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,6 +109,14 @@ pub enum BodyError {
     /// 400: the compressed data is damaged, cut off, or followed by other bytes.
     #[error("the compressed body cannot be read: {message}")]
     Corrupt { message: String },
+    /// 400: behind the compressed data there is nothing but zeros.
+    #[error(
+        "zero bytes follow the compressed data, as tape archives and block devices add them; leave them out"
+    )]
+    Padded,
+    /// 415: the content is compressed, although nobody said so, or once more than was said.
+    #[error("the body is {what}: {help}")]
+    Undeclared { what: &'static str, help: &'static str },
     /// The connection failed; there may be nobody left to answer.
     #[error("the body ended early: {message}")]
     Interrupted { message: String },
@@ -141,9 +159,7 @@ impl BodyReader {
         let content = match encoding {
             ContentEncoding::Identity => Content::Identity(wire),
             ContentEncoding::Gzip => {
-                let mut decoder = GzipDecoder::new(StreamReader::new(wire));
-                decoder.multiple_members(true);
-                Content::Gzip(Box::new(decoder))
+                Content::Gzip(Box::new(GzipDecoder::new(StreamReader::new(wire))))
             }
             ContentEncoding::Zstd => {
                 let window = DParameter::window_log_max(ZSTD_WINDOW_LOG_MAX);
@@ -172,7 +188,7 @@ impl BodyReader {
     /// A call that is dropped half way loses nothing.
     pub async fn next(&mut self) -> Result<Option<Bytes>, BodyError> {
         let next = self.read().await;
-        let next = next.and_then(|chunk| self.count(chunk));
+        let next = next.and_then(|chunk| self.check(chunk));
         if !matches!(next, Ok(Some(_))) {
             self.content = Content::Done;
         }
@@ -192,7 +208,7 @@ impl BodyReader {
         let buffer = &mut self.buffer;
         match &mut self.content {
             Content::Identity(wire) => wire.next().await.transpose().map_err(into_body_error),
-            Content::Gzip(decoder) => decode(&mut **decoder, GzipDecoder::get_mut, buffer).await,
+            Content::Gzip(_) => self.read_gzip().await,
             Content::Zstd(decoder) => decode(&mut **decoder, ZstdDecoder::get_mut, buffer).await,
             Content::Brotli(decoder) => {
                 decode(&mut **decoder, BrotliDecoder::get_mut, buffer).await
@@ -212,6 +228,45 @@ impl BodyReader {
         }
     }
 
+    /// Members may follow each other. Each has a decoder of its own, which stops where its member ends, so that what
+    /// follows is known for what it is.
+    async fn read_gzip(&mut self) -> Result<Option<Bytes>, BodyError> {
+        while let Content::Gzip(decoder) = &mut self.content {
+            self.buffer.reserve(DECOMPRESSED_CHUNK_BYTES);
+            if decoder.read_buf(&mut self.buffer).await.map_err(into_body_error)? > 0 {
+                return Ok(Some(self.buffer.split().freeze()));
+            }
+            match decoder.get_mut().fill_buf().await.map_err(into_body_error)?.first() {
+                None => break,
+                Some(first) if *first == GZIP_MAGIC[0] => self.begin_member(),
+                Some(_) => return Err(what_follows(decoder.get_mut()).await),
+            }
+        }
+        Ok(None)
+    }
+
+    fn begin_member(&mut self) {
+        let content = std::mem::replace(&mut self.content, Content::Done);
+        self.content = match content {
+            Content::Gzip(decoder) => {
+                Content::Gzip(Box::new(GzipDecoder::new(decoder.into_inner())))
+            }
+            content => content,
+        };
+    }
+
+    fn help_with(&self, what: &str) -> &'static str {
+        match &self.content {
+            Content::Identity(_) | Content::Whole(_) if matches!(what, "gzip" | "zstd") => {
+                "the header Content-Encoding must say so"
+            }
+            Content::Identity(_) | Content::Whole(_) => {
+                "send the text itself, compressed as the header Content-Encoding says"
+            }
+            _ => "compress it once, as the header Content-Encoding says",
+        }
+    }
+
     /// A zlib stream begins with its method, 8, in the low half of the first byte; a raw deflate stream would only do so
     /// with a stored block whose padding is not zero, which no compressor writes.
     fn choose_deflate(&mut self, first: Option<u8>) {
@@ -227,16 +282,39 @@ impl BodyReader {
         };
     }
 
-    fn count(&mut self, chunk: Option<Bytes>) -> Result<Option<Bytes>, BodyError> {
+    /// Counts a chunk; the first one tells whether the content is text at all.
+    fn check(&mut self, chunk: Option<Bytes>) -> Result<Option<Bytes>, BodyError> {
         let Some(chunk) = chunk else {
             return Ok(None);
         };
+        if self.decompressed_bytes == 0
+            && let Some((_, what)) = NO_TEXT.iter().find(|(magic, _)| chunk.starts_with(magic))
+        {
+            return Err(BodyError::Undeclared { what, help: self.help_with(what) });
+        }
         self.decompressed_bytes += chunk.len() as u64;
         let limit_bytes = self.limits.decompressed_bytes_max;
         if self.decompressed_bytes > limit_bytes {
             return Err(BodyError::TooLarge { limit_bytes, which: BodyLimit::Decompressed });
         }
         Ok(Some(chunk))
+    }
+}
+
+/// Names what stands behind the compressed data, which is something.
+async fn what_follows(wire: &mut Wire) -> BodyError {
+    loop {
+        let length = match wire.fill_buf().await {
+            Ok([]) => return BodyError::Padded,
+            Ok(chunk) if chunk.iter().all(|byte| *byte == 0) => chunk.len(),
+            Ok(_) => {
+                return BodyError::Corrupt {
+                    message: "other bytes follow the compressed data".to_owned(),
+                };
+            }
+            Err(error) => return into_body_error(error),
+        };
+        wire.consume(length);
     }
 }
 
@@ -250,11 +328,11 @@ async fn decode<D: AsyncRead + Unpin>(
     if decoder.read_buf(buffer).await.map_err(into_body_error)? > 0 {
         return Ok(Some(buffer.split().freeze()));
     }
-    let rest = wire(decoder).fill_buf().await.map_err(into_body_error)?;
-    if rest.is_empty() {
+    let wire = wire(decoder);
+    if wire.fill_buf().await.map_err(into_body_error)?.is_empty() {
         return Ok(None);
     }
-    Err(BodyError::Corrupt { message: "other bytes follow the compressed data".to_owned() })
+    Err(what_follows(wire).await)
 }
 
 /// The bytes as they arrive, within the limits on their number and on silence. Empty chunks are left out: a reader
@@ -497,6 +575,52 @@ mod tests {
                 assert!(matches!(read, Err(BodyError::Corrupt { .. })), "{encoding:?}: {read:?}");
             }
         }
+    }
+
+    #[tokio::test]
+    async fn zeros_behind_the_compressed_data_are_named() {
+        for encoding in ENCODINGS.into_iter().filter(|encoding| {
+            !matches!(encoding, ContentEncoding::Identity | ContentEncoding::Zstd)
+        }) {
+            for zeros in [1, 2, 9, 10, 511, 100_000] {
+                let mut wire = compressed(encoding, b"tide").await;
+                wire.resize(wire.len() + zeros, 0);
+                for size in [1, 1_000] {
+                    let read = round(encoding, &wire, size).await;
+                    assert!(
+                        matches!(read, Err(BodyError::Padded)),
+                        "{encoding:?} {zeros}: {read:?}"
+                    );
+                }
+                wire.push(1);
+                let read = round(encoding, &wire, 100).await;
+                assert!(matches!(read, Err(BodyError::Corrupt { .. })), "{encoding:?}: {read:?}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_compressed_without_saying_so_is_named() {
+        let told = async |encoding, wire: &[u8]| match round(encoding, wire, 1_000).await {
+            Err(error @ BodyError::Undeclared { .. }) => error.to_string(),
+            read => panic!("{read:?}"),
+        };
+        for (sent, name) in [(ContentEncoding::Gzip, "gzip"), (ContentEncoding::Zstd, "zstd")] {
+            let wire = compressed(sent, b"n\n1\n").await;
+            let error = told(ContentEncoding::Identity, &wire).await;
+            assert!(error.contains(name) && error.contains("must say so"), "{error}");
+            let twice = compressed(ContentEncoding::Gzip, &wire).await;
+            let error = told(ContentEncoding::Gzip, &twice).await;
+            assert!(error.contains(name) && error.contains("once"), "{error}");
+            let mut whole = BodyReader::whole(wire.into(), LIMITS);
+            let read = whole.next().await;
+            assert!(matches!(read, Err(BodyError::Undeclared { .. })), "{read:?}");
+            assert!(whole.next().await.unwrap().is_none());
+        }
+        let error = told(ContentEncoding::Identity, b"PK\x03\x04\x14\0").await;
+        assert!(error.contains("spreadsheet"), "{error}");
+        // Half of it is nothing.
+        assert_eq!(round(ContentEncoding::Identity, b"PK", 10).await.unwrap(), b"PK");
     }
 
     #[tokio::test]

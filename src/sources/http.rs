@@ -3,12 +3,14 @@
 //! A large body is never held in memory: whenever an entry is full it goes to the intake, and only a few entries of
 //! one request are under way at once. A request with an idempotency key is read as a whole and taken [`once`].
 
+mod failure;
 mod once;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use uuid::Uuid;
 
 use crate::auth::Admission;
@@ -16,17 +18,21 @@ use crate::db::mending::TakenOver;
 use crate::hub::counters::Counters;
 use crate::journal::Journal;
 use crate::pipeline::{
-    Claim, CommitOutcome, CommitWait, Intake, IntakeError, KeyError, Keys, Pending,
-    Progress as Committed, RequestFate, Reservation, SenderId, Submission,
+    Claim, CommitOutcome, CommitWait, Intake, IntakeError, Keys, Pending, Progress as Committed,
+    RequestFate, Reservation, SenderId, Submission,
 };
-use crate::record::{KeyHash, Position, Source, UnixMicros};
+use crate::record::{Position, Source, UnixMicros};
 use crate::sources::assembler::{
     Assembled, Assembler, ENTRY_TARGET_BYTES, Origin, PlacedError, nth_id,
 };
-use crate::sources::body::{BodyError, BodyReader};
+use crate::sources::body::BodyReader;
 use crate::sources::encoders::Encoders;
-use crate::sources::formats::{Format, Framer, FramerLimits, FramingError, Progress};
+use crate::sources::formats::{Format, Framer, FramerLimits, Progress};
 use crate::streams::Stream;
+use crate::streams::csv::CsvOptions;
+use crate::streams::encode::MatchedName;
+
+pub use failure::{FailureReason, IngestFailure};
 
 /// Entries of one request that may be under way to the journal.
 const PENDING_ENTRIES_MAX: usize = 4;
@@ -62,9 +68,14 @@ pub enum OnError {
     Reject,
 }
 
+/// Makes the stream of a request's first record that is kept. `None`: it could not be made, and whoever was to make it
+/// knows why.
+pub type MakeStream<'a> = BoxFuture<'a, Option<Arc<Stream>>>;
+
 /// A request to ingest, but for its body.
 #[derive(Debug)]
 pub struct IngestRequest {
+    /// Where it is still to be made: what it will be, but for its number.
     pub stream: Arc<Stream>,
     pub sender: SenderId,
     /// Pays for what is taken, where the sender has a quota.
@@ -72,13 +83,13 @@ pub struct IngestRequest {
     pub user: Arc<str>,
     pub received_at: UnixMicros,
     pub format: Format,
-    /// Text of a CSV field that means NULL, beside the empty one.
-    pub csv_null: Option<String>,
+    /// How a body of CSV is to be read.
+    pub csv: CsvOptions,
     pub ack: Ack,
     pub on_error: OnError,
     pub return_ids: bool,
     /// The request's idempotency key.
-    pub key: Option<KeyHash>,
+    pub key: Option<String>,
 }
 
 /// What became of a request.
@@ -89,6 +100,10 @@ pub struct IngestReply {
     /// Records refused; equal to `quarantined` unless `on_error=reject`.
     pub refused: u64,
     pub errors: Vec<PlacedError>,
+    /// Names of a CSV header that were taken for others.
+    pub matched: Vec<MatchedName>,
+    /// Lines without anything.
+    pub skipped_lines: u64,
     /// End of the last entry; `None` if nothing went to the journal.
     pub position: Option<Position>,
     pub ids: Vec<Uuid>,
@@ -98,63 +113,6 @@ pub struct IngestReply {
     pub single: bool,
     /// The request had been taken before, and this is what it was answered then.
     pub replayed: bool,
-}
-
-/// Why a request was not taken, or not all of it.
-#[derive(Debug)]
-pub struct IngestFailure {
-    pub reason: FailureReason,
-    /// What was durable before the failure; nothing of small requests.
-    pub before: IngestReply,
-    /// More than that may be in the journal.
-    pub is_outcome_unknown: bool,
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum FailureReason {
-    #[error(transparent)]
-    Body(#[from] BodyError),
-    #[error(transparent)]
-    Framing(#[from] FramingError),
-    #[error(transparent)]
-    Intake(#[from] IntakeError),
-    #[error("the stream cannot take records: {0}")]
-    Stream(String),
-    #[error(
-        "with on_error=reject a body holds at most {bytes_max} bytes; split it into several requests"
-    )]
-    TooLargeToReject { bytes_max: usize },
-    #[error(
-        "with on_error=reject a body takes at most {tuples_bytes_max} bytes as rows; split it into several requests"
-    )]
-    TooManyToReject { tuples_bytes_max: usize },
-    #[error(
-        "with an idempotency key a body holds at most {bytes_max} bytes; split it into several requests, each with its own key"
-    )]
-    TooLargeForKey { bytes_max: usize },
-    #[error(transparent)]
-    Key(#[from] KeyError),
-    #[error(
-        "with an idempotency key a body takes at most {tuples_bytes_max} bytes as rows; split it into several requests, each with its own key"
-    )]
-    TooManyForKey { tuples_bytes_max: usize },
-    #[error(
-        "this record cannot be replayed as it is, because not all of it was kept; send the mended record"
-    )]
-    NotReplayable,
-    #[error("a replay is of one record, not of {records}")]
-    NotOneRecord { records: u64 },
-    #[error("there is no such record in the quarantine any more")]
-    Gone,
-    #[error("another gateway is replaying this record")]
-    ReplayedElsewhere,
-    #[error(transparent)]
-    Database(#[from] sqlx::Error),
-    /// Damage came over the journal since the request was taken.
-    #[error("this request was taken before, but its answer cannot be read any more")]
-    AnswerLost,
-    #[error("{refused} of {records} records are invalid, so none was taken")]
-    Rejected { refused: u64, records: u64 },
 }
 
 /// The source; clones share everything.
@@ -175,6 +133,8 @@ pub struct HttpSource {
 struct Request<'a> {
     source: &'a HttpSource,
     wanted: IngestRequest,
+    /// Makes the stream, which is not there yet.
+    make: Option<MakeStream<'a>>,
     room: Option<Reservation>,
     room_bytes: usize,
     pending: VecDeque<Sent>,
@@ -212,7 +172,7 @@ impl HttpSource {
     where
         F: Future<Output = Result<TakenOver, sqlx::Error>>,
     {
-        let mut under_way = Request::new(self, request);
+        let mut under_way = Request::new(self, request, None);
         match under_way.run_replay(replay, body, take_over).await {
             Ok(()) => Ok(under_way.reply),
             Err(reason) => Err(under_way.fail(reason).await),
@@ -225,13 +185,15 @@ impl HttpSource {
     }
 
     /// Takes all records of a body. The reply comes once they are durable, or committed where that was asked for.
+    /// `make`: the stream is not there yet, and is made when its first record is kept.
     pub async fn ingest(
         &self,
         request: IngestRequest,
         body: BodyReader,
+        make: Option<MakeStream<'_>>,
     ) -> Result<IngestReply, Box<IngestFailure>> {
-        let mut under_way = Request::new(self, request);
-        let result = match under_way.wanted.key {
+        let mut under_way = Request::new(self, request, make);
+        let result = match under_way.wanted.key.take() {
             Some(key) => Box::pin(under_way.run_once(key, body)).await,
             None => under_way.run(body).await,
         };
@@ -243,10 +205,15 @@ impl HttpSource {
 }
 
 impl<'a> Request<'a> {
-    fn new(source: &'a HttpSource, wanted: IngestRequest) -> Request<'a> {
+    fn new(
+        source: &'a HttpSource,
+        wanted: IngestRequest,
+        make: Option<MakeStream<'a>>,
+    ) -> Request<'a> {
         Request {
             source,
             wanted,
+            make,
             room: None,
             room_bytes: 0,
             pending: VecDeque::new(),
@@ -256,8 +223,12 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// What splits the body, and what gathers its records.
-    fn parser(&self, replays: Option<Uuid>) -> Result<(Framer, Assembler), FailureReason> {
+    /// What splits the body, and what gathers its records, in one entry where the request has a key.
+    fn parser(
+        &self,
+        has_key: bool,
+        replays: Option<Uuid>,
+    ) -> Result<(Framer, Assembler), FailureReason> {
         let rejects = self.wanted.on_error == OnError::Reject;
         let taken = self.source.encoders.take(&self.wanted.stream);
         let encoder = taken.map_err(|error| FailureReason::Stream(error.to_string()))?;
@@ -266,9 +237,9 @@ impl<'a> Request<'a> {
             source: Source::Http,
             user: Arc::clone(&self.wanted.user),
             received_at: self.wanted.received_at,
-            one_entry: rejects || self.wanted.key.is_some(),
+            one_entry: rejects || has_key,
             keep_refused: !rejects,
-            csv_null: self.wanted.csv_null.clone(),
+            csv: self.wanted.csv.clone(),
             replays,
         };
         let assembler = Assembler::new(origin, encoder.column_set());
@@ -276,20 +247,21 @@ impl<'a> Request<'a> {
             record_bytes_max: self.source.entry_bytes_max,
             raw_bytes_max: RAW_BYTES_MAX,
         };
-        let null = self.wanted.csv_null.clone();
-        Ok((Framer::new(self.wanted.format, encoder, limits, null), assembler))
+        let csv = self.wanted.csv.clone();
+        Ok((Framer::new(self.wanted.format, encoder, limits, csv), assembler))
     }
 
     /// Keeps the encoder of a body of so many bytes for the next request, unless it may hold much memory.
     fn give_back_encoder(&self, framer: Framer, body_bytes: u64) {
-        if body_bytes <= KEPT_ENCODER_BODY_BYTES_MAX {
+        // Of a stream that is not there yet nobody asks for one.
+        if body_bytes <= KEPT_ENCODER_BODY_BYTES_MAX && self.make.is_none() {
             self.source.encoders.give_back(Arc::clone(&self.wanted.stream), framer.into_encoder());
         }
     }
 
     async fn run(&mut self, mut body: BodyReader) -> Result<(), FailureReason> {
         let one_entry = self.wanted.on_error == OnError::Reject;
-        let (mut framer, mut assembler) = self.parser(None)?;
+        let (mut framer, mut assembler) = self.parser(false, None)?;
         while let Some(chunk) = body.next().await? {
             if one_entry && body.decompressed_bytes() > self.source.entry_bytes_max as u64 {
                 return Err(FailureReason::TooLargeToReject {
@@ -324,10 +296,25 @@ impl<'a> Request<'a> {
 
     /// Hands on what was gathered; waits for the oldest answer when too many are under way.
     async fn send(&mut self, assembler: &mut Assembler) -> Result<(), FailureReason> {
+        if self.make.is_some() {
+            self.make_stream(assembler).await?;
+        }
         match assembler.take() {
             Some(assembled) => self.submit(assembled, None).await,
             None => Ok(()),
         }
+    }
+
+    /// Makes the stream if there is something for it.
+    async fn make_stream(&mut self, assembler: &mut Assembler) -> Result<(), FailureReason> {
+        if !assembler.is_empty()
+            && let Some(make) = self.make.take()
+        {
+            let stream = make.await.ok_or(FailureReason::NotMade)?;
+            assembler.set_stream(Arc::clone(&stream));
+            self.wanted.stream = stream;
+        }
+        Ok(())
     }
 
     async fn submit(
@@ -435,6 +422,13 @@ impl<'a> Request<'a> {
     fn take_errors(&mut self, assembler: &Assembler) {
         self.reply.errors = assembler.errors().to_vec();
         self.reply.refused = assembler.refused();
+        self.take_remarks(assembler);
+    }
+
+    /// What the sender should know although nothing is wrong.
+    fn take_remarks(&mut self, assembler: &Assembler) {
+        self.reply.matched = assembler.matched().to_vec();
+        self.reply.skipped_lines = assembler.skipped_lines();
     }
 
     async fn wait_for_commit(&mut self) {

@@ -15,12 +15,14 @@ use super::body::{BodyLimits, BodyReader, ContentEncoding};
 use super::encoders::Encoders;
 use super::formats::Format;
 use super::http::*;
+use crate::auth::Quotas;
 use crate::hub::counters::Counters;
 use crate::journal::faults::FaultStorage;
 use crate::journal::{DiskStorage, Journal, JournalOptions, Opened, Storage};
 use crate::lifecycle::Lifecycle;
 use crate::pipeline::{AppenderThread, IntakeLimits, Keys, Ledger, Pressure, Progress, SenderId};
-use crate::record::{KeyHash, StreamId, UnixMicros};
+use crate::record::{StreamId, UnixMicros};
+use crate::streams::csv::CsvOptions;
 use crate::streams::encode::EncodeLimits;
 use crate::streams::{PayloadType, Shape, Stream};
 
@@ -88,7 +90,7 @@ fn ndjson() -> IngestRequest {
         user: "ada".into(),
         received_at: UnixMicros(0),
         format: Format::Ndjson,
-        csv_null: None,
+        csv: CsvOptions::default(),
         ack: Ack::Journal,
         on_error: OnError::Quarantine,
         return_ids: false,
@@ -121,7 +123,8 @@ async fn nothing_is_refused_once_everything_is_handed_on() {
         }
     });
     let body = BodyReader::new(chunks.boxed(), ContentEncoding::Identity, BODY);
-    let reply = source.ingest(ndjson(), body).await.map_err(|failure| failure.reason).unwrap();
+    let reply =
+        source.ingest(ndjson(), body, None).await.map_err(|failure| failure.reason).unwrap();
     assert_eq!(reply.accepted, u64::from(ENTRY_TARGET_ROWS));
     source.intake.close().await;
 }
@@ -138,14 +141,14 @@ async fn a_sender_that_hangs_up_half_way_does_not_set_its_key_free() {
             let chunks = stream::iter([Ok::<_, Infallible>(Bytes::from(line.clone()))]);
             BodyReader::new(chunks, ContentEncoding::Identity, BODY)
         };
-        let request = || IngestRequest { key: Some(KeyHash([number; 16])), ..ndjson() };
+        let request = || IngestRequest { key: Some(number.to_string()), ..ndjson() };
         {
-            let first = source.ingest(request(), body());
+            let first = source.ingest(request(), body(), None);
             tokio::pin!(first);
             // Everything is there and there is room, so that it goes as far as to wait for the journal.
             let _ = futures::poll!(&mut first);
         }
-        let second = source.ingest(request(), body()).await.unwrap();
+        let second = source.ingest(request(), body(), None).await.unwrap();
         assert!(second.replayed, "the journal would have {number} twice");
         assert_eq!(second.accepted, 1);
     }
@@ -170,8 +173,39 @@ async fn what_may_be_there_is_not_hidden_by_another_failure() {
         }
     });
     let body = BodyReader::new(chunks.boxed(), ContentEncoding::Identity, BODY);
-    let failure = source.ingest(ndjson(), body).await.unwrap_err();
+    let failure = source.ingest(ndjson(), body, None).await.unwrap_err();
     assert!(matches!(failure.reason, FailureReason::Body(_)), "{:?}", failure.reason);
     assert_eq!(failure.before.accepted, 0);
     assert!(failure.is_outcome_unknown);
+}
+
+/// Tokens that may send one record a second send a hundred. What is not taken costs nothing, so that the next try is not
+/// refused for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_journal_did_not_take_is_given_back_to_the_quota() {
+    let storage = FaultStorage::new(7);
+    let source = source_on(Path::new("/journal"), storage.clone());
+    let (quotas, now) = (Quotas::default(), Instant::now());
+    let admit = |token| quotas.admit(token, 1, now);
+    let send = async |token, lines: &str, key: Option<&str>| {
+        let quota = Some(admit(token).expect("nothing is owed"));
+        let key = key.map(str::to_owned);
+        let body = BodyReader::whole(Bytes::from(lines.to_owned()), BODY);
+        source.ingest(IngestRequest { quota, key, ..ndjson() }, body, None).await
+    };
+    let (good, bad) = ("{}\n".repeat(100), "{\n".repeat(100));
+    let key = Some("one");
+    let requests = [(1, &good, None), (2, &bad, None), (3, &good, key)];
+    for (token, lines, key) in requests {
+        let reply = send(token, lines, key).await.unwrap();
+        assert_eq!(reply.accepted + reply.quarantined, 100);
+        assert!(admit(token).is_err(), "what was taken is paid for");
+    }
+    storage.fail_sync_after(Some(0));
+    for (token, lines, key) in requests {
+        let key = key.map(|_| "two");
+        let failure = send(token + 3, lines, key).await.unwrap_err();
+        assert!(matches!(failure.reason, FailureReason::Intake(_)), "{:?}", failure.reason);
+        assert!(admit(token + 3).is_ok(), "{token}: what was not taken is not paid for");
+    }
 }

@@ -12,14 +12,15 @@ pub mod poll;
 
 pub use assembler::{Assembler, PlacedError, RECORD_ERRORS_MAX};
 
+use crate::streams::csv::CsvOptions;
 use crate::streams::infer::Sample;
 use formats::Format;
 
-/// A body as a sample for inference.
-pub fn sample<'a>(format: Format, body: &'a [u8], csv_null: Option<&'a str>) -> Sample<'a> {
+/// A body as a sample for inference. `csv`: how a body of CSV is to be read.
+pub fn sample<'a>(format: Format, body: &'a [u8], csv: &'a CsvOptions) -> Sample<'a> {
     match format {
         Format::Json => Sample::Json(body),
         Format::Ndjson => Sample::Ndjson(body),
-        Format::Csv => Sample::Csv { body, null: csv_null },
+        Format::Csv => Sample::Csv { body, options: csv },
     }
 }

@@ -93,6 +93,19 @@ impl ColumnType {
     }
 }
 
+/// What a number counts in a column of times, from 1970-01-01T00:00:00Z on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum EpochUnit {
+    #[serde(rename = "s")]
+    Seconds,
+    #[serde(rename = "ms")]
+    Milliseconds,
+    #[serde(rename = "us")]
+    Microseconds,
+    #[serde(rename = "ns")]
+    Nanoseconds,
+}
+
 /// A declared column.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -106,12 +119,15 @@ pub struct Column {
     /// A constant for records that lack the key; without it they get NULL. An explicit null stays NULL.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default: Option<serde_json::Value>,
+    /// A `timestamptz` with it takes numbers as well, beside texts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<EpochUnit>,
 }
 
 impl Column {
     /// A column that takes the key of its own name, without a default.
     pub fn new(name: impl Into<String>, kind: ColumnType) -> Column {
-        Column { name: name.into(), kind, from: None, default: None }
+        Column { name: name.into(), kind, from: None, default: None, epoch: None }
     }
 
     /// The key of the record's member that the column takes.

@@ -43,6 +43,7 @@ pub fn encode_default(column: &Column) -> Result<Vec<u8>, RecordError> {
     }
     let mut field = Vec::new();
     values::encode_json(column.kind, value.kind, json.as_bytes(), &mut Vec::new(), &mut field)
+        .or_else(|error| values::encode_epoch(column.epoch, error, json.as_bytes(), &mut field))
         .map_err(|error| {
             refused(RecordError::of_json_value(error, column.kind, json.as_bytes()))
         })?;

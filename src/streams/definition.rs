@@ -6,7 +6,7 @@ use std::collections::HashSet;
 
 use serde::Deserialize;
 
-use crate::streams::columns::{Column, check_member, check_name};
+use crate::streams::columns::{Column, ColumnType, check_member, check_name};
 use crate::streams::{
     COLUMNS_MAX, KEY_FIELDS_MAX, Key, KeyField, OnDuplicate, PayloadType, Shape, Stream,
     UnknownKeys, defaults,
@@ -161,6 +161,10 @@ fn check_columns(columns: Vec<Column>) -> Result<Vec<Column>, InvalidDefinition>
             let message = format!("the key \"{member}\" is another column's already");
             return Err(invalid(format!("{place}.from"), message));
         }
+        if column.epoch.is_some() && column.kind != ColumnType::TimestampTz {
+            let message = "only a column of the type timestamptz takes numbers that count time";
+            return Err(invalid(format!("{place}.epoch"), message));
+        }
         defaults::check_default(column)
             .map_err(|error| invalid(format!("{place}.default"), error.message))?;
     }
@@ -256,6 +260,10 @@ mod tests {
             (
                 serde_json::json!({"columns": [{"name": "a", "type": "integer", "default": "x"}]}),
                 "columns[0].default",
+            ),
+            (
+                serde_json::json!({"columns": [{"name": "a", "type": "bigint", "epoch": "ms"}]}),
+                "columns[0].epoch",
             ),
             (
                 serde_json::json!({"columns": [{"name": "a", "type": "text", "from": long.repeat(16)}]}),

@@ -3,6 +3,7 @@
 //! Everything here is pure: no I/O, no clock. [`Streams`] is the snapshot that the hot path looks names up in.
 
 pub mod columns;
+pub mod csv;
 pub mod decode;
 pub mod defaults;
 pub mod definition;

@@ -6,6 +6,9 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::LogFormat;
 
+/// A pool complains of each try at a connection that is refused; the gateway says it once, where it knows more.
+const POOLS: &str = "sqlx_core::pool::inner=off";
+
 /// Starts logging; later calls change nothing.
 ///
 /// # Errors
@@ -14,7 +17,7 @@ pub fn start(
     filter: &str,
     format: LogFormat,
 ) -> Result<(), tracing_subscriber::filter::ParseError> {
-    let filter = EnvFilter::builder().parse(filter)?;
+    let filter = EnvFilter::builder().parse(filter)?.add_directive(POOLS.parse()?);
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

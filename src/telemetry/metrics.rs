@@ -46,6 +46,7 @@ const WRITER_ERRORS: &str = "tidegate_writer_errors_total";
 const DATABASE_REWINDS: &str = "tidegate_database_rewinds_total";
 const LOST_BYTES: &str = "tidegate_journal_lost_bytes";
 const PARKED: &str = "tidegate_parked_records";
+const PARTITIONS_BEHIND: &str = "tidegate_partitions_behind_streams";
 const REFUSED: &str = "tidegate_records_refused_total";
 const MONITORS: &str = "tidegate_monitors";
 const MONITOR_FRAMES: &str = "tidegate_monitor_frames_total";
@@ -144,6 +145,10 @@ fn describe_way_out() {
         LOST_BYTES,
         Unit::Bytes,
         "Journal bytes that PostgreSQL lost when it was set back and that the journal no longer keeps."
+    );
+    describe_gauge!(
+        PARTITIONS_BEHIND,
+        "Streams whose partitions could not be made ahead or dropped at the latest try."
     );
     describe_gauge!(MONITORS, "Monitors that watch now.");
     describe_counter!(
@@ -374,6 +379,7 @@ pub struct Gauges {
     pub disk_free_bytes: Option<u64>,
     pub commit_lag_seconds: f64,
     pub ready: bool,
+    pub partitions_behind: usize,
     pub monitors: usize,
     pub monitor_frames: u64,
     pub monitor_deliveries: u64,
@@ -399,6 +405,7 @@ pub fn set_gauges(now: &Gauges) {
     gauge!(DISK_FREE).set(now.disk_free_bytes.map_or(f64::NAN, |bytes| bytes as f64));
     gauge!(COMMIT_LAG).set(now.commit_lag_seconds);
     gauge!(READY).set(f64::from(u8::from(now.ready)));
+    gauge!(PARTITIONS_BEHIND).set(now.partitions_behind as f64);
     gauge!(MONITORS).set(now.monitors as f64);
     counter!(MONITOR_FRAMES).absolute(now.monitor_frames);
     counter!(MONITOR_DELIVERIES).absolute(now.monitor_deliveries);

@@ -174,10 +174,14 @@ async fn an_empty_body_is_refused_and_an_empty_list_is_none() {
             assert_eq!(problem["accepted"], 0, "{format} {body:?}");
         }
     }
-    for (format, body) in [(JSON, "[]"), (JSON, " [ \n ] "), (CSV, "n,t\n"), (CSV, "n,t")] {
-        let reply = victim.send("documents", format, body.as_bytes()).await;
+    for (format, body) in [(JSON, "[]"), (JSON, " [ \n ] "), (CSV, "n,t\n"), (CSV, "n,t\r\n\r\n")] {
+        let reply = victim.send("typed", format, body.as_bytes()).await;
         assert!([201, 202].contains(&reply.status), "{format} {body:?}: {}", reply.body);
         assert_eq!(reply.body["quarantined"], 0);
+    }
+    // A header that nothing vouches for is no table.
+    for (stream, body) in [("typed", "n,t"), ("documents", "n,t\n"), ("documents", "n,t")] {
+        victim.send(stream, CSV, body.as_bytes()).await.problem(400, "no_records");
     }
     victim.is_unharmed("empty bodies").await;
 }
@@ -215,17 +219,8 @@ async fn broken_structure_names_its_place() {
     for (body, record) in [
         (r#"[{"n":1},{"n":2},,{"n":3}]"#, 3),
         (r#"[{"n":1} {"n":2}]"#, 1),
-        (r#"[{"n":1},{"n":2 "t":3}]"#, 2),
-        (r#"[{"n":1},{n:2}]"#, 2),
-        (r#"[{"n":1},{'n':2}]"#, 2),
-        (r#"[{"n":1},{"n":01}]"#, 2),
-        (r#"[{"n":1},{"n":+1}]"#, 2),
-        (r#"[{"n":1},{"n":.5}]"#, 2),
-        (r#"[{"n":1},{"n":NaN}]"#, 2),
-        (r#"[{"n":1},{"t":"\x"}]"#, 2),
-        (r#"[{"n":1},{"n":tru}]"#, 2),
         (r#"[{"n":1},{"n":1}}]"#, 2),
-        (r#"[{"n":1},{"j":[1}]"#, 2),
+        (r#"[{"n":1},{"j":[1},{"n":3"#, 2),
         (r#"[{"n":1}] [{"n":2}]"#, 1),
         (r#"{"n":1}{"n":2}"#, 1),
         (r#"[{"n":1},{"n":1},]"#, 3),
@@ -269,6 +264,11 @@ async fn flipped_bits_never_do_more_than_the_reply_says() {
             match reply.status {
                 202 => {
                     accepted += reply.body["accepted"].as_i64().unwrap();
+                    quarantined += reply.body["quarantined"].as_i64().unwrap();
+                }
+                // The opening bracket has become a brace, so that all of it is one object, which is no JSON.
+                422 => {
+                    assert_eq!(reply.body["accepted"], 0);
                     quarantined += reply.body["quarantined"].as_i64().unwrap();
                 }
                 400 => {
@@ -356,10 +356,11 @@ async fn wrong_types_and_encodings_are_415() {
         .body(JSON, zipped.clone())
         .send()
         .await
-        .problem(400, "malformed_body");
+        .problem(415, "unsupported_media_type");
     let request = victim.gateway.records("documents").body(JSON, zipped).encoding("br");
     request.send().await.problem(400, "corrupt_body");
-    victim.gateway.records("documents").csv("[{\"n\":1}]").send().await.expect(202);
+    let json = victim.gateway.records("documents").csv("[{\"n\":1}]").send().await;
+    json.problem(400, "invalid_header");
     victim
         .gateway
         .records("documents")
@@ -382,7 +383,7 @@ async fn marks_line_ends_and_equal_keys_are_understood() {
             (NDJSON, "  {\"n\":1}\t\r\n"),
             (CSV, "\u{feff}n\r\n1\r\n"),
             (CSV, "n\r1\r"),
-            (CSV, "n\n\n\n1"),
+            (CSV, "n,t\n\n\n1,"),
             (CSV, "\"n\"\n\"1\"\n"),
             // The last of equal keys counts.
             (JSON, "{\"n\":\"first\",\"n\":7,\"n\":1}"),

@@ -253,6 +253,10 @@ async fn streams_are_made_and_shown() {
         "id_:bigint",
         "--from",
         "id_=id",
+        "--column",
+        "at:timestamptz",
+        "--epoch",
+        "at=ms",
         "--unknown",
         "drop",
         "--key",
@@ -280,12 +284,15 @@ async fn streams_are_made_and_shown() {
     assert_eq!(shown["columns"][0], json!({"name": "carrier", "type": "text", "default": "??"}));
     assert_eq!(shown["columns"][2], json!({"name": "n", "type": "integer", "default": 5}));
     assert_eq!(shown["columns"][3], json!({"name": "id_", "type": "bigint", "from": "id"}));
-    desk.gateway.commit("flights", &json!({"delay": 1.5, "id": 7})).await;
+    assert_eq!(shown["columns"][4], json!({"name": "at", "type": "timestamptz", "epoch": "ms"}));
+    desk.gateway.commit("flights", &json!({"delay": 1.5, "id": 7, "at": 86_400_000})).await;
+    let at = "select at::text from streams.flights";
+    assert!(desk.gateway.column::<String>(at).await[0].starts_with("1970-01-02 00:00:00"));
     let sum = "select n + id_ from streams.flights";
     assert_eq!(desk.gateway.column::<i64>(sum).await, [12]);
 
     let list = desk.run(&["stream", "list"]).await.printed();
-    assert_eq!(cells(&list, "flights"), ["flights", "typed", "4", "replace", "-"]);
+    assert_eq!(cells(&list, "flights"), ["flights", "typed", "5", "replace", "-"]);
     assert_eq!(cells(&list, "documents"), ["documents", "document", "0", "-", "7", "days"]);
 
     for (arguments, code, word) in [
@@ -296,6 +303,8 @@ async fn streams_are_made_and_shown() {
         (&["stream", "create", "a", "--column", "id:text"], 1, "id"),
         (&["stream", "create", "a", "--column", "n:text", "--from", "n"], 1, "NAME=KEY"),
         (&["stream", "create", "a", "--column", "n:text", "--from", "m=k"], 1, "--column m"),
+        (&["stream", "create", "a", "--column", "n:text", "--epoch", "n=ms"], 1, "timestamptz"),
+        (&["stream", "create", "a", "--column", "n:timestamptz", "--epoch", "n=m"], 1, "--epoch"),
         (&["stream", "create", "a", "--unknown", "keep"], 1, "--unknown"),
         (&["stream", "create", "a", "--key", "/a", "--retention-days", "3"], 1, "retention_days"),
         (&["stream", "show", "nowhere"], 1, "nowhere"),

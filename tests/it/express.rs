@@ -7,7 +7,7 @@ use tidegate::record::Position;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::{Gateway, parse_position, soon};
+use crate::support::{Gateway, Metrics, parse_position, soon};
 
 const JSON: &str = "application/json";
 const NDJSON: &str = "application/x-ndjson";
@@ -169,8 +169,21 @@ async fn both_ways_answer_alike() {
         json!({"name": "narrow", "scopes": ["ingest"], "streams": ["other"], "user": "admin"});
     let narrow = gateway.post("/v1/tokens", &made).await.expect(201);
     let narrow = narrow["token"].as_str().unwrap();
+    let made = json!({"name": "reader", "scopes": ["read", "monitor"], "user": "admin"});
+    let reader = gateway.post("/v1/tokens", &made).await.expect(201);
+    let reader = reader["token"].as_str().unwrap();
+    let made = json!({"name": "sender", "scopes": ["ingest"], "user": "admin"});
+    let sender = gateway.post("/v1/tokens", &made).await.expect(201);
+    let sender = sender["token"].as_str().unwrap();
     let token = gateway.token();
-    let large = json!({"text": "x".repeat(2_000)}).to_string();
+    let [exact, above, large] =
+        [1_000, 1_001, 2_000].map(|bytes| json!({"text": "x".repeat(bytes - 11)}).to_string());
+    assert_eq!(exact.len(), 1_000);
+    let counted = async |status: u16| {
+        let (requests, status) =
+            ("tidegate_http_request_duration_seconds_count", status.to_string());
+        Metrics::read(&gateway).await.sum(requests, "status", &status)
+    };
     for (status, stream, token, content_type, body) in [
         (202, "alike", token, JSON, r#"{"n":1}"#),
         (202, "alike", token, JSON, r#"[{"n":1},{"n":2}]"#),
@@ -183,18 +196,51 @@ async fn both_ways_answer_alike() {
         (400, "alike", token, JSON, ""),
         (401, "alike", "nobody", JSON, "{}"),
         (403, "alike", narrow, JSON, "{}"),
+        (403, "alike", reader, JSON, "{}"),
+        (403, "unknown", reader, JSON, "{}"),
+        (404, "unknown", sender, JSON, "{}"),
         (422, "1st", token, JSON, "{}"),
+        (202, "alike", token, JSON, exact.as_str()),
+        (413, "alike", token, JSON, above.as_str()),
         (413, "alike", token, JSON, large.as_str()),
         (415, "alike", token, "application/pdf", "{}"),
     ] {
         let request = plain(stream, token, content_type, body);
+        let before = counted(status).await;
         let express = Wire::to(&gateway).await.answer_to(&request).await;
+        assert_eq!((counted(status).await - before).to_string(), "1", "{request}");
         let mut wire = Wire::to(&gateway).await;
         assert_eq!(wire.answer_to(HEALTH).await.status, 200);
         let general = wire.answer_to(&request).await;
         assert_eq!(express.status, status, "{request}\n{express:?}");
         assert_eq!(express.lasting(), general.lasting(), "{request}");
     }
+}
+
+/// A connection that is open was let in by a token; each of its requests is let in by itself.
+#[tokio::test]
+async fn a_token_s_rate_and_its_end_count_on_the_express_way_too() {
+    let gateway = Gateway::start().await;
+    gateway.create_stream(&json!({"name": "metered"})).await;
+    let made =
+        json!({"name": "slow", "scopes": ["ingest"], "user": "admin", "records_per_second": 1});
+    let made = gateway.post("/v1/tokens", &made).await.expect(201);
+    let token = made["token"].as_str().unwrap();
+    let mut wire = Wire::to(&gateway).await;
+    // Taken whole, and owed: what the express way takes it also has paid for.
+    let body = lines(0, 1_000);
+    assert_eq!(wire.answer_to(&plain("metered", token, NDJSON, &body)).await.accepted(), 1_000);
+    let refused = wire.answer_to(&plain("metered", token, NDJSON, &lines(1_000, 1))).await;
+    assert_eq!((refused.status, &refused.body["code"]), (429, &json!("quota_exceeded")));
+    let advice: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+    assert!((900..=1_000).contains(&advice), "{advice} s for a debt of 1,000 records");
+
+    let id = &made["id"];
+    assert_eq!(gateway.delete(&format!("/v1/tokens/{id}")).await.status, 204);
+    let refused = wire.answer_to(&plain("metered", token, NDJSON, &lines(1_000, 1))).await;
+    assert_eq!((refused.status, &refused.body["code"]), (401, &json!("invalid_token")));
+    gateway.wait_all_committed().await;
+    assert_eq!(gateway.rows("metered").await, 1_000);
 }
 
 #[tokio::test]

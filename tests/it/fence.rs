@@ -4,8 +4,13 @@
 use std::time::Duration;
 
 use futures::future::join_all;
+use serde_json::json;
+use tidegate::db::Database;
+use tidegate::db::batch::{BatchConnection, BatchError, BatchTimeouts};
+use tokio::task::JoinSet;
+use uuid::Uuid;
 
-use crate::support::{ChaosProxy, Cut, Gateway, Metrics, Oracle, TestDatabase, eventually};
+use crate::support::{ChaosProxy, Cut, Gateway, Metrics, Oracle, Stall, TestDatabase, eventually};
 
 /// Small batches, so that there are many commits; timeouts short enough for a test.
 const FLAGS: [&str; 5] = [
@@ -24,6 +29,9 @@ const SHORT_FLAGS: [&str; 5] = [
     "--statement-timeout-seconds=1",
     "--commit-wait-ms=500",
 ];
+
+const TIMEOUTS: BatchTimeouts =
+    BatchTimeouts { statement: Duration::from_secs(30), lock: Duration::from_secs(30) };
 
 struct Rig {
     // The gateway ends before its line and its database do.
@@ -81,6 +89,80 @@ async fn a_commit_whose_reply_is_lost_is_neither_repeated_nor_forgotten() {
     rig.gateway.wait_all_committed().await;
     oracle.verify(&rig.gateway).await;
     assert_counts(&rig.gateway, &oracle).await;
+}
+
+#[tokio::test]
+async fn a_session_that_was_followed_begins_no_transaction() {
+    let kept = TestDatabase::create().await;
+    let database = Database::new(kept.url()).unwrap();
+    database.migrate().await.unwrap();
+    let journal = Uuid::new_v4();
+    let mut first = BatchConnection::open(&database, TIMEOUTS).await.unwrap();
+    let before = first.fence(journal, "first").await.unwrap().session;
+    let mut second = BatchConnection::open(&database, TIMEOUTS).await.unwrap();
+    let after = second.fence(journal, "second").await.unwrap().session;
+    assert_eq!(after.epoch, before.epoch + 1);
+    let late = first.begin(journal, before.epoch).await;
+    assert!(matches!(late, Err(BatchError::Fenced)), "{late:?}");
+    let late = first.check(journal, before).await;
+    assert!(matches!(late, Err(BatchError::Fenced)), "{late:?}");
+    second.check(journal, after).await.unwrap();
+    second.begin(journal, after.epoch).await.unwrap();
+    // A journal that PostgreSQL has forgotten has no epoch at all.
+    let mut third = BatchConnection::open(&database, TIMEOUTS).await.unwrap();
+    let forgotten = third.begin(Uuid::new_v4(), after.epoch).await;
+    assert!(matches!(forgotten, Err(BatchError::Fenced)), "{forgotten:?}");
+}
+
+/// What became of each record, as who waits for it is told and as the counters have it, over a reply to a COMMIT that
+/// nobody hears: rows, duplicates, records that PostgreSQL refused, and records that are parked and make no row yet.
+#[tokio::test]
+async fn a_commit_whose_reply_is_lost_is_told_as_it_was() {
+    let rig = Rig::start(&["--lock-timeout-ms=100", "--batch-interval-ms=10"]).await;
+    let gateway = &rig.gateway;
+    let columns = json!([{"name": "k", "type": "integer"}]);
+    gateway.create_stream(&json!({"name": "keyed", "columns": columns, "key": ["k"]})).await;
+    gateway.execute("alter table streams.keyed add check (k < 10)").await;
+    gateway.commit("keyed", &json!({"k": 1})).await;
+    let totals = async || {
+        let mut totals = Vec::new();
+        for of in ["committed", "duplicates", "refused"] {
+            totals.push(gateway.total("keyed", of).await);
+        }
+        totals
+    };
+    let request = |records| gateway.records("keyed").json(&records).query("ack", "commit").key("k");
+
+    let happened = rig.proxy.cut_before_reply_to_commit();
+    let mixed = json!([{"k": 1}, {"k": 1}, {"k": 2}, {"k": 3}, {"k": 4}, {"k": 10}]);
+    let reply = request(mixed.clone()).send().await.expect(201);
+    assert!(happened.await, "the server committed, the gateway does not know");
+    let told = (&reply["committed"], &reply["duplicates"], &reply["quarantined"]);
+    assert_eq!(told, (&json!(3), &json!(2), &json!(1)));
+    assert_eq!(totals().await, [4, 2, 1]);
+    let again = request(mixed).send().await;
+    assert!(again.is_replayed());
+    assert_eq!(again.expect(201), reply);
+
+    let lock = Stall::of_all_of_table(gateway.pool(), "keyed").await;
+    let happened = rig.proxy.cut_before_reply_to_commit();
+    let parked = json!([{"k": 1}, {"k": 5}, {"k": 11}]);
+    let mut waiting = JoinSet::new();
+    waiting.spawn(gateway.records("keyed").json(&parked).query("ack", "commit").send());
+    assert!(happened.await, "the server committed, the gateway does not know");
+    eventually("the next session has read what is parked", async || {
+        let status = gateway.get("/v1/status").await.expect(200);
+        (status["parked"]["keyed"]["records"] == 3).then_some(())
+    })
+    .await;
+    gateway.wait_all_committed().await;
+    assert_eq!(totals().await, [4, 2, 1], "none of it is in the table");
+    assert!(waiting.try_join_next().is_none(), "nobody is told that it is");
+    lock.release().await;
+    let reply = waiting.join_all().await.remove(0).expect(201);
+    let told = (&reply["committed"], &reply["duplicates"], &reply["quarantined"]);
+    assert_eq!(told, (&json!(1), &json!(1), &json!(1)));
+    assert_eq!(totals().await, [5, 3, 2]);
 }
 
 #[tokio::test]

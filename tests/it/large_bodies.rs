@@ -127,7 +127,7 @@ async fn a_list_that_breaks_late_says_what_was_taken_before() {
     let gateway = Gateway::start().await;
     gateway.create_stream(&json!({"name": "late"})).await;
     let good: String = (0..54_321).map(|n| format!("{{\"n\":{n}}},")).collect();
-    let body = format!("[{good}{{broken]");
+    let body = format!("[{good}{{broken");
     let reply = gateway.records("late").body("application/json", body).send().await;
     let problem = reply.problem(400, "malformed_body");
     assert_eq!(problem["record"], 54_322);

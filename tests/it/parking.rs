@@ -47,6 +47,12 @@ async fn a_locked_table_holds_up_nobody_else() {
     let status = gateway.get("/v1/status").await.expect(200);
     let reason = status["parked"]["locked"]["reason"].as_str().unwrap();
     assert!(reason.contains("lock timeout"), "{reason}");
+    // Whoever may not use a stream is not told of it either.
+    let foreign =
+        json!({"name": "foreign", "user": "admin", "scopes": ["read"], "streams": ["free"]});
+    let foreign = gateway.post("/v1/tokens", &foreign).await.expect(201);
+    let foreign = gateway.with_token(foreign["token"].as_str().unwrap());
+    assert_eq!(foreign.get("/v1/status").await.expect(200)["parked"], json!({}));
     assert_eq!(gateway.get("/readyz").await.status, 200, "the others go on");
     let metrics = Metrics::read(&gateway).await;
     assert_eq!(metrics.sum("tidegate_parked_records", "stream", "locked").to_string(), "40");

@@ -91,7 +91,7 @@ async fn items_come_as_they_are() {
     let none = run(json!({"url": api.url("/deep"), "items": "/null"})).await.unwrap();
     assert_eq!(none.items(), [] as [Value; 0]);
     let nothing = run(json!({"url": api.url("/nothing")})).await.unwrap();
-    assert_eq!((nothing.items().len(), nothing.outcome), (0, Outcome::Fresh));
+    assert_eq!((nothing.items().len(), nothing.outcome), (0, Outcome::Silent));
 }
 
 #[tokio::test]

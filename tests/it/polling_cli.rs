@@ -41,6 +41,9 @@ async fn jobs_are_added_listed_run_paused_and_removed() {
     let as_json = job(&gateway, &directory, &["list", "--json", "--user", "ada"]).await.printed();
     let shown: Value = serde_json::from_str(as_json.trim_end()).unwrap();
     assert_eq!(shown, gateway.get(&format!("/v1/polling-jobs/{id}")).await.expect(200));
+    gateway.execute("update tidegate.polling_jobs set unfinished = 'it cannot'").await;
+    let list = job(&gateway, &directory, &["list"]).await.printed();
+    assert!(list.contains("unfinished"), "{list}");
     job(&gateway, &directory, &["run", id]).await.printed();
     assert_eq!(finished(&gateway, id, 1).await["duplicates"], 1);
 

@@ -8,7 +8,7 @@ use crate::support::{Gateway, Metrics, Reply, Stall};
 async fn kept(gateway: &Gateway) -> Vec<Value> {
     gateway
         .column(
-            "select to_jsonb(q) - '{id,received_at,raw,csv_header,csv_null,replaying_journal}'::text[] || jsonb_build_object('raw', encode(raw, 'escape'))
+            "select to_jsonb(q) - '{id,received_at,raw,csv_header,csv_null,csv_delimiter,csv_quote,replaying_journal}'::text[] || jsonb_build_object('raw', encode(raw, 'escape'))
              from tidegate.quarantine q order by id, record",
         )
         .await

@@ -105,6 +105,8 @@ async fn everybody_sees_what_their_streams_refused_and_does_what_their_scopes_sa
     gateway.post("/v1/users", &ada).await.expect(201);
     let reader = token(json!(["read"]), json!(["other"])).await;
     assert_eq!(list(&reader, "").await.len(), 1);
+    let summary = reader.get("/v1/quarantine/summary").await.expect(200);
+    assert_eq!(summary["counts"].as_array().unwrap().len(), 1, "{summary}");
     let others = one(&gateway, "{\"n\":\"two\"}").await;
     reader.get(&format!("/v1/quarantine/{others}")).await.problem(404, "not_in_quarantine");
     reader.get("/v1/quarantine?stream=typed").await.problem(403, "stream_not_allowed");
@@ -145,6 +147,52 @@ async fn dropped_is_dropped() {
     let dropped = gateway.delete("/v1/quarantine?stream=typed&code=invalid_type").await.expect(200);
     assert_eq!(dropped["dropped"], 2);
     assert_eq!(list(&gateway, "").await.len(), 2);
+}
+
+/// Looking, counting and dropping are three statements with the same conditions.
+#[tokio::test]
+async fn what_is_listed_is_what_is_counted_and_what_is_dropped() {
+    let gateway = with_refused().await;
+    // One an hour, so that each is the first at or after, and the last before, a full hour.
+    gateway
+        .execute(
+            "update tidegate.quarantine q set received_at = '2026-03-01T00:00:00Z'::timestamptz + n * interval '1 hour'
+             from (select id, row_number() over (order by id) - 1 as n from tidegate.quarantine) numbered
+             where numbered.id = q.id;
+             create table public.all_of_them as table tidegate.quarantine",
+        )
+        .await;
+    let at = |hour: &str| format!("2026-03-01T{hour}Z");
+    let (from, until) = (|hour| format!("from={}", at(hour)), |hour| format!("until={}", at(hour)));
+    let between = |first, last| format!("{}&{}", from(first), until(last));
+    for (query, expected) in [
+        (from("00:00:00"), 5),
+        (from("00:00:00.000001"), 4),
+        (until("04:00:00"), 4),
+        (until("04:00:00.000001"), 5),
+        (between("01:00:00", "03:00:00"), 2),
+        (between("01:00:00", "01:00:00"), 0),
+        (between("03:00:00", "01:00:00"), 0),
+        (format!("stream=typed&{}", until("04:00:00")), 4),
+        (format!("stream=other&{}", until("04:00:00")), 0),
+        (format!("stream=other&{}", from("04:00:00")), 1),
+        (format!("code=invalid_type&{}", between("00:00:00", "02:00:00")), 1),
+        ("stream=typed&code=unknown_key".to_owned(), 1),
+    ] {
+        assert_eq!(list(&gateway, &format!("?{query}")).await.len(), expected, "{query}");
+        let summary = gateway.get(&format!("/v1/quarantine/summary?{query}")).await.expect(200);
+        let counts = summary["counts"].as_array().unwrap().iter().map(|it| it["count"].as_u64());
+        let count: u64 = counts.map(Option::unwrap).sum();
+        assert_eq!(count, expected as u64, "{query}");
+        let dropped = gateway.delete(&format!("/v1/quarantine?{query}")).await.expect(200);
+        assert_eq!(dropped["dropped"], expected, "{query}");
+        assert_eq!(list(&gateway, "").await.len(), 5 - expected, "{query}");
+        gateway
+            .execute(
+                "insert into tidegate.quarantine table public.all_of_them on conflict do nothing",
+            )
+            .await;
+    }
 }
 
 #[tokio::test]

@@ -61,6 +61,29 @@ async fn what_is_refused_costs_nothing_of_the_quota() {
     client.records("metered").json(&records(1)).send().await.problem(429, "quota_exceeded");
 }
 
+/// Keeping them costs as much as keeping good ones.
+#[tokio::test]
+async fn records_that_go_to_the_quarantine_are_paid_for() {
+    let gateway = Gateway::start().await;
+    add_user(&gateway, "ada", "member").await;
+    let columns = json!([{"name": "n", "type": "integer"}]);
+    gateway.create_stream(&json!({"name": "metered", "columns": columns})).await;
+    // All of them invalid; some of them; and one way to send them for each kind of request.
+    let lines =
+        |bad: usize, good: usize| "{\"n\":\"x\"}\n".repeat(bad) + &"{\"n\":1}\n".repeat(good);
+    for (bad, good, key) in [(1_000, 0, None), (500, 500, None), (1_000, 0, Some("key"))] {
+        let client = limited(&gateway, 1).await;
+        let request = client.records("metered").ndjson(lines(bad, good));
+        let request = key.into_iter().fold(request, |request, key| request.key(key));
+        let reply = request.send().await.expect(202);
+        assert_eq!((&reply["accepted"], &reply["quarantined"]), (&json!(good), &json!(bad)));
+        let refused = client.records("metered").ndjson(lines(0, 1)).send().await;
+        let advice = refused.retry_after_seconds();
+        assert!((900..=1_000).contains(&advice), "{advice} s for a debt of 1,000 records");
+        refused.problem(429, "quota_exceeded");
+    }
+}
+
 #[tokio::test]
 async fn a_rate_is_stored_shown_and_checked() {
     let mut gateway = Gateway::start().await;

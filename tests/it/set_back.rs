@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::command::{Serve, program, run, tidegate, working_directory};
 use crate::people::Outsider;
-use crate::support::{Gateway, OwnCluster, Reply, eventually};
+use crate::support::{ChaosProxy, Cut, Gateway, OwnCluster, Reply, eventually, parse_position};
 
 async fn request(gateway: &Serve, method: Method, path: &str, body: &Value) -> Reply {
     let request = Outsider::at(gateway.address()).request(method, path);
@@ -136,6 +136,37 @@ async fn of_equal_keys_the_last_stays_when_the_first_was_missing() {
     gateway.wait_all_committed().await;
     let version = "select payload->>'v' from streams.keyed";
     assert_eq!(gateway.column::<String>(version).await, ["2"]);
+}
+
+/// The epoch is the session's own, since nobody has begun another; only the server is not the one that it began with. The
+/// connection that would notice hears nothing, and a connection that is made now must not go on alone.
+#[tokio::test]
+async fn a_connection_to_a_server_that_was_set_back_does_not_join_the_session() {
+    let mut cluster = OwnCluster::start().await;
+    let proxy = ChaosProxy::before(cluster.url()).await;
+    // Many writers, so that the next batch comes to one that has no connection yet.
+    let flags = ["--writers=8", "--statement-timeout-seconds=5"];
+    let gateway = Gateway::through(proxy.url(cluster.url()), cluster.url(), &flags).await;
+    let keyed = json!({"name": "keyed", "key": ["/n"], "on_duplicate": "replace"});
+    gateway.create_stream(&keyed).await;
+    let kept = gateway.commit("keyed", &json!([{"n": 1, "v": 0}])).await;
+    gateway.commit("keyed", &json!([{"n": 1, "v": 1}, {"n": 2, "v": 1}])).await;
+    proxy.cut(Cut::HalfOpen);
+    cluster.stop().await;
+    cluster.start_again().await;
+    // As it was after the first commit.
+    let kept = parse_position(&kept["position"]);
+    gateway
+        .execute(&format!(
+            "delete from tidegate.committed_ranges where last > {kept};
+             delete from streams.keyed where payload->>'n' = '2';
+             update streams.keyed set payload = jsonb_set(payload, '{{v}}', '0')",
+            kept = kept.0
+        ))
+        .await;
+    gateway.commit("keyed", &json!([{"n": 1, "v": 2}])).await;
+    let versions = "select payload->>'v' from streams.keyed order by payload->>'n'";
+    assert_eq!(gateway.column::<String>(versions).await, ["2", "1"], "what is missing comes first");
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use sqlx::postgres::PgDatabaseError;
 
+use crate::db::connection_check::{ConnectError, Unfit};
 use crate::db::verdict::{Verdict, verdict};
 use crate::db::words::words_of;
 use crate::streams::Stream;
@@ -15,12 +16,24 @@ pub enum BatchError {
     /// Somebody changed the table between the look at it and the rows.
     #[error("the table of a stream was changed while it was written")]
     TableChanged,
+    /// The connection is not what it must be.
+    #[error(transparent)]
+    Unfit(Unfit),
     #[error("{doing}: {}", words_of(.source))]
     Database {
         doing: String,
         #[source]
         source: sqlx::Error,
     },
+}
+
+impl From<ConnectError> for BatchError {
+    fn from(error: ConnectError) -> BatchError {
+        match error {
+            ConnectError::Unfit(unfit) => BatchError::Unfit(unfit),
+            ConnectError::Database(source) => during("connecting")(source),
+        }
+    }
 }
 
 /// What PostgreSQL said of rows that it refused.
@@ -39,6 +52,7 @@ impl BatchError {
         match self {
             BatchError::Fenced => "fenced".to_owned(),
             BatchError::TableChanged => "table_changed".to_owned(),
+            BatchError::Unfit(_) => "unfit".to_owned(),
             BatchError::Database { .. } => self
                 .sqlstate()
                 .map_or_else(|| "connection".to_owned(), |code| code.chars().take(2).collect()),
@@ -50,6 +64,8 @@ impl BatchError {
         match self {
             BatchError::Fenced => Verdict::Retry,
             BatchError::TableChanged => Verdict::Table,
+            BatchError::Unfit(unfit) if unfit.passes() => Verdict::Retry,
+            BatchError::Unfit(_) => Verdict::Stop,
             BatchError::Database { .. } => {
                 self.sqlstate().map_or(Verdict::Retry, |code| verdict(&code))
             }

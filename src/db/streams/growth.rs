@@ -12,9 +12,6 @@ use crate::db::{literal, quoted};
 use crate::streams::columns::{Column, ColumnType};
 use crate::streams::{Stream, defaults};
 
-/// Longest wait for the table's lock, in milliseconds. Whoever comes meanwhile waits behind it.
-const LOCK_TIMEOUT_MS: u32 = 2_000;
-
 /// A column as the table has it.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 struct TableColumn {
@@ -34,9 +31,7 @@ pub(super) async fn grow(
     }
     let refused = |error| TableError::of(&after.name, "change", error);
     let table = format!("streams.{}", quoted(after.name.as_str()));
-    let lock = format!(
-        "set local lock_timeout = {LOCK_TIMEOUT_MS}; lock table {table} in access exclusive mode"
-    );
+    let lock = format!("lock table {table} in access exclusive mode");
     run(transaction, lock).await.map_err(refused)?;
     let found = columns_of(transaction, &table).await?;
     let actions = actions(&found, before, after)?;

@@ -3,6 +3,9 @@
 //! What somebody did to the tables in PostgreSQL is for somebody to mend, so these words reach the caller; anything
 //! else stays an error of the database.
 
+use sqlx::PgPool;
+
+use crate::db::locks::TableLocked;
 use crate::db::words::words_of;
 use crate::streams::StreamName;
 
@@ -43,6 +46,8 @@ pub enum TableError {
     #[error("PostgreSQL refused to {doing} the table streams.{stream}: {words}")]
     Refused { stream: StreamName, doing: &'static str, words: String },
     #[error(transparent)]
+    Locked(TableLocked),
+    #[error(transparent)]
     Database(#[from] sqlx::Error),
 }
 
@@ -57,7 +62,17 @@ impl TableError {
             TableError::ColumnDiffers { .. } => "column_differs",
             TableError::TooLarge { .. } => "table_too_large",
             TableError::Refused { .. } => "table_refused",
+            TableError::Locked(_) => "table_locked",
             TableError::Database(_) => "database",
+        }
+    }
+
+    /// The same error with those who hold the table, where that is what was waited for in vain.
+    pub async fn naming_holders(self, pool: &PgPool, stream: &StreamName) -> TableError {
+        let TableError::Database(error) = self else { return self };
+        match TableLocked::of(&error, pool, stream).await {
+            Some(locked) => TableError::Locked(locked),
+            None => TableError::Database(error),
         }
     }
 

@@ -1,31 +1,34 @@
-//! CSV as in RFC 4180: a header line, then one record a row. Quoted fields may hold commas, quotes and line ends; rows end
-//! with LF, CR LF or CR; blank lines are skipped.
+//! CSV as in RFC 4180: a header line, then one record a row. Quoted fields may hold delimiters, quotes and line ends; rows
+//! end with LF, CR LF or CR. Where the header has one name a line without anything is a row, of NULL; else it is skipped
+//! and counted.
 //!
 //! The fields are unquoted by `csv-core` as the bytes arrive. A row's raw bytes are those of the chunk; they are copied
 //! only where a row reaches into the next chunk. A row with another number of fields than the header is refused, and so
 //! is one that is too long, whose rest is skipped up to its end outside quotes. A quote that is never closed would
-//! swallow the rest of the body, so it makes the body invalid.
+//! swallow the rest of the body, so it makes the body invalid. So does a header that is none of the stream's, or none at
+//! all ([`foreign_header`]), and one that nothing follows: whoever sent it meant something else.
 
-use csv_core::{ReadRecordResult, Reader};
+use csv_core::Reader;
 use memchr::memchr2_iter;
 
 use super::{Finished, FramerLimits, FramingError, FramingErrorCode, Progress, RecordPlace};
 use super::{RecordSink, empty_body, too_large};
-use crate::streams::encode::{CsvHeader, RecordEncoder, RecordError, RecordErrorCode};
-
-/// Most names in a header.
-pub const CSV_FIELDS_MAX: usize = 10_000;
-/// First size of the room for a row's unquoted fields, in bytes.
-const FIELDS_BYTES_MIN: usize = 4 * 1024;
+use crate::streams::csv::{CSV_FIELDS_MAX, CsvOptions, Fields, foreign_header};
+use crate::streams::encode::{CsvHeader, RecordEncoder, RecordError, RecordErrorCode, not_utf8};
 
 pub(super) struct CsvFramer {
     encoder: RecordEncoder,
     limits: FramerLimits,
-    null: Option<String>,
+    /// Its columns are taken once they are the header.
+    options: CsvOptions,
     /// `None` until the header line was read.
     header: Option<CsvHeader>,
     reader: Reader,
     stage: Stage,
+    /// A line without anything is a row.
+    blank_is_row: bool,
+    /// The names were said apart from the body.
+    is_headerless: bool,
     fields: Fields,
     /// The raw beginning of a row whose end has not arrived.
     carry: Vec<u8>,
@@ -37,6 +40,8 @@ pub(super) struct CsvFramer {
     row_line: u64,
     row_offset: u64,
     records: u64,
+    /// Lines without anything that were no rows.
+    skipped_lines: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -52,18 +57,16 @@ impl CsvFramer {
     pub(super) fn new(
         encoder: RecordEncoder,
         limits: FramerLimits,
-        null: Option<String>,
+        options: CsvOptions,
     ) -> CsvFramer {
-        let mut reader = Reader::new();
-        // The reader drops a byte order mark at its beginning, but only if it comes in one piece. The framer did that
-        // already; a blank line takes the reader beyond its beginning.
-        reader.read_record(b"\n", &mut [0], &mut [0]);
         CsvFramer {
             encoder,
             limits,
-            null,
+            reader: options.dialect.reader(),
+            is_headerless: options.columns.is_some(),
+            options,
             header: None,
-            reader,
+            blank_is_row: false,
             stage: Stage::Blank,
             fields: Fields::with_room_for(CSV_FIELDS_MAX),
             carry: Vec::new(),
@@ -73,6 +76,7 @@ impl CsvFramer {
             row_line: 1,
             row_offset: 0,
             records: 0,
+            skipped_lines: 0,
         }
     }
 
@@ -93,6 +97,7 @@ impl CsvFramer {
         chunk: &[u8],
         sink: &mut S,
     ) -> Result<Progress, FramingError> {
+        self.take_columns(sink)?;
         let mut at = 0;
         while at < chunk.len() {
             let records = self.records;
@@ -113,36 +118,54 @@ impl CsvFramer {
     }
 
     pub(super) fn finish<S: RecordSink>(&mut self, sink: &mut S) -> Result<Finished, FramingError> {
-        if self.stage != Stage::Blank {
+        let ends_within_row = self.stage != Stage::Blank;
+        if ends_within_row {
             // A line end completes the last row, unless it is inside quotes.
             if !self.fields.read(&mut self.reader, b"\n").1 {
                 let message = "a quoted field in this row is never closed";
-                return Err(self.error(FramingErrorCode::TruncatedBody, message));
+                let message = self.with_hint(message.to_owned());
+                return Err(self.error(FramingErrorCode::TruncatedBody, &message));
             }
             if self.stage == Stage::Row {
                 self.carried_row(sink)?;
             }
         }
-        if self.header.is_none() {
+        if self.skipped_lines > 0 {
+            sink.skipped_lines(self.skipped_lines);
+        }
+        let Some(header) = &self.header else {
+            return Err(empty_body(self.offset, Some(self.line)));
+        };
+        if self.records == 0 && self.is_headerless {
             return Err(empty_body(self.offset, Some(self.line)));
         }
+        // A table without rows is a header that the stream knows, and a whole line.
+        if self.records == 0 && (ends_within_row || !header.is_of_columns()) {
+            let message = "there is a header line and no row; a client that leaves line ends out \
+                           (curl -d) makes one line of all: use --data-binary";
+            return Err(self.error(FramingErrorCode::NoRecords, message));
+        }
         Ok(Finished { records: self.records, single: false })
+    }
+
+    /// Of a body without a header line the names are known from the beginning.
+    fn take_columns<S: RecordSink>(&mut self, sink: &mut S) -> Result<(), FramingError> {
+        let Some(columns) = self.options.columns.take() else { return Ok(()) };
+        let names: Vec<&str> = columns.iter().map(String::as_str).collect();
+        let header = self.encoder.csv_header(&names, self.options.null.as_deref());
+        let header = header.map_err(|error| {
+            let message = format!("columns: {}", error.message);
+            self.error(FramingErrorCode::InvalidHeader, &message)
+        })?;
+        sink.csv_header(&self.options.dialect.header_line(&columns), header.matched());
+        self.use_header(header);
+        Ok(())
     }
 
     /// Goes on in `rest`, which is not empty, by one row or to its end; gives how many bytes were used.
     fn step<S: RecordSink>(&mut self, rest: &[u8], sink: &mut S) -> Result<usize, FramingError> {
         match self.stage {
-            Stage::Blank => {
-                let line_ends =
-                    rest.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
-                if line_ends == 0 {
-                    self.stage = Stage::Row;
-                    self.row_line = self.line;
-                    self.row_offset = self.offset;
-                    self.fields.begin();
-                }
-                Ok(line_ends)
-            }
+            Stage::Blank => self.between_rows(rest, sink),
             Stage::Row => self.read_row(rest, sink),
             Stage::Skip => {
                 let (used, row_ended) = self.fields.read(&mut self.reader, rest);
@@ -152,6 +175,43 @@ impl CsvFramer {
                 Ok(used)
             }
         }
+    }
+
+    /// Goes over lines without anything, by one of them where each is a row, and to the beginning of a row.
+    fn between_rows<S: RecordSink>(
+        &mut self,
+        rest: &[u8],
+        sink: &mut S,
+    ) -> Result<usize, FramingError> {
+        let mut used = 0;
+        let mut after_return = self.after_return;
+        for &byte in rest {
+            match byte {
+                b'\n' if after_return => {}
+                b'\r' | b'\n' if self.blank_is_row && used > 0 => return Ok(used),
+                b'\r' | b'\n' if self.blank_is_row => {
+                    self.begin_row();
+                    self.fields.begin_blank();
+                    self.whole_row(b"", sink)?;
+                    return Ok(1);
+                }
+                b'\r' | b'\n' => self.skipped_lines += 1,
+                _ => break,
+            }
+            after_return = byte == b'\r';
+            used += 1;
+        }
+        if used == 0 {
+            self.stage = Stage::Row;
+            self.begin_row();
+            self.fields.begin();
+        }
+        Ok(used)
+    }
+
+    fn begin_row(&mut self) {
+        self.row_line = self.line;
+        self.row_offset = self.offset;
     }
 
     fn read_row<S: RecordSink>(
@@ -189,48 +249,78 @@ impl CsvFramer {
     fn whole_row<S: RecordSink>(&mut self, raw: &[u8], sink: &mut S) -> Result<(), FramingError> {
         self.stage = Stage::Blank;
         let Some(header) = &self.header else {
-            self.read_header()?;
-            sink.csv_header(raw);
-            return Ok(());
+            return self.read_header(raw, sink);
         };
         self.records += 1;
         let place = RecordPlace { record: self.records, line: Some(self.row_line) };
-        let (count, expected) = (self.fields.count(), self.fields.room);
+        let (count, expected) = (self.fields.count(), self.fields.room());
         if count != expected {
             let message = format!("expected {expected} fields, got {count}");
             let error = RecordError::new(RecordErrorCode::WrongFieldCount, message);
             sink.refused(place, error, raw, false);
             return Ok(());
         }
+        self.fields.note_quotes(raw, self.options.dialect);
         let prefix = sink.prefix();
         let field = |index| self.fields.field(index);
-        match self.encoder.encode_csv(header, field, count, prefix, sink.buffer()) {
+        let is_quoted = |index| self.fields.is_quoted(index);
+        match self.encoder.encode_csv(header, field, is_quoted, count, prefix, sink.buffer()) {
             Ok(()) => sink.encoded(),
             Err(error) => sink.refused(place, error, raw, false),
         }
         Ok(())
     }
 
-    fn read_header(&mut self) -> Result<(), FramingError> {
-        if self.fields.count() > CSV_FIELDS_MAX {
-            let message = format!("the header has more than {CSV_FIELDS_MAX} names");
-            return Err(self.error(FramingErrorCode::InvalidHeader, &message));
-        }
+    fn read_header<S: RecordSink>(&mut self, raw: &[u8], sink: &mut S) -> Result<(), FramingError> {
+        let invalid = |framer: &CsvFramer, message: &str| {
+            Err(framer.error(FramingErrorCode::InvalidHeader, message))
+        };
         let count = self.fields.count();
-        let names = (0..count).map(|index| std::str::from_utf8(self.fields.field(index)));
+        if count > CSV_FIELDS_MAX {
+            return invalid(self, &format!("the header has more than {CSV_FIELDS_MAX} names"));
+        }
+        if raw.starts_with(b"\xff\xfe") || raw.starts_with(b"\xfe\xff") {
+            return invalid(self, "the body is UTF-16; send UTF-8");
+        }
+        if let Some(message) = not_utf8(raw, "header") {
+            return invalid(self, &message);
+        }
+        let names = (0..count).map(|index| str::from_utf8(self.fields.field(index)));
         let Ok(names) = names.collect::<Result<Vec<&str>, _>>() else {
-            let message = "the header is not valid UTF-8";
-            return Err(self.error(FramingErrorCode::InvalidHeader, message));
+            return invalid(self, "a quote in the header cuts a character of UTF-8 in two");
         };
-        let header = match self.encoder.csv_header(&names, self.null.as_deref()) {
-            Ok(header) => header,
-            Err(error) => {
-                return Err(self.error(FramingErrorCode::InvalidHeader, &error.message));
+        let foreign = foreign_header(raw, &names, self.options.dialect);
+        let header = match (self.encoder.csv_header(&names, self.options.null.as_deref()), foreign)
+        {
+            (Ok(header), Some(_)) if header.is_of_columns() => header,
+            (Ok(header), None) => header,
+            (Ok(_), Some(foreign)) => {
+                return invalid(self, &format!("the first line is no header: {foreign}"));
             }
+            (Err(error), Some(foreign)) => {
+                return invalid(self, &format!("{}; {foreign}", error.message));
+            }
+            (Err(error), None) => return invalid(self, &error.message),
         };
-        self.header = Some(header);
-        self.fields = Fields::with_room_for(count);
+        sink.csv_header(raw, header.matched());
+        self.use_header(header);
         Ok(())
+    }
+
+    /// Of a first line whose end was not found, the beginning may tell what it is instead.
+    fn with_hint(&self, message: String) -> String {
+        let foreign = foreign_header(&self.carry, &[], self.options.dialect);
+        match foreign.filter(|_| self.header.is_none()) {
+            Some(foreign) => format!("{message}; {foreign}"),
+            None => message,
+        }
+    }
+
+    fn use_header(&mut self, header: CsvHeader) {
+        let count = header.names().len();
+        self.blank_is_row = count == 1;
+        self.fields = Fields::with_room_for(count);
+        self.header = Some(header);
     }
 
     fn refuse_long_row<S: RecordSink>(&mut self, sink: &mut S) -> Result<(), FramingError> {
@@ -238,7 +328,7 @@ impl CsvFramer {
         self.fields.discard();
         if self.header.is_none() {
             let limit = self.limits.record_bytes_max;
-            let message = format!("the header is longer than {limit} bytes");
+            let message = self.with_hint(format!("the header is longer than {limit} bytes"));
             return Err(self.error(FramingErrorCode::InvalidHeader, &message));
         }
         self.records += 1;
@@ -272,88 +362,5 @@ impl CsvFramer {
             record: self.records + u64::from(self.header.is_some() && self.stage == Stage::Row),
             line: Some(self.row_line),
         }
-    }
-}
-
-/// The unquoted fields of one row.
-struct Fields {
-    bytes: Vec<u8>,
-    bytes_used: usize,
-    /// Where each field ends in `bytes`.
-    ends: Vec<usize>,
-    ends_used: usize,
-    /// As many fields are wanted; of a row with more they are only counted.
-    room: usize,
-    /// Fields that were counted and dropped.
-    dropped: usize,
-    /// Nothing of this row is wanted any more.
-    discarding: bool,
-}
-
-impl Fields {
-    fn with_room_for(room: usize) -> Fields {
-        Fields {
-            bytes: vec![0; FIELDS_BYTES_MIN],
-            bytes_used: 0,
-            // One more tells that there are too many.
-            ends: vec![0; room + 1],
-            ends_used: 0,
-            room,
-            dropped: 0,
-            discarding: false,
-        }
-    }
-
-    fn capacity_bytes(&self) -> usize {
-        self.bytes.capacity() + self.ends.capacity() * size_of::<usize>()
-    }
-
-    fn begin(&mut self) {
-        self.bytes_used = 0;
-        self.ends_used = 0;
-        self.dropped = 0;
-        self.discarding = false;
-    }
-
-    fn discard(&mut self) {
-        self.discarding = true;
-    }
-
-    fn count(&self) -> usize {
-        self.dropped + self.ends_used
-    }
-
-    /// Reads on in the row; gives how many bytes were used and whether the row ended.
-    fn read(&mut self, reader: &mut Reader, input: &[u8]) -> (usize, bool) {
-        let mut used = 0;
-        while used < input.len() {
-            let (result, input_bytes, output_bytes, ends) = reader.read_record(
-                &input[used..],
-                &mut self.bytes[self.bytes_used..],
-                &mut self.ends[self.ends_used..],
-            );
-            used += input_bytes;
-            self.bytes_used += output_bytes;
-            self.ends_used += ends;
-            match result {
-                ReadRecordResult::Record => return (used, true),
-                ReadRecordResult::OutputFull if self.discarding => self.bytes_used = 0,
-                // Never larger than twice the row, whose length is limited.
-                ReadRecordResult::OutputFull => self.bytes.resize(2 * self.bytes.len(), 0),
-                ReadRecordResult::OutputEndsFull => {
-                    self.discarding = true;
-                    self.dropped += std::mem::take(&mut self.ends_used);
-                    self.bytes_used = 0;
-                }
-                ReadRecordResult::InputEmpty | ReadRecordResult::End => {}
-            }
-        }
-        (used, false)
-    }
-
-    /// A field's bytes without its quotes.
-    fn field(&self, index: usize) -> &[u8] {
-        let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
-        &self.bytes[start..self.ends[index]]
     }
 }

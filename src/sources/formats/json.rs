@@ -1,14 +1,15 @@
 //! JSON: one object, or an array of records. The first byte that is not blank decides.
 //!
-//! A record is encoded straight from the chunk if it lies there whole. Otherwise its bytes are carried, and an
-//! [`Extent`] finds its end as they arrive, so that it is parsed again only once it is complete. The same extent finds
-//! the end of a record that is too long to be carried.
+//! A record is encoded straight from the chunk if it lies there whole and is JSON. Otherwise its bytes are carried, and
+//! an [`Extent`] finds its end as they arrive, so that it is parsed again only once it is complete. The same extent finds
+//! the end of a record that is too long to be carried, and of one that is no JSON: it is refused, and its neighbours are
+//! taken.
 
-use memchr::memchr2;
-
+use super::no_json::invalid_json;
 use super::{Finished, FramerLimits, FramingError, FramingErrorCode, Progress, RecordPlace};
 use super::{RecordSink, empty_body, is_blank, too_large};
 use crate::streams::encode::{JsonStep, RecordEncoder};
+use crate::streams::json::Extent;
 
 pub(super) struct JsonFramer {
     encoder: RecordEncoder,
@@ -92,8 +93,7 @@ impl JsonFramer {
 
     pub(super) fn finish<S: RecordSink>(&mut self, sink: &mut S) -> Result<Finished, FramingError> {
         if self.stage == Stage::Record {
-            // What is carried may be broken already, or be a scalar and complete; say that first.
-            self.settle(None, sink)?;
+            self.end_inside_record(sink)?;
         }
         match self.stage {
             Stage::End => Ok(Finished { records: self.records, single: !self.array }),
@@ -107,7 +107,7 @@ impl JsonFramer {
     /// Goes on in `rest`, which is not empty, by one record or less; gives how many bytes were used.
     fn step<S: RecordSink>(&mut self, rest: &[u8], sink: &mut S) -> Result<usize, FramingError> {
         match self.stage {
-            Stage::Record => return self.continue_record(rest, sink),
+            Stage::Record => return Ok(self.continue_record(rest, sink)),
             Stage::Skip => {
                 let Some(length) = self.extent.end_in(rest) else {
                     return Ok(rest.len());
@@ -132,6 +132,9 @@ impl JsonFramer {
                 return Err(broken("expected a JSON object or an array of objects"));
             }
             (Stage::First | Stage::After, b']') => self.stage = Stage::End,
+            (Stage::First | Stage::Next, b',' | b']' | b'}') => {
+                return Err(self.malformed(blanks, "expected a record"));
+            }
             (Stage::First | Stage::Next, _) => return self.begin_record(rest, blanks, sink),
             (Stage::After, b',') => self.stage = Stage::Next,
             (Stage::After, _) => return Err(broken(AFTER_ELEMENT)),
@@ -164,16 +167,15 @@ impl JsonFramer {
                 self.end_record();
                 return Ok(start + consumed);
             }
-            JsonStep::Refused { consumed, error } if consumed <= self.limits.record_bytes_max => {
+            JsonStep::Refused { consumed, error }
+                if consumed <= self.limits.record_bytes_max && ends_by_itself(window) =>
+            {
                 self.records += 1;
                 sink.refused(self.place(), error, &window[..consumed], false);
                 self.end_record();
                 return Ok(start + consumed);
             }
-            JsonStep::Malformed { offset, message } => {
-                return Err(self.malformed(start + offset, message));
-            }
-            JsonStep::Incomplete | JsonStep::Encoded { .. } | JsonStep::Refused { .. } => {}
+            _ => {}
         }
         sink.buffer().truncate(tuple_start);
         self.stage = Stage::Record;
@@ -182,75 +184,74 @@ impl JsonFramer {
     }
 
     /// More of the record in the carry arrives.
-    fn continue_record<S: RecordSink>(
-        &mut self,
-        rest: &[u8],
-        sink: &mut S,
-    ) -> Result<usize, FramingError> {
+    fn continue_record<S: RecordSink>(&mut self, rest: &[u8], sink: &mut S) -> usize {
         let room = self.window_bytes_max() - self.carry.len();
         let window = &rest[..rest.len().min(room)];
         let end = self.extent.end_in(window);
         let taken = end.unwrap_or(window.len());
         self.carry.extend_from_slice(&window[..taken]);
-        // Offsets of errors are counted back from the end of the carry.
-        self.offset += taken as u64;
-        if end.is_some() || self.carry.len() > self.limits.record_bytes_max {
-            self.settle(window.get(taken).copied(), sink)?;
+        let is_too_long = self.carry.len() > self.limits.record_bytes_max;
+        if is_too_long || end.is_some() {
+            self.settle(is_too_long, sink);
             if end.is_none() {
                 self.stage = Stage::Skip;
             }
         }
-        self.offset -= taken as u64;
-        Ok(taken)
+        taken
     }
 
-    /// Encodes or refuses what is carried; it stays as it is if more must come. `following` is the byte behind it, if
-    /// it has arrived: it ends a number, and it makes a broken literal look as it would in one piece.
-    fn settle<S: RecordSink>(
-        &mut self,
-        following: Option<u8>,
-        sink: &mut S,
-    ) -> Result<(), FramingError> {
-        let record_bytes = self.carry.len();
-        let start = self.offset - record_bytes as u64;
-        // A record that is too long is parsed only to learn whether its beginning is broken, as it would be were it
-        // read from a chunk that ends right there.
-        let too_long = record_bytes > self.limits.record_bytes_max;
-        self.carry.extend(following.filter(|_| !too_long));
+    /// Encodes or refuses the carried record: all of it, or, if it is too long, its beginning.
+    fn settle<S: RecordSink>(&mut self, is_too_long: bool, sink: &mut S) {
+        let prefix = sink.prefix();
+        let buffer = sink.buffer();
+        let tuple_start = buffer.len();
+        let step = self.encoder.encode_json(&self.carry, !is_too_long, prefix, buffer);
+        self.records += 1;
+        let error = match step {
+            JsonStep::Malformed { offset, message } => {
+                invalid_json(message, &self.carry, offset, "record")
+            }
+            _ if is_too_long => too_large(self.limits),
+            JsonStep::Encoded { .. } => {
+                sink.encoded();
+                self.end_record();
+                return;
+            }
+            JsonStep::Refused { consumed, error } if consumed == self.carry.len() => error,
+            JsonStep::Incomplete => {
+                let length = self.carry.len();
+                invalid_json("the record ends inside a value", &self.carry, length, "record")
+            }
+            // Such as 01 or 12x.
+            JsonStep::Refused { consumed: offset, .. } => {
+                invalid_json("expected the end of the value", &self.carry, offset, "record")
+            }
+        };
+        sink.buffer().truncate(tuple_start);
+        let raw = if is_too_long { self.limits.kept(&self.carry) } else { &self.carry };
+        sink.refused(self.place(), error, raw, is_too_long);
+        self.end_record();
+    }
+
+    /// The body ends inside the carried record. Where that is broken already, more of it would not have mended it: an
+    /// object by itself is all there then, and in an array nobody can tell where it ends.
+    fn end_inside_record<S: RecordSink>(&mut self, sink: &mut S) -> Result<(), FramingError> {
         let prefix = sink.prefix();
         let buffer = sink.buffer();
         let tuple_start = buffer.len();
         let step = self.encoder.encode_json(&self.carry, false, prefix, buffer);
-        self.carry.truncate(record_bytes);
-        let record = self.records + 1;
-        let consumed = match step {
-            JsonStep::Malformed { offset, message } => {
-                return Err(malformed(start + offset as u64, record, message));
-            }
-            JsonStep::Encoded { consumed } if consumed <= self.limits.record_bytes_max => {
-                sink.encoded();
-                consumed
-            }
-            JsonStep::Refused { consumed, error } if consumed <= self.limits.record_bytes_max => {
-                let place = RecordPlace { record, line: None };
-                sink.refused(place, error, &self.carry[..consumed], false);
-                consumed
-            }
-            _ if too_long => {
-                sink.buffer().truncate(tuple_start);
-                self.records = record;
-                let raw = self.limits.kept(&self.carry);
-                sink.refused(self.place(), too_large(self.limits), raw, true);
-                self.end_record();
-                return Ok(());
-            }
-            _ => return Ok(()),
+        buffer.truncate(tuple_start);
+        let JsonStep::Malformed { offset, message } = step else {
+            return Ok(());
         };
-        self.records = record;
-        if consumed < record_bytes {
-            // Such as 12x: the extent of a scalar reaches to the next comma, bracket or blank.
-            return Err(malformed(start + consumed as u64, record, AFTER_ELEMENT));
+        self.records += 1;
+        if self.array {
+            let offset = self.offset - (self.carry.len() - offset) as u64;
+            let message = format!("{message}, in a record that has no end");
+            return Err(malformed(offset, self.records, &message));
         }
+        let error = invalid_json(message, &self.carry, offset, "record");
+        sink.refused(self.place(), error, self.carry.trim_ascii_end(), false);
         self.end_record();
         Ok(())
     }
@@ -285,76 +286,15 @@ impl JsonFramer {
     }
 }
 
+/// Whether the value that begins here shows by itself where it ends. A number or a word goes on to the next blank, comma
+/// or bracket, whatever it is made of: `01` is not 0 with something behind it.
+fn ends_by_itself(value: &[u8]) -> bool {
+    matches!(value.first(), Some(b'{' | b'[' | b'"'))
+}
+
 const AFTER_ELEMENT: &str = "expected a comma or the end of the array";
 
 fn malformed(offset: u64, record: u64, message: &str) -> FramingError {
     let code = FramingErrorCode::MalformedBody;
     FramingError { code, message: message.to_owned(), offset, record, line: None }
-}
-
-/// Finds where a JSON value ends, over any number of chunks, by counting brackets outside strings. For a value that is
-/// well formed this is exact; in any other value the first error lies before it.
-#[derive(Debug, Default)]
-struct Extent {
-    depth: u64,
-    inside: Inside,
-}
-
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum Inside {
-    /// Nothing of the value was seen.
-    #[default]
-    Nothing,
-    /// Between the tokens of an array or object.
-    Container,
-    /// A number or a literal that is not in a container.
-    Scalar,
-    String,
-    /// Behind a backslash in a string.
-    Escape,
-}
-
-impl Extent {
-    /// The length of the value's rest if it ends in `bytes`.
-    fn end_in(&mut self, bytes: &[u8]) -> Option<usize> {
-        let mut at = 0;
-        while at < bytes.len() {
-            match self.inside {
-                Inside::Escape => self.inside = Inside::String,
-                Inside::String => {
-                    at += memchr2(b'"', b'\\', &bytes[at..])?;
-                    if bytes[at] == b'\\' {
-                        self.inside = Inside::Escape;
-                    } else if self.depth == 0 {
-                        return Some(at + 1);
-                    } else {
-                        self.inside = Inside::Container;
-                    }
-                }
-                Inside::Scalar
-                    if is_blank(bytes[at]) || matches!(bytes[at], b',' | b']' | b'}') =>
-                {
-                    return Some(at);
-                }
-                Inside::Scalar => {}
-                Inside::Nothing | Inside::Container => match bytes[at] {
-                    b'"' => self.inside = Inside::String,
-                    b'{' | b'[' => {
-                        self.depth += 1;
-                        self.inside = Inside::Container;
-                    }
-                    b'}' | b']' => {
-                        self.depth = self.depth.saturating_sub(1);
-                        if self.depth == 0 {
-                            return Some(at + 1);
-                        }
-                    }
-                    _ if self.inside == Inside::Nothing => self.inside = Inside::Scalar,
-                    _ => {}
-                },
-            }
-            at += 1;
-        }
-        None
-    }
 }

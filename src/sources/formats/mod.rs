@@ -11,12 +11,15 @@
 mod csv;
 mod json;
 mod ndjson;
+mod no_json;
 #[cfg(test)]
 mod tests;
 
-use crate::streams::encode::{RecordEncoder, RecordError, RecordErrorCode, TuplePrefix};
+use crate::streams::csv::{CsvOptions, HeaderLine};
+use crate::streams::encode::{
+    MatchedName, RecordEncoder, RecordError, RecordErrorCode, TuplePrefix,
+};
 
-pub use csv::CSV_FIELDS_MAX;
 use csv::CsvFramer;
 use json::JsonFramer;
 use ndjson::NdjsonFramer;
@@ -35,6 +38,14 @@ pub enum Format {
     Csv,
 }
 
+/// What a content type says of a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MediaType {
+    pub format: Format,
+    /// Of CSV, where it is said.
+    pub header: Option<HeaderLine>,
+}
+
 /// A content type that no framer reads: 415.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UnsupportedContentType {
@@ -44,32 +55,49 @@ pub enum UnsupportedContentType {
     Unknown(String),
     #[error("charset {0:?} is not supported; send utf-8")]
     Charset(String),
+    #[error(
+        "the content type's parameter {0:?} is not supported; charset=utf-8 is, and header=present or absent with text/csv; delimiter, quote, null and columns belong into the query"
+    )]
+    Parameter(String),
 }
 
-impl Format {
+impl MediaType {
     /// Reads the value of the header `Content-Type`.
-    pub fn from_content_type(value: &str) -> Result<Format, UnsupportedContentType> {
-        let mut parts = value.split(';');
-        let media_type = parts.next().unwrap_or_default().trim().to_ascii_lowercase();
-        let format = match media_type.as_str() {
+    pub fn read(value: &str) -> Result<MediaType, UnsupportedContentType> {
+        let (media_type, parameters) = value.split_once(';').unwrap_or((value, ""));
+        let format = match media_type.trim().to_ascii_lowercase().as_str() {
             "application/json" => Format::Json,
             "application/x-ndjson" | "application/ndjson" | "application/jsonl" => Format::Ndjson,
             "text/csv" => Format::Csv,
             _ => return Err(UnsupportedContentType::Unknown(value.to_owned())),
         };
-        for parameter in parts {
-            let Some((name, value)) = parameter.split_once('=') else {
-                continue;
-            };
+        let mut header = None;
+        let parameters = parameters.split(';').map(str::trim);
+        for parameter in parameters.filter(|parameter| !parameter.is_empty()) {
+            // Some say only the charset's name.
+            let (name, value) = parameter.split_once('=').unwrap_or(("charset", parameter));
             let value = value.trim().trim_matches('"');
-            let utf8 =
-                ["utf-8", "utf8", "us-ascii"].iter().any(|known| value.eq_ignore_ascii_case(known));
-            if name.trim().eq_ignore_ascii_case("charset") && !utf8 {
-                return Err(UnsupportedContentType::Charset(value.to_owned()));
+            let unsupported = || UnsupportedContentType::Parameter(parameter.to_owned());
+            if name.trim().eq_ignore_ascii_case("charset") {
+                if !is_utf8(value) {
+                    return Err(match parameter.contains('=') {
+                        true => UnsupportedContentType::Charset(value.to_owned()),
+                        false => unsupported(),
+                    });
+                }
+            } else if name.trim().eq_ignore_ascii_case("header") && format == Format::Csv {
+                let word = value.to_ascii_lowercase();
+                header = Some(HeaderLine::from_word(&word).ok_or_else(unsupported)?);
+            } else {
+                return Err(unsupported());
             }
         }
-        Ok(format)
+        Ok(MediaType { format, header })
     }
+}
+
+fn is_utf8(charset: &str) -> bool {
+    ["utf-8", "utf8", "us-ascii"].iter().any(|known| charset.eq_ignore_ascii_case(known))
 }
 
 /// How much of a record is held.
@@ -107,8 +135,10 @@ pub trait RecordSink {
     fn encoded(&mut self);
     /// A record that is not for the table. `raw` is the whole record as sent, or, if `truncated`, its beginning.
     fn refused(&mut self, place: RecordPlace, error: RecordError, raw: &[u8], truncated: bool);
-    /// The header line of a CSV body as sent, before its first row.
-    fn csv_header(&mut self, _raw: &[u8]) {}
+    /// The header line of a CSV body as sent, before its first row, and the names in it that were taken for others.
+    fn csv_header(&mut self, _raw: &[u8], _matched: &[MatchedName]) {}
+    /// At the end: so many lines without anything were skipped.
+    fn skipped_lines(&mut self, _lines: u64) {}
     /// The framer stops after this record, so that the caller can take what is there.
     fn is_full(&self) -> bool;
 }
@@ -156,6 +186,8 @@ pub enum FramingErrorCode {
     TruncatedBody,
     /// The CSV header is not usable.
     InvalidHeader,
+    /// There are bytes, and no record in them.
+    NoRecords,
 }
 
 impl FramingErrorCode {
@@ -166,6 +198,7 @@ impl FramingErrorCode {
             FramingErrorCode::MalformedBody => "malformed_body",
             FramingErrorCode::TruncatedBody => "truncated_body",
             FramingErrorCode::InvalidHeader => "invalid_header",
+            FramingErrorCode::NoRecords => "no_records",
         }
     }
 }
@@ -184,12 +217,12 @@ enum FramerKind {
 }
 
 impl Framer {
-    /// `csv_null`: the text of a CSV field that means NULL, beside the empty one.
+    /// `csv`: how a body of CSV is to be read.
     pub fn new(
         format: Format,
         encoder: RecordEncoder,
         limits: FramerLimits,
-        csv_null: Option<String>,
+        csv: CsvOptions,
     ) -> Framer {
         // What looked like the beginning of a byte order mark must not be too long for a record by itself.
         let record_bytes_max = limits.record_bytes_max.max(BYTE_ORDER_MARK.len());
@@ -197,7 +230,7 @@ impl Framer {
         let kind = match format {
             Format::Json => FramerKind::Json(JsonFramer::new(encoder, limits)),
             Format::Ndjson => FramerKind::Ndjson(NdjsonFramer::new(encoder, limits)),
-            Format::Csv => FramerKind::Csv(Box::new(CsvFramer::new(encoder, limits, csv_null))),
+            Format::Csv => FramerKind::Csv(Box::new(CsvFramer::new(encoder, limits, csv))),
         };
         Framer { kind, mark_bytes: Some(0) }
     }

@@ -1,14 +1,15 @@
 //! NDJSON: one JSON object a line.
 //!
 //! A line end ends a record whatever stands before it, so every line is judged on its own: a bad one is refused and
-//! the next goes on. Blank lines are skipped. A line that is too long is refused as soon as that is certain, and the
+//! the next goes on. Blank lines are skipped and counted. A line that is too long is refused as soon as that is certain, and the
 //! rest of it is skipped as it arrives.
 
 use memchr::memchr;
 
+use super::no_json::invalid_json;
 use super::{Finished, FramerLimits, FramingError, Progress, RecordPlace, RecordSink};
 use super::{empty_body, is_blank, too_large};
-use crate::streams::encode::{JsonStep, RecordEncoder, RecordError, RecordErrorCode};
+use crate::streams::encode::{JsonStep, RecordEncoder};
 
 pub(super) struct NdjsonFramer {
     encoder: RecordEncoder,
@@ -19,6 +20,7 @@ pub(super) struct NdjsonFramer {
     offset: u64,
     line: u64,
     records: u64,
+    skipped_lines: u64,
 }
 
 #[derive(Clone, Copy)]
@@ -34,7 +36,9 @@ enum Stage {
 impl NdjsonFramer {
     pub(super) fn new(encoder: RecordEncoder, limits: FramerLimits) -> NdjsonFramer {
         let carry = Vec::new();
-        NdjsonFramer { encoder, limits, stage: Stage::Blank, carry, offset: 0, line: 1, records: 0 }
+        let stage = Stage::Blank;
+        let (offset, line, records, skipped_lines) = (0, 1, 0, 0);
+        NdjsonFramer { encoder, limits, stage, carry, offset, line, records, skipped_lines }
     }
 
     pub(super) fn skip(&mut self, bytes: usize) {
@@ -71,6 +75,9 @@ impl NdjsonFramer {
         if !self.carry.is_empty() {
             self.carried_line(sink);
         }
+        if self.skipped_lines > 0 {
+            sink.skipped_lines(self.skipped_lines);
+        }
         if self.records == 0 {
             return Err(empty_body(self.offset, Some(self.line)));
         }
@@ -94,7 +101,10 @@ impl NdjsonFramer {
         let rest = &rest[blanks..];
         match rest.first() {
             None => return blanks,
-            Some(b'\n') => return blanks + self.end_line(0),
+            Some(b'\n') => {
+                self.skipped_lines += 1;
+                return blanks + self.end_line(0);
+            }
             Some(_) => {}
         }
         if let Some(end) = memchr(b'\n', rest) {
@@ -158,17 +168,18 @@ impl NdjsonFramer {
                 None => sink.encoded(),
                 Some(offset) => {
                     sink.buffer().truncate(tuple_start);
-                    let error =
-                        invalid_json("something follows the object on the same line", offset);
+                    let message = "something follows the object on the same line";
+                    let error = invalid_json(message, line, offset, "line");
                     sink.refused(place, error, line, false);
                 }
             },
             JsonStep::Refused { error, .. } => sink.refused(place, error, line, false),
             JsonStep::Malformed { offset, message } => {
-                sink.refused(place, invalid_json(message, offset), line, false);
+                sink.refused(place, invalid_json(message, line, offset, "line"), line, false);
             }
             JsonStep::Incomplete => {
-                let error = invalid_json("the line ends inside a value", line.len());
+                let message = "the line ends inside a value";
+                let error = invalid_json(message, line, line.len(), "line");
                 sink.refused(place, error, line, false);
             }
         }
@@ -178,9 +189,4 @@ impl NdjsonFramer {
 /// The first byte from `start` on that is not blank.
 fn position_of_more(line: &[u8], start: usize) -> Option<usize> {
     line[start..].iter().position(|&byte| !is_blank(byte)).map(|offset| start + offset)
-}
-
-fn invalid_json(message: &str, offset: usize) -> RecordError {
-    let message = format!("{message} at byte {offset} of the line");
-    RecordError::new(RecordErrorCode::InvalidJson, message)
 }

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::*;
 use crate::record::{ColumnSet, StreamId, UnixMicros};
 use crate::streams::columns::{Column, ColumnType};
+use crate::streams::csv::{CSV_FIELDS_MAX, CsvWords};
 use crate::streams::decode::decode_tuple;
 use crate::streams::encode::EncodeLimits;
 use crate::streams::{PayloadType, Shape, Stream, UnknownKeys};
@@ -27,10 +28,18 @@ enum Event {
 /// Keeps everything, and is full after every `room` records.
 struct Sink {
     events: Vec<Event>,
+    skipped_lines: u64,
     buffer: Vec<u8>,
     in_entry: usize,
     room: usize,
     encoded: u128,
+}
+
+impl Sink {
+    fn of(room: usize) -> Sink {
+        let (events, buffer) = (Vec::new(), Vec::new());
+        Sink { events, skipped_lines: 0, buffer, in_entry: 0, room, encoded: 0 }
+    }
 }
 
 impl RecordSink for Sink {
@@ -54,6 +63,10 @@ impl RecordSink for Sink {
         assert!(self.buffer.is_empty(), "half a tuple is left");
         self.events.push(Event::Refused { place, error, raw: raw.to_vec(), truncated });
         self.in_entry += 1;
+    }
+
+    fn skipped_lines(&mut self, lines: u64) {
+        self.skipped_lines = lines;
     }
 
     fn is_full(&self) -> bool {
@@ -87,15 +100,29 @@ fn typed() -> Arc<Stream> {
 fn framer(format: Format, stream: &Arc<Stream>, limits: FramerLimits) -> Framer {
     let encode_limits = EncodeLimits { record_bytes_max: limits.record_bytes_max };
     let encoder = RecordEncoder::new(stream, encode_limits).unwrap();
-    Framer::new(format, encoder, limits, Some("NA".to_owned()))
+    Framer::new(format, encoder, limits, CsvOptions::of_null(Some("NA".to_owned())))
 }
 
-fn frame<'a>(
+/// Of CSV with these options in a query's words: null, delimiter, quote, columns.
+fn framer_with(stream: &Arc<Stream>, words: [Option<&str>; 4]) -> Framer {
+    let [null, delimiter, quote, columns] = words.map(|word| word.map(str::to_owned));
+    let header = columns.as_ref().map(|_| "absent".to_owned());
+    let options = CsvWords { null, delimiter, quote, header, columns }.check(None).unwrap();
+    let encode_limits = EncodeLimits { record_bytes_max: LIMITS.record_bytes_max };
+    Framer::new(Format::Csv, RecordEncoder::new(stream, encode_limits).unwrap(), LIMITS, options)
+}
+
+fn frame<'a>(framer: Framer, chunks: impl IntoIterator<Item = &'a [u8]>, room: usize) -> Outcome {
+    let (sink, finished) = framed(framer, chunks, room);
+    (sink.events, finished)
+}
+
+fn framed<'a>(
     mut framer: Framer,
     chunks: impl IntoIterator<Item = &'a [u8]>,
     room: usize,
-) -> Outcome {
-    let mut sink = Sink { events: Vec::new(), buffer: Vec::new(), in_entry: 0, room, encoded: 0 };
+) -> (Sink, Result<Finished, FramingError>) {
+    let mut sink = Sink::of(room);
     for mut chunk in chunks {
         loop {
             match framer.push(chunk, &mut sink) {
@@ -105,12 +132,12 @@ fn frame<'a>(
                     sink.in_entry = 0;
                     chunk = &chunk[consumed..];
                 }
-                Err(error) => return (sink.events, Err(error)),
+                Err(error) => return (sink, Err(error)),
             }
         }
     }
     let finished = framer.finish(&mut sink);
-    (sink.events, finished)
+    (sink, finished)
 }
 
 fn frame_all(format: Format, body: &[u8]) -> Outcome {
@@ -188,6 +215,12 @@ const JSON_WORDS: &[&[u8]] = &[
     b"{\"a\":1},",
     b"{\"a\":\"x\"},",
     b"{\"a\":2,\"b\":[{}]},",
+    b"{'a':1},",
+    b"{\"a\":1,},",
+    b"nan,",
+    b"-Infinity",
+    b"01",
+    b"'",
     b"[1,[2]]",
     b"\"\\ud800\"",
     b"\"\\ud83d\\ude00\"",
@@ -345,6 +378,37 @@ proptest! {
     }
 
     #[test]
+    fn what_is_no_json_harms_no_neighbour_however_it_is_cut(
+        items in prop::collection::vec(
+            prop_oneof![json_strategy().prop_map(Ok), prop::sample::select(NO_JSON).prop_map(Err)],
+            1..8,
+        ),
+        record_bytes_max in 1..40_usize,
+        cuts in prop::collection::vec(any::<usize>(), 0..6),
+        room in 1..4_usize,
+    ) {
+        let written: Vec<String> = items.iter()
+            .map(|item| item.as_ref().map_or_else(|(text, _)| (*text).to_owned(), Value::to_string))
+            .collect();
+        let body = format!("[{}]", written.join(","));
+        let (events, finished) = frame_all(Format::Json, body.as_bytes());
+        prop_assert_eq!(finished, Ok(Finished { records: items.len() as u64, single: false }));
+        for ((event, item), written) in events.iter().zip(&items).zip(&written) {
+            match (event, item) {
+                (Event::Encoded(_), Ok(Value::Object(_))) => {}
+                (Event::Refused { raw, error, .. }, item) => {
+                    prop_assert_eq!(raw, written.as_bytes());
+                    prop_assert_eq!(error.code == RecordErrorCode::InvalidJson, item.is_err());
+                }
+                (Event::Encoded(_), _) => prop_assert!(false, "{} was taken", written),
+            }
+        }
+        for limits in [FramerLimits { record_bytes_max, raw_bytes_max: 5 }, LIMITS] {
+            assert_same_however_cut(Format::Json, body.as_bytes(), limits, &cuts, room);
+        }
+    }
+
+    #[test]
     fn lines_give_what_an_array_of_them_gives(records in prop::collection::vec(json_strategy(), 1..6), crlf in any::<bool>()) {
         let mut lines = Vec::new();
         for record in &records {
@@ -362,7 +426,7 @@ proptest! {
 
     #[test]
     fn rows_give_back_their_fields(
-        rows in prop::collection::vec(prop::collection::vec("[^\0]{0,8}", 3), 0..5),
+        rows in prop::collection::vec(prop::collection::vec("[^\0]{0,8}", 3), 1..5),
         quote_all in any::<bool>(),
         line_end in prop::sample::select(&["\n", "\r\n", "\r"][..]),
         last_line_end in any::<bool>(),
@@ -379,7 +443,10 @@ proptest! {
             }
             body.push_str(if last_line_end || index + 1 < rows.len() { line_end } else { "" });
         }
-        let value = |field: &str| if field.is_empty() || field == "NA" { Value::Null } else { json!(field) };
+        let value = |field: &str| {
+            let null = !quote_all && (field.is_empty() || field == "NA");
+            if null { Value::Null } else { json!(field) }
+        };
         let expected: Vec<Value> = rows.iter()
             .map(|row| json!({"x": value(&row[0]), "y": value(&row[1]), "z": value(&row[2])}))
             .collect();
@@ -444,12 +511,17 @@ fn a_broken_array_says_where() {
         (b"[,{}]", MalformedBody, 1, 1),
         (b"[{} {}]", MalformedBody, 4, 1),
         (b"[{}}", MalformedBody, 3, 1),
-        (b"[{\"a\":}]", MalformedBody, 6, 1),
-        (b"[{\"a\":1]", MalformedBody, 7, 1),
+        (b"[{} ,, {}]", MalformedBody, 5, 2),
+        (b"[}]", MalformedBody, 1, 1),
+        (b"[{\"a\":1]", TruncatedBody, 8, 1),
+        (b"[{\"a\":nan", MalformedBody, 6, 1),
+        (b"[{'a':1},{\"a\":[1},{}]", TruncatedBody, 21, 2),
+        (b"[{'a':1},{\"a\":[1},{}", MalformedBody, 16, 2),
+        (b"['it,{}]", MalformedBody, 1, 1),
         (b"[{},{\"a\"", TruncatedBody, 8, 2),
         (b"[{\"a\":\"", TruncatedBody, 7, 1),
-        (b"[tru,{}]", MalformedBody, 1, 1),
-        (b"[12x]", MalformedBody, 3, 1),
+        (b"[{'a':1}", TruncatedBody, 8, 1),
+        (b"[nan nan]", MalformedBody, 5, 1),
         (b"[{}] x", MalformedBody, 5, 1),
         (b"{\"a\":1", TruncatedBody, 6, 1),
         (b"{\"a\":1}{\"a\":2}", MalformedBody, 7, 1),
@@ -466,6 +538,71 @@ fn a_broken_array_says_where() {
         assert_same_however_cut(Format::Json, body, LIMITS, &[], 1);
     }
     assert!(error(Format::Json, b"{}\n{}").message.contains("application/x-ndjson"));
+}
+
+/// What stands between records in an array and is no JSON, with the byte at which it stops being that.
+const NO_JSON: &[(&str, usize)] = &[
+    ("nan", 0),
+    ("NaN", 0),
+    ("-Infinity", 1),
+    ("tru", 3),
+    ("None", 0),
+    ("01", 1),
+    ("12x", 2),
+    ("1.", 2),
+    ("+1", 0),
+    ("\u{1F600}", 0),
+    ("'text, }'", 0),
+    ("\"\\x\"", 1),
+    ("\"\\u12\"", 6),
+    ("{'s':2}", 1),
+    ("{\"s\":2,}", 7),
+    ("{\"s\":[1,{\"t\":nan}]}", 13),
+    ("{\"s\":'},{'}", 5),
+    ("{\"s\":it's}", 5),
+    ("{\"s\":5\"}", 6),
+    ("{\"s\":\"\\x]\"}", 6),
+    ("{\"s\" 2}", 5),
+    ("{\"s\":2]", 6),
+    ("[1,]", 3),
+    ("{s}", 1),
+];
+
+#[test]
+fn an_item_of_an_array_that_is_no_json_harms_no_other() {
+    for (item, offset) in NO_JSON {
+        for blanks in ["", " ", "\r\n\t"] {
+            let body = format!("[{{\"a\":1}},{blanks}{item}{blanks},{{\"a\":2}},{item}{blanks}]");
+            let outcome = frame_all(Format::Json, body.as_bytes());
+            assert_eq!(outcome.1, Ok(Finished { records: 4, single: false }), "{body}");
+            let refused = |record: u64| json!(format!("{record} None invalid_json"));
+            let expected = [json!({"a": 1}), refused(2), json!({"a": 2}), refused(4)];
+            assert_eq!(shown(&outcome), expected, "{body}");
+            for event in [&outcome.0[1], &outcome.0[3]] {
+                let Event::Refused { raw, error, truncated: false, .. } = event else { panic!() };
+                assert_eq!(raw, item.as_bytes());
+                let place = format!(" at byte {offset} of the record");
+                assert!(error.message.contains(&place), "{item}: {}", error.message);
+            }
+            assert_same_however_cut(Format::Json, body.as_bytes(), LIMITS, &[], 1);
+        }
+    }
+}
+
+#[test]
+fn an_object_by_itself_that_is_no_json_is_refused_and_kept() {
+    for body in ["{'s':2}", "{\"s\":2,}", "{\"s\":-Infinity}", "{\"s\":01", "{\"s\":['a}"] {
+        for blanks in ["", "\n", " \r\n "] {
+            let sent = format!("{blanks}{body}{blanks}");
+            let (events, finished) = frame_all(Format::Json, sent.as_bytes());
+            assert_eq!(finished, Ok(Finished { records: 1, single: true }), "{sent}");
+            let [Event::Refused { raw, error, truncated: false, .. }] = &events[..] else {
+                panic!("{sent}: {events:?}");
+            };
+            assert_eq!((&raw[..], error.code), (body.as_bytes(), RecordErrorCode::InvalidJson));
+            assert_same_however_cut(Format::Json, sent.as_bytes(), LIMITS, &[], 1);
+        }
+    }
 }
 
 #[test]
@@ -526,8 +663,20 @@ fn a_header_is_needed_and_checked() {
     assert_eq!(error(Format::Csv, &wide).code, FramingErrorCode::InvalidHeader);
     let long = [b"a,".as_slice(), &vec![b'x'; LIMITS.record_bytes_max]].concat();
     assert_eq!(error(Format::Csv, &long).code, FramingErrorCode::InvalidHeader);
-    let only_header = frame_all(Format::Csv, b"\xef\xbb\xbfa,b");
-    assert_eq!(only_header.1, Ok(Finished { records: 0, single: false }));
+    // A header alone is a table without rows if the stream knows it and its line is whole.
+    let alone = |stream: &Arc<Stream>, body: &[u8]| {
+        frame(framer(Format::Csv, stream, LIMITS), [body], 1).1.map_err(|error| error.code)
+    };
+    let none = Ok(Finished { records: 0, single: false });
+    assert_eq!(alone(&typed(), b"\xef\xbb\xbfa,b\n"), none);
+    for (stream, body) in [
+        (typed(), &b"a,b"[..]),
+        (documents(), b"a,b"),
+        (documents(), b"a,b\n"),
+        (documents(), b"Hello\n"),
+    ] {
+        assert_eq!(alone(&stream, body), Err(FramingErrorCode::NoRecords), "{body:?}");
+    }
     // The mark is no part of the first name.
     assert_eq!(shown(&frame_all(Format::Csv, b"\xef\xbb\xbfa\n1")), [json!({"a": "1"})]);
 }
@@ -586,8 +735,7 @@ fn a_line_of_100_megabytes_is_refused_in_bounded_memory() {
         (Format::Csv, b"a\n1\n\"\n", b"\n\"\n2\n"),
     ] {
         let mut framer = framer(format, &documents(), LIMITS);
-        let mut sink =
-            Sink { events: Vec::new(), buffer: Vec::new(), in_entry: 0, room: 10, encoded: 0 };
+        let mut sink = Sink::of(10);
         framer.push(before, &mut sink).unwrap();
         for _ in 0..CHUNKS {
             framer.push(&filler, &mut sink).unwrap();
@@ -606,6 +754,33 @@ fn a_line_of_100_megabytes_is_refused_in_bounded_memory() {
         };
         assert_eq!(raw.len(), LIMITS.raw_bytes_max);
         assert_eq!(error.code, RecordErrorCode::TooLarge);
+    }
+}
+
+#[test]
+fn a_long_item_that_is_no_json_is_refused_in_bounded_memory() {
+    let filler = vec![b'x'; 64 << 10];
+    for (before, after) in [
+        (&b"[{\"a\":1},{'a':'"[..], &b"'},{\"a\":2}]"[..]),
+        (b"[{\"a\":1},nan", b",{\"a\":2}]"),
+        (b"[{\"a\":1},{\"a\":[1,],\"b\":{", b"}},{\"a\":2}]"),
+    ] {
+        let mut framer = framer(Format::Json, &documents(), LIMITS);
+        let mut sink = Sink::of(10);
+        framer.push(before, &mut sink).unwrap();
+        for _ in 0..10 * LIMITS.record_bytes_max / filler.len() {
+            framer.push(&filler, &mut sink).unwrap();
+            assert!(framer.carry_capacity_bytes() <= 4 * LIMITS.record_bytes_max);
+        }
+        let pushed = framer.push(after, &mut sink);
+        let refused = &sink.events[1];
+        let Event::Refused { raw, truncated: true, error, .. } = refused else {
+            panic!("{} events", sink.events.len());
+        };
+        assert_eq!((raw.len(), error.code), (LIMITS.raw_bytes_max, RecordErrorCode::InvalidJson));
+        assert_eq!(pushed, Ok(Progress::ChunkTaken));
+        assert_eq!(framer.finish(&mut sink).unwrap().records, 3);
+        assert!(matches!(sink.events[2], Event::Encoded(_)));
     }
 }
 
@@ -639,20 +814,146 @@ fn a_truncated_body_gives_the_records_before_the_cut() {
 
 #[test]
 fn content_types_are_read_as_senders_write_them() {
-    for (text, format) in [
-        ("application/json", Format::Json),
-        ("Application/JSON; charset=UTF-8", Format::Json),
-        ("application/x-ndjson", Format::Ndjson),
-        ("application/ndjson;charset=\"utf-8\"", Format::Ndjson),
-        ("application/jsonl", Format::Ndjson),
-        ("text/csv; header=present", Format::Csv),
+    for (text, format, header) in [
+        ("application/json", Format::Json, None),
+        ("Application/JSON; charset=UTF-8", Format::Json, None),
+        ("application/json; utf-8", Format::Json, None),
+        ("application/json;", Format::Json, None),
+        ("application/x-ndjson", Format::Ndjson, None),
+        ("application/ndjson;charset=\"utf-8\"", Format::Ndjson, None),
+        ("application/jsonl", Format::Ndjson, None),
+        ("text/csv", Format::Csv, None),
+        ("text/csv; header=present", Format::Csv, Some(HeaderLine::Present)),
+        ("text/csv; charset=utf-8; Header=\"Absent\"", Format::Csv, Some(HeaderLine::Absent)),
     ] {
-        assert_eq!(Format::from_content_type(text), Ok(format), "{text}");
+        assert_eq!(MediaType::read(text), Ok(MediaType { format, header }), "{text}");
     }
     for text in ["text/csv; charset=iso-8859-1", "application/json;charset=utf-16"] {
-        assert!(matches!(Format::from_content_type(text), Err(UnsupportedContentType::Charset(_))));
+        assert!(matches!(MediaType::read(text), Err(UnsupportedContentType::Charset(_))));
+    }
+    for text in [
+        "text/csv; header=none",
+        "text/csv; delimiter=\";\"",
+        "application/json; header=absent",
+        "application/json; version=2",
+        "application/x-ndjson; boundary",
+        "application/json; iso-8859-1",
+    ] {
+        let read = MediaType::read(text);
+        assert!(matches!(read, Err(UnsupportedContentType::Parameter(_))), "{text}: {read:?}");
     }
     for text in ["", "json", "text/plain", "application/jsonx", "multipart/form-data; boundary=x"] {
-        assert!(matches!(Format::from_content_type(text), Err(UnsupportedContentType::Unknown(_))));
+        assert!(matches!(MediaType::read(text), Err(UnsupportedContentType::Unknown(_))));
     }
+}
+
+#[test]
+fn a_line_without_anything_is_null_where_there_is_one_column() {
+    // What PostgreSQL's own `copy … to stdout csv header` writes of 5, NULL, 6, NULL.
+    for (body, expected) in [
+        (&b"x\n5\n\n6\n\n"[..], &[json!("5"), Value::Null, json!("6"), Value::Null][..]),
+        (b"x\r\n5\r\n\r\n6\r\n\r\n", &[json!("5"), Value::Null, json!("6"), Value::Null]),
+        (b"x\r\r5", &[Value::Null, json!("5")]),
+        (
+            b"\n\nx\n\n\n\"\"\n\"NA\"\nNA",
+            &[Value::Null, Value::Null, json!(""), json!("NA"), Value::Null],
+        ),
+    ] {
+        let outcome = frame_all(Format::Csv, body);
+        let expected: Vec<Value> = expected.iter().map(|value| json!({ "x": value })).collect();
+        assert_eq!(shown(&outcome), expected, "{body:?}");
+        assert_eq!(outcome.1.unwrap().records, expected.len() as u64);
+        assert_same_however_cut(Format::Csv, body, LIMITS, &[], 1);
+    }
+    let (events, _) = frame(framer(Format::Csv, &typed(), LIMITS), [&b"a\n1\n\nx\n\nx\n"[..]], 1);
+    let lines: Vec<Option<u64>> = events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Refused { place, .. } => Some(place.line),
+            Event::Encoded(_) => None,
+        })
+        .collect();
+    assert_eq!(lines, [Some(4), Some(6)]);
+}
+
+#[test]
+fn lines_that_are_no_records_are_counted() {
+    for (format, body, skipped) in [
+        (Format::Csv, &b"\r\n\r\na,b\r\n\r\n1,2\r\n\n3,4\n"[..], 4),
+        (Format::Csv, b"a,b\n1,2\n", 0),
+        (Format::Csv, b"a\n1\n\n2\n", 0),
+        (Format::Ndjson, b"\n{}\n  \r\n{}\n", 2),
+        (Format::Ndjson, b"{}\r\n{}\r\n", 0),
+    ] {
+        for size in [1, 2, 3, usize::MAX] {
+            let (sink, finished) =
+                framed(framer(format, &documents(), LIMITS), body.chunks(size), 1);
+            finished.unwrap();
+            assert_eq!(sink.skipped_lines, skipped, "{format:?} {body:?} by {size}");
+        }
+    }
+}
+
+#[test]
+fn what_was_meant_for_another_reader_is_refused_with_what_helps() {
+    for (body, words) in [
+        (&b"a;b\n1;2\n"[..], &["contains ';'", "delimiter=%3B"][..]),
+        (b"a\tb\n1\t2\n", &["a tab", "delimiter=tab"]),
+        (b"sep=;\na;b\n1;2\n", &["spreadsheet", "delimiter=%3B"]),
+        (b"'a','b'\n'1','2'\n", &["single quotes", "quote='"]),
+        (b"{\"a\":1,\"b\":2}\n{\"a\":2,\"b\":3}\n", &["JSON", "application/x-ndjson"]),
+        (b"[{\"a\":1}]", &["JSON"]),
+        (b"<!DOCTYPE html>\n<html></html>", &["HTML"]),
+        (b"{\"a\":1,\"b", &["JSON"]),
+        (b"\xff\xfea\0,\0b\0\n\0", &["UTF-16", "UTF-8"]),
+        (b"a,gr\xfc\xdfe\n1,2\n", &["byte 4 of the header, 0xFC", "send UTF-8"]),
+    ] {
+        for stream in [documents(), typed()] {
+            for size in [1, 7, usize::MAX] {
+                let outcome =
+                    frame(framer(Format::Csv, &stream, LIMITS), body.chunks(size), usize::MAX);
+                let error = outcome.1.unwrap_err();
+                assert!(outcome.0.is_empty(), "nothing is taken of {body:?}");
+                for word in words {
+                    assert!(error.message.contains(word), "{word}: {error}");
+                }
+            }
+        }
+    }
+    // With the names of a stream's columns it is what it says it is.
+    assert_eq!(error(Format::Csv, b"x;y\n1;2").code, FramingErrorCode::InvalidHeader);
+    let error =
+        frame(framer(Format::Csv, &typed(), LIMITS), [&b"x,y\n1,2\n"[..]], 1).1.unwrap_err();
+    assert_eq!(error.code, FramingErrorCode::InvalidHeader);
+    let expected = "no column of the stream is in the header \"x, y\"; the stream takes a";
+    assert!(error.message.starts_with(expected), "{error}");
+}
+
+#[test]
+fn another_dialect_is_read_as_it_was_said() {
+    let rows = [json!({"a": "1;x", "b": "y"}), json!({"a": null, "b": "\"z"})];
+    for (words, body) in [
+        ([None, Some(";"), None, None], &b"a;b\n\"1;x\";y\n;\"\"\"z\"\n"[..]),
+        ([None, Some("tab"), None, None], b"a\tb\n1;x\ty\n\t\"\"\"z\"\n"),
+        ([None, None, Some("'"), None], b"a,b\n'1;x','y'\n,\"z\n"),
+        ([None, Some("|"), Some("none"), None], b"a|b\n1;x|y\n|\"z\n"),
+        ([Some("-"), None, None, Some("a,b")], b"1;x,y\n-,\"\"\"z\"\n"),
+    ] {
+        for size in [1, usize::MAX] {
+            let outcome = frame(framer_with(&documents(), words), body.chunks(size), usize::MAX);
+            assert_eq!(shown(&outcome), rows, "{words:?}");
+        }
+    }
+    let absent = |body: &'static [u8]| {
+        frame(framer_with(&typed(), [None, None, None, Some("a,")]), [body], usize::MAX)
+    };
+    assert_eq!(absent(b"").1.unwrap_err().code, FramingErrorCode::EmptyBody);
+    assert_eq!(absent(BYTE_ORDER_MARK).1.unwrap_err().code, FramingErrorCode::EmptyBody);
+    let events = absent(b"1,\nx,\n").0;
+    let [Event::Encoded(_), Event::Refused { place, .. }] = &events[..] else {
+        panic!("{events:?}")
+    };
+    assert_eq!((place.record, place.line), (2, Some(2)));
+    let foreign = frame(framer_with(&typed(), [None, None, None, Some("b,c")]), [&b"1,2"[..]], 1);
+    assert_eq!(foreign.1.unwrap_err().code, FramingErrorCode::InvalidHeader);
 }

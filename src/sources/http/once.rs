@@ -11,12 +11,14 @@ use uuid::Uuid;
 use super::{FailureReason, OnError, Replay, Request};
 use crate::db::mending::TakenOver;
 use crate::journal::{Entry, Journal, ReadError};
-use crate::pipeline::keys::{body_hash, replay_key};
+use crate::pipeline::keys::{body_hash, replay_key, request_key};
 use crate::pipeline::{Claim, Claimed, CommitOutcome};
 use crate::record::{ANSWER_BYTES_MAX, BodyHash, EntryKey, EntryMeta, KeyHash, Position};
 use crate::sources::assembler::{Assembler, PlacedError};
 use crate::sources::body::{BodyReader, DECOMPRESSED_CHUNK_BYTES};
 use crate::sources::formats::{Format, Progress};
+use crate::streams::csv::CsvOptions;
+use crate::streams::encode::MatchedName;
 
 /// What an answer without errors may take, in bytes.
 const ANSWER_FRAME_BYTES: usize = 1 << 10;
@@ -30,17 +32,27 @@ struct Answer {
     single: bool,
     first_id: Uuid,
     errors: Vec<PlacedError>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    matched: Vec<MatchedName>,
+    #[serde(default)]
+    skipped_lines: u64,
 }
 
 impl Request<'_> {
     /// Takes a request with a key, or answers as it was answered before.
     pub(super) async fn run_once(
         &mut self,
-        key: KeyHash,
+        key: String,
         body: BodyReader,
     ) -> Result<(), FailureReason> {
         let body = self.read_whole(body).await?;
         let hash = self.hash(&body);
+        if self.make.is_some() {
+            // What would be refused makes no stream, and without its stream the key is not known.
+            let mut assembler = self.parse_whole(&body, None).await?;
+            self.make_stream(&mut assembler).await?;
+        }
+        let key = request_key(self.wanted.stream.id, &self.wanted.user, &key);
         loop {
             match self.source.keys.claim(key, hash).await? {
                 Claimed::New(claim) => return self.take_once(claim, &body, None).await,
@@ -112,8 +124,18 @@ impl Request<'_> {
             OnError::Quarantine => b"quarantine",
             OnError::Reject => b"reject",
         };
-        let null = self.wanted.csv_null.as_deref().unwrap_or_default();
-        body_hash(&[format, on_error, null.as_bytes()], body)
+        let csv = &self.wanted.csv;
+        let null = csv.null.as_deref().unwrap_or_default();
+        let mut read_as = vec![format, on_error, null.as_bytes()];
+        let dialect = [csv.dialect.delimiter_word(), csv.dialect.quote_word()];
+        let dialect = dialect.map(Option::unwrap_or_default);
+        let columns = csv.columns.as_deref().unwrap_or_default();
+        // A request that says nothing of it has the hash that it always had.
+        if *csv != CsvOptions::of_null(csv.null.clone()) {
+            read_as.extend(dialect.iter().map(String::as_bytes));
+            read_as.extend(columns.iter().map(String::as_bytes));
+        }
+        body_hash(&read_as, body)
     }
 
     /// Takes a body under a claimed key. Where it fails the key is free again, unless the journal already has it.
@@ -123,7 +145,28 @@ impl Request<'_> {
         body: &[u8],
         replays: Option<Uuid>,
     ) -> Result<(), FailureReason> {
-        let (mut framer, mut assembler) = self.parser(replays)?;
+        let mut assembler = self.parse_whole(body, replays).await?;
+        let answer = self.answer(&assembler);
+        let key = EntryKey { key: claim.key(), body: claim.body(), answer: Some(answer) };
+        let quarantined = assembler.quarantined();
+        let Some(assembled) = assembler.take_once(&key, claim.quarantine_is_kept()) else {
+            return Ok(());
+        };
+        self.make_room(body.len() + assembled.bytes()).await?;
+        self.submit(assembled, Some(claim)).await?;
+        while self.settle_oldest().await? {}
+        self.reply.quarantined = quarantined;
+        self.wait_for_commit().await;
+        Ok(())
+    }
+
+    /// Parses a body that is to be one entry.
+    async fn parse_whole(
+        &mut self,
+        body: &[u8],
+        replays: Option<Uuid>,
+    ) -> Result<Assembler, FailureReason> {
+        let (mut framer, mut assembler) = self.parser(true, replays)?;
         let tuples_max = self.source.entry_tuples_bytes_max();
         for chunk in body.chunks(DECOMPRESSED_CHUNK_BYTES) {
             let mut rest = chunk;
@@ -142,18 +185,7 @@ impl Request<'_> {
         }
         self.reply.single = finished.single || replays.is_some();
         self.check_rejected(&assembler, finished.records)?;
-        let answer = self.answer(&assembler);
-        let key = EntryKey { key: claim.key(), body: claim.body(), answer: Some(answer) };
-        let quarantined = assembler.quarantined();
-        let Some(assembled) = assembler.take_once(&key, claim.quarantine_is_kept()) else {
-            return Ok(());
-        };
-        self.make_room(body.len() + assembled.bytes()).await?;
-        self.submit(assembled, Some(claim)).await?;
-        while self.settle_oldest().await? {}
-        self.reply.quarantined = quarantined;
-        self.wait_for_commit().await;
-        Ok(())
+        Ok(assembler)
     }
 
     /// The answer to what was gathered, for the journal; with as many errors as it has room for.
@@ -172,7 +204,18 @@ impl Request<'_> {
         self.reply.refused = refused;
         let quarantined = assembler.quarantined();
         let single = self.reply.single;
-        let answer = Answer { accepted, quarantined, refused, single, first_id, errors };
+        self.take_remarks(assembler);
+        let (matched, skipped_lines) = (self.reply.matched.clone(), self.reply.skipped_lines);
+        let answer = Answer {
+            accepted,
+            quarantined,
+            refused,
+            single,
+            first_id,
+            errors,
+            matched,
+            skipped_lines,
+        };
         serde_json::to_vec(&answer).expect("numbers and text are JSON")
     }
 
@@ -199,6 +242,8 @@ impl Request<'_> {
         self.reply.refused = answer.refused;
         self.reply.single = answer.single;
         self.reply.errors = answer.errors;
+        self.reply.matched = answer.matched;
+        self.reply.skipped_lines = answer.skipped_lines;
         self.reply.position = Some(entry.header.end);
         self.reply.replayed = true;
         self.add_ids(answer.first_id, answer.accepted);
@@ -214,7 +259,7 @@ impl Request<'_> {
     /// What became of records that were taken before. `None` if that took too long, or if another process saw their
     /// commit: it is durable then, and the rest is not known here.
     async fn committed_before(
-        &self,
+        &mut self,
         key: KeyHash,
         entry: &Entry,
         first_id: Uuid,

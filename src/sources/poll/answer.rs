@@ -1,4 +1,5 @@
-//! One answer to one request: redirects followed, its status judged, its body read within its limits.
+//! One answer to one request: redirects followed, its body read within its limits. What its status means says
+//! [`super::refusal`].
 
 use std::error::Error;
 use std::io;
@@ -19,9 +20,10 @@ use super::error::{FetchError, FetchErrorKind};
 use super::guard::{Guard, RefusedHost, UnknownHost};
 use super::headers::{Secrets, may_see_secrets};
 use super::hosts::{Hosts, Turn};
+use super::refusal::{Refusal, is_answer};
 use super::resume::Resume;
-use super::retry_after;
 use super::room::{Held, Room};
+use super::shown::address;
 use crate::clock::Clock;
 use crate::sources::body::{BodyError, BodyLimits, BodyReader, ContentEncoding};
 
@@ -64,7 +66,7 @@ pub(super) enum Answer {
 pub(super) struct Content {
     /// Where it came from, after redirects.
     pub url: Url,
-    /// Empty: the API has nothing to say (204).
+    /// None: the API has nothing to say (204).
     pub body: Option<Bytes>,
     pub etag: Option<String>,
     pub last_modified: Option<String>,
@@ -73,12 +75,22 @@ pub(super) struct Content {
     pub held: Held,
 }
 
+/// What came back.
+enum Reply {
+    Answer(Answer),
+    Refusal(Box<Refusal>),
+}
+
 impl Asker {
     /// Asks within the definition's timeout. `turn`: the place among the first host's requests.
     pub async fn ask(&self, question: &Question<'_>, turn: Turn) -> Result<Answer, FetchError> {
         let limit = Duration::from_millis(question.definition.timeout_ms);
         match tokio::time::timeout(limit, self.follow(question, turn)).await {
-            Ok(answer) => answer,
+            Ok(Ok(Reply::Answer(answer))) => Ok(answer),
+            Ok(Ok(Reply::Refusal(refusal))) => {
+                Err(refusal.into_error(question, self.clock.now()).await)
+            }
+            Ok(Err(error)) => Err(error),
             Err(_) => {
                 let message = format!("no whole answer within {} ms", limit.as_millis());
                 Err(FetchError::new(FetchErrorKind::Timeout, message))
@@ -86,7 +98,7 @@ impl Asker {
         }
     }
 
-    async fn follow(&self, question: &Question<'_>, turn: Turn) -> Result<Answer, FetchError> {
+    async fn follow(&self, question: &Question<'_>, turn: Turn) -> Result<Reply, FetchError> {
         let mut url = question.url.clone();
         let mut turn = turn;
         let mut method = question.definition.method;
@@ -98,13 +110,20 @@ impl Asker {
         for _ in 0..=REDIRECTS_MAX {
             let response = self.send(question, &url, method).await?;
             let Some(next) = redirected(&response, &url)? else {
-                return self.judge(question, &url, response).await;
+                if response.status() == StatusCode::NOT_MODIFIED && question.known.is_some() {
+                    return Ok(Reply::Answer(Answer::NotModified));
+                }
+                if !is_answer(question.definition, response.status()) {
+                    return Ok(Reply::Refusal(Box::new(Refusal { url, response, _turn: turn })));
+                }
+                let content = self.read(question, &url, response).await?;
+                return Ok(Reply::Answer(Answer::Content(Box::new(content))));
             };
             // As browsers do: only 307 and 308 ask the same again.
             let same = matches!(response.status().as_u16(), 307 | 308);
             method = if same { method } else { Method::Get };
             if method == Method::Post && !may_see_secrets(&question.definition.url, &next) {
-                let message = format!("{} redirects a POST to another host", shown(&url));
+                let message = format!("{} redirects a POST to another host", address(&url));
                 return Err(FetchError::new(FetchErrorKind::Redirects, message));
             }
             drop(response);
@@ -115,7 +134,8 @@ impl Asker {
             url = next;
         }
         drop(turn);
-        let message = format!("{} redirects more than {REDIRECTS_MAX} times", shown(&question.url));
+        let message =
+            format!("{} redirects more than {REDIRECTS_MAX} times", address(&question.url));
         Err(FetchError::new(FetchErrorKind::Redirects, message))
     }
 
@@ -137,43 +157,25 @@ impl Asker {
         request.send().await.map_err(|error| connection_error(url, &error.without_url()))
     }
 
-    async fn judge(
+    async fn read(
         &self,
         question: &Question<'_>,
         url: &Endpoint,
         response: Response,
-    ) -> Result<Answer, FetchError> {
-        let status = response.status();
-        if status == StatusCode::NOT_MODIFIED && question.known.is_some() {
-            return Ok(Answer::NotModified);
-        }
-        if !status.is_success() {
-            let message = format!("{} answered {status}", shown(url));
-            let retry_after = retry_after::read(response.headers(), self.clock.now());
-            let error = FetchError::new(FetchErrorKind::Status(status.as_u16()), message);
-            return Err(FetchError { retry_after, ..error });
-        }
+    ) -> Result<Content, FetchError> {
         let headers = response.headers();
         let links = headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok());
         let links = links.map(str::to_owned).collect();
         let (etag, last_modified) = (validator(headers, &ETAG), validator(headers, &LAST_MODIFIED));
         let mut held = self.room.hold();
         held.goes_beside(question.beside);
-        let body = match status {
-            StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT => None,
+        let body = match response.status() {
+            StatusCode::NO_CONTENT => None,
             _ => Some(read_body(question.definition, response, &mut held).await?),
         };
         let url = url.url().clone();
-        let content = Content { url, body, etag, last_modified, links, held };
-        Ok(Answer::Content(Box::new(content)))
+        Ok(Content { url, body, etag, last_modified, links, held })
     }
-}
-
-/// An address without its query, which may hold secrets.
-pub(super) fn shown(url: &Endpoint) -> String {
-    let mut url = url.url().clone();
-    url.set_query(None);
-    url.into()
 }
 
 fn headers(question: &Question<'_>, url: &Endpoint, method: Method) -> HeaderMap {
@@ -212,7 +214,7 @@ fn redirected(response: &Response, url: &Endpoint) -> Result<Option<Endpoint>, F
         return Ok(None);
     }
     let wrong = |what: &str| {
-        let message = format!("{} redirects {what}", shown(url));
+        let message = format!("{} redirects {what}", address(url));
         FetchError::new(FetchErrorKind::Redirects, message)
     };
     let location = response.headers().get(LOCATION).ok_or_else(|| wrong("to nowhere"))?;
@@ -249,7 +251,12 @@ async fn read_body(
     let mut reader = BodyReader::new(Box::pin(response.bytes_stream()), encoding, limits);
     let mut body = BytesMut::new();
     loop {
-        let chunk = reader.next().await.map_err(|error| match error {
+        let next = match reader.next().await {
+            // What an archive or a device added is no part of the answer.
+            Err(BodyError::Padded) => Ok(None),
+            next => next,
+        };
+        let chunk = next.map_err(|error| match error {
             BodyError::TooLarge { .. } => too_large(),
             BodyError::Idle { .. } => FetchError::new(
                 FetchErrorKind::Timeout,
@@ -258,6 +265,10 @@ async fn read_body(
             BodyError::Corrupt { message } => FetchError::new(
                 FetchErrorKind::Encoding,
                 format!("the answer's compression is broken: {message}"),
+            ),
+            BodyError::Padded | BodyError::Undeclared { .. } => FetchError::new(
+                FetchErrorKind::Encoding,
+                format!("the answer is compressed wrongly: {error}").replace("body", "answer"),
             ),
             BodyError::Interrupted { .. } => {
                 FetchError::new(FetchErrorKind::Connect, "the connection broke within the answer")
@@ -298,14 +309,14 @@ fn connection_error(url: &Endpoint, error: &reqwest::Error) -> FetchError {
             return FetchError::new(FetchErrorKind::Name, unknown.to_string());
         }
         if let Some(tls) = tls_error(cause) {
-            let message = format!("no encrypted connection to {}: {tls}", shown(url));
+            let message = format!("no encrypted connection to {}: {tls}", address(url));
             return FetchError::new(FetchErrorKind::Tls, message);
         }
         deepest = cause.to_string();
         source = cause.source();
     }
     let kind = if error.is_timeout() { FetchErrorKind::Timeout } else { FetchErrorKind::Connect };
-    FetchError::new(kind, format!("no answer from {}: {deepest}", shown(url)))
+    FetchError::new(kind, format!("no answer from {}: {deepest}", address(url)))
 }
 
 /// An I/O error hides the error that it was made of from the chain, and that may be an I/O error again.

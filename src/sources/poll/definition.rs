@@ -26,6 +26,8 @@ pub const TIMEOUT_MS_MIN: u64 = 100;
 /// Largest answer that a job may allow, in bytes, decompressed.
 pub const RESPONSE_BYTES_MAX: u64 = 64 << 20;
 
+/// What a POST may be answered with where the job says so.
+const POST_STATUSES: [u16; 2] = [201, 226];
 const PAGES_DEFAULT: u32 = 100;
 const TIMEOUT_MS_DEFAULT: u64 = 30_000;
 const RESPONSE_BYTES_DEFAULT: u64 = 16 << 20;
@@ -38,6 +40,9 @@ pub struct Definition {
     /// Sent as `application/json` unless the headers say otherwise. Only with POST.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,
+    /// Statuses beside 200, 203 and 204 that this POST is answered with: 201, 226.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub accept_statuses: Vec<u16>,
     /// The headers that are no secret; names in lower case.
     pub headers: BTreeMap<String, String>,
     /// The names of the secret ones, whose values are sealed elsewhere.
@@ -87,6 +92,7 @@ impl Definition {
             url,
             method: Method::Get,
             body: None,
+            accept_statuses: Vec::new(),
             headers: BTreeMap::new(),
             secret_headers: Vec::new(),
             items: Pointer::default(),
@@ -115,6 +121,7 @@ impl Definition {
         let definition = Definition {
             method: members.take("method")?.unwrap_or_default(),
             body: members.take("body")?,
+            accept_statuses: members.take("accept_statuses")?.unwrap_or_default(),
             items: members.take("items")?.unwrap_or_default(),
             key: members.take("key")?.unwrap_or_default(),
             on_change: members.take("on_change")?.unwrap_or_default(),
@@ -149,6 +156,7 @@ impl Definition {
         if self.body.as_ref().is_some_and(|body| body.len() > BODY_BYTES_MAX) {
             return Err(invalid("/body", format!("has more than {BODY_BYTES_MAX} bytes")));
         }
+        self.check_statuses()?;
         if self.headers.len() + self.secret_headers.len() > HEADERS_MAX {
             return Err(invalid("/headers", format!("are more than {HEADERS_MAX}")));
         }
@@ -158,6 +166,17 @@ impl Definition {
         check_range("/pages_max", self.pages_max.into(), 1, PAGES_MAX.into())?;
         check_range("/timeout_ms", self.timeout_ms, TIMEOUT_MS_MIN, TIMEOUT_MS_MAX)?;
         check_range("/response_bytes_max", self.response_bytes_max, 1, RESPONSE_BYTES_MAX)
+    }
+
+    fn check_statuses(&self) -> Result<(), Invalid> {
+        let place = "/accept_statuses";
+        if self.method == Method::Get && !self.accept_statuses.is_empty() {
+            return Err(invalid(place, "are for the method POST only"));
+        }
+        match self.accept_statuses.iter().position(|status| !POST_STATUSES.contains(status)) {
+            None => Ok(()),
+            Some(index) => Err(invalid(format!("{place}/{index}"), "must be 201 or 226")),
+        }
     }
 
     fn check_key(&self) -> Result<(), Invalid> {
@@ -274,7 +293,7 @@ mod tests {
 
     fn full() -> Value {
         json!({
-            "url": "https://api.test/v1/users?x=1", "method": "POST", "body": "{}",
+            "url": "https://api.test/v1/users?x=1", "method": "POST", "body": "{}", "accept_statuses": [201],
             "headers": {"accept": "text/json"}, "secret_headers": ["x-mine"],
             "items": "/data", "key": ["/id", "/a~1b"], "on_change": "replace",
             "pagination": {"by": "next", "pointer": "/next", "parameter": "cursor"}, "pages_max": 5,
@@ -332,6 +351,10 @@ mod tests {
             ),
             (json!({"method": "DELETE"}), "/method"),
             (json!({"method": "GET"}), "/body"),
+            (json!({"method": "GET", "body": null}), "/accept_statuses"),
+            (json!({"accept_statuses": [226, 202]}), "/accept_statuses/1"),
+            (json!({"accept_statuses": [200]}), "/accept_statuses/0"),
+            (json!({"accept_statuses": 201}), "/accept_statuses"),
             (json!({"body": "x".repeat(BODY_BYTES_MAX + 1)}), "/body"),
             (json!({"headers": {"Host": "x"}}), "/headers/Host"),
             (json!({"headers": ["x"]}), "/headers"),
@@ -354,6 +377,7 @@ mod tests {
             (json!({"pages_max": PAGES_MAX + 1}), "/pages_max"),
             (json!({"since": {"parameter": "s", "field": ""}}), "/since/field"),
             (json!({"since": {"parameter": "", "field": "/a"}}), "/since/parameter"),
+            (json!({"since": {"parameter": "s", "field": "/a", "format": "iso"}}), "/since"),
             (
                 json!({"since": {"parameter": "s", "field": "/a", "overlap": u32::MAX}}),
                 "/since/overlap",

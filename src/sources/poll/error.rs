@@ -18,7 +18,9 @@ pub enum FetchErrorKind {
     /// The host has as many requests as it may have, and the wait was too long. Nothing was asked; the job is not to
     /// blame.
     Busy,
-    /// An HTTP status that is no success.
+    /// The API has no answer yet (202).
+    NotReady,
+    /// Any other HTTP status that stands for no answer.
     Status(u16),
     Redirects,
     /// The answer has more bytes or items than it may have.
@@ -43,6 +45,7 @@ impl FetchErrorKind {
             FetchErrorKind::Tls => "tls_failed",
             FetchErrorKind::Timeout => "timeout",
             FetchErrorKind::Busy => "host_busy",
+            FetchErrorKind::NotReady => "not_ready",
             FetchErrorKind::Status(429) => "too_many_requests",
             FetchErrorKind::Status(_) => "http_status",
             FetchErrorKind::Redirects => "redirects",

@@ -17,6 +17,7 @@ use crate::sources::poll::fetch::Page;
 use crate::sources::poll::items::Item;
 use crate::sources::poll::poller::Poller;
 use crate::streams::Stream;
+use crate::streams::csv::CsvOptions;
 use crate::streams::encode::{JsonStep, RecordEncoder, RecordError, RecordErrorCode};
 
 /// Items that are looked up in the memory at a time.
@@ -24,16 +25,12 @@ const LOOKED_UP_MAX: usize = 5_000;
 /// First bytes of a refused item that are kept.
 const RAW_BYTES_MAX: usize = 64 << 10;
 
-/// What became of a run's items so far.
+/// What a run met so far. What became of all the others is counted where they are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct FeedCounts {
     pub items: u64,
-    pub fresh: u64,
-    pub changed: u64,
     /// Seen before, just as they are.
     pub duplicates: u64,
-    /// No records of the stream; they are in the quarantine.
-    pub refused: u64,
 }
 
 /// Why items cannot be taken.
@@ -74,18 +71,11 @@ pub struct Feed {
 #[derive(Debug, Default)]
 struct Gathered {
     seen: Vec<SeenItem>,
-    changed: u32,
 }
 
 impl Gathered {
-    fn push(&mut self, item: SeenItem, is_changed: bool) {
-        self.seen.push(item);
-        self.changed += u32::from(is_changed);
-    }
-
     fn cursor(&mut self, run: RunId) -> Cursor {
-        let Gathered { seen, changed } = std::mem::take(self);
-        Cursor { run, changed, seen }
+        Cursor { run, seen: std::mem::take(&mut self.seen) }
     }
 }
 
@@ -107,7 +97,7 @@ impl Feed {
             received_at: poller.clock.now(),
             one_entry: false,
             keep_refused: true,
-            csv_null: None,
+            csv: CsvOptions::default(),
             replays: None,
         };
         Ok(Feed {
@@ -150,28 +140,22 @@ impl Feed {
         item: &Item,
         seen: &HashMap<ItemHash, ItemHash>,
     ) -> Result<(), FeedError> {
-        let here = SeenItem { key: ItemHash(item.key), content: ItemHash(item.content) };
+        let (key, content) = (ItemHash(item.key), ItemHash(item.content));
         self.counts.items += 1;
-        let before = self.sent.get(&here.key).or_else(|| seen.get(&here.key)).copied();
-        if before == Some(here.content) {
+        let before = self.sent.get(&key).or_else(|| seen.get(&key)).copied();
+        if before == Some(content) {
             self.counts.duplicates += 1;
             return Ok(());
         }
         // Refused items have an entry of their own, before the good ones: versions must not change places.
-        let follows_gathered = before.is_some() && self.has_gathered(here.key);
+        let follows_gathered = before.is_some() && self.has_gathered(key);
         if follows_gathered || self.is_full() {
             self.flush().await?;
         }
-        let is_changed = before.is_some();
-        self.counts.fresh += u64::from(!is_changed);
-        self.counts.changed += u64::from(is_changed);
-        self.sent.insert(here.key, here.content);
-        if self.encode(&item.json) {
-            self.good.push(here, is_changed);
-        } else {
-            self.counts.refused += 1;
-            self.refused.push(here, is_changed);
-        }
+        self.sent.insert(key, content);
+        let is_good = self.encode(&item.json);
+        let gathered = if is_good { &mut self.good } else { &mut self.refused };
+        gathered.seen.push(SeenItem { key, content, is_changed: before.is_some() });
         Ok(())
     }
 

@@ -19,9 +19,11 @@ use super::guard::Guard;
 use super::headers::Secrets;
 use super::hosts::{Hosts, PutOff, Turn};
 use super::items::{self, ITEM_BYTES, Item, Items};
+use super::mask::Mask;
 use super::resume::Resume;
 use super::room::{Held, Room};
-use super::since::SinceValue;
+use super::shown::address;
+use super::since::{Since, SinceSeen};
 use super::walk::{Seen, Walk};
 use crate::clock::Clock;
 
@@ -62,10 +64,15 @@ pub struct Pages {
     secrets: Secrets,
     walk: Walk,
     at: At,
+    /// The page that was asked for last, and how many there were with it.
+    asked: Option<(Endpoint, u32)>,
+    /// Pages that were given.
+    gave: u32,
     /// What the run began with.
     began: Resume,
-    /// What the next run begins with.
+    /// The validators that the next run begins with.
     resume: Resume,
+    since: SinceSeen,
     outcome: Outcome,
     /// Content by key, of the items that the run gave; only where there may be several pages.
     given: HashMap<[u8; 16], [u8; 16]>,
@@ -98,8 +105,23 @@ pub struct Page {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     Fresh,
+    /// The API has nothing to say (204), at least on one page: that is no word about the items that it had before.
+    Silent,
     /// The API says that nothing changed since the last run.
     NotModified,
+}
+
+/// How far a run came that did not come to its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reached {
+    /// Pages that were given.
+    pub pages: u32,
+    /// What the next run can go on from; none, if nobody knows what the pages leave out that were not read.
+    pub resume: Option<Resume>,
+    /// The pages ascend by the since-field, as far as they were read.
+    pub ascends: bool,
+    /// It began without anything to go on from.
+    pub is_first: bool,
 }
 
 impl Fetcher {
@@ -124,7 +146,8 @@ impl Fetcher {
     /// The pages that answer a definition; nothing is asked yet.
     pub fn pages(&self, definition: Arc<Definition>, secrets: Secrets, resume: Resume) -> Pages {
         let since = definition.since.as_ref();
-        let value = since.zip(resume.since).and_then(|(since, value)| since.written(value));
+        let written = |(since, value): (&Since, _)| since.written(value, resume.since_digits);
+        let value = since.zip(resume.since).and_then(written);
         let parameter = since.zip(value.as_deref());
         let parameter = parameter.map(|(since, value)| (since.parameter.as_str(), value));
         let walk = Walk::new(&definition, parameter);
@@ -133,7 +156,14 @@ impl Fetcher {
             secrets,
             walk,
             at: At::Begin,
-            resume: Resume { since: resume.since, ..Resume::default() },
+            asked: None,
+            gave: 0,
+            resume: Resume::default(),
+            since: SinceSeen {
+                highest: resume.since,
+                digits: resume.since_digits,
+                ..SinceSeen::default()
+            },
             began: resume,
             outcome: Outcome::Fresh,
             given: HashMap::new(),
@@ -147,15 +177,23 @@ impl Pages {
     /// The next page; `None` after the last one. After an error there is nothing more. A call that is dropped half way ends
     /// the run.
     pub async fn next(&mut self) -> Result<Option<Page>, FetchError> {
+        let page = self.ask().await.map_err(|error| self.placed(error))?;
+        self.gave += u32::from(page.is_some());
+        Ok(page)
+    }
+
+    async fn ask(&mut self) -> Result<Option<Page>, FetchError> {
         let (url, turn) = match std::mem::replace(&mut self.at, At::End) {
             At::End => return Ok(None),
             At::Stuck(error) => return Err(error),
             At::Begin => {
                 let url = self.walk.first()?;
+                self.asked = Some((url.clone(), 1));
                 let turn = self.first_turn(&url).await?;
                 (url, turn)
             }
             At::Before(url) => {
+                self.asked = Some((url.clone(), self.gave + 1));
                 let turn = self.asker.hosts.turn(&url.host()).await;
                 (url, turn)
             }
@@ -174,6 +212,7 @@ impl Pages {
             Answer::NotModified => {
                 self.outcome = Outcome::NotModified;
                 self.resume = self.began.clone();
+                self.since.highest = self.began.since;
                 Ok(None)
             }
             Answer::Content(content) => self.take(*content, request).await.map(Some),
@@ -183,7 +222,55 @@ impl Pages {
     /// After the last page: how it ended, and what the next run goes on from. It must not be kept before all items of this
     /// run are, and not at all where the run failed.
     pub fn finish(self) -> (Outcome, Resume) {
-        (self.outcome, self.resume)
+        let SinceSeen { highest, digits, .. } = self.since;
+        (self.outcome, Resume { since: highest, since_digits: digits, ..self.resume })
+    }
+
+    /// After an error: how far it came. What it has to go on from must not be kept before all items of this run are.
+    pub fn reached(&self) -> Reached {
+        let SinceSeen { digits, ascent, .. } = self.since;
+        let asks_otherwise = |value| {
+            let since = self.definition.since.as_ref()?;
+            let before = self.began.since.and_then(|before| since.written(before, digits));
+            let is_more = self.began.since.is_none_or(|before| before < value);
+            (is_more && since.written(value, digits) != before).then_some(value)
+        };
+        let value = ascent.read_up_to().and_then(asks_otherwise);
+        let resume =
+            |value| Resume { since: Some(value), since_digits: digits, ..Resume::default() };
+        Reached {
+            pages: self.gave,
+            resume: value.map(resume),
+            ascends: ascent.holds(),
+            is_first: self.began.since.is_none(),
+        }
+    }
+
+    /// The error with its place, and without secrets that an API repeated.
+    fn placed(&self, mut error: FetchError) -> FetchError {
+        let mask = Mask::of(&self.secrets, self.definition.url.url());
+        let message = mask.hide(&error.message, false);
+        let sent = self.refused_since(error.kind);
+        error.message = match &self.asked {
+            None => message + &sent,
+            Some((url, _)) if self.definition.pagination.is_none() => {
+                format!("{}: {message}{sent}", address(url))
+            }
+            Some((url, page)) => format!("page {page}, {}: {message}{sent}", address(url)),
+        };
+        error
+    }
+
+    /// What the API may not have liked, if it says that the first question is no question.
+    fn refused_since(&self, kind: FetchErrorKind) -> String {
+        let is_first = self.gave == 0 && matches!(kind, FetchErrorKind::Status(400 | 422));
+        let since = self.definition.since.as_ref().filter(|_| is_first);
+        let sent = since.zip(self.began.since).and_then(|(since, value)| {
+            let sent = since.written(value, self.began.since_digits)?;
+            Some(format!("{}={sent}", since.parameter))
+        });
+        let words = |sent| format!("; it was asked with {sent}, and `since` has other formats");
+        sent.map(words).unwrap_or_default()
     }
 
     async fn first_turn(&self, url: &Endpoint) -> Result<Turn, FetchError> {
@@ -203,12 +290,16 @@ impl Pages {
         let Content { url, body, etag, last_modified, links, held } = content;
         let read = match &body {
             Some(body) => self.read(body, held).await?,
-            None => Read { items: Items::default(), since: self.resume.since, held },
+            None => {
+                self.outcome = Outcome::Silent;
+                Read { items: Items::default(), since: self.since, held }
+            }
         };
         let held = read.held;
-        self.resume.since = read.since;
-        if self.is_conditional() && (etag.is_some() || last_modified.is_some()) {
-            self.resume = Resume { etag, last_modified, answered: Some(request), ..self.resume };
+        let has_validator = etag.is_some() || last_modified.is_some();
+        if body.is_some() && self.is_conditional() && has_validator {
+            self.resume =
+                Resume { etag, last_modified, answered: Some(request), ..Resume::default() };
         }
         let Items { items, count } = read.items;
         let items = self.not_given_before(items, &held).await?;
@@ -221,6 +312,8 @@ impl Pages {
             Err(error) => At::Stuck(error),
         };
         let last = matches!(self.at, At::End);
+        // Nothing is waited for from here on: what counts as read is given.
+        self.since = read.since;
         Ok(Page { items, duplicates, last, _held: held })
     }
 
@@ -232,11 +325,11 @@ impl Pages {
         let (found, mut held) = apart(body.len(), find).await?;
         held.grow_to(body.len() + found.count * ITEM_BYTES).await?;
         let definition = Arc::clone(&self.definition);
-        let (before, now) = (self.resume.since, self.asker.clock.now());
+        let (before, now) = (self.since, self.asker.clock.now());
         let make = move || {
             let items = found.read(&definition.key)?;
             let since = definition.since.as_ref();
-            let since = since.and_then(|since| since.highest(before, &items.items, now));
+            let since = since.map_or(before, |since| since.look(before, &items.items, now));
             Ok(Read { items, since, held })
         };
         apart(body.len(), make).await
@@ -265,7 +358,7 @@ impl Pages {
 #[derive(Debug)]
 struct Read {
     items: Items,
-    since: Option<SinceValue>,
+    since: SinceSeen,
     held: Held,
 }
 

@@ -150,6 +150,37 @@ mod tests {
     }
 
     #[test]
+    fn secrets_are_for_one_origin_and_for_the_same_host_by_https() {
+        let may_see = |from: &str, to: &str| {
+            let endpoint = |text: &str| Endpoint::parse(text).unwrap().0;
+            may_see_secrets(&endpoint(from), &endpoint(to))
+        };
+        for to in ["http://a.test/", "http://a.test:80/x?y=1", "https://a.test/", "https://A.test"]
+        {
+            assert!(may_see("http://a.test/x", to), "{to}");
+        }
+        assert!(may_see("https://a.test:8443/x", "https://a.test:8443/y"));
+        for to in [
+            "https://b.test/",
+            "https://www.a.test/",
+            "https://a.test.b.test/",
+            "https://a.test:8443/",
+            "http://a.test:8080/",
+            "http://b.test/",
+        ] {
+            assert!(!may_see("http://a.test/x", to), "{to}");
+        }
+        for (from, to) in [
+            ("https://a.test/", "http://a.test/"),
+            ("https://a.test/", "https://b.test/"),
+            ("http://a.test:8080/", "https://a.test/"),
+            ("http://a.test:8080/", "https://a.test:8080/"),
+        ] {
+            assert!(!may_see(from, to), "{from} {to}");
+        }
+    }
+
+    #[test]
     fn names_are_checked_and_lowered() {
         let checked = check("/headers", headers(&[("Accept", "text/x"), ("X-A", "")])).unwrap();
         assert_eq!(checked, headers(&[("accept", "text/x"), ("x-a", "")]));

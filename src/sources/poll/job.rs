@@ -59,6 +59,8 @@ pub struct JobView {
     next_run_at: OffsetDateTime,
     /// Runs in a row that failed.
     failures: i32,
+    /// Why no run comes to its end, until one does; null: as far as is known, runs do.
+    unfinished: Option<String>,
     /// null: it has not run yet.
     last_run: Option<LastRun>,
     #[serde(with = "time::serde::rfc3339")]
@@ -77,6 +79,8 @@ struct LastRun {
     #[serde(with = "time::serde::rfc3339::option")]
     started_at: Option<OffsetDateTime>,
     error: Option<String>,
+    /// New and changed items that wait for the stream's table.
+    parked: i64,
 }
 
 /// A job in the short form.
@@ -285,6 +289,8 @@ impl AskedJob {
 impl From<JobRow> for JobView {
     fn from(row: JobRow) -> JobView {
         let (started_at, error) = (row.last_started_at, row.last_error);
+        let parked = row.last_parked.unwrap_or_default();
+        let last_run = |status| LastRun { status, started_at, error, parked };
         JobView {
             id: row.id,
             name: row.name,
@@ -294,7 +300,8 @@ impl From<JobRow> for JobView {
             running: row.running,
             next_run_at: row.due_at,
             failures: row.failures,
-            last_run: row.last_status.map(|status| LastRun { status, started_at, error }),
+            unfinished: row.unfinished,
+            last_run: row.last_status.map(last_run),
             created_at: row.created_at,
             updated_at: row.updated_at,
             schedule: row.schedule.0,

@@ -6,10 +6,12 @@
 //! exactly once ([`feed`]).
 
 mod answer;
+mod ascent;
 mod backoff;
 mod canonical;
 mod database_clock;
 pub mod definition;
+mod ending;
 pub mod endpoint;
 pub mod error;
 mod feed;
@@ -19,11 +21,13 @@ pub mod headers;
 mod hosts;
 pub mod items;
 pub mod job;
+mod mask;
 pub mod members;
 pub mod memory;
 pub mod pagination;
 pub mod pointer;
 pub mod poller;
+mod refusal;
 pub mod resume;
 mod retry_after;
 mod room;
@@ -31,7 +35,9 @@ mod run;
 pub mod schedule;
 pub mod scheduler;
 pub mod sealer;
+mod shown;
 pub mod since;
+pub mod since_format;
 mod walk;
 
 pub use poller::{DestinationError, PollLimits, Poller};

@@ -17,4 +17,6 @@ pub struct Resume {
     pub answered: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<SinceValue>,
+    /// Most digits that the fraction of a second had in the since-field.
+    pub since_digits: u8,
 }

@@ -1,7 +1,9 @@
 //! One run of a job: ask, take what is new, wait for its commit, and say when the job is due next.
 //!
 //! Invariant: what the next run goes on from is kept only after everything that this run brought is committed, and only
-//! while the run is the job's latest. So a crash at any moment costs a question that is asked again, and no item.
+//! while the run is the job's latest. So a crash at any moment costs a question that is asked again, and no item. A run
+//! that did not come to its end moves the since-field's mark only to where the order of the pages says that nothing is left
+//! out (see [`super::ascent`]).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,51 +14,18 @@ use url::Url;
 
 use crate::auth::LOCAL_USER_NAME;
 use crate::backoff::Backoff;
+use crate::db::polled_items::RunCounts;
 use crate::db::polling_runs::{self, ClaimedRow, FinishedRun};
-use crate::pipeline::IntakeError;
 use crate::record::UnixMicros;
-use crate::sources::poll::backoff::failure_wait;
 use crate::sources::poll::definition::Definition;
-use crate::sources::poll::error::{FetchError, FetchErrorKind};
+use crate::sources::poll::ending::{Ended, RunError, RunStatus, later};
 use crate::sources::poll::feed::{Feed, FeedCounts, FeedError};
-use crate::sources::poll::fetch::Outcome;
+use crate::sources::poll::fetch::{Outcome, Pages};
 use crate::sources::poll::headers::Secrets;
 use crate::sources::poll::poller::{DestinationError, Poller};
 use crate::sources::poll::resume::Resume;
-use crate::sources::poll::schedule::Schedule;
-use crate::sources::poll::sealer::{OpenError, SealedHeaders};
+use crate::sources::poll::sealer::SealedHeaders;
 use crate::telemetry::metrics::{self, PolledItems};
-
-/// A job that did nothing wrong is tried again after this.
-const BUSY_WAIT: Duration = Duration::from_secs(10);
-
-/// How a run ended; the words are part of the API.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RunStatus {
-    Success,
-    /// The API said that nothing has changed.
-    NotModified,
-    Failed,
-    /// The host, which has others to answer, was not asked; the job is due again soon.
-    Postponed,
-    /// The gateway was shut down; the job is due at once.
-    Interrupted,
-    /// Another run followed it, or the job was changed or taken away.
-    Superseded,
-}
-
-impl RunStatus {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            RunStatus::Success => "success",
-            RunStatus::NotModified => "not_modified",
-            RunStatus::Failed => "failed",
-            RunStatus::Postponed => "postponed",
-            RunStatus::Interrupted => "interrupted",
-            RunStatus::Superseded => "superseded",
-        }
-    }
-}
 
 /// A run under way.
 pub(super) struct Run {
@@ -65,58 +34,6 @@ pub(super) struct Run {
     began: Instant,
     /// Cancelled when another run followed this one.
     superseded: CancellationToken,
-}
-
-/// Why a run brought nothing, or not everything.
-#[derive(Debug, thiserror::Error)]
-enum RunError {
-    #[error(transparent)]
-    Fetch(#[from] FetchError),
-    #[error(transparent)]
-    Feed(#[from] FeedError),
-    #[error(transparent)]
-    Destination(#[from] DestinationError),
-    #[error(transparent)]
-    Sealed(#[from] OpenError),
-    #[error("the job's {0} was written by another version of the gateway: {1}")]
-    Unreadable(&'static str, serde_json::Error),
-    #[error("the job's owner is disabled")]
-    OwnerDisabled,
-    #[error(transparent)]
-    Database(#[from] sqlx::Error),
-    #[error("it took longer than {} seconds, and was ended; what came until then is kept", .0.as_secs())]
-    TookTooLong(Duration),
-    #[error("the gateway is shutting down")]
-    Interrupted,
-    #[error("the job was changed, or another run followed")]
-    Superseded,
-}
-
-impl RunError {
-    /// What went wrong, as far as the log may know it.
-    fn reason(&self) -> &'static str {
-        match self {
-            RunError::Fetch(error) => error.kind.as_str(),
-            RunError::Feed(_) => "items_not_taken",
-            RunError::Destination(_) => "stream_not_fit",
-            RunError::Sealed(_) => "sealed_headers",
-            RunError::Unreadable(..) => "unreadable",
-            RunError::OwnerDisabled => "owner_disabled",
-            RunError::Database(_) => "database",
-            RunError::Interrupted => "interrupted",
-            RunError::Superseded => "superseded",
-            RunError::TookTooLong(_) => "took_too_long",
-        }
-    }
-}
-
-/// What a run came to.
-struct Ended {
-    status: RunStatus,
-    counts: FeedCounts,
-    /// What the next one goes on from.
-    resume: Option<Resume>,
-    error: Option<RunError>,
 }
 
 impl Run {
@@ -132,21 +49,24 @@ impl Run {
         // Large, because all of asking is in it.
         let worked = Box::pin(self.work(&mut counts)).await;
         let (status, resume, error) = match worked {
-            Ok((Outcome::Fresh, resume)) => (RunStatus::Success, Some(resume), None),
+            Ok((Outcome::Fresh | Outcome::Silent, resume)) => {
+                (RunStatus::Success, Some(resume), None)
+            }
             Ok((Outcome::NotModified, resume)) => (RunStatus::NotModified, Some(resume), None),
-            Err(error) => (status_of(&error), None, Some(error)),
+            Err(error) => (error.status(), error.resume().cloned(), Some(error)),
         };
         let ended = Ended { status, counts, resume, error };
-        let status = self.finish(&ended).await;
+        let (status, committed) = self.finish(&ended).await;
         metrics::count_poll_run(status.as_str(), self.began.elapsed());
         metrics::count_polled_items(PolledItems {
-            fresh: counts.fresh,
-            changed: counts.changed,
+            fresh: committed.fresh.unsigned_abs(),
+            changed: committed.changed.unsigned_abs(),
             duplicates: counts.duplicates,
-            refused: counts.refused,
+            refused: committed.refused.unsigned_abs(),
         });
         // Said once, until it goes well again; the job's runs have all of them.
-        if let (RunStatus::Failed, Some(error), 0) = (status, &ended.error, self.job.failures) {
+        let is_bad = matches!(status, RunStatus::Failed | RunStatus::Unfinished);
+        if let (true, Some(error), 0) = (is_bad, &ended.error, self.job.failures) {
             // In the words there may be a secret: of an address's path, or of an answer.
             let (job, reason, origin) = (self.job.id, error.reason(), self.origin());
             tracing::info!(%job, reason, origin, "a polling job's run failed; its runs say how");
@@ -154,12 +74,39 @@ impl Run {
     }
 
     async fn work(&self, counts: &mut FeedCounts) -> Result<(Outcome, Resume), RunError> {
+        let definition = self.definition()?;
+        let (mut pages, mut feed) = self.begin(Arc::clone(&definition)).await?;
+        let asked = self.ask(&mut pages, &mut feed).await;
+        // Whatever ended it: what is on its way is waited for, else the next run would supersede it and ask again.
+        let committed = feed.committed().await;
+        *counts = feed.counts();
+        let failures = self.job.failures.saturating_add(1);
+        match (asked, committed) {
+            (Ok(()), committed) => committed?,
+            (Err(error), Ok(())) => {
+                return Err(error.after(pages.reached(), &definition, failures));
+            }
+            (Err(error), Err(_)) => return Err(error),
+        }
+        feed.finish();
+        let (outcome, resume) = pages.finish();
+        if outcome == Outcome::Fresh {
+            self.forget_old().await;
+        }
+        Ok((outcome, resume))
+    }
+
+    fn definition(&self) -> Result<Arc<Definition>, RunError> {
         if self.job.owner_disabled {
             return Err(RunError::OwnerDisabled);
         }
         let definition: Definition = serde_json::from_value(self.job.definition.0.clone())
             .map_err(|error| RunError::Unreadable("definition", error))?;
-        let definition = Arc::new(definition);
+        Ok(Arc::new(definition))
+    }
+
+    /// The pages to ask for, and where their items go.
+    async fn begin(&self, definition: Arc<Definition>) -> Result<(Pages, Feed), RunError> {
         let name = self.job.stream.parse().map_err(serde::de::Error::custom);
         let name = name.map_err(|error| RunError::Unreadable("stream", error))?;
         let stream = self.poller.destination(&name, &definition).await?;
@@ -170,20 +117,8 @@ impl Run {
         };
         let owner = (self.owner(), self.job.owner_id);
         let ended = self.superseded.clone();
-        let mut feed = Feed::new(&self.poller, self.job.run(), owner, stream, ended)?;
-        let mut pages = self.poller.fetcher.pages(definition, secrets, resume);
-        let asked = self.ask(&mut pages, &mut feed).await;
-        // Whatever ended it: what is on its way is waited for, else the next run would supersede it and ask again.
-        let committed = feed.committed().await;
-        *counts = feed.counts();
-        asked?;
-        committed?;
-        feed.finish();
-        let (outcome, resume) = pages.finish();
-        if outcome == Outcome::Fresh {
-            self.forget_old().await;
-        }
-        Ok((outcome, resume))
+        let feed = Feed::new(&self.poller, self.job.run(), owner, stream, ended)?;
+        Ok((self.poller.fetcher.pages(definition, secrets, resume), feed))
     }
 
     /// Failing at it fails no run: what stays is looked at the next time.
@@ -200,11 +135,7 @@ impl Run {
         }
     }
 
-    async fn ask(
-        &self,
-        pages: &mut crate::sources::poll::fetch::Pages,
-        feed: &mut Feed,
-    ) -> Result<(), RunError> {
+    async fn ask(&self, pages: &mut Pages, feed: &mut Feed) -> Result<(), RunError> {
         let time_max = self.poller.limits.run_time_max;
         loop {
             let page = tokio::select! {
@@ -249,10 +180,10 @@ impl Run {
         self.job.owner_name.as_deref().unwrap_or(LOCAL_USER_NAME).into()
     }
 
-    /// Says how it ended, as soon as PostgreSQL hears it.
-    async fn finish(&self, ended: &Ended) -> RunStatus {
+    /// Says how it ended, as soon as PostgreSQL hears it; returns that, and what was committed of its items.
+    async fn finish(&self, ended: &Ended) -> (RunStatus, RunCounts) {
         let ended_at = later(UnixMicros::of(self.job.started_at), self.began.elapsed());
-        let (due_at, failures) = self.next(ended, ended_at);
+        let (due_at, failures) = ended.next(&self.job, ended_at);
         let resume = ended.resume.as_ref();
         let resume =
             resume.map(|resume| serde_json::to_string(resume).expect("texts and numbers are JSON"));
@@ -262,29 +193,30 @@ impl Run {
             status: ended.status.as_str(),
             items: ended.counts.items,
             duplicates: ended.counts.duplicates,
-            refused: ended.counts.refused,
             error: error.as_deref(),
+            unfinished: error.as_deref().filter(|_| ended.status == RunStatus::Unfinished),
+            gets_on: ended.status.gets_on(),
             due_at: due_at.date_time(),
             ended_at: ended_at.date_time(),
             failures,
             resume: resume.as_deref(),
         };
-        let mut backoff = Backoff::new();
+        let (mut backoff, unknown) = (Backoff::new(), RunCounts::default());
         loop {
             let told =
                 crate::db::answered(polling_runs::finish(&self.poller.pool, &finished)).await;
             match told {
-                Ok(true) => return ended.status,
-                Ok(false) => return RunStatus::Superseded,
+                Ok(Some(committed)) => return (ended.status, committed),
+                Ok(None) => return (RunStatus::Superseded, unknown),
                 Err(error) => {
                     tracing::debug!(job = %self.job.id, %error, "a run's end is not noted yet");
                 }
             }
             tokio::select! {
                 () = tokio::time::sleep(backoff.next_wait()) => {}
-                () = self.superseded.cancelled() => return RunStatus::Superseded,
+                () = self.superseded.cancelled() => return (RunStatus::Superseded, unknown),
                 // Its lease ends by itself.
-                () = self.poller.lifecycle.hard().cancelled() => return ended.status,
+                () = self.poller.lifecycle.hard().cancelled() => return (ended.status, unknown),
             }
         }
     }
@@ -292,65 +224,15 @@ impl Run {
     /// What people are told; nothing of the database.
     fn words(&self, error: &RunError) -> String {
         match error {
-            RunError::Database(error)
-            | RunError::Feed(FeedError::Database(error))
-            | RunError::Destination(DestinationError::Database(error)) => {
+            RunError::Database(error) | RunError::Feed(FeedError::Database(error)) => {
                 tracing::warn!(job = %self.job.id, %error, "a polling job's run could not ask the database");
+                "the database could not be asked".to_owned()
+            }
+            RunError::Destination(DestinationError::Database(error)) => {
+                tracing::warn!(job = %self.job.id, %error, "a polling job's stream could not be made");
                 "the database could not be asked".to_owned()
             }
             error => error.to_string(),
         }
     }
-
-    /// When the job is due next, and how many runs in a row have failed.
-    fn next(&self, ended: &Ended, now: UnixMicros) -> (UnixMicros, i32) {
-        let due = UnixMicros::of(self.job.due_at);
-        if matches!(ended.status, RunStatus::Interrupted | RunStatus::Superseded) {
-            return (due, self.job.failures);
-        }
-        let schedule: Option<Schedule> = serde_json::from_value(self.job.schedule.0.clone()).ok();
-        let regular = schedule.map_or(now, |schedule| schedule.next(due, now, self.job.id));
-        let Some(error) = &ended.error else { return (regular, 0) };
-        if !is_the_jobs(error) {
-            let wait = retry_after(error).unwrap_or(BUSY_WAIT);
-            return (regular.min(later(now, wait)), self.job.failures);
-        }
-        let failures = self.job.failures.saturating_add(1);
-        let wait = failure_wait(failures).max(retry_after(error).unwrap_or_default());
-        (regular.max(later(now, wait)), failures)
-    }
-}
-
-fn retry_after(error: &RunError) -> Option<Duration> {
-    match error {
-        RunError::Fetch(error) => error.retry_after,
-        _ => None,
-    }
-}
-
-/// Has it to do with the job or its API? Else it is this gateway's or its database's trouble, and passes.
-fn is_the_jobs(error: &RunError) -> bool {
-    !matches!(
-        error,
-        RunError::Fetch(FetchError { kind: FetchErrorKind::Busy, .. })
-            | RunError::Feed(FeedError::Intake(_) | FeedError::Database(_))
-            | RunError::Destination(DestinationError::Database(_))
-            | RunError::Database(_)
-    )
-}
-
-fn status_of(error: &RunError) -> RunStatus {
-    match error {
-        RunError::Interrupted | RunError::Feed(FeedError::Intake(IntakeError::ShuttingDown)) => {
-            RunStatus::Interrupted
-        }
-        RunError::Fetch(FetchError { kind: FetchErrorKind::Busy, .. }) => RunStatus::Postponed,
-        RunError::Superseded | RunError::Feed(FeedError::Ended) => RunStatus::Superseded,
-        _ => RunStatus::Failed,
-    }
-}
-
-fn later(start: UnixMicros, elapsed: Duration) -> UnixMicros {
-    let micros = i64::try_from(elapsed.as_micros()).unwrap_or(i64::MAX);
-    UnixMicros(start.0.saturating_add(micros))
 }

@@ -2,12 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::ascent::Ascent;
 use super::items::Item;
 use super::members::{Invalid, invalid};
 use super::pointer::{Pointer, text_of};
+use super::since_format::{MICROS_DIGITS, SinceFormat};
 use crate::record::UnixMicros;
 use crate::streams::json::ValueKind;
-use crate::streams::values::timestamps::{parse_timestamp, to_unix, write_rfc3339};
+use crate::streams::values::timestamps::{parse_timestamp, to_unix};
 
 /// Longest overlap: a year in seconds, or that many numbers.
 pub const OVERLAP_MAX: u32 = 31_536_000;
@@ -37,21 +39,6 @@ fn overlap_default() -> u32 {
     60
 }
 
-/// How a value is written in the query.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SinceFormat {
-    /// `2026-11-21T17:00:00.000000Z`.
-    #[default]
-    Timestamp,
-    /// `2026-11-21`.
-    Date,
-    UnixSeconds,
-    UnixMs,
-    /// A number that only grows, such as an id.
-    Integer,
-}
-
 /// The highest value so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -59,6 +46,16 @@ pub enum SinceValue {
     /// Microseconds since 1970-01-01T00:00:00Z.
     Micros(i64),
     Integer(i64),
+}
+
+/// What was seen of the field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct SinceSeen {
+    pub highest: Option<SinceValue>,
+    /// Most digits that the fraction of a second had.
+    pub digits: u8,
+    /// Of this run's pages.
+    pub ascent: Ascent,
 }
 
 impl Since {
@@ -76,33 +73,40 @@ impl Since {
         Ok(())
     }
 
-    /// The highest value of the items and `before`. A time later than `now` counts as `now`: one item from the year 9999
+    /// What was seen after a page of these items. A time later than `now` counts as `now`: one item from the year 9999
     /// must not hide all others for ever. An item without the field, or with something else in it, does not count.
-    pub(super) fn highest(
-        &self,
-        before: Option<SinceValue>,
-        items: &[Item],
-        now: UnixMicros,
-    ) -> Option<SinceValue> {
-        let before = before.filter(|value| value.is_of(self.format));
-        items.iter().filter_map(|item| self.value_of(&item.json, now)).chain(before).max()
+    pub(super) fn look(&self, mut seen: SinceSeen, items: &[Item], now: UnixMicros) -> SinceSeen {
+        seen.highest = seen.highest.filter(|value| value.is_of(&self.format));
+        let mut values = Vec::with_capacity(items.len());
+        for item in items {
+            let found = self.value_of(&item.json, now);
+            if let Some((value, digits)) = found {
+                seen.highest = seen.highest.max(Some(value));
+                seen.digits = seen.digits.max(digits);
+            }
+            values.push(found.map(|(value, _)| value));
+        }
+        seen.ascent.add_page(values.into_iter());
+        seen
     }
 
-    /// The parameter's value, the overlap before the highest one; `None` if that is of another format.
-    pub(super) fn written(&self, highest: SinceValue) -> Option<String> {
+    /// The parameter's value, the overlap before the highest one; `None` if that is of another format. `digits`: those
+    /// that a fraction of a second has in the field.
+    pub(super) fn written(&self, highest: SinceValue, digits: u8) -> Option<String> {
         match highest {
             SinceValue::Integer(number) if self.format == SinceFormat::Integer => {
                 Some(number.saturating_sub(i64::from(self.overlap)).to_string())
             }
             SinceValue::Micros(micros) if self.format != SinceFormat::Integer => {
                 let from = micros.saturating_sub(i64::from(self.overlap) * SECOND_MICROS);
-                Some(self.format.written(from))
+                Some(self.format.written(from, digits))
             }
             _ => None,
         }
     }
 
-    fn value_of(&self, json: &[u8], now: UnixMicros) -> Option<SinceValue> {
+    /// The value, and the digits of its fraction.
+    fn value_of(&self, json: &[u8], now: UnixMicros) -> Option<(SinceValue, u8)> {
         let value = self.field.find(json).ok()??;
         let (text, is_number) = match value.kind {
             ValueKind::Plain | ValueKind::Escaped => (text_of(value, json), false),
@@ -112,37 +116,29 @@ impl Since {
             _ => return None,
         };
         if self.format == SinceFormat::Integer {
-            return text.parse().ok().map(SinceValue::Integer);
+            return text.parse().ok().map(|number| (SinceValue::Integer(number), 0));
         }
         let micros = match self.format {
             SinceFormat::UnixSeconds if is_number => scaled(&text, SECOND_MICROS)?,
             SinceFormat::UnixMs if is_number => scaled(&text, MILLISECOND_MICROS)?,
             _ => to_unix(parse_timestamp(text.as_bytes()).ok()?).0,
         };
-        Some(SinceValue::Micros(micros.min(now.0)))
-    }
-}
-
-impl SinceFormat {
-    fn written(self, micros: i64) -> String {
-        let timestamp = || {
-            let mut text = Vec::new();
-            write_rfc3339(UnixMicros(micros), &mut text);
-            String::from_utf8_lossy(&text).into_owned()
-        };
-        match self {
-            SinceFormat::UnixSeconds => micros.div_euclid(SECOND_MICROS).to_string(),
-            SinceFormat::UnixMs => micros.div_euclid(MILLISECOND_MICROS).to_string(),
-            SinceFormat::Date => timestamp().split('T').next().unwrap_or_default().to_owned(),
-            SinceFormat::Timestamp | SinceFormat::Integer => timestamp(),
-        }
+        Some((SinceValue::Micros(micros.min(now.0)), fraction_digits(&text)))
     }
 }
 
 impl SinceValue {
-    fn is_of(self, format: SinceFormat) -> bool {
-        matches!(self, SinceValue::Integer(_)) == (format == SinceFormat::Integer)
+    fn is_of(self, format: &SinceFormat) -> bool {
+        matches!(self, SinceValue::Integer(_)) == (*format == SinceFormat::Integer)
     }
+}
+
+/// How many digits follow the point of a time's seconds.
+fn fraction_digits(time: &str) -> u8 {
+    let Some((before, after)) = time.rsplit_once(['.', ',']) else { return 0 };
+    let digits = after.bytes().take_while(u8::is_ascii_digit).count();
+    let digits = u8::try_from(digits).unwrap_or(MICROS_DIGITS).min(MICROS_DIGITS);
+    if before.contains(':') { digits } else { 0 }
 }
 
 /// The number times the scale, its fraction included; none beyond what 64 bits hold.
@@ -179,7 +175,13 @@ mod tests {
 
     fn next(format: SinceFormat, overlap: u32, fields: &[&str]) -> Option<String> {
         let since = since(format, overlap);
-        since.written(since.highest(None, &items(fields), NOW)?)
+        let seen = since.look(SinceSeen::default(), &items(fields), NOW);
+        since.written(seen.highest?, seen.digits)
+    }
+
+    fn highest(since: &Since, before: Option<SinceValue>, fields: &[&str]) -> Option<SinceValue> {
+        let seen = SinceSeen { highest: before, ..SinceSeen::default() };
+        since.look(seen, &items(fields), NOW).highest
     }
 
     #[test]
@@ -187,7 +189,7 @@ mod tests {
         let times =
             [r#""2026-11-21T17:00:00+01:00""#, r#""2026-11-20""#, "null", r#""soon""#, "{}"];
         let next_of = |format| next(format, 60, &times).unwrap();
-        assert_eq!(next_of(SinceFormat::Timestamp), "2026-11-21T15:59:00.000000Z");
+        assert_eq!(next_of(SinceFormat::Timestamp), "2026-11-21T15:59:00Z");
         assert_eq!(next_of(SinceFormat::Date), "2026-11-21");
         assert_eq!(next_of(SinceFormat::UnixSeconds), "1795276740");
         assert_eq!(next_of(SinceFormat::UnixMs), "1795276740000");
@@ -204,19 +206,30 @@ mod tests {
     fn the_mark_never_goes_back_nor_beyond_now() {
         let since = since(SinceFormat::Timestamp, 0);
         let before = Some(SinceValue::Micros(NOW.0 - 5));
-        assert_eq!(since.highest(before, &items(&[r#""2001-01-01""#]), NOW), before);
+        assert_eq!(highest(&since, before, &[r#""2001-01-01""#]), before);
         for future in [r#""9999-01-01""#, r#""infinity""#] {
-            assert_eq!(
-                since.highest(before, &items(&[future]), NOW),
-                Some(SinceValue::Micros(NOW.0))
-            );
+            assert_eq!(highest(&since, before, &[future]), Some(SinceValue::Micros(NOW.0)));
         }
         let other = Some(SinceValue::Integer(5));
         assert_eq!(
-            since.highest(other, &[], NOW),
+            highest(&since, other, &[]),
             None,
             "a mark of another format counts for nothing"
         );
-        assert_eq!(since.written(SinceValue::Integer(5)), None);
+        assert_eq!(since.written(SinceValue::Integer(5), 0), None);
+    }
+
+    #[test]
+    fn a_time_is_written_as_finely_as_the_values_are() {
+        let next_of = |fields: &[&str]| next(SinceFormat::Timestamp, 0, fields).unwrap();
+        let (whole, milliseconds, micros) = (
+            r#""2026-11-21T17:00:00Z""#,
+            r#""2026-11-21T16:00:00.5Z""#,
+            r#""2026-11-21 15:00:00.123456+00""#,
+        );
+        assert_eq!(next_of(&[whole]), "2026-11-21T17:00:00Z");
+        assert_eq!(next_of(&[whole, milliseconds]), "2026-11-21T17:00:00.000Z");
+        assert_eq!(next_of(&[milliseconds, micros]), "2026-11-21T16:00:00.500000Z");
+        assert_eq!(next_of(&[r#""2026-11-21""#, "1795276740.5"]), "2026-11-21T00:00:00Z");
     }
 }

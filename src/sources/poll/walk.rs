@@ -13,12 +13,18 @@ use super::pagination::Pagination;
 use super::pointer::{Pointer, text_of};
 use crate::streams::json::ValueKind;
 
+/// So many pages one after the other may have nothing new while the API names another one. Some are usual where an API
+/// filters what it pages over.
+pub const EMPTY_PAGES_MAX: u32 = 20;
+
 /// Where a run is in its pages.
 #[derive(Debug)]
 pub(super) struct Walk {
     pagination: Option<Pagination>,
     pages_max: u32,
     pages: u32,
+    /// The latest pages that had nothing new.
+    empty_pages: u32,
     /// The first page's address, before the pagination's own parameters.
     base: Url,
     /// The addresses that were asked, as hashes.
@@ -57,6 +63,7 @@ impl Walk {
             pagination: definition.pagination.clone(),
             pages_max: definition.pages_max,
             pages: 0,
+            empty_pages: 0,
             base,
             visited: HashSet::new(),
             page,
@@ -96,6 +103,13 @@ impl Walk {
                 return Ok(None);
             }
             let message = "the pages go round in a circle: the next page was there before";
+            return Err(FetchError::new(FetchErrorKind::Pages, message));
+        }
+        self.empty_pages = if seen.new == 0 { self.empty_pages + 1 } else { 0 };
+        if self.empty_pages >= EMPTY_PAGES_MAX {
+            let message = format!(
+                "the last {EMPTY_PAGES_MAX} pages had nothing new, and the API names another one all the same"
+            );
             return Err(FetchError::new(FetchErrorKind::Pages, message));
         }
         self.go_to(next).map(Some)

@@ -1,12 +1,16 @@
 //! CSV rows: a header bound to a stream once, then fields of raw bytes.
 
-use std::collections::HashSet;
+use serde::{Deserialize, Serialize};
 
-use super::error::{RecordError, RecordErrorCode, shown_quoted};
+use super::error::{RecordError, RecordErrorCode, shown, shown_quoted};
 use super::typed::TypedEncoder;
 use crate::streams::UnknownKeys;
+use crate::streams::csv::FieldNames;
 use crate::streams::json::write_string;
 use crate::streams::values::{NULL_FIELD, begin_field, end_field, json, text};
+
+/// Most columns that a message lists.
+const LISTED_COLUMNS_MAX: usize = 20;
 
 /// Where each field of a file's rows goes.
 #[derive(Debug, Clone)]
@@ -15,9 +19,28 @@ pub struct CsvHeader {
     null: Option<Box<[u8]>>,
     /// Of a typed stream: the field of each declared column.
     of_columns: Vec<Option<usize>>,
-    /// The fields that become members of an object (all of them in a document, the unknown ones in `extra`), with their
-    /// keys as JSON and the colon.
-    members: Vec<(usize, Box<[u8]>)>,
+    /// The fields that become members of an object (all of them in a document, the unknown ones in `extra`).
+    members: Vec<MemberField>,
+    /// Fields without a name that must be empty, because the stream takes no unknown keys.
+    empty_fields: Vec<usize>,
+    /// Names that are those of columns but for their case and the spaces around them.
+    matched: Vec<MatchedName>,
+}
+
+/// A name of a header that is not written as the key that it was taken for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MatchedName {
+    pub header: String,
+    pub key: String,
+}
+
+#[derive(Debug, Clone)]
+struct MemberField {
+    field: usize,
+    /// The key as JSON, and the colon.
+    key: Box<[u8]>,
+    /// Where it is NULL it is not there.
+    is_nameless: bool,
 }
 
 impl CsvHeader {
@@ -25,52 +48,103 @@ impl CsvHeader {
         names: &[&str],
         null: Option<&str>,
     ) -> Result<CsvHeader, RecordError> {
-        let mut header = CsvHeader::checked(names, null)?;
-        header.members = (0..names.len()).map(|field| (field, member_key(names[field]))).collect();
+        let fields = checked(names)?;
+        let mut header = CsvHeader::new(&fields, null);
+        let member = |field| MemberField::new(field, &fields);
+        header.members = (0..names.len()).map(member).collect();
         Ok(header)
     }
 
+    /// Fails unless a column of the stream is in the header, whatever becomes of unknown keys.
     pub(super) fn of_columns(
         names: &[&str],
         null: Option<&str>,
         typed: &TypedEncoder,
     ) -> Result<CsvHeader, RecordError> {
-        let mut header = CsvHeader::checked(names, null)?;
+        let fields = checked(names)?;
+        let mut header = CsvHeader::new(&fields, null);
         header.of_columns = vec![None; typed.columns_count()];
-        for (field, name) in names.iter().enumerate() {
-            match (typed.lookup.index(name.as_bytes()), typed.unknown) {
+        let columns = header.columns_of(names, &fields, typed);
+        if !columns.is_empty() && columns.iter().all(Option::is_none) && typed.columns_count() > 0 {
+            return Err(no_column(names, typed));
+        }
+        for (field, column) in columns.into_iter().enumerate() {
+            match (column, typed.unknown) {
                 (Some(column), _) => header.of_columns[column] = Some(field),
-                (None, UnknownKeys::Extra) => header.members.push((field, member_key(name))),
+                (None, UnknownKeys::Extra) => {
+                    header.members.push(MemberField::new(field, &fields));
+                }
                 (None, UnknownKeys::Drop) => {}
+                (None, UnknownKeys::Reject) if fields.is_nameless(field) => {
+                    header.empty_fields.push(field);
+                }
                 (None, UnknownKeys::Reject) => {
-                    return Err(RecordError::unknown_key(name.as_bytes()));
+                    return Err(RecordError::unknown_key(names[field].as_bytes()));
                 }
             }
         }
         Ok(header)
     }
 
-    fn checked(names: &[&str], null: Option<&str>) -> Result<CsvHeader, RecordError> {
-        let mut seen = HashSet::new();
-        for name in names {
-            text::check(name.as_bytes()).map_err(RecordError::of_text)?;
-            if !seen.insert(name) {
-                let shown = shown_quoted(name.as_bytes());
-                let message = format!("the header names {shown} twice");
-                return Err(RecordError::new(RecordErrorCode::InvalidCsv, message));
-            }
-        }
-        Ok(CsvHeader {
-            names: names.iter().map(|&name| name.into()).collect(),
+    fn new(fields: &FieldNames<'_>, null: Option<&str>) -> CsvHeader {
+        CsvHeader {
+            names: fields.keys().map(Into::into).collect(),
             null: null.map(|null| null.as_bytes().into()),
             of_columns: Vec::new(),
             members: Vec::new(),
-        })
+            empty_fields: Vec::new(),
+            matched: Vec::new(),
+        }
     }
 
-    /// The names in the header's order.
+    /// The column of each field: the one whose key is the name; else the one whose key is the name but for case and the
+    /// spaces around it, where no other name and no other key is so alike.
+    fn columns_of(
+        &mut self,
+        names: &[&str],
+        fields: &FieldNames<'_>,
+        typed: &TypedEncoder,
+    ) -> Vec<Option<usize>> {
+        let key = |field: usize| {
+            let only_empty = names[field].is_empty() && fields.nameless() == 1;
+            let empty = typed.lookup.index(b"").filter(|_| only_empty);
+            empty.or_else(|| typed.lookup.index(fields.key(field).as_bytes()))
+        };
+        let mut columns: Vec<Option<usize>> = (0..names.len()).map(key).collect();
+        let plain = |name: &str| name.trim().to_lowercase();
+        let free: Vec<(usize, String)> = (typed.members().enumerate())
+            .filter(|(column, _)| !columns.contains(&Some(*column)))
+            .map(|(column, member)| (column, plain(member)))
+            .collect();
+        let left: Vec<(usize, String)> = (0..names.len())
+            .filter(|field| columns[*field].is_none() && !fields.is_nameless(*field))
+            .map(|field| (field, plain(names[field])))
+            .collect();
+        for (field, name) in &left {
+            let mut alike = free.iter().filter(|(_, member)| member == name);
+            let (Some((column, _)), None) = (alike.next(), alike.next()) else { continue };
+            if left.iter().filter(|(_, other)| other == name).count() == 1 {
+                columns[*field] = Some(*column);
+                let key = typed.members().nth(*column).unwrap_or_default().to_owned();
+                self.matched.push(MatchedName { header: names[*field].to_owned(), key });
+            }
+        }
+        columns
+    }
+
+    /// The names in the header's order; a field without one has its number.
     pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
         self.names.iter().map(|name| &**name)
+    }
+
+    /// Names that are not written as the keys that they were taken for.
+    pub fn matched(&self) -> &[MatchedName] {
+        &self.matched
+    }
+
+    /// The names were compared with a stream's columns, and one at least is there.
+    pub fn is_of_columns(&self) -> bool {
+        !self.of_columns.is_empty()
     }
 
     pub(super) fn field_named(&self, name: &[u8]) -> Option<usize> {
@@ -82,6 +156,40 @@ impl CsvHeader {
     }
 }
 
+impl MemberField {
+    fn new(field: usize, fields: &FieldNames<'_>) -> MemberField {
+        MemberField {
+            field,
+            key: member_key(fields.key(field)),
+            is_nameless: fields.is_nameless(field),
+        }
+    }
+}
+
+fn checked<'a>(names: &[&'a str]) -> Result<FieldNames<'a>, RecordError> {
+    for name in names {
+        text::check(name.as_bytes()).map_err(RecordError::of_text)?;
+    }
+    FieldNames::new(names).map_err(|name| {
+        let message = format!("the header names {} twice", shown_quoted(name.as_bytes()));
+        RecordError::new(RecordErrorCode::InvalidCsv, message)
+    })
+}
+
+fn no_column(names: &[&str], typed: &TypedEncoder) -> RecordError {
+    let header = shown_quoted(names.join(", ").as_bytes());
+    let mut columns: Vec<String> =
+        typed.members().take(LISTED_COLUMNS_MAX).map(|member| shown(member.as_bytes())).collect();
+    if typed.columns_count() > LISTED_COLUMNS_MAX {
+        columns.push("…".to_owned());
+    }
+    let message = format!(
+        "no column of the stream is in the header {header}; the stream takes {}",
+        columns.join(", ")
+    );
+    RecordError::new(RecordErrorCode::InvalidCsv, message)
+}
+
 fn member_key(name: &str) -> Box<[u8]> {
     let mut key = Vec::new();
     write_string(name, &mut key);
@@ -90,13 +198,15 @@ fn member_key(name: &str) -> Box<[u8]> {
 }
 
 /// A row and the header it belongs to.
-pub(super) struct Row<'h, F> {
+pub(super) struct Row<'h, F, Q> {
     pub(super) header: &'h CsvHeader,
     pub(super) fields: F,
+    /// Whether a field stood in quotes.
+    pub(super) is_quoted: Q,
     pub(super) count: usize,
 }
 
-impl<'a, F: Fn(usize) -> &'a [u8]> Row<'_, F> {
+impl<'a, F: Fn(usize) -> &'a [u8], Q: Fn(usize) -> bool> Row<'_, F, Q> {
     /// Whether the row has the header's number of fields and is not too long.
     pub(super) fn check(&self, bytes_max: usize) -> Result<(), RecordError> {
         let expected = self.header.names.len();
@@ -111,19 +221,23 @@ impl<'a, F: Fn(usize) -> &'a [u8]> Row<'_, F> {
         if bytes > bytes_max {
             return Err(RecordError::too_large(bytes, bytes_max));
         }
-        Ok(())
+        let filled = |field: &&usize| self.value(**field).is_some();
+        match self.header.empty_fields.iter().find(filled) {
+            Some(field) => Err(RecordError::unnamed_value(*field, &self.header.names[*field])),
+            None => Ok(()),
+        }
     }
 
-    /// The text of a field, `None` for NULL.
+    /// The text of a field, `None` for NULL. What stands in quotes is never NULL, as in PostgreSQL's CSV.
     pub(super) fn value(&self, field: usize) -> Option<&'a [u8]> {
         let bytes = (self.fields)(field);
         let null = bytes.is_empty() || self.header.null.as_deref() == Some(bytes);
-        (!null).then_some(bytes)
+        (!null || (self.is_quoted)(field)).then_some(bytes)
     }
 
     /// Appends the column `extra`; NULL if every field has a column.
     pub(super) fn put_extra(&self, out: &mut Vec<u8>) -> Result<(), RecordError> {
-        if self.header.members.is_empty() {
+        if self.header.members.iter().all(|member| self.is_left_out(member)) {
             out.extend_from_slice(&NULL_FIELD);
             return Ok(());
         }
@@ -137,16 +251,20 @@ impl<'a, F: Fn(usize) -> &'a [u8]> Row<'_, F> {
     /// Appends the fields that become members as an object of strings and nulls.
     pub(super) fn put_object(&self, out: &mut Vec<u8>) -> Result<(), RecordError> {
         out.push(b'{');
-        for (index, (field, key)) in self.header.members.iter().enumerate() {
-            if index > 0 {
+        let start = out.len();
+        for member in &self.header.members {
+            if self.is_left_out(member) {
+                continue;
+            }
+            if out.len() > start {
                 out.push(b',');
             }
-            out.extend_from_slice(key);
-            match self.value(*field) {
+            out.extend_from_slice(&member.key);
+            match self.value(member.field) {
                 None => out.extend_from_slice(b"null"),
                 Some(bytes) => {
                     let text = text::check(bytes).map_err(|error| {
-                        RecordError::of_text(error).in_column(&*self.header.names[*field])
+                        RecordError::of_text(error).in_column(&*self.header.names[member.field])
                     })?;
                     write_string(text, out);
                 }
@@ -154,5 +272,9 @@ impl<'a, F: Fn(usize) -> &'a [u8]> Row<'_, F> {
         }
         out.push(b'}');
         Ok(())
+    }
+
+    fn is_left_out(&self, member: &MemberField) -> bool {
+        member.is_nameless && self.value(member.field).is_none()
     }
 }

@@ -66,9 +66,9 @@ impl DocumentEncoder {
     }
 
     /// Appends the tuple of a CSV row: an object of strings and nulls.
-    pub(super) fn write_row<'a, F: Fn(usize) -> &'a [u8]>(
+    pub(super) fn write_row<'a, F: Fn(usize) -> &'a [u8], Q: Fn(usize) -> bool>(
         &mut self,
-        row: &Row<'_, F>,
+        row: &Row<'_, F, Q>,
         prefix: TuplePrefix,
         out: &mut Vec<u8>,
     ) -> Result<(), RecordError> {

@@ -114,7 +114,7 @@ impl RecordError {
         match error {
             ValueError::Type => RecordError::new(
                 RecordErrorCode::InvalidType,
-                format!("expected {name}, got {shown}"),
+                format!("expected {name}, got {shown}{}", forms(kind)),
             ),
             ValueError::Range => RecordError::new(
                 RecordErrorCode::OutOfRange,
@@ -138,8 +138,17 @@ impl RecordError {
         RecordError::of_value(error, kind, &shown(raw))
     }
 
+    /// [`RecordError::of_value`] for a field of CSV.
+    pub(super) fn of_field(error: ValueError, kind: ColumnType, text: &[u8]) -> RecordError {
+        let shown = shown_quoted(text);
+        // Only one in quotes is no NULL.
+        let help =
+            if text.is_empty() { "; an empty field is NULL only without quotes" } else { "" };
+        RecordError::of_value(error, kind, &format!("{shown}{help}"))
+    }
+
     /// Bytes that are no text.
-    pub(super) fn of_text(error: ValueError) -> RecordError {
+    pub(crate) fn of_text(error: ValueError) -> RecordError {
         RecordError::of_value(error, ColumnType::Text, "other bytes")
     }
 
@@ -150,7 +159,7 @@ impl RecordError {
             Fault::ControlCharacter => {
                 (Code::InvalidJson, "a control character in a string must be escaped")
             }
-            Fault::InvalidUtf8 => (Code::InvalidUtf8, "the text is not valid UTF-8"),
+            Fault::InvalidUtf8 => (Code::InvalidUtf8, "the text is not UTF-8; send UTF-8"),
             Fault::NulCharacter => {
                 (Code::InvalidUnicode, "PostgreSQL cannot store the character U+0000")
             }
@@ -180,12 +189,47 @@ impl RecordError {
         RecordError::new(RecordErrorCode::MissingKey, message).in_column(column)
     }
 
+    /// A value in a field that has no name, in a stream without unknown keys. `field` counts from 0.
+    pub(super) fn unnamed_value(field: usize, name: &str) -> RecordError {
+        let message = format!("field {} has a value, but the header has no name for it", field + 1);
+        RecordError::new(RecordErrorCode::UnknownKey, message).in_column(name)
+    }
+
+    /// The same error, saying which byte of the record is the one that is not UTF-8, where that is what is wrong.
+    pub fn with_bytes(self, raw: &[u8]) -> RecordError {
+        if self.code != RecordErrorCode::InvalidUtf8 {
+            return self;
+        }
+        match not_utf8(raw, "record") {
+            Some(message) => RecordError { message, ..self },
+            None => self,
+        }
+    }
+
     pub(super) fn unknown_key(name: &[u8]) -> RecordError {
         let message = format!(
             "no column takes the key {}: add one, or let the stream keep or drop unknown keys",
             shown_quoted(name)
         );
         RecordError::new(RecordErrorCode::UnknownKey, message).in_column(shown(name))
+    }
+}
+
+/// Where and how bytes are not UTF-8, for their sender; `None` if they are. `what` they are a part of.
+pub fn not_utf8(bytes: &[u8], what: &str) -> Option<String> {
+    let error = str::from_utf8(bytes).err()?;
+    let at = error.valid_up_to();
+    Some(format!("byte {at} of the {what}, 0x{:02X}, is not UTF-8; send UTF-8", bytes[at]))
+}
+
+/// How values of a type are written, where that is not plain.
+fn forms(kind: ColumnType) -> &'static str {
+    match kind {
+        ColumnType::TimestampTz => {
+            "; a time is written as 2013-01-01T06:00:00Z: the date, T or a space, the time with any fraction, then Z, UTC, GMT, an offset (+2, +02, +0230, +02:30) or nothing, which is UTC; numbers need \"epoch\":\"s\" (or ms, us, ns) in the column's definition"
+        }
+        ColumnType::Date => "; a date is written as 2013-01-31",
+        _ => "",
     }
 }
 

@@ -18,9 +18,9 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-pub use csv::CsvHeader;
+pub use csv::{CsvHeader, MatchedName};
 use document::DocumentEncoder;
-pub use error::{RecordError, RecordErrorCode, SHOWN_CHARS_MAX, UnknownRecordErrorCode};
+pub use error::{RecordError, RecordErrorCode, SHOWN_CHARS_MAX, UnknownRecordErrorCode, not_utf8};
 pub use pointers::{KEY_BYTES_MAX, KEY_TOTAL_BYTES_MAX};
 use typed::TypedEncoder;
 
@@ -168,7 +168,7 @@ impl RecordEncoder {
     }
 
     /// Binds the header of a CSV file to the stream. `null`: a field with exactly this text is NULL, as the empty field
-    /// always is.
+    /// is; in quotes neither is.
     pub fn csv_header(&self, names: &[&str], null: Option<&str>) -> Result<CsvHeader, RecordError> {
         match &self.target {
             Target::Document(_) => CsvHeader::of_document(names, null),
@@ -176,18 +176,19 @@ impl RecordEncoder {
         }
     }
 
-    /// Appends the tuple of a CSV row: `count` fields, of which `fields` gives the bytes without their quotes. The header
-    /// must be one that this encoder has bound.
+    /// Appends the tuple of a CSV row: `count` fields, of which `fields` gives the bytes without their quotes, and
+    /// `is_quoted` whether there were any. The header must be one that this encoder has bound.
     pub fn encode_csv<'a>(
         &mut self,
         header: &CsvHeader,
         fields: impl Fn(usize) -> &'a [u8],
+        is_quoted: impl Fn(usize) -> bool,
         count: usize,
         prefix: TuplePrefix,
         out: &mut Vec<u8>,
     ) -> Result<(), RecordError> {
         let before = out.len();
-        let row = csv::Row { header, fields, count };
+        let row = csv::Row { header, fields, is_quoted, count };
         let result =
             row.check(self.limits.record_bytes_max).and_then(|()| match &mut self.target {
                 Target::Document(document) => document.write_row(&row, prefix, out),

@@ -4,11 +4,11 @@ use std::collections::HashSet;
 use std::ops::Range;
 
 use super::csv::Row;
-use super::error::{RecordError, shown_quoted};
+use super::error::RecordError;
 use super::members::{ColumnLookup, Member, key_text};
 use super::pointers::{check_length, check_total};
 use super::{EncoderError, TuplePrefix, put_prefix};
-use crate::streams::columns::{Column, ColumnType};
+use crate::streams::columns::{Column, ColumnType, EpochUnit};
 use crate::streams::defaults::encode_default;
 use crate::streams::definition::growth::last_widening;
 use crate::streams::json::{Scanner, Stop, Value, ValueKind};
@@ -40,6 +40,7 @@ struct TargetColumn {
     kind: ColumnType,
     /// Its type before it became text.
     was: Option<ColumnType>,
+    epoch: Option<EpochUnit>,
     /// The encoded field for records without the key.
     default: Box<[u8]>,
     in_key: bool,
@@ -71,6 +72,7 @@ impl TypedEncoder {
                 member: column.member().into(),
                 kind: column.kind,
                 was: last_widening(widened, index).filter(|_| column.kind == ColumnType::Text),
+                epoch: column.epoch,
                 default: default.into(),
                 in_key: false,
             });
@@ -95,6 +97,11 @@ impl TypedEncoder {
 
     pub(super) fn columns_count(&self) -> usize {
         self.columns.len()
+    }
+
+    /// The columns' keys.
+    pub(super) fn members(&self) -> impl Iterator<Item = &str> {
+        self.columns.iter().map(|column| &*column.member)
     }
 
     /// Reads an object, of which the scanner has peeked at the brace.
@@ -173,6 +180,7 @@ impl TypedEncoder {
                     let raw = value.raw(input);
                     values::encode_json(column.kind, value.kind, raw, &mut self.scratch, out)
                         .or_else(|error| column.encode_as_before(error, value.kind, raw, out))
+                        .or_else(|error| values::encode_epoch(column.epoch, error, raw, out))
                         .map_err(|error| {
                             RecordError::of_json_value(error, column.kind, raw)
                                 .in_column(&*column.member)
@@ -188,9 +196,9 @@ impl TypedEncoder {
     }
 
     /// Appends the tuple of a CSV row.
-    pub(super) fn write_row<'a, F: Fn(usize) -> &'a [u8]>(
+    pub(super) fn write_row<'a, F: Fn(usize) -> &'a [u8], Q: Fn(usize) -> bool>(
         &mut self,
-        row: &Row<'_, F>,
+        row: &Row<'_, F, Q>,
         prefix: TuplePrefix,
         out: &mut Vec<u8>,
     ) -> Result<(), RecordError> {
@@ -205,10 +213,12 @@ impl TypedEncoder {
                 None => out.extend_from_slice(&column.default),
                 Some(None) => out.extend_from_slice(&NULL_FIELD),
                 Some(Some(text)) => {
-                    values::encode_text(column.kind, text, out).map_err(|error| {
-                        RecordError::of_value(error, column.kind, &shown_quoted(text))
-                            .in_column(&*column.member)
-                    })?;
+                    values::encode_text(column.kind, text, out)
+                        .or_else(|error| values::encode_epoch(column.epoch, error, text, out))
+                        .map_err(|error| {
+                            RecordError::of_field(error, column.kind, text)
+                                .in_column(&*column.member)
+                        })?;
                 }
             }
             if column.in_key {

@@ -4,6 +4,7 @@ use crate::streams::columns::ColumnType;
 use crate::streams::json::{Scanner, ValueKind};
 use crate::streams::values::numbers;
 use crate::streams::values::numeric::Decimal;
+use crate::streams::values::timestamps;
 
 /// Digits that a double always gives back as they were.
 const DOUBLE_DIGITS_MAX: usize = 17;
@@ -45,7 +46,8 @@ impl Look {
                 _ => false,
             },
             Look::Timestamp => kind == ColumnType::TimestampTz,
-            Look::Date => kind == ColumnType::Date,
+            // Among times a date is the moment at which it begins.
+            Look::Date => matches!(kind, ColumnType::Date | ColumnType::TimestampTz),
             Look::Uuid => kind == ColumnType::Uuid,
             Look::Text | Look::Nested => false,
         }
@@ -67,43 +69,22 @@ pub(super) fn look_of_field(field: &[u8]) -> Look {
     }
 }
 
-/// Looks at the form only; whether there is such a day is the encoder's to say.
+/// Looks at a date's form only; whether there is such a day is the encoder's to say.
 pub(super) fn look_of_string(text: &[u8]) -> Look {
     if text.len() == 36 && has_form(text, b"xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx") {
         return Look::Uuid;
     }
-    let Some((date, time)) = text.split_at_checked(10) else {
-        return Look::Text;
-    };
-    if !has_form(date, b"0000-00-00") {
-        return Look::Text;
-    }
-    if time.is_empty() {
+    if has_form(text, b"0000-00-00") {
         return Look::Date;
     }
-    if is_time_with_offset(time) { Look::Timestamp } else { Look::Text }
+    if is_time(text) { Look::Timestamp } else { Look::Text }
 }
 
-/// RFC 3339 behind the date: a separator, hours to seconds, perhaps a fraction, and always an offset.
-fn is_time_with_offset(text: &[u8]) -> bool {
-    let Some((time, mut rest)) = text.split_at_checked(9) else {
-        return false;
-    };
-    if !matches!(time[0], b'T' | b't' | b' ') || !has_form(&time[1..], b"00:00:00") {
-        return false;
-    }
-    if let Some(fraction) = rest.strip_prefix(b".") {
-        let digits = fraction.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        if digits == 0 {
-            return false;
-        }
-        rest = &fraction[digits..];
-    }
-    match rest {
-        b"Z" | b"z" => true,
-        [b'+' | b'-', offset @ ..] => has_form(offset, b"00:00"),
-        _ => false,
-    }
+/// Whatever a column of times takes, but for a date by itself and for words: who writes those may mean something else.
+fn is_time(text: &[u8]) -> bool {
+    text.first().is_some_and(u8::is_ascii_digit)
+        && timestamps::parse_timestamp(text).is_ok()
+        && timestamps::parse_date(text).is_err()
 }
 
 /// In `form`, 0 stands for a digit, x for a hexadecimal one, anything else for itself.

@@ -2,16 +2,18 @@
 //!
 //! It promises: every record of the sample can be encoded with the proposed columns, because a type is only proposed
 //! if the encoder took each of the sample's values; and no value loses anything in its type: numbers with leading zeros stay
-//! text, integers beyond 64 bits and decimals with more digits than a double holds become numeric, a time without an
-//! offset stays text. Memory is bounded by the sample, [`SAMPLE_RECORDS_MAX`] and the limits on columns.
-//! A key that can be no column's name gets a column of another name (`names.rs`), which takes it with `from`.
+//! text, integers beyond 64 bits and decimals with more digits than a double holds become numeric. A time without an
+//! offset is one in UTC, as it is when it is taken. Memory is bounded by the sample, [`SAMPLE_RECORDS_MAX`] and the limits on
+//! columns. A key that a person would not choose as a column's name gets a column of another name (`names.rs`), which takes
+//! it with `from`.
 //! It skips what can be no record of any stream (a broken line, a ragged row, text that PostgreSQL cannot store) and
-//! keys that no column can take; values under such a key go to `extra`.
+//! keys that no column can take (their values go to `extra`), counts both and says why.
 
 mod look;
 mod names;
 mod observed;
 mod read;
+mod rows;
 #[cfg(test)]
 mod tests;
 
@@ -19,6 +21,7 @@ use serde::Serialize;
 use serde_json::Value as Json;
 
 use crate::streams::columns::ColumnType;
+use crate::streams::csv::CsvOptions;
 
 use observed::Columns;
 
@@ -34,8 +37,8 @@ pub enum Sample<'a> {
     Json(&'a [u8]),
     /// One object a line.
     Ndjson(&'a [u8]),
-    /// A header line and rows; `null` is the text that means NULL beside the empty field.
-    Csv { body: &'a [u8], null: Option<&'a str> },
+    /// A header line and rows, or as the options say.
+    Csv { body: &'a [u8], options: &'a CsvOptions },
 }
 
 /// A column that would take every value of the sample.
@@ -44,7 +47,7 @@ pub struct ProposedColumn {
     pub name: String,
     #[serde(rename = "type")]
     pub kind: ColumnType,
-    /// The sample's key, where it can be no name.
+    /// The sample's key, where it is not the name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
     /// Records without a value: the key is missing, or its value is null.
@@ -60,7 +63,33 @@ pub struct Inferred {
     pub columns: Vec<ProposedColumn>,
     /// Records that were looked at.
     pub records: u64,
+    /// There are more, which were not looked at.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub has_more: bool,
+    /// What was left out, by the reason.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub skipped: Vec<Skipped>,
 }
+
+/// Parts of a sample that say nothing about columns.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Skipped {
+    /// That of a record's error, or one of [`BLANK_LINE`], [`UNUSABLE_KEY`], [`TOO_MANY_KEYS`].
+    pub code: &'static str,
+    pub count: u64,
+    /// The line of the first, from 1, where the format has lines.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<u64>,
+    /// What is wrong with the first.
+    pub message: String,
+}
+
+/// A line without anything.
+pub const BLANK_LINE: &str = "blank_line";
+/// A value whose key no column can take.
+pub const UNUSABLE_KEY: &str = "unusable_key";
+/// A value whose key came when there were as many as a stream can have columns.
+pub const TOO_MANY_KEYS: &str = "too_many_keys";
 
 /// A sample that tells nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -70,7 +99,7 @@ pub enum SampleError {
     #[error("the sample is not valid JSON: {message} (byte {offset})")]
     Malformed { offset: usize, message: &'static str },
     #[error("the CSV header is not usable: {message}")]
-    Header { message: &'static str },
+    Header { message: String },
 }
 
 /// Proposes columns. Fails only where the sample as a whole cannot be read.
@@ -79,7 +108,7 @@ pub fn infer(sample: Sample<'_>) -> Result<Inferred, SampleError> {
     match sample {
         Sample::Json(body) => read::json(body, &mut columns)?,
         Sample::Ndjson(body) => read::ndjson(body, &mut columns)?,
-        Sample::Csv { body, null } => read::csv(body, null.map(str::as_bytes), &mut columns)?,
+        Sample::Csv { body, options } => rows::csv(body, options, &mut columns)?,
     }
     Ok(columns.into_inferred())
 }

@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 
 use super::look::{Look, look_of_field, look_of_string};
 use super::names::names;
-use super::{EXAMPLE_BYTES_MAX, Inferred, ProposedColumn};
+use super::{EXAMPLE_BYTES_MAX, Inferred, ProposedColumn, Skipped, TOO_MANY_KEYS, UNUSABLE_KEY};
 use crate::streams::COLUMNS_MAX;
 use crate::streams::columns::{ColumnType, check_member};
 use crate::streams::json::{Value, ValueKind, unescape};
@@ -19,8 +19,8 @@ const CANDIDATES: [ColumnType; 10] = [
     ColumnType::BigInt,
     ColumnType::DoublePrecision,
     ColumnType::Numeric,
-    ColumnType::TimestampTz,
     ColumnType::Date,
+    ColumnType::TimestampTz,
     ColumnType::Uuid,
     ColumnType::Text,
     ColumnType::Jsonb,
@@ -32,6 +32,9 @@ pub(super) struct Columns {
     observed: Vec<Observed>,
     /// Records so far; the last one is being looked at.
     pub(super) records: u64,
+    /// There are more than are looked at.
+    pub(super) has_more: bool,
+    skipped: Vec<Skipped>,
     scratch: Vec<u8>,
     encoded: Vec<u8>,
 }
@@ -48,16 +51,40 @@ struct Observed {
 }
 
 impl Columns {
-    /// The column of a key; `None` if there can be none.
-    pub(super) fn index(&mut self, key: &[u8]) -> Option<usize> {
+    /// Counts something that is left out.
+    pub(super) fn skip(&mut self, code: &'static str, line: Option<u64>, message: &str) {
+        match self.skipped.iter_mut().find(|skipped| skipped.code == code) {
+            Some(skipped) => skipped.count += 1,
+            None => {
+                let message = message.to_owned();
+                self.skipped.push(Skipped { code, count: 1, line, message });
+            }
+        }
+    }
+
+    /// The column of a key; `None` if there can be none, which is counted.
+    pub(super) fn index(&mut self, key: &[u8], line: Option<u64>) -> Option<usize> {
         if let Some(&index) = self.by_key.get(key) {
             return Some(index);
         }
         if self.observed.len() >= COLUMNS_MAX {
+            let message = format!("a stream has at most {COLUMNS_MAX} columns");
+            self.skip(TOO_MANY_KEYS, line, &message);
             return None;
         }
-        let key = String::from_utf8(key.to_vec()).ok()?;
-        check_member(&key).ok()?;
+        let checked = match str::from_utf8(key) {
+            Ok(key) => {
+                check_member(key).map(|()| key.to_owned()).map_err(|error| error.to_string())
+            }
+            Err(_) => Err("a key is not UTF-8".to_owned()),
+        };
+        let key = match checked {
+            Ok(key) => key,
+            Err(message) => {
+                self.skip(UNUSABLE_KEY, line, &message);
+                return None;
+            }
+        };
         self.by_key.insert(key.clone().into_bytes(), self.observed.len());
         self.observed.push(Observed {
             key,
@@ -139,7 +166,7 @@ impl Columns {
             }
         };
         let columns = self.observed.into_iter().zip(names).map(propose).collect();
-        Inferred { columns, records }
+        Inferred { columns, records, has_more: self.has_more, skipped: self.skipped }
     }
 }
 

@@ -13,11 +13,17 @@ use uuid::Uuid;
 use super::*;
 use crate::record::{StreamId, UnixMicros};
 use crate::streams::columns::Column;
+use crate::streams::csv::CsvWords;
 use crate::streams::decode::decode_tuple;
 use crate::streams::encode::{EncodeLimits, JsonStep, RecordEncoder, TuplePrefix};
 use crate::streams::{Shape, Stream, UnknownKeys};
 
 const PREFIX: TuplePrefix = TuplePrefix { id: Uuid::nil(), received_at: UnixMicros(0) };
+
+/// A sample of CSV as nobody says anything about.
+fn csv(body: &[u8]) -> Result<Inferred, SampleError> {
+    infer(Sample::Csv { body, options: &CsvOptions::default() })
+}
 
 fn stream(inferred: &Inferred) -> Arc<Stream> {
     let column = |proposed: &ProposedColumn| Column {
@@ -75,16 +81,21 @@ fn type_of(values: &[Value]) -> &'static str {
 fn type_of_fields(fields: &[&str]) -> &'static str {
     let mut body = "c,d\n".to_owned();
     for field in fields {
-        writeln!(body, "\"{}\",", field.replace('"', "\"\"")).unwrap();
+        let plain = field.is_empty() || *field == "NA";
+        let quote = if plain { "" } else { "\"" };
+        writeln!(body, "{quote}{}{quote},", field.replace('"', "\"\"")).unwrap();
     }
-    let sample = Sample::Csv { body: body.as_bytes(), null: Some("NA") };
+    let options = CsvOptions::of_null(Some("NA".to_owned()));
+    let sample = Sample::Csv { body: body.as_bytes(), options: &options };
     let inferred = infer(sample).unwrap();
     let stream = stream(&inferred);
     let mut encoder = encoder(&stream);
     let header = encoder.csv_header(&["c", "d"], Some("NA")).unwrap();
     for field in fields {
         let row = [field.as_bytes(), b""];
-        encoder.encode_csv(&header, |index| row[index], 2, PREFIX, &mut Vec::new()).unwrap();
+        encoder
+            .encode_csv(&header, |index| row[index], |_| false, 2, PREFIX, &mut Vec::new())
+            .unwrap();
     }
     inferred.columns[0].kind.as_str()
 }
@@ -100,10 +111,14 @@ fn json_values_get_the_narrowest_type_that_keeps_them() {
         (json!([1.0]), "double precision"),
         (json!([9_007_199_254_740_993_i64, 0.5]), "numeric"),
         (json!(["2013-01-01T06:00:00Z", "2013-01-01 06:00:00.5+05:30"]), "timestamptz"),
-        (json!(["2013-01-01T06:00:00"]), "text"),
+        (json!(["2013-01-01T06:00:00", "2013-01-01 06:00"]), "timestamptz"),
+        (json!(["2013-01-01 06:00:00 UTC", "2013/1/1 6:00 GMT"]), "timestamptz"),
+        (json!(["2013-01-01T06:00:00+2", "2013-01-01T06:00:00-0530"]), "timestamptz"),
+        (json!(["20130101T060000Z", "2013-01-01T06:00:00.123456789012Z"]), "timestamptz"),
+        (json!(["1234-5-6", "2013/01/01"]), "text"),
         (json!(["2013-02-29T06:00:00Z"]), "text"),
         (json!(["2013-01-01", null]), "date"),
-        (json!(["2013-01-01", "2013-01-01T06:00:00Z"]), "text"),
+        (json!(["2013-01-01", "2013-01-01T06:00:00Z"]), "timestamptz"),
         (json!(["2013-02-30"]), "text"),
         (json!(["6ba7b810-9dad-11d1-80b4-00c04fd430c8"]), "uuid"),
         (json!(["6ba7b8109dad11d180b400c04fd430c8"]), "text"),
@@ -179,14 +194,16 @@ fn columns_come_in_order_of_appearance_with_their_nulls_and_examples() {
             {"name": "a", "type": "text", "nulls": 1, "example": "x"},
             {"name": "c", "type": "jsonb", "nulls": 2, "example": [1]},
             {"name": "d", "type": "text", "nulls": 3, "example": null},
-        ], "records": 3})
+        ], "records": 3, "skipped": [
+            {"code": "not_an_object", "count": 1, "message": "a record is a JSON object"},
+        ]})
     );
 }
 
 #[test]
 fn examples_of_fields_have_their_columns_type() {
     let body = b"a,b,c,d\nTRUE,5,1.50,2013-01-01\n";
-    let inferred = infer(Sample::Csv { body, null: None }).unwrap();
+    let inferred = csv(body).unwrap();
     let examples: Vec<_> = inferred.columns.into_iter().map(|column| column.example).collect();
     let expected = [json!(true), json!(5), json!(1.5), json!("2013-01-01")];
     assert_eq!(examples, expected.map(Some));
@@ -202,11 +219,67 @@ fn what_can_be_no_column_or_record_is_left_out() {
     let inferred = infer(Sample::Ndjson(lines.as_bytes())).unwrap();
     assert_eq!((types(&inferred), inferred.records), (vec![("café", "text")], 1));
     assert_eq!(inferred.columns[0].example, Some(json!("🌊")));
+    let skipped = |inferred: &Inferred| -> Vec<(&'static str, u64, Option<u64>)> {
+        inferred.skipped.iter().map(|skipped| (skipped.code, skipped.count, skipped.line)).collect()
+    };
+    assert_eq!(
+        skipped(&inferred),
+        [
+            (UNUSABLE_KEY, 1, Some(1)),
+            (BLANK_LINE, 1, Some(2)),
+            ("invalid_json", 2, Some(3)),
+            ("not_an_object", 1, Some(4)),
+            ("invalid_unicode", 2, Some(5)),
+        ]
+    );
 
     let body = b"\xef\xbb\xbfid,b\r\n1,2\r\n3\r\n\r\n4,5,6\r\n7,\xff\r\n8,\0\r\n9,\"1\r\n\"\r\n";
-    let inferred = infer(Sample::Csv { body, null: None }).unwrap();
+    let inferred = csv(body).unwrap();
     assert_eq!(types(&inferred), [("id_", "integer"), ("b", "text")]);
     assert_eq!(inferred.records, 2);
+    assert_eq!(
+        skipped(&inferred),
+        [
+            ("wrong_field_count", 2, Some(3)),
+            (BLANK_LINE, 1, Some(4)),
+            ("invalid_utf8", 1, Some(6)),
+            ("invalid_unicode", 1, Some(7)),
+        ]
+    );
+    assert!(inferred.skipped[2].message.contains("byte 2 of the record, 0xFF"));
+
+    let inferred = infer(Sample::Json(b"[1,{\"a\":1},\"x\"]")).unwrap();
+    assert_eq!(skipped(&inferred), [("not_an_object", 2, None)]);
+}
+
+#[test]
+fn a_sample_of_csv_is_read_as_ingest_reads_it() {
+    let read = |body: &str, words: [Option<&str>; 4]| {
+        let [null, delimiter, quote, columns] = words.map(|word| word.map(str::to_owned));
+        let header = columns.as_ref().map(|_| "absent".to_owned());
+        let options = CsvWords { null, delimiter, quote, header, columns }.check(None).unwrap();
+        infer(Sample::Csv { body: body.as_bytes(), options: &options }).unwrap()
+    };
+    let semicolons = read("ort;wert\nUlm;1.5\n", [None, Some(";"), None, None]);
+    assert_eq!(types(&semicolons), [("ort", "text"), ("wert", "double precision")]);
+    let single = read("'a,b',c\n'x,y',1\n", [None, None, Some("'"), None]);
+    assert_eq!(types(&single), [("a_b", "text"), ("c", "integer")]);
+    let headerless = read("1,x\n2,y\n", [None, None, None, Some("n,t")]);
+    assert_eq!(
+        (types(&headerless), headerless.records),
+        (vec![("n", "integer"), ("t", "text")], 2)
+    );
+    // Quoted is data, and an empty line of one column is NULL.
+    let one = read("n\n5\n\n6\n\n", [None; 4]);
+    assert_eq!((types(&one), one.records, one.columns[0].nulls), (vec![("n", "integer")], 4, 2));
+    let quoted = read("n,t\n1,NA\nNA,\"NA\"\n,\"\"\n", [Some("NA"), None, None, None]);
+    let nulls: Vec<u64> = quoted.columns.iter().map(|column| column.nulls).collect();
+    assert_eq!((types(&quoted), nulls), (vec![("n", "integer"), ("t", "text")], vec![2, 1]));
+    // Without a name a field is a column only with a value in it.
+    let nameless = read(",a,,\n0,x,,\n1,y,,z\n", [None; 4]);
+    let expected = [("a", "text"), ("column_1", "integer"), ("column_4", "text")];
+    assert_eq!(types(&nameless), expected);
+    assert!(nameless.columns.iter().all(|column| column.from.is_none()));
 }
 
 #[test]
@@ -220,13 +293,13 @@ fn a_key_that_can_be_no_name_is_taken_by_a_column_of_another() {
         .iter()
         .map(|column| (column.name.as_str(), column.from.as_deref()))
         .collect();
-    let cut = format!("{}_", &long[..62]);
+    let cut = &long[..63];
     let expected = [
         ("id_2", Some("id")),
         ("id_", None),
-        ("_", Some("")),
-        (&cut, Some(&long)),
-        ("a_b_2", Some("a\nb")),
+        ("column_3", Some("")),
+        (cut, Some(&long)),
+        ("a_b", Some("a\nb")),
         ("a_b_", None),
         ("fine", None),
     ];
@@ -235,7 +308,7 @@ fn a_key_that_can_be_no_name_is_taken_by_a_column_of_another() {
     assert_eq!(kept, record, "every value comes back under its own key, and none is in `extra`");
 
     let body = b"id,extra\n1,x\n2,y\n";
-    let inferred = infer(Sample::Csv { body, null: None }).unwrap();
+    let inferred = csv(body).unwrap();
     assert_eq!(types(&inferred), [("id_", "integer"), ("extra_", "text")]);
 }
 
@@ -246,25 +319,24 @@ fn a_long_sample_is_read_in_part_and_memory_is_bounded() {
         writeln!(lines, "{{\"k{number}\":{number}}}").unwrap();
     }
     let inferred = infer(Sample::Ndjson(lines.as_bytes())).unwrap();
-    assert_eq!(inferred.records, SAMPLE_RECORDS_MAX);
+    assert_eq!((inferred.records, inferred.has_more), (SAMPLE_RECORDS_MAX, true));
     assert_eq!(inferred.columns.len(), crate::streams::COLUMNS_MAX);
+    let left_out = SAMPLE_RECORDS_MAX - crate::streams::COLUMNS_MAX as u64;
+    assert_eq!((inferred.skipped[0].code, inferred.skipped[0].count), (TOO_MANY_KEYS, left_out));
     let array = format!("[{} broken", lines.trim_end().replace('\n', ","));
-    assert_eq!(infer(Sample::Json(array.as_bytes())).unwrap(), inferred);
+    let from_array = infer(Sample::Json(array.as_bytes())).unwrap();
+    assert_eq!((from_array.columns, from_array.has_more), (inferred.columns, true));
     let long = json!({"a": "x".repeat(EXAMPLE_BYTES_MAX)}).to_string();
     assert_eq!(infer(Sample::Json(long.as_bytes())).unwrap().columns[0].example, None);
 }
 
 #[test]
 fn a_sample_that_cannot_be_read_says_why() {
-    let csv = |body| Sample::Csv { body, null: None };
-    for sample in [
-        Sample::Json(b" \n"),
-        Sample::Json(b"\xef\xbb\xbf"),
-        Sample::Ndjson(b"\r\n\n"),
-        csv(b""),
-        csv(b"\n\n"),
-    ] {
+    for sample in [Sample::Json(b" \n"), Sample::Json(b"\xef\xbb\xbf"), Sample::Ndjson(b"\r\n\n")] {
         assert_eq!(infer(sample), Err(SampleError::Empty), "{sample:?}");
+    }
+    for body in [&b""[..], b"\n\n", b"\xef\xbb\xbf"] {
+        assert_eq!(csv(body), Err(SampleError::Empty), "{body:?}");
     }
     for (body, expected) in [
         (&b"12"[..], 0),
@@ -280,8 +352,15 @@ fn a_sample_that_cannot_be_read_says_why() {
         };
         assert_eq!(offset, expected, "{:?}", String::from_utf8_lossy(body));
     }
-    for body in [&b"a,a\n"[..], b"\xff\n1"] {
-        assert!(matches!(infer(csv(body)), Err(SampleError::Header { .. })));
+    for (body, word) in [
+        (&b"a,a\n"[..], "twice"),
+        (b"a,\xff\n1", "byte 2 of the header, 0xFF"),
+        (b"a;b\n1;2\n", "delimiter=%3B"),
+        (b"{\"a\":1}\n", "JSON"),
+        (b"a,\"b\n1,2\n", "closed"),
+    ] {
+        let Err(SampleError::Header { message }) = csv(body) else { panic!("{body:?}") };
+        assert!(message.contains(word), "{message}");
     }
 }
 
@@ -356,7 +435,8 @@ proptest! {
 
     #[test]
     fn any_bytes_are_read_without_a_panic(body in prop::collection::vec(prop::sample::select(&b"[]{}\",:\\ 1ea\n\r\xff"[..]), 0..40)) {
-        let csv = Sample::Csv { body: &body, null: None };
+        let options = CsvOptions::default();
+        let csv = Sample::Csv { body: &body, options: &options };
         for sample in [Sample::Json(&body), Sample::Ndjson(&body), csv] {
             if let Ok(inferred) = infer(sample) {
                 prop_assert!(inferred.records <= body.len() as u64);

@@ -6,12 +6,14 @@
 //! the value is known, but `jsonb` would refuse it; the first one is kept while scanning goes on.
 //! It refuses nothing about the meaning of a value; that is the encoder's business.
 
+mod extent;
 mod levels;
 mod numbers;
 mod strings;
 #[cfg(test)]
 mod tests;
 
+pub use extent::Extent;
 use levels::Levels;
 pub use strings::{unescape, write_string};
 

@@ -6,6 +6,7 @@
 
 mod boolean;
 mod calendar;
+mod epoch;
 pub mod json;
 pub mod numbers;
 pub mod numeric;
@@ -13,7 +14,7 @@ pub mod text;
 pub mod timestamps;
 pub mod uuid;
 
-use crate::streams::columns::ColumnType;
+use crate::streams::columns::{ColumnType, EpochUnit};
 use crate::streams::json::{Fault, Stop, ValueKind, unescape};
 
 /// The length that stands for NULL.
@@ -96,6 +97,24 @@ pub fn encode_json(
         (_, ValueKind::Integer) => encode_number(kind, raw, true, out)?,
         (_, ValueKind::Number) => encode_number(kind, raw, false, out)?,
         _ => return Err(ValueError::Type),
+    }
+    Ok(())
+}
+
+/// Appends the field of a column that may take times as numbers, for a value that was refused with `error`: a number, or
+/// the text of one.
+pub fn encode_epoch(
+    unit: Option<EpochUnit>,
+    error: ValueError,
+    raw: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<(), ValueError> {
+    let unit = unit.ok_or(error)?;
+    let quoted = raw.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\""));
+    match epoch::parse(unit, trim(quoted.unwrap_or(raw))) {
+        Ok(micros) => put(out, micros.to_be_bytes()),
+        Err(ValueError::Type) => return Err(error),
+        Err(error) => return Err(error),
     }
     Ok(())
 }

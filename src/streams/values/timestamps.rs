@@ -1,8 +1,10 @@
 //! timestamptz and date: ISO 8601 text and PostgreSQL's counts from 2000-01-01.
 //!
-//! Read: `2013-01-01`, with T or a space and `06:00`, `06:00:00` or `06:00:00.123456789` behind it, then nothing (UTC),
-//! `Z`, `+05`, `+05:30`, `+0530` or `+05:30:15`; ` BC` at the end; `infinity`, `-infinity`. The calendar, the range, the
-//! rounding, 24:00 and second 60 are PostgreSQL's. A date with a time is no date: the time would be lost unseen.
+//! Read: `2013-01-01` (or `2013/1/1`), with T or a space and `06:00`, `06:00:00` or `06:00:00.123456789` behind it, then
+//! nothing (UTC), `Z`, `UTC`, `GMT`, `+5`, `+05`, `+05:30`, `+0530` or `+05:30:15`; `20130101T060000` with the same behind
+//! it; ` BC` at the end; `infinity`, `-infinity`. The calendar, the range, the rounding, 24:00 and second 60 are
+//! PostgreSQL's, and all that is read is read as PostgreSQL does. It takes more, of which a reader cannot be sure: `+530`,
+//! `UTC+2` (to the west of it), second 63 of `T060063`, names of zones and months. A date with a time is no date: the time would be lost unseen.
 
 use super::ValueError;
 use super::calendar::{POSTGRES_EPOCH_DAYS, civil_from_days, days_from_civil, month_days};
@@ -21,8 +23,11 @@ const TIMESTAMP_MIN: i64 = DAYS_MIN * DAY_MICROS;
 /// 294277-01-01.
 const TIMESTAMP_END: i64 = 106_751_983 * DAY_MICROS;
 
+/// Longest text of a time, in bytes; PostgreSQL's own limit is a little higher.
+const TEXT_BYTES_MAX: usize = 128;
 const YEAR_DIGITS_MAX: usize = 7;
-const FRACTION_DIGITS_MAX: usize = 9;
+/// Digits of a fraction that integers hold.
+const SHORT_FRACTION_DIGITS_MAX: usize = 9;
 /// PostgreSQL's limit for the hours of an offset.
 const OFFSET_HOURS_MAX: i64 = 15;
 
@@ -31,15 +36,21 @@ pub fn parse_timestamp(text: &[u8]) -> Result<i64, ValueError> {
     if let Some(positive) = infinity(text) {
         return Ok(if positive { i64::MAX } else { i64::MIN });
     }
+    if text.len() > TEXT_BYTES_MAX {
+        return Err(ValueError::Type);
+    }
     let (text, before_christ) = strip_era(text);
     let mut reader = Reader { rest: text };
-    let days = reader.date(before_christ)?;
+    let is_compact =
+        matches!(text.get(8), Some(b'T' | b't')) && text[..8].iter().all(u8::is_ascii_digit);
+    let days =
+        if is_compact { reader.compact_date(before_christ) } else { reader.date(before_christ) }?;
     let (mut time, mut offset) = (0, 0);
     if !reader.rest.is_empty() {
         if !(reader.eat(b'T') || reader.eat(b't') || reader.spaces()) {
             return Err(ValueError::Type);
         }
-        time = reader.time()?;
+        time = if is_compact { reader.compact_time() } else { reader.time() }?;
         reader.spaces();
         offset = reader.offset()?;
     }
@@ -47,7 +58,10 @@ pub fn parse_timestamp(text: &[u8]) -> Result<i64, ValueError> {
         return Err(ValueError::Type);
     }
     let local = days.checked_mul(DAY_MICROS).ok_or(ValueError::Range)?;
-    let micros = local.checked_add(time - offset).ok_or(ValueError::Range)?;
+    in_range(local.checked_add(time - offset).ok_or(ValueError::Range)?)
+}
+
+fn in_range(micros: i64) -> Result<i64, ValueError> {
     if (TIMESTAMP_MIN..TIMESTAMP_END).contains(&micros) {
         Ok(micros)
     } else {
@@ -75,6 +89,12 @@ pub fn parse_date(text: &[u8]) -> Result<i32, ValueError> {
 /// The time of receipt as PostgreSQL counts it.
 pub fn from_unix(time: UnixMicros) -> i64 {
     time.0.saturating_sub(POSTGRES_EPOCH_MICROS)
+}
+
+/// Microseconds since 1970 as PostgreSQL counts them, if it can.
+pub(super) fn from_unix_checked(micros: i128) -> Result<i64, ValueError> {
+    let micros = micros - i128::from(POSTGRES_EPOCH_MICROS);
+    in_range(i64::try_from(micros).map_err(|_| ValueError::Range)?)
 }
 
 /// The reverse of [`from_unix`].
@@ -138,17 +158,17 @@ impl Reader<'_> {
     /// Days from 2000-01-01.
     fn date(&mut self, before_christ: bool) -> Result<i64, ValueError> {
         let year = self.digits(4, YEAR_DIGITS_MAX)?;
-        let month = self.after(b'-')?;
-        let day = self.after(b'-')?;
-        // There is no year 0: 1 BC came before 1.
-        if year == 0 {
-            return Err(ValueError::Range);
-        }
-        let year = if before_christ { 1 - year } else { year };
-        if !(1..=12).contains(&month) || !(1..=month_days(year, month)).contains(&day) {
-            return Err(ValueError::Range);
-        }
-        Ok(days_from_civil(year, month, day))
+        let separator = self.rest.first().copied().filter(|byte| matches!(byte, b'-' | b'/'));
+        let separator = separator.ok_or(ValueError::Type)?;
+        let [month, day] = [(); 2]
+            .map(|()| if self.eat(separator) { self.digits(1, 2) } else { Err(ValueError::Type) });
+        days(year, month?, day?, before_christ)
+    }
+
+    /// The same of `20130101`.
+    fn compact_date(&mut self, before_christ: bool) -> Result<i64, ValueError> {
+        let (year, month, day) = (self.digits(4, 4)?, self.digits(2, 2)?, self.digits(2, 2)?);
+        days(year, month, day, before_christ)
     }
 
     fn after(&mut self, separator: u8) -> Result<i64, ValueError> {
@@ -157,42 +177,56 @@ impl Reader<'_> {
 
     /// Microseconds of the day.
     fn time(&mut self) -> Result<i64, ValueError> {
-        let hours = self.digits(2, 2)?;
+        let hours = self.digits(1, 2)?;
         let minutes = self.after(b':')?;
-        let mut seconds = 0;
-        let mut micros = 0;
+        let (mut seconds, mut micros) = (0, 0);
         if self.rest.first() == Some(&b':') {
             seconds = self.after(b':')?;
-            if self.eat(b'.') {
-                micros = self.fraction()?;
-            }
+            micros = self.fraction()?;
         }
-        let time = ((hours * 60 + minutes) * 60 + seconds) * SECOND_MICROS + micros;
-        // A leap second is the next minute's first, and no day is longer than 24:00:00.
-        if minutes > 59 || seconds > 60 || time > DAY_MICROS {
-            return Err(ValueError::Range);
-        }
-        Ok(time)
+        time_of_day(hours, minutes, seconds, micros)
     }
 
-    /// The digits behind a second's point in microseconds, rounded as PostgreSQL does: in binary, half to even.
+    /// The same of `060000`.
+    fn compact_time(&mut self) -> Result<i64, ValueError> {
+        let (hours, minutes, seconds) =
+            (self.digits(2, 2)?, self.digits(2, 2)?, self.digits(2, 2)?);
+        let micros = self.fraction()?;
+        time_of_day(hours, minutes, seconds, micros)
+    }
+
+    /// A second's point and the digits behind it, if there are any, in microseconds, rounded as PostgreSQL does: in
+    /// binary, half to even.
     fn fraction(&mut self) -> Result<i64, ValueError> {
-        let before = self.rest.len();
-        let digits = self.digits(1, FRACTION_DIGITS_MAX)?;
-        let count = u32::try_from(before - self.rest.len()).map_err(|_| ValueError::Type)?;
+        let [b'.', behind @ ..] = self.rest else {
+            return Ok(0);
+        };
+        let count = behind.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        if count > SHORT_FRACTION_DIGITS_MAX {
+            let text = std::str::from_utf8(&self.rest[..=count]).map_err(|_| ValueError::Type)?;
+            let fraction: f64 = text.parse().map_err(|_| ValueError::Type)?;
+            self.rest = &behind[count..];
+            return Ok(micros(fraction));
+        }
+        self.rest = behind;
+        let digits = self.digits(1, SHORT_FRACTION_DIGITS_MAX)?;
+        let count = u32::try_from(count).map_err(|_| ValueError::Type)?;
         if count <= 6 {
             return Ok(digits * 10_i64.pow(6 - count));
         }
         let [digits, scale] = [digits, 10_i64.pow(count)]
             .map(|number| f64::from(u32::try_from(number).expect("at most nine digits")));
-        let rounded = (digits / scale * 1e6).round_ties_even();
-        // Between 0 and 1,000,000: the cast cannot lose anything.
-        #[expect(clippy::cast_possible_truncation, reason = "a whole number of at most 1,000,000")]
-        Ok(rounded as i64)
+        Ok(micros(digits / scale))
     }
 
     /// Microseconds east of UTC; nothing is UTC.
     fn offset(&mut self) -> Result<i64, ValueError> {
+        if let Some((zone, rest)) = self.rest.split_at_checked(3)
+            && (zone.eq_ignore_ascii_case(b"UTC") || zone.eq_ignore_ascii_case(b"GMT"))
+        {
+            self.rest = rest;
+            return Ok(0);
+        }
         if self.eat(b'Z') || self.eat(b'z') {
             return Ok(0);
         }
@@ -200,7 +234,7 @@ impl Reader<'_> {
         if !self.eat(b'+') && !self.eat(b'-') {
             return Ok(0);
         }
-        let hours = self.digits(2, 2)?;
+        let hours = self.digits(1, 2)?;
         let (mut minutes, mut seconds) = (0, 0);
         if self.rest.first() == Some(&b':') {
             minutes = self.after(b':')?;
@@ -216,6 +250,38 @@ impl Reader<'_> {
         let micros = ((hours * 60 + minutes) * 60 + seconds) * SECOND_MICROS;
         Ok(if west { -micros } else { micros })
     }
+}
+
+/// Days from 2000-01-01, if there is such a day.
+fn days(year: i64, month: i64, day: i64, before_christ: bool) -> Result<i64, ValueError> {
+    // There is no year 0: 1 BC came before 1.
+    if year == 0 {
+        return Err(ValueError::Range);
+    }
+    let year = if before_christ { 1 - year } else { year };
+    if !(1..=12).contains(&month) || !(1..=month_days(year, month)).contains(&day) {
+        return Err(ValueError::Range);
+    }
+    Ok(days_from_civil(year, month, day))
+}
+
+/// Microseconds of the day, if it has so many.
+fn time_of_day(hours: i64, minutes: i64, seconds: i64, micros: i64) -> Result<i64, ValueError> {
+    let time = ((hours * 60 + minutes) * 60 + seconds) * SECOND_MICROS + micros;
+    // A leap second is the next minute's first, and no day is longer than 24:00:00.
+    if minutes > 59 || seconds > 60 || time > DAY_MICROS {
+        return Err(ValueError::Range);
+    }
+    Ok(time)
+}
+
+/// A part of a second in whole microseconds.
+fn micros(fraction: f64) -> i64 {
+    let rounded = (fraction * 1e6).round_ties_even();
+    // Between 0 and 1,000,000: the cast cannot lose anything.
+    #[expect(clippy::cast_possible_truncation, reason = "a whole number of at most 1,000,000")]
+    let micros = rounded as i64;
+    micros
 }
 
 /// Appends e.g. `2026-11-21T05:00:00.123456Z`, always with six digits; a year before 1 gets ` BC` at the end.

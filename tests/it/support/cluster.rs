@@ -205,6 +205,19 @@ impl OwnCluster {
         &self.url
     }
 
+    /// Restarts it as a standby that follows nobody, until it is promoted.
+    pub async fn become_standby(&mut self) {
+        let mut client = PgConnection::connect(&self.url).await.expect("it runs");
+        let data: String = sqlx::query_scalar("show data_directory")
+            .fetch_one(&mut client)
+            .await
+            .expect("it says where its data is");
+        drop(client);
+        self.stop().await;
+        File::create(Path::new(&data).join("standby.signal")).expect("a file beside its data");
+        self.start_again().await;
+    }
+
     /// A fast shutdown; returns when it is down.
     pub async fn stop(&mut self) {
         let cluster = self.cluster.take().expect("it runs");

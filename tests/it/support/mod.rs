@@ -13,6 +13,7 @@ mod items_api;
 mod metrics;
 mod oracle;
 mod paused_clock;
+mod pooler;
 mod seed;
 mod small_disk;
 
@@ -28,6 +29,7 @@ pub use items_api::ItemsApi;
 pub use metrics::Metrics;
 pub use oracle::{Counts, Load, Oracle, Verdict};
 pub use paused_clock::PausedClock;
+pub use pooler::Pooler;
 pub use seed::Seed;
 pub use small_disk::SmallDisk;
 

@@ -5,11 +5,17 @@ import { address, request, requestText } from "./client";
 import type { ProposedColumn } from "./streams";
 
 export type OnChange = "append" | "replace";
-/** `postponed`: its host had as many requests as it may have. `lost`: the gateway that ran it went away. */
+/**
+ * `not_ready`: the API answered 202. `partial`: the next run goes on where it ended. `unfinished`: no run comes to its end.
+ * `postponed`: its host had as many requests as it may have. `lost`: the gateway that ran it went away.
+ */
 export type RunStatus =
   | "running"
   | "success"
   | "not_modified"
+  | "not_ready"
+  | "partial"
+  | "unfinished"
   | "failed"
   | "postponed"
   | "interrupted"
@@ -57,13 +63,16 @@ export interface Job extends Schedule {
   next_run_at: string;
   /** Runs in a row that failed. */
   failures: number;
+  /** Why no run comes to its end, until one does. */
+  unfinished: string | null;
   /** Null: it has not run yet. */
-  last_run: { status: RunStatus; started_at: string | null; error: string | null } | null;
+  last_run: { status: RunStatus; started_at: string | null; error: string | null; parked: number } | null;
   created_at: string;
   updated_at: string;
   url: string;
   method: "GET" | "POST";
   body?: string;
+  accept_statuses?: number[];
   headers: Record<string, string>;
   /** Names only. */
   secret_headers: string[];
@@ -91,7 +100,11 @@ export interface Run {
   changed: number;
   duplicates: number;
   refused: number;
+  /** Of the new and changed ones those that wait for the stream's table. */
+  parked: number;
   error: string | null;
+  /** What is to be known of it although it went well. */
+  note: string | null;
 }
 
 export interface Preview {

@@ -28,6 +28,9 @@ export interface KeptRecord {
   message: string;
   format: string;
   csv_header?: string;
+  /** What the row is separated and quoted with, where its sender said so. */
+  csv_delimiter?: string;
+  csv_quote?: string;
   /** What was sent, where it is text; a list has the beginning. */
   raw?: string;
   raw_base64?: string;

@@ -8,6 +8,9 @@ export const COLUMN_TYPES = [
   "boolean", "smallint", "integer", "bigint", "real", "double precision", "numeric", "text", "timestamptz", "date", "uuid", "jsonb",
 ] as const;
 export type ColumnType = (typeof COLUMN_TYPES)[number];
+/** What a number counts in a column of times, from 1970 on. */
+export const EPOCH_UNITS = ["s", "ms", "us", "ns"] as const;
+export type EpochUnit = (typeof EPOCH_UNITS)[number];
 export type UnknownKeys = "extra" | "drop" | "reject";
 export type OnDuplicate = "ignore" | "replace";
 
@@ -17,6 +20,8 @@ export interface Column {
   /** The record's key that the column takes, where it is not the name. */
   from?: string;
   default?: unknown;
+  /** A timestamptz with it takes numbers as well. */
+  epoch?: EpochUnit;
 }
 
 /** The record's key that a column takes. */
@@ -57,6 +62,24 @@ export interface ProposedColumn extends Column {
 export interface Inferred {
   columns: ProposedColumn[];
   records: number;
+  /** There are more records than were looked at. */
+  has_more?: boolean;
+  /** What was left out, by the reason. */
+  skipped?: Skipped[];
+}
+
+export interface Skipped {
+  code: string;
+  count: number;
+  /** Of the first. */
+  line?: number;
+  message: string;
+}
+
+/** How a sample of CSV is to be read; what is empty is as usual. */
+export interface CsvReading {
+  null: string;
+  delimiter: string;
 }
 
 /** A reply to records that were sent. */
@@ -91,8 +114,8 @@ export function createStream(stream: NewStream): Promise<Stream> {
 }
 
 /** Proposes columns from a sample; makes nothing. */
-export function inferColumns(sample: string, contentType: string, nullText: string): Promise<Inferred> {
-  return request<Inferred>(address(["streams", "infer"], { null: nullText }), { method: "POST", text: sample, contentType });
+export function inferColumns(sample: string, contentType: string, csv: CsvReading | null): Promise<Inferred> {
+  return request<Inferred>(address(["streams", "infer"], { ...csv }), { method: "POST", text: sample, contentType });
 }
 
 /** The newest records of a table, the newest first; `data` is empty where it is too large to be shown. */

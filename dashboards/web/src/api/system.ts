@@ -23,7 +23,9 @@ export interface Status {
     last_error: string | null;
     version?: string | null;
     lost?: { from: string; to: string }[];
+    stalled?: string;
   };
+  partitions_behind?: Record<string, { since: string; reason: string }>;
   parked: Record<string, { records: number; reason: string }>;
   writers: number;
   monitors: number;

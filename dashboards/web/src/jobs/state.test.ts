@@ -4,11 +4,14 @@ import { previewOf } from "../api/jobs";
 import { broughtInWords, byField, outcomeInWords, pagesInWords, stateOf, waitInWords } from "./state";
 
 it("says how a job fares", () => {
-  const job = { running: false, paused: false, failures: 0 };
+  const job = { running: false, paused: false, failures: 0, unfinished: null, last_run: null };
+  const notReady = { status: "not_ready", started_at: null, error: null, parked: 0 } as const;
   expect(stateOf(job)).toBe("waiting");
   expect(stateOf({ ...job, failures: 2 })).toBe("failing");
+  expect(stateOf({ ...job, failures: 2, last_run: notReady }), "it has only to wait").toBe("waiting");
+  expect(stateOf({ ...job, failures: 2, unfinished: "the first load cannot finish" })).toBe("unfinished");
   expect(stateOf({ ...job, failures: 2, paused: true })).toBe("paused");
-  expect(stateOf({ running: true, paused: true, failures: 2 }), "a run under way goes on").toBe("running");
+  expect(stateOf({ ...job, running: true, paused: true, failures: 2 }), "a run under way goes on").toBe("running");
 });
 
 it("says what a run brought", () => {

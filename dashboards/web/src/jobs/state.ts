@@ -4,19 +4,23 @@ import { ApiError } from "../api/client";
 import type { Job, Pagination, Run, RunStatus } from "../api/jobs";
 import { count, plural } from "../format/numbers";
 
-export type JobState = "running" | "paused" | "failing" | "waiting";
+export type JobState = "running" | "paused" | "unfinished" | "failing" | "waiting";
 
-/** A run under way goes on when its job is paused. */
-export function stateOf({ running, paused, failures }: Pick<Job, "running" | "paused" | "failures">): JobState {
+/** A run under way goes on when its job is paused. An API that has no answer yet has not failed. */
+export function stateOf({ running, paused, failures, unfinished, last_run }: Pick<Job, "running" | "paused" | "failures" | "unfinished" | "last_run">): JobState {
   if (running) return "running";
   if (paused) return "paused";
-  return failures > 0 ? "failing" : "waiting";
+  if (unfinished !== null) return "unfinished";
+  return failures > 0 && last_run?.status !== "not_ready" ? "failing" : "waiting";
 }
 
 const OUTCOMES: Record<RunStatus, string> = {
   running: "under way",
   success: "went well",
   not_modified: "nothing had changed",
+  not_ready: "the API was not ready; asked again soon",
+  partial: "did not come to its end; the next one goes on",
+  unfinished: "cannot come to its end",
   failed: "failed",
   postponed: "put off: its host is busy; run again soon",
   interrupted: "ended by a shutdown; run again",
@@ -30,7 +34,7 @@ export function outcomeInWords(status: RunStatus): string {
 
 /** Whether somebody should look at it. */
 export function isBad(status: RunStatus): boolean {
-  return status === "failed" || status === "lost";
+  return status === "failed" || status === "unfinished" || status === "lost";
 }
 
 /** `3 new, 1 changed of 100` */

@@ -4,7 +4,7 @@ import type { KeptRecord } from "../api/quarantine";
 import { type Column, memberOf } from "../api/streams";
 import { fault } from "../json/fault";
 import { pretty } from "../json/pretty";
-import { csvFields } from "./csv";
+import { csvFields, dialectOf, headerNames, keyOf } from "./csv";
 
 const NUMBERS = new Set(["smallint", "integer", "bigint", "real", "double precision", "numeric"]);
 const NUMBER = /^-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?$/;
@@ -13,12 +13,15 @@ const NUMBER = /^-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?$/;
 export function mendingText(kept: KeptRecord, columns: readonly Column[]): string {
   const raw = kept.raw ?? "";
   if (kept.format !== "csv") return fault(raw) === null ? pretty(raw) : raw;
-  const names = csvFields(kept.csv_header ?? "").map(({ text }) => text);
-  const fields = csvFields(raw);
+  const names = headerNames(kept);
+  const fields = csvFields(raw, dialectOf(kept));
   const types = new Map(columns.map((column) => [memberOf(column), column.type]));
-  const lines = names.map((name, index) => {
+  const lines = names.flatMap((name, index) => {
     const field = fields[index];
-    return `  ${JSON.stringify(name)}: ${field === undefined ? "null" : json(field.text, field.isQuoted, types.get(name) ?? "text")}`;
+    // A field without a name is there only with a value.
+    if (name === null && (field === undefined || (field.text === "" && !field.isQuoted))) return [];
+    const key = name === null ? `column_${index + 1}` : keyOf(name, names, columns);
+    return [`  ${JSON.stringify(key)}: ${field === undefined ? "null" : json(field.text, field.isQuoted, types.get(key) ?? "text")}`];
   });
   return `{\n${lines.join(",\n")}\n}`;
 }

@@ -3,7 +3,7 @@
 import type { KeptRecord } from "../api/quarantine";
 import { fault } from "../json/fault";
 import { elements, members, type Span } from "../json/spans";
-import { csvFields } from "./csv";
+import { csvFields, dialectOf, headerNames, keyOf } from "./csv";
 
 /** The part of `raw` to mark; null where nothing in it can be pointed at, such as a key that is missing. */
 export function offendingPlace(kept: KeptRecord): Span | null {
@@ -14,8 +14,11 @@ export function offendingPlace(kept: KeptRecord): Span | null {
 
 function placeInCsv(kept: KeptRecord, raw: string): Span | null {
   if (kept.column === null) return kept.code === "invalid_utf8" ? null : { start: 0, end: raw.length };
-  const names = csvFields(kept.csv_header ?? "").map(({ text }) => text);
-  const field = csvFields(raw)[names.indexOf(kept.column)];
+  const names = headerNames(kept);
+  // The column is named by its key, from which the header may differ by case and spaces.
+  const key = { name: kept.column };
+  const index = names.findIndex((name, at) => (name === null ? `column_${at + 1}` : keyOf(name, names, [key])) === kept.column);
+  const field = csvFields(raw, dialectOf(kept))[index];
   return field === undefined ? null : field.span;
 }
 

@@ -52,6 +52,23 @@ describe("a row of CSV", () => {
   });
 });
 
+describe("a row of another dialect", () => {
+  const more = { format: "csv", csv_header: "ORT ;'we;rt';", csv_delimiter: ";", csv_quote: "'" };
+
+  it("is taken apart as its file was written", () => {
+    expect(csvFields("a\t\"b\t", { delimiter: "\t", quote: "" }).map(({ text }) => text)).toEqual(["a", '"b', ""]);
+    expect(marked(kept("'U''lm';x,y;", "invalid_type", "we;rt", more))).toBe("'U''lm';«x,y»;");
+    expect(marked(kept("'Ulm';1;z", "unknown_key", "column_3", more))).toBe("'Ulm';1;«z»");
+    expect(marked(kept("'Ulm';1;", "invalid_utf8", "ort", more))).toBe("«'Ulm'»;1;");
+  });
+
+  it("is mended under the keys that its names were taken for", () => {
+    const columns = [{ name: "ort", type: "text" as const }, { name: "wert", type: "real" as const, from: "we;rt" }];
+    expect(JSON.parse(mendingText(kept("Ulm;1;", "invalid_type", "we;rt", more), columns))).toEqual({ ort: "Ulm", "we;rt": 1 });
+    expect(JSON.parse(mendingText(kept("Ulm;1;'x'", "invalid_type", "we;rt", more), columns))).toEqual({ ort: "Ulm", "we;rt": 1, column_3: "x" });
+  });
+});
+
 describe("mending", () => {
   it("begins with the record on several lines, as it was written", () => {
     expect(mendingText(kept('{"n":1.10,"t":"noon"}', "invalid_type", "t"), [])).toBe('{\n  "n": 1.10,\n  "t": "noon"\n}');

@@ -1,12 +1,12 @@
 import { expect, it } from "vitest";
-import { definition, type Draft, draftColumn } from "./draft";
+import { columnOf, definition, type Draft, draftColumn, type DraftColumn } from "./draft";
 
 const draft: Draft = {
   name: "orders",
   kind: "typed",
   columns: [
-    { name: "order", type: "bigint", from: null, isKey: true, example: 1, nulls: 0 },
-    { name: "at", type: "timestamptz", from: "at", isKey: false, example: null, nulls: 2 },
+    { name: "order", type: "bigint", from: null, epoch: "ms", isKey: true, example: 1, nulls: 0 },
+    { name: "at", type: "timestamptz", from: "at", epoch: null, isKey: false, example: null, nulls: 2 },
   ],
   unknown: "drop",
   payload: "json",
@@ -38,4 +38,10 @@ it("takes the sample's key whatever the column is called", () => {
   expect(columns("day")).toEqual([id, { name: "day", type: "date", from: "at" }]);
   expect(definition({ ...draft, columns: [{ ...reserved, isKey: true }] }).key).toEqual(["id_"]);
   expect(definition({ ...draft, columns: [{ ...reserved, from: "" }] }).columns).toEqual([{ ...id, from: "" }]);
+});
+
+it("lets only a column of times take numbers that count time", () => {
+  const [order, at] = draft.columns as [DraftColumn, DraftColumn];
+  expect(columnOf({ ...at, epoch: "us" })).toEqual({ name: "at", type: "timestamptz", epoch: "us" });
+  expect(columnOf({ ...order, epoch: "us" })).toEqual({ name: "order", type: "bigint" });
 });

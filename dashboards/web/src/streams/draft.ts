@@ -1,12 +1,14 @@
 /** A stream as it is being written in the form, and what is sent of it. */
 
-import { type Column, type ColumnType, memberOf, type NewStream, type OnDuplicate, type ProposedColumn, type UnknownKeys } from "../api/streams";
+import { type Column, type ColumnType, type EpochUnit, memberOf, type NewStream, type OnDuplicate, type ProposedColumn, type UnknownKeys } from "../api/streams";
 
 export interface DraftColumn {
   name: string;
   type: ColumnType;
   /** The record's key that it takes; null: whatever its name is. */
   from: string | null;
+  /** What numbers count, where the type is timestamptz; null: it takes none. */
+  epoch: EpochUnit | null;
   isKey: boolean;
   /** From the sample: its first value, and how many records had none. */
   example: unknown;
@@ -28,11 +30,16 @@ export interface Draft {
 /** A proposed column takes the sample's key, also when it gets another name. */
 export function draftColumn(column: ProposedColumn): DraftColumn {
   const { name, type, nulls, example } = column;
-  return { name, type, from: memberOf(column), nulls, example, isKey: false };
+  return { name, type, from: memberOf(column), epoch: column.epoch ?? null, nulls, example, isKey: false };
 }
 
-export function columnOf({ name, type, from }: Pick<DraftColumn, "name" | "type" | "from">): Column {
-  return from === null || from === name ? { name, type } : { name, type, from };
+export function columnOf({ name, type, from, epoch }: Pick<DraftColumn, "name" | "type" | "from" | "epoch">): Column {
+  return {
+    name,
+    type,
+    ...(from === null || from === name ? {} : { from }),
+    ...(epoch === null || type !== "timestamptz" ? {} : { epoch }),
+  };
 }
 
 /** Only what applies is sent; the gateway checks it. */

@@ -1,6 +1,7 @@
 /** Samples that people paste, and records to try a stream with. */
 
-import { type Column, type ColumnType, memberOf } from "../api/streams";
+import { type Column, type ColumnType, type Inferred, memberOf } from "../api/streams";
+import { plural } from "../format/numbers";
 
 export type SampleFormat = "json" | "ndjson" | "csv";
 
@@ -31,6 +32,16 @@ function isObject(line: string): boolean {
   } catch {
     return false;
   }
+}
+
+/** What came of a sample, in words: how much of it was read, and what was not. */
+export function proposed({ columns, records, has_more: hasMore, skipped }: Inferred): string {
+  const first = hasMore === true ? "the first " : "";
+  const left = (skipped ?? []).map(({ count, code, line, message }) => {
+    const place = line === undefined ? "" : `, line ${line}`;
+    return ` Left out: ${count} × ${code} (${message}${place}).`;
+  });
+  return `${plural(columns.length, "column")} from ${first}${plural(records, "record")}.${left.join("")} Change what should be otherwise.`;
 }
 
 const EXAMPLES: Record<ColumnType, (now: Date) => unknown> = {

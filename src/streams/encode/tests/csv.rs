@@ -7,9 +7,18 @@ pub(super) fn encode_row(
     header: &CsvHeader,
     row: &[&str],
 ) -> Result<Vec<u8>, RecordError> {
+    encode_quoted(encoder, header, row, |_| false)
+}
+
+fn encode_quoted(
+    encoder: &mut RecordEncoder,
+    header: &CsvHeader,
+    row: &[&str],
+    is_quoted: impl Fn(usize) -> bool,
+) -> Result<Vec<u8>, RecordError> {
     let mut out = vec![1];
-    let result =
-        encoder.encode_csv(header, |field| row[field].as_bytes(), row.len(), prefix(), &mut out);
+    let field = |field: usize| row[field].as_bytes();
+    let result = encoder.encode_csv(header, field, is_quoted, row.len(), prefix(), &mut out);
     if result.is_err() {
         assert_eq!(out, [1]);
     }
@@ -36,7 +45,8 @@ fn csv_rows_fill_columns_by_the_header() {
         assert_eq!((error.code.as_str(), error.message.as_str()), (code, message));
     }
     let invalid = |_| &b"\xff"[..];
-    let error = encoder.encode_csv(&header, invalid, 4, prefix(), &mut Vec::new()).unwrap_err();
+    let error =
+        encoder.encode_csv(&header, invalid, |_| false, 4, prefix(), &mut Vec::new()).unwrap_err();
     assert_eq!((error.code, error.column.as_deref()), (RecordErrorCode::InvalidUtf8, Some("x")));
 }
 
@@ -80,4 +90,90 @@ fn csv_rows_become_documents_of_strings() {
 fn a_header_is_not_lent_to_another_column_set() {
     let header = encoder(&documents(&[])).csv_header(&["id"], None).unwrap();
     let _ = encode_row(&mut encoder(&typed(UnknownKeys::Drop)), &header, &["1"]);
+}
+
+#[test]
+fn what_stands_in_quotes_is_data() {
+    let stream = typed(UnknownKeys::Extra);
+    let mut encoder = encoder(&stream);
+    let header = encoder.csv_header(&["name", "x", "id"], Some("NA")).unwrap();
+    let row = ["NA", "", "1"];
+    let quoted = encode_quoted(&mut encoder, &header, &row, |field| field < 2).unwrap();
+    let expected = r#"{"id":1,"name":"NA","rate":1.5,"quo\"ted é":null,"x":""}"#;
+    assert_eq!(decoded(&stream, &quoted), expected);
+    let plain = encode_row(&mut encoder, &header, &row).unwrap();
+    let expected = r#"{"id":1,"name":null,"rate":1.5,"quo\"ted é":null,"x":null}"#;
+    assert_eq!(decoded(&stream, &plain), expected);
+    let error = encode_quoted(&mut encoder, &header, &["", "", ""], |_| true).unwrap_err();
+    assert_eq!((error.code.as_str(), error.column.as_deref()), ("invalid_type", Some("id")));
+    assert!(error.message.contains("NULL only without quotes"), "{error}");
+}
+
+#[test]
+fn a_header_without_a_column_of_the_stream_is_refused_whatever_unknown_says() {
+    for unknown in [UnknownKeys::Extra, UnknownKeys::Drop, UnknownKeys::Reject] {
+        let encoder = encoder(&typed(unknown));
+        for names in [&["x", "y"][..], &["id;name"], &["", ""], &["ID ", " id"]] {
+            let error = encoder.csv_header(names, None).unwrap_err();
+            assert_eq!(error.code, RecordErrorCode::InvalidCsv, "{names:?}");
+            assert!(
+                error.message.starts_with("no column of the stream is in the header"),
+                "{error}"
+            );
+            assert!(error.message.contains("id, name"), "{error}");
+        }
+    }
+}
+
+#[test]
+fn names_are_taken_for_columns_without_case_and_spaces_where_that_is_unambiguous() {
+    let stream = typed(UnknownKeys::Extra);
+    let mut encoder = encoder(&stream);
+    let header = encoder.csv_header(&[" ID", "name", "Name", "RATE\t"], None).unwrap();
+    let matched: Vec<_> =
+        header.matched().iter().map(|name| (name.header.as_str(), name.key.as_str())).collect();
+    assert_eq!(matched, [(" ID", "id"), ("RATE\t", "rate")]);
+    let row = encode_row(&mut encoder, &header, &["1", "a", "b", "2.5"]).unwrap();
+    let expected = r#"{"id":1,"name":"a","rate":2.5,"quo\"ted é":null,"Name":"b"}"#;
+    assert_eq!(decoded(&stream, &row), expected);
+    // Two that are alike: nobody knows which is meant.
+    let header = encoder.csv_header(&["id", "NAME", "Name"], None).unwrap();
+    assert!(header.matched().is_empty());
+    let row = encode_row(&mut encoder, &header, &["1", "a", "b"]).unwrap();
+    let expected = r#"{"id":1,"name":null,"rate":1.5,"quo\"ted é":null,"NAME":"a","Name":"b"}"#;
+    assert_eq!(decoded(&stream, &row), expected);
+}
+
+#[test]
+fn fields_without_a_name_are_no_column_unless_they_have_a_value() {
+    let columns = r#""name":null,"rate":1.5,"quo\"ted é":null"#;
+    for names in [&["id", ""][..], &["id", "", " "]] {
+        let blank = vec![""; names.len() - 1];
+        let empty = [&["1"][..], &blank].concat();
+        let mut filled = empty.clone();
+        filled[1] = "x";
+        let stream = typed(UnknownKeys::Extra);
+        let mut keeping = encoder(&stream);
+        let header = keeping.csv_header(names, None).unwrap();
+        let row = encode_row(&mut keeping, &header, &empty).unwrap();
+        assert_eq!(decoded(&stream, &row), format!("{{\"id\":1,{columns}}}"));
+        let row = encode_row(&mut keeping, &header, &filled).unwrap();
+        assert_eq!(decoded(&stream, &row), format!("{{\"id\":1,{columns},\"column_2\":\"x\"}}"));
+
+        let document = documents(&[]);
+        let mut writing = RecordEncoder::new(&document, LIMITS).unwrap();
+        let header = writing.csv_header(names, None).unwrap();
+        let row = encode_row(&mut writing, &header, &empty).unwrap();
+        assert_eq!(decoded(&document, &row), r#"{"id":"1"}"#);
+        let row = encode_row(&mut writing, &header, &filled).unwrap();
+        assert_eq!(decoded(&document, &row), r#"{"id":"1","column_2":"x"}"#);
+
+        let mut rejecting = encoder(&typed(UnknownKeys::Reject));
+        let header = rejecting.csv_header(names, None).unwrap();
+        encode_row(&mut rejecting, &header, &empty).unwrap();
+        let error = encode_row(&mut rejecting, &header, &filled).unwrap_err();
+        let told = (error.code.as_str(), error.column.as_deref());
+        assert_eq!(told, ("unknown_key", Some("column_2")));
+        assert!(error.message.contains("field 2"), "{error}");
+    }
 }

@@ -148,7 +148,7 @@ proptest! {
             encoder.encode_json(&bytes, true, prefix(), &mut out);
             let header = encoder.csv_header(&["a"], None);
             if let Ok(header) = header {
-                let _ = encoder.encode_csv(&header, |_| &bytes, 1, prefix(), &mut out);
+                let _ = encoder.encode_csv(&header, |_| &bytes, |_| false, 1, prefix(), &mut out);
             }
             let _ = decode_tuple(&stream.shape, stream.column_set(), &bytes, &mut Vec::new());
             for kind in ColumnType::ALL {

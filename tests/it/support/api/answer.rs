@@ -58,6 +58,10 @@ impl Answer {
         Answer { status: 200, headers: Vec::new(), body }
     }
 
+    pub fn status(self, status: u16) -> Answer {
+        Answer { status, ..self }
+    }
+
     pub fn header(mut self, name: &str, value: &str) -> Answer {
         self.headers.push((name.to_owned(), value.to_owned()));
         self

@@ -214,15 +214,20 @@ impl Polling {
             job.stream()
         );
         let counted = format!(
-            "select array[coalesce(sum(new), 0)::bigint, coalesce(sum(changed), 0)::bigint, coalesce(max(fence), 0)]
+            "select array[coalesce(sum(new), 0)::bigint, coalesce(sum(changed), 0)::bigint,
+                 coalesce(sum(refused), 0)::bigint, coalesce(sum(parked), 0)::bigint, coalesce(max(fence), 0)]
              from tidegate.polling_runs where job_id = '{id}' and fence > {runs_before}"
         );
         let counted: Vec<i64> = gateway.scalar(counted).await;
-        let all_kept = counted[2] - runs_before <= RUNS_KEPT;
+        let [new, changed, refused_of_runs, parked, latest] = counted[..] else {
+            panic!("five sums");
+        };
+        let all_kept = latest - runs_before <= RUNS_KEPT;
+        let counted = Counted { new, changed, refused: refused_of_runs, parked };
         Brought {
             rows: gateway.column(job.rows()).await,
             refused: gateway.column(refused).await,
-            counted: all_kept.then(|| Counted { new: counted[0], changed: counted[1] }),
+            counted: all_kept.then_some(counted),
         }
     }
 

@@ -23,6 +23,8 @@ pub struct Brought {
 pub struct Counted {
     pub new: i64,
     pub changed: i64,
+    pub refused: i64,
+    pub parked: i64,
 }
 
 /// Adds to the verdict what is not as it should be of one job.
@@ -36,7 +38,7 @@ pub fn judge(verdict: &mut Verdict, job: Job, shelf: &Shelf, brought: &Brought) 
     judge.hold_the_latest(&there, &refused);
     judge.hold_whole_answers(&there);
     if let Some(counted) = brought.counted {
-        judge.hold_the_counts(counted, there.len() + refused.len());
+        judge.hold_the_counts(counted, there.len(), refused.len());
     }
 }
 
@@ -114,11 +116,15 @@ impl Judge<'_> {
     }
 
     /// The runs counted what is there.
-    fn hold_the_counts(&mut self, counted: Counted, there: usize) {
+    fn hold_the_counts(&mut self, counted: Counted, there: usize, refused: usize) {
         let rows =
             if self.job == Job::Replaced { counted.new } else { counted.new + counted.changed };
-        if usize::try_from(rows) != Ok(there) {
-            let case = format!("{:?}: the runs counted {counted:?}, there are {there}", self.job);
+        let is = |counted: i64, there: usize| usize::try_from(counted) == Ok(there);
+        if !is(rows, there) || !is(counted.refused, refused) || counted.parked != 0 {
+            let case = format!(
+                "{:?}: the runs counted {counted:?}, there are {there} and {refused} refused",
+                self.job
+            );
             self.verdict.wrong.push(case);
         }
     }

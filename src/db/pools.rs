@@ -1,0 +1,101 @@
+//! The pools: one for each kind of work, so that statements that hang in one take no connection from the others.
+//!
+//! Writers are not among them: each owns its connection. Nothing is connected before it is needed.
+
+use std::time::Duration;
+
+use sqlx::PgPool;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+
+use crate::db::connection_check::{Timeouts, check};
+
+/// Longest wait for a connection of a pool.
+pub(super) const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest time for one statement of a pool, in milliseconds.
+const STATEMENT_TIMEOUT_MS: u64 = 15_000;
+
+/// A pool's size, and its longest wait for a lock in milliseconds (0: as long as a statement may take).
+struct Kind {
+    connections_max: u32,
+    lock_timeout_ms: u64,
+}
+
+const LOOKUPS: Kind = Kind { connections_max: 8, lock_timeout_ms: 2_000 };
+const SIGN_INS: Kind = Kind { connections_max: 3, lock_timeout_ms: 2_000 };
+const CHANGES: Kind = Kind { connections_max: 4, lock_timeout_ms: 5_000 };
+/// While a change of a table waits for its lock, everybody else waits behind it: shorter than a writer waits by default.
+const SCHEMA: Kind = Kind { connections_max: 3, lock_timeout_ms: 1_000 };
+const READING: Kind = Kind { connections_max: 4, lock_timeout_ms: 2_000 };
+/// The end of a run waits for batches that have its job's row, however long these take.
+const POLLING: Kind = Kind { connections_max: 4, lock_timeout_ms: 0 };
+
+/// All of them. Clones share the connections.
+#[derive(Debug, Clone)]
+pub struct Pools {
+    /// What everything leans on: the catalog, users and tokens, who is signed in, word of changes.
+    pub lookups: PgPool,
+    /// Signing in and out.
+    pub sign_ins: PgPool,
+    /// Changes that people ask for: users, tokens, the quarantine, polling jobs.
+    pub changes: PgPool,
+    /// Making, changing and dropping streams' tables and their partitions.
+    pub schema: PgPool,
+    /// Reading records, however many.
+    pub reading: PgPool,
+    /// Claims and ends of polling runs.
+    pub polling: PgPool,
+}
+
+impl Pools {
+    pub(super) fn new(options: &PgConnectOptions) -> Pools {
+        let make = |kind| pool(options, &kind);
+        Pools {
+            lookups: make(LOOKUPS),
+            sign_ins: make(SIGN_INS),
+            changes: make(CHANGES),
+            schema: make(SCHEMA),
+            reading: make(READING),
+            polling: make(POLLING),
+        }
+    }
+
+    /// Closes all of them.
+    pub async fn close(&self) {
+        let Pools { lookups, sign_ins, changes, schema, reading, polling } = self;
+        for pool in [lookups, sign_ins, changes, schema, reading, polling] {
+            pool.close().await;
+        }
+    }
+}
+
+fn pool(options: &PgConnectOptions, kind: &Kind) -> PgPool {
+    let asked = Timeouts { statement_ms: STATEMENT_TIMEOUT_MS, lock_ms: kind.lock_timeout_ms };
+    checked(asked)
+        .max_connections(kind.connections_max)
+        .connect_lazy_with(asked.options(options.clone()))
+}
+
+/// A pool that gives out no connection which is not what it asked for. Whoever waits for one is told that there is none;
+/// the reason is told by who prepares the database, and by the writers.
+pub(super) fn checked(asked: Timeouts) -> PgPoolOptions {
+    PgPoolOptions::new().acquire_timeout(ACQUIRE_TIMEOUT).after_connect(
+        move |connection, _metadata| {
+            Box::pin(async move {
+                match check(connection, asked).await {
+                    Ok(_writable) => Ok(()),
+                    Err(error) => Err(sqlx::Error::Configuration(error.into())),
+                }
+            })
+        },
+    )
+}
+
+impl Timeouts {
+    /// The options with these limits.
+    pub(super) fn options(self, options: PgConnectOptions) -> PgConnectOptions {
+        options.options([
+            ("statement_timeout", self.statement_ms.to_string()),
+            ("lock_timeout", self.lock_ms.to_string()),
+        ])
+    }
+}
