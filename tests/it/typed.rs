@@ -431,7 +431,7 @@ async fn columns_only_grow() {
         json!([]),
         json!([{"name": "a", "type": "integer"}]),
         json!([{"name": "b", "type": "text"}, {"name": "a", "type": "integer"}]),
-        json!([{"name": "a", "type": "bigint"}, {"name": "b", "type": "text"}]),
+        json!([{"name": "a", "type": "smallint"}, {"name": "b", "type": "text"}]),
         json!([{"name": "a", "type": "integer"}, {"name": "b", "type": "text"}, {"name": "b", "type": "text"}]),
         json!([{"name": "a", "type": "integer"}, {"name": "b", "type": "text"}, {"name": "id", "type": "uuid"}]),
         json!([{"name": "a", "type": "integer"}, {"name": "b", "type": "text"}, {"name": "c", "type": "integer", "default": "noon"}]),
