@@ -40,8 +40,8 @@ const fn stored(name: &'static str, alter: &'static str) -> Meddling {
 const OF_COLUMNS: [Meddling; 13] = [
     parked(
         "renamed",
-        "alter table streams.{x} rename measured to other",
-        "alter table streams.{x} rename other to measured",
+        "alter table streams.{x} rename measured to measured_",
+        "alter table streams.{x} rename measured_ to measured",
         &["measured"],
     ),
     parked(
