@@ -204,7 +204,7 @@ impl Records {
         let stream = Arc::new(Stream {
             id: StreamId(1),
             name: "records".parse()?,
-            shape: Shape::Typed { columns, unknown: UnknownKeys::Extra },
+            shape: Shape::typed(columns, UnknownKeys::Extra),
             key: None,
             retention_days: None,
             created_at: OffsetDateTime::UNIX_EPOCH,

@@ -2,6 +2,7 @@
 //!
 //! Nothing here does I/O. Numbers are newtypes, so that a stream cannot be taken for a position.
 
+mod column_set;
 mod cursor;
 
 use std::fmt;
@@ -11,6 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use time::{OffsetDateTime, PrimitiveDateTime};
 use uuid::Uuid;
 
+pub use column_set::ColumnSet;
 pub use cursor::{CURSOR_ITEMS_MAX, Cursor, ItemHash, RunId, SeenItem};
 
 /// A byte offset in the endless journal. It only grows, over restarts too. Shown as 16 hex digits.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use tidegate::journal::{DiskStorage, EntryDraft, Journal, JournalOptions, Opened};
-use tidegate::record::UnixMicros;
+use tidegate::record::{ColumnSet, UnixMicros};
 
 const OPTIONS: JournalOptions = JournalOptions {
     segment_bytes: 4 << 10,
@@ -33,7 +33,7 @@ static WRITTEN: LazyLock<Written> = LazyLock::new(|| {
     for body in &bodies {
         let mut draft = EntryDraft::new(b"meta", body.len());
         draft.buffer_mut().extend_from_slice(body);
-        appender.append(&mut [draft.seal(1, 2, 3, 4, UnixMicros(5))]).expect("appended");
+        appender.append(&mut [draft.seal(1, 2, ColumnSet(3), 4, UnixMicros(5))]).expect("appended");
     }
     drop(appender);
     let files = fs::read_dir(dir.path()).expect("listed").map(|file| {

@@ -22,7 +22,7 @@ static STREAMS: LazyLock<[Arc<Stream>; 2]> = LazyLock::new(|| {
     let columns = kinds.into_iter().map(column).collect();
     [
         stream(Shape::Document { payload: PayloadType::Jsonb }),
-        stream(Shape::Typed { columns, unknown: UnknownKeys::Extra }),
+        stream(Shape::typed(columns, UnknownKeys::Extra)),
     ]
 });
 

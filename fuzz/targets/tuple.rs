@@ -4,12 +4,12 @@
 
 mod streams;
 
-use tidegate::record::EntryMeta;
+use tidegate::record::{ColumnSet, EntryMeta};
 use tidegate::streams::decode::{decode_tuple, tuple_len};
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     for stream in streams::streams() {
-        for column_set in [0, stream.column_set()] {
+        for column_set in [ColumnSet(0), stream.column_set()] {
             let mut json = b"before".to_vec();
             match decode_tuple(&stream.shape, column_set, data, &mut json) {
                 Ok(decoded) => assert_eq!(tuple_len(data), Ok(decoded.consumed)),

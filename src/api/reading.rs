@@ -59,7 +59,8 @@ fn joined(columns: String, extra: Option<&str>) -> String {
     }
 }
 
-/// `GET /v1/streams/{stream}/records?limit=50`: the newest first. Needs the scope `read`; 503 while PostgreSQL is away.
+/// `GET /v1/streams/{stream}/records?limit=50`: the newest first. Needs the scope `read`; 409 while the table is not what
+/// the stream says, 503 while PostgreSQL is away.
 pub async fn newest(
     State(state): State<AppState>,
     caller: Caller,
@@ -75,7 +76,15 @@ pub async fn newest(
         return Err(ApiError::bad_request("invalid_limit", message));
     }
     let pool = state.auth.pool();
-    let records = reading::newest(pool, &stream, limit, RECORD_BYTES_MAX).await?;
+    let records = match reading::newest(pool, &stream, limit, RECORD_BYTES_MAX).await {
+        Err(error) if reading::is_about_the_table(&error) => {
+            let detail = format!(
+                "the table streams.{name} is gone, or has other columns than the stream; alter it back, or change the stream"
+            );
+            return Err(ApiError::conflict("table_changed", detail));
+        }
+        records => records?,
+    };
     let records: Result<Vec<_>, _> = records.into_iter().map(RecordView::new).collect();
     let records = records.map_err(ApiError::internal)?;
     Ok(Json(Newest { records }))

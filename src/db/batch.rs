@@ -7,7 +7,10 @@
 
 mod direct;
 mod error;
+mod layout;
+mod staged;
 mod statements;
+mod tuple;
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -20,14 +23,16 @@ use uuid::Uuid;
 use crate::db::journals::{CommittedRange, Fenced, SessionMark, fence, outcomes_literal, to_sql};
 use crate::db::{Database, quarantine};
 use crate::record::{Position, StreamId};
-use crate::streams::{Key, Stream};
+use crate::streams::Stream;
 
 pub(super) use error::during;
 use error::during_stream;
 pub use error::{BatchError, Refusal};
+pub use layout::{Fit, Layout};
+pub use staged::Staged;
 pub use statements::Target;
+use statements::copy_statement;
 pub(super) use statements::key_expressions;
-use statements::{columns, copy_statement, merge_statement, staging, table};
 
 /// Tuples are gathered into messages of about this many bytes; larger entries are sent as they are.
 const COPY_MESSAGE_BYTES: usize = 512 << 10;
@@ -172,8 +177,8 @@ impl BatchConnection {
 
     /// Copies tuples; returns the rows that PostgreSQL counted.
     pub async fn copy(&mut self, target: Target<'_>, bodies: &[Bytes]) -> Result<u64, BatchError> {
-        if let Target::Staging { stream, column_set } = target {
-            self.create_staging(stream, column_set).await?;
+        if let Target::Staging(staged) = target {
+            self.create_staging(staged).await?;
         }
         let sql = copy_statement(target);
         let doing = |source| BatchError::Database { doing: format!("{sql:.120}"), source };
@@ -194,40 +199,6 @@ impl BatchConnection {
         message.extend_from_slice(COPY_TRAILER);
         copy.send(message.as_slice()).await.map_err(doing)?;
         copy.finish().await.map_err(doing)
-    }
-
-    /// Brings the staged rows of a keyed stream into its table. `entries` are the batch's entries in this stream: the id of
-    /// each one's first record, in the order of these, and its place in the journal's order. Returns for each how many of
-    /// its records made a new row. `only`: the ids of the staged rows to take; all of them without.
-    pub async fn merge(
-        &mut self,
-        stream: &Stream,
-        key: &Key,
-        column_set: u32,
-        entries: &[(Uuid, usize)],
-        only: Option<&[Uuid]>,
-    ) -> Result<Vec<u64>, BatchError> {
-        let sql = merge_statement(stream, key, column_set, only.is_some());
-        let first_ids: Vec<Uuid> = entries.iter().map(|(id, _)| *id).collect();
-        let order = entries.iter().map(|(_, place)| i32::try_from(*place).unwrap_or(i32::MAX));
-        let mut query = sqlx::query_as(AssertSqlSafe(sql))
-            .persistent(false)
-            .bind(first_ids)
-            .bind(order.collect::<Vec<i32>>());
-        if let Some(only) = only {
-            query = query.bind(only);
-        }
-        let rows: Vec<(i32, i64)> =
-            query.fetch_all(&mut self.0).await.map_err(during_stream("merging", stream))?;
-        let mut fresh = vec![0; entries.len()];
-        for (bucket, count) in rows {
-            let entry = usize::try_from(bucket - 1).ok().and_then(|index| fresh.get_mut(index));
-            // A trigger of the user's may have given a row another id, which belongs to nobody's entry.
-            if let Some(entry) = entry {
-                *entry = count.unsigned_abs();
-            }
-        }
-        Ok(fresh)
     }
 
     /// Takes records out of the quarantine that this batch replays, whatever becomes of them in it.
@@ -276,33 +247,5 @@ impl BatchConnection {
     /// Says goodbye to the server; for connections that are not in doubt.
     pub async fn close(self) {
         let _ = self.0.close().await;
-    }
-
-    /// Makes the staging table anew, in case the stream's table is another than it was, and fills it; for merges of some
-    /// of its rows.
-    pub async fn stage(
-        &mut self,
-        stream: &Stream,
-        column_set: u32,
-        bodies: &[Bytes],
-    ) -> Result<(), BatchError> {
-        let staging = staging(stream, column_set);
-        self.command(&format!("drop table if exists {staging}")).await?;
-        self.copy(Target::Staging { stream, column_set }, bodies).await?;
-        self.command(&format!("create index on {staging} (id)")).await
-    }
-
-    async fn create_staging(&mut self, stream: &Stream, column_set: u32) -> Result<(), BatchError> {
-        let sql = format!(
-            "create temporary table if not exists {} on commit delete rows as select {} from {} with no data",
-            staging(stream, column_set),
-            columns(stream, column_set).join(", "),
-            table(stream),
-        );
-        self.0
-            .execute(sqlx::raw_sql(AssertSqlSafe(sql)))
-            .await
-            .map(drop)
-            .map_err(during_stream("making the staging table", stream))
     }
 }

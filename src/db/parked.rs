@@ -9,13 +9,13 @@ use uuid::Uuid;
 
 use crate::db::batch::{BatchConnection, BatchError, during};
 use crate::db::journals::{from_sql, to_sql};
-use crate::record::{Position, StreamId, UnixMicros};
+use crate::record::{ColumnSet, Position, StreamId, UnixMicros};
 
 /// An entry that waits for its table.
 #[derive(Debug, Clone)]
 pub struct ParkedEntry {
     pub position: Position,
-    pub column_set: u32,
+    pub column_set: ColumnSet,
     pub rows: u32,
     pub received_at: UnixMicros,
     pub meta: Bytes,
@@ -80,7 +80,7 @@ impl BatchConnection {
         .bind(journal)
         .bind(stream)
         .bind(positions)
-        .bind(numbers(|entry| entry.column_set))
+        .bind(numbers(|entry| entry.column_set.0))
         .bind(numbers(|entry| entry.rows))
         .bind(times)
         .bind(metas)
@@ -185,7 +185,7 @@ impl ParkedEntry {
         let micros = received_at.unix_timestamp_nanos() / 1_000;
         ParkedEntry {
             position: from_sql(position),
-            column_set: column_set.cast_unsigned(),
+            column_set: ColumnSet(column_set.cast_unsigned()),
             rows: rows.cast_unsigned(),
             received_at: UnixMicros(i64::try_from(micros).unwrap_or(i64::MAX)),
             meta: meta.into(),

@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use crate::db::journals::to_sql;
-use crate::record::{Position, Source, StreamId, UnixMicros};
+use crate::record::{ColumnSet, Position, Source, StreamId, UnixMicros};
 
 /// The table's columns in the order of a tuple.
 const COLUMNS: &str = "id, received_at, stream_id, source, user_name, record, line, column_name, \
@@ -16,11 +16,11 @@ const REFUSED_COLUMNS: &str = ", sqlstate, position";
 const REFUSED_FIELDS: i16 = 14;
 
 /// The column set of the tuples that are encoded now; an entry of an older gateway has 0, and 12 fields.
-pub const COLUMN_SET: u32 = 1;
+pub const COLUMN_SET: ColumnSet = ColumnSet::new(1, 0);
 /// Longest CSV header that is kept with each row, in bytes; without it a row cannot be replayed as it is.
 const CSV_HEADER_BYTES_MAX: usize = 16 << 10;
 
-/// The code of a record that was valid but that PostgreSQL refused: a constraint, a trigger, a column that is gone.
+/// The code of a record that was valid but that PostgreSQL refused: a constraint, a trigger.
 pub const REFUSED_CODE: &str = "refused_by_postgresql";
 
 /// Microseconds from 1970-01-01 to 2000-01-01, where PostgreSQL begins to count.
@@ -57,7 +57,7 @@ pub enum ReadAs<'a> {
 }
 
 /// The columns of an entry's tuples, in order.
-pub(super) fn columns(column_set: u32) -> String {
+pub(super) fn columns(column_set: ColumnSet) -> String {
     let read_as = if column_set >= COLUMN_SET { READ_AS_COLUMNS } else { "" };
     format!("{COLUMNS}{read_as}")
 }

@@ -65,6 +65,17 @@ pub struct StoredRecord {
     pub extra: Option<String>,
 }
 
+/// Is it because the stream's table has not the columns that the stream says?
+pub fn is_about_the_table(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Database(reason) => {
+            reason.code().is_some_and(|code| code.starts_with("42") && code != "42501")
+        }
+        sqlx::Error::ColumnDecode { .. } => true,
+        _ => false,
+    }
+}
+
 /// The newest records of a stream, the newest first; of each at most `bytes_max` bytes of JSON.
 pub async fn newest(
     pool: &PgPool,

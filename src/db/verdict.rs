@@ -10,8 +10,6 @@ pub enum Verdict {
     Retry,
     /// Some of the rows cannot be stored: find them, commit the others.
     Rows,
-    /// None of the rows can be stored, whatever is in them.
-    EveryRow,
     /// The table cannot be written now: its stream waits, the others go on.
     Table,
     /// Only a person can mend it: tried again all the same, but rarely, and said loudly. From a statement for a stream's
@@ -25,8 +23,6 @@ pub fn verdict(sqlstate: &str) -> Verdict {
     match sqlstate {
         // Integrity constraint violation, found at the end of the transaction.
         "40002" => Verdict::Rows,
-        // A column is gone or has another type: no row of this form can be stored.
-        "42703" | "42804" => Verdict::EveryRow,
         // The database itself was dropped.
         "57P04" => Verdict::Stop,
         // Too slow, or cancelled by somebody; a damaged page or index.
@@ -58,7 +54,7 @@ mod tests {
     /// Every class of PostgreSQL's list, with what it stands for.
     #[test]
     fn every_class_is_decided() {
-        use Verdict::{EveryRow, Retry, Rows, Stop, Table};
+        use Verdict::{Retry, Rows, Stop, Table};
         let decided = [
             ("08006", Table, "connection failure, of a foreign table"),
             ("09000", Rows, "triggered action exception"),
@@ -92,8 +88,8 @@ mod tests {
             ("40002", Rows, "constraint violation at commit"),
             ("40P01", Retry, "deadlock"),
             ("42501", Table, "insufficient privilege"),
-            ("42703", EveryRow, "column does not exist"),
-            ("42804", EveryRow, "datatype mismatch"),
+            ("42703", Table, "column does not exist"),
+            ("42804", Table, "datatype mismatch"),
             ("42809", Table, "wrong object type, such as a view"),
             ("42P01", Table, "table does not exist"),
             ("42P10", Table, "no unique index for the key"),

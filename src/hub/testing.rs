@@ -14,7 +14,7 @@ use super::{Cursor, Hub, HubLimits, JournalTag, Message, NodeStats, Place, Point
 use crate::clock::Clock;
 use crate::journal::{Appender, DiskStorage, EntryDraft, Journal, JournalOptions, SealedEntry};
 use crate::lifecycle::Lifecycle;
-use crate::record::{EntryKind, EntryMeta, Position, Source, StreamId, UnixMicros};
+use crate::record::{ColumnSet, EntryKind, EntryMeta, Position, Source, StreamId, UnixMicros};
 use crate::streams::{PayloadType, Shape, Stream, StreamName, Streams, StreamsSnapshot};
 
 /// The streams of every bench, with the ids 1, 2 and 3.
@@ -123,7 +123,13 @@ impl Bench {
     pub fn append_quarantined(&mut self, stream: u32) {
         let mut draft = EntryDraft::new(&meta(), 0);
         draft.buffer_mut().extend_from_slice(b"not a tuple of this stream");
-        self.write(vec![draft.seal(EntryKind::Quarantine.code(), stream, 0, 5, UnixMicros(0))]);
+        self.write(vec![draft.seal(
+            EntryKind::Quarantine.code(),
+            stream,
+            ColumnSet(0),
+            5,
+            UnixMicros(0),
+        )]);
     }
 
     /// Appends an entry whose rows cannot be decoded; they count as accepted.
@@ -132,7 +138,13 @@ impl Bench {
         let mut draft = EntryDraft::new(&meta(), 0);
         draft.buffer_mut().extend_from_slice(b"broken");
         let stream = stream.cast_unsigned();
-        self.write(vec![draft.seal(EntryKind::Records.code(), stream, 0, rows, UnixMicros(0))]);
+        self.write(vec![draft.seal(
+            EntryKind::Records.code(),
+            stream,
+            ColumnSet(0),
+            rows,
+            UnixMicros(0),
+        )]);
     }
 
     fn write(&mut self, mut group: Vec<SealedEntry>) {
@@ -176,7 +188,7 @@ fn records(stream: i32, first: u64, rows: u32, padding: usize) -> SealedEntry {
         }
     }
     let code = EntryKind::Records.code();
-    draft.seal(code, stream.cast_unsigned(), 0, rows, UnixMicros(0))
+    draft.seal(code, stream.cast_unsigned(), ColumnSet(0), rows, UnixMicros(0))
 }
 
 /// What a monitor was told of each stream: the number of the next record that it must hear of.

@@ -182,7 +182,7 @@ mod tests {
     };
     use super::super::{DiskStorage, EntryDraft, Journal, JournalOptions, Opened};
     use super::*;
-    use crate::record::UnixMicros;
+    use crate::record::{ColumnSet, UnixMicros};
     use std::path::Path;
 
     #[test]
@@ -236,7 +236,7 @@ mod tests {
         let refused = appender.append(&mut group);
         assert!(matches!(refused, Err(AppendError::TooLarge { index: 1, .. })));
         let meta = vec![0; usize::from(u16::MAX) + 1];
-        let with_meta = EntryDraft::new(&meta, 0).seal(1, 2, 3, 4, UnixMicros(5));
+        let with_meta = EntryDraft::new(&meta, 0).seal(1, 2, ColumnSet(3), 4, UnixMicros(5));
         let refused = appender.append(&mut [with_meta]);
         assert!(matches!(refused, Err(AppendError::TooLarge { index: 0, .. })));
         append(&mut appender, &[b"b"]);

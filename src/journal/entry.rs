@@ -7,7 +7,7 @@
 use bytes::Bytes;
 
 use super::format::{ALIGNMENT_BYTES, ENTRY_HEADER_BYTES, Frame};
-use crate::record::{Position, UnixMicros};
+use crate::record::{ColumnSet, Position, UnixMicros};
 
 /// An entry that is being filled.
 #[derive(Debug)]
@@ -52,7 +52,7 @@ impl EntryDraft {
         mut self,
         kind: u8,
         stream: u32,
-        column_set: u32,
+        column_set: ColumnSet,
         rows: u32,
         received_at: UnixMicros,
     ) -> SealedEntry {
@@ -82,7 +82,7 @@ pub struct SealedEntry {
     body_len: usize,
     kind: u8,
     stream: u32,
-    column_set: u32,
+    column_set: ColumnSet,
     rows: u32,
     received_at: UnixMicros,
     content_crc: u32,
@@ -167,7 +167,7 @@ pub struct EntryHeader {
     pub end: Position,
     pub kind: u8,
     pub stream: u32,
-    pub column_set: u32,
+    pub column_set: ColumnSet,
     pub rows: u32,
     pub received_at: UnixMicros,
     /// Bytes of meta.
@@ -203,7 +203,7 @@ mod tests {
             let mut draft = EntryDraft::new(b"abc", 4);
             draft.buffer_mut().extend(std::iter::repeat_n(7, body_bytes));
             assert_eq!(draft.body(), vec![7; body_bytes]);
-            let entry = draft.seal(1, 2, 3, 4, UnixMicros(5));
+            let entry = draft.seal(1, 2, ColumnSet(3), 4, UnixMicros(5));
             assert_eq!(entry.body_len(), body_bytes);
             assert_eq!(entry.meta_len(), 3);
             assert_eq!(entry.len_bytes() % ALIGNMENT_BYTES as u64, 0);

@@ -8,7 +8,7 @@ use super::segment::file_name;
 use super::{
     Appended, Appender, EntryDraft, Journal, JournalOptions, OpenError, Opened, Reader, SealedEntry,
 };
-use crate::record::UnixMicros;
+use crate::record::{ColumnSet, UnixMicros};
 
 /// The directory of the journals in memory.
 pub(super) const DIR: &str = "/journal";
@@ -41,7 +41,7 @@ pub(super) fn segment_path(first: u64) -> PathBuf {
 pub(super) fn entry(body: &[u8], received_at: i64) -> SealedEntry {
     let mut draft = EntryDraft::new(b"meta", body.len());
     draft.buffer_mut().extend_from_slice(body);
-    draft.seal(1, 2, 3, 4, UnixMicros(received_at))
+    draft.seal(1, 2, ColumnSet(3), 4, UnixMicros(received_at))
 }
 
 /// Appends one group, an entry a body.

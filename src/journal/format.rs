@@ -37,7 +37,7 @@
 use uuid::Uuid;
 
 use super::entry::EntryHeader;
-use crate::record::{Position, UnixMicros};
+use crate::record::{ColumnSet, Position, UnixMicros};
 
 /// The version that this code writes, and the only one that it reads.
 pub(super) const VERSION: u32 = 1;
@@ -140,7 +140,7 @@ impl Frame {
         out[14] = header.kind;
         out[16..24].copy_from_slice(&header.position.0.to_le_bytes());
         out[24..28].copy_from_slice(&header.stream.to_le_bytes());
-        out[28..32].copy_from_slice(&header.column_set.to_le_bytes());
+        out[28..32].copy_from_slice(&header.column_set.0.to_le_bytes());
         out[32..36].copy_from_slice(&header.rows.to_le_bytes());
         out[36..40].copy_from_slice(&header.body_len.to_le_bytes());
         out[40..48].copy_from_slice(&header.received_at.0.to_le_bytes());
@@ -170,7 +170,7 @@ impl Frame {
             end: Position(position.checked_add(total)?),
             kind: bytes[14],
             stream: u32_at(bytes, 24),
-            column_set: u32_at(bytes, 28),
+            column_set: ColumnSet(u32_at(bytes, 28)),
             rows: u32_at(bytes, 32),
             received_at: UnixMicros(i64::from_le_bytes(chunk_at(bytes, 40))),
             meta_len,
@@ -218,7 +218,7 @@ mod tests {
             end: Position(4096 + entry_bytes(3, 1000)),
             kind: 2,
             stream: 7,
-            column_set: 19,
+            column_set: ColumnSet(19),
             rows: 11,
             received_at: UnixMicros(-5),
             meta_len: 3,

@@ -20,7 +20,7 @@ use super::{
     AppendError, Damage, EntryDraft, Journal, JournalOptions, OpenError, Opened, Reader,
     SealedEntry,
 };
-use crate::record::{Position, UnixMicros};
+use crate::record::{ColumnSet, Position, UnixMicros};
 
 const DIR: &str = "/journal";
 const OPTIONS: JournalOptions = JournalOptions {
@@ -203,7 +203,7 @@ impl Shadow {
                 .collect();
             let mut draft = EntryDraft::new(b"meta", body.len());
             draft.buffer_mut().extend_from_slice(&body);
-            group.push(draft.seal(1, 2, 3, 4, UnixMicros(5)));
+            group.push(draft.seal(1, 2, ColumnSet(3), 4, UnixMicros(5)));
             contents.push(body);
         }
         let had_failed = self.opened().appender.failure().is_some();

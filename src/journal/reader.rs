@@ -167,7 +167,7 @@ mod tests {
     use super::super::fixture::{OPTIONS, append, entry, memory, open, read_bodies, segment_path};
     use super::super::{DiskStorage, Journal, Opened};
     use super::*;
-    use crate::record::UnixMicros;
+    use crate::record::{ColumnSet, UnixMicros};
 
     #[test]
     fn an_entry_comes_back_with_all_it_was_given() {
@@ -181,7 +181,7 @@ mod tests {
             end: group[0].end(),
             kind: 1,
             stream: 2,
-            column_set: 3,
+            column_set: ColumnSet(3),
             rows: 4,
             received_at: UnixMicros(77),
             meta_len: 4,

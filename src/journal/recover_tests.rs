@@ -9,7 +9,7 @@ use super::fixture::{
 use super::format::{Identity, SegmentHeader};
 use super::storage::{Storage, write_all};
 use super::{Appended, Damage, EntryHeader, Journal, OpenError, Opened};
-use crate::record::Position;
+use crate::record::{ColumnSet, Position};
 
 /// Three segments with one entry each (bodies of 1, 2 and 3), closed. Returns where they lie.
 fn three_segments(storage: &FaultStorage) -> Vec<Appended> {
@@ -278,7 +278,7 @@ fn a_header_inside_a_record_is_never_taken_for_an_entry() {
         end: Position(forged_at + 64),
         kind: 1,
         stream: 1,
-        column_set: 0,
+        column_set: ColumnSet(0),
         rows: 1,
         received_at: crate::record::UnixMicros(0),
         meta_len: 0,

@@ -14,7 +14,7 @@ use crate::hub::counters::Counters;
 use crate::journal::faults::FaultStorage;
 use crate::journal::{EntryDraft, Journal, JournalOptions, Opened, Reader};
 use crate::lifecycle::Lifecycle;
-use crate::record::{Source, StreamId, UnixMicros};
+use crate::record::{ColumnSet, Source, StreamId, UnixMicros};
 
 const OPTIONS: JournalOptions = JournalOptions {
     segment_bytes: 4096,
@@ -73,7 +73,7 @@ impl Bench {
         let mut draft = EntryDraft::new(b"", body.len());
         draft.buffer_mut().extend_from_slice(body);
         let submission = Submission {
-            entries: vec![draft.seal(1, 1, 0, 1, UnixMicros(5))],
+            entries: vec![draft.seal(1, 1, ColumnSet(0), 1, UnixMicros(5))],
             counters: self.counters.of(StreamId(1)),
             source: Source::Http,
             claim: None,

@@ -345,7 +345,7 @@ mod tests {
 
     use super::*;
     use crate::journal::{DiskStorage, EntryDraft, JournalOptions, Opened};
-    use crate::record::UnixMicros;
+    use crate::record::{ColumnSet, UnixMicros};
 
     const OPTIONS: JournalOptions = JournalOptions {
         segment_bytes: 1 << 20,
@@ -364,7 +364,7 @@ mod tests {
             let mut draft = EntryDraft::new(b"", 200);
             draft.buffer_mut().extend_from_slice(&[7; 200]);
             let kind = EntryKind::Records.code();
-            let mut group = [draft.seal(kind, 1, 0, 1, UnixMicros(0))];
+            let mut group = [draft.seal(kind, 1, ColumnSet(0), 1, UnixMicros(0))];
             appender.append(&mut group).unwrap();
             group[0].end()
         });

@@ -11,13 +11,13 @@ use std::time::Instant;
 use bytes::Bytes;
 use uuid::Uuid;
 
-use crate::db::batch::{BatchError, Refusal, Savepoint, Target};
+use crate::db::batch::{BatchError, Fit, Refusal, Savepoint, Target};
 use crate::db::quarantine::{QuarantinedRecord, REFUSED_CODE};
 use crate::db::verdict::Verdict;
 use crate::pipeline::plan::Part;
 use crate::pipeline::transaction::{Fate, Transaction, day_of};
 use crate::pipeline::{CommitOutcome, entry_first_id};
-use crate::record::{EntryMeta, Source};
+use crate::record::{ColumnSet, EntryMeta, Source};
 use crate::streams::Stream;
 use crate::streams::decode::{decode_tuple, tuple_len};
 
@@ -57,16 +57,21 @@ impl Transaction<'_> {
     /// PostgreSQL is not able at the moment; the transaction is over.
     pub async fn write_carefully(
         &mut self,
-        part: &Part,
+        part: &mut Part,
         stream: &Arc<Stream>,
         patience: Patience,
     ) -> Result<PartEnd, BatchError> {
+        self.connection.set_savepoint(Savepoint::Part).await?;
+        match self.fit(part.column_set, stream).await? {
+            Ok(fit) => part.fit = fit,
+            Err(reason) => return self.give_up(part, self.refused.len(), reason).await,
+        }
+        let part = &*part;
         let rows = rows(part);
         let refused_before = self.refused.len();
         let mut refused = 0;
-        self.connection.set_savepoint(Savepoint::Part).await?;
-        if stream.key.is_some()
-            && let Err(error) = self.connection.stage(stream, part.column_set, &part.bodies).await
+        if (stream.key.is_some() || !part.fit.is_exact())
+            && let Err(error) = self.connection.stage(part.staged(stream), &part.bodies).await
         {
             if error.verdict() == Verdict::Retry {
                 return Err(error);
@@ -91,17 +96,16 @@ impl Transaction<'_> {
             let Err(error) = self.write_rows(part, stream, some).await else {
                 continue;
             };
-            let verdict = error.verdict();
-            match verdict {
+            match error.verdict_of_rows(stream) {
                 Verdict::Retry => return Err(error),
                 Verdict::Table | Verdict::Stop => {
                     return self.give_up(part, refused_before, error.refusal().message).await;
                 }
-                Verdict::Rows | Verdict::EveryRow => {
+                Verdict::Rows => {
                     self.connection.roll_back_to(Savepoint::Rows).await?;
-                    if some.len() == 1 || verdict == Verdict::EveryRow {
+                    if some.len() == 1 {
                         self.refuse(part, stream, some, &error.refusal());
-                        refused += some.len() as u64;
+                        refused += 1;
                     } else {
                         let middle = range.start + some.len() / 2;
                         untried.push(middle..range.end);
@@ -114,7 +118,24 @@ impl Transaction<'_> {
         Ok(PartEnd::Written { refused })
     }
 
-    /// The rows cannot even be staged: the table is locked or gone, or has other columns.
+    /// Locks the stream's table, and sees how tuples come into it; otherwise why they cannot, for people.
+    async fn fit(
+        &mut self,
+        column_set: ColumnSet,
+        stream: &Arc<Stream>,
+    ) -> Result<Result<Fit, String>, BatchError> {
+        match self.connection.lock_table(stream).await {
+            Ok(()) => {}
+            Err(error) if error.verdict() == Verdict::Retry => return Err(error),
+            Err(error) => return Ok(Err(error.refusal().message)),
+        }
+        let layouts = self.connection.layouts(&[stream]).await?;
+        // What is locked is there.
+        let layout = layouts.get(&stream.id).ok_or(BatchError::TableChanged)?;
+        Ok(layout.fit(stream, column_set))
+    }
+
+    /// The rows cannot even be staged.
     async fn refuse_whole(
         &mut self,
         part: &Part,
@@ -124,7 +145,7 @@ impl Transaction<'_> {
     ) -> Result<PartEnd, BatchError> {
         let refusal = error.refusal();
         let end = self.give_up(part, self.refused.len(), refusal.message.clone()).await?;
-        if !matches!(error.verdict(), Verdict::Rows | Verdict::EveryRow) {
+        if error.verdict() != Verdict::Rows {
             return Ok(end);
         }
         self.refuse(part, stream, rows, &refusal);
@@ -153,11 +174,17 @@ impl Transaction<'_> {
         stream: &Arc<Stream>,
         rows: &[Row],
     ) -> Result<(), BatchError> {
-        let column_set = part.column_set;
+        let ids =
+            || -> Vec<Uuid> { rows.iter().filter_map(|row| entry_first_id(&row.tuple)).collect() };
         let Some(key) = &stream.key else {
             self.ensure_partitions(stream, rows).await?;
-            let bodies: Vec<Bytes> = rows.iter().map(|row| row.tuple.clone()).collect();
-            self.connection.copy(Target::Stream { stream, column_set }, &bodies).await?;
+            if part.fit.is_exact() {
+                let bodies: Vec<Bytes> = rows.iter().map(|row| row.tuple.clone()).collect();
+                let column_set = part.column_set;
+                self.connection.copy(Target::Stream { stream, column_set }, &bodies).await?;
+            } else {
+                self.connection.insert(part.staged(stream), Some(&ids())).await?;
+            }
             self.connection.release(Savepoint::Rows).await?;
             for row in rows {
                 self.count(row.entry, |outcome| outcome.committed += 1);
@@ -165,8 +192,8 @@ impl Transaction<'_> {
             return Ok(());
         };
         let firsts = self.first_ids(part);
-        let ids: Vec<Uuid> = rows.iter().filter_map(|row| entry_first_id(&row.tuple)).collect();
-        let fresh = self.connection.merge(stream, key, column_set, &firsts, Some(&ids)).await?;
+        let staged = part.staged(stream);
+        let fresh = self.connection.merge(staged, key, &firsts, Some(&ids())).await?;
         self.connection.release(Savepoint::Rows).await?;
         for row in rows {
             self.count(row.entry, |outcome| outcome.duplicates += 1);

@@ -144,8 +144,8 @@ impl Drainer {
         };
         let until = Instant::now() + self.shared.batch_timeout() / CARE_SHARE;
         let patience = Patience { until, keeps_part: true };
-        for part in parts(&stream, transaction.entries) {
-            match transaction.write_carefully(&part, &stream, patience).await? {
+        for mut part in parts(&stream, transaction.entries) {
+            match transaction.write_carefully(&mut part, &stream, patience).await? {
                 PartEnd::Written { .. } => {}
                 PartEnd::Stuck { reason } => return Ok(Written::Stuck { reason }),
                 PartEnd::Partly { records } => {
@@ -207,8 +207,7 @@ fn parts(stream: &Arc<Stream>, entries: &[Entry]) -> Vec<Part> {
     for (number, entry) in entries.iter().enumerate() {
         let column_set = entry.header.column_set;
         if parts.last().is_none_or(|part| part.column_set != column_set) {
-            let destination = Destination::Table(Arc::clone(stream));
-            parts.push(Part { destination, column_set, entries: Vec::new(), bodies: Vec::new() });
+            parts.push(Part::new(Destination::Table(Arc::clone(stream)), column_set));
         }
         if let Some(part) = parts.last_mut() {
             part.entries.push(number);
@@ -240,7 +239,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::record::{Position, UnixMicros};
+    use crate::record::{ColumnSet, Position, UnixMicros};
 
     /// A tuple of no fields.
     const TUPLE: [u8; 2] = [0, 0];
@@ -248,7 +247,7 @@ mod tests {
     fn parked(rows: u32, tuples: usize) -> ParkedEntry {
         ParkedEntry {
             position: Position(0),
-            column_set: 0,
+            column_set: ColumnSet(0),
             rows,
             received_at: UnixMicros(0),
             meta: Bytes::new(),
@@ -257,8 +256,9 @@ mod tests {
     }
 
     fn part(entries: usize) -> Part {
-        let destination = Destination::Quarantine;
-        Part { destination, column_set: 0, entries: (0..entries).collect(), bodies: Vec::new() }
+        let mut part = Part::new(Destination::Quarantine, ColumnSet(0));
+        part.entries = (0..entries).collect();
+        part
     }
 
     #[test]

@@ -5,20 +5,36 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::db::batch::{Fit, Staged};
 use crate::journal::Entry;
 use crate::pipeline::batcher::stream_of;
 use crate::pipeline::parking::{Parked, Parking};
-use crate::record::{EntryKind, StreamId};
+use crate::record::{ColumnSet, EntryKind, StreamId};
 use crate::streams::{Stream, StreamsSnapshot};
 
 /// Entries of a batch that go to the same place.
 #[derive(Debug)]
 pub(super) struct Part {
     pub destination: Destination,
-    pub column_set: u32,
+    pub column_set: ColumnSet,
+    /// How their tuples come into the stream's table.
+    pub fit: Fit,
     /// Their numbers in the batch.
     pub entries: Vec<usize>,
     pub bodies: Vec<Bytes>,
+}
+
+impl Part {
+    /// Without entries yet; its tuples are thought to be of the table's own form.
+    pub fn new(destination: Destination, column_set: ColumnSet) -> Part {
+        let (entries, bodies) = (Vec::new(), Vec::new());
+        Part { destination, column_set, fit: Fit::Exact, entries, bodies }
+    }
+
+    /// Where the part is staged on its way into the stream's table.
+    pub fn staged<'a>(&'a self, stream: &'a Stream) -> Staged<'a> {
+        Staged { stream, column_set: self.column_set, fit: &self.fit }
+    }
 }
 
 #[derive(Debug)]
@@ -46,8 +62,8 @@ impl Destination {
 /// Groups entries by where they go, in the order in which each place is first met.
 pub(super) fn plan(entries: &[Entry], streams: &StreamsSnapshot, parking: &Parking) -> Vec<Part> {
     let mut parts: Vec<Part> = Vec::new();
-    let mut index: BTreeMap<(u8, StreamId, u32), usize> = BTreeMap::new();
-    let mut latest: BTreeMap<StreamId, u32> = BTreeMap::new();
+    let mut index: BTreeMap<(u8, StreamId, ColumnSet), usize> = BTreeMap::new();
+    let mut latest: BTreeMap<StreamId, ColumnSet> = BTreeMap::new();
     for (number, entry) in entries.iter().enumerate() {
         let id = stream_of(entry);
         let records = EntryKind::from_code(entry.header.kind) == Some(EntryKind::Records);
@@ -68,7 +84,7 @@ pub(super) fn plan(entries: &[Entry], streams: &StreamsSnapshot, parking: &Parki
                 None => parking.join(id).map_or(Destination::Unknown(id), Destination::Parked),
                 Some(stream) => destination(stream, parking),
             };
-            parts.push(Part { destination, column_set, entries: Vec::new(), bodies: Vec::new() });
+            parts.push(Part::new(destination, column_set));
             parts.len() - 1
         });
         parts[part].entries.push(number);
@@ -106,7 +122,7 @@ mod tests {
         }
     }
 
-    fn entry(stream: u32, column_set: u32) -> Entry {
+    fn entry(stream: u32, column_set: ColumnSet) -> Entry {
         let header = EntryHeader {
             position: Position(0),
             end: Position(0),
@@ -126,10 +142,10 @@ mod tests {
     fn entries_of_a_keyed_stream_keep_their_order_over_a_change_of_columns() {
         let streams = StreamsSnapshot::new(vec![stream(1, true), stream(2, false)]);
         let entries = [(1, 1), (2, 1), (1, 2), (2, 2), (1, 1), (2, 1), (1, 1)];
-        let entries = entries.map(|(stream, column_set)| entry(stream, column_set));
+        let entries = entries.map(|(stream, column_set)| entry(stream, ColumnSet(column_set)));
         let parts = plan(&entries, &streams, &Parking::default());
         let groups: Vec<(u32, &[usize])> =
-            parts.iter().map(|part| (part.column_set, &part.entries[..])).collect();
+            parts.iter().map(|part| (part.column_set.0, &part.entries[..])).collect();
         let expected: [(u32, &[usize]); 5] =
             [(1, &[0]), (1, &[1, 5]), (2, &[2]), (2, &[3]), (1, &[4, 6])];
         assert_eq!(groups, expected);

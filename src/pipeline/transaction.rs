@@ -60,12 +60,19 @@ impl<'a> Transaction<'a> {
         let started = Instant::now();
         let column_set = part.column_set;
         let target = match &part.destination {
-            Destination::Table(stream) => Target::Stream { stream, column_set },
-            Destination::Keyed(stream) => Target::Staging { stream, column_set },
+            Destination::Table(stream) if part.fit.is_exact() => {
+                Target::Stream { stream, column_set }
+            }
+            Destination::Table(stream) | Destination::Keyed(stream) => {
+                Target::Staging(part.staged(stream))
+            }
             Destination::Quarantine => Target::Quarantine { column_set },
             Destination::Parked(_) | Destination::Unknown(_) => return Ok(()),
         };
         self.connection.copy(target, &part.bodies).await?;
+        if let (Destination::Table(_), Target::Staging(staged)) = (&part.destination, target) {
+            self.connection.insert(staged, None).await?;
+        }
         metrics::record_copy(started.elapsed());
         self.settle(part);
         Ok(())
@@ -91,7 +98,7 @@ impl<'a> Transaction<'a> {
         key: &Key,
     ) -> Result<u64, BatchError> {
         let firsts = self.first_ids(part);
-        let fresh = self.connection.merge(stream, key, part.column_set, &firsts, None).await?;
+        let fresh = self.connection.merge(part.staged(stream), key, &firsts, None).await?;
         let mut duplicates_of_all = 0;
         for ((_, number), committed) in firsts.iter().zip(fresh) {
             let rows = u64::from(self.entries[*number].header.rows);

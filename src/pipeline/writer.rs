@@ -4,6 +4,7 @@
 //! with this stream under care: see [`super::careful`]. Keyed streams have a way of their own: [`keyed`].
 
 mod keyed;
+mod layouts;
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use self::layouts::Layouts;
 use crate::db::batch::{BatchConnection, BatchError};
 use crate::db::journals::{CommittedRange, EntryOutcome, SessionMark};
 use crate::db::verdict::Verdict;
@@ -46,7 +48,8 @@ pub(super) struct Writer {
     lanes: Lanes,
     /// Partitions that are known to be there.
     partitions: HashSet<(StreamId, time::Date)>,
-    /// Streams of which PostgreSQL refused something lately.
+    layouts: Layouts,
+    /// Streams of which PostgreSQL refused something lately, or whose table is not what it was.
     under_care: HashSet<StreamId>,
 }
 
@@ -85,7 +88,8 @@ impl Writer {
         lanes: Lanes,
     ) -> Writer {
         let (partitions, under_care) = (HashSet::new(), HashSet::new());
-        Writer { shared, connection, mark, batches, lanes, partitions, under_care }
+        let layouts = Layouts::default();
+        Writer { shared, connection, mark, batches, lanes, partitions, layouts, under_care }
     }
 
     /// Commits batches until there are no more, or the session ends.
@@ -143,6 +147,7 @@ impl Writer {
                 Err(Failure::Session(error)) => return Err(error),
                 Err(Failure::Refused { streams, error }) => {
                     let before = self.under_care.len();
+                    self.layouts.forget(&streams);
                     self.under_care.extend(streams);
                     if self.under_care.len() == before {
                         return Err(error.into());
@@ -178,7 +183,9 @@ impl Writer {
         let mut transaction = Transaction::new(connection, &batch.entries);
         transaction.leave_out_superseded(&mut parts).await?;
         self.under_care.extend(written_more_than_once(&parts));
+        self.under_care.extend(self.layouts.fit(transaction.connection, &mut parts).await?);
         let careful = self.under_care.clone();
+        self.layouts.forget(&careful);
         for part in &mut parts {
             self.write(&mut transaction, part, &careful).await?;
         }
@@ -192,6 +199,7 @@ impl Writer {
         transaction.keep_refused().await?;
         transaction.end_replays().await?;
         transaction.commit_cursors().await?;
+        self.layouts.check(transaction.connection, &parts, &careful).await?;
         let fates = transaction.fates;
         let range = CommittedRange {
             first: batch.first,

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::db::quarantine::{self, QuarantinedRecord, ReadAs};
 use crate::journal::{EntryDraft, SealedEntry};
-use crate::record::{Cursor, EntryKey, EntryKind, EntryMeta, Source, UnixMicros};
+use crate::record::{ColumnSet, Cursor, EntryKey, EntryKind, EntryMeta, Source, UnixMicros};
 use crate::sources::formats::{RecordPlace, RecordSink};
 use crate::streams::Stream;
 use crate::streams::encode::{RecordError, TuplePrefix};
@@ -73,7 +73,7 @@ impl Assembled {
 #[derive(Debug)]
 pub struct Assembler {
     origin: Origin,
-    column_set: u32,
+    column_set: ColumnSet,
     meta: Vec<u8>,
     records: EntryDraft,
     rows: u32,
@@ -86,7 +86,7 @@ pub struct Assembler {
 }
 
 impl Assembler {
-    pub fn new(origin: Origin, column_set: u32) -> Assembler {
+    pub fn new(origin: Origin, column_set: ColumnSet) -> Assembler {
         let mut meta = Vec::with_capacity(64);
         origin.meta(None).encode(&mut meta);
         Assembler {

@@ -65,7 +65,7 @@ mod tests {
         Arc::new(Stream {
             id: StreamId(1),
             name: "s".parse().unwrap(),
-            shape: Shape::Typed { columns, unknown: UnknownKeys::Extra },
+            shape: Shape::typed(columns, UnknownKeys::Extra),
             key: None,
             retention_days: None,
             created_at: OffsetDateTime::UNIX_EPOCH,
@@ -77,9 +77,9 @@ mod tests {
         let encoders = Encoders::new(EncodeLimits { record_bytes_max: 1_000 });
         let (before, after) = (stream(1), stream(2));
         encoders.give_back(Arc::clone(&before), encoders.take(&before).unwrap());
-        assert_eq!(encoders.take(&after).unwrap().column_set(), 2);
+        assert_eq!(encoders.take(&after).unwrap().column_set().columns(), 2);
         assert_eq!(encoders.lock().len(), 1);
-        assert_eq!(encoders.take(&before).unwrap().column_set(), 1);
+        assert_eq!(encoders.take(&before).unwrap().column_set().columns(), 1);
         assert_eq!(encoders.lock().len(), 0);
     }
 

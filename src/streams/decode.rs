@@ -5,7 +5,7 @@
 
 use uuid::Uuid;
 
-use crate::record::UnixMicros;
+use crate::record::{ColumnSet, UnixMicros};
 use crate::streams::json::write_string;
 pub use crate::streams::values::timestamps::write_rfc3339;
 use crate::streams::values::{self, InvalidBinary, json, timestamps};
@@ -27,8 +27,8 @@ pub enum DecodeError {
     Truncated,
     #[error("the tuple has {found} fields instead of {expected}")]
     FieldCount { expected: usize, found: usize },
-    #[error("the stream has {columns} columns, but the tuple is of column set {column_set}")]
-    UnknownColumnSet { column_set: u32, columns: usize },
+    #[error("the stream never had the column set of the tuple: {column_set}")]
+    UnknownColumnSet { column_set: ColumnSet },
     #[error("field {field} does not have the form of its type")]
     InvalidField { field: String },
 }
@@ -41,7 +41,7 @@ pub enum DecodeError {
 /// the same record.
 pub fn decode_tuple(
     shape: &Shape,
-    column_set: u32,
+    column_set: ColumnSet,
     tuple: &[u8],
     out: &mut Vec<u8>,
 ) -> Result<DecodedTuple, DecodeError> {
@@ -74,20 +74,14 @@ pub fn split_tuple(tuple: &[u8]) -> Result<(TupleFields<'_>, usize), DecodeError
 
 fn read_tuple(
     shape: &Shape,
-    column_set: u32,
+    column_set: ColumnSet,
     tuple: &[u8],
     out: &mut Vec<u8>,
 ) -> Result<DecodedTuple, DecodeError> {
     let mut fields = Fields::new(tuple)?;
-    let columns = match shape {
-        Shape::Document { .. } => &[],
-        Shape::Typed { columns, .. } => columns.as_slice(),
-    };
-    let columns = usize::try_from(column_set)
-        .ok()
-        .and_then(|count| columns.get(..count))
-        .ok_or(DecodeError::UnknownColumnSet { column_set, columns: columns.len() })?;
-    let expected = 3 + columns.len();
+    let columns =
+        shape.column_types(column_set).ok_or(DecodeError::UnknownColumnSet { column_set })?;
+    let expected = 3 + column_set.columns();
     if fields.count != expected {
         return Err(DecodeError::FieldCount { expected, found: fields.count });
     }
@@ -106,7 +100,7 @@ fn read_tuple(
         Shape::Typed { .. } => {
             let extra = fields.next()?;
             out.push(b'{');
-            for (index, column) in columns.iter().enumerate() {
+            for (index, (column, kind)) in columns.enumerate() {
                 if index > 0 {
                     out.push(b',');
                 }
@@ -114,14 +108,14 @@ fn read_tuple(
                 out.push(b':');
                 match fields.next()? {
                     None => out.extend_from_slice(b"null"),
-                    Some(bytes) => values::write_json(column.kind, bytes, out)
+                    Some(bytes) => values::write_json(kind, bytes, out)
                         .map_err(|InvalidBinary| invalid(&column.name))?,
                 }
             }
             if let Some(extra) = extra {
                 let members =
                     jsonb_text(extra).and_then(members).ok_or_else(|| invalid("extra"))?;
-                if !columns.is_empty() && !members.is_empty() {
+                if column_set.columns() > 0 && !members.is_empty() {
                     out.push(b',');
                 }
                 out.extend_from_slice(members);
@@ -183,7 +177,7 @@ mod tests {
         let column =
             |(index, &kind): (usize, &ColumnType)| Column::new(format!("c{}", index + 1), kind);
         let columns = kinds.iter().enumerate().map(column).collect();
-        Shape::Typed { columns, unknown: UnknownKeys::Extra }
+        Shape::typed(columns, UnknownKeys::Extra)
     }
 
     fn tuple(fields: &[Option<&[u8]>]) -> Vec<u8> {
@@ -201,9 +195,9 @@ mod tests {
         out
     }
 
-    fn decode(shape: &Shape, column_set: u32, tuple: &[u8]) -> Result<String, DecodeError> {
+    fn decode(shape: &Shape, column_set: u16, tuple: &[u8]) -> Result<String, DecodeError> {
         let mut out = b"before".to_vec();
-        let decoded = decode_tuple(shape, column_set, tuple, &mut out);
+        let decoded = decode_tuple(shape, ColumnSet::new(column_set, 0), tuple, &mut out);
         let data = String::from_utf8(out).unwrap();
         match decoded {
             Err(error) => {
@@ -237,7 +231,7 @@ mod tests {
     fn received_at_counts_from_1970_again() {
         let shape = Shape::Document { payload: PayloadType::Json };
         let bytes = tuple(&[ID, Some(&1_i64.to_be_bytes()), Some(b"{}")]);
-        let decoded = decode_tuple(&shape, 0, &bytes, &mut Vec::new()).unwrap();
+        let decoded = decode_tuple(&shape, ColumnSet(0), &bytes, &mut Vec::new()).unwrap();
         assert_eq!(decoded.id.as_bytes(), &[7; 16]);
         let mut text = Vec::new();
         write_rfc3339(decoded.received_at, &mut text);
@@ -254,7 +248,7 @@ mod tests {
         }
         let found = DecodeError::FieldCount { expected: 3, found: 4 };
         assert_eq!(decode(&shape, 0, &good), Err(found));
-        let unknown = DecodeError::UnknownColumnSet { column_set: 2, columns: 1 };
+        let unknown = DecodeError::UnknownColumnSet { column_set: ColumnSet(2) };
         assert_eq!(decode(&shape, 2, &good), Err(unknown));
         for (fields, name) in [
             ([None, AT, None, None], "id"),

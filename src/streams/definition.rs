@@ -70,7 +70,7 @@ impl Definition {
                     ));
                 }
                 let columns = check_columns(columns)?;
-                Shape::Typed { columns, unknown: self.unknown.unwrap_or_default() }
+                Shape::typed(columns, self.unknown.unwrap_or_default())
             }
             None if self.unknown.is_some() => {
                 return Err(invalid("unknown", "only streams with `columns` have unknown keys"));
@@ -108,7 +108,7 @@ impl Change {
                 ));
             }
             Shape::Document { .. } => {}
-            Shape::Typed { columns, unknown } => {
+            Shape::Typed { columns, unknown, .. } => {
                 if let Some(wanted) = self.columns {
                     let wanted = check_columns(wanted)?;
                     added = added_columns(columns, &wanted)?;

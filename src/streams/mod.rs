@@ -18,5 +18,6 @@ pub use directory::{Streams, StreamsSnapshot};
 pub use stream::{
     COLUMNS_MAX, InvalidStreamName, KEY_FIELDS_MAX, Key, KeyField, MEMBER_BYTES_MAX,
     NAME_BYTES_MAX, OnDuplicate, PayloadType, Shape, Stream, StreamName, UnknownKeys,
+    WIDENINGS_MAX, Widening,
 };
 pub use view::StreamView;

@@ -7,11 +7,14 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::record::StreamId;
-use crate::streams::columns::Column;
+use crate::record::{ColumnSet, StreamId};
+use crate::streams::columns::{Column, ColumnType};
 
 /// Most declared columns of a stream (PostgreSQL itself stops at 1,600 minus what the row's width costs).
 pub const COLUMNS_MAX: usize = 500;
+/// Most widenings of a stream's columns. Each is remembered for ever, for the tuples that were encoded before it.
+pub const WIDENINGS_MAX: usize = 1_000;
+const _: () = assert!(WIDENINGS_MAX <= ColumnSet::WIDENINGS_MAX as usize);
 /// Most fields in a key (PostgreSQL's limit for an index is 32).
 pub const KEY_FIELDS_MAX: usize = 16;
 /// Longest name of a stream or a column, in bytes (PostgreSQL's limit for an identifier).
@@ -112,9 +115,24 @@ pub enum Shape {
     /// Tuple: `id, received_at, payload`.
     Document { payload: PayloadType },
     /// Declared columns.
-    /// Tuple: `id, received_at, extra, c1 … cn`. Columns only grow at the end, so the number of them names the
-    /// column set: a tuple of column set `n` has the first `n` columns.
-    Typed { columns: Vec<Column>, unknown: UnknownKeys },
+    /// Tuple: `id, received_at, extra, c1 … cn`. Columns only grow at the end and their types only get wider, so the
+    /// number of columns and the number of widenings name the column set; see [`Shape::column_types`].
+    Typed {
+        columns: Vec<Column>,
+        unknown: UnknownKeys,
+        /// Every change of a column's type, the oldest first.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        widened: Vec<Widening>,
+    },
+}
+
+/// A column got a type that holds more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Widening {
+    /// The column's index in [`Shape::Typed`]'s columns.
+    pub column: usize,
+    /// Its type before.
+    pub from: ColumnType,
 }
 
 /// What makes a record unique.
@@ -147,18 +165,63 @@ pub struct Stream {
     pub created_at: OffsetDateTime,
 }
 
-impl Stream {
-    /// The column set of tuples encoded now: the number of declared columns, 0 for documents.
-    pub fn column_set(&self) -> u32 {
-        u32::try_from(self.columns().len()).expect("columns are limited to COLUMNS_MAX")
+impl Shape {
+    /// Declared columns that were never widened.
+    pub fn typed(columns: Vec<Column>, unknown: UnknownKeys) -> Shape {
+        Shape::Typed { columns, unknown, widened: Vec::new() }
     }
 
     /// The declared columns; none for documents.
     pub fn columns(&self) -> &[Column] {
-        match &self.shape {
+        match self {
             Shape::Document { .. } => &[],
             Shape::Typed { columns, .. } => columns,
         }
+    }
+
+    /// The widenings so far, the oldest first.
+    pub fn widened(&self) -> &[Widening] {
+        match self {
+            Shape::Document { .. } => &[],
+            Shape::Typed { widened, .. } => widened,
+        }
+    }
+
+    /// The column set of tuples encoded now.
+    pub fn column_set(&self) -> ColumnSet {
+        let limited = "columns are limited to COLUMNS_MAX, widenings to WIDENINGS_MAX";
+        ColumnSet::new(
+            u16::try_from(self.columns().len()).expect(limited),
+            u16::try_from(self.widened().len()).expect(limited),
+        )
+    }
+
+    /// The declared columns of a tuple of this set, in its order, each with the type that its values were encoded with:
+    /// today's types, with the widenings undone that came later. `None` if the stream never had such a set.
+    pub fn column_types(
+        &self,
+        set: ColumnSet,
+    ) -> Option<impl Iterator<Item = (&Column, ColumnType)>> {
+        let columns = self.columns().get(..set.columns())?;
+        let later = self.widened().get(set.widenings()..)?;
+        let kind = |index: usize, column: &Column| {
+            let next = later.iter().find(|widening| widening.column == index);
+            next.map_or(column.kind, |widening| widening.from)
+        };
+        let typed = move |(index, column)| (column, kind(index, column));
+        Some(columns.iter().enumerate().map(typed))
+    }
+}
+
+impl Stream {
+    /// The column set of tuples encoded now.
+    pub fn column_set(&self) -> ColumnSet {
+        self.shape.column_set()
+    }
+
+    /// The declared columns; none for documents.
+    pub fn columns(&self) -> &[Column] {
+        self.shape.columns()
     }
 
     /// The key that the column of this name takes; the name itself, if it is no declared column's.
@@ -171,6 +234,41 @@ impl Stream {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tuple_has_the_types_that_its_columns_had() {
+        use ColumnType::{BigInt, Boolean, Integer, SmallInt, Text};
+        let columns =
+            vec![Column::new("a", Text), Column::new("b", BigInt), Column::new("c", Text)];
+        let widened = [(0, SmallInt), (1, SmallInt), (0, Integer), (1, Integer), (2, Boolean)];
+        let widened = widened.map(|(column, from)| Widening { column, from }).to_vec();
+        let shape = Shape::Typed { columns, unknown: UnknownKeys::Extra, widened };
+        let types = |columns, widenings| -> Option<Vec<ColumnType>> {
+            let typed = shape.column_types(ColumnSet::new(columns, widenings))?;
+            Some(typed.map(|(_, kind)| kind).collect())
+        };
+        assert_eq!(shape.column_set(), ColumnSet::new(3, 5));
+        assert_eq!(types(3, 5), Some(vec![Text, BigInt, Text]));
+        assert_eq!(types(3, 4), Some(vec![Text, BigInt, Boolean]));
+        assert_eq!(types(2, 3), Some(vec![Text, Integer]));
+        assert_eq!(types(2, 2), Some(vec![Integer, Integer]));
+        assert_eq!(types(2, 1), Some(vec![Integer, SmallInt]));
+        assert_eq!(types(2, 0), Some(vec![SmallInt, SmallInt]));
+        assert_eq!(types(0, 0), Some(vec![]));
+        assert_eq!((types(4, 5), types(3, 6)), (None, None), "sets that the stream never had");
+        let document = Shape::Document { payload: PayloadType::Jsonb };
+        assert!(document.column_types(document.column_set()).is_some());
+        assert!(document.column_types(ColumnSet::new(0, 1)).is_none());
+    }
+
+    /// What an older gateway wrote into the catalog and into the mirror.
+    #[test]
+    fn a_shape_without_widenings_is_kept_as_before() {
+        let shape = Shape::typed(vec![Column::new("a", ColumnType::Text)], UnknownKeys::Drop);
+        let kept = serde_json::json!({"typed": {"columns": [{"name": "a", "type": "text"}], "unknown": "drop"}});
+        assert_eq!(serde_json::to_value(&shape).unwrap(), kept);
+        assert_eq!(serde_json::from_value::<Shape>(kept).unwrap(), shape);
+    }
 
     #[test]
     fn names_are_identifiers() {

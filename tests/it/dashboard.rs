@@ -140,3 +140,25 @@ async fn streams_are_listed_without_sizes_while_postgresql_is_away() {
     );
     assert_eq!(gateway.get("/v1/streams/kept/records").await.status, 503);
 }
+
+#[tokio::test]
+async fn a_table_that_was_altered_says_so_instead_of_its_records() {
+    let gateway = Gateway::start().await;
+    let columns = json!([{"name": "n", "type": "integer"}]);
+    gateway.create_stream(&json!({"name": "altered", "columns": columns})).await;
+    for ddl in [
+        "alter table streams.altered rename column n to m",
+        "alter table streams.altered alter column received_at type date",
+        "drop table streams.altered",
+    ] {
+        gateway.commit("altered", &json!({"n": 1})).await;
+        gateway.execute(ddl).await;
+        let answer = gateway.get("/v1/streams/altered/records").await;
+        let problem = answer.problem(409, "table_changed");
+        assert!(problem["detail"].as_str().unwrap().contains("streams.altered"), "{problem}");
+        gateway.execute("drop table if exists streams.altered").await;
+        gateway
+            .execute("create table streams.altered (id uuid primary key, received_at timestamptz, extra jsonb, n integer)")
+            .await;
+    }
+}

@@ -158,7 +158,7 @@ impl Case {
 
     fn stream(&self) -> Arc<Stream> {
         let column = Column::new("v", self.kind);
-        stream(Shape::Typed { columns: vec![column], unknown: UnknownKeys::Extra })
+        stream(Shape::typed(vec![column], UnknownKeys::Extra))
     }
 }
 
@@ -286,7 +286,8 @@ async fn check_decoded(
     let mut shown = Vec::new();
     for record in accepted {
         let mut data = Vec::new();
-        decode_tuple(&stream.shape, 1, &record.tuple, &mut data).expect("a tuple of the stream");
+        decode_tuple(&stream.shape, stream.column_set(), &record.tuple, &mut data)
+            .expect("a tuple of the stream");
         shown.push(String::from_utf8(data).expect("JSON is UTF-8"));
     }
     let member = match kind {
@@ -462,7 +463,8 @@ async fn check_shown(
         .iter()
         .map(|tuple| {
             let mut data = Vec::new();
-            decode_tuple(&stream.shape, 1, tuple, &mut data).expect("a tuple of the stream");
+            decode_tuple(&stream.shape, stream.column_set(), tuple, &mut data)
+                .expect("a tuple of the stream");
             String::from_utf8(data).expect("JSON is UTF-8")
         })
         .collect();

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::db::quarantine::QuarantinedRecord;
 use crate::journal::{Entry, Part};
-use crate::record::{EntryKind, EntryMeta, Position, StreamId, UnixMicros};
+use crate::record::{ColumnSet, EntryKind, EntryMeta, Position, StreamId, UnixMicros};
 use crate::streams::decode::{decode_tuple, split_tuple, write_rfc3339};
 use crate::streams::{Stream, StreamsSnapshot};
 
@@ -58,7 +58,7 @@ struct UndecodableLine<'a> {
     position: Position,
     undecodable: &'a str,
     kind: u8,
-    column_set: u32,
+    column_set: ColumnSet,
     row: u32,
     rows: u32,
     received_at: String,

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::statements::key_probe_statement;
 use super::{BatchConnection, BatchError, Savepoint, Target};
+use crate::record::ColumnSet;
 use crate::streams::{Key, Stream};
 
 /// Longest wait for a lock. What waits for a key of another transaction finds it taken in the end, so it may as well be
@@ -26,7 +27,7 @@ impl BatchConnection {
         &mut self,
         stream: &Stream,
         key: &Key,
-        column_set: u32,
+        column_set: ColumnSet,
         bodies: &[Bytes],
     ) -> Result<u64, BatchError> {
         self.command(&key_probe_statement(stream, key)).await?;

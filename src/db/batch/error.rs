@@ -11,6 +11,9 @@ pub enum BatchError {
     /// Another session raised the epoch: this one is over.
     #[error("the journal belongs to a newer session")]
     Fenced,
+    /// Somebody changed the table between the look at it and the rows.
+    #[error("the table of a stream was changed while it was written")]
+    TableChanged,
     #[error("{doing}: {source}")]
     Database {
         doing: String,
@@ -33,6 +36,7 @@ impl BatchError {
     pub fn class(&self) -> String {
         match self {
             BatchError::Fenced => "fenced".to_owned(),
+            BatchError::TableChanged => "table_changed".to_owned(),
             BatchError::Database { .. } => self
                 .sqlstate()
                 .map_or_else(|| "connection".to_owned(), |code| code.chars().take(2).collect()),
@@ -43,10 +47,33 @@ impl BatchError {
     pub fn verdict(&self) -> Verdict {
         match self {
             BatchError::Fenced => Verdict::Retry,
+            BatchError::TableChanged => Verdict::Table,
             BatchError::Database { .. } => {
                 self.sqlstate().map_or(Verdict::Retry, |code| verdict(&code))
             }
         }
+    }
+
+    /// The same of a statement whose tuples fit the stream's table. A fault that no record can help is the table's.
+    pub fn verdict_of_rows(&self, stream: &Stream) -> Verdict {
+        if self.is_missing_partition() || self.is_null_in_foreign_column(stream) {
+            return Verdict::Table;
+        }
+        self.verdict()
+    }
+
+    /// The partition for the rows' day is there, but not the table's: it was taken off, or the table was swapped.
+    fn is_missing_partition(&self) -> bool {
+        let routine = self.detailed().and_then(PgDatabaseError::routine);
+        self.sqlstate().as_deref() == Some("23514") && routine == Some("ExecFindPartition")
+    }
+
+    /// A column that must not be null, has no default, and is not the stream's: no record ever has it.
+    fn is_null_in_foreign_column(&self, stream: &Stream) -> bool {
+        let Some(column) = self.detailed().and_then(PgDatabaseError::column) else { return false };
+        let is_own = ["id", "received_at", "extra", "payload"].contains(&column)
+            || stream.columns().iter().any(|declared| declared.name == column);
+        self.sqlstate().as_deref() == Some("23502") && !is_own
     }
 
     /// Is there a row with the same key? Not necessarily the stream's key: users have unique indexes, too.
@@ -81,6 +108,15 @@ impl BatchError {
             sqlstate: self.sqlstate().unwrap_or_default(),
             message,
             column: detailed.and_then(PgDatabaseError::column).map(str::to_owned),
+        }
+    }
+
+    fn detailed(&self) -> Option<&PgDatabaseError> {
+        match self {
+            BatchError::Database { source: sqlx::Error::Database(error), .. } => {
+                error.try_downcast_ref()
+            }
+            _ => None,
         }
     }
 

@@ -1,23 +1,23 @@
 //! The statements that bring tuples into tables.
 
+use super::tuple::{TupleColumn, tuple_columns};
+use super::{Fit, Staged};
 use crate::db::{quarantine, quoted};
+use crate::record::ColumnSet;
 use crate::streams::{Key, KeyField, OnDuplicate, Shape, Stream};
 
 /// Where tuples go.
 #[derive(Debug, Clone, Copy)]
 pub enum Target<'a> {
-    /// The stream's own table; tuples have this many declared columns.
+    /// The stream's own table; tuples have the declared columns of this set.
     Stream {
         stream: &'a Stream,
-        column_set: u32,
+        column_set: ColumnSet,
     },
-    /// The table of a keyed stream's batch, merged later by [`BatchConnection::merge`].
-    Staging {
-        stream: &'a Stream,
-        column_set: u32,
-    },
+    /// A table of the transaction's own, from which they are merged or inserted.
+    Staging(Staged<'a>),
     Quarantine {
-        column_set: u32,
+        column_set: ColumnSet,
     },
     /// The quarantine, for records that PostgreSQL refused.
     Refused,
@@ -27,19 +27,60 @@ pub(super) fn table(stream: &Stream) -> String {
     format!("streams.{}", quoted(stream.name.as_str()))
 }
 
-pub(super) fn staging(stream: &Stream, column_set: u32) -> String {
-    format!("pg_temp.staging_{}_{column_set}", stream.id.0)
+pub(super) fn staging(staged: Staged<'_>) -> String {
+    let Staged { stream, column_set, fit } = staged;
+    let suffix = if fit.is_exact() { "" } else { "_cast" };
+    format!("pg_temp.staging_{}_{}{suffix}", stream.id.0, column_set.0)
+}
+
+/// Columns that are the table's own are made like it, with its collations; others have the tuple's types.
+pub(super) fn create_staging_statement(staged: Staged<'_>) -> String {
+    let Staged { stream, column_set, fit } = staged;
+    let create = format!("create temporary table if not exists {}", staging(staged));
+    match (fit, tuple_columns(stream, column_set)) {
+        (Fit::Cast(_), Some(tuple)) => {
+            let typed = |column: TupleColumn<'_>| quoted(column.name) + " " + column.kind.sql();
+            let columns: Vec<String> = tuple.into_iter().map(typed).collect();
+            format!("{create} ({}) on commit delete rows", columns.join(", "))
+        }
+        _ => format!(
+            "{create} on commit delete rows as select {} from {} with no data",
+            columns(stream, column_set).join(", "),
+            table(stream),
+        ),
+    }
+}
+
+/// Staged rows as the table takes them; `some`: a condition on the column `id` of those that are wanted.
+fn staged_rows(staged: Staged<'_>, some: Option<&str>) -> String {
+    let columns = columns(staged.stream, staged.column_set);
+    let values = match staged.fit {
+        Fit::Exact => columns.join(", "),
+        Fit::Cast(expressions) => {
+            let named = expressions.iter().zip(&columns);
+            let named = named.map(|(expression, name)| format!("{expression} as {name}"));
+            named.collect::<Vec<_>>().join(", ")
+        }
+    };
+    let filter = some.map_or_else(String::new, |some| format!(" where id = {some}"));
+    format!("select {values} from {}{filter}", staging(staged))
+}
+
+pub(super) fn insert_statement(staged: Staged<'_>, only_some: bool) -> String {
+    let rows = staged_rows(staged, only_some.then_some("any($1::uuid[])"));
+    let columns = columns(staged.stream, staged.column_set).join(", ");
+    format!("insert into {} ({columns}) {rows}", table(staged.stream))
 }
 
 /// The columns of a tuple, in order.
-pub(super) fn columns(stream: &Stream, column_set: u32) -> Vec<String> {
+pub(super) fn columns(stream: &Stream, column_set: ColumnSet) -> Vec<String> {
     let mut names = vec!["id".to_owned(), "received_at".to_owned()];
     match &stream.shape {
         Shape::Document { .. } => names.push("payload".to_owned()),
         Shape::Typed { columns, .. } => {
             names.push("extra".to_owned());
             names.extend(
-                columns.iter().take(column_set as usize).map(|column| quoted(&column.name)),
+                columns.iter().take(column_set.columns()).map(|column| quoted(&column.name)),
             );
         }
     }
@@ -51,8 +92,8 @@ pub(super) fn copy_statement(target: Target<'_>) -> String {
         Target::Stream { stream, column_set } => {
             (table(stream), columns(stream, column_set).join(", "))
         }
-        Target::Staging { stream, column_set } => {
-            (staging(stream, column_set), columns(stream, column_set).join(", "))
+        Target::Staging(staged) => {
+            (staging(staged), columns(staged.stream, staged.column_set).join(", "))
         }
         Target::Quarantine { column_set } => {
             ("tidegate.quarantine".to_owned(), quarantine::columns(column_set))
@@ -73,13 +114,9 @@ pub(super) fn key_probe_statement(stream: &Stream, key: &Key) -> String {
 
 /// Which of equal keys came first is told by their entries' order in the journal (`$2`, in the order of the entries' first
 /// ids, `$1`), and within an entry by their ids. Where staged rows lie says nothing: a small one may fill an earlier page.
-pub(super) fn merge_statement(
-    stream: &Stream,
-    key: &Key,
-    column_set: u32,
-    only_some: bool,
-) -> String {
-    let columns = columns(stream, column_set);
+pub(super) fn merge_statement(staged: Staged<'_>, key: &Key, only_some: bool) -> String {
+    let stream = staged.stream;
+    let columns = columns(stream, staged.column_set);
     let keys = key_expressions(stream, key).join(", ");
     let (order, action) = match key.on_duplicate {
         OnDuplicate::Ignore => ("asc", "do nothing".to_owned()),
@@ -92,15 +129,14 @@ pub(super) fn merge_statement(
     format!(
         "with merged as (
            insert into {table} ({columns})
-           select distinct on ({keys}) {columns} from {staging} {filter}
+           select distinct on ({keys}) {columns} from ({rows}) as staged
            order by {keys}, ($2::integer[])[width_bucket(id, $1::uuid[])] {order}, id {order}
            on conflict ({keys}) {action}
            returning id, xmax = 0 as fresh)
          select width_bucket(id, $1::uuid[]), count(*) from merged where fresh group by 1",
         table = table(stream),
         columns = columns.join(", "),
-        staging = staging(stream, column_set),
-        filter = if only_some { "where id = any($3::uuid[])" } else { "" },
+        rows = staged_rows(staged, only_some.then_some("any($3::uuid[])")),
     )
 }
 

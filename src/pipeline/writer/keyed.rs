@@ -48,7 +48,8 @@ impl Writer {
             let (stream, _) = keyed(part)?;
             (!careful.contains(&stream.id)).then_some(stream.id)
         };
-        let wanted: Vec<StreamId> = parts.iter().filter_map(hurried).collect();
+        let copied_as_they_are = parts.iter().filter(|part| part.fit.is_exact());
+        let wanted: Vec<StreamId> = copied_as_they_are.filter_map(hurried).collect();
         let mut direct = Some(self.lanes.enter(&wanted)).filter(|direct| !direct.is_empty());
         let is_direct = |direct: &Option<Direct>, part: &Part| {
             let stream = part.destination.stream();

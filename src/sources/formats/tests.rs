@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::*;
-use crate::record::{StreamId, UnixMicros};
+use crate::record::{ColumnSet, StreamId, UnixMicros};
 use crate::streams::columns::{Column, ColumnType};
 use crate::streams::decode::decode_tuple;
 use crate::streams::encode::EncodeLimits;
@@ -81,7 +81,7 @@ fn documents() -> Arc<Stream> {
 /// A column `a` of integers; the rest goes to `extra`.
 fn typed() -> Arc<Stream> {
     let column = Column::new("a", ColumnType::Integer);
-    stream(Shape::Typed { columns: vec![column], unknown: UnknownKeys::Extra })
+    stream(Shape::typed(vec![column], UnknownKeys::Extra))
 }
 
 fn framer(format: Format, stream: &Arc<Stream>, limits: FramerLimits) -> Framer {
@@ -123,7 +123,7 @@ fn shown(outcome: &Outcome) -> Vec<Value> {
     let show = |event: &Event| match event {
         Event::Encoded(tuple) => {
             let mut json = Vec::new();
-            decode_tuple(&stream.shape, 0, tuple, &mut json).unwrap();
+            decode_tuple(&stream.shape, ColumnSet(0), tuple, &mut json).unwrap();
             serde_json::from_slice(&json).unwrap()
         }
         Event::Refused { place, error, .. } => {

@@ -24,7 +24,7 @@ pub use error::{RecordError, RecordErrorCode, SHOWN_CHARS_MAX, UnknownRecordErro
 pub use pointers::{KEY_BYTES_MAX, KEY_TOTAL_BYTES_MAX};
 use typed::TypedEncoder;
 
-use crate::record::UnixMicros;
+use crate::record::{ColumnSet, UnixMicros};
 use crate::streams::json::{Scanner, Stop};
 use crate::streams::values::{put, timestamps};
 use crate::streams::{COLUMNS_MAX, Shape, Stream};
@@ -80,7 +80,7 @@ pub enum EncoderError {
 /// Encodes the records of one stream. Not shared: every reader of a body has its own.
 #[derive(Debug)]
 pub struct RecordEncoder {
-    column_set: u32,
+    column_set: ColumnSet,
     limits: EncodeLimits,
     target: Target,
 }
@@ -99,7 +99,7 @@ impl RecordEncoder {
         let key = stream.key.as_ref().map_or(&[][..], |key| &key.fields);
         let target = match &stream.shape {
             Shape::Document { payload } => Target::Document(DocumentEncoder::new(*payload, key)?),
-            Shape::Typed { columns, unknown } => {
+            Shape::Typed { columns, unknown, .. } => {
                 Target::Typed(TypedEncoder::new(columns, *unknown, key)?)
             }
         };
@@ -107,7 +107,7 @@ impl RecordEncoder {
     }
 
     /// The column set of the tuples.
-    pub fn column_set(&self) -> u32 {
+    pub fn column_set(&self) -> ColumnSet {
         self.column_set
     }
 

@@ -27,10 +27,7 @@ fn stream(inferred: &Inferred) -> Arc<Stream> {
     Arc::new(Stream {
         id: StreamId(1),
         name: "sample".parse().unwrap(),
-        shape: Shape::Typed {
-            columns: inferred.columns.iter().map(column).collect(),
-            unknown: UnknownKeys::Extra,
-        },
+        shape: Shape::typed(inferred.columns.iter().map(column).collect(), UnknownKeys::Extra),
         key: None,
         retention_days: None,
         created_at: OffsetDateTime::UNIX_EPOCH,

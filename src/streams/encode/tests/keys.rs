@@ -47,7 +47,7 @@ fn a_pointer_into_another_pointers_value_can_never_be_met() {
 #[test]
 fn key_columns_must_have_values() {
     let columns = vec![Column::new("a", ColumnType::Text), Column::new("b", ColumnType::Integer)];
-    let shape = Shape::Typed { columns, unknown: UnknownKeys::Extra };
+    let shape = Shape::typed(columns, UnknownKeys::Extra);
     let stream = stream(shape, vec![KeyField::Column(1), KeyField::Column(0)]);
     let mut encoder = encoder(&stream);
     round_trip(&stream, &mut encoder, r#"{"a":"","b":0}"#);

@@ -48,7 +48,7 @@ fn typed(unknown: UnknownKeys) -> Arc<Stream> {
         Column { default: Some(json!(1.5)), ..Column::new("rate", ColumnType::Numeric) },
         Column::new("quo\"ted é", ColumnType::Jsonb),
     ];
-    stream(Shape::Typed { columns, unknown }, Vec::new())
+    stream(Shape::typed(columns, unknown), Vec::new())
 }
 
 /// Columns that take keys of other names: one that is reserved, each other's, one that cannot be written plainly, none.
@@ -62,7 +62,7 @@ fn renamed(unknown: UnknownKeys, fields: Vec<KeyField>) -> Arc<Stream> {
         Column { default: Some(json!("1.50")), ..from("", Column::new("_", ColumnType::Numeric)) },
         Column::new("rate", ColumnType::Numeric),
     ];
-    stream(Shape::Typed { columns, unknown }, fields)
+    stream(Shape::typed(columns, unknown), fields)
 }
 
 fn encoder(stream: &Arc<Stream>) -> RecordEncoder {
@@ -99,7 +99,7 @@ fn refused(encoder: &mut RecordEncoder, json: &[u8]) -> RecordError {
 
 #[test]
 fn encoders_are_made_only_for_streams_that_make_sense() {
-    let shape = |columns| Shape::Typed { columns, unknown: UnknownKeys::Extra };
+    let shape = |columns| Shape::typed(columns, UnknownKeys::Extra);
     let new = |stream: &Arc<Stream>| RecordEncoder::new(stream, LIMITS).map(drop);
     let twice = vec![Column::new("a", ColumnType::Text), Column::new("a", ColumnType::Date)];
     let duplicate = EncoderError::DuplicateColumn("a".into());

@@ -1,0 +1,274 @@
+//! What a stream's table really looks like, and whether the stream's tuples may go into it.
+//!
+//! Invariant: a tuple is copied only into columns of its own types, and cast only into types that keep every value. Binary
+//! COPY goes by the layout of bytes: into a column of another type it stores other values, or fails with words that name
+//! nothing. A layout is learned once and kept; behind the rows it is compared again, under the lock that writing them
+//! took: from then on nobody changes the table before the commit.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use sqlx::{AssertSqlSafe, Executor, FromRow};
+
+use super::statements::table;
+use super::tuple::{TupleColumn, TupleType, tuple_columns};
+use super::{BatchConnection, BatchError, during, during_stream};
+use crate::db::quoted;
+use crate::record::{ColumnSet, StreamId};
+use crate::streams::Stream;
+use crate::streams::columns::ColumnType;
+
+/// Most columns whose trouble is told; more are counted.
+const MISFITS_TOLD_MAX: usize = 3;
+
+/// A stream's table as it was at one moment.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    stamp: Stamp,
+    is_view: bool,
+    columns: HashMap<String, TableColumn>,
+}
+
+/// What tells a layout from any other one: the relation, and the sum of the hashes of its columns' names and types.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    relation: i64,
+    columns: i128,
+}
+
+#[derive(Debug, Clone)]
+struct TableColumn {
+    type_oid: i64,
+    /// Length, precision and the like; -1 without.
+    type_modifier: i32,
+    type_name: String,
+    /// Quoted, where it is not the type's own.
+    collation: Option<String>,
+}
+
+/// How the columns of a tuple come into those of the table.
+#[derive(Debug, Clone)]
+pub enum Fit {
+    /// Each column has the tuple's type: tuples are copied as they are.
+    Exact,
+    /// Tuples are staged with their own types; these expressions make the table's values of theirs, in the tuple's order.
+    Cast(Arc<[String]>),
+}
+
+impl Fit {
+    pub fn is_exact(&self) -> bool {
+        matches!(self, Fit::Exact)
+    }
+}
+
+impl Layout {
+    /// How tuples of this column set come into the table; otherwise why they cannot, for people.
+    pub fn fit(&self, stream: &Stream, set: ColumnSet) -> Result<Fit, String> {
+        let name = &stream.name;
+        if self.is_view && stream.key.is_some() {
+            return Err(format!(
+                "streams.{name} is a view, and records with a key go into a table only; put the table back"
+            ));
+        }
+        let Some(tuple) = tuple_columns(stream, set) else {
+            return Err(format!(
+                "the stream's definition never had {set}; wait for its newest one"
+            ));
+        };
+        let casts: Vec<Result<bool, String>> =
+            tuple.iter().map(|column| self.is_same(column)).collect();
+        if casts.iter().all(|cast| matches!(cast, Ok(true))) {
+            return Ok(Fit::Exact);
+        }
+        let misfits: Vec<String> = casts.into_iter().filter_map(Result::err).collect();
+        if !misfits.is_empty() {
+            return Err(tell(&misfits));
+        }
+        Ok(Fit::Cast(tuple.iter().map(|column| self.expression(column)).collect()))
+    }
+
+    /// Whether the table's column has the type of the tuple's, or another one that keeps its values.
+    fn is_same(&self, column: &TupleColumn<'_>) -> Result<bool, String> {
+        let (name, declared) = (column.name, column.kind.sql());
+        let Some(actual) = self.columns.get(name) else {
+            return Err(format!("the table has no column {name}, the stream says {declared}"));
+        };
+        let (declared_oid, is_plain) = (oid(column.kind), actual.type_modifier == -1);
+        if is_plain && actual.type_oid == declared_oid {
+            return Ok(true);
+        }
+        if is_plain && !column.is_fixed && keeps_every_value(declared_oid, actual.type_oid) {
+            return Ok(false);
+        }
+        let actual = &actual.type_name;
+        Err(format!("column {name} is {actual} in the table, the stream says {declared}"))
+    }
+
+    /// What makes the table's value of the tuple's. Which keys are equal is for the table's collation to say, as it is for
+    /// the table's unique index.
+    fn expression(&self, column: &TupleColumn<'_>) -> String {
+        let mut expression = quoted(column.name);
+        if let Some(TableColumn { type_name, collation, .. }) = self.columns.get(column.name) {
+            expression = format!("{expression}::{type_name}");
+            if let Some(collation) = collation {
+                expression = format!("{expression} collate {collation}");
+            }
+        }
+        expression
+    }
+}
+
+fn tell(misfits: &[String]) -> String {
+    let told = misfits[..misfits.len().min(MISFITS_TOLD_MAX)].join("; ");
+    let untold = misfits.len().saturating_sub(MISFITS_TOLD_MAX);
+    let more = if untold > 0 { format!("; and {untold} more") } else { String::new() };
+    format!("{told}{more}; alter it back, or change the stream")
+}
+
+const BOOLEAN: i64 = 16;
+const BIGINT: i64 = 20;
+const SMALLINT: i64 = 21;
+const INTEGER: i64 = 23;
+const TEXT: i64 = 25;
+const JSON: i64 = 114;
+const REAL: i64 = 700;
+const DOUBLE_PRECISION: i64 = 701;
+const VARCHAR: i64 = 1043;
+const DATE: i64 = 1082;
+const TIMESTAMPTZ: i64 = 1184;
+const NUMERIC: i64 = 1700;
+const UUID: i64 = 2950;
+const JSONB: i64 = 3802;
+
+/// The number of a type, which is the same in every PostgreSQL (`pg_type.dat`).
+fn oid(kind: TupleType) -> i64 {
+    let kind = match kind {
+        TupleType::Json => return JSON,
+        TupleType::Declared(kind) => kind,
+    };
+    match kind {
+        ColumnType::Boolean => BOOLEAN,
+        ColumnType::SmallInt => SMALLINT,
+        ColumnType::Integer => INTEGER,
+        ColumnType::BigInt => BIGINT,
+        ColumnType::Real => REAL,
+        ColumnType::DoublePrecision => DOUBLE_PRECISION,
+        ColumnType::Numeric => NUMERIC,
+        ColumnType::Text => TEXT,
+        ColumnType::TimestampTz => TIMESTAMPTZ,
+        ColumnType::Date => DATE,
+        ColumnType::Uuid => UUID,
+        ColumnType::Jsonb => JSONB,
+    }
+}
+
+/// Does each value of the one type become the same value of the other? Neither has a modifier. A text is read back as what
+/// it was written from, because the connection says with how many digits and in which form.
+fn keeps_every_value(declared: i64, actual: i64) -> bool {
+    matches!(
+        (declared, actual),
+        (_, TEXT | VARCHAR)
+            | (SMALLINT, INTEGER | BIGINT | NUMERIC | REAL | DOUBLE_PRECISION)
+            | (INTEGER, BIGINT | NUMERIC | DOUBLE_PRECISION)
+            | (BIGINT, NUMERIC)
+            | (REAL, DOUBLE_PRECISION)
+            | (JSON, JSONB)
+            | (JSONB, JSON)
+    )
+}
+
+/// A column of a stream's table.
+#[derive(FromRow)]
+struct ColumnRow {
+    place: i64,
+    relation: i64,
+    is_view: bool,
+    name: String,
+    type_oid: i64,
+    type_modifier: i32,
+    type_name: String,
+    collation: Option<String>,
+    hash: i64,
+    collation_oid: i64,
+}
+
+impl BatchConnection {
+    /// The layouts of these streams' tables, as they are now; a table that is not there has none. Takes no lock.
+    pub async fn layouts(
+        &mut self,
+        streams: &[&Stream],
+    ) -> Result<HashMap<StreamId, Layout>, BatchError> {
+        let names: Vec<&str> = streams.iter().map(|stream| stream.name.as_str()).collect();
+        // By the catalog, not by `to_regclass`: that fails where the schema may not be used.
+        let rows: Vec<ColumnRow> = sqlx::query_as(
+            "select wanted.place, c.oid::bigint as relation, c.relkind = 'v' as is_view, a.attname::text as name,
+                 a.atttypid::bigint as type_oid, a.atttypmod as type_modifier,
+                 format_type(a.atttypid, a.atttypmod) as type_name,
+                 (select quote_ident(n.nspname) || '.' || quote_ident(co.collname)
+                  from pg_collation co join pg_namespace n on n.oid = co.collnamespace
+                  where co.oid = a.attcollation and a.attcollation <> t.typcollation) as collation,
+                 hashtextextended(a.attname::text, a.atttypid::bigint * 4294967296 + a.atttypmod) as hash,
+                 a.attcollation::bigint as collation_oid
+             from unnest($1::text[]) with ordinality as wanted (name, place)
+             join pg_class c on c.relname = wanted.name::name
+                 and c.relnamespace = (select oid from pg_namespace where nspname = 'streams')
+             join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+             join pg_type t on t.oid = a.atttypid",
+        )
+        .bind(names)
+        .fetch_all(&mut self.0)
+        .await
+        .map_err(during("reading the layout of tables"))?;
+        let mut layouts = HashMap::new();
+        for row in rows {
+            let place = usize::try_from(row.place - 1).unwrap_or(usize::MAX);
+            let Some(stream) = streams.get(place) else { continue };
+            let layout = layouts.entry(stream.id).or_insert_with(|| Layout {
+                stamp: Stamp { relation: row.relation, columns: 0 },
+                is_view: row.is_view,
+                columns: HashMap::new(),
+            });
+            layout.stamp.columns += i128::from(row.hash) + i128::from(row.collation_oid);
+            let ColumnRow { type_oid, type_modifier, type_name, collation, .. } = row;
+            let column = TableColumn { type_oid, type_modifier, type_name, collation };
+            layout.columns.insert(row.name, column);
+        }
+        Ok(layouts)
+    }
+
+    /// Which of these streams' tables are not any more what their layouts say. The transaction has written into each of
+    /// them, so what it finds stays true until it is over.
+    pub async fn changed_layouts(
+        &mut self,
+        written: &[(&Stream, &Layout)],
+    ) -> Result<Vec<StreamId>, BatchError> {
+        let names: Vec<String> = written.iter().map(|(stream, _)| table(stream)).collect();
+        let found: Vec<(i64, String)> = sqlx::query_as(
+            "select a.attrelid::bigint,
+                 (sum(hashtextextended(a.attname::text, a.atttypid::bigint * 4294967296 + a.atttypmod))
+                 + sum(a.attcollation::bigint))::text
+             from pg_attribute a
+             where a.attrelid = any (array(select to_regclass(name)::oid from unnest($1::text[]) as name))
+                 and a.attnum > 0 and not a.attisdropped
+             group by 1",
+        )
+        .bind(names)
+        .fetch_all(&mut self.0)
+        .await
+        .map_err(during("comparing the layout of tables"))?;
+        let found: HashMap<i64, String> = found.into_iter().collect();
+        let is_same = |layout: &Layout| {
+            let columns = found.get(&layout.stamp.relation).and_then(|sum| sum.parse().ok());
+            columns == Some(layout.stamp.columns)
+        };
+        let changed = written.iter().filter(|(_, layout)| !is_same(layout));
+        Ok(changed.map(|(stream, _)| stream.id).collect())
+    }
+
+    /// Keeps the stream's table as it is until the transaction is over, as writing into it would.
+    pub async fn lock_table(&mut self, stream: &Stream) -> Result<(), BatchError> {
+        let sql = format!("lock table only {} in row exclusive mode", table(stream));
+        let locked = self.0.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await;
+        locked.map(drop).map_err(during_stream("locking the table", stream))
+    }
+}

@@ -1,0 +1,84 @@
+//! Tuples that do not go straight into their stream's table: copied into a temporary one with the tuple's own types, and
+//! brought from there into the table, by key or through casts.
+
+use bytes::Bytes;
+use sqlx::{AssertSqlSafe, Executor};
+use uuid::Uuid;
+
+use super::statements::{create_staging_statement, insert_statement, merge_statement, staging};
+use super::{BatchConnection, BatchError, Fit, Target, during_stream};
+use crate::record::ColumnSet;
+use crate::streams::{Key, Stream};
+
+/// Which staging table: tuples of one form, and how they come into the stream's table.
+#[derive(Debug, Clone, Copy)]
+pub struct Staged<'a> {
+    pub stream: &'a Stream,
+    pub column_set: ColumnSet,
+    pub fit: &'a Fit,
+}
+
+impl BatchConnection {
+    /// Brings the staged rows of a keyed stream into its table. `entries` are the batch's entries in this stream: the id of
+    /// each one's first record, in the order of these, and its place in the journal's order. Returns for each how many of
+    /// its records made a new row. `only`: the ids of the staged rows to take; all of them without.
+    pub async fn merge(
+        &mut self,
+        staged: Staged<'_>,
+        key: &Key,
+        entries: &[(Uuid, usize)],
+        only: Option<&[Uuid]>,
+    ) -> Result<Vec<u64>, BatchError> {
+        let sql = merge_statement(staged, key, only.is_some());
+        let first_ids: Vec<Uuid> = entries.iter().map(|(id, _)| *id).collect();
+        let order = entries.iter().map(|(_, place)| i32::try_from(*place).unwrap_or(i32::MAX));
+        let mut query = sqlx::query_as(AssertSqlSafe(sql))
+            .persistent(false)
+            .bind(first_ids)
+            .bind(order.collect::<Vec<i32>>());
+        if let Some(only) = only {
+            query = query.bind(only);
+        }
+        let rows: Vec<(i32, i64)> =
+            query.fetch_all(&mut self.0).await.map_err(during_stream("merging", staged.stream))?;
+        let mut fresh = vec![0; entries.len()];
+        for (bucket, count) in rows {
+            let entry = usize::try_from(bucket - 1).ok().and_then(|index| fresh.get_mut(index));
+            // A trigger of the user's may have given a row another id, which belongs to nobody's entry.
+            if let Some(entry) = entry {
+                *entry = count.unsigned_abs();
+            }
+        }
+        Ok(fresh)
+    }
+
+    /// Brings staged rows into the table of a stream without a key; `only` those of these ids.
+    pub async fn insert(
+        &mut self,
+        staged: Staged<'_>,
+        only: Option<&[Uuid]>,
+    ) -> Result<(), BatchError> {
+        let sql = insert_statement(staged, only.is_some());
+        let mut query = sqlx::query(AssertSqlSafe(sql)).persistent(false);
+        if let Some(only) = only {
+            query = query.bind(only);
+        }
+        let inserted = query.execute(&mut self.0).await;
+        inserted.map(drop).map_err(during_stream("inserting the staged rows", staged.stream))
+    }
+
+    /// Makes the staging table anew, in case the stream's table is another than it was, and fills it; for those who take
+    /// some of its rows.
+    pub async fn stage(&mut self, staged: Staged<'_>, bodies: &[Bytes]) -> Result<(), BatchError> {
+        let name = staging(staged);
+        self.command(&format!("drop table if exists {name}")).await?;
+        self.copy(Target::Staging(staged), bodies).await?;
+        self.command(&format!("create index on {name} (id)")).await
+    }
+
+    pub(super) async fn create_staging(&mut self, staged: Staged<'_>) -> Result<(), BatchError> {
+        let sql = create_staging_statement(staged);
+        let created = self.0.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await;
+        created.map(drop).map_err(during_stream("making the staging table", staged.stream))
+    }
+}
