@@ -51,6 +51,16 @@ async fn rows(gateway: &Gateway, stream: &str) -> Vec<Value> {
     gateway.column(sql).await
 }
 
+/// What waits for locks on a stream's table, or holds them, as a condition says.
+async fn locks(gateway: &Gateway, stream: &str, condition: &str) -> i64 {
+    // Whoever asks for a locked table by its name waits, too.
+    let sql = format!(
+        "select count(*) from pg_locks join pg_class on pg_class.oid = relation
+         where {condition} and relname = '{stream}' and relnamespace = 'streams'::regnamespace"
+    );
+    gateway.scalar(sql).await
+}
+
 async fn assert_quarantine_is_empty(gateway: &Gateway) {
     let kept: Vec<String> = gateway.column("select message from tidegate.quarantine").await;
     assert!(kept.is_empty(), "{kept:?}");
@@ -155,12 +165,7 @@ async fn a_column_that_is_altered_while_a_batch_waits_for_its_table_is_noticed()
         // Nobody else sees the new type yet, and everybody who wants to write waits for it.
         send(&gateway, stream, &json!([{"k": 1, "b": 11}, {"k": 2, "b": 20}])).await;
         eventually("the batch waits for the table", async || {
-            // Whoever asks for it by its name waits, too.
-            let waiting = format!(
-                "select count(*) from pg_locks join pg_class on pg_class.oid = relation
-                 where not granted and relname = '{stream}' and relnamespace = 'streams'::regnamespace"
-            );
-            (gateway.scalar::<i64>(waiting).await > 0).then_some(())
+            (locks(&gateway, stream, "not granted").await > 0).then_some(())
         })
         .await;
         altering.commit().await.unwrap();
@@ -276,5 +281,48 @@ async fn a_replace_overwrites_no_row_of_a_table_whose_key_was_altered() {
         let kept = if on_duplicate == "replace" { "new" } else { "good" };
         assert_eq!(values().await, [json!([0, "zero"]), json!([7, "seven"]), json!([42, kept])]);
     }
+    assert_quarantine_is_empty(&gateway).await;
+}
+
+#[tokio::test]
+async fn what_a_writer_staged_while_a_column_was_altered_is_not_used_when_it_is_altered_back() {
+    /// So many requests in a row that each writer has some of them.
+    const IN_A_ROW: i64 = 12;
+    let gateway = Gateway::with(&[&FLAGS[..], &["--writers=2"]].concat()).await;
+    create(&gateway, "replaced", Way::Replaced).await;
+    create(&gateway, "held", Way::Plain).await;
+    for k in 0..IN_A_ROW {
+        // Both writers know the table as it is now.
+        gateway.commit("replaced", &json!({"k": k, "b": k})).await;
+    }
+    // One writer waits for the other stream's table before it comes to this one.
+    let lock = Stall::of_table(gateway.pool(), "held").await;
+    send(&gateway, "held", &json!({"k": 1, "b": 1})).await;
+    send(&gateway, "replaced", &json!({"k": 100, "b": 100})).await;
+    eventually("the first batch waits", async || {
+        (locks(&gateway, "held", "not granted").await > 0).then_some(())
+    })
+    .await;
+    gateway.execute("alter table streams.replaced alter b type double precision").await;
+    // The other writer copies into the altered table, and waits for its turn.
+    send(&gateway, "replaced", &json!({"k": 101, "b": 101})).await;
+    eventually("the second batch is copied", async || {
+        let copied = "granted and mode = 'RowExclusiveLock'";
+        (locks(&gateway, "replaced", copied).await > 0).then_some(())
+    })
+    .await;
+    // The first finds the table altered and parks the stream, so the second has to park what it has.
+    lock.release().await;
+    wait_parked_with(&gateway, "replaced", &["b", "double precision", "bigint"]).await;
+    gateway.wait_all_committed().await;
+    gateway.execute("alter table streams.replaced alter b type bigint").await;
+    gateway.wait_nothing_parked().await;
+    for k in 0..IN_A_ROW {
+        // The key is taken, so it is staged.
+        gateway.commit("replaced", &json!({"k": k, "b": EXACT_MAX + k})).await;
+    }
+    let mut expected: Vec<Value> = (0..IN_A_ROW).map(|k| json!([k, EXACT_MAX + k])).collect();
+    expected.extend([json!([100, 100]), json!([101, 101])]);
+    assert_eq!(rows(&gateway, "replaced").await, expected);
     assert_quarantine_is_empty(&gateway).await;
 }
