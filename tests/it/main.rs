@@ -11,6 +11,7 @@
 )]
 
 mod access;
+mod altered_tables;
 mod backlog;
 mod bad_input;
 mod batching;

@@ -256,7 +256,13 @@ impl Scene {
     }
 
     async fn hide_table(&mut self) {
-        let stream = self.any_stream();
+        // Not one that somebody has just put aside.
+        let (stream, _hold) = loop {
+            let stream = self.any_stream();
+            if let Some(hold) = self.taken.take(stream) {
+                break (stream, hold);
+            }
+        };
         self.gateway.execute(&format!("alter table streams.{stream} rename to hidden")).await;
         self.while_it_lasts().await;
         self.gateway.execute(&format!("alter table streams.hidden rename to {stream}")).await;

@@ -16,6 +16,7 @@ pub struct Figures {
     pub kills: u64,
     pub shutdowns: u64,
     pub faults: BTreeMap<Fault, u64>,
+    pub alterations: BTreeMap<&'static str, u64>,
     pub counts: Counts,
     pub polled: PolledCounts,
     pub lost: usize,
@@ -32,6 +33,7 @@ impl Figures {
             kills: 0,
             shutdowns: 0,
             faults: BTreeMap::new(),
+            alterations: BTreeMap::new(),
             counts: Counts::default(),
             polled: PolledCounts::default(),
             lost: 0,
@@ -50,6 +52,10 @@ impl Figures {
     pub fn all_faults(&self) -> u64 {
         self.faults.values().sum()
     }
+
+    pub fn all_alterations(&self) -> u64 {
+        self.alterations.values().sum()
+    }
 }
 
 impl fmt::Display for Figures {
@@ -64,6 +70,10 @@ impl fmt::Display for Figures {
         line(f, "faults", self.all_faults())?;
         for (fault, count) in &self.faults {
             line(f, &format!("  {}", fault.name()), *count)?;
+        }
+        line(f, "alterations of tables", self.all_alterations())?;
+        for (name, count) in &self.alterations {
+            line(f, &format!("  {name}"), *count)?;
         }
         line(f, "records acknowledged", self.counts.acknowledged)?;
         line(f, "records refused", self.counts.refused)?;

@@ -4,6 +4,8 @@
 //! `make test` runs a bounded share. `make torture SECONDS=1800` runs the same code for as long as it is told, and
 //! prints the figures. Everything is drawn from one seed; `TIDEGATE_TEST_SEED` gives it again.
 
+mod alterations;
+mod altering;
 mod faults;
 mod figures;
 mod polled;
@@ -14,6 +16,7 @@ use rand::Rng;
 use rand::rngs::StdRng;
 use uuid::Uuid;
 
+use self::altering::{Altering, Taken};
 use self::faults::Deck;
 use self::figures::Figures;
 use self::polled::Polled;
@@ -64,6 +67,8 @@ pub struct Scene {
     cluster: OwnCluster,
     seed: Seed,
     numbers: StdRng,
+    /// Tables that somebody is at.
+    taken: Taken,
 }
 
 impl Scene {
@@ -76,7 +81,19 @@ impl Scene {
         let neighbour = Gateway::through(url, cluster.url(), &FLAGS).await;
         let neighbours_journal = latest_journal(&gateway, 2).await;
         let numbers = seed.numbers(PLAN_PURPOSE);
-        Scene { gateway, journal, neighbour, neighbours_journal, proxy, cluster, seed, numbers }
+        let taken = Taken::default();
+        Altering::prepare(&gateway).await;
+        Scene {
+            gateway,
+            journal,
+            neighbour,
+            neighbours_journal,
+            proxy,
+            cluster,
+            seed,
+            numbers,
+            taken,
+        }
     }
 
     /// One life of the gateway: load, jobs that run, faults, and an end.
@@ -143,12 +160,19 @@ async fn nothing_is_lost_or_doubled_whatever_breaks() {
     let mut polled = Polled::start(&scene.gateway, seed).await;
     let mut deck = Deck::new(seed.numbers(DECK_PURPOSE));
     let mut figures = Figures::new(seed);
+    let mut altering = None;
     while began.elapsed() < Duration::from_secs(seconds)
         || !figures.rounds.is_multiple_of(ROUNDS_PER_SEASON)
     {
+        altering.get_or_insert_with(|| {
+            Altering::start(&scene.gateway, seed, figures.rounds, &scene.taken)
+        });
         scene.round(&mut oracle, &polled, &mut deck, &mut figures).await;
         if !figures.rounds.is_multiple_of(ROUNDS_PER_SEASON) {
             continue;
+        }
+        if let Some(altering) = altering.take() {
+            altering.finish(&mut figures.alterations).await;
         }
         polled.settle(&scene.gateway).await;
         for gateway in [&scene.gateway, &scene.neighbour] {
@@ -168,5 +192,5 @@ async fn nothing_is_lost_or_doubled_whatever_breaks() {
     }
     eprintln!("{figures}");
     assert!(figures.kills > 0 && figures.all_faults() > 0 && figures.counts.acknowledged > 0);
-    assert!(figures.polled.rows > 0);
+    assert!(figures.polled.rows > 0 && figures.all_alterations() > 0);
 }
