@@ -28,7 +28,7 @@ impl Part {
     /// Without entries yet; its tuples are thought to be of the table's own form.
     pub fn new(destination: Destination, column_set: ColumnSet) -> Part {
         let (entries, bodies) = (Vec::new(), Vec::new());
-        Part { destination, column_set, fit: Fit::Exact, entries, bodies }
+        Part { destination, column_set, fit: Fit::EXACT, entries, bodies }
     }
 
     /// Where the part is staged on its way into the stream's table.

@@ -48,16 +48,23 @@ struct TableColumn {
 
 /// How the columns of a tuple come into those of the table.
 #[derive(Debug, Clone)]
-pub enum Fit {
-    /// Each column has the tuple's type: tuples are copied as they are.
-    Exact,
-    /// Tuples are staged with their own types; these expressions make the table's values of theirs, in the tuple's order.
-    Cast(Arc<[String]>),
+pub struct Fit {
+    is_exact: bool,
+    /// What makes the table's values of staged ones, in the tuple's order; none where these are plainly the same.
+    expressions: Option<Arc<[String]>>,
 }
 
 impl Fit {
+    /// Each column has the tuple's type.
+    pub const EXACT: Fit = Fit { is_exact: true, expressions: None };
+
+    /// Can tuples be copied as they are? Others are staged with their own types, and cast from there.
     pub fn is_exact(&self) -> bool {
-        matches!(self, Fit::Exact)
+        self.is_exact
+    }
+
+    pub(super) fn expressions(&self) -> Option<&[String]> {
+        self.expressions.as_deref()
     }
 }
 
@@ -77,14 +84,17 @@ impl Layout {
         };
         let casts: Vec<Result<bool, String>> =
             tuple.iter().map(|column| self.is_same(column)).collect();
-        if casts.iter().all(|cast| matches!(cast, Ok(true))) {
-            return Ok(Fit::Exact);
+        let is_exact = casts.iter().all(|cast| matches!(cast, Ok(true)));
+        // Which of staged keys are equal is for the table's collations to say, as it is for its unique index.
+        if is_exact && self.columns.values().all(|column| column.collation.is_none()) {
+            return Ok(Fit::EXACT);
         }
         let misfits: Vec<String> = casts.into_iter().filter_map(Result::err).collect();
         if !misfits.is_empty() {
             return Err(tell(&misfits));
         }
-        Ok(Fit::Cast(tuple.iter().map(|column| self.expression(column)).collect()))
+        let expressions = Some(tuple.iter().map(|column| self.expression(column)).collect());
+        Ok(Fit { is_exact, expressions })
     }
 
     /// Whether the table's column has the type of the tuple's, or another one that keeps its values.
@@ -104,8 +114,7 @@ impl Layout {
         Err(format!("column {name} is {actual} in the table, the stream says {declared}"))
     }
 
-    /// What makes the table's value of the tuple's. Which keys are equal is for the table's collation to say, as it is for
-    /// the table's unique index.
+    /// What makes the table's value of the tuple's.
     fn expression(&self, column: &TupleColumn<'_>) -> String {
         let mut expression = quoted(column.name);
         if let Some(TableColumn { type_name, collation, .. }) = self.columns.get(column.name) {

@@ -67,8 +67,7 @@ impl BatchConnection {
         inserted.map(drop).map_err(during_stream("inserting the staged rows", staged.stream))
     }
 
-    /// Makes the staging table anew, in case the stream's table is another than it was, and fills it; for those who take
-    /// some of its rows.
+    /// Makes the staging table anew, and fills it; for those who take some of its rows, by an index.
     pub async fn stage(&mut self, staged: Staged<'_>, bodies: &[Bytes]) -> Result<(), BatchError> {
         let name = staging(staged);
         self.command(&format!("drop table if exists {name}")).await?;

@@ -1,7 +1,7 @@
 //! The statements that bring tuples into tables.
 
+use super::Staged;
 use super::tuple::{TupleColumn, tuple_columns};
-use super::{Fit, Staged};
 use crate::db::{quarantine, quoted};
 use crate::record::ColumnSet;
 use crate::streams::{Key, KeyField, OnDuplicate, Shape, Stream};
@@ -27,36 +27,29 @@ pub(super) fn table(stream: &Stream) -> String {
     format!("streams.{}", quoted(stream.name.as_str()))
 }
 
+/// The name says which tuples it holds, and so the types of its columns: it outlives the transaction, and must not depend
+/// on what the stream's table was at the time.
 pub(super) fn staging(staged: Staged<'_>) -> String {
-    let Staged { stream, column_set, fit } = staged;
-    let suffix = if fit.is_exact() { "" } else { "_cast" };
-    format!("pg_temp.staging_{}_{}{suffix}", stream.id.0, column_set.0)
+    format!("pg_temp.staging_{}_{}", staged.stream.id.0, staged.column_set.0)
 }
 
-/// Columns that are the table's own are made like it, with its collations; others have the tuple's types.
 pub(super) fn create_staging_statement(staged: Staged<'_>) -> String {
-    let Staged { stream, column_set, fit } = staged;
-    let create = format!("create temporary table if not exists {}", staging(staged));
-    match (fit, tuple_columns(stream, column_set)) {
-        (Fit::Cast(_), Some(tuple)) => {
-            let typed = |column: TupleColumn<'_>| quoted(column.name) + " " + column.kind.sql();
-            let columns: Vec<String> = tuple.into_iter().map(typed).collect();
-            format!("{create} ({}) on commit delete rows", columns.join(", "))
-        }
-        _ => format!(
-            "{create} on commit delete rows as select {} from {} with no data",
-            columns(stream, column_set).join(", "),
-            table(stream),
-        ),
-    }
+    let tuple = tuple_columns(staged.stream, staged.column_set).unwrap_or_default();
+    let typed = |column: TupleColumn<'_>| quoted(column.name) + " " + column.kind.sql();
+    let columns: Vec<String> = tuple.into_iter().map(typed).collect();
+    format!(
+        "create temporary table if not exists {} ({}) on commit delete rows",
+        staging(staged),
+        columns.join(", ")
+    )
 }
 
 /// Staged rows as the table takes them; `some`: a condition on the column `id` of those that are wanted.
 fn staged_rows(staged: Staged<'_>, some: Option<&str>) -> String {
     let columns = columns(staged.stream, staged.column_set);
-    let values = match staged.fit {
-        Fit::Exact => columns.join(", "),
-        Fit::Cast(expressions) => {
+    let values = match staged.fit.expressions() {
+        None => columns.join(", "),
+        Some(expressions) => {
             let named = expressions.iter().zip(&columns);
             let named = named.map(|(expression, name)| format!("{expression} as {name}"));
             named.collect::<Vec<_>>().join(", ")
