@@ -3,6 +3,8 @@
 
 mod assembler;
 pub mod body;
+#[cfg(test)]
+mod body_tests;
 pub mod encoders;
 pub mod formats;
 pub mod http;

@@ -246,7 +246,7 @@ async fn read_body(
     let limits = BodyLimits {
         wire_bytes_max: bytes_max,
         decompressed_bytes_max: bytes_max,
-        idle_timeout: SILENCE_MAX.min(Duration::from_millis(definition.timeout_ms)),
+        idle_timeout: SILENCE_MAX,
     };
     let mut reader = BodyReader::new(Box::pin(response.bytes_stream()), encoding, limits);
     let mut body = BytesMut::new();
