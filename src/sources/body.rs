@@ -416,3 +416,7 @@ fn into_body_error(error: io::Error) -> BodyError {
         Err(error) => BodyError::Corrupt { message: error.to_string() },
     }
 }
+
+#[cfg(test)]
+#[path = "body_tests.rs"]
+mod tests;

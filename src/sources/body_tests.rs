@@ -7,7 +7,7 @@ use async_compression::tokio::write as compress;
 use futures::stream;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
-use super::body::*;
+use super::*;
 
 const ENCODINGS: [ContentEncoding; 5] = [
     ContentEncoding::Identity,

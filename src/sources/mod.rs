@@ -3,8 +3,6 @@
 
 mod assembler;
 pub mod body;
-#[cfg(test)]
-mod body_tests;
 pub mod encoders;
 pub mod formats;
 pub mod http;

@@ -221,17 +221,16 @@ impl Reader<'_> {
 
     /// Microseconds east of UTC; nothing is UTC.
     fn offset(&mut self) -> Result<i64, ValueError> {
-        if let Some((zone, rest)) = self.rest.split_at_checked(3)
-            && (zone.eq_ignore_ascii_case(b"UTC") || zone.eq_ignore_ascii_case(b"GMT"))
-        {
-            self.rest = rest;
-            return Ok(0);
-        }
         if self.eat(b'Z') || self.eat(b'z') {
             return Ok(0);
         }
         let west = self.rest.first() == Some(&b'-');
         if !self.eat(b'+') && !self.eat(b'-') {
+            if let Some((zone, rest)) = self.rest.split_at_checked(3)
+                && (zone.eq_ignore_ascii_case(b"UTC") || zone.eq_ignore_ascii_case(b"GMT"))
+            {
+                self.rest = rest;
+            }
             return Ok(0);
         }
         let hours = self.digits(1, 2)?;
