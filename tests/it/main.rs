@@ -71,6 +71,7 @@ mod recovery;
 mod retention;
 mod sessions;
 mod set_back;
+mod settings;
 mod streams;
 mod support;
 mod tail;
