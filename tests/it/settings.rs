@@ -48,13 +48,13 @@ fn codes(cell: &'static str) -> impl Iterator<Item = &'static str> {
 fn for_people(number: &str) -> String {
     let value: u64 = number.parse().unwrap_or_else(|_| panic!("{number} is no number"));
     for (unit, name) in [(1 << 30, "GiB"), (1 << 20, "MiB")] {
-        if value > 0 && value % unit == 0 {
+        if value > 0 && value.is_multiple_of(unit) {
             return format!("{} {name}", value / unit);
         }
     }
     let mut text = String::new();
     for (index, digit) in number.chars().enumerate() {
-        if index > 0 && (number.len() - index) % 3 == 0 {
+        if index > 0 && (number.len() - index).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
