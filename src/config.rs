@@ -412,8 +412,6 @@ impl Config {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
     use clap::{CommandFactory, Parser};
 
@@ -421,54 +419,6 @@ mod tests {
     struct Serve {
         #[command(flatten)]
         config: Config,
-    }
-
-    /// The table of settings in the README, or all of `.env.sample`: what is written beside each name, and where.
-    fn documented() -> [(&'static str, BTreeMap<&'static str, &'static str>); 2] {
-        let line = |line: &'static str| line.trim_start_matches(['#', ' ']).split_once('=');
-        let sample = include_str!("../.env.sample").lines().filter_map(line);
-        let row = |line: &'static str| {
-            let mut cells = line.strip_prefix("| `")?.split(" | ");
-            Some((cells.next()?.strip_suffix('`')?, cells.next()?))
-        };
-        let (_, table) = include_str!("../README.md").split_once("| variable | default |").unwrap();
-        let table = table.lines().skip(1).take_while(|line| line.starts_with('|'));
-        [("README.md", table.filter_map(row).collect()), (".env.sample", sample.collect())]
-    }
-
-    /// Every flag has an environment variable, and `.env.sample` and the README name it with its default.
-    #[test]
-    fn every_setting_is_documented_with_its_default() {
-        let command = Serve::command();
-        let arguments = || command.get_arguments().filter(|argument| argument.get_id() != "help");
-        let mut seen = 0;
-        for argument in arguments().filter(|argument| argument.get_long().is_some()) {
-            let name = argument.get_env().expect("every flag has an environment variable");
-            let name = name.to_str().unwrap();
-            let default =
-                argument.get_default_values().first().map(|value| value.to_str().unwrap());
-            let default = default.filter(|value| !value.is_empty());
-            for (place, settings) in documented() {
-                let written = settings.get(name);
-                let written = written.unwrap_or_else(|| panic!("{name} is missing in {place}"));
-                // In the README code is a value, anything else says in words where the value comes from.
-                let value = match place {
-                    "README.md" => written.strip_prefix('`').and_then(|it| it.strip_suffix('`')),
-                    _ => Some(*written).filter(|value| !value.is_empty()),
-                };
-                assert_eq!(value, default, "{name} in {place}");
-            }
-            seen += 1;
-        }
-        assert!(seen > 25, "the flattened settings are looked at");
-        for (place, settings) in documented() {
-            for name in settings.into_keys() {
-                let known =
-                    arguments().any(|argument| argument.get_env().is_some_and(|env| env == name));
-                let is_ours = name.starts_with("TIDEGATE_") || place == "README.md";
-                assert!(known || !is_ours, "{name} in {place} is no setting");
-            }
-        }
     }
 
     #[test]

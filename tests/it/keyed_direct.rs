@@ -147,6 +147,37 @@ async fn who_came_too_early_steps_back_for_a_merge() {
     }
 }
 
+/// Whoever copies directly gives up on a lock early, because it can still merge; who merges waits for as long as is set.
+#[tokio::test]
+async fn a_merge_beside_a_direct_copy_waits_for_a_lock_as_long_as_any_other() {
+    let gateway = Gateway::with(&FLAGS).await;
+    for name in ["fresh", "taken"] {
+        stream(&gateway, name, "replace").await;
+    }
+    gateway.commit("taken", &record("a", 1)).await;
+    // In vain, so that the next part of this stream is not copied directly, and the other's is.
+    gateway.commit("taken", &record("a", 2)).await;
+    let mut lock = gateway.pool().begin().await.unwrap();
+    sqlx::query("select from streams.taken for update").execute(&mut *lock).await.unwrap();
+    gateway.records("fresh").json(&record("b", 1)).send().await.expect(202);
+    let request = gateway.records("taken").json(&record("a", 3)).query("ack", "commit");
+    let mut waiting = tokio::task::JoinSet::new();
+    waiting.spawn(request.send());
+    let merges = "select count(*) from pg_stat_activity where datname = current_database()
+        and wait_event_type = 'Lock' and clock_timestamp() - query_start > interval '500 milliseconds'";
+    eventually("the merge waits for longer than a direct copy would", async || {
+        (gateway.scalar::<i64>(merges).await == 1).then_some(())
+    })
+    .await;
+    assert_eq!(gateway.get("/v1/status").await.expect(200)["parked"], json!({}));
+    lock.rollback().await.unwrap();
+    let reply = waiting.join_all().await.remove(0).expect(201);
+    assert_eq!(counted(&reply), (0, 1));
+    assert_eq!(pairs(&gateway, "taken").await, ["a3"]);
+    assert_eq!(pairs(&gateway, "fresh").await, ["b1"]);
+    nothing_failed(&gateway).await;
+}
+
 #[tokio::test]
 async fn a_table_without_the_key_s_index_gets_no_key_twice() {
     let gateway = Gateway::with(&["--lock-timeout-ms=100"]).await;

@@ -85,6 +85,7 @@ mod retention;
 mod sessions;
 mod set_back;
 mod stalled_commits;
+mod settings;
 mod streams;
 mod support;
 mod tail;

@@ -1,0 +1,125 @@
+//! The settings and limits as README and `.env.sample` tell them, with their values, are those that the gateway has.
+
+use std::collections::BTreeMap;
+
+use clap::{Arg, Args, Command};
+use tidegate::auth::{PASSWORD_BYTES_MAX, PASSWORD_CHARACTERS_MIN};
+use tidegate::config::Config;
+use tidegate::db::polling_jobs::PER_OWNER_MAX;
+use tidegate::db::polling_runs::RUNS_KEPT;
+use tidegate::sources::RECORD_ERRORS_MAX;
+use tidegate::sources::http::IDS_MAX;
+use tidegate::streams::json::DEPTH_MAX;
+use tidegate::streams::{COLUMNS_MAX, KEY_FIELDS_MAX, MEMBER_BYTES_MAX, NAME_BYTES_MAX};
+
+const README: &str = include_str!("../../README.md");
+const SAMPLE: &str = include_str!("../../.env.sample");
+
+/// Settings that are looked at, at the least.
+const SETTINGS_MIN: usize = 45;
+
+/// Every setting with its environment variable and its default, if it has one.
+fn settings() -> BTreeMap<String, Option<String>> {
+    let command = Config::augment_args(Command::new("serve"));
+    let setting = |argument: &Arg| {
+        let name = argument.get_env().expect("every flag has an environment variable");
+        let default = argument.get_default_values().first();
+        let text = |value: &std::ffi::OsStr| value.to_str().unwrap().to_owned();
+        (text(name), default.map(|value| text(value)).filter(|value| !value.is_empty()))
+    };
+    let settings: BTreeMap<_, _> = command.get_arguments().map(setting).collect();
+    assert!(settings.len() >= SETTINGS_MIN, "the flattened settings are looked at: {settings:?}");
+    settings
+}
+
+/// The rows of the README's table with this heading, in cells.
+fn rows(heading: &str) -> impl Iterator<Item = Vec<&'static str>> {
+    let (_, table) = README.split_once(heading).unwrap_or_else(|| panic!("no table {heading}"));
+    let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+    rows.map(|row| row.trim_matches('|').split(" | ").map(str::trim).collect())
+}
+
+/// What stands in backticks, alone or among other words.
+fn codes(cell: &'static str) -> impl Iterator<Item = &'static str> {
+    cell.split('`').skip(1).step_by(2)
+}
+
+/// As README writes numbers for people.
+fn for_people(number: &str) -> String {
+    let value: u64 = number.parse().unwrap_or_else(|_| panic!("{number} is no number"));
+    for (unit, name) in [(1 << 30, "GiB"), (1 << 20, "MiB")] {
+        if value > 0 && value.is_multiple_of(unit) {
+            return format!("{} {name}", value / unit);
+        }
+    }
+    let mut text = String::new();
+    for (index, digit) in number.chars().enumerate() {
+        if index > 0 && (number.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[test]
+fn every_setting_has_its_default_in_the_readme_and_in_env_sample() {
+    let in_readme: BTreeMap<&str, &str> = rows("| variable | default | meaning |")
+        .map(|cells| (codes(cells[0]).next().expect("a name"), cells[1]))
+        .collect();
+    let line = |line: &'static str| line.trim_start_matches(['#', ' ']).split_once('=');
+    let in_sample: BTreeMap<&str, &str> = SAMPLE.lines().filter_map(line).collect();
+    let settings = settings();
+    for (name, default) in &settings {
+        let written = in_readme.get(&**name).unwrap_or_else(|| panic!("{name} is not in README"));
+        // Code is a value; anything else says in words where the value comes from.
+        let value = written.strip_prefix('`').and_then(|rest| rest.strip_suffix('`'));
+        assert_eq!(value, default.as_deref(), "{name} in README");
+        let written =
+            in_sample.get(&**name).unwrap_or_else(|| panic!("{name} is not in .env.sample"));
+        let value = Some(*written).filter(|value| !value.is_empty());
+        assert_eq!(value, default.as_deref(), "{name} in .env.sample");
+    }
+    for name in in_readme.keys() {
+        assert!(settings.contains_key(*name), "{name} in README is no setting");
+    }
+    for name in in_sample.keys().filter(|name| name.starts_with("TIDEGATE_")) {
+        assert!(settings.contains_key(*name), "{name} in .env.sample is no setting");
+    }
+}
+
+#[test]
+fn the_limits_in_the_readme_are_those_of_the_settings_and_the_code() {
+    let settings = settings();
+    let mut seen = 0;
+    for cells in rows("| what | limit | setting |") {
+        for name in codes(cells[2]) {
+            let default = settings[name].as_deref().expect("a limit has a default");
+            let value = for_people(default);
+            assert!(cells[1].contains(&value), "{name} is {value}, README says {}", cells[1]);
+            seen += 1;
+        }
+    }
+    assert!(seen >= 10, "{seen} limits that can be set");
+    for (what, numbers) in [
+        ("nesting of JSON", vec![DEPTH_MAX]),
+        ("columns of a stream; fields of a key", vec![COLUMNS_MAX, KEY_FIELDS_MAX]),
+        ("name of a stream or column", vec![NAME_BYTES_MAX, MEMBER_BYTES_MAX]),
+        ("polling jobs of a user", vec![whole(PER_OWNER_MAX), whole(RUNS_KEPT)]),
+        ("errors in a reply; ids in a reply", vec![RECORD_ERRORS_MAX, IDS_MAX]),
+        ("password", vec![PASSWORD_CHARACTERS_MIN, PASSWORD_BYTES_MAX]),
+    ] {
+        let found = rows("| what | limit | setting |").find(|cells| cells[0].starts_with(what));
+        let limit = found.unwrap_or_else(|| panic!("no limit of {what}"))[1];
+        let told: Vec<&str> =
+            limit.split(|letter: char| letter != ',' && !letter.is_ascii_digit()).collect();
+        for number in numbers {
+            let number = for_people(&number.to_string());
+            assert!(told.contains(&&*number), "{what}: {number}, README says {limit}");
+        }
+    }
+}
+
+fn whole(number: i64) -> usize {
+    usize::try_from(number).expect("a limit is not negative")
+}
