@@ -27,7 +27,7 @@ const CHANGES: Kind = Kind { connections_max: 4, lock_timeout_ms: 5_000 };
 const SCHEMA: Kind = Kind { connections_max: 3, lock_timeout_ms: 1_000 };
 const READING: Kind = Kind { connections_max: 4, lock_timeout_ms: 2_000 };
 /// The end of a run waits for batches that have its job's row, however long these take.
-const POLLING: Kind = Kind { connections_max: 4, lock_timeout_ms: 0 };
+const POLLING: Kind = Kind { connections_max: 8, lock_timeout_ms: 0 };
 
 /// All of them. Clones share the connections.
 #[derive(Debug, Clone)]
