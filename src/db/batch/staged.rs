@@ -69,10 +69,15 @@ impl BatchConnection {
 
     /// Makes the staging table anew, and fills it; for those who take some of its rows, by an index.
     pub async fn stage(&mut self, staged: Staged<'_>, bodies: &[Bytes]) -> Result<(), BatchError> {
-        let name = staging(staged);
-        self.command(&format!("drop table if exists {name}")).await?;
+        self.unstage(staged).await?;
         self.copy(Target::Staging(staged), bodies).await?;
-        self.command(&format!("create index on {name} (id)")).await
+        self.command(&format!("create index on {} (id)", staging(staged))).await
+    }
+
+    /// Drops a staging table from which nothing was brought into the stream's table in this transaction: nobody compared
+    /// the table that it was made like, and the next batch must not find it.
+    pub async fn unstage(&mut self, staged: Staged<'_>) -> Result<(), BatchError> {
+        self.command(&format!("drop table if exists {}", staging(staged))).await
     }
 
     pub(super) async fn create_staging(&mut self, staged: Staged<'_>) -> Result<(), BatchError> {

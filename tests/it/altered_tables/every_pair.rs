@@ -65,16 +65,18 @@ fn with_records(case: Case, way: Way, declared: &Declared, right_in: &str) -> Ca
     }
 }
 
-/// Every pair plain and, by turns, in another kind of stream; in every kind where a record is stored all the same.
+/// Every pair in some kind of stream, by turns; the declared types also plain; in every kind where a record is stored all
+/// the same.
 fn every_case() -> Vec<Case> {
     let mut cases = Vec::new();
     for (turn, declared) in DECLARED.iter().enumerate() {
         for (number, table) in declared.instead().iter().enumerate() {
-            let another = Way::ALL[1 + (turn + number) % (Way::ALL.len() - 1)];
-            for way in Way::ALL {
-                let is_wanted =
-                    way == Way::Plain || way == another || declared.fits(table) == Fit::Stored;
-                if is_wanted && (has_order(table) || !way.is_by_it()) {
+            let ways = if has_order(table) { &Way::ALL[..] } else { &Way::BY_ANOTHER };
+            let by_turns = ways[(turn + number) % ways.len()];
+            let is_declared = number < DECLARED.len();
+            for &way in ways {
+                let is_stored = declared.fits(table) == Fit::Stored;
+                if is_stored || way == by_turns || way == Way::Plain && is_declared {
                     cases.push(case(way, declared, number, table));
                 }
             }
