@@ -86,34 +86,6 @@ fn a_broken_array_says_where() {
     assert!(error(Format::Json, b"{}\n{}").message.contains("application/x-ndjson"));
 }
 
-/// What stands between records in an array and is no JSON, with the byte at which it stops being that.
-const NO_JSON: &[(&str, usize)] = &[
-    ("nan", 0),
-    ("NaN", 0),
-    ("-Infinity", 1),
-    ("tru", 3),
-    ("None", 0),
-    ("01", 1),
-    ("12x", 2),
-    ("1.", 2),
-    ("+1", 0),
-    ("\u{1F600}", 0),
-    ("'text, }'", 0),
-    ("\"\\x\"", 1),
-    ("\"\\u12\"", 6),
-    ("{'s':2}", 1),
-    ("{\"s\":2,}", 7),
-    ("{\"s\":[1,{\"t\":nan}]}", 13),
-    ("{\"s\":'},{'}", 5),
-    ("{\"s\":it's}", 5),
-    ("{\"s\":5\"}", 6),
-    ("{\"s\":\"\\x]\"}", 6),
-    ("{\"s\" 2}", 5),
-    ("{\"s\":2]", 6),
-    ("[1,]", 3),
-    ("{s}", 1),
-];
-
 #[test]
 fn an_item_of_an_array_that_is_no_json_harms_no_other() {
     for (item, offset) in NO_JSON {

@@ -23,6 +23,34 @@ use crate::streams::{PayloadType, Shape, Stream, UnknownKeys};
 
 const LIMITS: FramerLimits = FramerLimits { record_bytes_max: 1 << 20, raw_bytes_max: 64 << 10 };
 
+/// What stands between records in an array and is no JSON, with the byte at which it stops being that.
+const NO_JSON: &[(&str, usize)] = &[
+    ("nan", 0),
+    ("NaN", 0),
+    ("-Infinity", 1),
+    ("tru", 3),
+    ("None", 0),
+    ("01", 1),
+    ("12x", 2),
+    ("1.", 2),
+    ("+1", 0),
+    ("\u{1F600}", 0),
+    ("'text, }'", 0),
+    ("\"\\x\"", 1),
+    ("\"\\u12\"", 6),
+    ("{'s':2}", 1),
+    ("{\"s\":2,}", 7),
+    ("{\"s\":[1,{\"t\":nan}]}", 13),
+    ("{\"s\":'},{'}", 5),
+    ("{\"s\":it's}", 5),
+    ("{\"s\":5\"}", 6),
+    ("{\"s\":\"\\x]\"}", 6),
+    ("{\"s\" 2}", 5),
+    ("{\"s\":2]", 6),
+    ("[1,]", 3),
+    ("{s}", 1),
+];
+
 #[derive(Debug, Clone, PartialEq)]
 enum Event {
     Encoded(Vec<u8>),
