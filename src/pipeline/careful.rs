@@ -130,8 +130,12 @@ impl Transaction<'_> {
             Err(error) => return Ok(Err(error.refusal().message)),
         }
         let layouts = self.connection.layouts(&[stream]).await?;
-        // What is locked is there.
-        let layout = layouts.get(&stream.id).ok_or(BatchError::TableChanged)?;
+        let Some(layout) = layouts.get(&stream.id) else {
+            return Ok(Err(format!(
+                "streams.{} has no columns; put the stream's table back",
+                stream.name
+            )));
+        };
         Ok(layout.fit(stream, column_set))
     }
 

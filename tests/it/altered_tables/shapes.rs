@@ -101,7 +101,7 @@ const OF_COLUMNS: [Meddling; 13] = [
 ];
 
 /// Of streams that are not partitioned.
-const OF_TABLES: [Meddling; 7] = [
+const OF_TABLES: [Meddling; 8] = [
     parked(
         "without_id",
         "alter table streams.{x} drop id cascade",
@@ -128,6 +128,13 @@ const OF_TABLES: [Meddling; 7] = [
         mended_by: Some("drop table streams.{x}; alter table streams.{x}_aside rename to {x}"),
         words: &["column measured", "bigint", "double precision"],
         untouched: "(select count(*) = 0 from streams.{x}) and (select count(*) = 1 from streams.{x}_aside)",
+    },
+    Meddling {
+        name: "without_columns",
+        alter: "alter table streams.{x} rename to {x}_apart; create table streams.{x} ()",
+        mended_by: Some("drop table streams.{x}; alter table streams.{x}_apart rename to {x}"),
+        words: &["{x}", "no columns"],
+        untouched: "select count(*) = 1 from streams.{x}_apart",
     },
     Meddling {
         name: "looked_through",
