@@ -3,7 +3,7 @@
 use super::observed::Columns;
 use super::{BLANK_LINE, SAMPLE_RECORDS_MAX, SampleError};
 use crate::streams::encode::{RecordError, RecordErrorCode};
-use crate::streams::json::{Scanner, Stop, ValueKind, unescape};
+use crate::streams::json::{Extent, Scanner, Stop, ValueKind, unescape};
 use crate::streams::values::unquoted;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -39,7 +39,7 @@ fn elements(
         return Ok(Some(at + 1));
     }
     while columns.records < SAMPLE_RECORDS_MAX {
-        at += record(&body[at..], None, columns).map_err(|stop| malformed(stop, at))?;
+        at = element(body, at, columns)?;
         let (separator, place) = next_byte(body, at).ok_or_else(cut_off)?;
         match separator {
             b',' => at = place + 1,
@@ -49,6 +49,23 @@ fn elements(
     }
     columns.has_more = true;
     Ok(None)
+}
+
+/// Reads an element, and skips one that is no JSON, as it is set aside where it is sent; gives where it ends.
+fn element(body: &[u8], at: usize, columns: &mut Columns) -> Result<usize, SampleError> {
+    let stop = match record(&body[at..], None, columns) {
+        Ok(length) => return Ok(at + length),
+        Err(stop) => stop,
+    };
+    let item = next_byte(body, at).filter(|(first, _)| !matches!(first, b',' | b']'));
+    let end = item.and_then(|(_, start)| Some(start + Extent::default().end_in(&body[start..])?));
+    match (stop, end) {
+        (Stop::Malformed { message, .. }, Some(end)) => {
+            columns.skip(RecordErrorCode::InvalidJson.as_str(), None, message);
+            Ok(end)
+        }
+        (stop, _) => Err(malformed(stop, at)),
+    }
 }
 
 pub(super) fn without_mark(body: &[u8]) -> &[u8] {

@@ -250,6 +250,11 @@ fn what_can_be_no_column_or_record_is_left_out() {
 
     let inferred = infer(Sample::Json(b"[1,{\"a\":1},\"x\"]")).unwrap();
     assert_eq!(skipped(&inferred), [("not_an_object", 2, None)]);
+
+    let body = br#"[{"a":nan}, {"a":1}, {"a":2,}, 01, {'a':"]"}, {"a":3}]"#;
+    let inferred = infer(Sample::Json(body)).unwrap();
+    assert_eq!((types(&inferred), inferred.records), (vec![("a", "integer")], 2));
+    assert_eq!(skipped(&inferred), [("invalid_json", 4, None)]);
 }
 
 #[test]
@@ -345,7 +350,7 @@ fn a_sample_that_cannot_be_read_says_why() {
         (b"[{} {}]", 4),
         (b"[{}] x", 5),
         (b"{} {}", 3),
-        (b"\xef\xbb\xbf[{\"a\":}]", 9),
+        (b"\xef\xbb\xbf{\"a\":}", 8),
     ] {
         let Err(SampleError::Malformed { offset, .. }) = infer(Sample::Json(body)) else {
             panic!("{body:?}");
