@@ -75,3 +75,21 @@ scenario("the list knows rates and sizes, and a stream that a first record makes
   });
   assert.match(await row.innerText(), /\d [KM]iB/, "its size");
 });
+
+scenario("a stream whose table was altered says why its records wait, until they follow", async (visitor, gateway) => {
+  await gateway.createStream("altered", { columns: [{ name: "b", type: "bigint" }] });
+  gateway.sql("alter table streams.altered alter b type double precision");
+  await gateway.send("altered", [{ b: 42 }]);
+  const visit = await visitor();
+  const { page } = visit;
+  await visit.signIn(ADMIN, "/streams/altered");
+  const reason = "column b is double precision in the table, the stream says bigint";
+  await page.getByRole("alert").getByText(reason).waitFor();
+  await page.goto(`${gateway.url}/system`);
+  const notice = page.getByRole("alert").filter({ hasText: reason });
+  await notice.getByText("1 record is parked").waitFor();
+  gateway.sql("alter table streams.altered alter b type bigint");
+  await notice.getByRole("link", { name: "altered" }).click();
+  await page.getByRole("alert").filter({ hasText: reason }).waitFor({ state: "hidden" });
+  assert.equal(gateway.sql("select b from streams.altered"), "42");
+});

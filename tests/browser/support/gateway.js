@@ -3,7 +3,7 @@
  * started it, whatever way that ends.
  */
 
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { chmodSync, closeSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -187,6 +187,12 @@ export class Gateway {
     });
     const { records } = await this.api("GET", `/v1/streams/${stream}/records?limit=500`);
     return records.length;
+  }
+
+  /** Does something in PostgreSQL that people do to tables. @param {string} statement */
+  sql(statement) {
+    const url = execFileSync(binary, ["db-url", "--data-dir", this.dataDirectory], { encoding: "utf8" }).trim();
+    return execFileSync("psql", ["-XAtq", "-v", "ON_ERROR_STOP=1", "-d", url, "-c", statement], { encoding: "utf8" }).trim();
   }
 
   /** The cookie of a new session. @param {{ name: string, password: string }} user */
