@@ -134,6 +134,11 @@ impl BatchConnection {
         self.command(&format!("set constraints all immediate; release savepoint {name}")).await
     }
 
+    /// Checks the constraints that wait for the commit, for all that was written so far.
+    pub async fn check_constraints(&mut self) -> Result<(), BatchError> {
+        self.command("set constraints all immediate").await
+    }
+
     /// Undoes what was done since the savepoint, and forgets it.
     pub async fn roll_back_to(&mut self, savepoint: Savepoint) -> Result<(), BatchError> {
         let name = savepoint.name();

@@ -31,6 +31,8 @@ pub(super) struct Transaction<'a> {
     pub fates: Vec<Fate>,
     /// COPY tuples of the rows that PostgreSQL refused.
     pub refused: Vec<u8>,
+    /// Streams whose rows may be against constraints that wait for the commit.
+    pub unchecked: Vec<StreamId>,
     /// The entries and ids of these rows.
     pub(super) refused_ids: HashSet<(usize, Uuid)>,
     /// Of entries of polling jobs, by their numbers; known after [`Transaction::leave_out_superseded`].
@@ -41,7 +43,8 @@ impl<'a> Transaction<'a> {
     pub fn new(connection: &'a mut BatchConnection, entries: &'a [Entry]) -> Transaction<'a> {
         let fates = vec![Fate::Settled(CommitOutcome::default()); entries.len()];
         let (refused, refused_ids, cursors) = (Vec::new(), HashSet::new(), Vec::new());
-        Transaction { connection, entries, fates, refused, refused_ids, cursors }
+        let unchecked = Vec::new();
+        Transaction { connection, entries, fates, refused, unchecked, refused_ids, cursors }
     }
 
     /// Copies a part of a keyed stream straight into its table. False if a row got lost on the way there, by a trigger of
@@ -55,6 +58,7 @@ impl<'a> Transaction<'a> {
         let started = Instant::now();
         let column_set = part.column_set;
         let copied = self.connection.copy_direct(stream, key, column_set, &part.bodies).await?;
+        self.unchecked.push(stream.id);
         metrics::record_copy(started.elapsed());
         Ok(copied == self.settle(part))
     }
@@ -76,6 +80,9 @@ impl<'a> Transaction<'a> {
         self.connection.copy(target, &part.bodies).await?;
         if let (Destination::Table(_), Target::Staging(staged)) = (&part.destination, target) {
             self.connection.insert(staged, None).await?;
+        }
+        if let Destination::Table(stream) = &part.destination {
+            self.unchecked.push(stream.id);
         }
         metrics::record_copy(started.elapsed());
         self.settle(part);
@@ -103,6 +110,7 @@ impl<'a> Transaction<'a> {
     ) -> Result<u64, BatchError> {
         let firsts = self.first_ids(part);
         let fresh = self.connection.merge(part.staged(stream), key, &firsts, None).await?;
+        self.unchecked.push(stream.id);
         let mut duplicates_of_all = 0;
         for ((_, number), committed) in firsts.iter().zip(fresh) {
             let rows = u64::from(self.entries[*number].header.rows);

@@ -272,6 +272,12 @@ impl Writer {
         part: &mut Part,
         stream: &Arc<Stream>,
     ) -> Result<(), Failure> {
+        // Under care constraints are checked at once; what others have left to be checked is no fault of this stream.
+        let others = std::mem::take(&mut transaction.unchecked);
+        if !others.is_empty() {
+            let checked = transaction.connection.check_constraints().await;
+            checked.map_err(|error| Failure::of(&others, error))?;
+        }
         let until = Instant::now() + self.shared.batch_timeout() / CARE_SHARE;
         let patience = Patience { until, keeps_part: false };
         match transaction.write_carefully(part, stream, patience).await? {

@@ -225,6 +225,39 @@ async fn records_for_a_column_that_was_dropped_wait_for_it() {
     assert_eq!(gateway.scalar::<i64>("select count(*) from tidegate.quarantine").await, 0);
 }
 
+/// A constraint that waits for the commit is checked as soon as a stream of the batch is cared for, and whose rows it is
+/// about is not said.
+#[tokio::test]
+async fn what_waits_for_the_commit_is_blamed_on_its_own_stream() {
+    let gateway = Gateway::with(&["--batch-interval-ms=1000"]).await;
+    let columns = json!([{"name": "n", "type": "integer"}]);
+    for (first, second) in [("waits", "checked"), ("checked_", "waits_")] {
+        for stream in [first, second] {
+            gateway.create_stream(&json!({"name": stream, "columns": columns})).await;
+        }
+        let [waits, checked] = if first == "waits" { [first, second] } else { [second, first] };
+        gateway
+            .execute(&format!(
+                "create function refuse_{waits}() returns trigger language plpgsql as $$
+                 begin if new.n = 7 then raise exception 'sevens are refused'; end if; return null; end $$;
+                 create constraint trigger refuse after insert on streams.{waits}
+                     deferrable initially deferred for each row execute function refuse_{waits}();
+                 alter table streams.{checked} add check (n <> 3)"
+            ))
+            .await;
+        let records: Vec<Value> = (0..10).map(|n| json!({"n": n})).collect();
+        gateway.records(first).json(&Value::Array(records.clone())).send().await.expect(202);
+        let reply = gateway.commit(second, &Value::Array(records)).await;
+        assert_eq!((&reply["committed"], &reply["quarantined"]), (&json!(9), &json!(1)), "{reply}");
+        for (stream, refused) in [(waits, 7), (checked, 3)] {
+            let numbers: Vec<i32> =
+                gateway.column(format!("select n from streams.{stream} order by n")).await;
+            let expected: Vec<i32> = (0..10).filter(|n| *n != refused).collect();
+            assert_eq!(numbers, expected, "{stream}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn partitioned_streams_are_cared_for_too() {
     let gateway = Gateway::start().await;

@@ -53,19 +53,32 @@ fn elements(
 
 /// Reads an element, and skips one that is no JSON, as it is set aside where it is sent; gives where it ends.
 fn element(body: &[u8], at: usize, columns: &mut Columns) -> Result<usize, SampleError> {
-    let stop = match record(&body[at..], None, columns) {
-        Ok(length) => return Ok(at + length),
-        Err(stop) => stop,
-    };
     let item = next_byte(body, at).filter(|(first, _)| !matches!(first, b',' | b']'));
-    let end = item.and_then(|(_, start)| Some(start + Extent::default().end_in(&body[start..])?));
-    match (stop, end) {
-        (Stop::Malformed { message, .. }, Some(end)) => {
-            columns.skip(RecordErrorCode::InvalidJson.as_str(), None, message);
-            Ok(end)
+    let extent = item.and_then(|(_, start)| {
+        let length = Extent::default().end_in(&body[start..])?;
+        Some(start..start + length)
+    });
+    let Some(extent) = extent else {
+        let length = record(&body[at..], None, columns).map_err(|stop| malformed(stop, at))?;
+        return Ok(at + length);
+    };
+    let end = extent.end;
+    whole(&body[extent], None, columns)?;
+    Ok(end)
+}
+
+/// Reads a record that must be all of `item`; skips what is no JSON.
+fn whole(item: &[u8], line: Option<u64>, columns: &mut Columns) -> Result<(), SampleError> {
+    let broken = match Scanner::new(item, true).value(0) {
+        Ok(value) if value.end == item.len() => {
+            return record(item, line, columns).map(drop).map_err(|stop| malformed(stop, 0));
         }
-        (stop, _) => Err(malformed(stop, at)),
-    }
+        Ok(_) => "something follows the value",
+        Err(Stop::Malformed { message, .. }) => message,
+        Err(Stop::Incomplete) => "it ends inside a value",
+    };
+    columns.skip(RecordErrorCode::InvalidJson.as_str(), line, broken);
+    Ok(())
 }
 
 pub(super) fn without_mark(body: &[u8]) -> &[u8] {
@@ -108,20 +121,7 @@ pub(super) fn ndjson(body: &[u8], columns: &mut Columns) -> Result<(), SampleErr
             break;
         }
         lines += 1;
-        let broken = match Scanner::new(line, true).value(0) {
-            Ok(value) if value.end == line.len() => None,
-            Ok(_) => Some("something follows the value on the same line"),
-            Err(Stop::Malformed { message, .. }) => Some(message),
-            Err(Stop::Incomplete) => Some("the line ends inside a value"),
-        };
-        match broken {
-            None => {
-                record(line, Some(number), columns).map_err(|stop| malformed(stop, 0))?;
-            }
-            Some(message) => {
-                columns.skip(RecordErrorCode::InvalidJson.as_str(), Some(number), message);
-            }
-        }
+        whole(line, Some(number), columns)?;
     }
     if lines == 0 { Err(SampleError::Empty) } else { Ok(()) }
 }
