@@ -85,7 +85,7 @@ impl Transaction<'_> {
             let is_over = Instant::now() > patience.until || self.refused.len() > REFUSED_BYTES_MAX;
             if is_over && range.start > 0 {
                 if patience.keeps_part {
-                    self.connection.release(Savepoint::Part).await?;
+                    self.keep_part(part, stream).await?;
                     return Ok(PartEnd::Partly { records: range.start });
                 }
                 let reason = "so much of it is refused that it takes too long".to_owned();
@@ -114,8 +114,17 @@ impl Transaction<'_> {
                 }
             }
         }
-        self.connection.release(Savepoint::Part).await?;
+        self.keep_part(part, stream).await?;
         Ok(PartEnd::Written { refused })
+    }
+
+    async fn keep_part(&mut self, part: &Part, stream: &Stream) -> Result<(), BatchError> {
+        self.connection.release(Savepoint::Part).await?;
+        // Care makes it anew each time; and each commit of a connection empties every such table that it has.
+        if stream.key.is_some() || !part.fit.is_exact() {
+            self.connection.unstage(part.staged(stream)).await?;
+        }
+        Ok(())
     }
 
     /// Locks the stream's table, and sees how tuples come into it; otherwise why they cannot, for people.

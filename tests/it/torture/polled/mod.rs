@@ -52,6 +52,8 @@ struct Polling {
     shelf: Arc<Mutex<Shelf>>,
     /// The number of the last run before this season.
     runs_before: i64,
+    /// What that run had counted then: it may have been under way, and have asked when the season had begun.
+    counted_before: Vec<i64>,
 }
 
 /// Sums over all seasons and jobs.
@@ -85,7 +87,7 @@ impl Polled {
             }
             let made = gateway.post("/v1/polling-jobs", &job.definition(&api)).await.expect(201);
             let id = made["id"].as_str().expect("a job has an id").parse().expect("a UUID");
-            jobs.push(Polling { job, id, shelf, runs_before: 0 });
+            jobs.push(Polling { job, id, shelf, runs_before: 0, counted_before: vec![0; 4] });
         }
         Polled {
             jobs,
@@ -169,6 +171,7 @@ impl Polled {
             let fence =
                 format!("select fence from tidegate.polling_jobs where id = '{}'", polling.id);
             polling.runs_before = gateway.scalar(fence).await;
+            polling.counted_before = polling.sums(gateway, "=").await;
             lock(&polling.shelf).new_season();
         }
     }
@@ -213,22 +216,34 @@ impl Polling {
                  and stream_id = (select id from tidegate.streams where name = '{}' and deleted_at is null)",
             job.stream()
         );
-        let counted = format!(
-            "select array[coalesce(sum(new), 0)::bigint, coalesce(sum(changed), 0)::bigint,
-                 coalesce(sum(refused), 0)::bigint, coalesce(sum(parked), 0)::bigint, coalesce(max(fence), 0)]
-             from tidegate.polling_runs where job_id = '{id}' and fence > {runs_before}"
-        );
-        let counted: Vec<i64> = gateway.scalar(counted).await;
-        let [new, changed, refused_of_runs, parked, latest] = counted[..] else {
-            panic!("five sums");
+        let sums = self.sums(gateway, ">=").await;
+        let counted: Vec<i64> =
+            sums.iter().zip(&self.counted_before).map(|(now, before)| now - before).collect();
+        let [new, changed, refused_of_runs, parked] = counted[..] else {
+            panic!("four sums");
         };
-        let all_kept = latest - runs_before <= RUNS_KEPT;
+        let latest = format!(
+            "select coalesce(max(fence), 0) from tidegate.polling_runs where job_id = '{id}'"
+        );
+        let latest: i64 = gateway.scalar(latest).await;
+        let all_kept = latest - runs_before < RUNS_KEPT;
         let counted = Counted { new, changed, refused: refused_of_runs, parked };
         Brought {
             rows: gateway.column(job.rows()).await,
             refused: gateway.column(refused).await,
             counted: all_kept.then_some(counted),
         }
+    }
+
+    /// What runs counted, from the last of the season before on, or that one alone.
+    async fn sums(&self, gateway: &Gateway, which: &str) -> Vec<i64> {
+        let Polling { id, runs_before, .. } = self;
+        let sums = format!(
+            "select array[coalesce(sum(new), 0)::bigint, coalesce(sum(changed), 0)::bigint,
+                 coalesce(sum(refused), 0)::bigint, coalesce(sum(parked), 0)::bigint]
+             from tidegate.polling_runs where job_id = '{id}' and fence {which} {runs_before}"
+        );
+        gateway.scalar(sums).await
     }
 
     /// How many runs of this season ended how.
