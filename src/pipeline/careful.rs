@@ -120,7 +120,6 @@ impl Transaction<'_> {
 
     async fn keep_part(&mut self, part: &Part, stream: &Stream) -> Result<(), BatchError> {
         self.connection.release(Savepoint::Part).await?;
-        // Care makes it anew each time; and each commit of a connection empties every such table that it has.
         if stream.key.is_some() || !part.fit.is_exact() {
             self.connection.unstage(part.staged(stream)).await?;
         }

@@ -74,8 +74,7 @@ impl BatchConnection {
         self.command(&format!("create index on {} (id)", staging(staged))).await
     }
 
-    /// Drops a staging table from which nothing was brought into the stream's table in this transaction: nobody compared
-    /// the table that it was made like, and the next batch must not find it.
+    /// Drops the staging table; the next who needs it makes it anew. Each commit of a connection empties all that it has.
     pub async fn unstage(&mut self, staged: Staged<'_>) -> Result<(), BatchError> {
         self.command(&format!("drop table if exists {}", staging(staged))).await
     }

@@ -141,7 +141,6 @@ impl Writer {
         }
         // What is older waits already, so this must come after it.
         if let Some(parked) = self.shared.parking().join(stream.id) {
-            transaction.connection.unstage(part.staged(&stream)).await?;
             part.destination = Destination::Parked(parked);
             return Ok(None);
         }
