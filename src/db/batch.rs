@@ -94,8 +94,9 @@ impl BatchConnection {
 
     /// Opens the batch's transaction and holds the epoch for its length.
     pub async fn begin(&mut self, journal: Uuid, epoch: i64) -> Result<(), BatchError> {
-        let sql =
-            format!("begin; select epoch from tidegate.journals where id = '{journal}' for share");
+        let sql = format!(
+            "begin isolation level read committed; select epoch from tidegate.journals where id = '{journal}' for share"
+        );
         let row = self
             .0
             .fetch_optional(sqlx::raw_sql(AssertSqlSafe(sql)))

@@ -43,6 +43,8 @@ static MIGRATIONS: Migrator = sqlx::migrate!();
 /// A plan that was made while a table was small would read all of it when it is large, until statistics tell: so each
 /// execution has a plan of its own, which costs a fraction of a millisecond.
 const PLANS: (&str, &str) = ("plan_cache_mode", "force_custom_plan");
+/// A look behind rows must see what others committed while the rows were written, whatever a role or a database is set to.
+const READ_COMMITTED: (&str, &str) = ("default_transaction_isolation", "read committed");
 /// What a number or a time is as text must not depend on how a database or a role is set up: a column that becomes text
 /// keeps it for ever.
 const FULL_FLOATS: (&str, &str) = ("extra_float_digits", "1");
@@ -110,6 +112,7 @@ impl Database {
             ("client_min_messages", "warning"),
             FULL_FLOATS,
             ISO_DATES,
+            READ_COMMITTED,
             PLANS,
         ]);
         let pools = Pools::new(&options);

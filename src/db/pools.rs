@@ -78,16 +78,20 @@ fn pool(options: &PgConnectOptions, kind: &Kind) -> PgPool {
 /// A pool that gives out no connection which is not what it asked for. Whoever waits for one is told that there is none;
 /// the reason is told by who prepares the database, and by the writers.
 pub(super) fn checked(asked: Timeouts) -> PgPoolOptions {
-    PgPoolOptions::new().acquire_timeout(ACQUIRE_TIMEOUT).after_connect(
-        move |connection, _metadata| {
-            Box::pin(async move {
-                match check(connection, asked).await {
-                    Ok(_writable) => Ok(()),
-                    Err(error) => Err(sqlx::Error::Configuration(error.into())),
-                }
-            })
-        },
-    )
+    let options = PgPoolOptions::new().acquire_timeout(ACQUIRE_TIMEOUT);
+    // In place of the pool's own question whether the line is there: one that only reads was made while the server did.
+    let options = options.test_before_acquire(false).before_acquire(|connection, _metadata| {
+        let is_writable = "select current_setting('transaction_read_only') = 'off'";
+        Box::pin(sqlx::query_scalar(is_writable).fetch_one(connection))
+    });
+    options.after_connect(move |connection, _metadata| {
+        Box::pin(async move {
+            match check(connection, asked).await {
+                Ok(_writable) => Ok(()),
+                Err(error) => Err(sqlx::Error::Configuration(error.into())),
+            }
+        })
+    })
 }
 
 impl Timeouts {

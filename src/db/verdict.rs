@@ -27,6 +27,11 @@ pub fn verdict(sqlstate: &str) -> Verdict {
         "57P04" => Verdict::Stop,
         // Too slow, or cancelled by somebody; a damaged page or index.
         "57014" | "57000" | "XX001" | "XX002" => Verdict::Table,
+        // What a trigger of the table cannot do for any record: end a transaction, load its library, take another number
+        // of a sequence that is at its end, end without a row.
+        "25001" | "58P01" | "2200H" | "2F005" => Verdict::Table,
+        // A text that is read as a query, a path or the like, in a generated column or a check.
+        "42601" => Verdict::Rows,
         _ => verdict_of_class(sqlstate.get(..2).unwrap_or_default()),
     }
 }
@@ -64,6 +69,11 @@ mod tests {
             ("21000", Rows, "cardinality violation"),
             ("22003", Rows, "numeric value out of range"),
             ("22P03", Rows, "invalid binary representation"),
+            ("2200H", Table, "sequence at its end"),
+            ("25001", Table, "a trigger that vacuums"),
+            ("2F005", Table, "a trigger that returns nothing"),
+            ("42601", Rows, "a text that is no query or path"),
+            ("58P01", Table, "a trigger's library is gone"),
             ("23502", Rows, "not null violation"),
             ("23503", Rows, "foreign key violation"),
             ("23505", Rows, "unique violation"),

@@ -76,7 +76,8 @@ impl Transaction<'_> {
             if error.verdict() == Verdict::Retry {
                 return Err(error);
             }
-            return self.refuse_whole(part, stream, &rows, &error).await;
+            // The staging table has the tuples' own types, so no record is to blame.
+            return self.give_up(part, refused_before, error.refusal().message).await;
         }
         // The last of them is the next to be tried.
         let mut untried = Vec::new();
@@ -92,6 +93,12 @@ impl Transaction<'_> {
                 return self.give_up(part, refused_before, reason).await;
             }
             let some = &rows[range.clone()];
+            if let Err(error) = self.ensure_partitions(stream, some).await {
+                if error.verdict() == Verdict::Retry {
+                    return Err(error);
+                }
+                return self.give_up(part, refused_before, error.refusal().message).await;
+            }
             self.connection.set_savepoint(Savepoint::Rows).await?;
             let Err(error) = self.write_rows(part, stream, some).await else {
                 continue;
@@ -147,23 +154,6 @@ impl Transaction<'_> {
         Ok(layout.fit(stream, column_set))
     }
 
-    /// The rows cannot even be staged.
-    async fn refuse_whole(
-        &mut self,
-        part: &Part,
-        stream: &Arc<Stream>,
-        rows: &[Row],
-        error: &BatchError,
-    ) -> Result<PartEnd, BatchError> {
-        let refusal = error.refusal();
-        let end = self.give_up(part, self.refused.len(), refusal.message.clone()).await?;
-        if error.verdict() != Verdict::Rows {
-            return Ok(end);
-        }
-        self.refuse(part, stream, rows, &refusal);
-        Ok(PartEnd::Written { refused: rows.len() as u64 })
-    }
-
     /// Undoes the part.
     async fn give_up(
         &mut self,
@@ -190,7 +180,6 @@ impl Transaction<'_> {
         let ids =
             || -> Vec<Uuid> { rows.iter().filter_map(|row| entry_first_id(&row.tuple)).collect() };
         let Some(key) = &stream.key else {
-            self.ensure_partitions(stream, rows).await?;
             if part.fit.is_exact() {
                 let bodies: Vec<Bytes> = rows.iter().map(|row| row.tuple.clone()).collect();
                 let column_set = part.column_set;

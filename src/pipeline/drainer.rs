@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::db::batch::BatchConnection;
 use crate::db::journals::SessionMark;
 use crate::db::parked::{ParkedEntry, ParkedLimits};
+use crate::db::verdict::Verdict;
 use crate::journal::{Entry, EntryHeader};
 use crate::pipeline::careful::{PartEnd, Patience};
 use crate::pipeline::plan::{Destination, Part};
@@ -113,7 +114,16 @@ impl Drainer {
             connection.shorten_parked(journal, id, rest).await?;
             records += u64::from(parked[done].rows - rest.rows);
         }
-        connection.commit_drained().await?;
+        if let Err(error) = connection.commit_drained().await {
+            if error.verdict() == Verdict::Retry {
+                return Err(error.into());
+            }
+            // What only shows at the commit is this stream's fault, for there is no other in the transaction.
+            connection.rollback().await?;
+            self.connection = Some(connection);
+            parking.postpone(id, Some(error.refusal().message));
+            return Ok(());
+        }
         self.connection = Some(connection);
         // Whoever waits for an entry is told when all of it is there.
         if let (Some(_), Some(Fate::Settled(outcome))) = (&rest, fates.get(done)) {
@@ -146,7 +156,12 @@ impl Drainer {
         };
         let until = Instant::now() + self.shared.batch_timeout() / CARE_SHARE;
         let patience = Patience { until, keeps_part: true };
-        for mut part in parts(&stream, transaction.entries) {
+        for (number, mut part) in parts(&stream, transaction.entries).into_iter().enumerate() {
+            // Each part is tried whole once, so of several only the first may begin late.
+            if number > 0 && Instant::now() > until {
+                transaction.keep_refused().await?;
+                return Ok(cut_off(parked, &part, 0));
+            }
             match transaction.write_carefully(&mut part, &stream, patience).await? {
                 PartEnd::Written { .. } => {}
                 PartEnd::Stuck { reason } => return Ok(Written::Stuck { reason }),

@@ -6,7 +6,7 @@
 mod keyed;
 mod layouts;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -51,6 +51,11 @@ pub(super) struct Writer {
     layouts: Layouts,
     /// Streams of which PostgreSQL refused something lately, or whose table is not what it was.
     under_care: HashSet<StreamId>,
+    /// Of these a part went through whole in the transaction under way: they need no care any more once it is committed.
+    recovered: Vec<StreamId>,
+    /// Streams of the batch under way that could not be committed with care either, and why: they are parked, and the drainer
+    /// commits each by itself.
+    given_up: HashMap<StreamId, String>,
 }
 
 /// Why a transaction was not committed.
@@ -89,7 +94,19 @@ impl Writer {
     ) -> Writer {
         let (partitions, under_care) = (HashSet::new(), HashSet::new());
         let layouts = Layouts::default();
-        Writer { shared, connection, mark, batches, lanes, partitions, layouts, under_care }
+        let (recovered, given_up) = (Vec::new(), HashMap::new());
+        Writer {
+            shared,
+            connection,
+            mark,
+            batches,
+            lanes,
+            partitions,
+            layouts,
+            under_care,
+            recovered,
+            given_up,
+        }
     }
 
     /// Commits batches until there are no more, or the session ends.
@@ -146,10 +163,8 @@ impl Writer {
                 Ok(fates) => break fates,
                 Err(Failure::Session(error)) => return Err(error),
                 Err(Failure::Refused { streams, error }) => {
-                    let before = self.under_care.len();
                     self.layouts.forget(&streams);
-                    self.under_care.extend(streams);
-                    if self.under_care.len() == before {
+                    if !self.takes_more_care(streams, &error) {
                         return Err(error.into());
                     }
                     connection.rollback().await?;
@@ -157,6 +172,10 @@ impl Writer {
             }
         };
         self.connection = Some(connection);
+        for stream in self.recovered.drain(..) {
+            self.under_care.remove(&stream);
+        }
+        self.given_up.clear();
         self.shared.settle(&batch.entries, &fates);
         self.shared.committed(batch.first, batch.last, batch.bytes);
         for gate in batch.gates {
@@ -164,6 +183,30 @@ impl Writer {
         }
         metrics::record_batch(batch.rows, started.elapsed());
         Ok(())
+    }
+
+    /// What to do otherwise at the next try, after PostgreSQL refused something of these streams; false if there is nothing.
+    fn takes_more_care(&mut self, streams: Vec<StreamId>, error: &BatchError) -> bool {
+        let before = self.under_care.len();
+        self.under_care.extend(&streams);
+        if self.under_care.len() > before {
+            return true;
+        }
+        let before = self.given_up.len();
+        let reason = error.refusal().message;
+        self.given_up.extend(streams.into_iter().map(|stream| (stream, reason.clone())));
+        self.given_up.len() > before
+    }
+
+    /// Parks what could not be committed with care either.
+    fn park_given_up(&self, parts: &mut [Part]) {
+        for part in parts {
+            let stream = part.destination.stream().map(|stream| stream.id);
+            if let Some((id, reason)) = stream.and_then(|id| Some((id, self.given_up.get(&id)?))) {
+                let parked = self.shared.parking().park(id, reason.clone());
+                part.destination = Destination::Parked(parked);
+            }
+        }
     }
 
     /// One try at the whole batch.
@@ -178,6 +221,8 @@ impl Writer {
         let wanted: HashSet<StreamId> = batch.entries.iter().map(stream_of).collect();
         self.shared.parking().let_drain(|stream| wanted.contains(&stream)).await;
         let mut parts = plan(&batch.entries, &streams, self.shared.parking());
+        self.recovered.clear();
+        self.park_given_up(&mut parts);
         self.ensure_partitions(connection, batch, &parts).await?;
         connection.begin(journal, self.mark.epoch).await?;
         let mut transaction = Transaction::new(connection, &batch.entries);
@@ -186,8 +231,15 @@ impl Writer {
         self.under_care.extend(self.layouts.fit(transaction.connection, &mut parts).await?);
         let careful = self.under_care.clone();
         self.layouts.forget(&careful);
-        for part in &mut parts {
-            self.write(&mut transaction, part, &careful).await?;
+        // Those under care come last: their constraints are checked at once, and with them those of all before.
+        for with_care in [false, true] {
+            let is_now = |part: &&mut Part| {
+                let stream = part.destination.stream();
+                stream.is_some_and(|stream| careful.contains(&stream.id)) == with_care
+            };
+            for part in parts.iter_mut().filter(is_now) {
+                self.write(&mut transaction, part, &careful).await?;
+            }
         }
         let gates = &mut batch.gates;
         let keyed = self.write_keyed(&mut transaction, &mut parts, gates, &careful).await?;
@@ -282,9 +334,7 @@ impl Writer {
         let patience = Patience { until, keeps_part: false };
         match transaction.write_carefully(part, stream, patience).await? {
             PartEnd::Partly { .. } => unreachable!("a part that is not kept ends as stuck"),
-            PartEnd::Written { refused: 0 } => {
-                self.under_care.remove(&stream.id);
-            }
+            PartEnd::Written { refused: 0 } => self.recovered.push(stream.id),
             PartEnd::Written { refused } => {
                 tracing::warn!(stream = %stream.name, refused, "PostgreSQL refused records; they are in the quarantine");
             }
@@ -294,7 +344,7 @@ impl Writer {
                     reason,
                     "the stream's table cannot be written; its records are parked until it can"
                 );
-                self.under_care.remove(&stream.id);
+                self.recovered.push(stream.id);
                 let parked = self.shared.parking().park(stream.id, reason);
                 part.destination = Destination::Parked(parked);
             }

@@ -37,7 +37,8 @@ scenario("a record is found by its reason, mended and replayed", async (visitor,
   await dialog.getByRole("button", { name: "Mend and replay" }).click();
   await dialog.getByText("It is in the table, and left the quarantine.").waitFor();
   await dialog.getByRole("button", { name: "Close" }).click();
-  await page.getByText("noon").waitFor({ state: "detached" });
+  await dialog.waitFor({ state: "detached" });
+  await page.getByRole("button", { name: /got "noon"/ }).waitFor({ state: "detached" });
   assert.equal(await refused(gateway), 1);
   const { records } = await gateway.api("GET", "/v1/streams/typed/records");
   assert.deepEqual(records.map(({ data }) => data.n).sort((a, b) => a - b), [1, 12]);

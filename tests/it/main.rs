@@ -88,6 +88,7 @@ mod settings;
 mod stalled_commits;
 mod streams;
 mod support;
+mod table_faults;
 mod tail;
 mod taken_names;
 mod tickets;

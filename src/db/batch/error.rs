@@ -74,24 +74,27 @@ impl BatchError {
 
     /// The same of a statement whose tuples fit the stream's table. A fault that no record can help is the table's.
     pub fn verdict_of_rows(&self, stream: &Stream) -> Verdict {
-        if self.is_missing_partition() || self.is_null_in_foreign_column(stream) {
+        if self.is_missing_partition(stream) || self.is_null_in_foreign_column(stream) {
             return Verdict::Table;
         }
         self.verdict()
     }
 
     /// The partition for the rows' day is there, but not the table's: it was taken off, or the table was swapped.
-    fn is_missing_partition(&self) -> bool {
-        let routine = self.detailed().and_then(PgDatabaseError::routine);
-        self.sqlstate().as_deref() == Some("23514") && routine == Some("ExecFindPartition")
+    fn is_missing_partition(&self, stream: &Stream) -> bool {
+        let Some(error) = self.detailed() else { return false };
+        error.code() == "23514"
+            && error.routine() == Some("ExecFindPartition")
+            && is_of(error, stream)
     }
 
     /// A column that must not be null, has no default, and is not the stream's: no record ever has it.
     fn is_null_in_foreign_column(&self, stream: &Stream) -> bool {
-        let Some(column) = self.detailed().and_then(PgDatabaseError::column) else { return false };
+        let Some(error) = self.detailed() else { return false };
+        let Some(column) = error.column() else { return false };
         let is_own = ["id", "received_at", "extra", "payload"].contains(&column)
             || stream.columns().iter().any(|declared| declared.name == column);
-        self.sqlstate().as_deref() == Some("23502") && !is_own
+        error.code() == "23502" && is_of(error, stream) && !is_own
     }
 
     /// Is there a row with the same key? Not necessarily the stream's key: users have unique indexes, too.
@@ -139,6 +142,17 @@ impl BatchError {
             }
             _ => None,
         }
+    }
+}
+
+/// Is it about the stream's own table or a partition of it, and not about one that a trigger writes?
+fn is_of(error: &PgDatabaseError, stream: &Stream) -> bool {
+    match (error.schema(), error.table()) {
+        (Some("streams"), Some(table)) => table == stream.name.as_str(),
+        (Some("stream_partitions"), Some(table)) => {
+            table.starts_with(&format!("s{}_", stream.id.0))
+        }
+        _ => false,
     }
 }
 

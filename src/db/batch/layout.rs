@@ -26,10 +26,12 @@ const MISFITS_TOLD_MAX: usize = 3;
 pub struct Layout {
     stamp: Stamp,
     is_view: bool,
+    /// Rewrite rules, a view's own among them. COPY passes them by, what goes through a cast does not.
+    has_rules: bool,
     columns: HashMap<String, TableColumn>,
 }
 
-/// What tells a layout from any other one: the relation, and the sum of the hashes of its columns' names and types.
+/// What tells a layout from any other one: the relation, and the sum of the hashes of its columns' names, types and collations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stamp {
     relation: i64,
@@ -92,6 +94,11 @@ impl Layout {
         let misfits: Vec<String> = casts.into_iter().filter_map(Result::err).collect();
         if !misfits.is_empty() {
             return Err(tell(&misfits));
+        }
+        if !is_exact && self.has_rules {
+            return Err(format!(
+                "streams.{name} has rules, and other types than the stream; drop the rules, or alter the types back"
+            ));
         }
         let expressions = Some(tuple.iter().map(|column| self.expression(column)).collect());
         Ok(Fit { is_exact, expressions })
@@ -198,7 +205,7 @@ struct ColumnRow {
     type_name: String,
     collation: Option<String>,
     hash: i64,
-    collation_oid: i64,
+    has_rules: bool,
 }
 
 impl BatchConnection {
@@ -216,8 +223,8 @@ impl BatchConnection {
                  (select quote_ident(n.nspname) || '.' || quote_ident(co.collname)
                   from pg_collation co join pg_namespace n on n.oid = co.collnamespace
                   where co.oid = a.attcollation and a.attcollation <> t.typcollation) as collation,
-                 hashtextextended(a.attname::text, a.atttypid::bigint * 4294967296 + a.atttypmod) as hash,
-                 a.attcollation::bigint as collation_oid
+                 hashtextextended(concat_ws(' ', a.atttypid, a.atttypmod, a.attcollation, a.attname), 0) as hash,
+                 c.relhasrules as has_rules
              from unnest($1::text[]) with ordinality as wanted (name, place)
              join pg_class c on c.relname = wanted.name::name
                  and c.relnamespace = (select oid from pg_namespace where nspname = 'streams')
@@ -235,9 +242,10 @@ impl BatchConnection {
             let layout = layouts.entry(stream.id).or_insert_with(|| Layout {
                 stamp: Stamp { relation: row.relation, columns: 0 },
                 is_view: row.is_view,
+                has_rules: row.has_rules,
                 columns: HashMap::new(),
             });
-            layout.stamp.columns += i128::from(row.hash) + i128::from(row.collation_oid);
+            layout.stamp.columns += i128::from(row.hash);
             let ColumnRow { type_oid, type_modifier, type_name, collation, .. } = row;
             let column = TableColumn { type_oid, type_modifier, type_name, collation };
             layout.columns.insert(row.name, column);
@@ -253,9 +261,7 @@ impl BatchConnection {
     ) -> Result<Vec<StreamId>, BatchError> {
         let names: Vec<String> = written.iter().map(|(stream, _)| table(stream)).collect();
         let found: Vec<(i64, String)> = sqlx::query_as(
-            "select a.attrelid::bigint,
-                 (sum(hashtextextended(a.attname::text, a.atttypid::bigint * 4294967296 + a.atttypmod))
-                 + sum(a.attcollation::bigint))::text
+            "select a.attrelid::bigint, sum(hashtextextended(concat_ws(' ', a.atttypid, a.atttypmod, a.attcollation, a.attname), 0))::text
              from pg_attribute a
              where a.attrelid = any (array(select to_regclass(name)::oid from unnest($1::text[]) as name))
                  and a.attnum > 0 and not a.attisdropped
@@ -279,5 +285,17 @@ impl BatchConnection {
         let sql = format!("lock table only {} in row exclusive mode", table(stream));
         let locked = self.0.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await;
         locked.map(drop).map_err(during_stream("locking the table", stream))
+    }
+
+    /// Are there rules that would do something else with rows that are inserted? True only of a table that is locked stays
+    /// true.
+    pub(super) async fn has_rules(&mut self, stream: &Stream) -> Result<bool, BatchError> {
+        sqlx::query_scalar(
+            "select exists (select from pg_class where oid = to_regclass($1) and relhasrules)",
+        )
+        .bind(table(stream))
+        .fetch_one(&mut self.0)
+        .await
+        .map_err(during("looking for rules"))
     }
 }

@@ -29,6 +29,7 @@ impl BatchConnection {
         entries: &[(Uuid, usize)],
         only: Option<&[Uuid]>,
     ) -> Result<Vec<u64>, BatchError> {
+        self.settle_texts(staged).await?;
         let sql = merge_statement(staged, key, only.is_some());
         let first_ids: Vec<Uuid> = entries.iter().map(|(id, _)| *id).collect();
         let order = entries.iter().map(|(_, place)| i32::try_from(*place).unwrap_or(i32::MAX));
@@ -58,6 +59,11 @@ impl BatchConnection {
         staged: Staged<'_>,
         only: Option<&[Uuid]>,
     ) -> Result<(), BatchError> {
+        self.settle_texts(staged).await?;
+        self.lock_table(staged.stream).await?;
+        if self.has_rules(staged.stream).await? {
+            return Err(BatchError::TableChanged);
+        }
         let sql = insert_statement(staged, only.is_some());
         let mut query = sqlx::query(AssertSqlSafe(sql)).persistent(false);
         if let Some(only) = only {
@@ -65,6 +71,17 @@ impl BatchConnection {
         }
         let inserted = query.execute(&mut self.0).await;
         inserted.map(drop).map_err(during_stream("inserting the staged rows", staged.stream))
+    }
+
+    /// A value that becomes text must be what the connection began with, whatever a trigger of another stream has set since.
+    async fn settle_texts(&mut self, staged: Staged<'_>) -> Result<(), BatchError> {
+        if staged.fit.is_exact() {
+            return Ok(());
+        }
+        self.command(
+            "set local extra_float_digits = 1; set local datestyle = 'ISO'; set local timezone = 'UTC'",
+        )
+        .await
     }
 
     /// Makes the staging table anew, and fills it; for those who take some of its rows, by an index.

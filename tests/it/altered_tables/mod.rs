@@ -14,3 +14,5 @@ mod others;
 mod own_columns;
 mod shapes;
 mod ways;
+
+pub use moments::wait_parked_with;
