@@ -21,17 +21,16 @@ pub enum Verdict {
 /// <https://www.postgresql.org/docs/current/errcodes-appendix.html>
 pub fn verdict(sqlstate: &str) -> Verdict {
     match sqlstate {
-        // Integrity constraint violation, found at the end of the transaction.
-        "40002" => Verdict::Rows,
+        // Integrity constraint violation, found at the end of the transaction; a text that is read as a query, a path or the
+        // like, in a generated column or a check.
+        "40002" | "42601" => Verdict::Rows,
         // The database itself was dropped.
         "57P04" => Verdict::Stop,
-        // Too slow, or cancelled by somebody; a damaged page or index.
-        "57014" | "57000" | "XX001" | "XX002" => Verdict::Table,
-        // What a trigger of the table cannot do for any record: end a transaction, load its library, take another number
-        // of a sequence that is at its end, end without a row.
-        "25001" | "58P01" | "2200H" | "2F005" => Verdict::Table,
-        // A text that is read as a query, a path or the like, in a generated column or a check.
-        "42601" => Verdict::Rows,
+        // Too slow, or cancelled by somebody; a damaged page or index; what a trigger of the table can do for no record: end
+        // the transaction, load its library, take another number of a sequence that is at its end, end without a row.
+        "57014" | "57000" | "XX001" | "XX002" | "25001" | "58P01" | "2200H" | "2F005" => {
+            Verdict::Table
+        }
         _ => verdict_of_class(sqlstate.get(..2).unwrap_or_default()),
     }
 }

@@ -86,8 +86,8 @@ impl Transaction<'_> {
             let is_over = Instant::now() > patience.until || self.refused.len() > REFUSED_BYTES_MAX;
             if is_over && range.start > 0 {
                 if patience.keeps_part {
-                    self.keep_part(part, stream).await?;
-                    return Ok(PartEnd::Partly { records: range.start });
+                    let end = PartEnd::Partly { records: range.start };
+                    return self.keep_part(part, stream, refused_before, end).await;
                 }
                 let reason = "so much of it is refused that it takes too long".to_owned();
                 return self.give_up(part, refused_before, reason).await;
@@ -121,16 +121,28 @@ impl Transaction<'_> {
                 }
             }
         }
-        self.keep_part(part, stream).await?;
-        Ok(PartEnd::Written { refused })
+        self.keep_part(part, stream, refused_before, PartEnd::Written { refused }).await
     }
 
-    async fn keep_part(&mut self, part: &Part, stream: &Stream) -> Result<(), BatchError> {
-        self.connection.release(Savepoint::Part).await?;
+    /// Ends a part well, unless a trigger has put off once more what is checked at the commit, and that is against it.
+    async fn keep_part(
+        &mut self,
+        part: &Part,
+        stream: &Stream,
+        refused_before: usize,
+        end: PartEnd,
+    ) -> Result<PartEnd, BatchError> {
+        match self.connection.release(Savepoint::Part).await {
+            Ok(()) => {}
+            Err(error) if error.verdict() == Verdict::Retry => return Err(error),
+            Err(error) => {
+                return self.give_up(part, refused_before, error.refusal().message).await;
+            }
+        }
         if stream.key.is_some() || !part.fit.is_exact() {
             self.connection.unstage(part.staged(stream)).await?;
         }
-        Ok(())
+        Ok(end)
     }
 
     /// Locks the stream's table, and sees how tuples come into it; otherwise why they cannot, for people.

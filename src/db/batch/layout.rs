@@ -224,7 +224,7 @@ impl BatchConnection {
                   from pg_collation co join pg_namespace n on n.oid = co.collnamespace
                   where co.oid = a.attcollation and a.attcollation <> t.typcollation) as collation,
                  hashtextextended(concat_ws(' ', a.atttypid, a.atttypmod, a.attcollation, a.attname), 0) as hash,
-                 c.relhasrules as has_rules
+                 exists (select from pg_rewrite where ev_class = c.oid) as has_rules
              from unnest($1::text[]) with ordinality as wanted (name, place)
              join pg_class c on c.relname = wanted.name::name
                  and c.relnamespace = (select oid from pg_namespace where nspname = 'streams')
@@ -291,7 +291,7 @@ impl BatchConnection {
     /// true.
     pub(super) async fn has_rules(&mut self, stream: &Stream) -> Result<bool, BatchError> {
         sqlx::query_scalar(
-            "select exists (select from pg_class where oid = to_regclass($1) and relhasrules)",
+            "select exists (select from pg_rewrite where ev_class = to_regclass($1))",
         )
         .bind(table(stream))
         .fetch_one(&mut self.0)
