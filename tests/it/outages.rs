@@ -168,17 +168,21 @@ async fn a_postgresql_that_only_reads_is_waited_for() {
     gateway.commit("kept", &json!({"n": 1})).await;
     let cut = "select pg_terminate_backend(pid) from pg_stat_activity
                where datname = current_database() and application_name = 'tidegate'";
-    let set = async |value: &str| {
+    let set = async |value: &str, and: &str| {
         let database: String = gateway.scalar("select quote_ident(current_database())").await;
         gateway
             .execute(&format!(
                 "set default_transaction_read_only = off;
-                 alter database {database} set default_transaction_read_only = {value}; {cut}"
+                 alter database {database} set default_transaction_read_only = {value}; {and}"
             ))
             .await;
     };
     // As it is after a failover, until the replica is promoted.
-    set("on").await;
+    set("on", cut).await;
+    gateway
+        .post("/v1/streams", &json!({"name": "made"}))
+        .await
+        .problem(503, "database_unavailable");
     gateway.records("kept").json(&json!([{"n": 2}, {"n": 3}])).send().await.expect(202);
     eventually("it is told why", async || {
         let status = gateway.get("/v1/status").await.expect(200);
@@ -186,8 +190,10 @@ async fn a_postgresql_that_only_reads_is_waited_for() {
         error.contains("read-only").then_some(())
     })
     .await;
-    set("off").await;
+    // Connections that were made meanwhile stay as they are; none of them is given out again.
+    set("off", "").await;
     gateway.wait_all_committed().await;
+    gateway.create_stream(&json!({"name": "made"})).await;
     assert_eq!(gateway.rows("kept").await, 3);
     assert_eq!(gateway.scalar::<i64>("select count(*) from tidegate.quarantine").await, 0);
 }
