@@ -20,7 +20,7 @@ for (const colorScheme of /** @type {const} */ (["light", "dark"])) {
     await page.getByLabel("Password").waitFor();
     const found = (await faults(page)).map((fault) => `sign-in: ${fault}`);
     await visit.fillSignIn(ADMIN);
-    await page.getByRole("navigation", { name: "Pages" }).waitFor();
+    await page.getByRole("navigation", { name: "Pages", exact: true }).waitFor();
     for (const place of PAGES) {
       await goTo(visit, place);
       found.push(...(await faults(page)).map((fault) => `${place.path}: ${fault}`));
@@ -58,9 +58,9 @@ scenario("every page can be reached with the keyboard, and its heading is heard"
   const visit = await visitor();
   const { page } = visit;
   await visit.signIn(ADMIN);
-  const links = page.getByRole("navigation", { name: "Pages" }).getByRole("link");
+  const links = page.getByRole("navigation", { name: "Pages", exact: true }).getByRole("link");
   for (const name of await links.allTextContents()) {
-    const link = page.getByRole("navigation", { name: "Pages" }).getByRole("link", { name });
+    const link = page.getByRole("navigation", { name: "Pages", exact: true }).getByRole("link", { name });
     await link.focus();
     await page.keyboard.press("Enter");
     const heading = page.getByRole("heading", { level: 1, name });

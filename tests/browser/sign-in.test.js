@@ -8,7 +8,7 @@ const scenario = house();
 
 /** The names in the navigation. @param {import("playwright-core").Page} page */
 async function listedPages(page) {
-  const links = page.getByRole("navigation", { name: "Pages" }).getByRole("link");
+  const links = page.getByRole("navigation", { name: "Pages", exact: true }).getByRole("link");
   await links.first().waitFor();
   return links.allTextContents();
 }

@@ -107,7 +107,7 @@ export class Visit {
   async signIn(user, path = "/") {
     await this.open(path);
     await this.fillSignIn(user);
-    await this.page.getByRole("navigation", { name: "Pages" }).waitFor();
+    await this.page.getByRole("navigation", { name: "Pages", exact: true }).waitFor();
   }
 
   /** A picture for whoever wants to know why a test failed. @param {string} name */
