@@ -31,7 +31,8 @@ pub struct Layout {
     columns: HashMap<String, TableColumn>,
 }
 
-/// What tells a layout from any other one: the relation, and the sum of the hashes of its columns' names, types and collations.
+/// What tells a layout from any other one: the relation, and the sum of the hashes of its columns' names, types and
+/// collations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stamp {
     relation: i64,
