@@ -13,6 +13,8 @@ use metrics::{
 };
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
+use crate::telemetry::limits;
+
 const ACCEPTED: &str = "tidegate_records_accepted_total";
 const COMMITTED: &str = "tidegate_records_committed_total";
 const DUPLICATE: &str = "tidegate_records_duplicate_total";
@@ -20,6 +22,8 @@ const QUARANTINED: &str = "tidegate_records_quarantined_total";
 const BYTES_ACCEPTED: &str = "tidegate_bytes_accepted_total";
 const REQUEST_DURATION: &str = "tidegate_http_request_duration_seconds";
 const CONNECTIONS: &str = "tidegate_connections";
+const REQUEST_MEMORY: &str = "tidegate_request_memory_bytes";
+const REQUEST_MEMORY_LIMIT: &str = "tidegate_request_memory_bytes_limit";
 const INTAKE_ENTRIES: &str = "tidegate_intake_entries";
 const INTAKE_ENTRIES_LIMIT: &str = "tidegate_intake_entries_limit";
 const INTAKE_BYTES: &str = "tidegate_intake_bytes";
@@ -82,6 +86,7 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     let handle = builder.install_recorder()?;
     describe_way_in();
     describe_way_out();
+    limits::describe();
     counter!(DATABASE_REWINDS).increment(0);
     gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     Ok(handle)
@@ -90,6 +95,12 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
 fn describe_way_in() {
     describe_histogram!(REQUEST_DURATION, Unit::Seconds, "Time to answer a request.");
     describe_gauge!(CONNECTIONS, "Open connections.");
+    describe_gauge!(
+        REQUEST_MEMORY,
+        Unit::Bytes,
+        "Bytes held for peers: heads, bodies that are not records, replies."
+    );
+    describe_gauge!(REQUEST_MEMORY_LIMIT, Unit::Bytes, "Most bytes that may be held for peers.");
     describe_gauge!(INTAKE_ENTRIES, "Submissions that wait for the journal.");
     describe_gauge!(INTAKE_ENTRIES_LIMIT, "Most submissions that may wait.");
     describe_gauge!(
@@ -364,6 +375,8 @@ fn render(
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Gauges {
     pub connections: usize,
+    pub request_memory_bytes: usize,
+    pub request_memory_bytes_limit: usize,
     pub intake_entries: usize,
     pub intake_entries_limit: usize,
     pub intake_bytes: u64,
@@ -391,6 +404,8 @@ pub struct Gauges {
 #[expect(clippy::cast_precision_loss, reason = "Prometheus' numbers are 64-bit floats")]
 pub fn set_gauges(now: &Gauges) {
     gauge!(CONNECTIONS).set(now.connections as f64);
+    gauge!(REQUEST_MEMORY).set(now.request_memory_bytes as f64);
+    gauge!(REQUEST_MEMORY_LIMIT).set(now.request_memory_bytes_limit as f64);
     gauge!(INTAKE_ENTRIES).set(now.intake_entries as f64);
     gauge!(INTAKE_ENTRIES_LIMIT).set(now.intake_entries_limit as f64);
     gauge!(INTAKE_BYTES).set(now.intake_bytes as f64);
