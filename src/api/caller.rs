@@ -29,7 +29,11 @@ where
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Caller, ApiError> {
-        Ok(Auth::from_ref(state).authenticate(parts).await?)
+        // The route may have asked already.
+        match parts.extensions.remove() {
+            Some(caller) => Ok(caller),
+            None => Ok(Auth::from_ref(state).authenticate(parts).await?),
+        }
     }
 }
 

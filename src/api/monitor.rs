@@ -46,9 +46,10 @@ impl From<NotAnUpgrade> for ApiError {
         let (status, code) = match error {
             NotAnUpgrade::Version => (StatusCode::UPGRADE_REQUIRED, "unknown_websocket_version"),
             NotAnUpgrade::Subprotocol => (StatusCode::BAD_REQUEST, "unknown_subprotocol"),
-            NotAnUpgrade::Header(..) | NotAnUpgrade::NoKey | NotAnUpgrade::NotPossible => {
-                (StatusCode::BAD_REQUEST, "not_an_upgrade")
-            }
+            NotAnUpgrade::Method
+            | NotAnUpgrade::Header(..)
+            | NotAnUpgrade::NoKey
+            | NotAnUpgrade::NotPossible => (StatusCode::BAD_REQUEST, "not_an_upgrade"),
         };
         let instead = "GET /v1/monitor/events has the same messages without a WebSocket";
         ApiError::new(status, code, error.to_string()).with("instead", instead)

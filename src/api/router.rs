@@ -3,12 +3,13 @@
 use std::time::Instant;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
+use axum::extract::{DefaultBodyLimit, FromRequestParts, MatchedPath, Request, State};
 use axum::handler::Handler;
 use axum::http::Method;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{self, MethodRouter};
+use futures::future::BoxFuture;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 
@@ -18,6 +19,8 @@ use crate::api::{
     polling_preview, quarantine, reading, records, refused_body, sessions, short_polling_jobs,
     status, streams, tickets, tokens, users,
 };
+use crate::auth::Caller;
+use crate::auth::Scope::{self, Admin, Jobs, StreamsWrite};
 use crate::telemetry::metrics::record_request;
 
 /// One method of one path, and what answers it.
@@ -44,7 +47,7 @@ impl Route {
     }
 }
 
-/// Every route, one a line. A test holds a table against it of who is answered what.
+/// Every route, one a line; handlers check scopes themselves where nothing is said of them here. A test holds a table against it of who is answered what.
 pub fn routes() -> Vec<Route> {
     vec![
         get("/", page::index),
@@ -58,16 +61,16 @@ pub fn routes() -> Vec<Route> {
         post("/v1/sessions", sessions::create),
         delete("/v1/sessions", sessions::delete),
         get("/v1/users", users::list),
-        post("/v1/users", users::create),
+        post("/v1/users", needs(Admin, users::create)),
         patch("/v1/users/{id}", users::change),
         get("/v1/tokens", tokens::list),
         post("/v1/tokens", tokens::create),
         delete("/v1/tokens/{id}", tokens::revoke),
         get("/v1/streams", streams::list),
-        post("/v1/streams", streams::create),
+        post("/v1/streams", needs(StreamsWrite, streams::create)),
         post("/v1/streams/infer", streams::infer),
         get("/v1/streams/{stream}", streams::show),
-        patch("/v1/streams/{stream}", streams::change),
+        patch("/v1/streams/{stream}", needs(StreamsWrite, streams::change)),
         delete("/v1/streams/{stream}", streams::delete),
         get("/v1/streams/{stream}/records", reading::newest),
         post("/v1/streams/{stream}/records", records::create).streamed(),
@@ -78,17 +81,17 @@ pub fn routes() -> Vec<Route> {
         delete("/v1/quarantine/{id}", quarantine::delete),
         post("/v1/quarantine/{id}/replay", quarantine::replay).streamed(),
         get("/v1/polling-jobs", polling_jobs::list),
-        post("/v1/polling-jobs", polling_jobs::create),
-        post("/v1/polling-jobs/preview", polling_preview::preview),
+        post("/v1/polling-jobs", needs(Jobs, polling_jobs::create)),
+        post("/v1/polling-jobs/preview", needs(Jobs, polling_preview::preview)),
         get("/v1/polling-jobs/{id}", polling_jobs::show),
-        patch("/v1/polling-jobs/{id}", polling_jobs::change),
+        patch("/v1/polling-jobs/{id}", needs(Jobs, polling_jobs::change)),
         delete("/v1/polling-jobs/{id}", polling_jobs::delete),
         post("/v1/polling-jobs/{id}/run", polling_jobs::run),
         get("/v1/polling-jobs/{id}/runs", polling_jobs::runs),
         get("/polling-jobs", short_polling_jobs::list),
-        post("/polling-jobs", short_polling_jobs::create),
+        post("/polling-jobs", needs(Jobs, short_polling_jobs::create)),
         get("/polling-jobs/{id}", short_polling_jobs::show),
-        patch("/polling-jobs/{id}", short_polling_jobs::change),
+        patch("/polling-jobs/{id}", needs(Jobs, short_polling_jobs::change)),
         delete("/polling-jobs/{id}", polling_jobs::delete),
         get("/v1/monitor", monitor::websocket),
         post("/v1/monitor", monitor::check),
@@ -108,6 +111,27 @@ pub fn router(state: AppState) -> Router {
         .layer(middleware::from_fn(measure))
         .layer(middleware::map_response(with_default_headers))
         .with_state(state)
+}
+
+/// A handler with a body that is read only of a caller who may do `scope`: the handler itself cannot ask before it has the body.
+fn needs<T: 'static>(
+    scope: Scope,
+    handler: impl Handler<T, AppState>,
+) -> impl Fn(State<AppState>, Request) -> BoxFuture<'static, Result<Response, ApiError>>
++ Clone
++ Send
++ Sync
++ 'static {
+    move |State(state), request| {
+        let handler = handler.clone();
+        Box::pin(async move {
+            let (mut parts, body) = request.into_parts();
+            let caller = Caller::from_request_parts(&mut parts, &state).await?;
+            caller.require(scope)?;
+            parts.extensions.insert(caller);
+            Ok(handler.call(Request::from_parts(parts, body), state).await)
+        })
+    }
 }
 
 fn get<T: 'static>(path: &'static str, handler: impl Handler<T, AppState>) -> Route {
