@@ -77,7 +77,7 @@ impl Callers {
     }
 
     /// A request of somebody who presents this.
-    pub fn request(&self, who: &Credential, method: Method, path: &str) -> RequestBuilder {
+    pub fn request(&self, who: &Credential, method: &Method, path: &str) -> RequestBuilder {
         let plain = |path: &str| self.outsider.request(method.clone(), path);
         match who {
             Credential::Nothing => plain(path),

@@ -59,7 +59,7 @@ async fn every_kind_of_caller_is_answered_as_the_table_says() {
         for kind in &kinds {
             let who = callers.credential(&gateway, kind).await;
             let wanted = things.wanted(&gateway, &callers, row).await;
-            let mut request = callers.request(&who, row.method.clone(), &wanted.path);
+            let mut request = callers.request(&who, &row.method, &wanted.path);
             for (name, value) in wanted.headers {
                 request = request.header(*name, *value);
             }

@@ -4,6 +4,8 @@
 //! token of another scope was told to go on by every route that takes JSON, and had up to 64 KiB read in up to 15 s before
 //! the 403.
 
+use std::fmt::Write;
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -23,7 +25,7 @@ async fn answer_before_body(gateway: &Gateway, method: &str, path: &str, who: &C
         gateway.address(),
     );
     if let Credential::Bearer(token) = who {
-        head.push_str(&format!("authorization: Bearer {token}\r\n"));
+        let _ = write!(head, "authorization: Bearer {token}\r\n");
     }
     head.push_str("\r\n");
     let mut line = TcpStream::connect(gateway.address()).await.expect("it listens");

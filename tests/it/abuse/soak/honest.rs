@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
+use tidegate::clock::Clock;
 use tokio::net::TcpSocket;
 use tokio::task::JoinSet;
 use tokio::time::{Interval, MissedTickBehavior};
@@ -286,6 +287,5 @@ fn query(more: &str) -> String {
 }
 
 fn now_us() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970");
-    u64::try_from(now.as_micros()).expect("some time is left")
+    u64::try_from(Clock::System.now().0).expect("it is after 1970")
 }
