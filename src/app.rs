@@ -154,7 +154,8 @@ impl App {
         let pipeline = ground.pipeline(appender, keys)?;
         let hub = ground.hub(&pipeline);
         let poller = ground.poller(&pipeline)?;
-        let prepared = ground.preparation(accounts, &pipeline, poller.clone()).start();
+        let preparation = ground.preparation(accounts, auth.clone(), &pipeline, poller.clone());
+        let prepared = preparation.start();
         let state = ground.state(auth, hub, poller, &pipeline, metrics);
         upkeep::start(&state, pipeline.committed);
         let started = Started {
@@ -343,6 +344,7 @@ impl Ground {
     fn preparation(
         &self,
         accounts: KnownAccounts,
+        auth: Auth,
         pipeline: &Pipeline,
         poller: Poller,
     ) -> Preparation {
@@ -354,6 +356,7 @@ impl Ground {
             database: self.database.clone(),
             catalog: self.catalog.clone(),
             accounts,
+            auth,
             counters: pipeline.counters.clone(),
             writers: pipeline.writers.clone(),
         }

@@ -3,38 +3,56 @@
 //! A handler that takes a [`Caller`] runs only for an authenticated one; what the caller may do is the handler's
 //! question (`caller.require(…)?`).
 
+use std::convert::Infallible;
+use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use axum::body::to_bytes;
-use axum::extract::{FromRef, FromRequest, FromRequestParts, Request};
+use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::header::{CONTENT_TYPE, HeaderMap};
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 use url::form_urlencoded;
 
+use crate::api::AppState;
+use crate::api::client_address::{ClientAddress, Peer};
 use crate::api::error::ApiError;
-use crate::auth::{Auth, Caller, Presented};
+use crate::auth::{BROWSER_COOKIE, Caller, Presented, Whence, credentials};
 
 /// Largest JSON body of a request that is not records, in bytes.
 pub const JSON_BODY_BYTES_MAX: usize = 64 << 10;
 /// Longest time that such a body may take to arrive.
 pub const JSON_BODY_WAIT_MAX: Duration = Duration::from_secs(15);
 
-impl<S> FromRequestParts<S> for Caller
-where
-    S: Send + Sync,
-    Auth: FromRef<S>,
-{
+impl FromRequestParts<AppState> for Caller {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Caller, ApiError> {
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Caller, ApiError> {
         // The route may have asked already.
         match parts.extensions.remove() {
             Some(caller) => Ok(caller),
-            None => Ok(Auth::from_ref(state).authenticate(parts).await?),
+            None => Ok(state.auth.authenticate(parts, || whence_of(None, parts, state)).await?),
         }
     }
+}
+
+/// What limits on passwords go by.
+impl FromRequestParts<AppState> for Whence {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Whence, Infallible> {
+        Ok(whence_of(None, parts, state))
+    }
+}
+
+/// Where a request comes from. The router's requests know their peer themselves.
+pub(super) fn whence_of(peer: Option<Peer>, parts: &Parts, state: &AppState) -> Whence {
+    let peer = peer.or_else(|| parts.extensions.get().copied());
+    let peer = peer.unwrap_or(Peer(Ipv6Addr::UNSPECIFIED.into()));
+    let client = ClientAddress::new(peer, &parts.headers, &state.config.access.trusted_proxies);
+    let browser = credentials::session_cookie(&parts.headers, BROWSER_COOKIE);
+    Whence { address: client.group(), browser }
 }
 
 /// The sender of a request for a monitor: may come with `?ticket=`, and with a cookie only from our own pages.
@@ -45,17 +63,17 @@ pub struct MonitorCaller {
     pub ticket: Option<Presented>,
 }
 
-impl<S> FromRequestParts<S> for MonitorCaller
-where
-    S: Send + Sync,
-    Auth: FromRef<S>,
-{
+impl FromRequestParts<AppState> for MonitorCaller {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<MonitorCaller, ApiError> {
+    async fn from_request_parts(
+        parts: &mut Parts,
+        state: &AppState,
+    ) -> Result<MonitorCaller, ApiError> {
         let ticket = ticket_of(parts.uri.query().unwrap_or_default());
-        let auth = Auth::from_ref(state);
-        let (caller, ticket) = auth.authenticate_monitor(parts, ticket.as_deref()).await?;
+        let whence = || whence_of(None, parts, state);
+        let (caller, ticket) =
+            state.auth.authenticate_monitor(parts, whence, ticket.as_deref()).await?;
         Ok(MonitorCaller { caller, ticket })
     }
 }

@@ -12,6 +12,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::api::caller::whence_of;
+use crate::api::client_address::Peer;
 use crate::api::{ApiError, AppState, streams};
 use crate::auth::{Admission, Caller, Scope, Via};
 use crate::db::streams::NewStream;
@@ -130,13 +132,14 @@ pub async fn create(
     request: Request,
 ) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
-    take(&state, &name, parts, body.into_data_stream()).await
+    take(&state, &name, None, parts, body.into_data_stream()).await
 }
 
 /// 202 once the records are durable, or 201 once they are in the table.
 pub(super) async fn take<S, E>(
     state: &AppState,
     name: &str,
+    peer: Option<Peer>,
     parts: Parts,
     body: S,
 ) -> Result<Response, ApiError>
@@ -144,7 +147,8 @@ where
     S: futures::Stream<Item = Result<Bytes, E>> + Send + Unpin + 'static,
     E: Into<BoxError> + 'static,
 {
-    let caller = state.auth.authenticate(&parts).await?;
+    let whence = || whence_of(peer, &parts, state);
+    let caller = state.auth.authenticate(&parts, whence).await?;
     caller.require(Scope::Ingest)?;
     let Query(query) = Query::<RecordsQuery>::try_from_uri(&parts.uri)?;
     let media_type = streams::media_type(&parts.headers)?;
@@ -196,7 +200,7 @@ pub(super) async fn take_small(
     content_type: &str,
     body: Bytes,
 ) -> Result<(StatusCode, Vec<u8>), ApiError> {
-    let caller = state.auth.authenticate_token(authorization)?;
+    let caller = state.auth.authenticate_token(authorization).await?;
     caller.require(Scope::Ingest)?;
     let media_type = streams::media_type_of(content_type)?;
     let csv = match media_type.header {

@@ -77,11 +77,15 @@ pub struct CreatedToken {
     token: String,
 }
 
-/// `GET /v1/tokens` → 200 `{"tokens":[…]}`: the caller's own; an admin's list has everybody's.
+/// `GET /v1/tokens` → 200 `{"tokens":[…]}`: the caller's own; an admin's list has everybody's, and that of a token without
+/// the scope `admin` nothing but itself.
 pub async fn list(State(auth): State<Auth>, caller: Caller) -> Json<TokenList> {
     let snapshot = auth.accounts();
     let seen = |token: &&std::sync::Arc<Token>| {
-        caller.scopes.allows(Scope::Admin) || Some(token.user_id) == caller.user_id
+        let is_own = Some(token.user_id) == caller.user_id;
+        let is_itself = caller.via == Via::Bearer { token_id: token.id };
+        caller.scopes.allows(Scope::Admin)
+            || (is_own && (caller.speaks_for_its_user() || is_itself))
     };
     let tokens = snapshot.tokens().into_iter().filter(seen);
     Json(TokenList { tokens: tokens.map(|token| view(&snapshot, token)).collect() })
@@ -150,11 +154,11 @@ pub async fn revoke(
     let snapshot = auth.accounts();
     if !caller.scopes.allows(Scope::Admin) {
         // Whose token it is, or that it is there at all, is nobody else's business.
-        let own = snapshot.token(id).filter(|token| Some(token.user_id) == caller.user_id);
-        own.ok_or_else(unknown)?;
         if !caller.speaks_for_its_user() && caller.via != (Via::Bearer { token_id: id }) {
             return Err(password_needed());
         }
+        let own = snapshot.token(id).filter(|token| Some(token.user_id) == caller.user_id);
+        own.ok_or_else(unknown)?;
     }
     let pool = auth.pool().clone();
     if !auth.change(async move { tokens::delete(&pool, id).await }).await? {

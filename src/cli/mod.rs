@@ -110,7 +110,7 @@ impl Cli {
             Command::Serve(config) => return serve::run(*config, self.settings).await,
             Command::User { command, place } => {
                 let database = database::reach(&place).await?;
-                let result = user::run(command, database.pool()).await;
+                let result = user::run(command, database.pool(), &place.data.data_dir).await;
                 database.finish(result).await?;
             }
             Command::Token { command, place } => {

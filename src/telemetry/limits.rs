@@ -34,8 +34,33 @@ pub static REQUEST_MEMORY: Limit = Limit::new(
     "requests were refused: what is held for heads, bodies and replies is at TIDEGATE_REQUEST_MEMORY_BYTES_MAX",
 );
 
+/// Wrong passwords for one user from one address.
+pub static SIGN_IN_USER_AND_ADDRESS: Limit = Limit::new(
+    "sign_in_user_and_address",
+    "passwords were refused unread, after too many wrong ones for the same user from the same address",
+);
+
+/// Wrong passwords from one address.
+pub static SIGN_IN_ADDRESS: Limit = Limit::new(
+    "sign_in_address",
+    "passwords were refused unread, after too many wrong ones from the same address",
+);
+
+/// Wrong passwords for one user.
+pub static SIGN_IN_USER: Limit = Limit::new(
+    "sign_in_user",
+    "passwords were refused unread, after too many wrong ones for the same user",
+);
+
+/// Passwords that wait to be hashed.
+pub static SIGN_IN_QUEUE: Limit = Limit::new(
+    "sign_in_queue",
+    "passwords were refused unread, because too many wait to be checked",
+);
+
 /// All of them, so that each counter stands at 0 from the start.
-const ALL: &[&Limit] = &[&REQUEST_MEMORY];
+const ALL: &[&Limit] =
+    &[&REQUEST_MEMORY, &SIGN_IN_USER_AND_ADDRESS, &SIGN_IN_ADDRESS, &SIGN_IN_USER, &SIGN_IN_QUEUE];
 
 impl Limit {
     const fn new(label: &'static str, words: &'static str) -> Limit {

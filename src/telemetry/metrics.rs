@@ -64,6 +64,7 @@ const POLL_LAG: &str = "tidegate_polling_lag_seconds";
 const POLL_ITEMS: &str = "tidegate_polling_items_total";
 const POLL_UNDER_WAY: &str = "tidegate_polling_runs";
 const POLL_UNDER_WAY_LIMIT: &str = "tidegate_polling_runs_limit";
+const PASSWORD_CHECKS: &str = "tidegate_password_checks_total";
 const READY: &str = "tidegate_ready";
 const BUILD_INFO: &str = "tidegate_build_info";
 
@@ -183,6 +184,13 @@ fn describe_way_out() {
     );
     describe_gauge!(POLL_UNDER_WAY, "Runs of polling jobs under way here.");
     describe_gauge!(POLL_UNDER_WAY_LIMIT, "Most runs of polling jobs at once.");
+    describe_counter!(
+        PASSWORD_CHECKS,
+        "Passwords that were sent, by outcome: right, wrong, throttled after wrong ones, busy."
+    );
+    for outcome in PasswordCheck::ALL {
+        count_password_checks(outcome, 0);
+    }
     describe_gauge!(READY, "1 when the gateway takes records and writes to PostgreSQL.");
     describe_gauge!(BUILD_INFO, "Always 1; the labels tell the build.");
 }
@@ -247,6 +255,33 @@ pub(super) fn count_limit_hits(label: &'static str, hits: u64) {
 /// A request with an idempotency key was answered as it had been before.
 pub fn count_idempotency_replay() {
     counter!(IDEMPOTENCY_REPLAYS).increment(1);
+}
+
+/// What became of a password that was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PasswordCheck {
+    Right,
+    Wrong,
+    /// Not looked at, after too many wrong ones.
+    Throttled,
+    /// Not looked at, because too many others were.
+    Busy,
+}
+
+impl PasswordCheck {
+    const ALL: [PasswordCheck; 4] =
+        [PasswordCheck::Right, PasswordCheck::Wrong, PasswordCheck::Throttled, PasswordCheck::Busy];
+}
+
+/// Passwords were sent.
+pub fn count_password_checks(outcome: PasswordCheck, count: u64) {
+    let outcome = match outcome {
+        PasswordCheck::Right => "right",
+        PasswordCheck::Wrong => "wrong",
+        PasswordCheck::Throttled => "throttled",
+        PasswordCheck::Busy => "busy",
+    };
+    counter!(PASSWORD_CHECKS, "outcome" => outcome).increment(count);
 }
 
 /// A polling job's run ended; outcomes are a few words.

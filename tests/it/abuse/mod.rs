@@ -5,3 +5,4 @@ mod attackers;
 mod limits_table;
 mod routes;
 mod soak;
+mod sign_in;
