@@ -33,7 +33,7 @@ pub async fn show(State(state): State<AppState>) -> impl IntoResponse {
         journal_backlog_bytes: load.backlog_bytes,
         disk_free_bytes: state.journal.disk_free_bytes().ok(),
         commit_lag_seconds: load.commit_lag_seconds,
-        ready: health::readiness(&state).ready,
+        ready: health::readiness(&state, health::Audience::Anybody).ready,
         partitions_behind: state.catalog.partitions_behind().len(),
         monitors: state.hub.monitors(),
         monitor_frames: hub.frames(),
