@@ -24,6 +24,7 @@ mod corpus;
 mod csv_bodies;
 mod damage;
 mod dashboard;
+mod data_directory;
 mod demo;
 mod encode_roundtrip;
 mod events;
