@@ -71,6 +71,7 @@ mod polling_exactness;
 mod polling_memory;
 mod polling_outages;
 mod polling_progress;
+mod polling_rights;
 mod polling_runs;
 mod polling_scale;
 mod polling_secrets;
