@@ -41,6 +41,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Setting};
 use crate::db::Database;
 use crate::db::batch::BatchTimeouts;
+use crate::db::streams::StreamLimits;
 use crate::hub::counters::Counters;
 use crate::hub::{Hub, HubLimits};
 use crate::journal::{Appender, Journal};
@@ -167,7 +168,11 @@ impl App {
         let url = cluster_url.as_deref().or(config.database.url()).unwrap_or_default();
         let database = Database::new(url).context("the database URL cannot be read")?;
         let shown_url = without_password(url);
-        let catalog = Catalog::open(database.clone(), &data_dir);
+        let limits = StreamLimits {
+            in_all_max: config.access.streams_max,
+            per_user_max: config.access.streams_per_user_max,
+        };
+        let catalog = Catalog::open(database.clone(), &data_dir, limits);
         let (lifecycle, clock) = (lifecycle.clone(), Clock::System);
         let ground =
             Ground { config, settings, lifecycle, clock, data_dir, journal, database, catalog };
@@ -283,7 +288,9 @@ impl Ground {
     }
 
     fn pipeline(&self, appender: Appender, keys: Keys) -> anyhow::Result<Pipeline> {
-        let (config, ledger, counters) = (&self.config, Ledger::default(), Counters::default());
+        let (config, ledger) = (&self.config, Ledger::default());
+        let counters = Counters::new(config.access.metric_streams_max);
+        counters.follow(self.catalog.streams().snapshot().iter().map(|stream| stream.id));
         let committed = Pressure::new(Instant::now());
         let limits = IntakeLimits {
             entries_max: config.intake.intake_entries_max,

@@ -144,7 +144,7 @@ pub(super) async fn insert(
         let detail = format!("a user has at most {} polling jobs", polling_jobs::PER_OWNER_MAX);
         return Err(ApiError::conflict("too_many_jobs", detail));
     }
-    state.poller.destination(&asked.stream, &asked.definition).await?;
+    state.poller.destination(&asked.stream, &asked.definition, owner_id).await?;
     let (id, now) = (new_job_id(state.clock.now()), polling_jobs::now(pool).await?);
     let sealed = asked.sealed(id, &state.poller.sealer);
     let (definition, schedule, short_key) =
@@ -199,7 +199,7 @@ pub(super) async fn apply(
     asked: &AskedJob,
 ) -> Result<JobRow, ApiError> {
     streams::require_stream(caller, &asked.stream)?;
-    state.poller.destination(&asked.stream, &asked.definition).await?;
+    state.poller.destination(&asked.stream, &asked.definition, row.owner_id).await?;
     let (definition, schedule) = (json(&asked.definition), json(&asked.schedule));
     let is_asked_anew = definition != row.definition.0 || asked.has_new_secrets;
     let is_scheduled_anew = schedule != row.schedule.0;

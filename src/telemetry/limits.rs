@@ -34,8 +34,14 @@ pub static REQUEST_MEMORY: Limit = Limit::new(
     "requests were refused: what is held for heads, bodies and replies is at TIDEGATE_REQUEST_MEMORY_BYTES_MAX",
 );
 
+/// How many streams there may be, in all and of one user.
+pub static STREAMS: Limit = Limit::new(
+    "streams",
+    "streams were not made: there are as many as TIDEGATE_STREAMS_MAX and TIDEGATE_STREAMS_PER_USER_MAX allow",
+);
+
 /// All of them, so that each counter stands at 0 from the start.
-const ALL: &[&Limit] = &[&REQUEST_MEMORY];
+const ALL: &[&Limit] = &[&REQUEST_MEMORY, &STREAMS];
 
 impl Limit {
     const fn new(label: &'static str, words: &'static str) -> Limit {
