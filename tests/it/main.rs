@@ -50,6 +50,7 @@ mod metrics;
 mod monitors;
 mod monitors_under_fire;
 mod no_json;
+mod odd_values;
 mod older_journal;
 mod oracle;
 mod origins;
