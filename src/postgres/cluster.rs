@@ -36,7 +36,8 @@ pub struct ClusterOptions {
     pub settings: Vec<(String, String)>,
 }
 
-/// A running private PostgreSQL. Dropping it leaves the server running; [`Cluster::stop`] ends it.
+/// A running private PostgreSQL. Dropping it leaves the server running, unless [`Cluster::stop_when_dropped`] says otherwise;
+/// [`Cluster::stop`] ends it.
 #[derive(Debug)]
 pub struct Cluster {
     recipe: Recipe,
@@ -85,6 +86,12 @@ impl Cluster {
     /// The process id of the server; another after a restart.
     pub fn pid(&self) -> i32 {
         self.postmaster.pid()
+    }
+
+    /// Asks the server to end when this is dropped, as where its owner is interrupted.
+    pub fn stop_when_dropped(mut self) -> Cluster {
+        self.postmaster.stop_when_dropped();
+        self
     }
 
     /// Fast shutdown: clients are disconnected, a checkpoint is written; if that takes too long, an immediate one,

@@ -217,3 +217,28 @@ async fn a_start_that_is_interrupted_leaves_no_postgresql_behind() {
         eventually("PostgreSQL is gone", async || gateway.postgres().is_none().then_some(())).await;
     }
 }
+
+#[tokio::test]
+async fn a_command_that_is_interrupted_leaves_no_postgresql_behind() {
+    let directory = working_directory();
+    let mut gateway = Serve::start(directory.path(), &[], &[]).await;
+    assert_eq!(gateway.terminate().await, 0);
+    let note = gateway.data_dir().join("postgres/data/postmaster.pid");
+    // It has nobody who gives it a password.
+    let mut child = tidegate(directory.path(), &["user", "passwd", "admin", "--password-stdin"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let _open = child.stdin.take().unwrap();
+    eventually("PostgreSQL is ready", async || {
+        std::fs::read_to_string(&note).ok().filter(|text| text.contains("ready"))
+    })
+    .await;
+    let pid = Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap());
+    kill(pid, Signal::SIGINT).unwrap();
+    let status = soon("it ends", child.wait()).await.unwrap();
+    assert_eq!(status.code(), Some(130));
+    eventually("PostgreSQL is gone", async || gateway.postgres().is_none().then_some(())).await;
+}
