@@ -16,6 +16,11 @@ use serde::Serialize;
 
 pub use origins::{AllowedOrigins, PublicUrl};
 
+/// Most streams, where nobody says otherwise; the command line has the same.
+pub const STREAMS_MAX_DEFAULT: usize = 5_000;
+/// Fewest characters of a token for the metrics: whoever has it reads the names of all streams.
+const METRICS_TOKEN_CHARACTERS_MIN: usize = 16;
+
 /// The largest record is held this often for a moment: as it came, what follows it, and as a tuple.
 const INTAKE_ENTRIES_MIN: u64 = 3;
 
@@ -130,6 +135,22 @@ pub struct Access {
     /// Create an unknown stream on its first record, when the sender may (`streams:write`).
     #[arg(long, env = "TIDEGATE_AUTO_CREATE_STREAMS", default_value_t = true, action = clap::ArgAction::Set)]
     pub auto_create_streams: bool,
+
+    /// Most streams at once; each is a table. The same on all gateways of a database.
+    #[arg(long, env = "TIDEGATE_STREAMS_MAX", default_value_t = STREAMS_MAX_DEFAULT)]
+    pub streams_max: usize,
+
+    /// Most streams at once that one user made.
+    #[arg(long, env = "TIDEGATE_STREAMS_PER_USER_MAX", default_value_t = 1_000)]
+    pub streams_per_user_max: usize,
+
+    /// Most streams that metrics tell by name; the others are counted together, as `(other)`.
+    #[arg(long, env = "TIDEGATE_METRIC_STREAMS_MAX", default_value_t = 200)]
+    pub metric_streams_max: usize,
+
+    /// Token that `/metrics` asks for; without it the counts and the names of streams are open to whoever can connect.
+    #[arg(long, env = "TIDEGATE_METRICS_TOKEN", hide_env_values = true)]
+    pub metrics_token: Option<String>,
 
     /// Most connections at once, monitors among them.
     #[arg(long, env = "TIDEGATE_CONNECTIONS_MAX", default_value_t = 16_384)]
@@ -373,6 +394,11 @@ pub enum ConfigError {
          the first to {needed} or lower the second"
     )]
     IntakeTooSmall { intake_bytes_max: u64, entry_bytes_max: usize, needed: u64 },
+    #[error(
+        "--metrics-token (TIDEGATE_METRICS_TOKEN) has fewer than {METRICS_TOKEN_CHARACTERS_MIN} characters, or some that \
+         a header cannot carry; `openssl rand -hex 24` makes one"
+    )]
+    MetricsToken,
 }
 
 impl Database {
@@ -394,6 +420,11 @@ impl Access {
     pub fn admin_password(&self) -> Option<&str> {
         self.admin_password.as_deref().filter(|password| !password.is_empty())
     }
+
+    /// The token for the metrics that was given; an empty variable counts as none.
+    pub fn metrics_token(&self) -> Option<&str> {
+        self.metrics_token.as_deref().filter(|token| !token.is_empty())
+    }
 }
 
 impl Config {
@@ -404,6 +435,12 @@ impl Config {
         let needed = INTAKE_ENTRIES_MIN.saturating_mul(entry_bytes_max as u64);
         if intake_bytes_max < needed {
             return Err(ConfigError::IntakeTooSmall { intake_bytes_max, entry_bytes_max, needed });
+        }
+        if let Some(token) = self.access.metrics_token()
+            && (token.len() < METRICS_TOKEN_CHARACTERS_MIN
+                || !token.bytes().all(|byte| byte.is_ascii_graphic()))
+        {
+            return Err(ConfigError::MetricsToken);
         }
         Ok(())
     }
@@ -446,6 +483,22 @@ mod tests {
         assert_eq!(check(&["--intake-bytes-max=3000", "--entry-bytes-max=1000"]), Ok(()));
         let error = check(&["--intake-bytes-max=2999", "--entry-bytes-max=1000"]).unwrap_err();
         assert!(error.to_string().contains("raise the first to 3000"), "{error}");
+    }
+
+    #[test]
+    fn a_token_for_the_metrics_is_long_enough_and_fits_a_header() {
+        let check = |token: &str| {
+            let flag = format!("--metrics-token={token}");
+            Serve::try_parse_from(["serve", &flag]).unwrap().config.check()
+        };
+        assert_eq!(check(""), Ok(()), "none");
+        assert_eq!(check(&"x".repeat(METRICS_TOKEN_CHARACTERS_MIN)), Ok(()));
+        for token in ["x".repeat(METRICS_TOKEN_CHARACTERS_MIN - 1), format!("{} x", "x".repeat(20))]
+        {
+            let error = check(&token).unwrap_err();
+            assert_eq!(error, ConfigError::MetricsToken);
+            assert!(!error.to_string().contains(&token), "{error}");
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Extractors: the authenticated sender of a request, and a JSON body that says where it is wrong.
+//! Extractors: the authenticated sender of a request, a part of its path, and a JSON body that says where it is wrong.
 //!
 //! A handler that takes a [`Caller`] runs only for an authenticated one; what the caller may do is the handler's
 //! question (`caller.require(…)?`).
@@ -8,7 +8,7 @@ use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use axum::body::to_bytes;
-use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::header::{CONTENT_TYPE, HeaderMap};
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
@@ -81,6 +81,19 @@ impl FromRequestParts<AppState> for MonitorCaller {
 fn ticket_of(query: &str) -> Option<String> {
     let mut pairs = form_urlencoded::parse(query.as_bytes());
     pairs.find(|(name, _)| name == "ticket").map(|(_, ticket)| ticket.into_owned())
+}
+
+/// The one part of a path that a route leaves open. What is no text (`%FF`) is the name of nothing.
+#[derive(Debug)]
+pub struct PathText(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for PathText {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<PathText, ApiError> {
+        let Path(text) = Path::<String>::from_request_parts(parts, state).await?;
+        Ok(PathText(text))
+    }
 }
 
 /// A JSON body of at most [`JSON_BODY_BYTES_MAX`]. What cannot be read is 400 and what does not fit `T` is 422, both

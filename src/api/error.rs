@@ -27,6 +27,9 @@ pub const DATABASE_RETRY: Duration = Duration::from_secs(2);
 const REQUEST_MEMORY_RETRY: Duration = Duration::from_secs(1);
 /// What is told while the database lacks what the gateway needs.
 const UNPREPARED: &str = "the database lacks something that the gateway needs, or the right to use it; GET /v1/status and the log say what";
+/// What is told of a text that PostgreSQL cannot keep.
+const NUL_IN_TEXT: &str =
+    "PostgreSQL keeps no NUL character (U+0000, %00 in an address) in a text; leave it out";
 
 /// A refusal. Boxed, so that results which carry one stay small.
 #[derive(Debug, Clone, PartialEq)]
@@ -283,6 +286,9 @@ impl From<sqlx::Error> for ApiError {
                 tracing::warn!(error, "the database refuses for now");
                 ApiError::database_unavailable()
             }
+            sqlx::Error::Database(ref reason) if has_nul(reason.code().as_deref()) => {
+                ApiError::unprocessable("invalid_text", NUL_IN_TEXT)
+            }
             sqlx::Error::Database(ref reason) if is_unprepared(&**reason) => {
                 tracing::warn!(error = words_of(&error), "the database is not prepared");
                 ApiError::unavailable("database_unavailable", UNPREPARED, DATABASE_RETRY)
@@ -299,6 +305,11 @@ fn is_unprepared(reason: &dyn DatabaseError) -> bool {
         Some("42P01" | "3F000") => reason.message().contains("tidegate"),
         _ => false,
     }
+}
+
+/// Was a text or a JSON document refused for what PostgreSQL cannot keep in one? What we send is UTF-8, so it is a NUL.
+fn has_nul(code: Option<&str>) -> bool {
+    matches!(code, Some("22021" | "22P05"))
 }
 
 /// Is it a condition that goes away by itself? By SQLSTATE: connections (08), transactions that collided (40),
@@ -386,5 +397,6 @@ mod tests {
         for code in [None, Some("42P01"), Some("23505"), Some("22P02"), Some("")] {
             assert!(!passes(code), "{code:?}");
         }
+        assert!(has_nul(Some("22021")) && has_nul(Some("22P05")) && !has_nul(Some("22P02")));
     }
 }

@@ -16,12 +16,13 @@ use crate::api::caller::ApiJson;
 use crate::api::{ApiError, AppState, streams};
 use crate::auth::{Caller, Scope};
 use crate::db::answered;
-use crate::db::polling_jobs::{self, JobChange, JobOwner, JobRow, NewJob, RunNow};
+use crate::db::polling_jobs::{self, JobChange, JobOwner, JobRow, JobsToList, NewJob, RunNow};
 use crate::db::polling_runs::{self, RunRow};
 use crate::record::UnixMicros;
 use crate::sources::poll::DestinationError;
 use crate::sources::poll::job::{AskedJob, ChangeError, JobView, new_job_id};
 use crate::sources::poll::members::Invalid;
+use crate::streams::StreamName;
 
 /// How many jobs or runs a page has, unless the caller says.
 const PAGE_DEFAULT: u32 = 100;
@@ -107,9 +108,12 @@ pub(super) async fn page(
     let owner = owner(caller)?;
     let Query(query) = query?;
     let limit = query.limit.unwrap_or(PAGE_DEFAULT).clamp(1, PAGE_MAX);
-    let mut jobs = polling_jobs::list(state.auth.pool(), owner, query.after, limit).await?;
+    let streams = caller.streams.as_ref();
+    let streams: Option<Vec<&str>> =
+        streams.map(|names| names.iter().map(StreamName::as_str).collect());
+    let which = JobsToList { of: owner, streams: streams.as_deref(), after: query.after, limit };
+    let jobs = polling_jobs::list(state.auth.pool(), &which).await?;
     let next = jobs.last().map(|job| job.id).filter(|_| jobs.len() == limit as usize);
-    jobs.retain(|job| may_use(caller, job));
     Ok((jobs, next))
 }
 
@@ -132,15 +136,15 @@ pub(super) async fn insert(
     caller: &Caller,
     asked: &AskedJob,
 ) -> Result<Option<JobRow>, ApiError> {
-    asked.check_new()?;
     streams::require_stream(caller, &asked.stream)?;
+    asked.check_new()?;
     let owner_id = owner_of_new(state, caller, asked.owner.as_deref())?;
     let pool = state.auth.pool();
     if polling_jobs::count(pool, owner_id).await? >= polling_jobs::PER_OWNER_MAX {
         let detail = format!("a user has at most {} polling jobs", polling_jobs::PER_OWNER_MAX);
         return Err(ApiError::conflict("too_many_jobs", detail));
     }
-    state.poller.destination(&asked.stream, &asked.definition).await?;
+    state.poller.destination(&asked.stream, &asked.definition, owner_id).await?;
     let (id, now) = (new_job_id(state.clock.now()), polling_jobs::now(pool).await?);
     let sealed = asked.sealed(id, &state.poller.sealer);
     let (definition, schedule, short_key) =
@@ -195,10 +199,9 @@ pub(super) async fn apply(
     asked: &AskedJob,
 ) -> Result<JobRow, ApiError> {
     streams::require_stream(caller, &asked.stream)?;
-    state.poller.destination(&asked.stream, &asked.definition).await?;
+    state.poller.destination(&asked.stream, &asked.definition, row.owner_id).await?;
     let (definition, schedule) = (json(&asked.definition), json(&asked.schedule));
-    let is_asked_anew =
-        definition != row.definition.0 || asked.secrets_differ(row, &state.poller.sealer);
+    let is_asked_anew = definition != row.definition.0 || asked.has_new_secrets;
     let is_scheduled_anew = schedule != row.schedule.0;
     let now = polling_jobs::now(state.auth.pool()).await?;
     let due_at = is_scheduled_anew.then(|| asked.schedule.next(now, now, row.id).date_time());
@@ -303,7 +306,7 @@ fn owner(caller: &Caller) -> Result<JobOwner, ApiError> {
 }
 
 /// A token that is limited to streams is for the jobs of these.
-fn may_use(caller: &Caller, job: &JobRow) -> bool {
+pub(super) fn may_use(caller: &Caller, job: &JobRow) -> bool {
     job.stream.parse().is_ok_and(|stream| caller.may_use(&stream))
 }
 
@@ -327,7 +330,7 @@ fn owner_of_new(
     user.map(Some).ok_or_else(unknown)
 }
 
-fn job_exists() -> ApiError {
+pub(super) fn job_exists() -> ApiError {
     ApiError::conflict("job_exists", "there is such a job already")
 }
 

@@ -13,7 +13,7 @@ use axum::response::Response;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
-use time::OffsetDateTime;
+use time::{OffsetDateTime, UtcOffset};
 use uuid::Uuid;
 
 use crate::api::guessed_text::GuessedText;
@@ -349,6 +349,18 @@ fn filter(state: &AppState, caller: &Caller, query: QuarantineQuery) -> Result<F
         used.map(|stream| stream.id).collect()
     });
     let QuarantineQuery { code, from, until, .. } = query;
+    if code.as_ref().is_some_and(|code| code.contains('\0')) {
+        return Err(ApiError::bad_request("invalid_query", "no code has a NUL character"));
+    }
+    // A time may lie beyond what there is of them once its offset is taken off; PostgreSQL gets it in UTC.
+    let utc = |at: Option<OffsetDateTime>, name: &str| match at {
+        None => Ok(None),
+        Some(at) => at.checked_to_offset(UtcOffset::UTC).map(Some).ok_or_else(|| {
+            let detail = format!("`{name}` is not within the years 0 to 9999 in UTC");
+            ApiError::bad_request("invalid_query", detail)
+        }),
+    };
+    let (from, until) = (utc(from, "from")?, utc(until, "until")?);
     Ok(Filter { visible, stream, code, from, until })
 }
 

@@ -2,12 +2,13 @@
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::api::caller::PathText;
 use crate::api::{ApiError, AppState, streams};
 use crate::auth::{Caller, Scope};
 use crate::db::reading::{self, StoredRecord};
@@ -64,7 +65,7 @@ fn joined(columns: String, extra: Option<&str>) -> String {
 pub async fn newest(
     State(state): State<AppState>,
     caller: Caller,
-    Path(name): Path<String>,
+    PathText(name): PathText,
     query: Result<Query<NewestQuery>, QueryRejection>,
 ) -> Result<Json<Newest>, ApiError> {
     caller.require(Scope::Read)?;

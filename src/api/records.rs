@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::BoxError;
-use axum::extract::{Path, Query, Request, State};
+use axum::extract::{Query, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -12,6 +12,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::api::caller::PathText;
 use crate::api::caller::whence_of;
 use crate::api::client_address::Peer;
 use crate::api::{ApiError, AppState, streams};
@@ -128,7 +129,7 @@ struct Receipt {
 /// [`take`] for a stream whose name is written with percent signs.
 pub async fn create(
     State(state): State<AppState>,
-    Path(name): Path<String>,
+    PathText(name): PathText,
     request: Request,
 ) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
@@ -166,7 +167,8 @@ where
     let (stream, is_new) = find_or_plan(state, &caller, name)?;
     let quota = admit(state, &caller)?;
     let mut not_made = None;
-    let make = is_new.then(|| make_stream(state, Arc::clone(&stream), &mut not_made));
+    let make =
+        is_new.then(|| make_stream(state, caller.user_id, Arc::clone(&stream), &mut not_made));
     let ingest = IngestRequest {
         key,
         stream,
@@ -210,7 +212,8 @@ pub(super) async fn take_small(
     let (stream, is_new) = find_or_plan(state, &caller, name)?;
     let quota = admit(state, &caller)?;
     let mut not_made = None;
-    let make = is_new.then(|| make_stream(state, Arc::clone(&stream), &mut not_made));
+    let make =
+        is_new.then(|| make_stream(state, caller.user_id, Arc::clone(&stream), &mut not_made));
     let ingest = IngestRequest {
         key: None,
         stream,
@@ -312,21 +315,27 @@ fn find_or_plan(
 /// Makes an unknown stream, for its first record; or says in `not_made` why not.
 fn make_stream<'a>(
     state: &'a AppState,
+    maker: Option<i64>,
     planned: Arc<Stream>,
     not_made: &'a mut Option<ApiError>,
 ) -> MakeStream<'a> {
     Box::pin(async move {
-        let made = create_stream(state, &planned).await;
+        let made = create_stream(state, maker, &planned).await;
         made.map_err(|error| *not_made = Some(error)).ok()
     })
 }
 
-async fn create_stream(state: &AppState, planned: &Stream) -> Result<Arc<Stream>, ApiError> {
+async fn create_stream(
+    state: &AppState,
+    maker: Option<i64>,
+    planned: &Stream,
+) -> Result<Arc<Stream>, ApiError> {
     let new = NewStream {
         name: planned.name.clone(),
         shape: planned.shape.clone(),
         key: None,
         retention_days: None,
+        created_by: maker,
     };
     if let Some(stream) = state.catalog.create(&new).await? {
         return Ok(stream);

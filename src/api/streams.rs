@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, Request, State};
+use axum::extract::{Query, Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
 use bytes::BytesMut;
 use serde::{Deserialize, Serialize};
 
-use crate::api::caller::ApiJson;
+use crate::api::caller::{ApiJson, PathText};
 use crate::api::{ApiError, AppState, records};
 use crate::auth::{Caller, Scope};
 use crate::db::reading::{self, StreamSize};
@@ -91,6 +91,9 @@ impl From<TableError> for ApiError {
                 );
                 ApiError::unavailable(error.code(), detail, LOCKED_RETRY)
             }
+            TableError::TooMany(reason) => {
+                ApiError::conflict(error.code(), reason.to_string()).with("limit", reason.limit())
+            }
             error => ApiError::conflict(error.code(), error.to_string()),
         }
     }
@@ -124,8 +127,8 @@ pub async fn list(
     Ok(Json(StreamList { streams }))
 }
 
-/// `POST /v1/streams`: 201 with the stream, 409 if the name is taken by a stream or by anything else in PostgreSQL, 422 with
-/// the place if something cannot be.
+/// `POST /v1/streams`: 201 with the stream, 409 if the name is taken by a stream or by anything else in PostgreSQL or there
+/// are as many streams as there may be, 422 with the place if something cannot be.
 pub async fn create(
     State(state): State<AppState>,
     caller: Caller,
@@ -148,6 +151,7 @@ pub async fn create(
         shape: defined.shape,
         key: defined.key,
         retention_days: defined.retention_days,
+        created_by: caller.user_id,
     };
     match state.catalog.create(&new).await? {
         Some(stream) => Ok((StatusCode::CREATED, Json(StreamView::from(&*stream)))),
@@ -162,7 +166,7 @@ pub async fn create(
 pub async fn show(
     State(state): State<AppState>,
     caller: Caller,
-    Path(name): Path<String>,
+    PathText(name): PathText,
 ) -> Result<Json<StreamView>, ApiError> {
     caller.require(Scope::Read)?;
     let stream = find(&state, &caller, &name)?;
@@ -174,7 +178,7 @@ pub async fn show(
 pub async fn change(
     State(state): State<AppState>,
     caller: Caller,
-    Path(name): Path<String>,
+    PathText(name): PathText,
     ApiJson(change): ApiJson<Change>,
 ) -> Result<Json<StreamView>, ApiError> {
     caller.require(Scope::StreamsWrite)?;
@@ -193,7 +197,7 @@ pub async fn change(
 pub async fn delete(
     State(state): State<AppState>,
     caller: Caller,
-    Path(name): Path<String>,
+    PathText(name): PathText,
 ) -> Result<StatusCode, ApiError> {
     caller.require(Scope::StreamsWrite)?;
     let stream = find(&state, &caller, &name)?;

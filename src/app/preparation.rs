@@ -171,7 +171,7 @@ impl Preparation {
     async fn refresh(&self) -> Result<(), sqlx::Error> {
         self.catalog.refresh().await?;
         let snapshot = self.catalog.streams().snapshot();
-        self.counters.retain(|stream| snapshot.by_id(stream).is_some());
+        self.counters.follow(snapshot.iter().map(|stream| stream.id));
         self.accounts.refresh().await
     }
 }

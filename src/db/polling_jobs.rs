@@ -98,6 +98,17 @@ impl JobOwner {
     }
 }
 
+/// A page of jobs.
+#[derive(Debug, Clone, Copy)]
+pub struct JobsToList<'a> {
+    pub of: JobOwner,
+    /// Only jobs of these streams.
+    pub streams: Option<&'a [&'a str]>,
+    /// Only those behind this one.
+    pub after: Option<Uuid>,
+    pub limit: u32,
+}
+
 /// How an order to run at once ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunNow {
@@ -164,22 +175,19 @@ pub async fn find_short(
     sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(owner).bind(short_key).fetch_optional(pool).await
 }
 
-/// Jobs in the order in which they were made, from the one behind `after` on.
-pub async fn list(
-    pool: &PgPool,
-    of: JobOwner,
-    after: Option<Uuid>,
-    limit: u32,
-) -> Result<Vec<JobRow>, sqlx::Error> {
+/// Jobs in the order in which they were made.
+pub async fn list(pool: &PgPool, which: &JobsToList<'_>) -> Result<Vec<JobRow>, sqlx::Error> {
     let sql = format!(
         "select {SHOWN} from tidegate.polling_jobs job {AROUND}
          where ($1 is null or job.owner_id = $1) and ($2 is null or job.id > $2)
+             and ($4::text[] is null or job.stream = any($4))
          order by job.id limit $3"
     );
     sqlx::query_as(sqlx::AssertSqlSafe(sql))
-        .bind(of.user())
-        .bind(after)
-        .bind(i64::from(limit))
+        .bind(which.of.user())
+        .bind(which.after)
+        .bind(i64::from(which.limit))
+        .bind(which.streams)
         .fetch_all(pool)
         .await
 }

@@ -61,6 +61,14 @@ pub static SIGN_IN_QUEUE: Limit = Limit::new(
 /// All of them, so that each counter stands at 0 from the start.
 const ALL: &[&Limit] =
     &[&REQUEST_MEMORY, &SIGN_IN_USER_AND_ADDRESS, &SIGN_IN_ADDRESS, &SIGN_IN_USER, &SIGN_IN_QUEUE];
+/// How many streams there may be, in all and of one user.
+pub static STREAMS: Limit = Limit::new(
+    "streams",
+    "streams were not made: there are as many as TIDEGATE_STREAMS_MAX and TIDEGATE_STREAMS_PER_USER_MAX allow",
+);
+
+/// All of them, so that each counter stands at 0 from the start.
+const ALL: &[&Limit] = &[&REQUEST_MEMORY, &STREAMS];
 
 impl Limit {
     const fn new(label: &'static str, words: &'static str) -> Limit {

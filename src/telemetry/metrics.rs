@@ -1,6 +1,7 @@
 //! Every metric of the gateway: its name, meaning, unit and labels, in Prometheus' conventions.
 //!
-//! Labels are bounded: streams are as many as the catalog has, routes and statuses are fixed sets. Counts that the hot
+//! Labels are bounded: so many streams have their own (`TIDEGATE_METRIC_STREAMS_MAX`) and the others share
+//! [`OTHER_STREAMS`], routes, methods and statuses are fixed sets. Counts that the hot
 //! path keeps as plain numbers are read when the metrics are ([`render_streams`], [`set_gauges`]).
 
 use std::fmt::Write as _;
@@ -65,8 +66,13 @@ const POLL_ITEMS: &str = "tidegate_polling_items_total";
 const POLL_UNDER_WAY: &str = "tidegate_polling_runs";
 const POLL_UNDER_WAY_LIMIT: &str = "tidegate_polling_runs_limit";
 const PASSWORD_CHECKS: &str = "tidegate_password_checks_total";
+const STREAMS: &str = "tidegate_streams";
+const STREAMS_LIMIT: &str = "tidegate_streams_limit";
 const READY: &str = "tidegate_ready";
 const BUILD_INFO: &str = "tidegate_build_info";
+
+/// Label of all streams together that are not named by themselves. No stream can be called so.
+pub const OTHER_STREAMS: &str = "(other)";
 
 const SECONDS_BUCKETS: [f64; 14] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
@@ -191,6 +197,8 @@ fn describe_way_out() {
     for outcome in PasswordCheck::ALL {
         count_password_checks(outcome, 0);
     }
+    describe_gauge!(STREAMS, "Streams that there are.");
+    describe_gauge!(STREAMS_LIMIT, "Most streams that there may be.");
     describe_gauge!(READY, "1 when the gateway takes records and writes to PostgreSQL.");
     describe_gauge!(BUILD_INFO, "Always 1; the labels tell the build.");
 }
@@ -438,6 +446,8 @@ pub struct Gauges {
     pub commit_lag_seconds: f64,
     pub ready: bool,
     pub partitions_behind: usize,
+    pub streams: usize,
+    pub streams_limit: usize,
     pub monitors: usize,
     pub monitor_frames: u64,
     pub monitor_deliveries: u64,
@@ -466,6 +476,8 @@ pub fn set_gauges(now: &Gauges) {
     gauge!(COMMIT_LAG).set(now.commit_lag_seconds);
     gauge!(READY).set(f64::from(u8::from(now.ready)));
     gauge!(PARTITIONS_BEHIND).set(now.partitions_behind as f64);
+    gauge!(STREAMS).set(now.streams as f64);
+    gauge!(STREAMS_LIMIT).set(now.streams_limit as f64);
     gauge!(MONITORS).set(now.monitors as f64);
     counter!(MONITOR_FRAMES).absolute(now.monitor_frames);
     counter!(MONITOR_DELIVERIES).absolute(now.monitor_deliveries);

@@ -85,11 +85,12 @@ impl From<TableError> for DestinationError {
 }
 
 impl Poller {
-    /// The stream that a job feeds; made, if it is not there.
+    /// The stream that a job feeds; made, if it is not there, for the job's owner.
     pub async fn destination(
         &self,
         name: &StreamName,
         definition: &Definition,
+        owner: Option<i64>,
     ) -> Result<Arc<Stream>, DestinationError> {
         if let Some(stream) = self.catalog.streams().by_name(name) {
             check_fit(&stream, definition)?;
@@ -107,6 +108,7 @@ impl Poller {
             shape: defined.shape,
             key: defined.key,
             retention_days: defined.retention_days,
+            created_by: owner,
         };
         if let Some(stream) = self.catalog.create(&new).await? {
             tracing::info!(stream = %name, "made a stream for a polling job");

@@ -109,7 +109,7 @@ impl Run {
     async fn begin(&self, definition: Arc<Definition>) -> Result<(Pages, Feed), RunError> {
         let name = self.job.stream.parse().map_err(serde::de::Error::custom);
         let name = name.map_err(|error| RunError::Unreadable("stream", error))?;
-        let stream = self.poller.destination(&name, &definition).await?;
+        let stream = self.poller.destination(&name, &definition, self.job.owner_id).await?;
         let resume = self.resume(stream.id.0).await?;
         let secrets = match &self.job.sealed {
             None => Secrets::default(),

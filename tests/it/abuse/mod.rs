@@ -3,6 +3,7 @@
 
 mod attackers;
 mod limits_table;
+mod many_streams;
 mod routes;
-mod soak;
 mod sign_in;
+mod soak;
