@@ -68,6 +68,10 @@ impl Service<Request<Incoming>> for Entrance {
     type Future = Answer;
 
     fn call(&self, request: Request<Incoming>) -> Answer {
+        // Also of what a browser asks first, which is answered without anything of ours.
+        if let Err(error) = heads::check_host(request.version(), request.headers()) {
+            return Box::pin(async move { Ok(refuse(request, error).await) });
+        }
         if let Some(cross_origin) = &self.cross_origin
             && let Some(rules) = cross_origin.rules_for(&request)
         {

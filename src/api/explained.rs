@@ -22,6 +22,9 @@ use crate::api::express::Rewound;
 /// Longest wait for a peer that was refused to stop sending, and how much of it is read.
 const READ_ON_MAX: Duration = Duration::from_secs(1);
 const READ_ON_BYTES_MAX: usize = 4 << 20;
+/// Longest head of a request, in bytes: the first line and all header lines. What a browser sends with its cookies has a few
+/// thousand.
+pub const HEAD_BYTES_MAX: usize = 64 << 10;
 /// Header lines that the server takes.
 const HEADER_LINES_MAX: usize = 100;
 const BARE_START: &[u8] = b"HTTP/1.1 4";
@@ -96,12 +99,11 @@ fn explained(written: &[u8], first: &[u8]) -> Option<Vec<u8>> {
     }
     let error = match status {
         StatusCode::BAD_REQUEST => ApiError::bad_request("malformed_request", reason(first)),
-        StatusCode::URI_TOO_LONG => {
-            ApiError::new(status, "uri_too_long", "the address is longer than 65,534 bytes")
-        }
         StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
             let detail = format!(
-                "the head of the request is longer than 400 KiB, or has more than {HEADER_LINES_MAX} header lines"
+                "the head of the request, its address included, is longer than {} KiB, or has more than \
+                 {HEADER_LINES_MAX} header lines",
+                HEAD_BYTES_MAX >> 10
             );
             ApiError::new(status, "header_too_large", detail)
         }

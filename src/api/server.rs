@@ -16,14 +16,14 @@ use tokio_util::task::TaskTracker;
 
 use crate::api::client_address::Peer;
 use crate::api::entrance::Entrance;
-use crate::api::explained::Explained;
+use crate::api::explained::{Explained, HEAD_BYTES_MAX};
 use crate::api::express::{self, Leave, Rewound};
 use crate::lifecycle::Lifecycle;
 
 /// Longest time for the head of a request, and for an idle connection.
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(30);
-/// Most bytes read ahead on a connection; the head of a request must fit.
-const READ_BUFFER_BYTES_MAX: usize = 400 << 10;
+/// Most bytes read at once and ahead on a connection; the head of a request must fit.
+const READ_BUFFER_BYTES_MAX: usize = 2 * HEAD_BYTES_MAX;
 /// Wait after a failed accept, such as too many open files.
 const ACCEPT_RETRY_WAIT: Duration = Duration::from_millis(100);
 
@@ -60,6 +60,7 @@ pub async fn run(
     builder
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_READ_TIMEOUT)
+        .max_header_size(HEAD_BYTES_MAX)
         .max_buf_size(READ_BUFFER_BYTES_MAX);
     loop {
         let accepted = tokio::select! {
