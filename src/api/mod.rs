@@ -3,6 +3,7 @@
 mod caller;
 pub mod client_address;
 mod configuration;
+pub mod connections;
 mod cross_origin;
 pub mod entrance;
 mod error;
