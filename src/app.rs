@@ -21,10 +21,10 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use crate::api::connections::{ConnectionLimits, Connections};
 use crate::api::entrance::Entrance;
 use crate::api::held_bytes::HeldBytes;
 use crate::api::polling_preview::Previews;
-use crate::api::server::ConnectionLimit;
 use crate::api::state::Parts;
 use crate::api::{self, AppState};
 use crate::app::accounts::KnownAccounts;
@@ -56,6 +56,9 @@ use crate::streams::encode::EncodeLimits;
 const DATABASE_WAIT: Duration = Duration::from_secs(10);
 /// Connections that wait to be accepted.
 const LISTEN_BACKLOG: u32 = 1_024;
+/// What the system holds of one connection's replies until its peer has taken them, in bytes (Linux takes the double, for its
+/// own needs). It would be up to 4 MiB, of which some must be free again before anybody here sees that a peer reads at all.
+const SEND_BUFFER_BYTES: u32 = 256 << 10;
 
 /// A running gateway.
 pub struct App {
@@ -394,7 +397,11 @@ impl Ground {
             hub,
             clock: self.clock.clone(),
             metrics,
-            connections: ConnectionLimit::new(self.config.access.connections_max),
+            connections: Connections::new(ConnectionLimits {
+                connections_max: self.config.access.connections_max,
+                per_address_max: self.config.connections_per_address_max(),
+                trusted_proxies: self.config.access.trusted_proxies.clone(),
+            }),
             held_bytes: HeldBytes::new(self.config.access.request_memory_bytes_max),
             lifecycle: self.lifecycle.clone(),
             started_at: self.clock.now().date_time(),
@@ -407,6 +414,8 @@ impl Ground {
 fn bind(address: SocketAddr) -> std::io::Result<TcpSocket> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.set_reuseaddr(true)?;
+    // Each connection inherits it.
+    socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
     socket.bind(address)?;
     Ok(socket)
 }
@@ -470,8 +479,7 @@ fn read_keys(
 /// Answers requests from now on; the token is cancelled when the last one is answered after a shutdown began.
 fn serve(listener: TcpListener, state: &AppState) -> CancellationToken {
     let entrance = Entrance::new(state.clone());
-    let server =
-        api::server::run(listener, entrance, state.connections.clone(), state.lifecycle.clone());
+    let server = api::server::run(listener, entrance, state.lifecycle.clone());
     let served = CancellationToken::new();
     let at_end = served.clone().drop_guard();
     state.lifecycle.spawn_critical("http server", async move {

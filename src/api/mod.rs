@@ -9,6 +9,7 @@ pub mod entrance;
 mod error;
 mod explained;
 pub mod express;
+mod general;
 pub mod guessed_text;
 mod heads;
 mod health;

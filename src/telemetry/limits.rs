@@ -47,21 +47,18 @@ pub static CONNECTIONS_OF_ADDRESS: Limit = Limit::new(
 );
 
 /// Time that a peer takes to read what it asked for.
-pub static REPLY_UNREAD: Limit =
-    Limit::new("reply_unread", "connections were closed: their peers did not read what they were sent");
+pub static REPLY_UNREAD: Limit = Limit::new(
+    "reply_unread",
+    "connections were closed: their peers did not read what they were sent",
+);
 
 /// Time for the head of a request.
 pub static HEAD_TIME: Limit =
     Limit::new("head_time", "connections were closed: the head of a request did not come in time");
 
 /// All of them, so that each counter stands at 0 from the start.
-const ALL: &[&Limit] = &[
-    &REQUEST_MEMORY,
-    &CONNECTIONS,
-    &CONNECTIONS_OF_ADDRESS,
-    &REPLY_UNREAD,
-    &HEAD_TIME,
-];
+const ALL: &[&Limit] =
+    &[&REQUEST_MEMORY, &CONNECTIONS, &CONNECTIONS_OF_ADDRESS, &REPLY_UNREAD, &HEAD_TIME];
 
 impl Limit {
     const fn new(label: &'static str, words: &'static str) -> Limit {

@@ -27,8 +27,8 @@ use crate::telemetry::limits;
 
 pub use paced::Paced;
 pub use patience::Patience;
-use place::{Seen, Worth};
 pub use place::{HEAD_MAX, IDLE_MAX, Phase, Place};
+use place::{Seen, Worth};
 
 /// A reply counts as unread when nothing of it was taken for so long.
 const UNREAD_MIN: Duration = Duration::from_secs(1);
@@ -233,7 +233,7 @@ impl Address {
 
     /// What could be dropped, the least useful last.
     fn droppable(&self, now: Instant) -> Vec<(Worth, u64, Seen, Arc<Place>)> {
-        let places = self.places.values().filter(|place| !place.is_proxy);
+        let places = self.places.values().filter(|place| !place.is_proxy());
         let droppable = places.filter_map(|place| {
             let (worth, since, seen) = place.worth(now)?;
             Some((worth, since, seen, Arc::clone(place)))

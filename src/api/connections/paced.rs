@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{Occupied, Place};
@@ -86,6 +87,13 @@ impl<S> Paced<S> {
         {
             self.place.place().read();
         }
+    }
+}
+
+impl Paced<TcpStream> {
+    /// Ready when there is something to read, or the peer has ended.
+    pub fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream.poll_read_ready(context)
     }
 }
 

@@ -54,7 +54,7 @@ pub struct Place {
     pub(super) number: u64,
     pub(super) group: IpAddr,
     /// A proxy that is trusted, which has many clients behind it.
-    pub(super) is_proxy: bool,
+    is_proxy: bool,
     /// Times are milliseconds since then.
     epoch: Instant,
     /// The [`Phase`] in the lowest bits, and since when.
@@ -80,6 +80,10 @@ impl Place {
         };
         place.set(Phase::Silent, Instant::now());
         place
+    }
+
+    pub fn is_proxy(&self) -> bool {
+        self.is_proxy
     }
 
     /// Says which task serves it.
@@ -113,10 +117,8 @@ impl Place {
     }
 
     /// What was made has left; the next request may take its time.
-    pub fn flushed(&self, now: impl FnOnce() -> Instant) {
-        if self.phase() == Phase::Answered {
-            self.turn(Phase::Answered, Phase::Idle, now());
-        }
+    pub fn flushed(&self, now: Instant) {
+        self.turn(Phase::Answered, Phase::Idle, now);
     }
 
     /// The reply is made and has left.
@@ -130,8 +132,10 @@ impl Place {
     }
 
     /// Bytes came that are not a whole head yet.
-    pub fn begin_head(&self, now: Instant) {
-        self.turn(Phase::Idle, Phase::Begun, now);
+    pub fn begin_head(&self, now: impl FnOnce() -> Instant) {
+        if self.phase() == Phase::Idle {
+            self.turn(Phase::Idle, Phase::Begun, now());
+        }
     }
 
     /// What is answered is a monitor.
@@ -139,8 +143,11 @@ impl Place {
         self.turn(Phase::Busy, Phase::Monitor, self.epoch);
     }
 
-    /// Until when a head is waited for; `None` while a request is under way.
+    /// Until when a head is waited for; `None` while a request is under way, or its reply.
     pub fn head_deadline(&self) -> Option<Instant> {
+        if self.unread_since.load(Ordering::Relaxed) > 0 {
+            return None;
+        }
         let (phase, since) = parts(self.doing.load(Ordering::Relaxed));
         let longest = match phase {
             Phase::Silent | Phase::Begun => HEAD_MAX,
@@ -177,9 +184,7 @@ impl Place {
         let worth = match phase {
             Phase::Silent => Worth::Silent,
             Phase::Idle | Phase::Begun => Worth::Idle,
-            Phase::Busy | Phase::Answered if self.is_unread(now, UNREAD_MIN) => {
-                Worth::Unread
-            }
+            Phase::Busy | Phase::Answered if self.is_unread(now, UNREAD_MIN) => Worth::Unread,
             _ => return None,
         };
         Some((worth, since, Seen(seen)))
