@@ -22,10 +22,10 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use crate::api::connections::{ConnectionLimits, Connections};
 use crate::api::entrance::Entrance;
 use crate::api::held_bytes::HeldBytes;
 use crate::api::polling_preview::Previews;
-use crate::api::server::ConnectionLimit;
 use crate::api::state::Parts;
 use crate::api::{self, AppState};
 use crate::app::accounts::KnownAccounts;
@@ -427,7 +427,11 @@ impl Ground {
             hub,
             clock: self.clock.clone(),
             metrics,
-            connections: ConnectionLimit::new(self.config.access.connections_max),
+            connections: Connections::new(ConnectionLimits {
+                connections_max: self.config.access.connections_max,
+                per_address_max: self.config.connections_per_address_max(),
+                trusted_proxies: self.config.access.trusted_proxies.clone(),
+            }),
             held_bytes: HeldBytes::new(self.config.access.request_memory_bytes_max),
             lifecycle: self.lifecycle.clone(),
             started_at: self.clock.now().date_time(),
@@ -454,8 +458,7 @@ fn check_first_admin(config: &Config) -> anyhow::Result<()> {
 /// Answers requests from now on; the token is cancelled when the last one is answered after a shutdown began.
 fn serve(listener: TcpListener, state: &AppState) -> CancellationToken {
     let entrance = Entrance::new(state.clone());
-    let server =
-        api::server::run(listener, entrance, state.connections.clone(), state.lifecycle.clone());
+    let server = api::server::run(listener, entrance, state.lifecycle.clone());
     let served = CancellationToken::new();
     let at_end = served.clone().drop_guard();
     state.lifecycle.spawn_critical("http server", async move {

@@ -156,6 +156,11 @@ pub struct Access {
     #[arg(long, env = "TIDEGATE_CONNECTIONS_MAX", default_value_t = 16_384)]
     pub connections_max: usize,
 
+    /// Most connections at once from one address (of IPv6: one network of 64 bits); three quarters of those there may be
+    /// where not given. Behind a trusted proxy a client's requests under way and monitors count instead.
+    #[arg(long, env = "TIDEGATE_CONNECTIONS_PER_ADDRESS_MAX", value_parser = parse_positive)]
+    pub connections_per_address_max: Option<usize>,
+
     /// Proxies whose `X-Forwarded-For` is believed, such as `127.0.0.1,10.1.0.0/16`. What is limited by address then goes by
     /// the address that they name.
     #[arg(long, env = "TIDEGATE_TRUSTED_PROXIES", default_value = "")]
@@ -443,6 +448,12 @@ impl Config {
             return Err(ConfigError::MetricsToken);
         }
         Ok(())
+    }
+
+    /// Connections of one address: as asked for, else so many that whoever has them leaves a quarter to all others.
+    pub fn connections_per_address_max(&self) -> usize {
+        let share = || self.access.connections_max.div_ceil(4).saturating_mul(3);
+        self.access.connections_per_address_max.unwrap_or_else(share)
     }
 
     /// The number of writers: as asked for, else the cores up to 4.

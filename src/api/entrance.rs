@@ -7,6 +7,7 @@
 
 use std::any::Any;
 use std::convert::Infallible;
+use std::net::Ipv6Addr;
 use std::panic::AssertUnwindSafe;
 use std::time::Instant;
 
@@ -20,7 +21,7 @@ use hyper::body::Incoming;
 use hyper::service::Service;
 use tower::ServiceExt;
 
-use crate::api::client_address::Peer;
+use crate::api::client_address::{ClientAddress, Peer};
 use crate::api::cross_origin::{self, Answer, CrossOrigin};
 use crate::api::refused_body::SharedBody;
 use crate::api::{ApiError, AppState, heads, records, refused_body, router};
@@ -68,6 +69,10 @@ impl Service<Request<Incoming>> for Entrance {
     type Future = Answer;
 
     fn call(&self, request: Request<Incoming>) -> Answer {
+        // Also of what a browser asks first, which is answered without anything of ours.
+        if let Err(error) = heads::check_host(request.version(), request.headers()) {
+            return Box::pin(async move { Ok(refuse(request, error).await) });
+        }
         if let Some(cross_origin) = &self.cross_origin
             && let Some(rules) = cross_origin.rules_for(&request)
         {
@@ -79,6 +84,12 @@ impl Service<Request<Incoming>> for Entrance {
 }
 
 impl Entrance {
+    /// The client that sent these headers.
+    pub fn client(&self, headers: &HeaderMap) -> ClientAddress {
+        let peer = self.peer.unwrap_or(Peer(Ipv6Addr::UNSPECIFIED.into()));
+        ClientAddress::new(peer, headers, &self.state.config.access.trusted_proxies)
+    }
+
     fn answer(&self, mut request: Request<Incoming>) -> Answer {
         if let Err(error) = heads::check(request.headers_mut()) {
             return Box::pin(async move { Ok(refuse(request, error).await) });
@@ -97,7 +108,7 @@ impl Entrance {
 }
 
 /// Answers a request that nobody handles.
-async fn refuse(request: Request<Incoming>, error: ApiError) -> Response {
+pub(super) async fn refuse(request: Request<Incoming>, error: ApiError) -> Response {
     let refused = async move |_: Parts, _: SharedBody<Incoming>| error.into_response();
     let mut response = refused_body::read_off(request, refused).await;
     add_default_headers(response.headers_mut());

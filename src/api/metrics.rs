@@ -26,8 +26,12 @@ pub async fn show(
     let (intake_bytes, intake_entries) = state.source.intake.fill();
     let limits = state.source.intake.limits();
     let hub = state.hub.metrics();
+    let connections = state.connections.counts();
     metrics::set_gauges(&Gauges {
         connections: state.connections.open(),
+        connections_limit: state.connections.max(),
+        connections_silent: connections.silent,
+        connections_unread: connections.unread,
         request_memory_bytes: state.held_bytes.held(),
         request_memory_bytes_limit: state.held_bytes.max(),
         intake_entries,

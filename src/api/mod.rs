@@ -3,11 +3,13 @@
 mod caller;
 pub mod client_address;
 mod configuration;
+pub mod connections;
 mod cross_origin;
 pub mod entrance;
 mod error;
 mod explained;
 pub mod express;
+mod general;
 pub mod guessed_text;
 mod heads;
 mod health;

@@ -8,9 +8,9 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use time::OffsetDateTime;
 use tokio::sync::watch;
 
+use crate::api::connections::Connections;
 use crate::api::held_bytes::HeldBytes;
 use crate::api::polling_preview::Previews;
-use crate::api::server::ConnectionLimit;
 use crate::auth::Auth;
 use crate::catalog::Catalog;
 use crate::clock::Clock;
@@ -46,7 +46,7 @@ pub struct Parts {
     pub hub: Hub,
     pub clock: Clock,
     pub metrics: PrometheusHandle,
-    pub connections: ConnectionLimit,
+    pub connections: Connections,
     pub held_bytes: HeldBytes,
     pub lifecycle: Lifecycle,
     pub started_at: OffsetDateTime,

@@ -69,6 +69,31 @@ pub static STREAMS: Limit = Limit::new(
 
 /// All of them, so that each counter stands at 0 from the start.
 const ALL: &[&Limit] = &[&REQUEST_MEMORY, &STREAMS];
+/// Connections at once.
+pub static CONNECTIONS: Limit = Limit::new(
+    "connections",
+    "there are as many connections as may be (TIDEGATE_CONNECTIONS_MAX): the least useful were closed, or the newest waits",
+);
+
+/// Connections of one address.
+pub static CONNECTIONS_OF_ADDRESS: Limit = Limit::new(
+    "connections_of_address",
+    "an address has as many connections as it may (TIDEGATE_CONNECTIONS_PER_ADDRESS_MAX): it lost the least useful, or was refused",
+);
+
+/// Time that a peer takes to read what it asked for.
+pub static REPLY_UNREAD: Limit = Limit::new(
+    "reply_unread",
+    "connections were closed: their peers did not read what they were sent",
+);
+
+/// Time for the head of a request.
+pub static HEAD_TIME: Limit =
+    Limit::new("head_time", "connections were closed: the head of a request did not come in time");
+
+/// All of them, so that each counter stands at 0 from the start.
+const ALL: &[&Limit] =
+    &[&REQUEST_MEMORY, &CONNECTIONS, &CONNECTIONS_OF_ADDRESS, &REPLY_UNREAD, &HEAD_TIME];
 
 impl Limit {
     const fn new(label: &'static str, words: &'static str) -> Limit {

@@ -24,6 +24,9 @@ const BYTES_ACCEPTED: &str = "tidegate_bytes_accepted_total";
 const REQUEST_DURATION: &str = "tidegate_http_request_duration_seconds";
 const CONNECTIONS: &str = "tidegate_connections";
 const LIMIT_HITS: &str = "tidegate_limit_hits_total";
+const CONNECTIONS_LIMIT: &str = "tidegate_connections_limit";
+const CONNECTIONS_SILENT: &str = "tidegate_connections_silent";
+const CONNECTIONS_UNREAD: &str = "tidegate_connections_unread";
 const REQUEST_MEMORY: &str = "tidegate_request_memory_bytes";
 const REQUEST_MEMORY_LIMIT: &str = "tidegate_request_memory_bytes_limit";
 const INTAKE_ENTRIES: &str = "tidegate_intake_entries";
@@ -103,6 +106,12 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
 fn describe_way_in() {
     describe_histogram!(REQUEST_DURATION, Unit::Seconds, "Time to answer a request.");
     describe_gauge!(CONNECTIONS, "Open connections.");
+    describe_gauge!(CONNECTIONS_LIMIT, "Most connections that may be open.");
+    describe_gauge!(CONNECTIONS_SILENT, "Connections that have not sent a whole request yet.");
+    describe_gauge!(
+        CONNECTIONS_UNREAD,
+        "Connections whose peers take nothing of what they are sent at the moment."
+    );
     describe_gauge!(
         REQUEST_MEMORY,
         Unit::Bytes,
@@ -428,6 +437,9 @@ fn render(
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Gauges {
     pub connections: usize,
+    pub connections_limit: usize,
+    pub connections_silent: usize,
+    pub connections_unread: usize,
     pub request_memory_bytes: usize,
     pub request_memory_bytes_limit: usize,
     pub intake_entries: usize,
@@ -459,6 +471,9 @@ pub struct Gauges {
 #[expect(clippy::cast_precision_loss, reason = "Prometheus' numbers are 64-bit floats")]
 pub fn set_gauges(now: &Gauges) {
     gauge!(CONNECTIONS).set(now.connections as f64);
+    gauge!(CONNECTIONS_LIMIT).set(now.connections_limit as f64);
+    gauge!(CONNECTIONS_SILENT).set(now.connections_silent as f64);
+    gauge!(CONNECTIONS_UNREAD).set(now.connections_unread as f64);
     gauge!(REQUEST_MEMORY).set(now.request_memory_bytes as f64);
     gauge!(REQUEST_MEMORY_LIMIT).set(now.request_memory_bytes_limit as f64);
     gauge!(INTAKE_ENTRIES).set(now.intake_entries as f64);

@@ -103,7 +103,9 @@ fn the_limits_as_told_are_those_of_the_settings_and_the_code() {
     for cells in rows(LIMITS, LIMITS_HEADING) {
         for name in codes(cells[1]).filter(|name| name.starts_with("TIDEGATE_")) {
             let default = settings.get(name).unwrap_or_else(|| panic!("{name} is no setting"));
-            let value = for_people(default.as_deref().expect("a limit has a default"));
+            // Where the page says in words what it comes from, it is set by nobody.
+            let Some(default) = default else { continue };
+            let value = for_people(default);
             assert!(cells[2].contains(&value), "{name} is {value}, not {}", cells[2]);
             seen += 1;
         }

@@ -7,3 +7,5 @@ mod many_streams;
 mod routes;
 mod sign_in;
 mod soak;
+mod heads;
+mod slow_peers;
