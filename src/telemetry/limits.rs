@@ -58,17 +58,12 @@ pub static SIGN_IN_QUEUE: Limit = Limit::new(
     "passwords were refused unread, because too many wait to be checked",
 );
 
-/// All of them, so that each counter stands at 0 from the start.
-const ALL: &[&Limit] =
-    &[&REQUEST_MEMORY, &SIGN_IN_USER_AND_ADDRESS, &SIGN_IN_ADDRESS, &SIGN_IN_USER, &SIGN_IN_QUEUE];
 /// How many streams there may be, in all and of one user.
 pub static STREAMS: Limit = Limit::new(
     "streams",
     "streams were not made: there are as many as TIDEGATE_STREAMS_MAX and TIDEGATE_STREAMS_PER_USER_MAX allow",
 );
 
-/// All of them, so that each counter stands at 0 from the start.
-const ALL: &[&Limit] = &[&REQUEST_MEMORY, &STREAMS];
 /// Connections at once.
 pub static CONNECTIONS: Limit = Limit::new(
     "connections",
@@ -92,8 +87,18 @@ pub static HEAD_TIME: Limit =
     Limit::new("head_time", "connections were closed: the head of a request did not come in time");
 
 /// All of them, so that each counter stands at 0 from the start.
-const ALL: &[&Limit] =
-    &[&REQUEST_MEMORY, &CONNECTIONS, &CONNECTIONS_OF_ADDRESS, &REPLY_UNREAD, &HEAD_TIME];
+const ALL: &[&Limit] = &[
+    &REQUEST_MEMORY,
+    &SIGN_IN_USER_AND_ADDRESS,
+    &SIGN_IN_ADDRESS,
+    &SIGN_IN_USER,
+    &SIGN_IN_QUEUE,
+    &STREAMS,
+    &CONNECTIONS,
+    &CONNECTIONS_OF_ADDRESS,
+    &REPLY_UNREAD,
+    &HEAD_TIME,
+];
 
 impl Limit {
     const fn new(label: &'static str, words: &'static str) -> Limit {

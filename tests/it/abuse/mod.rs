@@ -2,10 +2,10 @@
 //! was bounded, and asserts what it may still do.
 
 mod attackers;
+mod heads;
 mod limits_table;
 mod many_streams;
 mod routes;
 mod sign_in;
-mod soak;
-mod heads;
 mod slow_peers;
+mod soak;
