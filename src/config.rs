@@ -3,6 +3,7 @@
 //! `.env.sample` and the README's table show the same list; a test holds them together.
 
 mod origins;
+mod quarantine;
 
 use std::ffi::OsStr;
 use std::net::{IpAddr, SocketAddr};
@@ -15,6 +16,7 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 pub use origins::{AllowedOrigins, PublicUrl};
+pub use quarantine::{Quarantine, QuarantineFull};
 
 /// The largest record is held this often for a moment: as it came, what follows it, and as a tuple.
 const INTAKE_ENTRIES_MIN: u64 = 3;
@@ -71,6 +73,9 @@ pub struct Config {
 
     #[command(flatten)]
     pub writer: Writer,
+
+    #[command(flatten)]
+    pub quarantine: Quarantine,
 
     #[command(flatten)]
     pub monitor: Monitor,

@@ -5,6 +5,7 @@ use axum::http::header;
 use axum::response::IntoResponse;
 
 use crate::api::{AppState, health, status};
+use crate::hub::counters::StreamTotals;
 use crate::record::Source;
 use crate::telemetry::metrics::{self, Gauges, SourceCounts, StreamCounts};
 
@@ -16,6 +17,8 @@ pub async fn show(State(state): State<AppState>) -> impl IntoResponse {
     let (intake_bytes, intake_entries) = state.source.intake.fill();
     let limits = state.source.intake.limits();
     let hub = state.hub.metrics();
+    let quarantine = &state.source.quarantine;
+    let (kept, kept_limit) = (quarantine.level(), quarantine.limits().all);
     metrics::set_gauges(&Gauges {
         connections: state.connections.open(),
         request_memory_bytes: state.held_bytes.held(),
@@ -26,6 +29,11 @@ pub async fn show(State(state): State<AppState>) -> impl IntoResponse {
         intake_bytes_limit: limits.bytes_max,
         idempotency_keys: state.source.keys.count(),
         idempotency_keys_limit: state.config.intake.idempotency_keys_max,
+        quarantine_records: kept.records,
+        quarantine_records_limit: kept_limit.records,
+        quarantine_bytes: kept.bytes,
+        quarantine_bytes_limit: kept_limit.bytes,
+        quarantine_accepted_records: quarantine.accepted().records,
         journal_bytes: state.journal.bytes(),
         journal_bytes_limit: state.config.journal.journal_bytes_max,
         journal_failed: state.appender.failure().is_some(),
@@ -53,7 +61,8 @@ fn stream_counts(state: &AppState) -> Vec<StreamCounts> {
     let counts = known.map(|(stream, counters)| {
         let totals = counters.totals();
         let parts = Source::ALL.map(|source| (source, counters.of_source(source)));
-        let sources = parts.into_iter().filter(|(_, part)| part.accepted + part.quarantined > 0);
+        let any = |part: &StreamTotals| part.accepted + part.quarantined + part.not_kept > 0;
+        let sources = parts.into_iter().filter(|(_, part)| any(part));
         StreamCounts {
             stream: stream.name.to_string(),
             committed: totals.committed,
@@ -65,6 +74,7 @@ fn stream_counts(state: &AppState) -> Vec<StreamCounts> {
                     source: source.as_str(),
                     accepted: part.accepted,
                     quarantined: part.quarantined,
+                    not_kept: part.not_kept,
                     bytes: part.bytes,
                 })
                 .collect(),
