@@ -124,12 +124,13 @@ impl Upkeep {
             let rows = dropping.drop_rows(drops).await?;
             dropping.commit().await?;
             self.tell(drops, rows);
-            match drops {
-                Drops::Before { .. } if rows < u64::from(CHUNK_ROWS) => drop(old.pop()),
-                Drops::Before { .. } => {}
+            if matches!(drops, Drops::Before { .. }) {
+                if rows < u64::from(CHUNK_ROWS) {
+                    old.pop();
+                }
+            } else if rows == 0 {
                 // Somebody switched the triggers off: what is counted is not there.
-                Drops::OfDeleted(_) | Drops::Oldest { .. } if rows == 0 => return Ok(false),
-                Drops::OfDeleted(_) | Drops::Oldest { .. } => {}
+                return Ok(false);
             }
         }
         Ok(true)
