@@ -7,6 +7,7 @@ mod open_files;
 mod polling;
 mod preparation;
 mod private_postgres;
+mod quarantine;
 mod upkeep;
 
 use std::fs::File;
@@ -48,7 +49,7 @@ use crate::journal::{Appender, Journal};
 use crate::lifecycle::Lifecycle;
 use crate::pipeline::{
     AppenderThread, BatchLimits, BatcherContext, Intake, IntakeLimits, Keys, Ledger, Pressure,
-    Progress, Writers, WritersConfig,
+    Progress, QuarantineRoom, Writers, WritersConfig,
 };
 use crate::sources::encoders::Encoders;
 use crate::sources::http::HttpSource;
@@ -113,6 +114,7 @@ struct Pipeline {
     keys: Keys,
     progress: Progress,
     counters: Counters,
+    quarantine: QuarantineRoom,
     committed: Pressure,
 }
 
@@ -187,6 +189,7 @@ impl App {
         let prepared = preparation.start();
         let state = ground.state(auth, hub, poller, &pipeline, metrics);
         upkeep::start(&state, pipeline.committed);
+        quarantine::start(&state);
         let started = Started {
             address: socket.local_addr()?,
             data_dir: ground.data_dir,
@@ -341,7 +344,8 @@ impl Ground {
             self.lifecycle.clone(),
             committed.clone(),
         );
-        Ok(Pipeline { intake, appender, writers, keys, progress, counters, committed })
+        let quarantine = QuarantineRoom::new(quarantine::limits(&config.quarantine));
+        Ok(Pipeline { intake, appender, writers, keys, progress, counters, quarantine, committed })
     }
 
     fn hub(&self, pipeline: &Pipeline) -> Hub {
@@ -413,6 +417,7 @@ impl Ground {
                 keys: pipeline.keys.clone(),
                 journal: self.journal.clone(),
                 committed: pipeline.progress.clone(),
+                quarantine: pipeline.quarantine.clone(),
                 entry_bytes_max,
                 commit_wait: Duration::from_millis(self.config.intake.commit_wait_ms),
             },

@@ -3,6 +3,7 @@
 //! `.env.sample` and the README's table show the same list; a test holds them together.
 
 mod origins;
+mod quarantine;
 
 use std::ffi::OsStr;
 use std::net::{IpAddr, SocketAddr};
@@ -15,6 +16,7 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 pub use origins::{AllowedOrigins, PublicUrl};
+pub use quarantine::{Quarantine, QuarantineFull};
 
 /// Most streams, where nobody says otherwise; the command line has the same.
 pub const STREAMS_MAX_DEFAULT: usize = 5_000;
@@ -76,6 +78,9 @@ pub struct Config {
 
     #[command(flatten)]
     pub writer: Writer,
+
+    #[command(flatten)]
+    pub quarantine: Quarantine,
 
     #[command(flatten)]
     pub monitor: Monitor,

@@ -17,6 +17,7 @@ use time::{OffsetDateTime, UtcOffset};
 use uuid::Uuid;
 
 use crate::api::guessed_text::GuessedText;
+use crate::api::quarantine_room::QuarantineRoomView;
 use crate::api::records::{self, AckWord};
 use crate::api::{ApiError, AppState, streams};
 use crate::auth::{Caller, Scope};
@@ -103,10 +104,11 @@ pub struct KeptPage {
     next: Option<Uuid>,
 }
 
-/// `{"counts":[…]}`
+/// `{"counts":[…],"room":{…}}`
 #[derive(Debug, Serialize)]
 pub struct KeptSummary {
     counts: Vec<CountView>,
+    room: QuarantineRoomView,
 }
 
 #[derive(Debug, Serialize)]
@@ -171,7 +173,8 @@ pub async fn summary(
     no_paging(&query)?;
     let filter = filter(&state, &caller, query)?;
     let counts = mending::summary(&state.database.pools().reading, &filter).await?;
-    Ok(Json(KeptSummary { counts: counts.into_iter().map(CountView::from).collect() }))
+    let counts = counts.into_iter().map(CountView::from).collect();
+    Ok(Json(KeptSummary { counts, room: QuarantineRoomView::of(&state) }))
 }
 
 /// `GET /v1/quarantine/{id}`: one record, with all that is kept of it.
@@ -217,7 +220,7 @@ pub async fn delete_all(
         return Err(ApiError::bad_request("invalid_query", detail));
     }
     let filter = filter(&state, &caller, query)?;
-    let dropped = answered(mending::delete_all(state.auth.pool(), &filter)).await?;
+    let dropped = mending::delete_all(state.auth.pool(), &filter).await?;
     tracing::info!(dropped, by = &*caller.user_name, "quarantined records were dropped");
     Ok(Json(Dropped { dropped }))
 }
@@ -262,11 +265,11 @@ pub async fn replay(
     let take_over = answered(mending::take_over(state.auth.pool(), id, state.journal.id()));
     match state.source.replay(ingest, replay, body, take_over).await {
         Ok(reply) => Ok(records::answer(&state, reply, false)),
-        Err(failure) => Err(still_invalid(*failure)),
+        Err(failure) => Err(still_invalid(&state, *failure)),
     }
 }
 
-fn still_invalid(failure: IngestFailure) -> ApiError {
+fn still_invalid(state: &AppState, failure: IngestFailure) -> ApiError {
     match &failure.reason {
         FailureReason::Rejected { .. } | FailureReason::Framing(_) => {
             let detail = match failure.before.errors.first() {
@@ -281,7 +284,7 @@ fn still_invalid(failure: IngestFailure) -> ApiError {
             "replayed_otherwise",
             "this record is being replayed already, with another content",
         ),
-        _ => records::refusal(failure),
+        _ => records::refusal(state, failure),
     }
 }
 

@@ -15,6 +15,7 @@ use uuid::Uuid;
 use crate::api::caller::PathText;
 use crate::api::caller::whence_of;
 use crate::api::client_address::Peer;
+use crate::api::not_kept::{self, Reason};
 use crate::api::{ApiError, AppState, streams};
 use crate::auth::{Admission, Caller, Scope, Via};
 use crate::db::streams::NewStream;
@@ -109,6 +110,11 @@ struct Receipt {
     #[serde(skip_serializing_if = "Option::is_none")]
     duplicates: Option<u64>,
     quarantined: u64,
+    /// Invalid records that the quarantine does not keep; `accepted`, `quarantined` and these are all of the body's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_kept: Option<u64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    not_kept_because: Vec<Reason>,
     position: Position,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<PlacedError>,
@@ -189,7 +195,7 @@ where
     let body = BodyReader::new(body, encoding, limits);
     match state.source.ingest(ingest, body, make).await {
         Ok(reply) => Ok(answer(state, reply, return_ids)),
-        Err(failure) => Err(not_made.unwrap_or_else(|| refusal(*failure))),
+        Err(failure) => Err(not_made.unwrap_or_else(|| refusal(state, *failure))),
     }
 }
 
@@ -229,9 +235,11 @@ pub(super) async fn take_small(
     };
     let body = BodyReader::whole(body, body_limits(state));
     match state.source.ingest(ingest, body, make).await {
-        Ok(reply) if reply.single && reply.refused > 0 => Err(invalid_record(&reply)),
-        Ok(reply) => Ok(reply_json(state, reply, false)),
-        Err(failure) => Err(not_made.unwrap_or_else(|| refusal(*failure))),
+        Ok(reply) => match not_kept::nothing_taken(&state.config.quarantine, &reply) {
+            Some(error) => Err(error),
+            None => Ok(reply_json(state, reply, false)),
+        },
+        Err(failure) => Err(not_made.unwrap_or_else(|| refusal(state, *failure))),
     }
 }
 
@@ -369,16 +377,11 @@ pub(super) fn answer(state: &AppState, reply: IngestReply, return_ids: bool) -> 
 }
 
 fn first_answer(state: &AppState, reply: IngestReply, return_ids: bool) -> Response {
-    if reply.single && reply.refused > 0 {
-        return invalid_record(&reply).into_response();
+    if let Some(error) = not_kept::nothing_taken(&state.config.quarantine, &reply) {
+        return error.into_response();
     }
     let (status, json) = reply_json(state, reply, return_ids);
     (status, [(header::CONTENT_TYPE, APPLICATION_JSON)], json).into_response()
-}
-
-fn invalid_record(reply: &IngestReply) -> ApiError {
-    let detail = "the record is invalid; it is kept in the quarantine";
-    with_errors(ApiError::unprocessable("invalid_record", detail), reply)
 }
 
 /// The reply to records that were taken.
@@ -393,6 +396,8 @@ fn reply_json(state: &AppState, reply: IngestReply, return_ids: bool) -> (Status
         committed: committed.map(|outcome| outcome.committed),
         duplicates: committed.map(|outcome| outcome.duplicates),
         quarantined: reply.quarantined,
+        not_kept: (!reply.not_kept.is_empty()).then(|| reply.not_kept.total()),
+        not_kept_because: not_kept::reasons(&state.config.quarantine, &reply.not_kept),
         position: reply.position.unwrap_or_else(|| state.journal.synced()),
         errors: reply.errors,
         errors_omitted: (omitted > 0).then_some(omitted),
@@ -408,7 +413,7 @@ fn reply_json(state: &AppState, reply: IngestReply, return_ids: bool) -> (Status
 }
 
 /// What a refused request is told, with what was taken before the failure.
-pub(super) fn refusal(failure: IngestFailure) -> ApiError {
+pub(super) fn refusal(state: &AppState, failure: IngestFailure) -> ApiError {
     let IngestFailure { reason, before, is_outcome_unknown } = failure;
     let error = match reason {
         FailureReason::Body(error) => body_error(&error),
@@ -441,7 +446,7 @@ pub(super) fn refusal(failure: IngestFailure) -> ApiError {
         FailureReason::Key(error) => return key_error(error),
         FailureReason::AnswerLost | FailureReason::NotMade => return ApiError::internal(reason),
     };
-    let error = with_errors(error, &before);
+    let error = not_kept::with_counts(error, &state.config.quarantine, &before);
     if is_outcome_unknown { error.with("outcome", "unknown") } else { error }
 }
 
@@ -455,19 +460,6 @@ fn key_error(error: KeyError) -> ApiError {
             metrics::count_refused("idempotency_keys_full");
             ApiError::unavailable("idempotency_keys_full", message, RETRY_AFTER_KEYS_FULL)
         }
-    }
-}
-
-fn with_errors(error: ApiError, reply: &IngestReply) -> ApiError {
-    let error = error.with("accepted", reply.accepted).with("quarantined", reply.quarantined);
-    let error = match reply.position {
-        Some(position) => error.with("position", position.to_string()),
-        None => error,
-    };
-    if reply.errors.is_empty() {
-        error
-    } else {
-        error.with("errors", serde_json::json!(reply.errors))
     }
 }
 

@@ -20,11 +20,14 @@ use crate::auth::{
 use crate::db::tokens::{self, NewToken};
 use crate::record::UnixMicros;
 use crate::streams::StreamName;
+use crate::telemetry::limits;
 
 /// Longest name of a token, in bytes.
 pub const TOKEN_NAME_BYTES_MAX: usize = 200;
 /// Most tokens of one user.
 pub const TOKENS_PER_USER_MAX: usize = 1_000;
+/// Most tokens in all: each is in the memory of every gateway.
+pub const TOKENS_MAX: usize = 100_000;
 /// Most streams that a token can be limited to.
 pub const TOKEN_STREAMS_MAX: usize = 100;
 /// Longest lifetime that can be asked for: 100 years. A token without one has none.
@@ -105,6 +108,21 @@ fn view(snapshot: &AccountsSnapshot, token: &Token) -> TokenView {
     }
 }
 
+/// Refuses one more token, where there are as many as there may be.
+fn check_number(snapshot: &AccountsSnapshot, user_id: i64) -> Result<(), ApiError> {
+    let tokens = snapshot.tokens();
+    let of_user = tokens.iter().filter(|token| token.user_id == user_id).count();
+    let detail = if of_user >= TOKENS_PER_USER_MAX {
+        format!("a user has at most {TOKENS_PER_USER_MAX} tokens; revoke some first")
+    } else if tokens.len() >= TOKENS_MAX {
+        format!("there are at most {TOKENS_MAX} tokens; some have to be revoked first")
+    } else {
+        return Ok(());
+    };
+    limits::TOKENS.hit();
+    Err(ApiError::conflict("too_many_tokens", detail))
+}
+
 /// `POST /v1/tokens` → 201 `{"id","token"}`.
 pub async fn create(
     State(auth): State<Auth>,
@@ -114,12 +132,7 @@ pub async fn create(
     let snapshot = auth.accounts();
     let user = owner(&snapshot, &caller, body.user.as_deref())?;
     let user_id = user.id;
-    if snapshot.tokens().iter().filter(|token| token.user_id == user_id).count()
-        >= TOKENS_PER_USER_MAX
-    {
-        let detail = format!("a user has at most {TOKENS_PER_USER_MAX} tokens; revoke some first");
-        return Err(ApiError::conflict("too_many_tokens", detail));
-    }
+    check_number(&snapshot, user_id)?;
     let grant = Grant::new(&caller, user, body, auth.clock().now())?;
     let secret = Secret::token();
     let (hash, pool) = (secret.hash(), auth.pool().clone());

@@ -13,6 +13,10 @@ use crate::auth::{
     Auth, AuthError, Caller, Email, Password, Role, Scope, User, UserName, Via, Whence,
 };
 use crate::db::users::{self, NewUser, UserChange, UserRow, UserUpdate};
+use crate::telemetry::limits;
+
+/// Most users: each is in the memory of every gateway.
+pub const USERS_MAX: usize = 10_000;
 
 /// A user, as admins see them.
 #[derive(Debug, Serialize)]
@@ -111,6 +115,11 @@ pub async fn create(
     ApiJson(body): ApiJson<CreateUser>,
 ) -> Result<(StatusCode, Json<UserView>), ApiError> {
     caller.require(Scope::Admin)?;
+    if auth.accounts().users().len() >= USERS_MAX {
+        limits::USERS.hit();
+        let detail = format!("there are at most {USERS_MAX} users");
+        return Err(ApiError::conflict("too_many_users", detail));
+    }
     let name = valid::<UserName>("name", &body.name)?;
     let email = body.email.as_deref().map(|email| valid::<Email>("email", email)).transpose()?;
     let password = valid::<Password>("password", &body.password)?;

@@ -39,6 +39,7 @@ impl Ground {
             encoders: Encoders::new(EncodeLimits { record_bytes_max: entry_bytes_max }),
             counters: pipeline.counters.clone(),
             committed: pipeline.progress.clone(),
+            quarantine: pipeline.quarantine.clone(),
             synced_at_start: self.journal.synced(),
             fetcher,
             sealer: Arc::new(sealer),

@@ -47,7 +47,7 @@ pub use local_token::{LOCAL_TOKEN_FILE, LOCAL_USER_NAME, LocalToken};
 pub use password::{
     InvalidPassword, PASSWORD_BYTES_MAX, PASSWORD_CHARACTERS_MIN, Password, hash_password,
 };
-pub use quota::{Admission, OverQuota, Quotas, RECORDS_PER_SECOND_MAX};
+pub use quota::{Admission, InvalidRecords, OverQuota, Quotas, RECORDS_PER_SECOND_MAX};
 pub use scope::{Role, Scope, ScopeSet, UnknownRole, UnknownScope};
 pub use secret::{Secret, SecretHash};
 pub use tickets::{Holding, Presented, TICKET_SECONDS, View};

@@ -198,7 +198,7 @@ async fn stats_are_exact_and_tell_only_of_selected_streams() {
         counters.add_accepted(crate::record::Source::Http, rows, rows * 100);
         counters.add_committed(rows - 1, 1);
     }
-    let total = |rows: u64| json!({"accepted": rows, "committed": rows - 1, "duplicates": 1, "quarantined": 0, "refused": 0, "bytes": rows * 100});
+    let total = |rows: u64| json!({"accepted": rows, "committed": rows - 1, "duplicates": 1, "quarantined": 0, "not_kept": 0, "refused": 0, "bytes": rows * 100});
     let mut all = open(&bench, None);
     let mut some = open_with(&bench, Selection::only([name("quakes")]), Mode::Full, None);
     let stats = |message: Message| serde_json::from_str::<Value>(message.text.as_str()).unwrap();

@@ -23,6 +23,7 @@ mod parking;
 mod plan;
 mod pressure;
 mod progress;
+mod quarantine_room;
 mod room;
 mod sender;
 mod transaction;
@@ -41,5 +42,8 @@ pub use ledger::{CommitOutcome, CommitWait, Ledger};
 pub use parking::{ParkedState, Parking};
 pub use pressure::Pressure;
 pub use progress::Progress;
+pub use quarantine_room::{
+    DroppedRecords, KeptAmount, MEASURE_EVERY, NoRoomToKeep, QuarantineLimits, QuarantineRoom,
+};
 pub use sender::SenderId;
 pub use writers::{DatabaseState, Writers, WritersConfig};

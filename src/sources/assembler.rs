@@ -11,6 +11,7 @@ use crate::db::quarantine::{self, QuarantinedRecord, ReadAs};
 use crate::journal::{EntryDraft, SealedEntry};
 use crate::record::{ColumnSet, Cursor, EntryKey, EntryKind, EntryMeta, Source, UnixMicros};
 use crate::sources::formats::{RecordPlace, RecordSink};
+use crate::sources::keeping::{Keeping, NotKept};
 use crate::streams::Stream;
 use crate::streams::csv::CsvOptions;
 use crate::streams::encode::{MatchedName, RecordError, TuplePrefix};
@@ -44,8 +45,6 @@ pub struct Origin {
     pub received_at: UnixMicros,
     /// All records must fit one entry (`on_error=reject`, an idempotency key).
     pub one_entry: bool,
-    /// Refused records are kept in the quarantine.
-    pub keep_refused: bool,
     /// How a body of CSV is read.
     pub csv: CsvOptions,
     /// The quarantined record that the request's only record replays.
@@ -79,6 +78,8 @@ pub struct Assembler {
     records: EntryDraft,
     rows: u32,
     first_id: Uuid,
+    /// Decides which refused records are kept in the quarantine; `None`: none of them, for the request is refused.
+    keeping: Option<Keeping>,
     quarantine: Option<EntryDraft>,
     quarantined: u32,
     errors: Vec<PlacedError>,
@@ -89,7 +90,7 @@ pub struct Assembler {
 }
 
 impl Assembler {
-    pub fn new(origin: Origin, column_set: ColumnSet) -> Assembler {
+    pub fn new(origin: Origin, column_set: ColumnSet, keeping: Option<Keeping>) -> Assembler {
         let mut meta = Vec::with_capacity(64);
         origin.meta(None).encode(&mut meta);
         Assembler {
@@ -99,6 +100,7 @@ impl Assembler {
             column_set,
             meta,
             rows: 0,
+            keeping,
             quarantine: None,
             quarantined: 0,
             errors: Vec::new(),
@@ -123,6 +125,11 @@ impl Assembler {
     /// How many records were refused so far.
     pub fn refused(&self) -> u64 {
         self.refused
+    }
+
+    /// How many of them are not kept, and why; `None`: the request keeps none.
+    pub fn not_kept(&self) -> Option<&NotKept> {
+        self.keeping.as_ref().map(Keeping::not_kept)
     }
 
     /// Names of a CSV header that were taken for others.
@@ -241,6 +248,9 @@ impl Assembler {
             rows: self.rows,
             quarantined: self.quarantined,
         };
+        if let Some(keeping) = &mut self.keeping {
+            keeping.sent();
+        }
         // The ids of a body's records are consecutive, over all its entries.
         self.first_id = nth_id(self.first_id, self.rows);
         self.rows = 0;
@@ -294,7 +304,9 @@ impl RecordSink for Assembler {
 
     fn refused(&mut self, place: RecordPlace, error: RecordError, raw: &[u8], truncated: bool) {
         let error = error.with_bytes(raw);
-        if self.origin.keep_refused {
+        let stream = self.origin.stream.id;
+        let bytes = quarantine::kept_bytes(raw, self.csv_header.as_deref(), &error.message);
+        if self.keeping.as_mut().is_some_and(|keeping| keeping.take(stream, bytes)) {
             self.keep(place, &error, raw, truncated);
         }
         self.refused += 1;

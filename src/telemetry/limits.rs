@@ -98,6 +98,61 @@ const ALL: &[&Limit] = &[
     &CONNECTIONS_OF_ADDRESS,
     &REPLY_UNREAD,
     &HEAD_TIME,
+/// Invalid records of one request that are kept.
+pub static QUARANTINE_REQUEST: Limit = Limit::new(
+    "quarantine_request",
+    "invalid records were not kept: their requests had more than TIDEGATE_QUARANTINE_REQUEST_RECORDS_MAX or TIDEGATE_QUARANTINE_REQUEST_BYTES_MAX",
+);
+/// Invalid records that a token's rate covers.
+pub static QUARANTINE_QUOTA: Limit = Limit::new(
+    "quarantine_quota",
+    "invalid records were not kept: the rates of the tokens that sent them do not cover them",
+);
+/// Invalid records of one stream in the quarantine.
+pub static QUARANTINE_STREAM: Limit = Limit::new(
+    "quarantine_stream",
+    "invalid records were not kept: the quarantine holds as much of their streams as TIDEGATE_QUARANTINE_STREAM_RECORDS_MAX and TIDEGATE_QUARANTINE_STREAM_BYTES_MAX allow",
+);
+/// Invalid records in the quarantine.
+pub static QUARANTINE_ALL: Limit = Limit::new(
+    "quarantine",
+    "invalid records were not kept: the quarantine holds as much as TIDEGATE_QUARANTINE_RECORDS_MAX and TIDEGATE_QUARANTINE_BYTES_MAX allow",
+);
+/// The oldest records of the quarantine, which made room for others.
+pub static QUARANTINE_OLDEST: Limit = Limit::new(
+    "quarantine_oldest",
+    "the oldest records of the quarantine were dropped, because it is full and TIDEGATE_QUARANTINE_FULL is drop_oldest",
+);
+/// The age of records in the quarantine.
+pub static QUARANTINE_AGE: Limit = Limit::new(
+    "quarantine_age",
+    "records of the quarantine were dropped for their age, as TIDEGATE_QUARANTINE_DAYS and TIDEGATE_QUARANTINE_ACCEPTED_DAYS say",
+);
+
+/// Users.
+pub static USERS: Limit =
+    Limit::new("users", "users were refused: there are as many as there may be");
+/// Tokens, of a user and in all.
+pub static TOKENS: Limit =
+    Limit::new("tokens", "tokens were refused: a user, or all together, have as many as they may");
+/// Polling jobs, of a user and in all.
+pub static POLLING_JOBS: Limit = Limit::new(
+    "polling_jobs",
+    "polling jobs were refused: a user, or all together, have as many as they may",
+);
+
+/// All of them, so that each counter stands at 0 from the start.
+const ALL: &[&Limit] = &[
+    &REQUEST_MEMORY,
+    &QUARANTINE_REQUEST,
+    &QUARANTINE_QUOTA,
+    &QUARANTINE_STREAM,
+    &QUARANTINE_ALL,
+    &QUARANTINE_OLDEST,
+    &QUARANTINE_AGE,
+    &USERS,
+    &TOKENS,
+    &POLLING_JOBS,
 ];
 
 impl Limit {

@@ -20,6 +20,7 @@ const ACCEPTED: &str = "tidegate_records_accepted_total";
 const COMMITTED: &str = "tidegate_records_committed_total";
 const DUPLICATE: &str = "tidegate_records_duplicate_total";
 const QUARANTINED: &str = "tidegate_records_quarantined_total";
+const NOT_KEPT: &str = "tidegate_records_not_kept_total";
 const BYTES_ACCEPTED: &str = "tidegate_bytes_accepted_total";
 const REQUEST_DURATION: &str = "tidegate_http_request_duration_seconds";
 const CONNECTIONS: &str = "tidegate_connections";
@@ -37,6 +38,11 @@ const INTAKE_REFUSED: &str = "tidegate_intake_refused_total";
 const IDEMPOTENCY_KEYS: &str = "tidegate_idempotency_keys";
 const IDEMPOTENCY_KEYS_LIMIT: &str = "tidegate_idempotency_keys_limit";
 const IDEMPOTENCY_REPLAYS: &str = "tidegate_idempotency_replays_total";
+const QUARANTINE_RECORDS: &str = "tidegate_quarantine_records";
+const QUARANTINE_RECORDS_LIMIT: &str = "tidegate_quarantine_records_limit";
+const QUARANTINE_BYTES: &str = "tidegate_quarantine_bytes";
+const QUARANTINE_BYTES_LIMIT: &str = "tidegate_quarantine_bytes_limit";
+const QUARANTINE_ACCEPTED: &str = "tidegate_quarantine_accepted_records";
 const JOURNAL_BYTES: &str = "tidegate_journal_bytes";
 const JOURNAL_BYTES_LIMIT: &str = "tidegate_journal_bytes_limit";
 const JOURNAL_BACKLOG: &str = "tidegate_journal_backlog_bytes";
@@ -141,6 +147,18 @@ fn describe_way_in() {
         "Requests answered as the first one with their key was."
     );
     counter!(IDEMPOTENCY_REPLAYS).absolute(0);
+    describe_gauge!(QUARANTINE_RECORDS, "Invalid records in the quarantine.");
+    describe_gauge!(QUARANTINE_RECORDS_LIMIT, "Most invalid records in the quarantine.");
+    describe_gauge!(QUARANTINE_BYTES, Unit::Bytes, "Bytes of invalid records in the quarantine.");
+    describe_gauge!(
+        QUARANTINE_BYTES_LIMIT,
+        Unit::Bytes,
+        "Most bytes of invalid records in the quarantine."
+    );
+    describe_gauge!(
+        QUARANTINE_ACCEPTED,
+        "Accepted records that PostgreSQL refused, in the quarantine; no limit holds for them."
+    );
     describe_gauge!(JOURNAL_BYTES, Unit::Bytes, "Size of the journal.");
     describe_gauge!(JOURNAL_BYTES_LIMIT, Unit::Bytes, "Largest size of the journal.");
     describe_gauge!(JOURNAL_BACKLOG, Unit::Bytes, "Journal bytes that are not committed yet.");
@@ -376,6 +394,7 @@ pub struct SourceCounts {
     pub source: &'static str,
     pub accepted: u64,
     pub quarantined: u64,
+    pub not_kept: u64,
     pub bytes: u64,
 }
 
@@ -386,9 +405,14 @@ type Counter<T> = (&'static str, &'static str, fn(&T) -> u64);
 /// not let the counter of one that is made again begin anew. Names of streams need no escaping.
 pub fn render_streams(streams: &[StreamCounts]) -> String {
     let mut text = String::new();
-    let sources: [Counter<SourceCounts>; 3] = [
+    let sources: [Counter<SourceCounts>; 4] = [
         (ACCEPTED, "Records durable in the journal.", |counts| counts.accepted),
         (QUARANTINED, "Invalid records kept aside.", |counts| counts.quarantined),
+        (
+            NOT_KEPT,
+            "Invalid records not kept, because a limit on the quarantine said so.",
+            |counts| counts.not_kept,
+        ),
         (BYTES_ACCEPTED, "Bytes of accepted records, as tuples.", |counts| counts.bytes),
     ];
     for (name, help, value) in sources {
@@ -448,6 +472,11 @@ pub struct Gauges {
     pub intake_bytes_limit: u64,
     pub idempotency_keys: usize,
     pub idempotency_keys_limit: usize,
+    pub quarantine_records: u64,
+    pub quarantine_records_limit: u64,
+    pub quarantine_bytes: u64,
+    pub quarantine_bytes_limit: u64,
+    pub quarantine_accepted_records: u64,
     pub journal_bytes: u64,
     pub journal_bytes_limit: u64,
     pub journal_failed: bool,
@@ -482,6 +511,11 @@ pub fn set_gauges(now: &Gauges) {
     gauge!(INTAKE_BYTES_LIMIT).set(now.intake_bytes_limit as f64);
     gauge!(IDEMPOTENCY_KEYS).set(now.idempotency_keys as f64);
     gauge!(IDEMPOTENCY_KEYS_LIMIT).set(now.idempotency_keys_limit as f64);
+    gauge!(QUARANTINE_RECORDS).set(now.quarantine_records as f64);
+    gauge!(QUARANTINE_RECORDS_LIMIT).set(now.quarantine_records_limit as f64);
+    gauge!(QUARANTINE_BYTES).set(now.quarantine_bytes as f64);
+    gauge!(QUARANTINE_BYTES_LIMIT).set(now.quarantine_bytes_limit as f64);
+    gauge!(QUARANTINE_ACCEPTED).set(now.quarantine_accepted_records as f64);
     gauge!(JOURNAL_BYTES).set(now.journal_bytes as f64);
     gauge!(JOURNAL_BYTES_LIMIT).set(now.journal_bytes_limit as f64);
     gauge!(JOURNAL_FAILED).set(f64::from(u8::from(now.journal_failed)));

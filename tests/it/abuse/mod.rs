@@ -2,9 +2,11 @@
 //! was bounded, and asserts what it may still do.
 
 mod attackers;
+mod growth;
 mod heads;
 mod limits_table;
 mod many_streams;
+mod quarantine;
 mod routes;
 mod sign_in;
 mod slow_peers;
