@@ -9,7 +9,9 @@ use uuid::Uuid;
 
 use crate::db::quarantine::{self, QuarantinedRecord, ReadAs};
 use crate::journal::{EntryDraft, SealedEntry};
-use crate::record::{ColumnSet, Cursor, EntryKey, EntryKind, EntryMeta, Source, UnixMicros};
+use crate::record::{
+    COSTLY_MEMBERS, ColumnSet, Cursor, EntryKey, EntryKind, EntryMeta, Source, UnixMicros,
+};
 use crate::sources::formats::{RecordPlace, RecordSink};
 use crate::streams::Stream;
 use crate::streams::csv::CsvOptions;
@@ -18,6 +20,12 @@ use crate::streams::encode::{MatchedName, RecordError, TuplePrefix};
 /// An entry is handed on at this many bytes or records, so that a large body is never held in memory.
 pub const ENTRY_TARGET_BYTES: usize = 1 << 20;
 pub const ENTRY_TARGET_ROWS: u32 = 10_000;
+/// And at so many keys and values in the records' documents: a megabyte of plain records has half of them.
+pub const ENTRY_TARGET_MEMBERS: u64 = COSTLY_MEMBERS;
+/// An entry says how many they are if they are at least so many, and
+const TOLD_MEMBERS_MIN: u64 = 4 << 10;
+/// if there is one for so few of its bytes. In plain records there is one for nine.
+const BYTES_PER_TOLD_MEMBER: u64 = 6;
 /// Most errors that a reply lists.
 pub const RECORD_ERRORS_MAX: usize = 100;
 /// Room for the body that a new entry begins with. Small pieces of memory come cheaper than a page.
@@ -78,6 +86,8 @@ pub struct Assembler {
     meta: Vec<u8>,
     records: EntryDraft,
     rows: u32,
+    /// Keys and values in the documents of these.
+    members: u64,
     first_id: Uuid,
     quarantine: Option<EntryDraft>,
     quarantined: u32,
@@ -99,6 +109,7 @@ impl Assembler {
             column_set,
             meta,
             rows: 0,
+            members: 0,
             quarantine: None,
             quarantined: 0,
             errors: Vec::new(),
@@ -172,7 +183,11 @@ impl Assembler {
         }
         if self.rows > 0 {
             let next = EntryDraft::new(&self.meta, DRAFT_BYTES);
-            let draft = std::mem::replace(&mut self.records, next);
+            let members = self.told_members();
+            let mut draft = std::mem::replace(&mut self.records, next);
+            if members.is_some() {
+                draft = with_meta(&draft, &EntryMeta { members, ..self.origin.meta(None) });
+            }
             entries.push(self.seal_records(draft));
         }
         self.taken(entries)
@@ -194,6 +209,7 @@ impl Assembler {
             entries.push(self.seal_quarantine(with_meta(&draft, meta)));
         }
         if has_records {
+            let answered = EntryMeta { members: self.told_members(), ..answered };
             entries.push(self.seal_records(with_meta(&self.records, &answered)));
         }
         self.taken(entries)
@@ -204,7 +220,8 @@ impl Assembler {
     pub fn take_polled(&mut self, good: Cursor, refused: Cursor) -> Option<Assembled> {
         let mut entries = Vec::with_capacity(2);
         let meta = |cursor| EntryMeta { cursor: Some(cursor), ..self.origin.meta(None) };
-        let (good, refused) = (meta(good), meta(refused));
+        let good = EntryMeta { members: self.told_members(), ..meta(good) };
+        let refused = meta(refused);
         if let Some(draft) = self.quarantine.take() {
             entries.push(self.seal_quarantine(with_meta(&draft, &refused)));
         }
@@ -214,6 +231,14 @@ impl Assembler {
             entries.push(self.seal_records(with_meta(&draft, &good)));
         }
         self.taken(entries)
+    }
+
+    /// What an entry of the gathered records tells of them; nothing where its bytes say enough.
+    fn told_members(&self) -> Option<u32> {
+        let bytes = self.records.body_len() as u64;
+        let many = self.members.saturating_mul(BYTES_PER_TOLD_MEMBER) > bytes;
+        let told = self.members >= TOLD_MEMBERS_MIN && many;
+        told.then(|| u32::try_from(self.members).unwrap_or(u32::MAX))
     }
 
     fn seal_records(&self, draft: EntryDraft) -> SealedEntry {
@@ -244,6 +269,7 @@ impl Assembler {
         // The ids of a body's records are consecutive, over all its entries.
         self.first_id = nth_id(self.first_id, self.rows);
         self.rows = 0;
+        self.members = 0;
         self.quarantined = 0;
         Some(taken)
     }
@@ -288,8 +314,9 @@ impl RecordSink for Assembler {
         self.records.buffer_mut()
     }
 
-    fn encoded(&mut self) {
+    fn encoded(&mut self, members: u64) {
         self.rows += 1;
+        self.members = self.members.saturating_add(members);
     }
 
     fn refused(&mut self, place: RecordPlace, error: RecordError, raw: &[u8], truncated: bool) {
@@ -322,6 +349,7 @@ impl RecordSink for Assembler {
         !self.origin.one_entry
             && (self.bytes() >= ENTRY_TARGET_BYTES
                 || self.rows >= ENTRY_TARGET_ROWS
+                || self.members >= ENTRY_TARGET_MEMBERS
                 || self.quarantined >= ENTRY_TARGET_ROWS)
     }
 }

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::pipeline::{CommitWait, IntakeError, RequestFate, SenderId, Submission};
 use crate::record::{CURSOR_ITEMS_MAX, Cursor, ItemHash, Position, RunId, SeenItem, Source};
 use crate::sources::Assembler;
-use crate::sources::assembler::{ENTRY_TARGET_BYTES, Origin};
+use crate::sources::assembler::Origin;
 use crate::sources::formats::{RecordPlace, RecordSink};
 use crate::sources::poll::fetch::Page;
 use crate::sources::poll::items::Item;
@@ -165,7 +165,7 @@ impl Feed {
         let step = self.encoder.encode_json(json, true, prefix, self.assembler.buffer());
         let error = match step {
             JsonStep::Encoded { .. } => {
-                self.assembler.encoded();
+                self.assembler.encoded(self.encoder.members());
                 return true;
             }
             JsonStep::Refused { error, .. } => error,
@@ -190,7 +190,7 @@ impl Feed {
         let items_max = CURSOR_ITEMS_MAX;
         self.good.seen.len() >= items_max
             || self.refused.seen.len() >= items_max
-            || self.assembler.bytes() >= ENTRY_TARGET_BYTES
+            || self.assembler.is_full()
     }
 
     /// Hands on what is gathered; returns when it is durable.
