@@ -22,6 +22,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::entrance::Entrance;
+use crate::api::held_bytes::HeldBytes;
 use crate::api::polling_preview::Previews;
 use crate::api::server::ConnectionLimit;
 use crate::api::state::Parts;
@@ -403,6 +404,7 @@ impl Ground {
             clock: self.clock.clone(),
             metrics,
             connections: ConnectionLimit::new(self.config.access.connections_max),
+            held_bytes: HeldBytes::new(self.config.access.request_memory_bytes_max),
             lifecycle: self.lifecycle.clone(),
             started_at: self.clock.now().date_time(),
             settings: self.settings.clone(),

@@ -134,6 +134,15 @@ pub struct Access {
     /// Most connections at once, monitors among them.
     #[arg(long, env = "TIDEGATE_CONNECTIONS_MAX", default_value_t = 16_384)]
     pub connections_max: usize,
+
+    /// Proxies whose `X-Forwarded-For` is believed, such as `127.0.0.1,10.1.0.0/16`. What is limited by address then goes by
+    /// the address that they name.
+    #[arg(long, env = "TIDEGATE_TRUSTED_PROXIES", default_value = "")]
+    pub trusted_proxies: Networks,
+
+    /// Most bytes held in memory for heads, bodies that are not records, and replies; what does not fit is refused with 503.
+    #[arg(long, env = "TIDEGATE_REQUEST_MEMORY_BYTES_MAX", default_value_t = 128 << 20)]
+    pub request_memory_bytes_max: usize,
 }
 
 /// Limits on what comes in.
@@ -299,6 +308,13 @@ pub struct Polling {
 /// Networks, as a list with commas.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Networks(pub Vec<IpNet>);
+
+impl Networks {
+    /// Is the address in one of them?
+    pub fn contain(&self, address: IpAddr) -> bool {
+        self.0.iter().any(|network| network.contains(&address))
+    }
+}
 
 impl FromStr for Networks {
     type Err = String;

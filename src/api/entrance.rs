@@ -20,6 +20,7 @@ use hyper::body::Incoming;
 use hyper::service::Service;
 use tower::ServiceExt;
 
+use crate::api::client_address::Peer;
 use crate::api::cross_origin::{self, Answer, CrossOrigin};
 use crate::api::refused_body::SharedBody;
 use crate::api::{ApiError, AppState, heads, records, refused_body, router};
@@ -38,6 +39,8 @@ pub(super) const DEFAULT_HEADERS: [(HeaderName, HeaderValue); 4] = [
 pub struct Entrance {
     state: AppState,
     router: Router,
+    /// Who is at the other end of the connection.
+    peer: Option<Peer>,
     /// None where only the gateway's own pages are served.
     cross_origin: Option<CrossOrigin>,
 }
@@ -46,7 +49,12 @@ impl Entrance {
     pub fn new(state: AppState) -> Entrance {
         let router = router::router(state.clone());
         let cross_origin = CrossOrigin::new(&state.config.access.allowed_origins);
-        Entrance { state, router, cross_origin }
+        Entrance { state, router, peer: None, cross_origin }
+    }
+
+    /// The same for one connection.
+    pub fn for_peer(&self, peer: Peer) -> Entrance {
+        Entrance { peer: Some(peer), ..self.clone() }
     }
 
     pub fn state(&self) -> &AppState {
@@ -79,6 +87,9 @@ impl Entrance {
             let state = self.state.clone();
             Box::pin(async move { Ok(take_records(&state, request).await) })
         } else {
+            if let Some(peer) = self.peer {
+                request.extensions_mut().insert(peer);
+            }
             Box::pin(self.router.clone().oneshot(request.map(Body::new)))
         }
     }

@@ -15,6 +15,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value};
 use sqlx::error::DatabaseError;
 
+use crate::api::held_bytes::Full;
 use crate::auth::{AuthError, Denied, OverQuota};
 use crate::db::words::words_of;
 
@@ -22,6 +23,8 @@ use crate::db::words::words_of;
 pub const PROBLEM_JSON: &str = "application/problem+json";
 /// What a client is told to wait while PostgreSQL is away.
 pub const DATABASE_RETRY: Duration = Duration::from_secs(2);
+/// What a client is told to wait while the budget of held bytes is used up.
+const REQUEST_MEMORY_RETRY: Duration = Duration::from_secs(1);
 /// What is told while the database lacks what the gateway needs.
 const UNPREPARED: &str = "the database lacks something that the gateway needs, or the right to use it; GET /v1/status and the log say what";
 
@@ -117,6 +120,11 @@ impl ApiError {
         retry_after: Duration,
     ) -> ApiError {
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, code, detail).retry_after(retry_after)
+    }
+
+    /// 503: all that may be held for requests is held.
+    pub fn request_memory_full(full: Full) -> ApiError {
+        ApiError::unavailable("request_memory_full", full.to_string(), REQUEST_MEMORY_RETRY)
     }
 
     /// 503: PostgreSQL is needed for this and cannot be reached.

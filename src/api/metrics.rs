@@ -18,6 +18,8 @@ pub async fn show(State(state): State<AppState>) -> impl IntoResponse {
     let hub = state.hub.metrics();
     metrics::set_gauges(&Gauges {
         connections: state.connections.open(),
+        request_memory_bytes: state.held_bytes.held(),
+        request_memory_bytes_limit: state.held_bytes.max(),
         intake_entries,
         intake_entries_limit: limits.entries_max,
         intake_bytes,

@@ -1,6 +1,7 @@
 //! The HTTP API: [`entrance`] lets requests in, [`router`] has every route, one file a noun has its handlers.
 
 mod caller;
+pub mod client_address;
 mod configuration;
 mod cross_origin;
 pub mod entrance;
@@ -10,6 +11,7 @@ pub mod express;
 pub mod guessed_text;
 mod heads;
 mod health;
+pub mod held_bytes;
 mod metrics;
 mod monitor;
 mod page;

@@ -14,6 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::api::client_address::Peer;
 use crate::api::entrance::Entrance;
 use crate::api::explained::Explained;
 use crate::api::express::{self, Leave, Rewound};
@@ -65,7 +66,7 @@ pub async fn run(
             accepted = accept(&listener, &limit) => accepted,
             () = lifecycle.soft().cancelled() => break,
         };
-        let (stream, permit) = match accepted {
+        let (stream, peer, permit) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -75,7 +76,7 @@ pub async fn run(
         };
         // A token of its own: whoever looks at it takes its lock, and all connections would take the same one.
         let (soft, hard) = (lifecycle.soft().child_token(), lifecycle.hard().clone());
-        let (builder, entrance) = (builder.clone(), entrance.clone());
+        let (builder, entrance) = (builder.clone(), entrance.for_peer(peer));
         let task = async move {
             let leave = express::serve(entrance.state(), stream, soft.clone()).await;
             if let Leave::HandOver(stream) = leave {
@@ -144,9 +145,9 @@ async fn until_cancelled<F: Future>(
 async fn accept(
     listener: &TcpListener,
     limit: &ConnectionLimit,
-) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+) -> io::Result<(TcpStream, Peer, OwnedSemaphorePermit)> {
     let permit = Arc::clone(&limit.permits).acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, _peer) = listener.accept().await?;
+    let (stream, peer) = listener.accept().await?;
     stream.set_nodelay(true)?;
-    Ok((stream, permit))
+    Ok((stream, Peer(peer.ip()), permit))
 }

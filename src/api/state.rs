@@ -8,6 +8,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use time::OffsetDateTime;
 use tokio::sync::watch;
 
+use crate::api::held_bytes::HeldBytes;
 use crate::api::polling_preview::Previews;
 use crate::api::server::ConnectionLimit;
 use crate::auth::Auth;
@@ -46,6 +47,7 @@ pub struct Parts {
     pub clock: Clock,
     pub metrics: PrometheusHandle,
     pub connections: ConnectionLimit,
+    pub held_bytes: HeldBytes,
     pub lifecycle: Lifecycle,
     pub started_at: OffsetDateTime,
     /// What it was started with, for people.

@@ -15,7 +15,8 @@ use crate::record::{
 use crate::sources::formats::{RecordPlace, RecordSink};
 use crate::streams::Stream;
 use crate::streams::csv::CsvOptions;
-use crate::streams::encode::{MatchedName, RecordError, TuplePrefix};
+use crate::streams::encode::{MatchedName, RecordError, RecordErrorCode, TuplePrefix};
+use crate::telemetry::limits;
 
 /// An entry is handed on at this many bytes or records, so that a large body is never held in memory.
 pub const ENTRY_TARGET_BYTES: usize = 1 << 20;
@@ -320,6 +321,9 @@ impl RecordSink for Assembler {
     }
 
     fn refused(&mut self, place: RecordPlace, error: RecordError, raw: &[u8], truncated: bool) {
+        if error.code == RecordErrorCode::TooManyMembers {
+            limits::DOCUMENT_MEMBERS.hit();
+        }
         let error = error.with_bytes(raw);
         if self.origin.keep_refused {
             self.keep(place, &error, raw, truncated);

@@ -13,6 +13,8 @@ use metrics::{
 };
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
+use crate::telemetry::limits;
+
 const ACCEPTED: &str = "tidegate_records_accepted_total";
 const COMMITTED: &str = "tidegate_records_committed_total";
 const DUPLICATE: &str = "tidegate_records_duplicate_total";
@@ -20,6 +22,9 @@ const QUARANTINED: &str = "tidegate_records_quarantined_total";
 const BYTES_ACCEPTED: &str = "tidegate_bytes_accepted_total";
 const REQUEST_DURATION: &str = "tidegate_http_request_duration_seconds";
 const CONNECTIONS: &str = "tidegate_connections";
+const LIMIT_HITS: &str = "tidegate_limit_hits_total";
+const REQUEST_MEMORY: &str = "tidegate_request_memory_bytes";
+const REQUEST_MEMORY_LIMIT: &str = "tidegate_request_memory_bytes_limit";
 const INTAKE_ENTRIES: &str = "tidegate_intake_entries";
 const INTAKE_ENTRIES_LIMIT: &str = "tidegate_intake_entries_limit";
 const INTAKE_BYTES: &str = "tidegate_intake_bytes";
@@ -82,6 +87,7 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     let handle = builder.install_recorder()?;
     describe_way_in();
     describe_way_out();
+    limits::begin();
     counter!(DATABASE_REWINDS).increment(0);
     gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     Ok(handle)
@@ -90,6 +96,16 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
 fn describe_way_in() {
     describe_histogram!(REQUEST_DURATION, Unit::Seconds, "Time to answer a request.");
     describe_gauge!(CONNECTIONS, "Open connections.");
+    describe_gauge!(
+        REQUEST_MEMORY,
+        Unit::Bytes,
+        "Bytes held for peers: heads, bodies that are not records, replies."
+    );
+    describe_gauge!(REQUEST_MEMORY_LIMIT, Unit::Bytes, "Most bytes that may be held for peers.");
+    describe_counter!(
+        LIMIT_HITS,
+        "Times that a limit refused, cut or dropped something, by limit."
+    );
     describe_gauge!(INTAKE_ENTRIES, "Submissions that wait for the journal.");
     describe_gauge!(INTAKE_ENTRIES_LIMIT, "Most submissions that may wait.");
     describe_gauge!(
@@ -221,6 +237,11 @@ pub fn set_lost_bytes(bytes: u64) {
 /// A request was refused because something is full or a quota is used up.
 pub fn count_refused(reason: &'static str) {
     counter!(INTAKE_REFUSED, "reason" => reason).increment(1);
+}
+
+/// A limit refused, cut or dropped something so many times; labels are those of [`limits`].
+pub(super) fn count_limit_hits(label: &'static str, hits: u64) {
+    counter!(LIMIT_HITS, "limit" => label).increment(hits);
 }
 
 /// A request with an idempotency key was answered as it had been before.
@@ -364,6 +385,8 @@ fn render(
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Gauges {
     pub connections: usize,
+    pub request_memory_bytes: usize,
+    pub request_memory_bytes_limit: usize,
     pub intake_entries: usize,
     pub intake_entries_limit: usize,
     pub intake_bytes: u64,
@@ -391,6 +414,8 @@ pub struct Gauges {
 #[expect(clippy::cast_precision_loss, reason = "Prometheus' numbers are 64-bit floats")]
 pub fn set_gauges(now: &Gauges) {
     gauge!(CONNECTIONS).set(now.connections as f64);
+    gauge!(REQUEST_MEMORY).set(now.request_memory_bytes as f64);
+    gauge!(REQUEST_MEMORY_LIMIT).set(now.request_memory_bytes_limit as f64);
     gauge!(INTAKE_ENTRIES).set(now.intake_entries as f64);
     gauge!(INTAKE_ENTRIES_LIMIT).set(now.intake_entries_limit as f64);
     gauge!(INTAKE_BYTES).set(now.intake_bytes as f64);

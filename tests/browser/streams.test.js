@@ -90,6 +90,7 @@ scenario("a stream whose table was altered says why its records wait, until they
   await notice.getByText("1 record is parked").waitFor();
   gateway.sql("alter table streams.altered alter b type bigint");
   await notice.getByRole("link", { name: "altered" }).click();
+  await eventually("the record follows", () => gateway.sql("select b from streams.altered") === "42");
+  await page.getByRole("heading", { name: "altered" }).waitFor();
   await page.getByRole("alert").filter({ hasText: reason }).waitFor({ state: "hidden" });
-  assert.equal(gateway.sql("select b from streams.altered"), "42");
 });

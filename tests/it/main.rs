@@ -10,6 +10,7 @@
     reason = "in a test a panic is the report, and its text is read once"
 )]
 
+mod abuse;
 mod access;
 mod altered_tables;
 mod backlog;

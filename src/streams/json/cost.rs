@@ -52,7 +52,6 @@ fn end_of_string(text: &[u8], mut at: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::streams::json::Scanner;
 
     fn members(text: &str) -> u64 {
