@@ -2,8 +2,12 @@
 //!
 //! The batcher always reads the journal, whether an entry is a millisecond or a day old; after a crash, an outage or in
 //! normal work the same code runs.
+//!
+//! Entries that PostgreSQL takes long over make batches of their own, small ones, which wait aside (`aside.rs`): what comes
+//! behind them overtakes them.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -13,14 +17,20 @@ use tokio_util::sync::CancellationToken;
 use crate::db::journals::EntryOutcome;
 use crate::hub::counters::Counters;
 use crate::journal::{Entry, Journal, ReadError, Reader};
+use crate::pipeline::aside::AsideSender;
 use crate::pipeline::ledger::CommitOutcome;
 use crate::pipeline::progress::Believed;
 use crate::pipeline::{Keys, Ledger, Progress, entry_first_id};
-use crate::record::{EntryKind, EntryMeta, Position, Source, StreamId};
+use crate::record::{COSTLY_MEMBERS, EntryKind, EntryMeta, Position, Source, StreamId};
 use crate::streams::Streams;
 
 /// Most bytes of committed entries that are passed over before they are let go.
 const SKIPPED_BYTES_MAX: usize = 8 << 20;
+/// A batch is cut at this many keys and values of documents, of those that entries tell of: PostgreSQL takes half a second
+/// over them.
+const BATCH_MEMBERS_MAX: u64 = 2 * COSTLY_MEMBERS;
+
+const UNREADABLE: &str = "a part of the journal cannot be read; its records are not written";
 
 /// When a batch is cut.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +49,10 @@ pub struct Batch {
     pub entries: Vec<Entry>,
     pub rows: u64,
     pub bytes: u64,
+    /// Keys and values of its documents, of those that entries tell of.
+    members: u64,
+    /// It waits beside all others.
+    is_aside: bool,
     pub gates: Vec<Gate>,
 }
 
@@ -50,6 +64,20 @@ pub struct Gate {
     pub earlier: Option<oneshot::Receiver<()>>,
     /// Opened after this batch's commit.
     pub committed: oneshot::Sender<()>,
+}
+
+impl Gate {
+    /// Is the earlier batch committed? Then nobody asks again.
+    pub fn is_open(&mut self) -> bool {
+        let Some(earlier) = &mut self.earlier else { return true };
+        match earlier.try_recv() {
+            Ok(()) => self.earlier = None,
+            Err(oneshot::error::TryRecvError::Empty) => return false,
+            // It never will be: whoever waits for it learns so.
+            Err(oneshot::error::TryRecvError::Closed) => self.earlier = Some(oneshot::channel().1),
+        }
+        true
+    }
 }
 
 /// What the batcher shares with the rest of the pipeline.
@@ -75,6 +103,7 @@ pub(super) struct Batcher {
     /// What earlier sessions counted already.
     believed: Believed,
     gates: HashMap<StreamId, oneshot::Receiver<()>>,
+    aside: Arc<AsideSender>,
     bytes_per_row: u64,
     deadline: Option<Instant>,
 }
@@ -85,6 +114,8 @@ struct Cutter {
     limits: BatchLimits,
     progress: Progress,
     ledger: Ledger,
+    streams: Streams,
+    aside: Arc<AsideSender>,
     batch: Batch,
     /// Does anyone wait for the commit of an entry of the batch?
     waited_for: bool,
@@ -99,12 +130,14 @@ impl Batcher {
         context: BatcherContext,
         outcomes: BTreeMap<Position, EntryOutcome>,
         believed: Believed,
+        aside: AsideSender,
     ) -> Batcher {
         Batcher {
             context,
             outcomes,
             believed,
             gates: HashMap::new(),
+            aside: Arc::new(aside),
             bytes_per_row: 256,
             deadline: None,
         }
@@ -124,6 +157,8 @@ impl Batcher {
             limits: self.context.limits,
             progress: self.context.progress.clone(),
             ledger: self.context.ledger.clone(),
+            streams: self.context.streams.clone(),
+            aside: Arc::clone(&self.aside),
             waited_for: false,
             skipped: Vec::new(),
             skipped_bytes: 0,
@@ -141,6 +176,13 @@ impl Batcher {
             if overdue || (!empty && (cutter.full || cutter.waited_for || last_look)) {
                 let batch = self.close(cutter.cut());
                 self.deadline = None;
+                if batch.is_aside {
+                    self.aside.put(batch);
+                    if session.is_cancelled() {
+                        return Ok(());
+                    }
+                    continue;
+                }
                 tokio::select! {
                     sent = batches.send(batch) => if sent.is_err() { return Ok(()) },
                     () = session.cancelled() => return Ok(()),
@@ -243,6 +285,11 @@ pub(super) fn stream_of(entry: &Entry) -> StreamId {
     StreamId(i32::try_from(entry.header.stream).unwrap_or(i32::MAX))
 }
 
+/// Keys and values of an entry's documents, where it tells of them.
+fn members_of(entry: &Entry) -> u64 {
+    EntryMeta::members_of(&entry.meta).map_or(0, u64::from)
+}
+
 /// Where the entry's records came in.
 pub(super) fn source_of(entry: &Entry) -> Source {
     EntryMeta::decode(&entry.meta).map_or(Source::Http, |meta| meta.source)
@@ -250,7 +297,41 @@ pub(super) fn source_of(entry: &Entry) -> Source {
 
 impl Batch {
     fn starting_at(first: Position) -> Batch {
-        Batch { first, last: first, entries: Vec::new(), rows: 0, bytes: 0, gates: Vec::new() }
+        Batch {
+            first,
+            last: first,
+            entries: Vec::new(),
+            rows: 0,
+            bytes: 0,
+            members: 0,
+            is_aside: false,
+            gates: Vec::new(),
+        }
+    }
+
+    /// Reads the entries of a batch again that was cut before. What cannot be read any more is covered all the same.
+    pub fn read(journal: &Journal, first: Position, last: Position) -> Result<Batch, ReadError> {
+        let mut batch = Batch::starting_at(first);
+        let mut reader = journal.reader(first);
+        while reader.position() < last
+            && let Some(entry) = reader.next()?
+            && entry.header.position < last
+        {
+            batch.add(entry);
+        }
+        for (from, to) in reader.take_damages() {
+            tracing::error!(%from, %to, "{UNREADABLE}");
+        }
+        batch.last = last;
+        Ok(batch)
+    }
+
+    fn add(&mut self, entry: Entry) {
+        self.last = entry.header.end;
+        self.rows += u64::from(entry.header.rows);
+        self.bytes += entry.body.len() as u64;
+        self.members += members_of(&entry);
+        self.entries.push(entry);
     }
 
     /// Does it cover nothing? One that covers a damaged part may have no entries.
@@ -274,7 +355,7 @@ impl Cutter {
         while !self.full {
             let next = self.reader.next()?;
             for (from, to) in self.reader.take_damages() {
-                tracing::error!(%from, %to, "a part of the journal cannot be read; its records are not written");
+                tracing::error!(%from, %to, "{UNREADABLE}");
                 self.pass_damage(from, to);
             }
             if self.full {
@@ -296,16 +377,41 @@ impl Cutter {
                 }
                 continue;
             }
-            self.batch.last = entry.header.end;
-            self.batch.rows += u64::from(entry.header.rows);
-            self.batch.bytes += entry.body.len() as u64;
+            let is_aside = self.goes_aside(&entry);
+            if is_aside != self.batch.is_aside && !self.batch.is_empty() {
+                self.reader.skip_to(entry.header.position);
+                self.full = true;
+                continue;
+            }
+            self.batch.is_aside = is_aside;
             self.waited_for = self.waited_for
                 || entry_first_id(&entry.body).is_some_and(|id| self.ledger.waits_for(id));
-            self.batch.entries.push(entry);
-            self.full =
-                self.batch.rows >= self.limits.rows || self.batch.bytes >= self.limits.bytes;
+            self.batch.add(entry);
+            self.full = self.batch.rows >= self.limits.rows
+                || self.batch.bytes >= self.limits.bytes
+                || self.batch.members >= BATCH_MEMBERS_MAX;
         }
         Ok(())
+    }
+
+    /// Is the entry costly, or of a keyed stream of which costly ones wait?
+    fn goes_aside(&self, entry: &Entry) -> bool {
+        if members_of(entry) >= COSTLY_MEMBERS {
+            return true;
+        }
+        let is_kept_in_order = || {
+            let stream = stream_of(entry);
+            EntryKind::from_code(entry.header.kind) == Some(EntryKind::Records)
+                && (self.aside.holds(stream) || self.is_held_by_batch(stream))
+        };
+        (self.aside.holds_any() || self.batch.is_aside) && is_kept_in_order()
+    }
+
+    /// Is it a keyed stream of the batch that is to wait aside? Its records may follow there without a cut.
+    fn is_held_by_batch(&self, stream: StreamId) -> bool {
+        self.batch.is_aside
+            && self.batch.entries.iter().any(|entry| stream_of(entry) == stream)
+            && self.streams.snapshot().by_id(stream).is_some_and(|stream| stream.key.is_some())
     }
 
     /// What cannot be read is covered by a batch all the same, so that the low-water mark gets past it; what of it was
@@ -345,6 +451,7 @@ mod tests {
 
     use super::*;
     use crate::journal::{DiskStorage, EntryDraft, JournalOptions, Opened};
+    use crate::pipeline::aside::Aside;
     use crate::record::{ColumnSet, UnixMicros};
 
     const OPTIONS: JournalOptions = JournalOptions {
@@ -390,6 +497,8 @@ mod tests {
             limits: LIMITS,
             progress: progress.clone(),
             ledger: Ledger::default(),
+            streams: Streams::default(),
+            aside: Arc::new(AsideSender::new(Aside::default())),
             waited_for: false,
             batch: Batch::starting_at(start),
             skipped: Vec::new(),
