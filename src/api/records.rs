@@ -477,6 +477,10 @@ fn intake_error(error: &IntakeError) -> ApiError {
             metrics::count_refused("overloaded");
             ApiError::unavailable("overloaded", message, *retry_after)
         }
+        IntakeError::CostlyFull { retry_after } => {
+            metrics::count_refused("costly_documents");
+            ApiError::unavailable("costly_documents", message, *retry_after)
+        }
         IntakeError::JournalFull { retry_after, .. } => {
             metrics::count_refused("journal_full");
             ApiError::unavailable("journal_full", message, *retry_after)

@@ -296,7 +296,7 @@ pub(super) fn source_of(entry: &Entry) -> Source {
 }
 
 impl Batch {
-    fn starting_at(first: Position) -> Batch {
+    pub fn starting_at(first: Position) -> Batch {
         Batch {
             first,
             last: first,
@@ -451,7 +451,7 @@ mod tests {
 
     use super::*;
     use crate::journal::{DiskStorage, EntryDraft, JournalOptions, Opened};
-    use crate::pipeline::aside::Aside;
+    use crate::pipeline::aside::{Aside, CostlyLevel};
     use crate::record::{ColumnSet, UnixMicros};
 
     const OPTIONS: JournalOptions = JournalOptions {
@@ -498,7 +498,7 @@ mod tests {
             progress: progress.clone(),
             ledger: Ledger::default(),
             streams: Streams::default(),
-            aside: Arc::new(AsideSender::new(Aside::default())),
+            aside: Arc::new(AsideSender::new(Aside::new(CostlyLevel::default()))),
             waited_for: false,
             batch: Batch::starting_at(start),
             skipped: Vec::new(),
@@ -515,6 +515,31 @@ mod tests {
             progress.commit(batch.first, batch.last);
             batches.push((batch.first, batch.last, batch.entries.len()));
         }
+    }
+
+    #[test]
+    fn costly_entries_are_cut_into_batches_of_their_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let Opened { journal, mut appender, .. } =
+            Journal::open(dir.path(), OPTIONS, DiskStorage).unwrap();
+        let told = [None, None, Some(249_999), Some(250_000), Some(260_000), Some(300_000), None];
+        let told = told.into_iter().chain([Some(200_000); 4]);
+        for members in told {
+            let mut meta = Vec::new();
+            EntryMeta { members, ..EntryMeta::new(Source::Http, "ada") }.encode(&mut meta);
+            let mut draft = EntryDraft::new(&meta, 200);
+            draft.buffer_mut().extend_from_slice(&[7; 200]);
+            let kind = EntryKind::Records.code();
+            appender.append(&mut [draft.seal(kind, 1, ColumnSet(0), 1, UnixMicros(0))]).unwrap();
+        }
+        let progress = Progress::new(Position(0));
+        let batches = batches(&journal, &progress);
+        let entries: Vec<usize> = batches.iter().map(|(_, _, entries)| *entries).collect();
+        assert_eq!(entries, [3, 2, 1, 4, 1]);
+        assert_eq!(progress.low_water(), journal.synced());
+        let (first, last, _) = batches[1];
+        let again = Batch::read(&journal, first, last).unwrap();
+        assert_eq!((again.entries.len(), again.members, again.last), (2, 510_000, last));
     }
 
     #[test]

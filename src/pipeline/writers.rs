@@ -247,7 +247,7 @@ impl Writers {
         let ends_with_this_call = session.clone().drop_guard();
         let (queue, batches) = mpsc::channel(1);
         let batches = Arc::new(Mutex::new(batches));
-        let aside = Aside::default();
+        let aside = Aside::new(self.intake.costly().clone());
         let sender = AsideSender::new(aside.clone());
         let batcher = Batcher::new(self.context.clone(), outcomes(fenced.ranges), believed, sender);
         let batcher = self.lifecycle.spawn("batcher", batcher.run(start, queue, session.clone()));

@@ -69,6 +69,8 @@ pub struct Assembled {
     pub first_id: Uuid,
     pub rows: u32,
     pub quarantined: u32,
+    /// PostgreSQL takes long over them; [`COSTLY_MEMBERS`] says when.
+    pub is_costly: bool,
 }
 
 impl Assembled {
@@ -178,20 +180,19 @@ impl Assembler {
 
     /// Takes what was gathered; `None` if there is nothing.
     pub fn take(&mut self) -> Option<Assembled> {
-        let mut entries = Vec::with_capacity(2);
+        let (mut entries, members) = (Vec::with_capacity(2), self.told_members());
         if let Some(draft) = self.quarantine.take() {
             entries.push(self.seal_quarantine(draft));
         }
         if self.rows > 0 {
             let next = EntryDraft::new(&self.meta, DRAFT_BYTES);
-            let members = self.told_members();
             let mut draft = std::mem::replace(&mut self.records, next);
             if members.is_some() {
                 draft = with_meta(&draft, &EntryMeta { members, ..self.origin.meta(None) });
             }
             entries.push(self.seal_records(draft));
         }
-        self.taken(entries)
+        self.taken(entries, members)
     }
 
     /// Takes everything as the entries of a request with a key, whose answer goes into the last of them.
@@ -199,7 +200,7 @@ impl Assembler {
     /// Invariant: the refused records come first, so that whatever a crash leaves of a request, no record is in the
     /// journal whose key is not. `quarantine_is_kept`: such a crash left the refused records in the journal.
     pub fn take_once(&mut self, key: &EntryKey, quarantine_is_kept: bool) -> Option<Assembled> {
-        let mut entries = Vec::with_capacity(2);
+        let (mut entries, members) = (Vec::with_capacity(2), self.told_members());
         let answered = self.origin.meta(Some(key.clone()));
         let unanswered = self.origin.meta(Some(EntryKey { answer: None, ..key.clone() }));
         let has_records = self.rows > 0;
@@ -210,18 +211,18 @@ impl Assembler {
             entries.push(self.seal_quarantine(with_meta(&draft, meta)));
         }
         if has_records {
-            let answered = EntryMeta { members: self.told_members(), ..answered };
+            let answered = EntryMeta { members, ..answered };
             entries.push(self.seal_records(with_meta(&self.records, &answered)));
         }
-        self.taken(entries)
+        self.taken(entries, members)
     }
 
     /// Takes everything as entries of a polling job's run, each with the cursor of its own items: `good` of those that
     /// were encoded, `refused` of those that were not.
     pub fn take_polled(&mut self, good: Cursor, refused: Cursor) -> Option<Assembled> {
-        let mut entries = Vec::with_capacity(2);
+        let (mut entries, members) = (Vec::with_capacity(2), self.told_members());
         let meta = |cursor| EntryMeta { cursor: Some(cursor), ..self.origin.meta(None) };
-        let good = EntryMeta { members: self.told_members(), ..meta(good) };
+        let good = EntryMeta { members, ..meta(good) };
         let refused = meta(refused);
         if let Some(draft) = self.quarantine.take() {
             entries.push(self.seal_quarantine(with_meta(&draft, &refused)));
@@ -231,7 +232,7 @@ impl Assembler {
             let draft = std::mem::replace(&mut self.records, next);
             entries.push(self.seal_records(with_meta(&draft, &good)));
         }
-        self.taken(entries)
+        self.taken(entries, members)
     }
 
     /// What an entry of the gathered records tells of them; nothing where its bytes say enough.
@@ -257,7 +258,7 @@ impl Assembler {
         u32::try_from(self.origin.stream.id.0).unwrap_or(u32::MAX)
     }
 
-    fn taken(&mut self, entries: Vec<SealedEntry>) -> Option<Assembled> {
+    fn taken(&mut self, entries: Vec<SealedEntry>, members: Option<u32>) -> Option<Assembled> {
         if entries.is_empty() {
             return None;
         }
@@ -266,6 +267,7 @@ impl Assembler {
             first_id: self.first_id,
             rows: self.rows,
             quarantined: self.quarantined,
+            is_costly: members.is_some_and(|members| u64::from(members) >= COSTLY_MEMBERS),
         };
         // The ids of a body's records are consecutive, over all its entries.
         self.first_id = nth_id(self.first_id, self.rows);

@@ -40,8 +40,14 @@ pub static DOCUMENT_MEMBERS: Limit = Limit::new(
     "records were invalid: their JSON has more keys and values than TIDEGATE_DOCUMENT_MEMBERS_MAX",
 );
 
+/// Batches of documents that PostgreSQL takes long over.
+pub static COSTLY_BATCHES: Limit = Limit::new(
+    "costly_batches",
+    "records were refused: many batches of documents that PostgreSQL takes long over wait to be written",
+);
+
 /// All of them, so that each counter stands at 0 from the start.
-const ALL: &[&Limit] = &[&REQUEST_MEMORY, &DOCUMENT_MEMBERS];
+const ALL: &[&Limit] = &[&REQUEST_MEMORY, &DOCUMENT_MEMBERS, &COSTLY_BATCHES];
 
 impl Limit {
     const fn new(label: &'static str, words: &'static str) -> Limit {

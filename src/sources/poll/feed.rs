@@ -199,6 +199,9 @@ impl Feed {
         let Some(assembled) = self.assembler.take_polled(good, refused) else { return Ok(()) };
         let intake = &self.poller.intake;
         let room = intake.reserve(self.sender, assembled.bytes()).await?;
+        if assembled.is_costly {
+            intake.make_way_for_costly().await?;
+        }
         if assembled.rows > 0 {
             self.hurry = Some(intake.wait_for_commit(assembled.first_id));
         }
