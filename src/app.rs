@@ -348,6 +348,15 @@ impl Ground {
         Ok(Pipeline { intake, appender, writers, keys, progress, counters, quarantine, committed })
     }
 
+    /// What a record may be, whichever way it comes.
+    fn encode_limits(&self) -> EncodeLimits {
+        let intake = &self.config.intake;
+        EncodeLimits {
+            record_bytes_max: intake.entry_bytes_max,
+            members_max: intake.document_members_max,
+        }
+    }
+
     fn hub(&self, pipeline: &Pipeline) -> Hub {
         let config = &self.config.monitor;
         let limits = HubLimits {
@@ -412,7 +421,7 @@ impl Ground {
             catalog: self.catalog.clone(),
             source: HttpSource {
                 intake: pipeline.intake.clone(),
-                encoders: Encoders::new(EncodeLimits { record_bytes_max: entry_bytes_max }),
+                encoders: Encoders::new(self.encode_limits()),
                 counters: pipeline.counters.clone(),
                 keys: pipeline.keys.clone(),
                 journal: self.journal.clone(),

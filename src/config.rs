@@ -203,6 +203,11 @@ pub struct Intake {
     #[arg(long, env = "TIDEGATE_ENTRY_BYTES_MAX", default_value_t = 16 << 20)]
     pub entry_bytes_max: usize,
 
+    /// Most keys and values in a record's documents that PostgreSQL takes apart (`jsonb`); an object of n > 1,000 keys counts
+    /// n²/1,000 for them, which is what sorting them may cost.
+    #[arg(long, env = "TIDEGATE_DOCUMENT_MEMBERS_MAX", default_value_t = 500_000)]
+    pub document_members_max: u64,
+
     /// Most idempotency keys that are remembered; at the limit requests with a new key are refused with 503.
     #[arg(long, env = "TIDEGATE_IDEMPOTENCY_KEYS_MAX", default_value_t = 1_000_000)]
     pub idempotency_keys_max: usize,

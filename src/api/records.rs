@@ -477,29 +477,21 @@ pub(super) fn body_error(error: &BodyError) -> ApiError {
 
 fn intake_error(error: &IntakeError) -> ApiError {
     let message = error.to_string();
+    let refused = |code, retry_after| {
+        metrics::count_refused(code);
+        ApiError::unavailable(code, message.clone(), retry_after)
+    };
     match error {
-        IntakeError::Overloaded { retry_after } => {
-            metrics::count_refused("overloaded");
-            ApiError::unavailable("overloaded", message, *retry_after)
-        }
-        IntakeError::JournalFull { retry_after, .. } => {
-            metrics::count_refused("journal_full");
-            ApiError::unavailable("journal_full", message, *retry_after)
-        }
+        IntakeError::Overloaded { retry_after } => refused("overloaded", *retry_after),
+        IntakeError::CostlyFull { retry_after } => refused("costly_documents", *retry_after),
+        IntakeError::JournalFull { retry_after, .. } => refused("journal_full", *retry_after),
         IntakeError::JournalFailed { retry_after }
         | IntakeError::JournalFailedMidway { retry_after } => {
-            metrics::count_refused("journal_failed");
-            ApiError::unavailable("journal_failed", message, *retry_after)
+            refused("journal_failed", *retry_after)
         }
         IntakeError::OutcomeUnknown => ApiError::internal(&message),
-        IntakeError::ShuttingDown => {
-            metrics::count_refused("shutting_down");
-            ApiError::unavailable("shutting_down", message, RETRY_AFTER_SHUTDOWN)
-        }
-        IntakeError::JournalIsOlder => {
-            metrics::count_refused("older_journal");
-            ApiError::unavailable("older_journal", message, RETRY_AFTER_OLDER_JOURNAL)
-        }
+        IntakeError::ShuttingDown => refused("shutting_down", RETRY_AFTER_SHUTDOWN),
+        IntakeError::JournalIsOlder => refused("older_journal", RETRY_AFTER_OLDER_JOURNAL),
         IntakeError::TooLarge { .. } => ApiError::too_large("entry_too_large", message),
     }
 }

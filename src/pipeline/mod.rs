@@ -9,6 +9,7 @@
 mod appender;
 #[cfg(test)]
 mod appender_tests;
+mod aside;
 mod batcher;
 mod careful;
 mod commit_watch;

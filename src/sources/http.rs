@@ -340,7 +340,10 @@ impl<'a> Request<'a> {
             None => self.source.intake.reserve(self.wanted.sender, ENTRY_TARGET_BYTES).await?,
         };
         self.room_bytes = 0;
-        let Assembled { entries, first_id, rows, quarantined } = assembled;
+        let Assembled { entries, first_id, rows, quarantined, is_costly } = assembled;
+        if is_costly {
+            self.source.intake.make_way_for_costly().await?;
+        }
         if self.wanted.ack == Ack::Commit && rows > 0 {
             self.waits.push(self.source.intake.wait_for_commit(first_id));
         }

@@ -64,7 +64,7 @@ fn source_on(directory: &Path, storage: impl Storage + 'static) -> HttpSource {
         committed,
     )
     .unwrap();
-    let limits = EncodeLimits { record_bytes_max: 1 << 20 };
+    let limits = EncodeLimits { record_bytes_max: 1 << 20, members_max: u64::MAX };
     HttpSource {
         intake,
         encoders: Encoders::new(limits),

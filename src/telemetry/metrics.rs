@@ -59,6 +59,7 @@ const COMMIT_LAG: &str = "tidegate_commit_lag_seconds";
 const WRITER_SESSIONS: &str = "tidegate_writer_sessions_total";
 const WRITER_ERRORS: &str = "tidegate_writer_errors_total";
 const DATABASE_REWINDS: &str = "tidegate_database_rewinds_total";
+const COSTLY_BATCHES: &str = "tidegate_costly_batches_waiting";
 const LOST_BYTES: &str = "tidegate_journal_lost_bytes";
 const PARKED: &str = "tidegate_parked_records";
 const PARTITIONS_BEHIND: &str = "tidegate_partitions_behind_streams";
@@ -192,6 +193,10 @@ fn describe_way_out() {
     );
     describe_counter!(DATABASE_REWINDS, "Times that PostgreSQL came back with less than it had.");
     describe_gauge!(
+        COSTLY_BATCHES,
+        "Batches of documents that PostgreSQL takes long over, waiting beside all others."
+    );
+    describe_gauge!(
         LOST_BYTES,
         Unit::Bytes,
         "Journal bytes that PostgreSQL lost when it was set back and that the journal no longer keeps."
@@ -269,6 +274,12 @@ pub fn count_writer_error(class: &str) {
 /// PostgreSQL came back with less than it had.
 pub fn count_database_rewind() {
     counter!(DATABASE_REWINDS).increment(1);
+}
+
+/// Batches that PostgreSQL takes long over, which wait beside all others.
+#[expect(clippy::cast_precision_loss, reason = "a number of batches is far below 2^52")]
+pub fn set_costly_batches(batches: usize) {
+    gauge!(COSTLY_BATCHES).set(batches as f64);
 }
 
 /// What neither PostgreSQL nor the journal has any more.

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::pipeline::{CommitWait, IntakeError, RequestFate, SenderId, Submission};
 use crate::record::{CURSOR_ITEMS_MAX, Cursor, ItemHash, Position, RunId, SeenItem, Source};
-use crate::sources::assembler::{ENTRY_TARGET_BYTES, Origin};
+use crate::sources::assembler::Origin;
 use crate::sources::formats::{RecordPlace, RecordSink};
 use crate::sources::poll::fetch::Page;
 use crate::sources::poll::items::Item;
@@ -178,7 +178,7 @@ impl Feed {
         let step = self.encoder.encode_json(json, true, prefix, self.assembler.buffer());
         let error = match step {
             JsonStep::Encoded { .. } => {
-                self.assembler.encoded();
+                self.assembler.encoded(self.encoder.members());
                 return ItemFate::Good;
             }
             JsonStep::Refused { error, .. } => error,
@@ -204,7 +204,7 @@ impl Feed {
         let items_max = CURSOR_ITEMS_MAX;
         self.good.seen.len() >= items_max
             || self.refused.seen.len() >= items_max
-            || self.assembler.bytes() >= ENTRY_TARGET_BYTES
+            || self.assembler.is_full()
     }
 
     /// Hands on what is gathered; returns when it is durable.
@@ -213,6 +213,9 @@ impl Feed {
         let Some(assembled) = self.assembler.take_polled(good, refused) else { return Ok(()) };
         let intake = &self.poller.intake;
         let room = intake.reserve(self.sender, assembled.bytes()).await?;
+        if assembled.is_costly {
+            intake.make_way_for_costly().await?;
+        }
         if assembled.rows > 0 {
             self.hurry = Some(intake.wait_for_commit(assembled.first_id));
         }

@@ -2,6 +2,7 @@
 //! was bounded, and asserts what it may still do.
 
 mod attackers;
+mod costly_documents;
 mod growth;
 mod heads;
 mod limits_table;
