@@ -26,6 +26,7 @@ use crate::api::held_bytes::HeldBytes;
 use crate::api::polling_preview::Previews;
 use crate::api::server::ConnectionLimit;
 use crate::api::state::Parts;
+use crate::api::turns::{self, Turns};
 use crate::api::{self, AppState};
 use crate::app::accounts::KnownAccounts;
 use crate::app::open_files::allow_connections;
@@ -385,6 +386,8 @@ impl Ground {
             },
             poller,
             previews: Previews::default(),
+            readers: Turns::new(&turns::READING),
+            samples: Turns::new(&turns::SAMPLES),
             counters: pipeline.counters.clone(),
             journal: self.journal.clone(),
             progress: pipeline.progress.clone(),

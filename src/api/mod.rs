@@ -21,6 +21,7 @@ pub mod quarantine;
 mod reading;
 mod records;
 mod refused_body;
+mod replies;
 pub mod router;
 pub mod server;
 mod sessions;
@@ -30,6 +31,7 @@ pub mod status;
 mod streams;
 mod tickets;
 mod tokens;
+pub mod turns;
 mod users;
 
 pub use error::ApiError;

@@ -14,6 +14,9 @@ use crate::auth::origin::Origin;
 use crate::auth::{Auth, AuthError, Caller, Role, SESSION_COOKIE, ScopeSet, User, credentials};
 use crate::streams::StreamName;
 
+/// Largest body of a request to sign in, in bytes: anybody may send one. A password has at most 1,000.
+const SIGN_IN_BYTES_MAX: usize = 8 << 10;
+
 /// Name and password, as typed. No `Debug`: it holds a password.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -54,7 +57,7 @@ pub async fn create(
     State(auth): State<Auth>,
     uri: Uri,
     headers: HeaderMap,
-    ApiJson(body): ApiJson<SignIn>,
+    ApiJson(body): ApiJson<SignIn, SIGN_IN_BYTES_MAX>,
 ) -> Result<impl IntoResponse, ApiError> {
     if auth.origin_of(&headers, &uri) == Origin::Foreign {
         return Err(AuthError::foreign_origin(&headers).into());

@@ -35,8 +35,26 @@ pub static REQUEST_MEMORY: Limit = Limit::new(
     "requests were refused: what is held for heads, bodies and replies is at TIDEGATE_REQUEST_MEMORY_BYTES_MAX",
 );
 
+/// Requests for records at once, in all and of one user.
+pub static READERS: Limit = Limit::new(
+    "readers",
+    "requests for records were refused: others are read, or replies are not taken",
+);
+
+/// What PostgreSQL may take to read records for one request.
+pub static READING_TIME: Limit =
+    Limit::new("reading_time", "requests for records were refused: PostgreSQL took too long");
+
+/// Bytes of one reply.
+pub static REPLY_BYTES: Limit =
+    Limit::new("reply_bytes", "replies were cut: there is more than fits into one");
+
+/// Samples at once, in all and of one user.
+pub static SAMPLES: Limit =
+    Limit::new("samples", "samples were refused: others are looked at, or still on their way");
+
 /// All of them, so that each counter stands at 0 from the start.
-const ALL: &[&Limit] = &[&REQUEST_MEMORY];
+const ALL: &[&Limit] = &[&REQUEST_MEMORY, &READERS, &READING_TIME, &REPLY_BYTES, &SAMPLES];
 
 impl Limit {
     const fn new(label: &'static str, words: &'static str) -> Limit {

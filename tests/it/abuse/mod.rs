@@ -1,2 +1,19 @@
 //! Attacks: callers that try to take more than their share, one file for each kind. Each tells what the attack did before it
 //! was bounded, and asserts what it may still do.
+
+mod memory;
+mod readers;
+
+/// What is held for peers, in bytes.
+const HELD: &str = "tidegate_request_memory_bytes";
+
+/// Letters that no compression makes much smaller.
+fn text_of(bytes: usize, seed: usize) -> String {
+    let mut state = seed as u64 + 1;
+    let letter = |_| {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        char::from(b"abcdefghijklmnopqrstuvwxyz0123456789"[(state >> 33) as usize % 36])
+    };
+    (0..bytes).map(letter).collect()
+}
