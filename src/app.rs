@@ -319,6 +319,7 @@ impl Ground {
         let limits = HubLimits {
             monitors_max: config.monitors_max,
             queue_bytes_max: config.monitor_queue_bytes,
+            frames_bytes_max: config.monitors_bytes_max,
             tick: Duration::from_millis(config.monitor_tick_ms),
             sample_rate: config.monitor_sample_rate,
             ..HubLimits::default()

@@ -36,6 +36,8 @@ pub async fn show(State(state): State<AppState>) -> impl IntoResponse {
         ready: health::readiness(&state).ready,
         partitions_behind: state.catalog.partitions_behind().len(),
         monitors: state.hub.monitors(),
+        monitor_frames_held_bytes: state.hub.frames_bytes(),
+        monitor_frames_held_bytes_limit: state.hub.limits().frames_bytes_max,
         monitor_frames: hub.frames(),
         monitor_deliveries: hub.deliveries(),
         monitor_gaps: hub.gaps(),

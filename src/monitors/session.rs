@@ -200,6 +200,8 @@ async fn catch_up(
         return Ok(false);
     }
     let turn = std::sync::Arc::clone(monitor.catch_ups()).acquire_owned().await;
+    // With the turn: of those who wait for room, no more than have a turn go on at once.
+    monitor.room().await;
     let Reading::Idle(mut history) = std::mem::replace(reading, Reading::Dead) else {
         return Err(Ended::Left);
     };

@@ -53,8 +53,15 @@ pub static REPLY_BYTES: Limit =
 pub static SAMPLES: Limit =
     Limit::new("samples", "samples were refused: others are looked at, or still on their way");
 
+/// Frames that monitors did not take yet, in bytes.
+pub static MONITOR_FRAMES: Limit = Limit::new(
+    "monitor_frames",
+    "monitors got gaps: the frames that wait for all of them are near TIDEGATE_MONITORS_BYTES_MAX",
+);
+
 /// All of them, so that each counter stands at 0 from the start.
-const ALL: &[&Limit] = &[&REQUEST_MEMORY, &READERS, &READING_TIME, &REPLY_BYTES, &SAMPLES];
+const ALL: &[&Limit] =
+    &[&REQUEST_MEMORY, &READERS, &READING_TIME, &REPLY_BYTES, &SAMPLES, &MONITOR_FRAMES];
 
 impl Limit {
     const fn new(label: &'static str, words: &'static str) -> Limit {
