@@ -27,7 +27,7 @@ use crate::api::polling_preview::Previews;
 use crate::api::server::ConnectionLimit;
 use crate::api::state::Parts;
 use crate::api::turns::{self, Turns};
-use crate::api::{self, AppState};
+use crate::api::{self, AppState, replies};
 use crate::app::accounts::KnownAccounts;
 use crate::app::open_files::allow_connections;
 pub use crate::app::open_files::{OpenFiles, raise_open_files};
@@ -400,6 +400,7 @@ impl Ground {
             metrics,
             connections: ConnectionLimit::new(self.config.access.connections_max),
             held_bytes: HeldBytes::new(self.config.access.request_memory_bytes_max),
+            reply_reserve: HeldBytes::new(replies::RESERVE_BYTES),
             lifecycle: self.lifecycle.clone(),
             started_at: self.clock.now().date_time(),
             settings: self.settings.clone(),

@@ -3,6 +3,7 @@
 mod caller;
 pub mod client_address;
 mod configuration;
+mod counted_body;
 mod cross_origin;
 pub mod entrance;
 mod error;
@@ -21,7 +22,7 @@ pub mod quarantine;
 mod reading;
 mod records;
 mod refused_body;
-mod replies;
+pub mod replies;
 pub mod router;
 pub mod server;
 mod sessions;

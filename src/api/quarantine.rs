@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use crate::api::guessed_text::GuessedText;
 use crate::api::records::{self, AckWord};
-use crate::api::{ApiError, AppState, streams};
+use crate::api::{ApiError, AppState, counted_body, streams};
 use crate::auth::{Caller, Scope};
 use crate::db::answered;
 use crate::db::mending::{self, Filter, KeptCount, KeptRecord};
@@ -279,7 +279,7 @@ pub async fn replay(
     let replay = Replay { id, kept: body_of(kept) };
     let limits = records::body_limits(&state);
     let body = request.into_body().into_data_stream();
-    let body = records::body_reader(&state, body, encoding, limits);
+    let body = counted_body::read(&state, body, encoding, limits);
     let take_over = answered(mending::take_over(state.auth.pool(), id, state.journal.id()));
     match state.source.replay(ingest, replay, body, take_over).await {
         Ok(reply) => Ok(records::answer(&state, reply, false)),

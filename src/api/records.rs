@@ -12,8 +12,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::api::held_bytes::{Full, Held};
-use crate::api::{ApiError, AppState, streams};
+use crate::api::held_bytes::Full;
+use crate::api::{ApiError, AppState, counted_body, streams};
 use crate::auth::{Admission, Caller, Scope, Via};
 use crate::db::streams::NewStream;
 use crate::pipeline::{IntakeError, KeyError, SenderId};
@@ -180,7 +180,7 @@ where
         },
         return_ids,
     };
-    let body = body_reader(state, body, encoding, body_limits(state));
+    let body = counted_body::read(state, body, encoding, body_limits(state));
     match state.source.ingest(ingest, body, make).await {
         Ok(reply) => Ok(answer(state, reply, return_ids)),
         Err(failure) => Err(not_made.unwrap_or_else(|| refusal(*failure))),
@@ -230,31 +230,6 @@ pub(super) async fn take_small(
 
 fn admit(state: &AppState, caller: &Caller) -> Result<Option<Admission>, ApiError> {
     Ok(state.auth.admit(caller).inspect_err(|_| metrics::count_refused("quota_exceeded"))?)
-}
-
-/// Reads a body; what its decoder remembers counts for as long as it does.
-pub(super) fn body_reader<S, E>(
-    state: &AppState,
-    body: S,
-    encoding: ContentEncoding,
-    limits: BodyLimits,
-) -> BodyReader
-where
-    S: futures::Stream<Item = Result<Bytes, E>> + Send + Unpin + 'static,
-    E: Into<BoxError> + 'static,
-{
-    let reader = BodyReader::new(body, encoding, limits);
-    if encoding == ContentEncoding::Identity {
-        return reader;
-    }
-    let (budget, mut held) = (state.held_bytes.clone(), None::<Held>);
-    reader.with_account(move |bytes| match &mut held {
-        Some(held) => held.grow(bytes).is_ok(),
-        None => {
-            held = budget.hold(bytes).ok();
-            held.is_some()
-        }
-    })
 }
 
 pub(super) fn body_limits(state: &AppState) -> BodyLimits {

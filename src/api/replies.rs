@@ -2,14 +2,14 @@
 //!
 //! A reply is counted before its first byte leaves, and given back when its last one is handed to the system, whoever has
 //! it meanwhile. Without room for it the request is refused, so that peers who ask and never read cost no more than the
-//! budget. What is small is never refused: a gateway at its limit still says how it fares.
+//! budget. Beyond it there is a small reserve, so that a gateway whose budget others use up still says how it fares.
 
 use std::sync::Arc;
 
 use axum::body::{Body, HttpBody};
 use axum::extract::{Request, State};
+use axum::http::HeaderValue;
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderValue, Response as HttpResponse};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -19,6 +19,8 @@ use crate::api::{ApiError, AppState};
 
 /// Replies up to this size are not counted, in bytes: a connection has more than that of its own.
 const UNCOUNTED_BYTES_MAX: usize = 4 << 10;
+/// What replies may take when the budget is used up, in bytes.
+pub const RESERVE_BYTES: usize = 8 << 20;
 
 /// Counts the reply to a request.
 pub async fn middleware(State(state): State<AppState>, request: Request, next: Next) -> Response {
@@ -28,7 +30,7 @@ pub async fn middleware(State(state): State<AppState>, request: Request, next: N
     if bytes <= UNCOUNTED_BYTES_MAX {
         return response;
     }
-    match state.held_bytes.hold(bytes) {
+    match state.held_bytes.hold(bytes).or_else(|_| state.reply_reserve.hold(bytes)) {
         Ok(held) => response.map(|body| held_until_written(body, Arc::new(held))),
         Err(full) => ApiError::request_memory_full(full).into_response(),
     }
@@ -38,7 +40,7 @@ pub async fn middleware(State(state): State<AppState>, request: Request, next: N
 pub fn json_with(body: Vec<u8>, kept: impl Send + Sync + 'static) -> Response {
     let body = Bytes::from_owner(Kept { bytes: body.into(), _kept: kept });
     let json = HeaderValue::from_static("application/json");
-    let mut response = HttpResponse::new(Body::from(body));
+    let mut response = Response::new(Body::from(body));
     response.headers_mut().insert(CONTENT_TYPE, json);
     response
 }

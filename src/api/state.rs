@@ -53,6 +53,8 @@ pub struct Parts {
     pub metrics: PrometheusHandle,
     pub connections: ConnectionLimit,
     pub held_bytes: HeldBytes,
+    /// What replies may take beyond it.
+    pub reply_reserve: HeldBytes,
     pub lifecycle: Lifecycle,
     pub started_at: OffsetDateTime,
     /// What it was started with, for people.

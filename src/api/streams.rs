@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use crate::api::caller::ApiJson;
 use crate::api::held_bytes::Held;
-use crate::api::{ApiError, AppState, records};
+use crate::api::{ApiError, AppState, counted_body, records};
 use crate::auth::{Caller, Scope};
 use crate::db::reading::{self, StreamSize};
 use crate::db::streams::{NewStream, TableError};
@@ -29,7 +29,7 @@ use crate::streams::infer::SampleError;
 use crate::streams::{OnDuplicate, PayloadType, Stream, StreamName, UnknownKeys, infer};
 
 /// Largest sample for inference, in bytes.
-const SAMPLE_BYTES_MAX: u64 = 8 << 20;
+const SAMPLE_BYTES_MAX: usize = 8 << 20;
 /// Longest time that a sample may take to arrive.
 const SAMPLE_WAIT_MAX: Duration = Duration::from_secs(60);
 /// What a client is told to wait while somebody holds the table that it wants to change.
@@ -252,21 +252,20 @@ async fn read_sample(
     encoding: ContentEncoding,
 ) -> Result<(BytesMut, Held), ApiError> {
     let limits = BodyLimits {
-        wire_bytes_max: SAMPLE_BYTES_MAX,
-        decompressed_bytes_max: SAMPLE_BYTES_MAX,
+        wire_bytes_max: SAMPLE_BYTES_MAX as u64,
+        decompressed_bytes_max: SAMPLE_BYTES_MAX as u64,
         ..records::body_limits(state)
     };
     let body = request.into_body().into_data_stream();
-    let mut reader = records::body_reader(state, body, encoding, limits);
+    let mut reader = counted_body::read(state, body, encoding, limits);
     let mut body = BytesMut::new();
     let mut held = state.held_bytes.hold(0).map_err(ApiError::request_memory_full)?;
     while let Some(chunk) = reader.next().await.map_err(|error| sample_error(&error))? {
         let bytes = body.len() + chunk.len();
         if bytes > body.capacity() {
             // Twice as much is kept, and while it is moved, what there was as well.
-            let capacity = (2 * bytes).min(SAMPLE_BYTES_MAX as usize);
-            let full = |full| ApiError::request_memory_full(full);
-            held.grow(capacity).map_err(full)?;
+            let capacity = (2 * bytes).min(SAMPLE_BYTES_MAX);
+            held.grow(capacity).map_err(ApiError::request_memory_full)?;
             body.reserve(capacity - body.len());
             held.shrink_to(body.capacity());
         }

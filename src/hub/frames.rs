@@ -2,7 +2,7 @@
 //!
 //! A frame's text is shared by its monitors, so it counts once, from when it is made to when the last of them let it go.
 //! The hub waits for nobody: with much of the budget in use only monitors for which nothing waits get new frames, and with
-//! all of it none do; the others get gaps. What catches up can wait, and does.
+//! all of it none do; the others get gaps. What catches up waits a little before it gets gaps, too.
 //!
 //! Invariant: what is counted is at most the budget, one tick of the live feed and one step of each catch-up that reads.
 

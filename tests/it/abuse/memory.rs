@@ -89,6 +89,8 @@ async fn what_decoders_remember_counts() {
     assert!(held > 8e6 && held <= f64::from(24 << 20), "{held}");
     gateway.get("/v1/status").await.expect(200);
     gateway.commit("plain", &json!({"n": 1})).await;
+    let hits = Metrics::read(&gateway).await;
+    assert!(hits.sum("tidegate_limit_hits_total", "limit", "request_memory") >= 1.0);
     drop(stalled);
     eventually("what was held is given back", async || {
         (Metrics::read(&gateway).await.of(HELD) < 1.0).then_some(())

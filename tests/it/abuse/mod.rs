@@ -13,7 +13,9 @@ fn text_of(bytes: usize, seed: usize) -> String {
     let letter = |_| {
         state =
             state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        char::from(b"abcdefghijklmnopqrstuvwxyz0123456789"[(state >> 33) as usize % 36])
+        char::from(
+            b"abcdefghijklmnopqrstuvwxyz0123456789"[usize::try_from((state >> 33) % 36).unwrap()],
+        )
     };
     (0..bytes).map(letter).collect()
 }
