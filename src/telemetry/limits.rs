@@ -6,9 +6,8 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use metrics::{counter, describe_counter};
+use crate::telemetry::metrics::count_limit_hits;
 
-const HITS: &str = "tidegate_limit_hits_total";
 /// Shortest time between two lines about the same limit.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
@@ -75,7 +74,7 @@ impl Limit {
 
     /// Counts several at once.
     pub fn hits(&self, count: u64) {
-        counter!(HITS, "limit" => self.label).increment(count);
+        count_limit_hits(self.label, count);
         if let Some(hits) = self.line_for(count, Instant::now()) {
             tracing::warn!(limit = self.label, hits, "{}", self.words);
         }
@@ -93,11 +92,14 @@ impl Limit {
     }
 }
 
-pub(super) fn describe() {
-    describe_counter!(HITS, "Times that a limit refused, cut or dropped something, by limit.");
-    for limit in ALL {
-        counter!(HITS, "limit" => limit.label).absolute(0);
-    }
+/// The labels of all limits.
+pub fn labels() -> impl Iterator<Item = &'static str> {
+    ALL.iter().map(|limit| limit.label)
+}
+
+/// Lets the counter of each begin.
+pub(super) fn begin() {
+    labels().for_each(|label| count_limit_hits(label, 0));
 }
 
 #[cfg(test)]
@@ -118,7 +120,7 @@ mod tests {
 
     #[test]
     fn each_limit_has_a_label_of_its_own() {
-        let labels: BTreeSet<&str> = ALL.iter().map(|limit| limit.label).collect();
+        let labels: BTreeSet<&str> = labels().collect();
         assert_eq!(labels.len(), ALL.len());
     }
 }

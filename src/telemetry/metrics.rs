@@ -22,6 +22,7 @@ const QUARANTINED: &str = "tidegate_records_quarantined_total";
 const BYTES_ACCEPTED: &str = "tidegate_bytes_accepted_total";
 const REQUEST_DURATION: &str = "tidegate_http_request_duration_seconds";
 const CONNECTIONS: &str = "tidegate_connections";
+const LIMIT_HITS: &str = "tidegate_limit_hits_total";
 const REQUEST_MEMORY: &str = "tidegate_request_memory_bytes";
 const REQUEST_MEMORY_LIMIT: &str = "tidegate_request_memory_bytes_limit";
 const INTAKE_ENTRIES: &str = "tidegate_intake_entries";
@@ -88,7 +89,7 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     let handle = builder.install_recorder()?;
     describe_way_in();
     describe_way_out();
-    limits::describe();
+    limits::begin();
     counter!(DATABASE_REWINDS).increment(0);
     gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     Ok(handle)
@@ -103,6 +104,10 @@ fn describe_way_in() {
         "Bytes held for peers: heads, bodies that are not records, replies."
     );
     describe_gauge!(REQUEST_MEMORY_LIMIT, Unit::Bytes, "Most bytes that may be held for peers.");
+    describe_counter!(
+        LIMIT_HITS,
+        "Times that a limit refused, cut or dropped something, by limit."
+    );
     describe_gauge!(INTAKE_ENTRIES, "Submissions that wait for the journal.");
     describe_gauge!(INTAKE_ENTRIES_LIMIT, "Most submissions that may wait.");
     describe_gauge!(
@@ -240,6 +245,11 @@ pub fn set_lost_bytes(bytes: u64) {
 /// A request was refused because something is full or a quota is used up.
 pub fn count_refused(reason: &'static str) {
     counter!(INTAKE_REFUSED, "reason" => reason).increment(1);
+}
+
+/// A limit refused, cut or dropped something so many times; labels are those of [`limits`].
+pub(super) fn count_limit_hits(label: &'static str, hits: u64) {
+    counter!(LIMIT_HITS, "limit" => label).increment(hits);
 }
 
 /// A request with an idempotency key was answered as it had been before.

@@ -1,6 +1,6 @@
-//! The settings and limits as README and `.env.sample` tell them, with their values, are those that the gateway has.
+//! The settings and limits as README, docs/LIMITS.md and `.env.sample` tell them, with their values, are those that the gateway has.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clap::{Arg, Args, Command};
 use tidegate::auth::{PASSWORD_BYTES_MAX, PASSWORD_CHARACTERS_MIN};
@@ -11,8 +11,12 @@ use tidegate::sources::RECORD_ERRORS_MAX;
 use tidegate::sources::http::IDS_MAX;
 use tidegate::streams::json::DEPTH_MAX;
 use tidegate::streams::{COLUMNS_MAX, KEY_FIELDS_MAX, MEMBER_BYTES_MAX, NAME_BYTES_MAX};
+use tidegate::telemetry::limits;
 
 const README: &str = include_str!("../../README.md");
+const LIMITS: &str = include_str!("../../docs/LIMITS.md");
+const LIMITS_HEADING: &str =
+    "| what | setting or constant | default | what happens at it | `limit=` |";
 const SAMPLE: &str = include_str!("../../.env.sample");
 
 /// Settings that are looked at, at the least.
@@ -32,11 +36,11 @@ fn settings() -> BTreeMap<String, Option<String>> {
     settings
 }
 
-/// The rows of the README's table with this heading, in cells.
-fn rows(heading: &str) -> impl Iterator<Item = Vec<&'static str>> {
-    let (_, table) = README.split_once(heading).unwrap_or_else(|| panic!("no table {heading}"));
+/// The rows of a page's table with this heading, in cells.
+fn rows(page: &'static str, heading: &str) -> impl Iterator<Item = Vec<&'static str>> {
+    let (_, table) = page.split_once(heading).unwrap_or_else(|| panic!("no table {heading}"));
     let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
-    rows.map(|row| row.trim_matches('|').split(" | ").map(str::trim).collect())
+    rows.map(|row| row[1..].split('|').map(str::trim).collect())
 }
 
 /// What stands in backticks, alone or among other words.
@@ -44,7 +48,7 @@ fn codes(cell: &'static str) -> impl Iterator<Item = &'static str> {
     cell.split('`').skip(1).step_by(2)
 }
 
-/// As README writes numbers for people.
+/// As the pages write numbers for people.
 fn for_people(number: &str) -> String {
     let value: u64 = number.parse().unwrap_or_else(|_| panic!("{number} is no number"));
     for (unit, name) in [(1 << 30, "GiB"), (1 << 20, "MiB")] {
@@ -64,7 +68,7 @@ fn for_people(number: &str) -> String {
 
 #[test]
 fn every_setting_has_its_default_in_the_readme_and_in_env_sample() {
-    let in_readme: BTreeMap<&str, &str> = rows("| variable | default | meaning |")
+    let in_readme: BTreeMap<&str, &str> = rows(README, "| variable | default | meaning |")
         .map(|cells| (codes(cells[0]).next().expect("a name"), cells[1]))
         .collect();
     let line = |line: &'static str| line.trim_start_matches(['#', ' ']).split_once('=');
@@ -89,14 +93,14 @@ fn every_setting_has_its_default_in_the_readme_and_in_env_sample() {
 }
 
 #[test]
-fn the_limits_in_the_readme_are_those_of_the_settings_and_the_code() {
+fn the_limits_as_told_are_those_of_the_settings_and_the_code() {
     let settings = settings();
     let mut seen = 0;
-    for cells in rows("| what | limit | setting |") {
-        for name in codes(cells[2]) {
-            let default = settings[name].as_deref().expect("a limit has a default");
-            let value = for_people(default);
-            assert!(cells[1].contains(&value), "{name} is {value}, README says {}", cells[1]);
+    for cells in rows(LIMITS, LIMITS_HEADING) {
+        for name in codes(cells[1]).filter(|name| name.starts_with("TIDEGATE_")) {
+            let default = settings.get(name).unwrap_or_else(|| panic!("{name} is no setting"));
+            let value = for_people(default.as_deref().expect("a limit has a default"));
+            assert!(cells[2].contains(&value), "{name} is {value}, not {}", cells[2]);
             seen += 1;
         }
     }
@@ -109,15 +113,22 @@ fn the_limits_in_the_readme_are_those_of_the_settings_and_the_code() {
         ("errors in a reply; ids in a reply", vec![RECORD_ERRORS_MAX, IDS_MAX]),
         ("password", vec![PASSWORD_CHARACTERS_MIN, PASSWORD_BYTES_MAX]),
     ] {
-        let found = rows("| what | limit | setting |").find(|cells| cells[0].starts_with(what));
-        let limit = found.unwrap_or_else(|| panic!("no limit of {what}"))[1];
+        let found = rows(LIMITS, LIMITS_HEADING).find(|cells| cells[0].starts_with(what));
+        let limit = found.unwrap_or_else(|| panic!("no limit of {what}"))[2];
         let told: Vec<&str> =
             limit.split(|letter: char| letter != ',' && !letter.is_ascii_digit()).collect();
         for number in numbers {
             let number = for_people(&number.to_string());
-            assert!(told.contains(&&*number), "{what}: {number}, README says {limit}");
+            assert!(told.contains(&&*number), "{what}: {number}, the page says {limit}");
         }
     }
+}
+
+#[test]
+fn every_limit_that_is_counted_is_told_and_the_other_way_round() {
+    let told: BTreeSet<&str> =
+        rows(LIMITS, LIMITS_HEADING).flat_map(|cells| codes(cells[4])).collect();
+    assert_eq!(told, limits::labels().collect());
 }
 
 fn whole(number: i64) -> usize {
