@@ -28,7 +28,8 @@ use crate::api::entrance::Entrance;
 use crate::api::held_bytes::HeldBytes;
 use crate::api::polling_preview::Previews;
 use crate::api::state::Parts;
-use crate::api::{self, AppState};
+use crate::api::turns::{self, Turns};
+use crate::api::{self, AppState, replies};
 use crate::app::accounts::KnownAccounts;
 use crate::app::beginning::{Begun, Opened};
 use crate::app::open_files::allow_connections;
@@ -362,6 +363,7 @@ impl Ground {
         let limits = HubLimits {
             monitors_max: config.monitors_max,
             queue_bytes_max: config.monitor_queue_bytes,
+            frames_bytes_max: config.monitors_bytes_max,
             tick: Duration::from_millis(config.monitor_tick_ms),
             sample_rate: config.monitor_sample_rate,
             ..HubLimits::default()
@@ -432,6 +434,8 @@ impl Ground {
             },
             poller,
             previews: Previews::default(),
+            readers: Turns::new(&turns::READING),
+            samples: Turns::new(&turns::SAMPLES),
             counters: pipeline.counters.clone(),
             journal: self.journal.clone(),
             progress: pipeline.progress.clone(),
@@ -447,6 +451,7 @@ impl Ground {
                 trusted_proxies: self.config.access.trusted_proxies.clone(),
             }),
             held_bytes: HeldBytes::new(self.config.access.request_memory_bytes_max),
+            reply_reserve: HeldBytes::new(replies::RESERVE_BYTES),
             lifecycle: self.lifecycle.clone(),
             started_at: self.clock.now().date_time(),
             settings: self.settings.clone(),

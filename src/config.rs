@@ -285,6 +285,10 @@ pub struct Monitor {
     #[arg(long, env = "TIDEGATE_MONITOR_QUEUE_BYTES", default_value_t = 1 << 20)]
     pub monitor_queue_bytes: usize,
 
+    /// Most bytes of frames that wait for all monitors together; a frame counts once, however many it is for.
+    #[arg(long, env = "TIDEGATE_MONITORS_BYTES_MAX", default_value_t = 256 << 20)]
+    pub monitors_bytes_max: usize,
+
     /// Longest time in milliseconds over which records are gathered into one frame; with fewer than 400 monitors it is
     /// shorter, down to 5.
     #[arg(long, env = "TIDEGATE_MONITOR_TICK_MS", default_value_t = 20)]

@@ -60,6 +60,8 @@ pub async fn show(
         streams: state.catalog.streams().snapshot().len(),
         streams_limit: state.config.access.streams_max,
         monitors: state.hub.monitors(),
+        monitor_frames_held_bytes: state.hub.frames_bytes(),
+        monitor_frames_held_bytes_limit: state.hub.limits().frames_bytes_max,
         monitor_frames: hub.frames(),
         monitor_deliveries: hub.deliveries(),
         monitor_gaps: hub.gaps(),

@@ -29,6 +29,8 @@ use crate::telemetry::limits;
 const PAGE_DEFAULT: u32 = 100;
 /// Most of them.
 const PAGE_MAX: u32 = 1_000;
+/// Most jobs of a page: each has up to 64 KiB of its own.
+const JOBS_PAGE_MAX: u32 = 200;
 /// Advice to who orders a run while there is one.
 const RETRY_AFTER_UNDER_WAY: Duration = Duration::from_secs(5);
 
@@ -108,7 +110,7 @@ pub(super) async fn page(
 ) -> Result<(Vec<JobRow>, Option<Uuid>), ApiError> {
     let owner = owner(caller)?;
     let Query(query) = query?;
-    let limit = query.limit.unwrap_or(PAGE_DEFAULT).clamp(1, PAGE_MAX);
+    let limit = query.limit.unwrap_or(PAGE_DEFAULT).clamp(1, JOBS_PAGE_MAX);
     let streams = caller.streams.as_ref();
     let streams: Option<Vec<&str>> =
         streams.map(|names| names.iter().map(StreamName::as_str).collect());

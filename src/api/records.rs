@@ -12,11 +12,11 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::api::caller::PathText;
-use crate::api::caller::whence_of;
+use crate::api::caller::{PathText, whence_of};
 use crate::api::client_address::Peer;
+use crate::api::held_bytes::Full;
 use crate::api::not_kept::{self, Reason};
-use crate::api::{ApiError, AppState, streams};
+use crate::api::{ApiError, AppState, counted_body, streams};
 use crate::auth::{Admission, Caller, Scope, Via};
 use crate::db::streams::NewStream;
 use crate::pipeline::{IntakeError, KeyError, SenderId};
@@ -191,8 +191,7 @@ where
         },
         return_ids,
     };
-    let limits = body_limits(state);
-    let body = BodyReader::new(body, encoding, limits);
+    let body = counted_body::read(state, body, encoding, body_limits(state));
     match state.source.ingest(ingest, body, make).await {
         Ok(reply) => Ok(answer(state, reply, return_ids)),
         Err(failure) => Err(not_made.unwrap_or_else(|| refusal(state, *failure))),
@@ -471,6 +470,7 @@ pub(super) fn body_error(error: &BodyError) -> ApiError {
             ApiError::bad_request("corrupt_body", error.to_string())
         }
         BodyError::Undeclared { .. } => ApiError::unsupported_media_type(error.to_string()),
+        BodyError::NoMemory => ApiError::request_memory_full(Full),
         BodyError::Interrupted { .. } => ApiError::bad_request("broken_body", error.to_string()),
     }
 }

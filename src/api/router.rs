@@ -16,8 +16,8 @@ use tower_http::compression::CompressionLayer;
 use crate::api::entrance::{add_default_headers, panicked};
 use crate::api::{
     ApiError, AppState, configuration, health, metrics, monitor, page, polling_jobs,
-    polling_preview, quarantine, reading, records, refused_body, sessions, short_polling_jobs,
-    status, streams, tickets, tokens, users,
+    polling_preview, quarantine, reading, records, refused_body, replies, sessions,
+    short_polling_jobs, status, streams, tickets, tokens, users,
 };
 use crate::auth::Caller;
 use crate::auth::Scope::{self, Admin, Jobs, StreamsWrite};
@@ -107,6 +107,7 @@ pub fn router(state: AppState) -> Router {
         .fold(Router::new(), |router, route| router.route(route.path, route.answers))
         .fallback(no_such_route)
         .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn_with_state(state.clone(), replies::middleware))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::from_fn(measure))
         .layer(middleware::map_response(with_default_headers))

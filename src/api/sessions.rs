@@ -17,6 +17,9 @@ use crate::auth::{
 };
 use crate::streams::StreamName;
 
+/// Largest body of a request to sign in, in bytes: anybody may send one. A password has at most 1,000.
+const SIGN_IN_BYTES_MAX: usize = 8 << 10;
+
 /// Name and password, as typed. No `Debug`: it holds a password.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -59,7 +62,7 @@ pub async fn create(
     whence: Whence,
     uri: Uri,
     headers: HeaderMap,
-    ApiJson(body): ApiJson<SignIn>,
+    ApiJson(body): ApiJson<SignIn, SIGN_IN_BYTES_MAX>,
 ) -> Result<impl IntoResponse, ApiError> {
     if auth.origin_of(&headers, &uri) == Origin::Foreign {
         return Err(AuthError::foreign_origin(&headers).into());

@@ -65,6 +65,8 @@ const PARKED: &str = "tidegate_parked_records";
 const PARTITIONS_BEHIND: &str = "tidegate_partitions_behind_streams";
 const REFUSED: &str = "tidegate_records_refused_total";
 const MONITORS: &str = "tidegate_monitors";
+const MONITOR_FRAMES_HELD: &str = "tidegate_monitor_frames_held_bytes";
+const MONITOR_FRAMES_HELD_LIMIT: &str = "tidegate_monitor_frames_held_bytes_limit";
 const MONITOR_FRAMES: &str = "tidegate_monitor_frames_total";
 const MONITOR_DELIVERIES: &str = "tidegate_monitor_deliveries_total";
 const MONITOR_GAPS: &str = "tidegate_monitor_gaps_total";
@@ -206,6 +208,12 @@ fn describe_way_out() {
         "Streams whose partitions could not be made ahead or dropped at the latest try."
     );
     describe_gauge!(MONITORS, "Monitors that watch now.");
+    describe_gauge!(
+        MONITOR_FRAMES_HELD,
+        Unit::Bytes,
+        "Bytes of frames that monitors did not take yet; a frame counts once."
+    );
+    describe_gauge!(MONITOR_FRAMES_HELD_LIMIT, Unit::Bytes, "Most bytes of frames that may wait.");
     describe_counter!(
         MONITOR_FRAMES,
         "Messages with records handed to monitors, counted for each."
@@ -501,6 +509,8 @@ pub struct Gauges {
     pub streams: usize,
     pub streams_limit: usize,
     pub monitors: usize,
+    pub monitor_frames_held_bytes: usize,
+    pub monitor_frames_held_bytes_limit: usize,
     pub monitor_frames: u64,
     pub monitor_deliveries: u64,
     pub monitor_gaps: u64,
@@ -539,6 +549,8 @@ pub fn set_gauges(now: &Gauges) {
     gauge!(STREAMS).set(now.streams as f64);
     gauge!(STREAMS_LIMIT).set(now.streams_limit as f64);
     gauge!(MONITORS).set(now.monitors as f64);
+    gauge!(MONITOR_FRAMES_HELD).set(now.monitor_frames_held_bytes as f64);
+    gauge!(MONITOR_FRAMES_HELD_LIMIT).set(now.monitor_frames_held_bytes_limit as f64);
     counter!(MONITOR_FRAMES).absolute(now.monitor_frames);
     counter!(MONITOR_DELIVERIES).absolute(now.monitor_deliveries);
     counter!(MONITOR_GAPS).absolute(now.monitor_gaps);
