@@ -107,6 +107,7 @@ mod tests {
             scopes: ScopeSet::default(),
             streams: None,
             via: Via::Local,
+            session: None,
             password: None,
         }
     }

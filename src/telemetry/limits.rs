@@ -201,9 +201,6 @@ const ALL: &[&Limit] = &[
     &SIGN_IN_QUEUE,
     &STREAMS,
 ];
-/// All of them, so that each counter stands at 0 from the start.
-const ALL: &[&Limit] =
-    &[&REQUEST_MEMORY, &READERS, &READING_TIME, &REPLY_BYTES, &SAMPLES, &MONITOR_FRAMES];
 
 impl Limit {
     const fn new(label: &'static str, words: &'static str) -> Limit {
