@@ -31,7 +31,11 @@ pub(super) fn excess_in(text: &[u8]) -> u64 {
                 excess = excess.saturating_add(excess_of(open.pop().unwrap_or_default()));
             }
             // Outside of strings a colon follows a key, and nothing else.
-            b':' => open.last_mut().into_iter().for_each(|keys| *keys += 1),
+            b':' => {
+                if let Some(keys) = open.last_mut() {
+                    *keys += 1;
+                }
+            }
             _ => {}
         }
     }

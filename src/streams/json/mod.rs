@@ -264,9 +264,11 @@ impl<'a> Scanner<'a> {
     /// Reads an array or an object with all that is in it.
     fn container(&mut self, depth: usize) -> Result<(), Stop> {
         let mut levels = Levels::default();
+        // Counted here, because a count in memory would cost each value a wait for the one before.
+        let (mut keys, mut values) = (0, 0);
         loop {
             // Invariant: a value starts here.
-            self.values += 1;
+            values += 1;
             match self.peek()? {
                 opening @ (b'{' | b'[') => {
                     self.position += 1;
@@ -276,7 +278,7 @@ impl<'a> Scanner<'a> {
                     }
                     let next = self.peek()?;
                     if opening == b'{' && next != b'}' {
-                        self.keys += 1;
+                        keys += 1;
                         self.key()?;
                         continue;
                     }
@@ -290,8 +292,11 @@ impl<'a> Scanner<'a> {
             }
             // Invariant: a value ended here, or a container opened whose end is the next byte.
             if self.close(&mut levels)? {
+                self.keys += keys;
+                self.values += values;
                 return Ok(());
             }
+            keys += u64::from(levels.in_object());
         }
     }
 
@@ -304,7 +309,6 @@ impl<'a> Scanner<'a> {
                 b',' => {
                     self.position += 1;
                     if in_object {
-                        self.keys += 1;
                         self.key()?;
                     }
                     return Ok(false);
