@@ -13,8 +13,8 @@ use super::{Target, source};
 const UNREAD_BYTES: u32 = 4 << 10;
 /// Requests that are sent at once.
 const PIPELINED: usize = 64;
-/// A head just below what a head may have, in bytes.
-const HEAD_BYTES: usize = 390 << 10;
+/// A head just below what a head may have (64 KiB), in bytes.
+const HEAD_BYTES: usize = 60 << 10;
 /// Time between two bytes of a head.
 const DRIP: Duration = Duration::from_millis(200);
 /// A sample, and how much of it is sent, in bytes.
