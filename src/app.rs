@@ -1,14 +1,16 @@
 //! The composition root: makes every part, gives each what it needs, and takes all of it down again.
 
 mod accounts;
+mod beginning;
 mod data_dir;
 mod open_files;
 mod polling;
 mod preparation;
 mod private_postgres;
+mod quarantine;
 mod upkeep;
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -17,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
@@ -26,26 +28,29 @@ use crate::api::entrance::Entrance;
 use crate::api::held_bytes::HeldBytes;
 use crate::api::polling_preview::Previews;
 use crate::api::state::Parts;
-use crate::api::{self, AppState};
+use crate::api::turns::{self, Turns};
+use crate::api::{self, AppState, replies};
 use crate::app::accounts::KnownAccounts;
+use crate::app::beginning::{Begun, Opened};
 use crate::app::open_files::allow_connections;
 pub use crate::app::open_files::{OpenFiles, raise_open_files};
 use crate::app::preparation::Preparation;
 pub use crate::app::preparation::Prepared;
-use crate::app::private_postgres::{RunningCluster, start_cluster};
+use crate::app::private_postgres::RunningCluster;
 use crate::auth::{self, Auth, AuthOptions, AuthParts, LocalToken, Password, UserName};
 use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::config::{Config, Setting};
 use crate::db::Database;
 use crate::db::batch::BatchTimeouts;
+use crate::db::streams::StreamLimits;
 use crate::hub::counters::Counters;
 use crate::hub::{Hub, HubLimits};
-use crate::journal::{Appender, DiskStorage, Journal, JournalOptions, ReadError};
+use crate::journal::{Appender, Journal};
 use crate::lifecycle::Lifecycle;
 use crate::pipeline::{
     AppenderThread, BatchLimits, BatcherContext, Intake, IntakeLimits, Keys, Ledger, Pressure,
-    Progress, Writers, WritersConfig,
+    Progress, QuarantineRoom, Writers, WritersConfig,
 };
 use crate::sources::encoders::Encoders;
 use crate::sources::http::HttpSource;
@@ -56,9 +61,6 @@ use crate::streams::encode::EncodeLimits;
 const DATABASE_WAIT: Duration = Duration::from_secs(10);
 /// Connections that wait to be accepted.
 const LISTEN_BACKLOG: u32 = 1_024;
-/// What the system holds of one connection's replies until its peer has taken them, in bytes (Linux takes the double, for its
-/// own needs). It would be up to 4 MiB, of which some must be free again before anybody here sees that a peer reads at all.
-const SEND_BUFFER_BYTES: u32 = 256 << 10;
 
 /// A running gateway.
 pub struct App {
@@ -70,7 +72,7 @@ pub struct App {
     /// How the preparation of the database went.
     prepared: Option<oneshot::Receiver<Prepared>>,
     /// Held for the life of the process.
-    _lock: File,
+    _lock: Option<File>,
 }
 
 /// What a person needs to know after the start.
@@ -113,6 +115,7 @@ struct Pipeline {
     keys: Keys,
     progress: Progress,
     counters: Counters,
+    quarantine: QuarantineRoom,
     committed: Pressure,
 }
 
@@ -122,32 +125,58 @@ pub fn local_token_path(data_dir: &Path) -> PathBuf {
 }
 
 impl App {
-    /// Starts everything; returns when the gateway answers.
+    /// Starts everything; returns when the gateway answers, or None when it was `interrupted` before. Whatever keeps it from
+    /// starting, its private PostgreSQL does not stay behind.
     pub async fn start(
         config: Config,
         settings: Vec<Setting>,
         metrics: PrometheusHandle,
-    ) -> anyhow::Result<App> {
+        interrupted: &CancellationToken,
+    ) -> anyhow::Result<Option<App>> {
         check_first_admin(&config)?;
         allow_connections(&config);
-        let (config, lifecycle) = (Arc::new(config), Lifecycle::new());
-        let data_dir = data_dir::prepare(&config.data.data_dir)?;
-        let lock = data_dir::lock(&data_dir)?;
-        let socket = bind(config.listen).with_context(|| {
-            format!("cannot listen on {}; is another gateway running?", config.listen)
-        })?;
-        let (journal, appender) = open_journal(&config, &data_dir).await?;
-        let keys = read_keys(&config, &journal);
-        let cluster = match config.database.url() {
-            Some(_) => None,
-            None => Some(start_cluster(&config, &data_dir, &lifecycle).await?),
+        let lifecycle = Lifecycle::new();
+        let begun = tokio::select! {
+            begun = Begun::new(config, &lifecycle) => begun?,
+            () = interrupted.cancelled() => return Ok(None),
         };
-        let url = cluster.as_ref().map(|cluster| cluster.url.as_str());
-        let url = url.or(config.database.url()).unwrap_or_default();
+        let Begun { lock, cluster, opened } = begun;
+        let url = cluster.as_ref().map(|cluster| cluster.url.clone());
+        let made = tokio::select! {
+            made = App::make(opened, url, &lifecycle, settings, metrics) => made.map(Some),
+            () = interrupted.cancelled() => Ok(None),
+        };
+        match made {
+            Ok(Some(app)) => Ok(Some(App { cluster, _lock: Some(lock), ..app })),
+            not_made => {
+                lifecycle.soft().cancel();
+                lifecycle.hard().cancel();
+                if let Some(cluster) = cluster {
+                    cluster.stop().await;
+                }
+                not_made
+            }
+        }
+    }
+
+    /// Makes all parts and has them run.
+    async fn make(
+        opened: Opened,
+        cluster_url: Option<String>,
+        lifecycle: &Lifecycle,
+        settings: Vec<Setting>,
+        metrics: PrometheusHandle,
+    ) -> anyhow::Result<App> {
+        let Opened { config, data_dir, socket, journal, appender, keys } = opened;
+        let url = cluster_url.as_deref().or(config.database.url()).unwrap_or_default();
         let database = Database::new(url).context("the database URL cannot be read")?;
         let shown_url = without_password(url);
-        let catalog = Catalog::open(database.clone(), &data_dir);
-        let clock = Clock::System;
+        let limits = StreamLimits {
+            in_all_max: config.access.streams_max,
+            per_user_max: config.access.streams_per_user_max,
+        };
+        let catalog = Catalog::open(database.clone(), &data_dir, limits);
+        let (lifecycle, clock) = (lifecycle.clone(), Clock::System);
         let ground =
             Ground { config, settings, lifecycle, clock, data_dir, journal, database, catalog };
 
@@ -157,16 +186,18 @@ impl App {
         let pipeline = ground.pipeline(appender, keys)?;
         let hub = ground.hub(&pipeline);
         let poller = ground.poller(&pipeline)?;
-        let prepared = ground.preparation(accounts, &pipeline, poller.clone()).start();
+        let preparation = ground.preparation(accounts, auth.clone(), &pipeline, poller.clone());
+        let prepared = preparation.start();
         let state = ground.state(auth, hub, poller, &pipeline, metrics);
         upkeep::start(&state, pipeline.committed);
+        quarantine::start(&state);
         let started = Started {
             address: socket.local_addr()?,
             data_dir: ground.data_dir,
             database: shown_url,
         };
         let served = serve(socket.listen(LISTEN_BACKLOG)?, &state);
-        Ok(App { started, state, served, cluster, prepared: Some(prepared), _lock: lock })
+        Ok(App { started, state, served, cluster: None, prepared: Some(prepared), _lock: None })
     }
 
     pub fn started(&self) -> &Started {
@@ -216,8 +247,7 @@ impl App {
         }
         lifecycle.hard().cancel();
         if let Some(cluster) = self.cluster {
-            cluster.shutdown.cancel();
-            let _ = cluster.stopped.await;
+            cluster.stop().await;
         }
         if lifecycle.failure().is_some() {
             return Ended::Failed;
@@ -263,7 +293,9 @@ impl Ground {
     }
 
     fn pipeline(&self, appender: Appender, keys: Keys) -> anyhow::Result<Pipeline> {
-        let (config, ledger, counters) = (&self.config, Ledger::default(), Counters::default());
+        let (config, ledger) = (&self.config, Ledger::default());
+        let counters = Counters::new(config.access.metric_streams_max);
+        counters.follow(self.catalog.streams().snapshot().iter().map(|stream| stream.id));
         let committed = Pressure::new(Instant::now());
         let limits = IntakeLimits {
             entries_max: config.intake.intake_entries_max,
@@ -313,7 +345,17 @@ impl Ground {
             self.lifecycle.clone(),
             committed.clone(),
         );
-        Ok(Pipeline { intake, appender, writers, keys, progress, counters, committed })
+        let quarantine = QuarantineRoom::new(quarantine::limits(&config.quarantine));
+        Ok(Pipeline { intake, appender, writers, keys, progress, counters, quarantine, committed })
+    }
+
+    /// What a record may be, whichever way it comes.
+    fn encode_limits(&self) -> EncodeLimits {
+        let intake = &self.config.intake;
+        EncodeLimits {
+            record_bytes_max: intake.entry_bytes_max,
+            members_max: intake.document_members_max,
+        }
     }
 
     fn hub(&self, pipeline: &Pipeline) -> Hub {
@@ -321,6 +363,7 @@ impl Ground {
         let limits = HubLimits {
             monitors_max: config.monitors_max,
             queue_bytes_max: config.monitor_queue_bytes,
+            frames_bytes_max: config.monitors_bytes_max,
             tick: Duration::from_millis(config.monitor_tick_ms),
             sample_rate: config.monitor_sample_rate,
             ..HubLimits::default()
@@ -346,6 +389,7 @@ impl Ground {
     fn preparation(
         &self,
         accounts: KnownAccounts,
+        auth: Auth,
         pipeline: &Pipeline,
         poller: Poller,
     ) -> Preparation {
@@ -357,6 +401,7 @@ impl Ground {
             database: self.database.clone(),
             catalog: self.catalog.clone(),
             accounts,
+            auth,
             counters: pipeline.counters.clone(),
             writers: pipeline.writers.clone(),
         }
@@ -378,16 +423,19 @@ impl Ground {
             catalog: self.catalog.clone(),
             source: HttpSource {
                 intake: pipeline.intake.clone(),
-                encoders: Encoders::new(EncodeLimits { record_bytes_max: entry_bytes_max }),
+                encoders: Encoders::new(self.encode_limits()),
                 counters: pipeline.counters.clone(),
                 keys: pipeline.keys.clone(),
                 journal: self.journal.clone(),
                 committed: pipeline.progress.clone(),
+                quarantine: pipeline.quarantine.clone(),
                 entry_bytes_max,
                 commit_wait: Duration::from_millis(self.config.intake.commit_wait_ms),
             },
             poller,
             previews: Previews::default(),
+            readers: Turns::new(&turns::READING),
+            samples: Turns::new(&turns::SAMPLES),
             counters: pipeline.counters.clone(),
             journal: self.journal.clone(),
             progress: pipeline.progress.clone(),
@@ -403,21 +451,12 @@ impl Ground {
                 trusted_proxies: self.config.access.trusted_proxies.clone(),
             }),
             held_bytes: HeldBytes::new(self.config.access.request_memory_bytes_max),
+            reply_reserve: HeldBytes::new(replies::RESERVE_BYTES),
             lifecycle: self.lifecycle.clone(),
             started_at: self.clock.now().date_time(),
             settings: self.settings.clone(),
         })
     }
-}
-
-/// Takes the address, without listening yet: who comes before everything is made is refused, and comes again.
-fn bind(address: SocketAddr) -> std::io::Result<TcpSocket> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    socket.set_reuseaddr(true)?;
-    // Each connection inherits it.
-    socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
-    socket.bind(address)?;
-    Ok(socket)
 }
 
 /// What cannot be mended by waiting is told before anything is started.
@@ -433,47 +472,6 @@ fn check_first_admin(config: &Config) -> anyhow::Result<()> {
             .context("the first admin's password (--admin-password, TIDEGATE_ADMIN_PASSWORD)")?;
     }
     Ok(())
-}
-
-async fn open_journal(config: &Config, data_dir: &Path) -> anyhow::Result<(Journal, Appender)> {
-    let options = JournalOptions {
-        segment_bytes: config.journal.journal_segment_bytes,
-        bytes_max: config.journal.journal_bytes_max,
-        retention: Duration::from_secs(config.journal.journal_retention_seconds),
-        retention_bytes: config.journal.journal_retention_bytes,
-    };
-    let path = data_dir.join("journal");
-    let opened = tokio::task::spawn_blocking(move || {
-        fs::create_dir_all(&path)?;
-        Journal::open(&path, options, DiskStorage).map_err(anyhow::Error::from)
-    })
-    .await?
-    .context("the journal cannot be opened")?;
-    for damage in &opened.damages {
-        tracing::error!(
-            from = %damage.from,
-            to = %damage.to,
-            reason = damage.reason,
-            set_aside = ?damage.set_aside,
-            "a part of the journal is damaged; it was set aside and the rest is used"
-        );
-    }
-    Ok((opened.journal, opened.appender))
-}
-
-/// Reads the idempotency keys of what the journal retains, while PostgreSQL starts.
-fn read_keys(
-    config: &Config,
-    journal: &Journal,
-) -> tokio::task::JoinHandle<Result<Keys, ReadError>> {
-    let (journal, keys_max) = (journal.clone(), config.intake.idempotency_keys_max);
-    tokio::task::spawn_blocking(move || {
-        let started = Instant::now();
-        let keys = Keys::read(&journal, keys_max)?;
-        let (bytes, took) = (journal.bytes(), started.elapsed());
-        tracing::debug!(keys = keys.count(), bytes, ?took, "read the journal's idempotency keys");
-        Ok(keys)
-    })
 }
 
 /// Answers requests from now on; the token is cancelled when the last one is answered after a shutdown began.

@@ -3,6 +3,7 @@
 //! `.env.sample` and the README's table show the same list; a test holds them together.
 
 mod origins;
+mod quarantine;
 
 use std::ffi::OsStr;
 use std::net::{IpAddr, SocketAddr};
@@ -15,6 +16,12 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 pub use origins::{AllowedOrigins, PublicUrl};
+pub use quarantine::{Quarantine, QuarantineFull};
+
+/// Most streams, where nobody says otherwise; the command line has the same.
+pub const STREAMS_MAX_DEFAULT: usize = 5_000;
+/// Fewest characters of a token for the metrics: whoever has it reads the names of all streams.
+const METRICS_TOKEN_CHARACTERS_MIN: usize = 16;
 
 /// The largest record is held this often for a moment: as it came, what follows it, and as a tuple.
 const INTAKE_ENTRIES_MIN: u64 = 3;
@@ -71,6 +78,9 @@ pub struct Config {
 
     #[command(flatten)]
     pub writer: Writer,
+
+    #[command(flatten)]
+    pub quarantine: Quarantine,
 
     #[command(flatten)]
     pub monitor: Monitor,
@@ -131,6 +141,22 @@ pub struct Access {
     #[arg(long, env = "TIDEGATE_AUTO_CREATE_STREAMS", default_value_t = true, action = clap::ArgAction::Set)]
     pub auto_create_streams: bool,
 
+    /// Most streams at once; each is a table. The same on all gateways of a database.
+    #[arg(long, env = "TIDEGATE_STREAMS_MAX", default_value_t = STREAMS_MAX_DEFAULT)]
+    pub streams_max: usize,
+
+    /// Most streams at once that one user made.
+    #[arg(long, env = "TIDEGATE_STREAMS_PER_USER_MAX", default_value_t = 1_000)]
+    pub streams_per_user_max: usize,
+
+    /// Most streams that metrics tell by name; the others are counted together, as `(other)`.
+    #[arg(long, env = "TIDEGATE_METRIC_STREAMS_MAX", default_value_t = 200)]
+    pub metric_streams_max: usize,
+
+    /// Token that `/metrics` asks for; without it the counts and the names of streams are open to whoever can connect.
+    #[arg(long, env = "TIDEGATE_METRICS_TOKEN", hide_env_values = true)]
+    pub metrics_token: Option<String>,
+
     /// Most connections at once, monitors among them.
     #[arg(long, env = "TIDEGATE_CONNECTIONS_MAX", default_value_t = 16_384)]
     pub connections_max: usize,
@@ -176,6 +202,11 @@ pub struct Intake {
     /// Largest record in bytes, and the largest body with `on_error=reject` or an `Idempotency-Key`.
     #[arg(long, env = "TIDEGATE_ENTRY_BYTES_MAX", default_value_t = 16 << 20)]
     pub entry_bytes_max: usize,
+
+    /// Most keys and values in a record's documents that PostgreSQL takes apart (`jsonb`); an object of n > 1,000 keys counts
+    /// n²/1,000 for them, which is what sorting them may cost.
+    #[arg(long, env = "TIDEGATE_DOCUMENT_MEMBERS_MAX", default_value_t = 500_000)]
+    pub document_members_max: u64,
 
     /// Most idempotency keys that are remembered; at the limit requests with a new key are refused with 503.
     #[arg(long, env = "TIDEGATE_IDEMPOTENCY_KEYS_MAX", default_value_t = 1_000_000)]
@@ -253,6 +284,10 @@ pub struct Monitor {
     /// Most bytes that wait for one monitor; what does not fit is announced as a gap.
     #[arg(long, env = "TIDEGATE_MONITOR_QUEUE_BYTES", default_value_t = 1 << 20)]
     pub monitor_queue_bytes: usize,
+
+    /// Most bytes of frames that wait for all monitors together; a frame counts once, however many it is for.
+    #[arg(long, env = "TIDEGATE_MONITORS_BYTES_MAX", default_value_t = 256 << 20)]
+    pub monitors_bytes_max: usize,
 
     /// Longest time in milliseconds over which records are gathered into one frame; with fewer than 400 monitors it is
     /// shorter, down to 5.
@@ -378,6 +413,11 @@ pub enum ConfigError {
          the first to {needed} or lower the second"
     )]
     IntakeTooSmall { intake_bytes_max: u64, entry_bytes_max: usize, needed: u64 },
+    #[error(
+        "--metrics-token (TIDEGATE_METRICS_TOKEN) has fewer than {METRICS_TOKEN_CHARACTERS_MIN} characters, or some that \
+         a header cannot carry; `openssl rand -hex 24` makes one"
+    )]
+    MetricsToken,
 }
 
 impl Database {
@@ -399,6 +439,11 @@ impl Access {
     pub fn admin_password(&self) -> Option<&str> {
         self.admin_password.as_deref().filter(|password| !password.is_empty())
     }
+
+    /// The token for the metrics that was given; an empty variable counts as none.
+    pub fn metrics_token(&self) -> Option<&str> {
+        self.metrics_token.as_deref().filter(|token| !token.is_empty())
+    }
 }
 
 impl Config {
@@ -409,6 +454,12 @@ impl Config {
         let needed = INTAKE_ENTRIES_MIN.saturating_mul(entry_bytes_max as u64);
         if intake_bytes_max < needed {
             return Err(ConfigError::IntakeTooSmall { intake_bytes_max, entry_bytes_max, needed });
+        }
+        if let Some(token) = self.access.metrics_token()
+            && (token.len() < METRICS_TOKEN_CHARACTERS_MIN
+                || !token.bytes().all(|byte| byte.is_ascii_graphic()))
+        {
+            return Err(ConfigError::MetricsToken);
         }
         Ok(())
     }
@@ -457,6 +508,22 @@ mod tests {
         assert_eq!(check(&["--intake-bytes-max=3000", "--entry-bytes-max=1000"]), Ok(()));
         let error = check(&["--intake-bytes-max=2999", "--entry-bytes-max=1000"]).unwrap_err();
         assert!(error.to_string().contains("raise the first to 3000"), "{error}");
+    }
+
+    #[test]
+    fn a_token_for_the_metrics_is_long_enough_and_fits_a_header() {
+        let check = |token: &str| {
+            let flag = format!("--metrics-token={token}");
+            Serve::try_parse_from(["serve", &flag]).unwrap().config.check()
+        };
+        assert_eq!(check(""), Ok(()), "none");
+        assert_eq!(check(&"x".repeat(METRICS_TOKEN_CHARACTERS_MIN)), Ok(()));
+        for token in ["x".repeat(METRICS_TOKEN_CHARACTERS_MIN - 1), format!("{} x", "x".repeat(20))]
+        {
+            let error = check(&token).unwrap_err();
+            assert_eq!(error, ConfigError::MetricsToken);
+            assert!(!error.to_string().contains(&token), "{error}");
+        }
     }
 
     #[test]

@@ -2,13 +2,24 @@
 //!
 //! A write is all or nothing: a reader sees the old file or the new one, and never one that others could have opened.
 
+pub mod directory;
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use nix::fcntl::OFlag;
+
 /// Owner reads and writes, nobody else does anything.
 pub const PRIVATE_MODE: u32 = 0o600;
+
+/// Options that make a file private from its first moment, and never follow a symbolic link that somebody put in its place.
+pub fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.mode(PRIVATE_MODE).custom_flags(OFlag::O_NOFOLLOW.bits());
+    options
+}
 
 /// Writes `contents` to `path`, in place of what was there. Blocks; durable when it returns.
 pub fn write(path: &Path, contents: &[u8]) -> io::Result<()> {
@@ -22,8 +33,7 @@ pub fn write(path: &Path, contents: &[u8]) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let mut file =
-        OpenOptions::new().write(true).create_new(true).mode(PRIVATE_MODE).open(&temporary)?;
+    let mut file = options().write(true).create_new(true).open(&temporary)?;
     file.write_all(contents)?;
     file.sync_all()?;
     fs::rename(&temporary, path)?;

@@ -96,7 +96,8 @@ impl Entrance {
         }
         if is_records(&request) {
             let state = self.state.clone();
-            Box::pin(async move { Ok(take_records(&state, request).await) })
+            let peer = self.peer;
+            Box::pin(async move { Ok(take_records(&state, peer, request).await) })
         } else {
             if let Some(peer) = self.peer {
                 request.extensions_mut().insert(peer);
@@ -125,12 +126,16 @@ pub(super) fn stream_of(path: &str) -> Option<&str> {
     (!stream.is_empty() && !stream.contains(['/', '%'])).then_some(stream)
 }
 
-async fn take_records(state: &AppState, request: Request<Incoming>) -> Response {
+async fn take_records(
+    state: &AppState,
+    peer: Option<Peer>,
+    request: Request<Incoming>,
+) -> Response {
     let started = Instant::now();
     let handle = async |parts: Parts, body: SharedBody<Incoming>| {
         let uri = parts.uri.clone();
         let stream = stream_of(uri.path()).unwrap_or_default();
-        records::take(state, stream, parts, body).await.into_response()
+        records::take(state, stream, peer, parts, body).await.into_response()
     };
     let handled = AssertUnwindSafe(refused_body::read_off(request, handle)).catch_unwind().await;
     let mut response = handled.unwrap_or_else(panicked);

@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 use sqlx::error::DatabaseError;
 
 use crate::api::held_bytes::Full;
-use crate::auth::{AuthError, Denied, OverQuota};
+use crate::auth::{AuthError, Blamed, Denied, OverQuota};
 use crate::db::words::words_of;
 
 /// Media type of a refusal.
@@ -27,6 +27,9 @@ pub const DATABASE_RETRY: Duration = Duration::from_secs(2);
 const REQUEST_MEMORY_RETRY: Duration = Duration::from_secs(1);
 /// What is told while the database lacks what the gateway needs.
 const UNPREPARED: &str = "the database lacks something that the gateway needs, or the right to use it; GET /v1/status and the log say what";
+/// What is told of a text that PostgreSQL cannot keep.
+const NUL_IN_TEXT: &str =
+    "PostgreSQL keeps no NUL character (U+0000, %00 in an address) in a text; leave it out";
 
 /// A refusal. Boxed, so that results which carry one stay small.
 #[derive(Debug, Clone, PartialEq)]
@@ -244,6 +247,17 @@ impl From<AuthError> for ApiError {
             AuthError::Busy { retry_after } => {
                 ApiError::too_many_requests("busy", text, retry_after)
             }
+            AuthError::Throttled(throttled) => {
+                let code = match throttled.blamed {
+                    Blamed::Own => "sign_in_throttled",
+                    Blamed::Place => "address_throttled",
+                    Blamed::Account => "user_throttled",
+                };
+                ApiError::too_many_requests(code, text, throttled.retry_after)
+            }
+            AuthError::NotKnown => {
+                ApiError::unavailable("database_unavailable", text, DATABASE_RETRY)
+            }
             AuthError::NotAppliedYet => {
                 ApiError::unavailable("not_applied_yet", text, DATABASE_RETRY)
             }
@@ -272,6 +286,9 @@ impl From<sqlx::Error> for ApiError {
                 tracing::warn!(error, "the database refuses for now");
                 ApiError::database_unavailable()
             }
+            sqlx::Error::Database(ref reason) if has_nul(reason.code().as_deref()) => {
+                ApiError::unprocessable("invalid_text", NUL_IN_TEXT)
+            }
             sqlx::Error::Database(ref reason) if is_unprepared(&**reason) => {
                 tracing::warn!(error = words_of(&error), "the database is not prepared");
                 ApiError::unavailable("database_unavailable", UNPREPARED, DATABASE_RETRY)
@@ -288,6 +305,11 @@ fn is_unprepared(reason: &dyn DatabaseError) -> bool {
         Some("42P01" | "3F000") => reason.message().contains("tidegate"),
         _ => false,
     }
+}
+
+/// Was a text or a JSON document refused for what PostgreSQL cannot keep in one? What we send is UTF-8, so it is a NUL.
+fn has_nul(code: Option<&str>) -> bool {
+    matches!(code, Some("22021" | "22P05"))
 }
 
 /// Is it a condition that goes away by itself? By SQLSTATE: connections (08), transactions that collided (40),
@@ -375,5 +397,6 @@ mod tests {
         for code in [None, Some("42P01"), Some("23505"), Some("22P02"), Some("")] {
             assert!(!passes(code), "{code:?}");
         }
+        assert!(has_nul(Some("22021")) && has_nul(Some("22P05")) && !has_nul(Some("22P02")));
     }
 }

@@ -8,10 +8,6 @@ use serde::Serialize;
 
 use crate::api::AppState;
 
-/// How what is missing of PostgreSQL begins; the rest is for those who may read the status.
-const NOT_REACHED: &str = "PostgreSQL cannot be used";
-const STALLED: &str = "PostgreSQL does not commit what waits";
-
 /// Whether the gateway takes records and writes to PostgreSQL, and what is missing.
 #[derive(Debug, Serialize)]
 pub struct Readiness {
@@ -20,22 +16,40 @@ pub struct Readiness {
     pub missing: Vec<String>,
 }
 
+/// Whom it is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Audience {
+    /// Anybody who can connect. Paths, and PostgreSQL's words, which may name hosts and users, are not for them.
+    Anybody,
+    /// Who may read the status.
+    Reader,
+}
+
 /// What stands between the gateway and its work.
-pub fn readiness(state: &AppState) -> Readiness {
+pub fn readiness(state: &AppState, audience: Audience) -> Readiness {
     let mut missing = Vec::new();
     if state.lifecycle.soft().is_cancelled() {
         missing.push("the gateway is shutting down".to_owned());
     }
     if let Some(failure) = state.appender.failure() {
-        let advice = failure.advice();
-        missing.push(format!("the journal refuses records: {failure}; {advice}"));
+        let said = match audience {
+            Audience::Anybody => failure.without_directory(),
+            Audience::Reader => failure.to_string(),
+        };
+        missing.push(format!("the journal refuses records: {said}; {}", failure.advice()));
     }
     let database = state.database_state.borrow();
+    let mut lacks = |what: &str, why: &str| {
+        missing.push(match audience {
+            Audience::Anybody => format!("{what}; GET /v1/status says why"),
+            Audience::Reader => format!("{what}: {why}"),
+        });
+    };
     if !database.reachable {
         let reason = database.last_error.as_deref().unwrap_or("not reached yet");
-        missing.push(format!("{NOT_REACHED}: {reason}"));
+        lacks("PostgreSQL cannot be used", reason);
     } else if let Some(stalled) = &database.stalled {
-        missing.push(format!("{STALLED}: {stalled}"));
+        lacks("PostgreSQL does not commit what waits", stalled);
     }
     Readiness { ready: missing.is_empty(), missing }
 }
@@ -48,15 +62,7 @@ pub async fn healthz() -> Json<serde_json::Value> {
 /// `GET /readyz`: 200 when everything works, 503 with what is missing. Records may be taken all the same while
 /// PostgreSQL is away.
 pub async fn readyz(State(state): State<AppState>) -> Response {
-    let mut readiness = readiness(&state);
-    // Errors of PostgreSQL may name hosts and users; they are for the status page, which asks who is looking.
-    for reason in &mut readiness.missing {
-        for hidden in [NOT_REACHED, STALLED] {
-            if reason.starts_with(hidden) {
-                *reason = format!("{hidden}; GET /v1/status says why");
-            }
-        }
-    }
+    let readiness = readiness(&state, Audience::Anybody);
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(readiness)).into_response()
 }

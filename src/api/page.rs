@@ -3,12 +3,12 @@
 //! Its paths (`/`, `/streams/flights`, …) are the application's own affair: whatever a browser asks for as a page is
 //! answered with the application.
 
-use axum::extract::Path;
 use axum::http::{HeaderMap, Method, header};
 use axum::response::{IntoResponse, Response};
 use rust_embed::{Embed, EmbeddedFile};
 
 use crate::api::ApiError;
+use crate::api::caller::PathText;
 
 /// What `npm run build` made; nothing but a placeholder where it was not run.
 #[derive(Embed)]
@@ -37,7 +37,7 @@ pub async fn index() -> Response {
 }
 
 /// `GET /assets/{file}`: scripts, styles and images.
-pub async fn asset(Path(name): Path<String>) -> Result<Response, ApiError> {
+pub async fn asset(PathText(name): PathText) -> Result<Response, ApiError> {
     let Some(EmbeddedFile { data, metadata, .. }) = Build::get(&format!("assets/{name}")) else {
         let hint = "the page is of another version; load it again";
         return Err(ApiError::not_found("no_such_file", hint.to_owned()));

@@ -16,17 +16,21 @@ use crate::api::caller::ApiJson;
 use crate::api::{ApiError, AppState, streams};
 use crate::auth::{Caller, Scope};
 use crate::db::answered;
-use crate::db::polling_jobs::{self, JobChange, JobOwner, JobRow, NewJob, RunNow};
+use crate::db::polling_jobs::{self, JobChange, JobOwner, JobRow, JobsToList, NewJob, RunNow};
 use crate::db::polling_runs::{self, RunRow};
 use crate::record::UnixMicros;
 use crate::sources::poll::DestinationError;
 use crate::sources::poll::job::{AskedJob, ChangeError, JobView, new_job_id};
 use crate::sources::poll::members::Invalid;
+use crate::streams::StreamName;
+use crate::telemetry::limits;
 
 /// How many jobs or runs a page has, unless the caller says.
 const PAGE_DEFAULT: u32 = 100;
 /// Most of them.
 const PAGE_MAX: u32 = 1_000;
+/// Most jobs of a page: each has up to 64 KiB of its own.
+const JOBS_PAGE_MAX: u32 = 200;
 /// Advice to who orders a run while there is one.
 const RETRY_AFTER_UNDER_WAY: Duration = Duration::from_secs(5);
 
@@ -106,10 +110,13 @@ pub(super) async fn page(
 ) -> Result<(Vec<JobRow>, Option<Uuid>), ApiError> {
     let owner = owner(caller)?;
     let Query(query) = query?;
-    let limit = query.limit.unwrap_or(PAGE_DEFAULT).clamp(1, PAGE_MAX);
-    let mut jobs = polling_jobs::list(state.auth.pool(), owner, query.after, limit).await?;
+    let limit = query.limit.unwrap_or(PAGE_DEFAULT).clamp(1, JOBS_PAGE_MAX);
+    let streams = caller.streams.as_ref();
+    let streams: Option<Vec<&str>> =
+        streams.map(|names| names.iter().map(StreamName::as_str).collect());
+    let which = JobsToList { of: owner, streams: streams.as_deref(), after: query.after, limit };
+    let jobs = polling_jobs::list(state.auth.pool(), &which).await?;
     let next = jobs.last().map(|job| job.id).filter(|_| jobs.len() == limit as usize);
-    jobs.retain(|job| may_use(caller, job));
     Ok((jobs, next))
 }
 
@@ -132,15 +139,22 @@ pub(super) async fn insert(
     caller: &Caller,
     asked: &AskedJob,
 ) -> Result<Option<JobRow>, ApiError> {
-    asked.check_new()?;
     streams::require_stream(caller, &asked.stream)?;
+    asked.check_new()?;
     let owner_id = owner_of_new(state, caller, asked.owner.as_deref())?;
     let pool = state.auth.pool();
-    if polling_jobs::count(pool, owner_id).await? >= polling_jobs::PER_OWNER_MAX {
-        let detail = format!("a user has at most {} polling jobs", polling_jobs::PER_OWNER_MAX);
+    let detail = if polling_jobs::count(pool, owner_id).await? >= polling_jobs::PER_OWNER_MAX {
+        Some(format!("a user has at most {} polling jobs", polling_jobs::PER_OWNER_MAX))
+    } else if polling_jobs::about_all(pool).await? >= polling_jobs::JOBS_MAX {
+        Some(format!("there are at most about {} polling jobs", polling_jobs::JOBS_MAX))
+    } else {
+        None
+    };
+    if let Some(detail) = detail {
+        limits::POLLING_JOBS.hit();
         return Err(ApiError::conflict("too_many_jobs", detail));
     }
-    state.poller.destination(&asked.stream, &asked.definition).await?;
+    state.poller.destination(&asked.stream, &asked.definition, owner_id).await?;
     let (id, now) = (new_job_id(state.clock.now()), polling_jobs::now(pool).await?);
     let sealed = asked.sealed(id, &state.poller.sealer);
     let (definition, schedule, short_key) =
@@ -195,10 +209,9 @@ pub(super) async fn apply(
     asked: &AskedJob,
 ) -> Result<JobRow, ApiError> {
     streams::require_stream(caller, &asked.stream)?;
-    state.poller.destination(&asked.stream, &asked.definition).await?;
+    state.poller.destination(&asked.stream, &asked.definition, row.owner_id).await?;
     let (definition, schedule) = (json(&asked.definition), json(&asked.schedule));
-    let is_asked_anew =
-        definition != row.definition.0 || asked.secrets_differ(row, &state.poller.sealer);
+    let is_asked_anew = definition != row.definition.0 || asked.has_new_secrets;
     let is_scheduled_anew = schedule != row.schedule.0;
     let now = polling_jobs::now(state.auth.pool()).await?;
     let due_at = is_scheduled_anew.then(|| asked.schedule.next(now, now, row.id).date_time());
@@ -303,7 +316,7 @@ fn owner(caller: &Caller) -> Result<JobOwner, ApiError> {
 }
 
 /// A token that is limited to streams is for the jobs of these.
-fn may_use(caller: &Caller, job: &JobRow) -> bool {
+pub(super) fn may_use(caller: &Caller, job: &JobRow) -> bool {
     job.stream.parse().is_ok_and(|stream| caller.may_use(&stream))
 }
 
@@ -327,7 +340,7 @@ fn owner_of_new(
     user.map(Some).ok_or_else(unknown)
 }
 
-fn job_exists() -> ApiError {
+pub(super) fn job_exists() -> ApiError {
     ApiError::conflict("job_exists", "there is such a job already")
 }
 

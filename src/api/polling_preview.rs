@@ -14,12 +14,13 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::api::caller::ApiJson;
-use crate::api::{ApiError, AppState};
+use crate::api::{ApiError, AppState, streams};
 use crate::auth::{Caller, Scope};
 use crate::sources::poll::definition::Definition;
 use crate::sources::poll::error::FetchError;
 use crate::sources::poll::fetch::Page;
 use crate::sources::poll::items::Item;
+use crate::sources::poll::job::stream_of;
 use crate::sources::poll::members::Members;
 use crate::sources::poll::resume::Resume;
 use crate::streams::infer::{self, ProposedColumn, Sample};
@@ -62,11 +63,14 @@ pub async fn preview(
 ) -> Result<Json<Preview>, ApiError> {
     caller.require(Scope::Jobs)?;
     let mut members = Members::new(members);
-    for name in ["name", "owner", "stream", "paused", "interval_ms", "cron", "zone"] {
+    for name in ["name", "owner", "paused", "interval_ms", "cron", "zone"] {
         members.take::<Value>(name)?;
     }
+    let stream = members.take::<String>("stream")?;
     let (definition, secrets) = Definition::take(&mut members)?;
     members.finish()?;
+    // Before anything is asked: who may make no such job sees none of its answers either.
+    streams::require_stream(&caller, &stream_of(stream, &definition)?)?;
     let mut pages = state.poller.fetcher.pages(Arc::new(definition), secrets, Resume::default());
     let page = pages.next().await?;
     Ok(Json(state.previews.look(page).await?))

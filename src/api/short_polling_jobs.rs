@@ -11,8 +11,8 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use crate::api::caller::ApiJson;
-use crate::api::polling_jobs::{JobsQuery, apply, find, insert, page};
-use crate::api::{ApiError, AppState};
+use crate::api::polling_jobs::{JobsQuery, apply, find, insert, job_exists, may_use, page};
+use crate::api::{ApiError, AppState, streams};
 use crate::auth::{Caller, Scope};
 use crate::db::polling_jobs;
 use crate::sources::poll::job::{AskedJob, ShortJobView};
@@ -37,7 +37,7 @@ pub async fn list(
 }
 
 /// `POST /polling-jobs` → 201 with the job; 200 where there is one for the same user and endpoint, whose interval is
-/// this one now.
+/// this one now. Credentials in the endpoint are new ones, whatever was sealed: nothing tells whether they were the same.
 pub async fn create(
     State(state): State<AppState>,
     caller: Caller,
@@ -45,6 +45,8 @@ pub async fn create(
 ) -> Result<(StatusCode, Json<ShortJobView>), ApiError> {
     caller.require(Scope::Jobs)?;
     let asked = AskedJob::take_short(members)?;
+    // Before anything is looked up: what is there is nobody's business who may not use its stream.
+    streams::require_stream(&caller, &asked.stream)?;
     let short_key = asked.short_key().unwrap_or_default();
     for _ in 0..TRIES_MAX {
         let pool = state.auth.pool();
@@ -54,8 +56,12 @@ pub async fn create(
                 None => continue,
             }
         };
+        if !may_use(&caller, &row) {
+            // Its stream is another by now. No more is said than that its place is taken.
+            return Err(job_exists());
+        }
         let again = AskedJob::patched(&row, again(&asked), &state.poller.sealer)?;
-        if again.changes_nothing(&row, &state.poller.sealer) {
+        if again.changes_nothing(&row) {
             return Ok((StatusCode::OK, Json(row.into())));
         }
         match apply(&state, &caller, &row, &again).await {

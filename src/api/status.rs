@@ -8,7 +8,9 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::api::{ApiError, AppState, health};
+use crate::api::health::{self, Audience};
+use crate::api::quarantine_room::QuarantineRoomView;
+use crate::api::{ApiError, AppState};
 use crate::auth::{Caller, Scope};
 use crate::clock::Clock;
 use crate::hub::NodeStats;
@@ -30,6 +32,7 @@ pub struct Status {
     partitions_behind: BTreeMap<String, BehindStatus>,
     /// Streams whose table cannot be written now, by name.
     parked: BTreeMap<String, ParkedStatus>,
+    quarantine: QuarantineRoomView,
     writers: usize,
     monitors: usize,
     streams: BTreeMap<String, StreamTotals>,
@@ -111,7 +114,7 @@ pub fn node_load(journal: &Journal, progress: &Progress, clock: &Clock) -> NodeS
 pub async fn show(State(state): State<AppState>, caller: Caller) -> Result<Json<Status>, ApiError> {
     caller.require(Scope::Read)?;
     let load = node_load(&state.journal, &state.progress, &state.clock);
-    let readiness = health::readiness(&state);
+    let readiness = health::readiness(&state, Audience::Reader);
     let database = state.database_state.borrow().clone();
     let failure = state.appender.failure();
     let snapshot = state.catalog.streams().snapshot();
@@ -164,6 +167,7 @@ pub async fn show(State(state): State<AppState>, caller: Caller) -> Result<Json<
         },
         partitions_behind,
         parked,
+        quarantine: QuarantineRoomView::of(&state),
         writers: state.config.writers(),
         monitors: state.hub.monitors(),
         streams,

@@ -2,39 +2,37 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::ErrorKind;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use uuid::Uuid;
 
-use crate::private_file;
+use crate::private_file::{self, directory};
 
 /// Held by the gateway that uses the directory.
 const LOCK_FILE: &str = "lock";
 /// Which database the directory belongs to.
 const DATABASE_ID_FILE: &str = "database-id";
+/// The journal.
+pub(super) const JOURNAL_DIR: &str = "journal";
 
-/// Makes the directory, for its owner alone; returns its absolute path.
+/// What the gateway opens by name in the directory; what [`private_file::write`] writes replaces whatever was there.
+const WRITTEN: [&str; 2] = [LOCK_FILE, JOURNAL_DIR];
+/// How deep the journal's directories lie in each other: it, and what was damaged.
+const JOURNAL_DEPTH: usize = 2;
+
+/// Makes the directory, for its owner alone; returns its absolute path. Refuses one that somebody else could have prepared.
 pub(super) fn prepare(path: &Path) -> anyhow::Result<PathBuf> {
-    let place = || format!("the data directory {}", path.display());
-    if !path.exists() {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(path).with_context(place)?;
-    }
-    let path = path.canonicalize().with_context(place)?;
-    let mode = fs::metadata(&path).with_context(place)?.permissions().mode();
-    // Others' rights beyond passing through are taken away: the directory holds records and hashes of passwords.
-    if mode & 0o066 != 0 {
-        let private = fs::Permissions::from_mode(mode & 0o711);
-        fs::set_permissions(&path, private).with_context(place)?;
-    }
+    let path = directory::open(path).context("the data directory cannot be used")?;
+    directory::check_entries(&path, &WRITTEN, JOURNAL_DEPTH)
+        .context("the data directory cannot be used")?;
     Ok(path)
 }
 
 /// Takes the directory for this process; two gateways on one journal would destroy it. The lock goes with the file.
 pub(super) fn lock(data_dir: &Path) -> anyhow::Result<File> {
     let path = data_dir.join(LOCK_FILE);
-    let file = File::options()
+    let file = private_file::options()
         .create(true)
         .truncate(false)
         .write(true)
@@ -69,6 +67,8 @@ pub(super) fn check_database(data_dir: &Path, installation: Uuid) -> anyhow::Res
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
     use super::*;
 
     #[test]
@@ -95,10 +95,20 @@ mod tests {
     }
 
     #[test]
-    fn an_open_directory_is_closed() {
+    fn a_link_to_the_journal_is_refused_before_anything_is_written() {
+        let (parent, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        symlink(elsewhere.path(), parent.path().join(JOURNAL_DIR)).unwrap();
+        let error = format!("{:#}", prepare(parent.path()).unwrap_err());
+        assert!(error.contains("symbolic link") && error.contains("journal"), "{error}");
+        assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_link_in_place_of_the_lock_is_not_followed() {
         let parent = tempfile::tempdir().unwrap();
-        fs::set_permissions(parent.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let data_dir = prepare(parent.path()).unwrap();
-        assert_eq!(fs::metadata(data_dir).unwrap().permissions().mode() & 0o777, 0o711);
+        let victim = parent.path().join("victim");
+        symlink(&victim, parent.path().join(LOCK_FILE)).unwrap();
+        assert!(lock(parent.path()).is_err());
+        assert!(!victim.exists());
     }
 }

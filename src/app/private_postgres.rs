@@ -12,8 +12,16 @@ use crate::postgres::{Cluster, ClusterOptions};
 /// The private PostgreSQL, which ends after everything else.
 pub(super) struct RunningCluster {
     pub url: String,
-    pub shutdown: CancellationToken,
-    pub stopped: oneshot::Receiver<()>,
+    shutdown: CancellationToken,
+    stopped: oneshot::Receiver<()>,
+}
+
+impl RunningCluster {
+    /// Stops it in order; returns when it has stopped, or will not.
+    pub async fn stop(self) {
+        self.shutdown.cancel();
+        let _ = self.stopped.await;
+    }
 }
 
 /// Starts the private PostgreSQL, and the task that keeps it running and stops it at the very end.

@@ -3,19 +3,23 @@
 
 mod mirror;
 mod partitions;
+mod turns;
 
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::sync::{Mutex, Notify};
+use tokio::time::Instant;
 
-use crate::db::notifications::CatalogListener;
-use crate::db::streams::{self, NewStream, TableError};
+use crate::db::notifications::{CatalogListener, Word};
+use crate::db::streams::{self, NewStream, StreamLimits, TableError, TooManyStreams};
 use crate::db::{Database, answered};
 use crate::record::StreamId;
 use crate::streams::{Stream, StreamName, Streams, StreamsSnapshot};
+use crate::telemetry::limits;
 
 pub use mirror::Mirror;
 pub use partitions::{LOOK_AT_PARTITIONS_EVERY, PartitionsBehind};
@@ -33,16 +37,21 @@ pub struct Catalog {
     streams: Streams,
     mirror: Arc<Mutex<Mirror<Vec<Stream>>>>,
     partitions: partitions::Upkeep,
+    limits: StreamLimits,
+    /// How many streams each user made, as of the last look.
+    made_by: Arc<ArcSwap<HashMap<i64, usize>>>,
+    turns: turns::Turns,
 }
 
 impl Catalog {
     /// Begins with what the mirror holds; [`Catalog::refresh`] brings the truth.
-    pub fn open(database: Database, data_dir: &Path) -> Catalog {
+    pub fn open(database: Database, data_dir: &Path, limits: StreamLimits) -> Catalog {
         let mirror = Mirror::new(data_dir.join(MIRROR_FILE));
         let streams = Streams::default();
         streams.replace(StreamsSnapshot::new(mirror.load().unwrap_or_default()));
         let (mirror, partitions) = (Arc::new(Mutex::new(mirror)), partitions::Upkeep::default());
-        Catalog { database, streams, mirror, partitions }
+        let (made_by, turns) = (Arc::default(), turns::Turns::default());
+        Catalog { database, streams, mirror, partitions, limits, made_by, turns }
     }
 
     /// The snapshot that lookups use.
@@ -59,6 +68,10 @@ impl Catalog {
             list.retain(|stream| unmade.iter().all(|unmade| unmade.id != stream.id));
             list.extend(unmade);
         }
+        let counts = answered(streams::counts_by_maker(self.database.pool())).await?;
+        let counts = counts.into_iter();
+        let counts = counts.map(|(user, count)| (user, usize::try_from(count).unwrap_or_default()));
+        self.made_by.store(Arc::new(counts.collect()));
         mirror.save(&list).await;
         self.streams.replace(StreamsSnapshot::new(list));
         Ok(())
@@ -104,11 +117,38 @@ impl Catalog {
 
     /// Makes a stream and its table; `None` if the name is taken.
     pub async fn create(&self, new: &NewStream) -> Result<Option<Arc<Stream>>, TableError> {
+        let created = self.create_within_limits(new).await;
+        if let Err(TableError::TooMany(_)) = &created {
+            limits::STREAMS.hit();
+        }
+        created
+    }
+
+    async fn create_within_limits(
+        &self,
+        new: &NewStream,
+    ) -> Result<Option<Arc<Stream>>, TableError> {
+        self.check_known(new)?;
+        let _turn = self.turns.take(new.created_by).await;
+        self.check_known(new)?;
         // A database that was set back must remember its streams before it gives their numbers to new ones.
         self.refresh().await?;
         let pool = &self.database.pools().schema;
-        let created = self.changed(&new.name, Box::pin(streams::create(pool, new))).await?;
+        let creating = Box::pin(streams::create(pool, new, self.limits));
+        let created = self.changed(&new.name, creating).await?;
         Ok(created.map(Arc::new))
+    }
+
+    /// Refuses by what is known here, so that whoever goes on asking at a limit costs PostgreSQL nothing. The transaction
+    /// that makes the stream counts exactly.
+    fn check_known(&self, new: &NewStream) -> Result<(), TooManyStreams> {
+        let known = self.streams.snapshot();
+        if known.by_name(&new.name).is_some() {
+            return Ok(());
+        }
+        let own = new.created_by.and_then(|user| self.made_by.load().get(&user).copied());
+        let own = own.map_or(0, |count| count.saturating_add(1));
+        self.limits.check(known.len().saturating_add(1), own)
     }
 
     /// Changes a stream from what it was `before`. `None` if it changed or went in the meantime.
@@ -162,6 +202,8 @@ pub struct Changes {
     database: Database,
     changed_here: Arc<Notify>,
     listener: Option<CatalogListener>,
+    /// When to look without word.
+    look_at: Instant,
     /// It could not listen, and has said so.
     is_deaf: bool,
 }
@@ -169,11 +211,12 @@ pub struct Changes {
 impl Changes {
     /// `changed_here` is told of changes that this node made.
     pub fn new(database: Database, changed_here: Arc<Notify>) -> Changes {
-        Changes { database, changed_here, listener: None, is_deaf: false }
+        let look_at = Instant::now() + LOOK_EVERY;
+        Changes { database, changed_here, listener: None, look_at, is_deaf: false }
     }
 
-    /// Waits until this node or another says that something changed, at most [`LOOK_EVERY`].
-    pub async fn wait(&mut self) {
+    /// Waits until this node or another says that something changed, at most [`LOOK_EVERY`]: what it was.
+    pub async fn wait(&mut self) -> Word {
         if self.listener.is_none() {
             self.listen().await;
         }
@@ -183,14 +226,19 @@ impl Changes {
                 None => std::future::pending().await,
             }
         };
-        let lost = tokio::select! {
-            said = said => said.is_err(),
-            () = self.changed_here.notified() => false,
-            () = tokio::time::sleep(LOOK_EVERY) => false,
+        let said = tokio::select! {
+            said = said => said,
+            () = self.changed_here.notified() => Ok(Word::Catalog),
+            () = tokio::time::sleep_until(self.look_at) => Ok(Word::Catalog),
         };
-        if lost {
+        let word = said.unwrap_or_else(|_| {
             self.listener = None;
+            Word::Catalog
+        });
+        if word == Word::Catalog {
+            self.look_at = Instant::now() + LOOK_EVERY;
         }
+        word
     }
 
     /// Without word from others their changes are found all the same, later.

@@ -3,6 +3,7 @@
 
 use anyhow::{Context, bail};
 use sqlx::PgPool;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::Place;
 use crate::config::DataDir;
@@ -14,6 +15,28 @@ pub(super) struct Reached {
     database: Database,
     /// A private PostgreSQL that this command started and stops again.
     started: Option<Cluster>,
+}
+
+/// Exit code of a command that was interrupted, as shells have it for Ctrl-C.
+const INTERRUPTED: i32 = 130;
+
+/// Does a command's work. Where it is interrupted, by Ctrl-C or TERM, a PostgreSQL that was started for it ends with it.
+pub(super) async fn until_interrupted<T>(
+    work: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
+    let (mut interrupt, mut terminate) =
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let done = {
+        // Dropped here, with what it has started.
+        let mut work = Box::pin(work);
+        tokio::select! {
+            done = &mut work => Some(done),
+            _ = interrupt.recv() => None,
+            _ = terminate.recv() => None,
+        }
+    };
+    // Not by a return: something that still waits for a line of standard input would be waited for.
+    done.unwrap_or_else(|| std::process::exit(INTERRUPTED))
 }
 
 /// Connects, starting the private PostgreSQL where it does not run.
@@ -36,7 +59,7 @@ pub(super) async fn reach(place: &Place) -> anyhow::Result<Reached> {
             })
             .await?;
             let url = cluster.url();
-            (url, (!cluster.adopted()).then_some(cluster))
+            (url, (!cluster.adopted()).then(|| cluster.stop_when_dropped()))
         }
     };
     let database = Database::new(&url).context("the database URL cannot be read")?;

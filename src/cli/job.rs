@@ -11,7 +11,7 @@ use crate::auth::LOCAL_USER_NAME;
 use crate::cli::user::{aligned, id_of, print};
 use crate::cli::{Place, database};
 use crate::clock::Clock;
-use crate::db::polling_jobs::{self, JobOwner, JobRow, NewJob, RunNow};
+use crate::db::polling_jobs::{self, JobOwner, JobRow, JobsToList, NewJob, RunNow};
 use crate::record::UnixMicros;
 use crate::sources::poll::job::{AskedJob, JobView, new_job_id};
 use crate::sources::poll::sealer::Sealer;
@@ -208,7 +208,8 @@ async fn print_list(list: &ListJobs, pool: &PgPool) -> anyhow::Result<()> {
     let mut rows = Vec::new();
     let mut after = None;
     loop {
-        let page = polling_jobs::list(pool, of, after, PAGE).await?;
+        let which = JobsToList { of, streams: None, after, limit: PAGE };
+        let page = polling_jobs::list(pool, &which).await?;
         after = page.last().map(|job| job.id);
         let is_last = page.len() < PAGE as usize;
         for job in page {

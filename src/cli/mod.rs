@@ -12,6 +12,7 @@ mod user;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::cli::database::until_interrupted;
 use crate::clock::Clock;
 use crate::config::{Config, DataDir, Database, Setting};
 
@@ -109,18 +110,30 @@ impl Cli {
         match self.command {
             Command::Serve(config) => return serve::run(*config, self.settings).await,
             Command::User { command, place } => {
-                let database = database::reach(&place).await?;
-                let result = user::run(command, database.pool()).await;
-                database.finish(result).await?;
+                let work = async {
+                    let database = database::reach(&place).await?;
+                    let result = user::run(command, database.pool(), &place.data.data_dir).await;
+                    database.finish(result).await
+                };
+                until_interrupted(work).await?;
             }
             Command::Token { command, place } => {
-                let database = database::reach(&place).await?;
-                let result = token::run(command, database.pool(), &Clock::System).await;
-                database.finish(result).await?;
+                let work = async {
+                    let database = database::reach(&place).await?;
+                    let result = token::run(command, database.pool(), &Clock::System).await;
+                    database.finish(result).await
+                };
+                until_interrupted(work).await?;
             }
-            Command::Stream { command, place } => stream::run(command, &place).await?,
-            Command::Job { command, place } => job::run(command, &place, &Clock::System).await?,
-            Command::Quarantine { command, place } => quarantine::run(command, &place).await?,
+            Command::Stream { command, place } => {
+                until_interrupted(stream::run(command, &place)).await?;
+            }
+            Command::Job { command, place } => {
+                until_interrupted(job::run(command, &place, &Clock::System)).await?;
+            }
+            Command::Quarantine { command, place } => {
+                until_interrupted(quarantine::run(command, &place)).await?;
+            }
             Command::Tail(args) => tail::run(args).await?,
             Command::Journal { command, data } => return journal::run(command, &data),
             Command::DbUrl { data } => database::print_url(&data)?,

@@ -9,8 +9,8 @@ use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use reqwest::{Client, StatusCode};
 use sqlx::PgPool;
-use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use time::{OffsetDateTime, UtcOffset};
 use url::Url;
 use uuid::Uuid;
 
@@ -201,8 +201,11 @@ async fn stream_id(stream: &str, pool: &PgPool) -> anyhow::Result<StreamId> {
 }
 
 fn parse_time(text: &str) -> Result<OffsetDateTime, String> {
+    // In UTC, as PostgreSQL gets it; there is none beyond the year 9999.
     OffsetDateTime::parse(text, &Rfc3339)
-        .map_err(|_| "a time is written as 2026-11-21T08:00:00Z".to_owned())
+        .ok()
+        .and_then(|time| time.checked_to_offset(UtcOffset::UTC))
+        .ok_or_else(|| "a time is written as 2026-11-21T08:00:00Z".to_owned())
 }
 
 fn row(kept: &KeptRecord) -> anyhow::Result<Vec<String>> {
@@ -320,4 +323,17 @@ fn read_record(path: &std::path::Path) -> anyhow::Result<Vec<u8>> {
         bail!("the mended record is empty");
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_that_is_none_in_utc_is_refused() {
+        assert!(parse_time("9999-12-31T23:59:59Z").is_ok());
+        for text in ["9999-12-31T23:59:59-00:01", "0000-01-01T00:00:00", "now", ""] {
+            assert!(parse_time(text).is_err(), "{text}");
+        }
+    }
 }

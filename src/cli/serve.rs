@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 use crate::app::{self, App, Ended, Prepared, Started};
 use crate::config::{Config, Setting};
@@ -27,13 +28,19 @@ pub(super) async fn run(config: Config, settings: Vec<Setting>) -> anyhow::Resul
     let metrics = metrics::install()?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut app = tokio::select! {
-        app = App::start(config, settings, metrics) => app?,
-        _ = terminate.recv() => return Ok(ExitCode::from(DRAINED)),
-        _ = interrupt.recv() => return Ok(ExitCode::from(DRAINED)),
+    let interrupted = CancellationToken::new();
+    let mut starting = Box::pin(App::start(config, settings, metrics, &interrupted));
+    let started = tokio::select! {
+        started = &mut starting => started?,
+        () = either(&mut terminate, &mut interrupt) => {
+            interrupted.cancel();
+            starting.await?
+        }
     };
+    let Some(mut app) = started else { return Ok(ExitCode::from(DRAINED)) };
     tokio::select! {
         () = run_until_failed(&mut app) => {}
+        () = interrupted.cancelled() => {}
         _ = terminate.recv() => tracing::info!("TERM: finishing"),
         _ = interrupt.recv() => tracing::info!("interrupted: finishing"),
     }
@@ -51,6 +58,14 @@ pub(super) async fn run(config: Config, settings: Vec<Setting>) -> anyhow::Resul
         Ended::LeftInJournal => LEFT_IN_JOURNAL,
         Ended::Failed => FAILED,
     }))
+}
+
+/// Waits for one of the signals that ask the process to end.
+async fn either(terminate: &mut Signal, interrupt: &mut Signal) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
 }
 
 /// Says where to look, once it is known how the database is; returns when a critical task died.

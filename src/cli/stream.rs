@@ -6,7 +6,8 @@ use anyhow::{Context, bail};
 use clap::{Args, Subcommand, ValueEnum};
 
 use crate::cli::{Place, database};
-use crate::db::streams::{self, NewStream};
+use crate::config::STREAMS_MAX_DEFAULT;
+use crate::db::streams::{self, NewStream, StreamLimits};
 use crate::sources;
 use crate::sources::formats::Format;
 use crate::streams::columns::Column;
@@ -69,6 +70,9 @@ pub struct CreateArgs {
     /// Days that a record is kept; for ever where not given.
     #[arg(long, env = "TIDEGATE_STREAM_RETENTION_DAYS")]
     retention_days: Option<u16>,
+    /// Most streams there may be; what the gateway is given.
+    #[arg(long, env = "TIDEGATE_STREAMS_MAX", default_value_t = STREAMS_MAX_DEFAULT)]
+    streams_max: usize,
 }
 
 /// A sample to look at.
@@ -113,8 +117,10 @@ pub(super) async fn run(command: StreamCommand, place: &Place) -> anyhow::Result
 async fn on_database(command: StreamCommand, reached: &database::Reached) -> anyhow::Result<()> {
     match command {
         StreamCommand::Create(arguments) => {
+            let limits =
+                StreamLimits { in_all_max: arguments.streams_max, per_user_max: usize::MAX };
             let new = arguments.into_new_stream()?;
-            let Some(stream) = streams::create(reached.schema_pool(), &new).await? else {
+            let Some(stream) = streams::create(reached.schema_pool(), &new, limits).await? else {
                 bail!("there is a stream \"{}\" already", new.name);
             };
             println!("{}", serde_json::to_string_pretty(&StreamView::from(&stream))?);
@@ -157,6 +163,7 @@ impl CreateArgs {
             shape: defined.shape,
             key: defined.key,
             retention_days: defined.retention_days,
+            created_by: None,
         })
     }
 }

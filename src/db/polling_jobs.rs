@@ -13,6 +13,8 @@ use crate::record::UnixMicros;
 
 /// Most jobs of one user.
 pub const PER_OWNER_MAX: i64 = 100_000;
+/// Most jobs in all, about.
+pub const JOBS_MAX: i64 = 1_000_000;
 
 /// A job, with the latest of its runs.
 #[derive(Debug, Clone, FromRow)]
@@ -98,6 +100,17 @@ impl JobOwner {
     }
 }
 
+/// A page of jobs.
+#[derive(Debug, Clone, Copy)]
+pub struct JobsToList<'a> {
+    pub of: JobOwner,
+    /// Only jobs of these streams.
+    pub streams: Option<&'a [&'a str]>,
+    /// Only those behind this one.
+    pub after: Option<Uuid>,
+    pub limit: u32,
+}
+
 /// How an order to run at once ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunNow {
@@ -164,22 +177,19 @@ pub async fn find_short(
     sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(owner).bind(short_key).fetch_optional(pool).await
 }
 
-/// Jobs in the order in which they were made, from the one behind `after` on.
-pub async fn list(
-    pool: &PgPool,
-    of: JobOwner,
-    after: Option<Uuid>,
-    limit: u32,
-) -> Result<Vec<JobRow>, sqlx::Error> {
+/// Jobs in the order in which they were made.
+pub async fn list(pool: &PgPool, which: &JobsToList<'_>) -> Result<Vec<JobRow>, sqlx::Error> {
     let sql = format!(
         "select {SHOWN} from tidegate.polling_jobs job {AROUND}
          where ($1 is null or job.owner_id = $1) and ($2 is null or job.id > $2)
+             and ($4::text[] is null or job.stream = any($4))
          order by job.id limit $3"
     );
     sqlx::query_as(sqlx::AssertSqlSafe(sql))
-        .bind(of.user())
-        .bind(after)
-        .bind(i64::from(limit))
+        .bind(which.of.user())
+        .bind(which.after)
+        .bind(i64::from(which.limit))
+        .bind(which.streams)
         .fetch_all(pool)
         .await
 }
@@ -199,6 +209,12 @@ pub async fn count(pool: &PgPool, owner: Option<i64>) -> Result<i64, sqlx::Error
     };
     let owned = "select count(*) from tidegate.polling_jobs where owner_id = $1";
     sqlx::query_scalar(owned).bind(owner).fetch_one(pool).await
+}
+
+/// About how many jobs there are: as many as PostgreSQL counted when it last looked, which costs nothing to ask.
+pub async fn about_all(pool: &PgPool) -> Result<i64, sqlx::Error> {
+    let estimate = "select greatest(reltuples, 0)::bigint from pg_class where oid = 'tidegate.polling_jobs'::regclass";
+    sqlx::query_scalar(estimate).fetch_one(pool).await
 }
 
 /// Changes a job; None if it changed or went in the meantime.

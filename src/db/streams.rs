@@ -4,6 +4,7 @@
 //! under an advisory lock; whoever changes a stream holds its row, and waits for nobody who changes another.
 
 mod growth;
+mod limits;
 mod table_error;
 
 use sqlx::types::Json;
@@ -17,6 +18,7 @@ use crate::record::StreamId;
 use crate::streams::columns::Column;
 use crate::streams::{Key, PayloadType, Shape, Stream, StreamName, defaults};
 
+pub use limits::{StreamLimits, TooManyStreams};
 pub use table_error::TableError;
 use table_error::sqlstate;
 
@@ -27,6 +29,8 @@ pub struct NewStream {
     pub shape: Shape,
     pub key: Option<Key>,
     pub retention_days: Option<u16>,
+    /// The user who makes it; `None`: whoever can read a gateway's data directory, who is held to no limit of a user.
+    pub created_by: Option<i64>,
 }
 
 #[derive(Debug, FromRow)]
@@ -64,11 +68,25 @@ pub async fn list(pool: &PgPool) -> Result<Vec<Stream>, sqlx::Error> {
     rows.into_iter().map(StreamRow::into_stream).collect()
 }
 
+/// How many streams each user made, of those that are there.
+pub async fn counts_by_maker(pool: &PgPool) -> Result<Vec<(i64, i64)>, sqlx::Error> {
+    sqlx::query_as(
+        "select created_by, count(*) from tidegate.streams
+         where deleted_at is null and created_by is not null group by created_by",
+    )
+    .fetch_all(pool)
+    .await
+}
+
 /// Makes the stream and its table; `None` if the name is taken.
-pub async fn create(pool: &PgPool, new: &NewStream) -> Result<Option<Stream>, TableError> {
+pub async fn create(
+    pool: &PgPool,
+    new: &NewStream,
+    limits: StreamLimits,
+) -> Result<Option<Stream>, TableError> {
     let mut transaction = locked(pool).await?;
     let row: Option<StreamRow> = sqlx::query_as(
-        "insert into tidegate.streams (name, shape, key, retention_days) values ($1, $2, $3, $4)
+        "insert into tidegate.streams (name, shape, key, retention_days, created_by) values ($1, $2, $3, $4, $5)
          on conflict (name) where deleted_at is null do nothing
          returning id, name, shape, key, retention_days, created_at",
     )
@@ -76,9 +94,11 @@ pub async fn create(pool: &PgPool, new: &NewStream) -> Result<Option<Stream>, Ta
     .bind(Json(&new.shape))
     .bind(new.key.as_ref().map(Json))
     .bind(new.retention_days.map(days))
+    .bind(new.created_by)
     .fetch_optional(&mut *transaction)
     .await?;
     let Some(row) = row else { return Ok(None) };
+    limits::check(&mut transaction, new.created_by, limits).await?;
     let stream = row.into_stream()?;
     if let Err(error) = run(&mut transaction, create_table(&stream)).await {
         transaction.rollback().await?;
@@ -122,10 +142,14 @@ pub async fn update(
 /// Drops the stream and its table with all its rows; false if there was no such stream.
 pub async fn delete(pool: &PgPool, stream: &Stream) -> Result<bool, TableError> {
     let mut transaction = pool.begin().await?;
+    // The row stays for its number; what it said of the stream would only let rows grow that nobody reads.
+    let nothing = Shape::Document { payload: PayloadType::Jsonb };
     let deleted = sqlx::query(
-        "update tidegate.streams set deleted_at = now() where id = $1 and deleted_at is null",
+        "update tidegate.streams set deleted_at = now(), shape = $2, key = null
+         where id = $1 and deleted_at is null",
     )
     .bind(stream.id)
+    .bind(Json(nothing))
     .execute(&mut *transaction)
     .await?;
     if deleted.rows_affected() == 0 {

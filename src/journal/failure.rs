@@ -34,6 +34,12 @@ impl Failure {
         }
     }
 
+    /// The same words with the file's name alone: where the gateway keeps its files is not for everybody.
+    pub fn without_directory(&self) -> String {
+        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
+        format!("cannot {} {name}: {}", self.work, self.reason)
+    }
+
     /// Is it for want of space?
     pub fn is_full_disk(&self) -> bool {
         matches!(

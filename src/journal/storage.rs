@@ -5,11 +5,13 @@
 //! short, a name is durable only after its directory is synced, and after a failed sync nobody
 //! knows what is on disk.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, IoSlice, Seek, SeekFrom, Write};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::Path;
 use std::sync::Arc;
+
+use crate::private_file;
 
 /// Unreadable places on a disk are met block by block.
 const BLOCK_BYTES: usize = 4096;
@@ -79,14 +81,14 @@ impl Storage for DiskStorage {
     }
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn StorageFile>> {
-        let mut options = OpenOptions::new();
         // Records are nobody else's business.
-        options.read(true).write(true).create(true).truncate(true).mode(0o600);
+        let mut options = private_file::options();
+        options.read(true).write(true).create(true).truncate(true);
         Ok(Arc::new(DiskFile(options.open(path)?)))
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn StorageFile>> {
-        Ok(Arc::new(DiskFile(OpenOptions::new().read(true).write(true).open(path)?)))
+        Ok(Arc::new(DiskFile(private_file::options().read(true).write(true).open(path)?)))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

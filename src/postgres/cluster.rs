@@ -6,14 +6,17 @@ use std::time::Duration;
 use super::binaries::Binaries;
 use super::create::create;
 use super::error::PostgresError;
-use super::log::Log;
-use super::place::{Place, make_directory};
+use super::log::{LOG_FILE, Log};
+use super::place::{CLUSTER_DIRECTORY, LOCATION_FILE, Place};
 use super::postmaster::Postmaster;
 use super::run_as::RunAs;
 use super::settings;
+use crate::private_file::directory;
 
 /// The database that every cluster has.
 const DATABASE: &str = "tidegate";
+/// What we open by name in the data directory.
+const WRITTEN: [&str; 4] = [CLUSTER_DIRECTORY, LOCATION_FILE, LOG_FILE, "postgres.log.1"];
 /// What PostgreSQL says while processes of a killed server are still there.
 const LEFT_BEHIND: &str = "is still in use";
 /// How often a start is tried while processes of a killed server are still there, and the pause between.
@@ -33,7 +36,8 @@ pub struct ClusterOptions {
     pub settings: Vec<(String, String)>,
 }
 
-/// A running private PostgreSQL. Dropping it leaves the server running; [`Cluster::stop`] ends it.
+/// A running private PostgreSQL. Dropping it leaves the server running, unless [`Cluster::stop_when_dropped`] says otherwise;
+/// [`Cluster::stop`] ends it.
 #[derive(Debug)]
 pub struct Cluster {
     recipe: Recipe,
@@ -82,6 +86,12 @@ impl Cluster {
     /// The process id of the server; another after a restart.
     pub fn pid(&self) -> i32 {
         self.postmaster.pid()
+    }
+
+    /// Asks the server to end when this is dropped, as where its owner is interrupted.
+    pub fn stop_when_dropped(mut self) -> Cluster {
+        self.postmaster.stop_when_dropped();
+        self
     }
 
     /// Fast shutdown: clients are disconnected, a checkpoint is written; if that takes too long, an immediate one,
@@ -175,11 +185,10 @@ impl Recipe {
     }
 }
 
-/// The data directory without symbolic links; made for us alone if it is missing.
+/// The data directory without symbolic links; made for us alone if it is missing. Refused if somebody else could have put
+/// something where we are about to write.
 fn make_data_directory(data_dir: &Path) -> Result<PathBuf, PostgresError> {
-    if let Some(parent) = data_dir.parent() {
-        std::fs::create_dir_all(parent).map_err(PostgresError::io("make", parent))?;
-    }
-    make_directory(data_dir, 0o700)?;
-    data_dir.canonicalize().map_err(PostgresError::io("find", data_dir))
+    let data_dir = directory::open(data_dir)?;
+    directory::check_entries(&data_dir, &WRITTEN, 0)?;
+    Ok(data_dir)
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::binaries::MAJOR_MIN;
+use crate::private_file::directory::NotPrivate;
 
 /// Every way in which the private PostgreSQL can fail its caller.
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +89,9 @@ pub enum PostgresError {
 
     #[error("PostgreSQL (process {pid}) still runs after a fast and an immediate shutdown")]
     WillNotStop { pid: i32 },
+
+    #[error(transparent)]
+    NotPrivate(#[from] NotPrivate),
 
     #[error("cannot {action} {path}: {source}", path = .path.display())]
     Io { action: &'static str, path: PathBuf, source: io::Error },

@@ -2,13 +2,17 @@
 //!
 //! The server keeps the file open, so an overgrown log is copied to `postgres.log.1` and emptied in place.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use super::error::PostgresError;
+use tokio::io::AsyncWriteExt;
 
+use super::error::PostgresError;
+use crate::private_file;
+
+/// The log's name in the data directory.
+pub(super) const LOG_FILE: &str = "postgres.log";
 /// The log is emptied when it has grown beyond this.
 const LOG_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// How much of the log an error shows.
@@ -21,7 +25,7 @@ pub(super) struct Log {
 
 impl Log {
     pub(super) fn of(data_dir: &Path) -> Log {
-        Log { path: data_dir.join("postgres.log") }
+        Log { path: data_dir.join(LOG_FILE) }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -30,10 +34,9 @@ impl Log {
 
     /// Opens the log for a server. Appending is what makes emptying it below safe.
     pub(super) fn open(&self) -> Result<File, PostgresError> {
-        OpenOptions::new()
+        private_file::options()
             .append(true)
             .create(true)
-            .mode(0o600)
             .open(&self.path)
             .map_err(PostgresError::io("open", &self.path))
     }
@@ -65,8 +68,15 @@ impl Log {
         let mut older = self.path.clone().into_os_string();
         older.push(".1");
         let trimmed = async {
-            tokio::fs::copy(&self.path, &older).await?;
-            tokio::fs::OpenOptions::new().write(true).open(&self.path).await?.set_len(0).await
+            let mut writable = private_file::options();
+            writable.write(true);
+            let mut emptied = writable.clone();
+            emptied.create(true).truncate(true);
+            let mut log = tokio::fs::File::open(&self.path).await?;
+            let mut copy = tokio::fs::OpenOptions::from(emptied).open(&older).await?;
+            tokio::io::copy(&mut log, &mut copy).await?;
+            copy.flush().await?;
+            tokio::fs::OpenOptions::from(writable).open(&self.path).await?.set_len(0).await
         };
         if let Err(error) = trimmed.await {
             tracing::warn!(log = %self.path.display(), %error, "cannot trim PostgreSQL's log");

@@ -10,7 +10,7 @@
 //! user cannot trick us with symbolic links. `postgres/` is therefore ours (0710), its two children are the user's.
 
 use std::fs::{DirBuilder, File, Permissions};
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
@@ -19,11 +19,12 @@ use sha2::{Digest, Sha256};
 
 use super::error::PostgresError;
 use super::run_as::RunAs;
+use crate::private_file;
 
 /// The cluster's directory below the data directory.
-const CLUSTER_DIRECTORY: &str = "postgres";
+pub(super) const CLUSTER_DIRECTORY: &str = "postgres";
 /// The file below the data directory that names another place.
-const LOCATION_FILE: &str = "postgres-location";
+pub(super) const LOCATION_FILE: &str = "postgres-location";
 /// Where a cluster goes whose user cannot enter the data directory.
 const ELSEWHERE: &str = "/var/lib/tidegate";
 /// Where a socket goes whose path would be too long.
@@ -185,16 +186,8 @@ impl Place {
         if location.is_file() {
             return Ok(());
         }
-        let unfinished = data_dir.join(format!("{LOCATION_FILE}.new"));
-        let write = || {
-            let mut file = File::create(&unfinished)?;
-            file.write_all(self.base.as_os_str().as_encoded_bytes())?;
-            file.write_all(b"\n")?;
-            file.sync_all()?;
-            std::fs::rename(&unfinished, &location)
-        };
-        write().map_err(PostgresError::io("write", &location))?;
-        sync_directory(data_dir)
+        let text = [self.base.as_os_str().as_encoded_bytes(), b"\n"].concat();
+        private_file::write(&location, &text).map_err(PostgresError::io("write", &location))
     }
 
     /// A data directory that only root may enter would shut the cluster's user out. Only then its group becomes the

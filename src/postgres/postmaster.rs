@@ -45,7 +45,8 @@ pub(super) struct Postmaster {
     data: PathBuf,
     /// None for an adopted one. Dropping it leaves the server running.
     child: Option<Child>,
-    /// Nobody has seen the start through yet: if the wait for it fails or is cancelled, it shall not stay behind.
+    /// Nobody has seen the start through yet, and if the wait for it fails or is cancelled, it shall not stay behind; or its
+    /// owner wants it so.
     stop_when_dropped: bool,
 }
 
@@ -106,6 +107,10 @@ impl Postmaster {
             PidFile::remove(&found.data, &place.socket())?;
         }
         Ok(None)
+    }
+
+    pub(super) fn stop_when_dropped(&mut self) {
+        self.stop_when_dropped = true;
     }
 
     pub(super) fn pid(&self) -> i32 {

@@ -34,6 +34,15 @@ impl StreamsSnapshot {
         self.by_id.get(&id)
     }
 
+    /// How many streams there are.
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
     /// Every stream, in no order.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Stream>> {
         self.by_id.values()

@@ -9,11 +9,13 @@ const DISK_MEBIBYTES: u32 = 24;
 const FLAGS: [&str; 3] =
     ["--journal-segment-bytes=1048576", "--journal-bytes-max=1073741824", "--commit-wait-ms=200"];
 
-/// A gateway whose journal lies on this disk.
-async fn gateway_on(disk: &SmallDisk) -> Gateway {
+/// A gateway whose journal lies on a small disk. The disk is dropped first, or its directory could not be removed.
+async fn gateway_on_disk() -> Option<(Gateway, SmallDisk)> {
     let data_dir = tempfile::tempdir().unwrap();
-    std::os::unix::fs::symlink(disk.path(), data_dir.path().join("journal")).unwrap();
-    Gateway::in_directory(data_dir, &FLAGS).await
+    let journal = data_dir.path().join("journal");
+    std::fs::create_dir(&journal).unwrap();
+    let disk = SmallDisk::mount_at(&journal, DISK_MEBIBYTES)?;
+    Some((Gateway::in_directory(data_dir, &FLAGS).await, disk))
 }
 
 /// Everything that tells people of it is red, in words that help.
@@ -24,7 +26,13 @@ async fn says_what_helps(gateway: &Gateway) {
     for words in ["journal", ".segment", "No space left", "make room"] {
         assert!(missing.contains(words), "{words}: {missing}");
     }
+    let place = gateway.data_dir().to_str().unwrap();
+    assert!(
+        !missing.contains(place),
+        "anybody may ask, and where it is is nobody's business: {missing}"
+    );
     let status = gateway.get("/v1/status").await.expect(200);
+    assert!(status["missing"].to_string().contains(place), "{status}");
     assert_eq!(status["journal"]["failed"], true);
     assert!(status["journal"]["failure"].as_str().unwrap().contains("No space left"), "{status}");
     let metrics = Metrics::read(gateway).await;
@@ -43,8 +51,7 @@ async fn is_ready_by_itself(gateway: &Gateway) {
 #[tokio::test]
 async fn a_disk_that_somebody_else_fills_costs_no_acknowledged_record() {
     const ROUNDS: i64 = 3;
-    let Some(disk) = SmallDisk::mount(DISK_MEBIBYTES) else { return };
-    let mut gateway = gateway_on(&disk).await;
+    let Some((mut gateway, disk)) = gateway_on_disk().await else { return };
     let mut oracle = Oracle::prepare(&gateway).await;
     for round in 0..ROUNDS {
         let load = oracle.load(&gateway);
@@ -83,8 +90,7 @@ async fn a_disk_that_somebody_else_fills_costs_no_acknowledged_record() {
 
 #[tokio::test]
 async fn a_journal_that_fills_its_disk_goes_on_when_postgresql_has_caught_up() {
-    let Some(disk) = SmallDisk::mount(DISK_MEBIBYTES) else { return };
-    let gateway = gateway_on(&disk).await;
+    let Some((gateway, _disk)) = gateway_on_disk().await else { return };
     let mut oracle = Oracle::prepare(&gateway).await;
     gateway.create_stream(&json!({"name": "padding"})).await;
     let load = oracle.load(&gateway);

@@ -1,13 +1,17 @@
 //! `tidegate serve` on a fresh machine: no database is given, so it runs its own, and keeps it in order through stops,
 //! kills and mistakes. As root, too: PostgreSQL itself refuses to run as root.
 
-use nix::sys::signal::kill;
+use std::path::Path;
+use std::process::Stdio;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::command::{Serve, program, run, tidegate, working_directory};
 use crate::people::Outsider;
-use crate::support::{Reply, eventually};
+use crate::support::{Reply, eventually, soon};
 
 async fn commit(gateway: &Serve, record: Value) {
     let outsider = Outsider::at(gateway.address());
@@ -155,4 +159,86 @@ async fn missing_programs_are_told_with_what_to_do() {
         let complaint = run(&mut command).await.complained(1);
         assert!(complaint.contains("nobody-at-all"), "{complaint}");
     }
+}
+
+/// Starts `serve`, which must not come up, and looks whether its PostgreSQL is gone with it.
+async fn fails_late(directory: &Path, stopped: &Serve, word: &str) {
+    let mut command = tidegate(directory, &["serve", "--listen", "127.0.0.1:0"]);
+    let complaint = run(&mut command).await.complained(1);
+    assert!(complaint.contains(word), "{word}: {complaint}");
+    assert!(complaint.contains("the private PostgreSQL is ready"), "it was late: {complaint}");
+    assert_eq!(stopped.postgres(), None, "{word}: PostgreSQL was left behind");
+}
+
+#[tokio::test]
+async fn a_start_that_fails_late_leaves_no_postgresql_behind() {
+    let directory = working_directory();
+    let mut gateway = Serve::start(directory.path(), &[], &[]).await;
+    commit(&gateway, json!({"n": 1})).await;
+    assert_eq!(gateway.terminate().await, 0);
+    let key = gateway.data_dir().join("secret-key");
+    let sound = std::fs::read(&key).unwrap();
+    std::fs::write(&key, "no key").unwrap();
+    fails_late(directory.path(), &gateway, "secret-key").await;
+    std::fs::write(&key, sound).unwrap();
+    let token = gateway.data_dir().join("local-token");
+    std::fs::remove_file(&token).unwrap();
+    std::fs::create_dir(&token).unwrap();
+    fails_late(directory.path(), &gateway, "local token").await;
+    std::fs::remove_dir(&token).unwrap();
+    let mut gateway = Serve::start(directory.path(), &[], &[]).await;
+    assert_eq!(count(&gateway).await, Some(1), "it was stopped in order");
+    assert_eq!(gateway.terminate().await, 0);
+}
+
+#[tokio::test]
+async fn a_start_that_is_interrupted_leaves_no_postgresql_behind() {
+    let directory = working_directory();
+    let mut gateway = Serve::start(directory.path(), &[], &[]).await;
+    assert_eq!(gateway.terminate().await, 0);
+    let note = gateway.data_dir().join("postgres/data/postmaster.pid");
+    // As soon as there is a server, and as soon as it is ready.
+    for word in ["", "ready"] {
+        let mut child = tidegate(directory.path(), &["serve", "--listen", "127.0.0.1:0"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        eventually("PostgreSQL is there", async || {
+            std::fs::read_to_string(&note)
+                .ok()
+                .filter(|text| !text.is_empty() && text.contains(word))
+        })
+        .await;
+        let pid = Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap());
+        kill(pid, Signal::SIGTERM).unwrap();
+        let status = soon("it ends", child.wait()).await.unwrap();
+        assert_eq!(status.code(), Some(0), "{word:?}");
+        eventually("PostgreSQL is gone", async || gateway.postgres().is_none().then_some(())).await;
+    }
+}
+
+#[tokio::test]
+async fn a_command_that_is_interrupted_leaves_no_postgresql_behind() {
+    let directory = working_directory();
+    let mut gateway = Serve::start(directory.path(), &[], &[]).await;
+    assert_eq!(gateway.terminate().await, 0);
+    let note = gateway.data_dir().join("postgres/data/postmaster.pid");
+    // It has nobody who gives it a password.
+    let mut child = tidegate(directory.path(), &["user", "passwd", "admin", "--password-stdin"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let _open = child.stdin.take().unwrap();
+    eventually("PostgreSQL is ready", async || {
+        std::fs::read_to_string(&note).ok().filter(|text| text.contains("ready"))
+    })
+    .await;
+    let pid = Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap());
+    kill(pid, Signal::SIGINT).unwrap();
+    let status = soon("it ends", child.wait()).await.unwrap();
+    assert_eq!(status.code(), Some(130));
+    eventually("PostgreSQL is gone", async || gateway.postgres().is_none().then_some(())).await;
 }

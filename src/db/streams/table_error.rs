@@ -6,6 +6,7 @@
 use sqlx::PgPool;
 
 use crate::db::locks::TableLocked;
+use crate::db::streams::limits::TooManyStreams;
 use crate::db::words::words_of;
 use crate::streams::StreamName;
 
@@ -46,6 +47,8 @@ pub enum TableError {
     #[error("PostgreSQL refused to {doing} the table streams.{stream}: {words}")]
     Refused { stream: StreamName, doing: &'static str, words: String },
     #[error(transparent)]
+    TooMany(#[from] TooManyStreams),
+    #[error(transparent)]
     Locked(TableLocked),
     #[error(transparent)]
     Database(#[from] sqlx::Error),
@@ -62,6 +65,7 @@ impl TableError {
             TableError::ColumnDiffers { .. } => "column_differs",
             TableError::TooLarge { .. } => "table_too_large",
             TableError::Refused { .. } => "table_refused",
+            TableError::TooMany(_) => "streams_limit",
             TableError::Locked(_) => "table_locked",
             TableError::Database(_) => "database",
         }

@@ -12,7 +12,7 @@ use crate::clock::Clock;
 use crate::db::streams::{NewStream, TableError};
 use crate::hub::counters::Counters;
 use crate::lifecycle::Lifecycle;
-use crate::pipeline::{Intake, Progress};
+use crate::pipeline::{Intake, Progress, QuarantineRoom};
 use crate::record::Position;
 use crate::sources::encoders::Encoders;
 use crate::sources::poll::definition::{Definition, OnChange};
@@ -46,6 +46,7 @@ pub struct Poller {
     pub encoders: Encoders,
     pub counters: Counters,
     pub committed: Progress,
+    pub quarantine: QuarantineRoom,
     /// Where the journal ended when this process began.
     pub synced_at_start: Position,
     pub fetcher: Fetcher,
@@ -85,11 +86,12 @@ impl From<TableError> for DestinationError {
 }
 
 impl Poller {
-    /// The stream that a job feeds; made, if it is not there.
+    /// The stream that a job feeds; made, if it is not there, for the job's owner.
     pub async fn destination(
         &self,
         name: &StreamName,
         definition: &Definition,
+        owner: Option<i64>,
     ) -> Result<Arc<Stream>, DestinationError> {
         if let Some(stream) = self.catalog.streams().by_name(name) {
             check_fit(&stream, definition)?;
@@ -107,6 +109,7 @@ impl Poller {
             shape: defined.shape,
             key: defined.key,
             retention_days: defined.retention_days,
+            created_by: owner,
         };
         if let Some(stream) = self.catalog.create(&new).await? {
             tracing::info!(stream = %name, "made a stream for a polling job");

@@ -80,6 +80,7 @@ impl Run {
         // Whatever ended it: what is on its way is waited for, else the next run would supersede it and ask again.
         let committed = feed.committed().await;
         *counts = feed.counts();
+        let not_kept = feed.count_not_kept();
         let failures = self.job.failures.saturating_add(1);
         match (asked, committed) {
             (Ok(()), committed) => committed?,
@@ -89,6 +90,10 @@ impl Run {
             (Err(error), Err(_)) => return Err(error),
         }
         feed.finish();
+        // Everything else is taken; but the next run must meet them again.
+        if let Some(not_kept) = not_kept {
+            return Err(RunError::NotKept(not_kept));
+        }
         let (outcome, resume) = pages.finish();
         if outcome == Outcome::Fresh {
             self.forget_old().await;
@@ -109,7 +114,7 @@ impl Run {
     async fn begin(&self, definition: Arc<Definition>) -> Result<(Pages, Feed), RunError> {
         let name = self.job.stream.parse().map_err(serde::de::Error::custom);
         let name = name.map_err(|error| RunError::Unreadable("stream", error))?;
-        let stream = self.poller.destination(&name, &definition).await?;
+        let stream = self.poller.destination(&name, &definition, self.job.owner_id).await?;
         let resume = self.resume(stream.id.0).await?;
         let secrets = match &self.job.sealed {
             None => Secrets::default(),

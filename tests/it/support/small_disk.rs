@@ -15,11 +15,25 @@ const FILL_BYTES: usize = 4_096;
 
 /// Mounted until it is dropped.
 #[derive(Debug)]
-pub struct SmallDisk(TempDir);
+pub struct SmallDisk {
+    path: PathBuf,
+    _directory: Option<TempDir>,
+}
 
 impl SmallDisk {
     /// `None`, and a line that says so, where this user may not mount.
     pub fn mount(mebibytes: u32) -> Option<SmallDisk> {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().to_owned();
+        SmallDisk::new(path, Some(directory), mebibytes)
+    }
+
+    /// The same in a directory that is there, and stays.
+    pub fn mount_at(directory: &Path, mebibytes: u32) -> Option<SmallDisk> {
+        SmallDisk::new(directory.to_owned(), None, mebibytes)
+    }
+
+    fn new(path: PathBuf, directory: Option<TempDir>, mebibytes: u32) -> Option<SmallDisk> {
         if !(cfg!(target_os = "linux") && nix::unistd::geteuid().is_root()) {
             assert!(
                 std::env::var_os("CI").is_none(),
@@ -28,16 +42,13 @@ impl SmallDisk {
             println!("NOT TESTED: only root on Linux can mount the small file system");
             return None;
         }
-        let directory = tempfile::tempdir().expect("a directory");
-        let size = format!("size={mebibytes}m");
-        run(Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
-            .arg(directory.path()));
-        Some(SmallDisk(directory))
+        let options = format!("size={mebibytes}m,mode=0700");
+        run(Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(&path));
+        Some(SmallDisk { path, _directory: directory })
     }
 
     pub fn path(&self) -> &Path {
-        self.0.path()
+        &self.path
     }
 
     /// Takes all the room that is left, with a file that is none of the gateway's.
