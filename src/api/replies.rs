@@ -4,7 +4,9 @@
 //! it meanwhile. Without room for it the request is refused, so that peers who ask and never read cost no more than the
 //! budget. Beyond it there is a small reserve, so that a gateway whose budget others use up still says how it fares.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use axum::body::{Body, HttpBody};
 use axum::extract::{Request, State};
@@ -13,7 +15,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http_body_util::BodyExt;
+use hyper::body::{Frame, SizeHint};
 
 use crate::api::{ApiError, AppState};
 
@@ -45,11 +47,37 @@ pub fn json_with(body: Vec<u8>, kept: impl Send + Sync + 'static) -> Response {
     response
 }
 
-fn held_until_written(body: Body, kept: Arc<impl Send + Sync + 'static>) -> Body {
-    let body = body.map_frame(move |frame| {
-        frame.map_data(|bytes| Bytes::from_owner(Kept { bytes, _kept: Arc::clone(&kept) }))
-    });
-    Body::new(body)
+fn held_until_written<T: Send + Sync + 'static>(body: Body, kept: Arc<T>) -> Body {
+    Body::new(Keeping { body, kept })
+}
+
+/// A body whose bytes keep something.
+struct Keeping<T> {
+    body: Body,
+    kept: Arc<T>,
+}
+
+impl<T: Send + Sync + 'static> HttpBody for Keeping<T> {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let Keeping { body, kept } = self.get_mut();
+        let frame = ready!(Pin::new(body).poll_frame(context));
+        let keep = |bytes| Bytes::from_owner(Kept { bytes, _kept: Arc::clone(kept) });
+        Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(keep))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 /// Bytes that keep something for as long as any part of them is there.
