@@ -1,7 +1,7 @@
 # GNU make 3.81 (macOS) and later. `make` alone shows what there is; the work is done by cargo and scripts/.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help demo build web test browser torture check bench fuzz fmt audit clean
+.PHONY: help demo build web test browser torture soak check bench fuzz fmt audit clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ browser: ## Run the tests in a browser alone (TESTS="name" runs some)
 torture: ## Kill and break everything for SECONDS=300 and print the figures (TIDEGATE_TEST_SEED=… repeats a run)
 	@TIDEGATE_TORTURE_SECONDS=$(or $(SECONDS),300) scripts/torture.sh
 
+soak: ## Attack it in every way for SECONDS=900 beside honest people, and print what these notice
+	@TIDEGATE_SOAK_SECONDS=$(or $(SECONDS),900) scripts/torture.sh soak
+
 check: ## Formatting, clippy, then every test
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
@@ -39,10 +42,8 @@ fuzz: ## Feed the parsers what nobody thought of (SECONDS=60 for each target, TA
 fmt: ## Format the sources
 	cargo fmt
 
-audit: ## Look the dependencies up in RustSec's advisories (needs the network and cargo-audit or cargo-deny)
-	@if cargo audit --version >/dev/null 2>&1; then cargo audit; \
-	elif cargo deny --version >/dev/null 2>&1; then cargo deny check advisories; \
-	else echo 'install one of them first: cargo install --locked cargo-audit' >&2; exit 1; fi
+audit: ## Hold the dependencies against deny.toml: advisories, licences, sources (OFFLINE=1: without the advisories)
+	@OFFLINE=$(OFFLINE) scripts/audit.sh
 
 clean: ## Remove the build; data directories stay
 	cargo clean

@@ -209,7 +209,7 @@ impl Records {
             retention_days: None,
             created_at: OffsetDateTime::UNIX_EPOCH,
         });
-        let limits = EncodeLimits { record_bytes_max: 1 << 20 };
+        let limits = EncodeLimits { record_bytes_max: 1 << 20, members_max: u64::MAX };
         let mut encoder = RecordEncoder::new(&stream, limits)?;
         let mut tuples = COPY_HEADER.to_vec();
         for (number, line) in self.lines.iter().enumerate() {

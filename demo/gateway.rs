@@ -43,6 +43,9 @@ pub struct Reply {
     committed: Option<u64>,
     #[serde(default)]
     pub quarantined: u64,
+    /// Invalid records that the quarantine does not keep.
+    #[serde(default)]
+    pub not_kept: u64,
     pub position: Position,
     #[serde(default)]
     pub errors: Vec<RecordError>,

@@ -31,7 +31,7 @@ pub struct StreamLedger {
     pub quarantined: u64,
     /// Sent, and nobody answered.
     pub unknown: u64,
-    /// Given up after refusals: the gateway never took them.
+    /// Given up after refusals, or invalid and not kept: the gateway never took them.
     pub refused: u64,
 }
 
@@ -54,7 +54,9 @@ impl StreamLedger {
         let sent = sequences.end - sequences.start;
         let quarantined = reply.quarantined;
         self.quarantined += quarantined.min(sent);
-        if reply.accepted().saturating_add(quarantined) != sent {
+        let invalid = quarantined.saturating_add(reply.not_kept);
+        self.refused += reply.not_kept.min(sent);
+        if reply.accepted().saturating_add(invalid) != sent {
             self.doubtful.insert_range(sequences);
             return false;
         }
@@ -64,7 +66,7 @@ impl StreamLedger {
             .filter(|error| (1..=sent).contains(&error.record))
             .map(|error| sequences.start + error.record - 1)
             .collect();
-        if named.len() as u64 == quarantined {
+        if named.len() as u64 == invalid {
             self.acknowledged.insert_range(sequences);
             for sequence in named {
                 self.acknowledged.remove(sequence);

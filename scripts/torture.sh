@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The torture run for as many seconds as TIDEGATE_TORTURE_SECONDS says; prints its figures.
+# The torture for as many seconds as TIDEGATE_TORTURE_SECONDS says, or (`torture.sh soak`) the soak for as many as
+# TIDEGATE_SOAK_SECONDS says; prints its figures. The soak's are of times, so its gateway is built as it is used.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=scripts/packages.sh
@@ -10,4 +11,8 @@ scripts/install-test-needs.sh
 have psql || PATH="$PATH:$(postgresql_directory)"
 export PATH
 
-cargo test --locked --test it torture:: -- --nocapture
+if [ "${1:-}" = soak ]; then
+    cargo test --release --locked --test it abuse::soak::honest -- --nocapture
+else
+    cargo test --locked --test it torture:: -- --nocapture
+fi

@@ -7,6 +7,7 @@ mod open_files;
 mod polling;
 mod preparation;
 mod private_postgres;
+mod quarantine;
 mod upkeep;
 
 use std::fs::File;
@@ -22,12 +23,13 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use crate::api::connections::{ConnectionLimits, Connections};
 use crate::api::entrance::Entrance;
 use crate::api::held_bytes::HeldBytes;
 use crate::api::polling_preview::Previews;
-use crate::api::server::ConnectionLimit;
 use crate::api::state::Parts;
-use crate::api::{self, AppState};
+use crate::api::turns::{self, Turns};
+use crate::api::{self, AppState, replies};
 use crate::app::accounts::KnownAccounts;
 use crate::app::beginning::{Begun, Opened};
 use crate::app::open_files::allow_connections;
@@ -48,7 +50,7 @@ use crate::journal::{Appender, Journal};
 use crate::lifecycle::Lifecycle;
 use crate::pipeline::{
     AppenderThread, BatchLimits, BatcherContext, Intake, IntakeLimits, Keys, Ledger, Pressure,
-    Progress, Writers, WritersConfig,
+    Progress, QuarantineRoom, Writers, WritersConfig,
 };
 use crate::sources::encoders::Encoders;
 use crate::sources::http::HttpSource;
@@ -113,6 +115,7 @@ struct Pipeline {
     keys: Keys,
     progress: Progress,
     counters: Counters,
+    quarantine: QuarantineRoom,
     committed: Pressure,
 }
 
@@ -183,9 +186,11 @@ impl App {
         let pipeline = ground.pipeline(appender, keys)?;
         let hub = ground.hub(&pipeline);
         let poller = ground.poller(&pipeline)?;
-        let prepared = ground.preparation(accounts, &pipeline, poller.clone()).start();
+        let preparation = ground.preparation(accounts, auth.clone(), &pipeline, poller.clone());
+        let prepared = preparation.start();
         let state = ground.state(auth, hub, poller, &pipeline, metrics);
         upkeep::start(&state, pipeline.committed);
+        quarantine::start(&state);
         let started = Started {
             address: socket.local_addr()?,
             data_dir: ground.data_dir,
@@ -340,7 +345,17 @@ impl Ground {
             self.lifecycle.clone(),
             committed.clone(),
         );
-        Ok(Pipeline { intake, appender, writers, keys, progress, counters, committed })
+        let quarantine = QuarantineRoom::new(quarantine::limits(&config.quarantine));
+        Ok(Pipeline { intake, appender, writers, keys, progress, counters, quarantine, committed })
+    }
+
+    /// What a record may be, whichever way it comes.
+    fn encode_limits(&self) -> EncodeLimits {
+        let intake = &self.config.intake;
+        EncodeLimits {
+            record_bytes_max: intake.entry_bytes_max,
+            members_max: intake.document_members_max,
+        }
     }
 
     fn hub(&self, pipeline: &Pipeline) -> Hub {
@@ -348,6 +363,7 @@ impl Ground {
         let limits = HubLimits {
             monitors_max: config.monitors_max,
             queue_bytes_max: config.monitor_queue_bytes,
+            frames_bytes_max: config.monitors_bytes_max,
             tick: Duration::from_millis(config.monitor_tick_ms),
             sample_rate: config.monitor_sample_rate,
             ..HubLimits::default()
@@ -373,6 +389,7 @@ impl Ground {
     fn preparation(
         &self,
         accounts: KnownAccounts,
+        auth: Auth,
         pipeline: &Pipeline,
         poller: Poller,
     ) -> Preparation {
@@ -384,6 +401,7 @@ impl Ground {
             database: self.database.clone(),
             catalog: self.catalog.clone(),
             accounts,
+            auth,
             counters: pipeline.counters.clone(),
             writers: pipeline.writers.clone(),
         }
@@ -405,16 +423,19 @@ impl Ground {
             catalog: self.catalog.clone(),
             source: HttpSource {
                 intake: pipeline.intake.clone(),
-                encoders: Encoders::new(EncodeLimits { record_bytes_max: entry_bytes_max }),
+                encoders: Encoders::new(self.encode_limits()),
                 counters: pipeline.counters.clone(),
                 keys: pipeline.keys.clone(),
                 journal: self.journal.clone(),
                 committed: pipeline.progress.clone(),
+                quarantine: pipeline.quarantine.clone(),
                 entry_bytes_max,
                 commit_wait: Duration::from_millis(self.config.intake.commit_wait_ms),
             },
             poller,
             previews: Previews::default(),
+            readers: Turns::new(&turns::READING),
+            samples: Turns::new(&turns::SAMPLES),
             counters: pipeline.counters.clone(),
             journal: self.journal.clone(),
             progress: pipeline.progress.clone(),
@@ -424,8 +445,13 @@ impl Ground {
             hub,
             clock: self.clock.clone(),
             metrics,
-            connections: ConnectionLimit::new(self.config.access.connections_max),
+            connections: Connections::new(ConnectionLimits {
+                connections_max: self.config.access.connections_max,
+                per_address_max: self.config.connections_per_address_max(),
+                trusted_proxies: self.config.access.trusted_proxies.clone(),
+            }),
             held_bytes: HeldBytes::new(self.config.access.request_memory_bytes_max),
+            reply_reserve: HeldBytes::new(replies::RESERVE_BYTES),
             lifecycle: self.lifecycle.clone(),
             started_at: self.clock.now().date_time(),
             settings: self.settings.clone(),
@@ -451,8 +477,7 @@ fn check_first_admin(config: &Config) -> anyhow::Result<()> {
 /// Answers requests from now on; the token is cancelled when the last one is answered after a shutdown began.
 fn serve(listener: TcpListener, state: &AppState) -> CancellationToken {
     let entrance = Entrance::new(state.clone());
-    let server =
-        api::server::run(listener, entrance, state.connections.clone(), state.lifecycle.clone());
+    let server = api::server::run(listener, entrance, state.lifecycle.clone());
     let served = CancellationToken::new();
     let at_end = served.clone().drop_guard();
     state.lifecycle.spawn_critical("http server", async move {

@@ -3,6 +3,7 @@
 //! `.env.sample` and the README's table show the same list; a test holds them together.
 
 mod origins;
+mod quarantine;
 
 use std::ffi::OsStr;
 use std::net::{IpAddr, SocketAddr};
@@ -15,6 +16,7 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 pub use origins::{AllowedOrigins, PublicUrl};
+pub use quarantine::{Quarantine, QuarantineFull};
 
 /// Most streams, where nobody says otherwise; the command line has the same.
 pub const STREAMS_MAX_DEFAULT: usize = 5_000;
@@ -76,6 +78,9 @@ pub struct Config {
 
     #[command(flatten)]
     pub writer: Writer,
+
+    #[command(flatten)]
+    pub quarantine: Quarantine,
 
     #[command(flatten)]
     pub monitor: Monitor,
@@ -156,6 +161,11 @@ pub struct Access {
     #[arg(long, env = "TIDEGATE_CONNECTIONS_MAX", default_value_t = 16_384)]
     pub connections_max: usize,
 
+    /// Most connections at once from one address (of IPv6: one network of 64 bits); three quarters of those there may be
+    /// where not given. Behind a trusted proxy a client's requests under way and monitors count instead.
+    #[arg(long, env = "TIDEGATE_CONNECTIONS_PER_ADDRESS_MAX", value_parser = parse_positive)]
+    pub connections_per_address_max: Option<usize>,
+
     /// Proxies whose `X-Forwarded-For` is believed, such as `127.0.0.1,10.1.0.0/16`. What is limited by address then goes by
     /// the address that they name.
     #[arg(long, env = "TIDEGATE_TRUSTED_PROXIES", default_value = "")]
@@ -192,6 +202,11 @@ pub struct Intake {
     /// Largest record in bytes, and the largest body with `on_error=reject` or an `Idempotency-Key`.
     #[arg(long, env = "TIDEGATE_ENTRY_BYTES_MAX", default_value_t = 16 << 20)]
     pub entry_bytes_max: usize,
+
+    /// Most keys and values in a record's documents that PostgreSQL takes apart (`jsonb`); an object of n > 1,000 keys counts
+    /// n²/1,000 for them, which is what sorting them may cost.
+    #[arg(long, env = "TIDEGATE_DOCUMENT_MEMBERS_MAX", default_value_t = 500_000)]
+    pub document_members_max: u64,
 
     /// Most idempotency keys that are remembered; at the limit requests with a new key are refused with 503.
     #[arg(long, env = "TIDEGATE_IDEMPOTENCY_KEYS_MAX", default_value_t = 1_000_000)]
@@ -269,6 +284,10 @@ pub struct Monitor {
     /// Most bytes that wait for one monitor; what does not fit is announced as a gap.
     #[arg(long, env = "TIDEGATE_MONITOR_QUEUE_BYTES", default_value_t = 1 << 20)]
     pub monitor_queue_bytes: usize,
+
+    /// Most bytes of frames that wait for all monitors together; a frame counts once, however many it is for.
+    #[arg(long, env = "TIDEGATE_MONITORS_BYTES_MAX", default_value_t = 256 << 20)]
+    pub monitors_bytes_max: usize,
 
     /// Longest time in milliseconds over which records are gathered into one frame; with fewer than 400 monitors it is
     /// shorter, down to 5.
@@ -443,6 +462,12 @@ impl Config {
             return Err(ConfigError::MetricsToken);
         }
         Ok(())
+    }
+
+    /// Connections of one address: as asked for, else so many that whoever has them leaves a quarter to all others.
+    pub fn connections_per_address_max(&self) -> usize {
+        let share = || self.access.connections_max.div_ceil(4).saturating_mul(3);
+        self.access.connections_per_address_max.unwrap_or_else(share)
     }
 
     /// The number of writers: as asked for, else the cores up to 4.

@@ -4,6 +4,12 @@ use std::process::ExitCode;
 
 use tidegate::cli::Cli;
 
+/// Gives what was freed back to the system within seconds; the system's own keeps what a burst of requests took
+/// (docs/decisions/allocator.md).
+#[cfg(not(target_env = "msvc"))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     // Without TLS's cryptography set once, the first TLS connection would panic.
     if rustls::crypto::ring::default_provider().install_default().is_err() {

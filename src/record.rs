@@ -158,6 +158,9 @@ pub struct EntryMeta {
     pub replays: Option<Uuid>,
     /// Of an entry of a polling job's run.
     pub cursor: Option<Cursor>,
+    /// How many keys and values its tuples' documents have, where these are many for their bytes: PostgreSQL takes longer
+    /// over them than the bytes say.
+    pub members: Option<u32>,
 }
 
 /// What tells an idempotency key from others: a hash of whose it is, where it holds, and its text.
@@ -184,7 +187,11 @@ const TAG_KEY: u8 = 3;
 const TAG_ANSWER: u8 = 4;
 const TAG_REPLAYS: u8 = 5;
 const TAG_CURSOR: u8 = 6;
+const TAG_MEMBERS: u8 = 7;
 
+/// An entry whose documents have so many keys and values is costly to write, whatever its bytes: PostgreSQL takes a quarter
+/// of a second and more over it.
+pub const COSTLY_MEMBERS: u64 = 250_000;
 /// Longest name of a user, in bytes.
 pub const USER_NAME_BYTES_MAX: usize = 200;
 /// Longest answer that an entry keeps, in bytes; all of an entry's meta must fit 64 KiB.
@@ -193,7 +200,14 @@ pub const ANSWER_BYTES_MAX: usize = 48 << 10;
 impl EntryMeta {
     /// Of an entry without a key.
     pub fn new(source: Source, user: impl Into<String>) -> EntryMeta {
-        EntryMeta { source, user: user.into(), key: None, replays: None, cursor: None }
+        EntryMeta {
+            source,
+            user: user.into(),
+            key: None,
+            replays: None,
+            cursor: None,
+            members: None,
+        }
     }
 
     /// Appends the tagged form to `out`.
@@ -212,11 +226,14 @@ impl EntryMeta {
         if let Some(cursor) = &self.cursor {
             put_field(out, TAG_CURSOR, &cursor.encode());
         }
+        if let Some(members) = self.members {
+            put_field(out, TAG_MEMBERS, &members.to_le_bytes());
+        }
     }
 
     /// Reads the tagged form; `None` if it is not well formed or names no source.
     pub fn decode(bytes: &[u8]) -> Option<EntryMeta> {
-        let (mut source, mut replays, mut cursor) = (None, None, None);
+        let (mut source, mut replays, mut cursor, mut members) = (None, None, None, None);
         let (mut user, mut key, mut answer) = (String::new(), None, None);
         for field in Fields(bytes) {
             let (tag, value) = field?;
@@ -227,11 +244,12 @@ impl EntryMeta {
                 TAG_ANSWER => answer = Some(value.to_vec()),
                 TAG_REPLAYS => replays = Some(Uuid::from_slice(value).ok()?),
                 TAG_CURSOR => cursor = Some(Cursor::decode(value)?),
+                TAG_MEMBERS => members = Some(u32::from_le_bytes(value.try_into().ok()?)),
                 _ => {}
             }
         }
         let key = key.map(|(key, body)| EntryKey { key, body, answer });
-        Some(EntryMeta { source: source?, user, key, replays, cursor })
+        Some(EntryMeta { source: source?, user, key, replays, cursor, members })
     }
 
     /// The idempotency key of an entry with this meta, without reading the rest of it.
@@ -242,6 +260,11 @@ impl EntryMeta {
     /// The quarantined record that an entry with this meta replays, without reading the rest of it.
     pub fn replays_of(bytes: &[u8]) -> Option<Uuid> {
         Uuid::from_slice(value_of(bytes, TAG_REPLAYS)?).ok()
+    }
+
+    /// How many keys and values the documents of an entry with this meta have, where they are many for their bytes.
+    pub fn members_of(bytes: &[u8]) -> Option<u32> {
+        Some(u32::from_le_bytes(value_of(bytes, TAG_MEMBERS)?.try_into().ok()?))
     }
 
     /// The cursor of an entry with this meta. Costs entries of other sources a look at one byte.
@@ -314,13 +337,15 @@ mod tests {
         for meta in [
             plain.clone(),
             EntryMeta { key: Some(key), ..plain.clone() },
-            EntryMeta { key: Some(answered), replays, ..plain },
+            EntryMeta { members: Some(300_000), ..plain.clone() },
+            EntryMeta { key: Some(answered), replays, members: Some(7), ..plain },
         ] {
             let mut bytes = Vec::new();
             put_field(&mut bytes, 99, b"from a later version");
             meta.encode(&mut bytes);
             assert_eq!(EntryMeta::key_of(&bytes), meta.key.as_ref().map(|key| key.key));
             assert_eq!(EntryMeta::replays_of(&bytes), meta.replays);
+            assert_eq!(EntryMeta::members_of(&bytes), meta.members);
             assert_eq!(EntryMeta::decode(&bytes[..bytes.len() - 1]), None);
             assert_eq!(EntryMeta::decode(&bytes), Some(meta));
         }

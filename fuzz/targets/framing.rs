@@ -37,7 +37,7 @@ impl RecordSink for Sink {
         &mut self.buffer
     }
 
-    fn encoded(&mut self) {
+    fn encoded(&mut self, _members: u64) {
         assert!(!self.full);
         self.full = self.small;
         self.outcomes.push(Outcome::Encoded(std::mem::take(&mut self.buffer)));
@@ -60,7 +60,7 @@ fn frame(
     chunks: &[&[u8]],
     small: bool,
 ) -> (Vec<Outcome>, String) {
-    let limits = EncodeLimits { record_bytes_max: LIMITS.record_bytes_max };
+    let limits = EncodeLimits { record_bytes_max: LIMITS.record_bytes_max, members_max: 1 << 10 };
     let encoder = RecordEncoder::new(stream, limits).expect("the stream makes sense");
     let mut framer = Framer::new(format, encoder, LIMITS, CsvOptions::of_null(Some("NA".to_owned())));
     let mut sink = Sink { small, ..Sink::default() };

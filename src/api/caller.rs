@@ -3,9 +3,11 @@
 //! A handler that takes a [`Caller`] runs only for an authenticated one; what the caller may do is the handler's
 //! question (`caller.require(…)?`).
 
+use std::convert::Infallible;
+use std::net::Ipv6Addr;
 use std::time::Duration;
 
-use axum::body::to_bytes;
+use axum::body::{Body, HttpBody, to_bytes};
 use axum::extract::{FromRef, FromRequest, FromRequestParts, Path, Request};
 use axum::http::header::{CONTENT_TYPE, HeaderMap};
 use axum::http::request::Parts;
@@ -13,24 +15,45 @@ use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 use url::form_urlencoded;
 
+use crate::api::AppState;
+use crate::api::client_address::{ClientAddress, Peer};
 use crate::api::error::ApiError;
-use crate::auth::{Auth, Caller, Presented};
+use crate::api::held_bytes::HeldBytes;
+use crate::auth::{BROWSER_COOKIE, Caller, Presented, Whence, credentials};
 
 /// Largest JSON body of a request that is not records, in bytes.
 pub const JSON_BODY_BYTES_MAX: usize = 64 << 10;
 /// Longest time that such a body may take to arrive.
 pub const JSON_BODY_WAIT_MAX: Duration = Duration::from_secs(15);
 
-impl<S> FromRequestParts<S> for Caller
-where
-    S: Send + Sync,
-    Auth: FromRef<S>,
-{
+impl FromRequestParts<AppState> for Caller {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Caller, ApiError> {
-        Ok(Auth::from_ref(state).authenticate(parts).await?)
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Caller, ApiError> {
+        // The route may have asked already.
+        match parts.extensions.remove() {
+            Some(caller) => Ok(caller),
+            None => Ok(state.auth.authenticate(parts, || whence_of(None, parts, state)).await?),
+        }
     }
+}
+
+/// What limits on passwords go by.
+impl FromRequestParts<AppState> for Whence {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Whence, Infallible> {
+        Ok(whence_of(None, parts, state))
+    }
+}
+
+/// Where a request comes from. The router's requests know their peer themselves.
+pub(super) fn whence_of(peer: Option<Peer>, parts: &Parts, state: &AppState) -> Whence {
+    let peer = peer.or_else(|| parts.extensions.get().copied());
+    let peer = peer.unwrap_or(Peer(Ipv6Addr::UNSPECIFIED.into()));
+    let client = ClientAddress::new(peer, &parts.headers, &state.config.access.trusted_proxies);
+    let browser = credentials::session_cookie(&parts.headers, BROWSER_COOKIE);
+    Whence { address: client.group(), browser }
 }
 
 /// The sender of a request for a monitor: may come with `?ticket=`, and with a cookie only from our own pages.
@@ -41,17 +64,17 @@ pub struct MonitorCaller {
     pub ticket: Option<Presented>,
 }
 
-impl<S> FromRequestParts<S> for MonitorCaller
-where
-    S: Send + Sync,
-    Auth: FromRef<S>,
-{
+impl FromRequestParts<AppState> for MonitorCaller {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<MonitorCaller, ApiError> {
+    async fn from_request_parts(
+        parts: &mut Parts,
+        state: &AppState,
+    ) -> Result<MonitorCaller, ApiError> {
         let ticket = ticket_of(parts.uri.query().unwrap_or_default());
-        let auth = Auth::from_ref(state);
-        let (caller, ticket) = auth.authenticate_monitor(parts, ticket.as_deref()).await?;
+        let whence = || whence_of(None, parts, state);
+        let (caller, ticket) =
+            state.auth.authenticate_monitor(parts, whence, ticket.as_deref()).await?;
         Ok(MonitorCaller { caller, ticket })
     }
 }
@@ -74,37 +97,47 @@ impl<S: Send + Sync> FromRequestParts<S> for PathText {
     }
 }
 
-/// A JSON body of at most [`JSON_BODY_BYTES_MAX`]. What cannot be read is 400 and what does not fit `T` is 422, both
+/// A JSON body of at most `BYTES_MAX`, which counts for as long as it is held. What cannot be read is 400 and what does not
+/// fit `T` is 422, both
 /// with the members `line` and `column` (from 1).
 #[derive(Debug)]
-pub struct ApiJson<T>(pub T);
+pub struct ApiJson<T, const BYTES_MAX: usize = JSON_BODY_BYTES_MAX>(pub T);
 
-impl<S, T> FromRequest<S> for ApiJson<T>
+impl<S, T, const BYTES_MAX: usize> FromRequest<S> for ApiJson<T, BYTES_MAX>
 where
     S: Send + Sync,
     T: DeserializeOwned,
+    HeldBytes: FromRef<S>,
 {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, _: &S) -> Result<ApiJson<T>, ApiError> {
+    async fn from_request(request: Request, state: &S) -> Result<ApiJson<T, BYTES_MAX>, ApiError> {
         if !is_json(request.headers()) {
             let detail = "the body must be JSON: send Content-Type: application/json";
             return Err(ApiError::unsupported_media_type(detail));
         }
-        let body = to_bytes(request.into_body(), JSON_BODY_BYTES_MAX);
+        let held = HeldBytes::from_ref(state).hold(held_for(request.body(), BYTES_MAX));
+        let _held = held.map_err(ApiError::request_memory_full)?;
+        let body = to_bytes(request.into_body(), BYTES_MAX);
         let bytes = tokio::time::timeout(JSON_BODY_WAIT_MAX, body)
             .await
             .map_err(|_| ApiError::timeout("body_timeout", "the body took too long to arrive"))?
-            .map_err(|error| body_error(&error))?;
+            .map_err(|error| body_error(&error, BYTES_MAX))?;
         parse(&bytes).map(ApiJson)
     }
 }
 
-fn body_error(error: &axum::Error) -> ApiError {
+/// What a body may come to hold: as many bytes as it says that it has, if it does.
+fn held_for(body: &Body, bytes_max: usize) -> usize {
+    let said = body.size_hint().exact().and_then(|bytes| usize::try_from(bytes).ok());
+    said.map_or(bytes_max, |bytes| bytes.min(bytes_max))
+}
+
+fn body_error(error: &axum::Error, bytes_max: usize) -> ApiError {
     let mut cause: Option<&dyn std::error::Error> = Some(error);
     while let Some(error) = cause {
         if error.is::<http_body_util::LengthLimitError>() {
-            let detail = format!("the body is larger than {JSON_BODY_BYTES_MAX} bytes");
+            let detail = format!("the body is larger than {bytes_max} bytes");
             return ApiError::too_large("body_too_large", detail);
         }
         cause = error.source();
@@ -138,7 +171,6 @@ fn is_json(headers: &HeaderMap) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use axum::body::Body;
     use serde::Deserialize;
     use serde_json::{Value, json};
 
@@ -156,7 +188,10 @@ mod tests {
             request = request.header("content-type", content_type);
         }
         let request = request.body(body.into()).unwrap();
-        ApiJson::from_request(request, &()).await.map(|ApiJson(sample)| sample)
+        let held_bytes = HeldBytes::new(JSON_BODY_BYTES_MAX);
+        let read: Result<ApiJson<Sample>, _> = ApiJson::from_request(request, &held_bytes).await;
+        assert_eq!(held_bytes.held(), 0);
+        read.map(|ApiJson(sample)| sample)
     }
 
     #[tokio::test]
@@ -209,6 +244,24 @@ mod tests {
         let broken = futures::stream::iter([Err::<bytes::Bytes, _>(std::io::Error::other("gone"))]);
         let error = read(Some("application/json"), Body::from_stream(broken)).await.unwrap_err();
         assert_eq!((error.status().as_u16(), error.code()), (400, "incomplete_body"));
+    }
+
+    #[tokio::test]
+    async fn a_body_without_room_is_refused_before_it_is_read() {
+        let held_bytes = HeldBytes::new(100);
+        let request = |length: usize| {
+            let body = Body::from(json!({"name": "a".repeat(length)}).to_string());
+            Request::builder().header("content-type", "application/json").body(body).unwrap()
+        };
+        let read: Result<ApiJson<Sample>, _> =
+            ApiJson::from_request(request(100), &held_bytes).await;
+        assert_eq!(read.unwrap_err().code(), "request_memory_full");
+        let read: Result<ApiJson<Sample>, _> =
+            ApiJson::from_request(request(10), &held_bytes).await;
+        assert!(read.is_ok());
+        let read: Result<ApiJson<Sample, 10>, _> =
+            ApiJson::from_request(request(10), &held_bytes).await;
+        assert_eq!(read.unwrap_err().status(), 413);
     }
 
     #[test]

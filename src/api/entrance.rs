@@ -7,6 +7,7 @@
 
 use std::any::Any;
 use std::convert::Infallible;
+use std::net::Ipv6Addr;
 use std::panic::AssertUnwindSafe;
 use std::time::Instant;
 
@@ -20,7 +21,7 @@ use hyper::body::Incoming;
 use hyper::service::Service;
 use tower::ServiceExt;
 
-use crate::api::client_address::Peer;
+use crate::api::client_address::{ClientAddress, Peer};
 use crate::api::cross_origin::{self, Answer, CrossOrigin};
 use crate::api::refused_body::SharedBody;
 use crate::api::{ApiError, AppState, heads, records, refused_body, router};
@@ -68,6 +69,10 @@ impl Service<Request<Incoming>> for Entrance {
     type Future = Answer;
 
     fn call(&self, request: Request<Incoming>) -> Answer {
+        // Also of what a browser asks first, which is answered without anything of ours.
+        if let Err(error) = heads::check_host(request.version(), request.headers()) {
+            return Box::pin(async move { Ok(refuse(request, error).await) });
+        }
         if let Some(cross_origin) = &self.cross_origin
             && let Some(rules) = cross_origin.rules_for(&request)
         {
@@ -79,13 +84,20 @@ impl Service<Request<Incoming>> for Entrance {
 }
 
 impl Entrance {
+    /// The client that sent these headers.
+    pub fn client(&self, headers: &HeaderMap) -> ClientAddress {
+        let peer = self.peer.unwrap_or(Peer(Ipv6Addr::UNSPECIFIED.into()));
+        ClientAddress::new(peer, headers, &self.state.config.access.trusted_proxies)
+    }
+
     fn answer(&self, mut request: Request<Incoming>) -> Answer {
         if let Err(error) = heads::check(request.headers_mut()) {
             return Box::pin(async move { Ok(refuse(request, error).await) });
         }
         if is_records(&request) {
             let state = self.state.clone();
-            Box::pin(async move { Ok(take_records(&state, request).await) })
+            let peer = self.peer;
+            Box::pin(async move { Ok(take_records(&state, peer, request).await) })
         } else {
             if let Some(peer) = self.peer {
                 request.extensions_mut().insert(peer);
@@ -96,7 +108,7 @@ impl Entrance {
 }
 
 /// Answers a request that nobody handles.
-async fn refuse(request: Request<Incoming>, error: ApiError) -> Response {
+pub(super) async fn refuse(request: Request<Incoming>, error: ApiError) -> Response {
     let refused = async move |_: Parts, _: SharedBody<Incoming>| error.into_response();
     let mut response = refused_body::read_off(request, refused).await;
     add_default_headers(response.headers_mut());
@@ -114,12 +126,16 @@ pub(super) fn stream_of(path: &str) -> Option<&str> {
     (!stream.is_empty() && !stream.contains(['/', '%'])).then_some(stream)
 }
 
-async fn take_records(state: &AppState, request: Request<Incoming>) -> Response {
+async fn take_records(
+    state: &AppState,
+    peer: Option<Peer>,
+    request: Request<Incoming>,
+) -> Response {
     let started = Instant::now();
     let handle = async |parts: Parts, body: SharedBody<Incoming>| {
         let uri = parts.uri.clone();
         let stream = stream_of(uri.path()).unwrap_or_default();
-        records::take(state, stream, parts, body).await.into_response()
+        records::take(state, stream, peer, parts, body).await.into_response()
     };
     let handled = AssertUnwindSafe(refused_body::read_off(request, handle)).catch_unwind().await;
     let mut response = handled.unwrap_or_else(panicked);

@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 use sqlx::error::DatabaseError;
 
 use crate::api::held_bytes::Full;
-use crate::auth::{AuthError, Denied, OverQuota};
+use crate::auth::{AuthError, Blamed, Denied, OverQuota};
 use crate::db::words::words_of;
 
 /// Media type of a refusal.
@@ -246,6 +246,17 @@ impl From<AuthError> for ApiError {
                 .with("host", foreign.host),
             AuthError::Busy { retry_after } => {
                 ApiError::too_many_requests("busy", text, retry_after)
+            }
+            AuthError::Throttled(throttled) => {
+                let code = match throttled.blamed {
+                    Blamed::Own => "sign_in_throttled",
+                    Blamed::Place => "address_throttled",
+                    Blamed::Account => "user_throttled",
+                };
+                ApiError::too_many_requests(code, text, throttled.retry_after)
+            }
+            AuthError::NotKnown => {
+                ApiError::unavailable("database_unavailable", text, DATABASE_RETRY)
             }
             AuthError::NotAppliedYet => {
                 ApiError::unavailable("not_applied_yet", text, DATABASE_RETRY)

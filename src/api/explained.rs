@@ -3,6 +3,9 @@
 //! Where the head of a request is no HTTP, the server writes a bare status by itself and hangs up, and leaves nobody else
 //! a say. So the connection that it writes to looks for such an answer, which no handler of ours gives, and puts a problem
 //! document into it. Then it reads on for a moment: who is still sending would otherwise be reset, and not see it.
+//!
+//! It also sees how much of a head is there, and holds it against the gateway's budget of bytes: the server itself only knows
+//! how long one head may be, and not how many there are.
 
 use std::fmt::Write as _;
 use std::io::{self, IoSlice};
@@ -12,16 +15,24 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use bytes::{Buf, Bytes};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Sleep, sleep};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep};
 
 use crate::api::ApiError;
+use crate::api::connections::{HEAD_MAX, Phase, Place};
 use crate::api::entrance::DEFAULT_HEADERS;
 use crate::api::express::Rewound;
+use crate::api::held_bytes::{Full, Held, HeldBytes};
+use crate::telemetry::limits;
 
 /// Longest wait for a peer that was refused to stop sending, and how much of it is read.
 const READ_ON_MAX: Duration = Duration::from_secs(1);
 const READ_ON_BYTES_MAX: usize = 4 << 20;
+/// Longest head of a request, in bytes: the first line and all header lines. What a browser sends with its cookies has a few
+/// thousand.
+pub const HEAD_BYTES_MAX: usize = 64 << 10;
+/// So much of a head is not counted, in bytes: nearly all heads are shorter.
+const HEAD_BYTES_FREE: usize = 8 << 10;
 /// Header lines that the server takes.
 const HEADER_LINES_MAX: usize = 100;
 const BARE_START: &[u8] = b"HTTP/1.1 4";
@@ -35,12 +46,47 @@ pub struct Explained {
     /// An answer of ours that is still to be written.
     answer: Bytes,
     reading_on: Option<(Pin<Box<Sleep>>, usize)>,
+    head: UnfinishedHead,
+}
+
+/// What came of a head that is not whole yet.
+struct UnfinishedHead {
+    budget: HeldBytes,
+    bytes: usize,
+    held: Option<Held>,
+    /// The budget was used up.
+    refused: Option<Full>,
 }
 
 impl Explained {
-    pub fn new(stream: Rewound) -> Explained {
+    pub fn new(stream: Rewound, budget: HeldBytes) -> Explained {
         let first = stream.first().clone();
-        Explained { stream, first, answer: Bytes::new(), reading_on: None }
+        let head = UnfinishedHead { budget, bytes: 0, held: None, refused: None };
+        Explained { stream, first, answer: Bytes::new(), reading_on: None, head }
+    }
+
+    /// Why the server was left without the rest of a head, if it was.
+    pub fn refused(&self) -> Option<ApiError> {
+        self.head.refused.map(ApiError::request_memory_full)
+    }
+
+    /// What is said when the head that has begun does not come in time; `None` where nothing came.
+    pub fn head_too_slow(&self) -> Option<ApiError> {
+        (self.head.bytes > 0).then(|| {
+            limits::HEAD_TIME.hit();
+            let detail = format!(
+                "the head of the request did not come within {} seconds of its beginning",
+                HEAD_MAX.as_secs()
+            );
+            ApiError::timeout("head_too_slow", detail)
+        })
+    }
+
+    /// The last answer on a connection that the server has left. Nothing else may have been written of one.
+    pub async fn refuse(mut self, answer: Vec<u8>) -> io::Result<()> {
+        self.answer = answer.into();
+        self.reading_on = Some((Box::pin(sleep(READ_ON_MAX)), 0));
+        self.shutdown().await
     }
 
     /// Takes what the server is about to write, if it is a bare refusal.
@@ -85,6 +131,31 @@ impl Explained {
     }
 }
 
+impl UnfinishedHead {
+    /// Bytes came.
+    fn add(&mut self, bytes: usize, place: &Place) -> Result<(), Full> {
+        // Of a request under way these are a body, or wait for their turn.
+        if place.head_deadline().is_none() {
+            return Ok(());
+        }
+        place.begin_head(Instant::now);
+        self.bytes += bytes;
+        let counted = self.bytes.saturating_sub(HEAD_BYTES_FREE);
+        let held = match &mut self.held {
+            Some(held) => held.grow(counted - held.bytes()),
+            None if counted == 0 => Ok(()),
+            None => self.budget.hold(counted).map(|held| self.held = Some(held)),
+        };
+        held.inspect_err(|full| self.refused = Some(*full))
+    }
+
+    /// The request is answered, and its head gone.
+    fn forget(&mut self) {
+        self.bytes = 0;
+        self.held = None;
+    }
+}
+
 /// A bare refusal with a problem document in it; `None` if it is not one.
 fn explained(written: &[u8], first: &[u8]) -> Option<Vec<u8>> {
     let head = std::str::from_utf8(written).ok()?.strip_suffix("\r\n\r\n")?;
@@ -96,12 +167,11 @@ fn explained(written: &[u8], first: &[u8]) -> Option<Vec<u8>> {
     }
     let error = match status {
         StatusCode::BAD_REQUEST => ApiError::bad_request("malformed_request", reason(first)),
-        StatusCode::URI_TOO_LONG => {
-            ApiError::new(status, "uri_too_long", "the address is longer than 65,534 bytes")
-        }
         StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
             let detail = format!(
-                "the head of the request is longer than 400 KiB, or has more than {HEADER_LINES_MAX} header lines"
+                "the head of the request, its address included, is longer than {} KiB, or has more than \
+                 {HEADER_LINES_MAX} header lines",
+                HEAD_BYTES_MAX >> 10
             );
             ApiError::new(status, "header_too_large", detail)
         }
@@ -160,7 +230,11 @@ impl AsyncRead for Explained {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+        let Explained { stream, head, .. } = &mut *self;
+        head.add(buffer.filled().len() - before, stream.place()).map_err(io::Error::other)?;
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -196,7 +270,16 @@ impl AsyncWrite for Explained {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_answer(context))?;
-        Pin::new(&mut self.stream).poll_flush(context)
+        ready!(Pin::new(&mut self.stream).poll_flush(context))?;
+        match self.stream.place().phase() {
+            Phase::Answered => {
+                self.stream.place().flushed(Instant::now());
+                self.head.forget();
+            }
+            Phase::Monitor if self.head.bytes > 0 => self.head.forget(),
+            _ => {}
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

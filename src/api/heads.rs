@@ -7,7 +7,7 @@
 use axum::http::header::{
     ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HOST, ORIGIN,
 };
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
 
 use crate::api::ApiError;
 
@@ -16,10 +16,23 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Fields of one value that the gateway reads. A second `Idempotency-Key` is refused where it is read; a second
 /// `Content-Length` by the server, unless it says the same.
-const SINGLE: [HeaderName; 6] =
-    [HOST, AUTHORIZATION, CONTENT_TYPE, ORIGIN, LAST_EVENT_ID, SEC_FETCH_SITE];
+const SINGLE: [HeaderName; 5] =
+    [AUTHORIZATION, CONTENT_TYPE, ORIGIN, LAST_EVENT_ID, SEC_FETCH_SITE];
 /// Fields that are lists and that the gateway reads.
 const LISTS: [HeaderName; 2] = [CONTENT_ENCODING, ACCEPT];
+
+/// Refuses a request that does not say once whom it is for, as RFC 9112 (section 3.2) asks of a server: what stands before
+/// the gateway may have gone by another name than what stands behind it.
+pub fn check_host(version: Version, headers: &HeaderMap) -> Result<(), ApiError> {
+    match headers.get_all(HOST).iter().count() {
+        0 if version == Version::HTTP_11 => {
+            let detail = "the header Host is missing; HTTP/1.1 asks for it in every request";
+            Err(ApiError::bad_request("missing_host", detail))
+        }
+        0 | 1 => Ok(()),
+        count => Err(repeated(&HOST, count)),
+    }
+}
 
 /// Refuses what cannot be meant, and joins the lines of a list.
 pub fn check(headers: &mut HeaderMap) -> Result<(), ApiError> {
@@ -37,8 +50,7 @@ pub fn check(headers: &mut HeaderMap) -> Result<(), ApiError> {
     for name in SINGLE {
         let count = headers.get_all(&name).iter().count();
         if count > 1 {
-            let detail = format!("the header {name} comes {count} times; send it once");
-            return Err(ApiError::bad_request("repeated_header", detail));
+            return Err(repeated(&name, count));
         }
     }
     for name in LISTS {
@@ -50,6 +62,11 @@ pub fn check(headers: &mut HeaderMap) -> Result<(), ApiError> {
         }
     }
     Ok(())
+}
+
+fn repeated(name: &HeaderName, count: usize) -> ApiError {
+    let detail = format!("the header {name} comes {count} times; send it once");
+    ApiError::bad_request("repeated_header", detail)
 }
 
 #[cfg(test)]
@@ -69,7 +86,7 @@ mod tests {
         let joined = checked(&[("content-encoding", "gzip"), ("content-encoding", "br")]).unwrap();
         assert_eq!(joined.get_all("content-encoding").iter().count(), 1);
         assert_eq!(joined["content-encoding"], "gzip, br");
-        for name in ["host", "authorization", "content-type", "origin"] {
+        for name in ["authorization", "content-type", "origin"] {
             assert!(checked(&[(name, "a")]).is_ok());
             let error = checked(&[(name, "a"), (name, "a")]).unwrap_err();
             assert_eq!((error.status().as_u16(), error.code()), (400, "repeated_header"));
@@ -78,5 +95,23 @@ mod tests {
         assert!(checked(&[("cookie", "a=1"), ("cookie", "b=2")]).is_ok());
         assert!(checked(&[("expect", "100-Continue")]).is_ok());
         assert_eq!(checked(&[("expect", "magic")]).unwrap_err().status().as_u16(), 417);
+    }
+
+    #[test]
+    fn a_request_says_once_whom_it_is_for() {
+        let checked = |version, hosts: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for host in hosts {
+                headers.append(HOST, HeaderValue::from_static(host));
+            }
+            check_host(version, &headers).map_err(|error| (error.status().as_u16(), error.code()))
+        };
+        assert_eq!(checked(Version::HTTP_11, &["a"]), Ok(()));
+        assert_eq!(checked(Version::HTTP_11, &[""]), Ok(()));
+        assert_eq!(checked(Version::HTTP_10, &[]), Ok(()));
+        assert_eq!(checked(Version::HTTP_11, &[]), Err((400, "missing_host")));
+        for version in [Version::HTTP_10, Version::HTTP_11] {
+            assert_eq!(checked(version, &["a", "a"]), Err((400, "repeated_header")));
+        }
     }
 }

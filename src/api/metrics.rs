@@ -6,10 +6,11 @@ use axum::http::header;
 use axum::http::request::Parts;
 use axum::response::IntoResponse;
 
+use crate::api::caller::whence_of;
 use crate::api::health::{self, Audience};
 use crate::api::{ApiError, AppState, status};
 use crate::auth::{Scope, SecretHash};
-use crate::hub::counters::StreamCounters;
+use crate::hub::counters::{StreamCounters, StreamTotals};
 use crate::record::{Source, StreamId};
 use crate::telemetry::metrics::{self, Gauges, SourceCounts, StreamCounts};
 
@@ -26,8 +27,14 @@ pub async fn show(
     let (intake_bytes, intake_entries) = state.source.intake.fill();
     let limits = state.source.intake.limits();
     let hub = state.hub.metrics();
+    let connections = state.connections.counts();
+    let quarantine = &state.source.quarantine;
+    let (kept, kept_limit) = (quarantine.level(), quarantine.limits().all);
     metrics::set_gauges(&Gauges {
         connections: state.connections.open(),
+        connections_limit: state.connections.max(),
+        connections_silent: connections.silent,
+        connections_unread: connections.unread,
         request_memory_bytes: state.held_bytes.held(),
         request_memory_bytes_limit: state.held_bytes.max(),
         intake_entries,
@@ -36,6 +43,11 @@ pub async fn show(
         intake_bytes_limit: limits.bytes_max,
         idempotency_keys: state.source.keys.count(),
         idempotency_keys_limit: state.config.intake.idempotency_keys_max,
+        quarantine_records: kept.records,
+        quarantine_records_limit: kept_limit.records,
+        quarantine_bytes: kept.bytes,
+        quarantine_bytes_limit: kept_limit.bytes,
+        quarantine_accepted_records: quarantine.accepted().records,
         journal_bytes: state.journal.bytes(),
         journal_bytes_limit: state.config.journal.journal_bytes_max,
         journal_failed: state.appender.failure().is_some(),
@@ -48,6 +60,8 @@ pub async fn show(
         streams: state.catalog.streams().snapshot().len(),
         streams_limit: state.config.access.streams_max,
         monitors: state.hub.monitors(),
+        monitor_frames_held_bytes: state.hub.frames_bytes(),
+        monitor_frames_held_bytes_limit: state.hub.limits().frames_bytes_max,
         monitor_frames: hub.frames(),
         monitor_deliveries: hub.deliveries(),
         monitor_gaps: hub.gaps(),
@@ -67,7 +81,7 @@ async fn check_access(state: &AppState, parts: &Parts) -> Result<(), ApiError> {
     {
         return Ok(());
     }
-    let caller = state.auth.authenticate(parts).await?;
+    let caller = state.auth.authenticate(parts, || whence_of(None, parts, state)).await?;
     caller.require(Scope::Read)?;
     if caller.streams.is_some() {
         let detail = "the metrics tell of every stream, and this token is for some";
@@ -95,11 +109,13 @@ fn stream_counts(state: &AppState) -> Vec<StreamCounts> {
 fn counts_of(stream: String, counters: &StreamCounters, parked: u64) -> StreamCounts {
     let totals = counters.totals();
     let parts = Source::ALL.map(|source| (source, counters.of_source(source)));
-    let sources = parts.into_iter().filter(|(_, part)| part.accepted + part.quarantined > 0);
+    let any = |part: &StreamTotals| part.accepted + part.quarantined + part.not_kept > 0;
+    let sources = parts.into_iter().filter(|(_, part)| any(part));
     let sources = sources.map(|(source, part)| SourceCounts {
         source: source.as_str(),
         accepted: part.accepted,
         quarantined: part.quarantined,
+        not_kept: part.not_kept,
         bytes: part.bytes,
     });
     StreamCounts {

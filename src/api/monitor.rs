@@ -46,9 +46,10 @@ impl From<NotAnUpgrade> for ApiError {
         let (status, code) = match error {
             NotAnUpgrade::Version => (StatusCode::UPGRADE_REQUIRED, "unknown_websocket_version"),
             NotAnUpgrade::Subprotocol => (StatusCode::BAD_REQUEST, "unknown_subprotocol"),
-            NotAnUpgrade::Header(..) | NotAnUpgrade::NoKey | NotAnUpgrade::NotPossible => {
-                (StatusCode::BAD_REQUEST, "not_an_upgrade")
-            }
+            NotAnUpgrade::Method
+            | NotAnUpgrade::Header(..)
+            | NotAnUpgrade::NoKey
+            | NotAnUpgrade::NotPossible => (StatusCode::BAD_REQUEST, "not_an_upgrade"),
         };
         let instead = "GET /v1/monitor/events has the same messages without a WebSocket";
         ApiError::new(status, code, error.to_string()).with("instead", instead)
@@ -74,7 +75,10 @@ pub async fn websocket(
     }
     let shutdown = state.lifecycle.soft().clone();
     let auth = state.auth.clone();
-    let still_allowed = move || std::future::ready(auth.still_takes(&caller));
+    let still_allowed = move || {
+        let (auth, caller) = (auth.clone(), caller.clone());
+        async move { auth.still_takes(&caller).await }
+    };
     let (response, connection) = upgrade.accept();
     // A task of the lifecycle, so that a shutdown waits for the goodbye.
     state.lifecycle.spawn("monitor", ws::serve(connection, session, still_allowed, shutdown));
@@ -113,8 +117,11 @@ pub async fn events(
     let holding = ticket.map(hold).transpose()?;
     let auth = state.auth.clone();
     let still_allowed = move || {
-        let holds = holding.as_ref().is_none_or(|holding| auth.still_holds(holding));
-        std::future::ready(holds && auth.still_takes(&caller))
+        let (auth, caller) = (auth.clone(), caller.clone());
+        async move {
+            let holds = holding.is_none_or(|holding| auth.still_holds(&holding));
+            holds && auth.still_takes(&caller).await
+        }
     };
     Ok(sse::respond(session, still_allowed, state.lifecycle.soft().clone()))
 }

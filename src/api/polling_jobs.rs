@@ -23,11 +23,14 @@ use crate::sources::poll::DestinationError;
 use crate::sources::poll::job::{AskedJob, ChangeError, JobView, new_job_id};
 use crate::sources::poll::members::Invalid;
 use crate::streams::StreamName;
+use crate::telemetry::limits;
 
 /// How many jobs or runs a page has, unless the caller says.
 const PAGE_DEFAULT: u32 = 100;
 /// Most of them.
 const PAGE_MAX: u32 = 1_000;
+/// Most jobs of a page: each has up to 64 KiB of its own.
+const JOBS_PAGE_MAX: u32 = 200;
 /// Advice to who orders a run while there is one.
 const RETRY_AFTER_UNDER_WAY: Duration = Duration::from_secs(5);
 
@@ -107,7 +110,7 @@ pub(super) async fn page(
 ) -> Result<(Vec<JobRow>, Option<Uuid>), ApiError> {
     let owner = owner(caller)?;
     let Query(query) = query?;
-    let limit = query.limit.unwrap_or(PAGE_DEFAULT).clamp(1, PAGE_MAX);
+    let limit = query.limit.unwrap_or(PAGE_DEFAULT).clamp(1, JOBS_PAGE_MAX);
     let streams = caller.streams.as_ref();
     let streams: Option<Vec<&str>> =
         streams.map(|names| names.iter().map(StreamName::as_str).collect());
@@ -140,8 +143,15 @@ pub(super) async fn insert(
     asked.check_new()?;
     let owner_id = owner_of_new(state, caller, asked.owner.as_deref())?;
     let pool = state.auth.pool();
-    if polling_jobs::count(pool, owner_id).await? >= polling_jobs::PER_OWNER_MAX {
-        let detail = format!("a user has at most {} polling jobs", polling_jobs::PER_OWNER_MAX);
+    let detail = if polling_jobs::count(pool, owner_id).await? >= polling_jobs::PER_OWNER_MAX {
+        Some(format!("a user has at most {} polling jobs", polling_jobs::PER_OWNER_MAX))
+    } else if polling_jobs::about_all(pool).await? >= polling_jobs::JOBS_MAX {
+        Some(format!("there are at most about {} polling jobs", polling_jobs::JOBS_MAX))
+    } else {
+        None
+    };
+    if let Some(detail) = detail {
+        limits::POLLING_JOBS.hit();
         return Err(ApiError::conflict("too_many_jobs", detail));
     }
     state.poller.destination(&asked.stream, &asked.definition, owner_id).await?;

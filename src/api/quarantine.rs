@@ -13,17 +13,18 @@ use axum::response::Response;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
+use serde_json::value::{RawValue, to_raw_value};
 use time::{OffsetDateTime, UtcOffset};
 use uuid::Uuid;
 
 use crate::api::guessed_text::GuessedText;
+use crate::api::quarantine_room::QuarantineRoomView;
 use crate::api::records::{self, AckWord};
-use crate::api::{ApiError, AppState, streams};
+use crate::api::{ApiError, AppState, counted_body, streams};
 use crate::auth::{Caller, Scope};
 use crate::db::answered;
 use crate::db::mending::{self, Filter, KeptCount, KeptRecord};
 use crate::record::StreamId;
-use crate::sources::body::BodyReader;
 use crate::sources::formats::Format;
 use crate::sources::http::{FailureReason, IngestFailure, IngestRequest, OnError, Replay};
 use crate::streams::csv::{CsvDialect, CsvOptions};
@@ -35,6 +36,8 @@ const PAGE_DEFAULT: u16 = 50;
 const PAGE_MAX: u16 = 500;
 /// How much of a record a list shows, in bytes.
 const LIST_RAW_BYTES_MAX: i32 = 4 << 10;
+/// A page ends before it has more bytes of JSON, whatever its limit; it has one record at least.
+const PAGE_BYTES_MAX: usize = 4 << 20;
 
 /// Which records are meant.
 #[derive(Debug, Default, Deserialize)]
@@ -98,15 +101,16 @@ pub struct KeptView {
 /// `{"records":[…],"next":"…"}`: `next` is there when there are more.
 #[derive(Debug, Serialize)]
 pub struct KeptPage {
-    records: Vec<KeptView>,
+    records: Vec<Box<RawValue>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<Uuid>,
 }
 
-/// `{"counts":[…]}`
+/// `{"counts":[…],"room":{…}}`
 #[derive(Debug, Serialize)]
 pub struct KeptSummary {
     counts: Vec<CountView>,
+    room: QuarantineRoomView,
 }
 
 #[derive(Debug, Serialize)]
@@ -152,12 +156,30 @@ pub async fn list(
     let filter = filter(&state, &caller, query)?;
     // One more tells whether there is a next page.
     let pool = &state.database.pools().reading;
-    let mut kept =
-        mending::list(pool, &filter, after, i64::from(limit) + 1, LIST_RAW_BYTES_MAX).await?;
-    let more = kept.len() > usize::from(limit);
-    kept.truncate(limit.into());
-    let next = kept.last().map(|last| last.id).filter(|_| more);
-    Ok(Json(KeptPage { records: kept.into_iter().map(KeptView::from).collect(), next }))
+    let kept = mending::list(pool, &filter, after, i64::from(limit) + 1, LIST_RAW_BYTES_MAX).await;
+    page(kept?, limit.into()).map(Json).map_err(ApiError::internal)
+}
+
+/// As many of the records as a page may have, and where the next one begins if these are not all.
+fn page(kept: Vec<KeptRecord>, limit: usize) -> Result<KeptPage, serde_json::Error> {
+    let (mut page, mut bytes, mut last) = (KeptPage { records: Vec::new(), next: None }, 0, None);
+    for kept in kept {
+        let id = kept.id;
+        let is_full = page.records.len() == limit;
+        let shown = if is_full { None } else { Some(to_raw_value(&KeptView::from(kept))?) };
+        bytes += shown.as_ref().map_or(0, |shown| shown.get().len() + 1);
+        match shown {
+            Some(shown) if bytes <= PAGE_BYTES_MAX || page.records.is_empty() => {
+                page.records.push(shown);
+                last = Some(id);
+            }
+            _ => {
+                page.next = last;
+                break;
+            }
+        }
+    }
+    Ok(page)
 }
 
 /// `GET /v1/quarantine/summary`: counts by stream and code.
@@ -171,7 +193,8 @@ pub async fn summary(
     no_paging(&query)?;
     let filter = filter(&state, &caller, query)?;
     let counts = mending::summary(&state.database.pools().reading, &filter).await?;
-    Ok(Json(KeptSummary { counts: counts.into_iter().map(CountView::from).collect() }))
+    let counts = counts.into_iter().map(CountView::from).collect();
+    Ok(Json(KeptSummary { counts, room: QuarantineRoomView::of(&state) }))
 }
 
 /// `GET /v1/quarantine/{id}`: one record, with all that is kept of it.
@@ -217,7 +240,7 @@ pub async fn delete_all(
         return Err(ApiError::bad_request("invalid_query", detail));
     }
     let filter = filter(&state, &caller, query)?;
-    let dropped = answered(mending::delete_all(state.auth.pool(), &filter)).await?;
+    let dropped = mending::delete_all(state.auth.pool(), &filter).await?;
     tracing::info!(dropped, by = &*caller.user_name, "quarantined records were dropped");
     Ok(Json(Dropped { dropped }))
 }
@@ -258,15 +281,16 @@ pub async fn replay(
     };
     let replay = Replay { id, kept: body_of(kept) };
     let limits = records::body_limits(&state);
-    let body = BodyReader::new(request.into_body().into_data_stream(), encoding, limits);
+    let body = request.into_body().into_data_stream();
+    let body = counted_body::read(&state, body, encoding, limits);
     let take_over = answered(mending::take_over(state.auth.pool(), id, state.journal.id()));
     match state.source.replay(ingest, replay, body, take_over).await {
         Ok(reply) => Ok(records::answer(&state, reply, false)),
-        Err(failure) => Err(still_invalid(*failure)),
+        Err(failure) => Err(still_invalid(&state, *failure)),
     }
 }
 
-fn still_invalid(failure: IngestFailure) -> ApiError {
+fn still_invalid(state: &AppState, failure: IngestFailure) -> ApiError {
     match &failure.reason {
         FailureReason::Rejected { .. } | FailureReason::Framing(_) => {
             let detail = match failure.before.errors.first() {
@@ -281,7 +305,7 @@ fn still_invalid(failure: IngestFailure) -> ApiError {
             "replayed_otherwise",
             "this record is being replayed already, with another content",
         ),
-        _ => records::refusal(failure),
+        _ => records::refusal(state, failure),
     }
 }
 

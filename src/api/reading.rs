@@ -1,17 +1,24 @@
 //! `GET /v1/streams/{stream}/records`: the newest records of a stream, as its table has them.
+//!
+//! A reply has a limit in bytes, and what is not shown is not read. What is left out is said, record by record.
 
-use axum::Json;
+use std::time::Duration;
+
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
+use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::api::caller::PathText;
-use crate::api::{ApiError, AppState, streams};
+use crate::api::turns::Turn;
+use crate::api::{ApiError, AppState, replies, streams};
 use crate::auth::{Caller, Scope};
-use crate::db::reading::{self, StoredRecord};
+use crate::db::pools::RECORDS_TIMEOUT_MS;
+use crate::db::reading::{self, NewestLimits, StoredRecord};
+use crate::telemetry::limits;
 
 /// How many records there are, unless the caller says.
 const LIMIT_DEFAULT: u16 = 50;
@@ -19,6 +26,12 @@ const LIMIT_DEFAULT: u16 = 50;
 const LIMIT_MAX: u16 = 500;
 /// Largest record that is shown, in bytes of JSON.
 const RECORD_BYTES_MAX: u32 = 64 << 10;
+/// Most bytes of all records of a reply, as JSON.
+const REPLY_BYTES_MAX: u32 = 4 << 20;
+/// What a reading may hold before its reply is made: the records as they come, and as they are shown.
+const READING_BYTES_MAX: usize = 2 * REPLY_BYTES_MAX as usize;
+/// Advice where PostgreSQL took too long.
+const RETRY_AFTER_SLOW: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -27,8 +40,29 @@ pub struct NewestQuery {
 }
 
 #[derive(Debug, Serialize)]
-pub struct Newest {
+struct Newest {
     records: Vec<RecordView>,
+    /// The reply is full; there are records of which it says only that they are there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    truncated: Option<Truncated>,
+}
+
+/// `"truncated":{"records":300,"reply_bytes_max":4194304}`
+#[derive(Debug, Serialize)]
+struct Truncated {
+    /// How many records have no data because the newer ones fill the reply.
+    records: usize,
+    reply_bytes_max: u32,
+}
+
+/// Why a record has no data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum LeftOut {
+    /// It alone is larger than is shown here.
+    TooLarge,
+    /// The newer records fill the reply.
+    ReplyFull,
 }
 
 #[derive(Debug, Serialize)]
@@ -36,15 +70,22 @@ struct RecordView {
     id: Uuid,
     #[serde(with = "time::serde::rfc3339")]
     received_at: OffsetDateTime,
-    /// null: larger than is shown here.
+    /// null: left out.
     data: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    left_out: Option<LeftOut>,
 }
 
 impl RecordView {
     fn new(record: StoredRecord) -> Result<RecordView, serde_json::Error> {
-        let StoredRecord { id, received_at, data, extra } = record;
+        let StoredRecord { id, received_at, data, extra, is_large } = record;
+        let left_out = match data {
+            Some(_) => None,
+            None if is_large => Some(LeftOut::TooLarge),
+            None => Some(LeftOut::ReplyFull),
+        };
         let data = data.map(|data| joined(data, extra.as_deref())).map(RawValue::from_string);
-        Ok(RecordView { id, received_at, data: data.transpose()? })
+        Ok(RecordView { id, received_at, data: data.transpose()?, left_out })
     }
 }
 
@@ -60,14 +101,26 @@ fn joined(columns: String, extra: Option<&str>) -> String {
     }
 }
 
+impl Newest {
+    fn new(records: Vec<StoredRecord>) -> Result<Newest, serde_json::Error> {
+        let records: Vec<RecordView> =
+            records.into_iter().map(RecordView::new).collect::<Result<_, _>>()?;
+        let left_out = |record: &&RecordView| record.left_out == Some(LeftOut::ReplyFull);
+        let count = records.iter().filter(left_out).count();
+        let truncated =
+            (count > 0).then_some(Truncated { records: count, reply_bytes_max: REPLY_BYTES_MAX });
+        Ok(Newest { records, truncated })
+    }
+}
+
 /// `GET /v1/streams/{stream}/records?limit=50`: the newest first. Needs the scope `read`; 409 while the table is not what
-/// the stream says, 503 while PostgreSQL is away.
+/// the stream says, 429 and 503 while others are read, 503 while PostgreSQL is away.
 pub async fn newest(
     State(state): State<AppState>,
     caller: Caller,
     PathText(name): PathText,
     query: Result<Query<NewestQuery>, QueryRejection>,
-) -> Result<Json<Newest>, ApiError> {
+) -> Result<Response, ApiError> {
     caller.require(Scope::Read)?;
     let stream = streams::find(&state, &caller, &name)?;
     let Query(query) = query?;
@@ -76,19 +129,38 @@ pub async fn newest(
         let message = format!("`limit` is from 1 to {LIMIT_MAX}, not {limit}");
         return Err(ApiError::bad_request("invalid_limit", message));
     }
-    let pool = &state.database.pools().reading;
-    let records = match reading::newest(pool, &stream, limit, RECORD_BYTES_MAX).await {
-        Err(error) if reading::is_about_the_table(&error) => {
-            let detail = format!(
-                "the table streams.{name} is gone, or has other columns than the stream; alter it back, or change the stream"
-            );
-            return Err(ApiError::conflict("table_changed", detail));
-        }
-        records => records?,
-    };
-    let records: Result<Vec<_>, _> = records.into_iter().map(RecordView::new).collect();
-    let records = records.map_err(ApiError::internal)?;
-    Ok(Json(Newest { records }))
+    let Turn { turn, place } = state.readers.take(&caller).await?;
+    let held = state.held_bytes.hold(READING_BYTES_MAX).map_err(ApiError::request_memory_full)?;
+    let limits =
+        NewestLimits { records: limit, record_bytes: RECORD_BYTES_MAX, bytes: REPLY_BYTES_MAX };
+    let records = reading::newest(&state.database.pools().records, &stream, limits).await;
+    drop(turn);
+    let newest = Newest::new(records.map_err(|error| refused(&name, error))?);
+    let newest = newest.map_err(ApiError::internal)?;
+    if newest.truncated.is_some() {
+        limits::REPLY_BYTES.hit();
+    }
+    let body = serde_json::to_vec(&newest).map_err(ApiError::internal)?;
+    // The reply counts for itself from here on.
+    drop(held);
+    Ok(replies::json_with(body, place))
+}
+
+fn refused(stream: &str, error: sqlx::Error) -> ApiError {
+    if reading::is_about_the_table(&error) {
+        let detail = format!(
+            "the table streams.{stream} is gone, or has other columns than the stream; alter it back, or change the stream"
+        );
+        return ApiError::conflict("table_changed", detail);
+    }
+    if reading::took_too_long(&error) {
+        limits::READING_TIME.hit();
+        let detail = format!(
+            "PostgreSQL took longer than {RECORDS_TIMEOUT_MS} ms to make text of these records; ask for fewer (`limit`)"
+        );
+        return ApiError::unavailable("reading_too_slow", detail, RETRY_AFTER_SLOW);
+    }
+    error.into()
 }
 
 #[cfg(test)]

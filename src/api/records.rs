@@ -12,8 +12,11 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::api::caller::PathText;
-use crate::api::{ApiError, AppState, streams};
+use crate::api::caller::{PathText, whence_of};
+use crate::api::client_address::Peer;
+use crate::api::held_bytes::Full;
+use crate::api::not_kept::{self, Reason};
+use crate::api::{ApiError, AppState, counted_body, streams};
 use crate::auth::{Admission, Caller, Scope, Via};
 use crate::db::streams::NewStream;
 use crate::pipeline::{IntakeError, KeyError, SenderId};
@@ -107,6 +110,11 @@ struct Receipt {
     #[serde(skip_serializing_if = "Option::is_none")]
     duplicates: Option<u64>,
     quarantined: u64,
+    /// Invalid records that the quarantine does not keep; `accepted`, `quarantined` and these are all of the body's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_kept: Option<u64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    not_kept_because: Vec<Reason>,
     position: Position,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<PlacedError>,
@@ -131,13 +139,14 @@ pub async fn create(
     request: Request,
 ) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
-    take(&state, &name, parts, body.into_data_stream()).await
+    take(&state, &name, None, parts, body.into_data_stream()).await
 }
 
 /// 202 once the records are durable, or 201 once they are in the table.
 pub(super) async fn take<S, E>(
     state: &AppState,
     name: &str,
+    peer: Option<Peer>,
     parts: Parts,
     body: S,
 ) -> Result<Response, ApiError>
@@ -145,7 +154,8 @@ where
     S: futures::Stream<Item = Result<Bytes, E>> + Send + Unpin + 'static,
     E: Into<BoxError> + 'static,
 {
-    let caller = state.auth.authenticate(&parts).await?;
+    let whence = || whence_of(peer, &parts, state);
+    let caller = state.auth.authenticate(&parts, whence).await?;
     caller.require(Scope::Ingest)?;
     let Query(query) = Query::<RecordsQuery>::try_from_uri(&parts.uri)?;
     let media_type = streams::media_type(&parts.headers)?;
@@ -181,11 +191,10 @@ where
         },
         return_ids,
     };
-    let limits = body_limits(state);
-    let body = BodyReader::new(body, encoding, limits);
+    let body = counted_body::read(state, body, encoding, body_limits(state));
     match state.source.ingest(ingest, body, make).await {
         Ok(reply) => Ok(answer(state, reply, return_ids)),
-        Err(failure) => Err(not_made.unwrap_or_else(|| refusal(*failure))),
+        Err(failure) => Err(not_made.unwrap_or_else(|| refusal(state, *failure))),
     }
 }
 
@@ -198,7 +207,7 @@ pub(super) async fn take_small(
     content_type: &str,
     body: Bytes,
 ) -> Result<(StatusCode, Vec<u8>), ApiError> {
-    let caller = state.auth.authenticate_token(authorization)?;
+    let caller = state.auth.authenticate_token(authorization).await?;
     caller.require(Scope::Ingest)?;
     let media_type = streams::media_type_of(content_type)?;
     let csv = match media_type.header {
@@ -225,9 +234,11 @@ pub(super) async fn take_small(
     };
     let body = BodyReader::whole(body, body_limits(state));
     match state.source.ingest(ingest, body, make).await {
-        Ok(reply) if reply.single && reply.refused > 0 => Err(invalid_record(&reply)),
-        Ok(reply) => Ok(reply_json(state, reply, false)),
-        Err(failure) => Err(not_made.unwrap_or_else(|| refusal(*failure))),
+        Ok(reply) => match not_kept::nothing_taken(&state.config.quarantine, &reply) {
+            Some(error) => Err(error),
+            None => Ok(reply_json(state, reply, false)),
+        },
+        Err(failure) => Err(not_made.unwrap_or_else(|| refusal(state, *failure))),
     }
 }
 
@@ -365,16 +376,11 @@ pub(super) fn answer(state: &AppState, reply: IngestReply, return_ids: bool) -> 
 }
 
 fn first_answer(state: &AppState, reply: IngestReply, return_ids: bool) -> Response {
-    if reply.single && reply.refused > 0 {
-        return invalid_record(&reply).into_response();
+    if let Some(error) = not_kept::nothing_taken(&state.config.quarantine, &reply) {
+        return error.into_response();
     }
     let (status, json) = reply_json(state, reply, return_ids);
     (status, [(header::CONTENT_TYPE, APPLICATION_JSON)], json).into_response()
-}
-
-fn invalid_record(reply: &IngestReply) -> ApiError {
-    let detail = "the record is invalid; it is kept in the quarantine";
-    with_errors(ApiError::unprocessable("invalid_record", detail), reply)
 }
 
 /// The reply to records that were taken.
@@ -389,6 +395,8 @@ fn reply_json(state: &AppState, reply: IngestReply, return_ids: bool) -> (Status
         committed: committed.map(|outcome| outcome.committed),
         duplicates: committed.map(|outcome| outcome.duplicates),
         quarantined: reply.quarantined,
+        not_kept: (!reply.not_kept.is_empty()).then(|| reply.not_kept.total()),
+        not_kept_because: not_kept::reasons(&state.config.quarantine, &reply.not_kept),
         position: reply.position.unwrap_or_else(|| state.journal.synced()),
         errors: reply.errors,
         errors_omitted: (omitted > 0).then_some(omitted),
@@ -404,7 +412,7 @@ fn reply_json(state: &AppState, reply: IngestReply, return_ids: bool) -> (Status
 }
 
 /// What a refused request is told, with what was taken before the failure.
-pub(super) fn refusal(failure: IngestFailure) -> ApiError {
+pub(super) fn refusal(state: &AppState, failure: IngestFailure) -> ApiError {
     let IngestFailure { reason, before, is_outcome_unknown } = failure;
     let error = match reason {
         FailureReason::Body(error) => body_error(&error),
@@ -437,7 +445,7 @@ pub(super) fn refusal(failure: IngestFailure) -> ApiError {
         FailureReason::Key(error) => return key_error(error),
         FailureReason::AnswerLost | FailureReason::NotMade => return ApiError::internal(reason),
     };
-    let error = with_errors(error, &before);
+    let error = not_kept::with_counts(error, &state.config.quarantine, &before);
     if is_outcome_unknown { error.with("outcome", "unknown") } else { error }
 }
 
@@ -454,19 +462,6 @@ fn key_error(error: KeyError) -> ApiError {
     }
 }
 
-fn with_errors(error: ApiError, reply: &IngestReply) -> ApiError {
-    let error = error.with("accepted", reply.accepted).with("quarantined", reply.quarantined);
-    let error = match reply.position {
-        Some(position) => error.with("position", position.to_string()),
-        None => error,
-    };
-    if reply.errors.is_empty() {
-        error
-    } else {
-        error.with("errors", serde_json::json!(reply.errors))
-    }
-}
-
 pub(super) fn body_error(error: &BodyError) -> ApiError {
     match error {
         BodyError::TooLarge { .. } => ApiError::too_large("body_too_large", error.to_string()),
@@ -475,35 +470,28 @@ pub(super) fn body_error(error: &BodyError) -> ApiError {
             ApiError::bad_request("corrupt_body", error.to_string())
         }
         BodyError::Undeclared { .. } => ApiError::unsupported_media_type(error.to_string()),
+        BodyError::NoMemory => ApiError::request_memory_full(Full),
         BodyError::Interrupted { .. } => ApiError::bad_request("broken_body", error.to_string()),
     }
 }
 
 fn intake_error(error: &IntakeError) -> ApiError {
     let message = error.to_string();
+    let refused = |code, retry_after| {
+        metrics::count_refused(code);
+        ApiError::unavailable(code, message.clone(), retry_after)
+    };
     match error {
-        IntakeError::Overloaded { retry_after } => {
-            metrics::count_refused("overloaded");
-            ApiError::unavailable("overloaded", message, *retry_after)
-        }
-        IntakeError::JournalFull { retry_after, .. } => {
-            metrics::count_refused("journal_full");
-            ApiError::unavailable("journal_full", message, *retry_after)
-        }
+        IntakeError::Overloaded { retry_after } => refused("overloaded", *retry_after),
+        IntakeError::CostlyFull { retry_after } => refused("costly_documents", *retry_after),
+        IntakeError::JournalFull { retry_after, .. } => refused("journal_full", *retry_after),
         IntakeError::JournalFailed { retry_after }
         | IntakeError::JournalFailedMidway { retry_after } => {
-            metrics::count_refused("journal_failed");
-            ApiError::unavailable("journal_failed", message, *retry_after)
+            refused("journal_failed", *retry_after)
         }
         IntakeError::OutcomeUnknown => ApiError::internal(&message),
-        IntakeError::ShuttingDown => {
-            metrics::count_refused("shutting_down");
-            ApiError::unavailable("shutting_down", message, RETRY_AFTER_SHUTDOWN)
-        }
-        IntakeError::JournalIsOlder => {
-            metrics::count_refused("older_journal");
-            ApiError::unavailable("older_journal", message, RETRY_AFTER_OLDER_JOURNAL)
-        }
+        IntakeError::ShuttingDown => refused("shutting_down", RETRY_AFTER_SHUTDOWN),
+        IntakeError::JournalIsOlder => refused("older_journal", RETRY_AFTER_OLDER_JOURNAL),
         IntakeError::TooLarge { .. } => ApiError::too_large("entry_too_large", message),
     }
 }

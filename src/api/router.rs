@@ -3,84 +3,152 @@
 use std::time::Instant;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
+use axum::extract::{DefaultBodyLimit, FromRequestParts, MatchedPath, Request, State};
+use axum::handler::Handler;
 use axum::http::Method;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, patch, post};
+use axum::routing::{self, MethodRouter};
+use futures::future::BoxFuture;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 
 use crate::api::entrance::{add_default_headers, panicked};
 use crate::api::{
     ApiError, AppState, configuration, health, metrics, monitor, page, polling_jobs,
-    polling_preview, quarantine, reading, records, refused_body, sessions, short_polling_jobs,
-    status, streams, tickets, tokens, users,
+    polling_preview, quarantine, reading, records, refused_body, replies, sessions,
+    short_polling_jobs, status, streams, tickets, tokens, users,
 };
+use crate::auth::Caller;
+use crate::auth::Scope::{self, Admin, Jobs, StreamsWrite};
 use crate::telemetry::metrics::record_request;
+
+/// One method of one path, and what answers it.
+pub struct Route {
+    pub method: Method,
+    pub path: &'static str,
+    answers: MethodRouter<AppState>,
+}
+
+impl Route {
+    fn new(method: Method, path: &'static str, answers: MethodRouter<AppState>) -> Route {
+        Route { method, path, answers }
+    }
+
+    /// The answer is compressed where the client takes that.
+    fn compressed(self) -> Route {
+        Route { answers: self.answers.layer(CompressionLayer::new()), ..self }
+    }
+
+    /// The body is streamed, with its own limits; the rest of one that is refused is taken off the wire.
+    fn streamed(self) -> Route {
+        let own_limits = self.answers.layer(DefaultBodyLimit::disable());
+        Route { answers: own_limits.layer(middleware::from_fn(refused_body::middleware)), ..self }
+    }
+}
+
+/// Every route, one a line; handlers check scopes themselves where nothing is said of them here. A test holds a table against it of who is answered what.
+pub fn routes() -> Vec<Route> {
+    vec![
+        get("/", page::index),
+        get("/assets/{file}", page::asset).compressed(),
+        get("/healthz", health::healthz),
+        get("/readyz", health::readyz),
+        get("/metrics", metrics::show),
+        get("/v1/status", status::show),
+        get("/v1/configuration", configuration::show),
+        get("/v1/sessions", sessions::show),
+        post("/v1/sessions", sessions::create),
+        delete("/v1/sessions", sessions::delete),
+        get("/v1/users", users::list),
+        post("/v1/users", needs(Admin, users::create)),
+        patch("/v1/users/{id}", users::change),
+        get("/v1/tokens", tokens::list),
+        post("/v1/tokens", tokens::create),
+        delete("/v1/tokens/{id}", tokens::revoke),
+        get("/v1/streams", streams::list),
+        post("/v1/streams", needs(StreamsWrite, streams::create)),
+        post("/v1/streams/infer", streams::infer),
+        get("/v1/streams/{stream}", streams::show),
+        patch("/v1/streams/{stream}", needs(StreamsWrite, streams::change)),
+        delete("/v1/streams/{stream}", streams::delete),
+        get("/v1/streams/{stream}/records", reading::newest),
+        post("/v1/streams/{stream}/records", records::create).streamed(),
+        get("/v1/quarantine", quarantine::list),
+        delete("/v1/quarantine", quarantine::delete_all),
+        get("/v1/quarantine/summary", quarantine::summary),
+        get("/v1/quarantine/{id}", quarantine::show),
+        delete("/v1/quarantine/{id}", quarantine::delete),
+        post("/v1/quarantine/{id}/replay", quarantine::replay).streamed(),
+        get("/v1/polling-jobs", polling_jobs::list),
+        post("/v1/polling-jobs", needs(Jobs, polling_jobs::create)),
+        post("/v1/polling-jobs/preview", needs(Jobs, polling_preview::preview)),
+        get("/v1/polling-jobs/{id}", polling_jobs::show),
+        patch("/v1/polling-jobs/{id}", needs(Jobs, polling_jobs::change)),
+        delete("/v1/polling-jobs/{id}", polling_jobs::delete),
+        post("/v1/polling-jobs/{id}/run", polling_jobs::run),
+        get("/v1/polling-jobs/{id}/runs", polling_jobs::runs),
+        get("/polling-jobs", short_polling_jobs::list),
+        post("/polling-jobs", needs(Jobs, short_polling_jobs::create)),
+        get("/polling-jobs/{id}", short_polling_jobs::show),
+        patch("/polling-jobs/{id}", needs(Jobs, short_polling_jobs::change)),
+        delete("/polling-jobs/{id}", polling_jobs::delete),
+        get("/v1/monitor", monitor::websocket),
+        post("/v1/monitor", monitor::check),
+        get("/v1/monitor/events", monitor::events),
+        post("/v1/monitor/tickets", tickets::create),
+    ]
+}
 
 /// The whole API.
 pub fn router(state: AppState) -> Router {
-    Router::new()
-        .route("/", get(page::index))
-        .route("/assets/{file}", get(page::asset).layer(CompressionLayer::new()))
-        .route("/healthz", get(health::healthz))
-        .route("/readyz", get(health::readyz))
-        .route("/metrics", get(metrics::show))
-        .route("/v1/status", get(status::show))
-        .route("/v1/configuration", get(configuration::show))
-        .route("/v1/sessions", get(sessions::show).post(sessions::create).delete(sessions::delete))
-        .route("/v1/users", get(users::list).post(users::create))
-        .route("/v1/users/{id}", patch(users::change))
-        .route("/v1/tokens", get(tokens::list).post(tokens::create))
-        .route("/v1/tokens/{id}", delete(tokens::revoke))
-        .route("/v1/streams", get(streams::list).post(streams::create))
-        .route("/v1/streams/infer", post(streams::infer))
-        .route(
-            "/v1/streams/{stream}",
-            get(streams::show).patch(streams::change).delete(streams::delete),
-        )
-        // The body is streamed, with its own limits.
-        .route(
-            "/v1/streams/{stream}/records",
-            post(records::create)
-                .layer(DefaultBodyLimit::disable())
-                .layer(middleware::from_fn(refused_body::middleware))
-                .get(reading::newest),
-        )
-        .route("/v1/quarantine", get(quarantine::list).delete(quarantine::delete_all))
-        .route("/v1/quarantine/summary", get(quarantine::summary))
-        .route("/v1/quarantine/{id}", get(quarantine::show).delete(quarantine::delete))
-        .route(
-            "/v1/quarantine/{id}/replay",
-            post(quarantine::replay)
-                .layer(DefaultBodyLimit::disable())
-                .layer(middleware::from_fn(refused_body::middleware)),
-        )
-        .route("/v1/polling-jobs", get(polling_jobs::list).post(polling_jobs::create))
-        .route("/v1/polling-jobs/preview", post(polling_preview::preview))
-        .route(
-            "/v1/polling-jobs/{id}",
-            get(polling_jobs::show).patch(polling_jobs::change).delete(polling_jobs::delete),
-        )
-        .route("/v1/polling-jobs/{id}/run", post(polling_jobs::run))
-        .route("/v1/polling-jobs/{id}/runs", get(polling_jobs::runs))
-        .route("/polling-jobs", get(short_polling_jobs::list).post(short_polling_jobs::create))
-        .route(
-            "/polling-jobs/{id}",
-            get(short_polling_jobs::show)
-                .patch(short_polling_jobs::change)
-                .delete(polling_jobs::delete),
-        )
-        .route("/v1/monitor", get(monitor::websocket).post(monitor::check))
-        .route("/v1/monitor/events", get(monitor::events))
-        .route("/v1/monitor/tickets", post(tickets::create))
+    let all = routes();
+    all.into_iter()
+        .fold(Router::new(), |router, route| router.route(route.path, route.answers))
         .fallback(no_such_route)
         .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn_with_state(state.clone(), replies::middleware))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::from_fn(measure))
         .layer(middleware::map_response(with_default_headers))
         .with_state(state)
+}
+
+/// A handler with a body that is read only of a caller who may do `scope`: the handler itself cannot ask before it has the body.
+fn needs<T: 'static>(
+    scope: Scope,
+    handler: impl Handler<T, AppState>,
+) -> impl Fn(State<AppState>, Request) -> BoxFuture<'static, Result<Response, ApiError>>
++ Clone
++ Send
++ Sync
++ 'static {
+    move |State(state), request| {
+        let handler = handler.clone();
+        Box::pin(async move {
+            let (mut parts, body) = request.into_parts();
+            let caller = Caller::from_request_parts(&mut parts, &state).await?;
+            caller.require(scope)?;
+            parts.extensions.insert(caller);
+            Ok(handler.call(Request::from_parts(parts, body), state).await)
+        })
+    }
+}
+
+fn get<T: 'static>(path: &'static str, handler: impl Handler<T, AppState>) -> Route {
+    Route::new(Method::GET, path, routing::get(handler))
+}
+
+fn post<T: 'static>(path: &'static str, handler: impl Handler<T, AppState>) -> Route {
+    Route::new(Method::POST, path, routing::post(handler))
+}
+
+fn patch<T: 'static>(path: &'static str, handler: impl Handler<T, AppState>) -> Route {
+    Route::new(Method::PATCH, path, routing::patch(handler))
+}
+
+fn delete<T: 'static>(path: &'static str, handler: impl Handler<T, AppState>) -> Route {
+    Route::new(Method::DELETE, path, routing::delete(handler))
 }
 
 async fn with_default_headers(mut response: Response) -> Response {

@@ -1,153 +1,170 @@
-//! Accepting connections, with limits and timeouts on all of them, until shutdown.
+//! Accepting connections, as many as there may be, until shutdown.
 
-use std::future::poll_fn;
-use std::io;
-use std::pin::{Pin, pin};
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api::client_address::Peer;
+use crate::api::connections::{Admission, Connections, Occupied, Paced};
 use crate::api::entrance::Entrance;
-use crate::api::explained::Explained;
-use crate::api::express::{self, Leave, Rewound};
+use crate::api::express::{self, Leave};
+use crate::api::{ApiError, AppState, general};
 use crate::lifecycle::Lifecycle;
 
-/// Longest time for the head of a request, and for an idle connection.
-const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(30);
-/// Most bytes read ahead on a connection; the head of a request must fit.
-const READ_BUFFER_BYTES_MAX: usize = 400 << 10;
 /// Wait after a failed accept, such as too many open files.
 const ACCEPT_RETRY_WAIT: Duration = Duration::from_millis(100);
+/// While all places are taken, whether one can be freed is looked at this often.
+const FULL_RETRY_WAIT: Duration = Duration::from_millis(500);
+/// During a shutdown, connections that hold it up are looked for this often.
+const SHUTDOWN_LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Connections beyond an address's share that are told so at once, and how long each may take to hear it; others are closed
+/// without a word.
+const TURNED_AWAY_AT_ONCE: usize = 64;
+const TURN_AWAY_MAX: Duration = Duration::from_secs(1);
+/// Advice to who has too many connections.
+const TOO_MANY_RETRY: Duration = Duration::from_secs(10);
+/// What a turned away connection may send until it has heard it, in bytes.
+const TURNED_AWAY_BYTES_MAX: u64 = 64 << 10;
 
-/// Counts connections against their limit; clones share it.
-#[derive(Debug, Clone)]
-pub struct ConnectionLimit {
-    permits: Arc<Semaphore>,
-    max: usize,
-}
-
-impl ConnectionLimit {
-    pub fn new(max: usize) -> ConnectionLimit {
-        let max = max.clamp(1, Semaphore::MAX_PERMITS);
-        ConnectionLimit { permits: Arc::new(Semaphore::new(max)), max }
-    }
-
-    /// Connections that are open now.
-    pub fn open(&self) -> usize {
-        self.max - self.permits.available_permits()
-    }
+/// Accepts connections and has them served.
+struct Server {
+    listener: TcpListener,
+    entrance: Entrance,
+    connections: Connections,
+    lifecycle: Lifecycle,
+    builder: http1::Builder,
+    tasks: TaskTracker,
+    turning_away: Arc<Semaphore>,
 }
 
 /// Serves until `soft` is cancelled, then lets requests under way end, until `hard`.
-///
-/// HTTP/1 alone, as behind every proxy: telling two versions apart would leave a silent connection without a timeout.
-pub async fn run(
-    listener: TcpListener,
-    entrance: Entrance,
-    limit: ConnectionLimit,
-    lifecycle: Lifecycle,
-) {
-    let connections = TaskTracker::new();
-    let mut builder = http1::Builder::new();
-    builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_READ_TIMEOUT)
-        .max_buf_size(READ_BUFFER_BYTES_MAX);
-    loop {
-        let accepted = tokio::select! {
-            accepted = accept(&listener, &limit) => accepted,
-            () = lifecycle.soft().cancelled() => break,
-        };
-        let (stream, peer, permit) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(ACCEPT_RETRY_WAIT).await;
-                continue;
-            }
-        };
-        // A token of its own: whoever looks at it takes its lock, and all connections would take the same one.
-        let (soft, hard) = (lifecycle.soft().child_token(), lifecycle.hard().clone());
-        let (builder, entrance) = (builder.clone(), entrance.for_peer(peer));
-        let task = async move {
-            let leave = express::serve(entrance.state(), stream, soft.clone()).await;
-            if let Leave::HandOver(stream) = leave {
-                Box::pin(serve_connection(builder, stream, entrance, soft, hard)).await;
-            }
-            drop(permit);
-        };
-        lifecycle.spawn("connection", connections.track_future(task));
-    }
-    drop(listener);
-    connections.close();
+pub async fn run(listener: TcpListener, entrance: Entrance, lifecycle: Lifecycle) {
+    let connections = entrance.state().connections.clone();
+    let server = Server {
+        listener,
+        entrance,
+        connections,
+        lifecycle,
+        builder: general::builder(),
+        tasks: TaskTracker::new(),
+        turning_away: Arc::new(Semaphore::new(TURNED_AWAY_AT_ONCE)),
+    };
+    let soft = server.lifecycle.soft().clone();
     tokio::select! {
-        () = connections.wait() => {}
-        () = lifecycle.hard().cancelled() => {}
+        () = server.accept_all() => {}
+        () = soft.cancelled() => {}
+    }
+    server.end().await;
+}
+
+/// What a client is told that has as many connections as it may.
+pub fn too_many_connections(state: &AppState) -> ApiError {
+    let detail = format!(
+        "your address has {} connections or requests under way, which is as many as one may have \
+         (TIDEGATE_CONNECTIONS_PER_ADDRESS_MAX); end some of them",
+        state.connections.per_address_max()
+    );
+    ApiError::too_many_requests("too_many_connections", detail, TOO_MANY_RETRY)
+}
+
+impl Server {
+    async fn accept_all(&self) {
+        loop {
+            let (stream, peer) = match self.listener.accept().await {
+                Ok((stream, peer)) => (stream, peer.ip()),
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    sleep(ACCEPT_RETRY_WAIT).await;
+                    continue;
+                }
+            };
+            // One that is gone already is found out when it is read.
+            let _ = stream.set_nodelay(true);
+            match self.admit(peer).await {
+                Some(occupied) => self.serve(stream, peer, occupied),
+                None => self.turn_away(stream),
+            }
+        }
+    }
+
+    /// A place for the newest, which waits where all are in use. `None`: its address has its share.
+    async fn admit(&self, peer: IpAddr) -> Option<Occupied> {
+        loop {
+            match self.connections.admit(peer) {
+                Admission::Taken(occupied) => return Some(occupied),
+                Admission::AddressFull => return None,
+                // Others may have become silent meanwhile.
+                Admission::Full => {
+                    let _ = timeout(FULL_RETRY_WAIT, self.connections.freed()).await;
+                }
+            }
+        }
+    }
+
+    fn serve(&self, stream: TcpStream, peer: IpAddr, occupied: Occupied) {
+        // A token of its own: whoever looks at it takes its lock, and all connections would take the same one.
+        let (soft, hard) = (self.lifecycle.soft().child_token(), self.lifecycle.hard().clone());
+        let (builder, entrance) = (self.builder.clone(), self.entrance.for_peer(Peer(peer)));
+        let place = Arc::clone(occupied.place());
+        let task = serve(builder, Paced::new(stream, occupied), entrance, soft, hard);
+        let task = self.lifecycle.spawn("connection", self.tasks.track_future(task));
+        place.serve_by(task.abort_handle());
+    }
+
+    /// Says why a connection is not served.
+    fn turn_away(&self, mut stream: TcpStream) {
+        let Ok(permit) = Arc::clone(&self.turning_away).try_acquire_owned() else { return };
+        let state = self.entrance.state().clone();
+        let telling = async move {
+            let _permit = permit;
+            let answer =
+                general::last_answer(too_many_connections(&state), state.clock.clone()).await;
+            stream.write_all(&answer).await?;
+            stream.shutdown().await?;
+            // A connection that is closed over unread bytes is reset, and the answer lost.
+            let mut rest = stream.take(TURNED_AWAY_BYTES_MAX);
+            tokio::io::copy(&mut rest, &mut tokio::io::sink()).await
+        };
+        let telling = async move { drop(timeout(TURN_AWAY_MAX, telling).await) };
+        self.lifecycle.spawn("turning away", self.tasks.track_future(telling));
+    }
+
+    /// Waits for what is under way, but not for peers that do their part no longer.
+    async fn end(self) {
+        let Server { listener, connections, lifecycle, tasks, .. } = self;
+        drop(listener);
+        tasks.close();
+        let since = Instant::now();
+        let mut looks = interval(SHUTDOWN_LOOK_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = tasks.wait() => return,
+                () = lifecycle.hard().cancelled() => return,
+                _ = looks.tick() => connections.end_useless(since),
+            }
+        }
     }
 }
 
-/// Serves whatever comes over the connection.
-async fn serve_connection(
+/// Serves a connection, on the express way for as long as it is for that.
+async fn serve(
     builder: http1::Builder,
-    stream: Rewound,
+    stream: Paced<TcpStream>,
     entrance: Entrance,
     soft: CancellationToken,
     hard: CancellationToken,
 ) {
-    let connection =
-        builder.serve_connection(TokioIo::new(Explained::new(stream)), entrance).with_upgrades();
-    let mut connection = pin!(connection);
-    let ended = match until_cancelled(connection.as_mut(), &soft).await {
-        Some(ended) => ended,
-        None => {
-            connection.as_mut().graceful_shutdown();
-            tokio::select! {
-                ended = connection => ended,
-                () = hard.cancelled() => Ok(()),
-            }
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "a connection ended early");
+    let leave = express::serve(entrance.state(), stream, soft.clone()).await;
+    if let Leave::HandOver(stream) = leave {
+        Box::pin(general::serve(builder, stream, entrance, soft, hard)).await;
     }
-}
-
-/// Runs until it ends, or until the token is cancelled: `None`. The wait for the token is set up once and not at each
-/// poll, of which a connection has several for each request.
-async fn until_cancelled<F: Future>(
-    mut task: Pin<&mut F>,
-    token: &CancellationToken,
-) -> Option<F::Output> {
-    let mut cancelled = pin!(token.cancelled());
-    let mut is_set_up = false;
-    poll_fn(|context| {
-        if let Poll::Ready(output) = task.as_mut().poll(context) {
-            return Poll::Ready(Some(output));
-        }
-        // The waker stays the same: the task is spawned, and this is polled by nothing else.
-        if !std::mem::replace(&mut is_set_up, true) && cancelled.as_mut().poll(context).is_ready() {
-            return Poll::Ready(None);
-        }
-        if token.is_cancelled() { Poll::Ready(None) } else { Poll::Pending }
-    })
-    .await
-}
-
-/// At the limit nothing is accepted: who comes waits in the system's queue.
-async fn accept(
-    listener: &TcpListener,
-    limit: &ConnectionLimit,
-) -> io::Result<(TcpStream, Peer, OwnedSemaphorePermit)> {
-    let permit = Arc::clone(&limit.permits).acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, peer) = listener.accept().await?;
-    stream.set_nodelay(true)?;
-    Ok((stream, Peer(peer.ip()), permit))
 }

@@ -11,8 +11,14 @@ use serde::{Deserialize, Serialize};
 use crate::api::caller::ApiJson;
 use crate::api::error::ApiError;
 use crate::auth::origin::Origin;
-use crate::auth::{Auth, AuthError, Caller, Role, SESSION_COOKIE, ScopeSet, User, credentials};
+use crate::auth::{
+    AT_HOME_FOR, Auth, AuthError, BROWSER_COOKIE, Caller, Role, SESSION_COOKIE, ScopeSet, User,
+    Whence, credentials,
+};
 use crate::streams::StreamName;
+
+/// Largest body of a request to sign in, in bytes: anybody may send one. A password has at most 1,000.
+const SIGN_IN_BYTES_MAX: usize = 8 << 10;
 
 /// Name and password, as typed. No `Debug`: it holds a password.
 #[derive(Deserialize)]
@@ -47,32 +53,41 @@ pub struct WhoAmI {
     streams: Option<Vec<StreamName>>,
 }
 
-/// `POST /v1/sessions` `{"user","password"}` → 201 `{"user":{…}}` and the cookie.
+/// `POST /v1/sessions` `{"user","password"}` → 201 `{"user":{…}}` and the cookie. Another cookie, which opens nothing, lets the
+/// browser sign in again while others guess passwords from the same address.
 ///
 /// Refused from another site's pages, which could otherwise sign a browser in as somebody else.
 pub async fn create(
     State(auth): State<Auth>,
+    whence: Whence,
     uri: Uri,
     headers: HeaderMap,
-    ApiJson(body): ApiJson<SignIn>,
+    ApiJson(body): ApiJson<SignIn, SIGN_IN_BYTES_MAX>,
 ) -> Result<impl IntoResponse, ApiError> {
     if auth.origin_of(&headers, &uri) == Origin::Foreign {
         return Err(AuthError::foreign_origin(&headers).into());
     }
-    let (user, secret) = auth.sign_in(&body.user, &body.password).await?;
+    let (user, secret, known) = auth.sign_in(&body.user, &body.password, whence).await?;
     tracing::info!(user = %user.name, "signed in");
     let lifetime = auth.session_lifetime().try_into().unwrap_or(time::Duration::MAX);
     let secure = auth.came_by_https(&headers, &uri);
     let cookie = session_cookie(secret.as_str(), lifetime, secure);
+    let known_for = AT_HOME_FOR.try_into().unwrap_or(time::Duration::MAX);
+    let known = secret_cookie(BROWSER_COOKIE, known.as_str(), "/v1", known_for, secure);
     let body = Json(serde_json::json!({ "user": Myself::from(&*user) }));
-    Ok((StatusCode::CREATED, AppendHeaders([(SET_COOKIE, cookie)]), body))
+    let cookies = AppendHeaders([(SET_COOKIE, cookie), (SET_COOKIE, known)]);
+    Ok((StatusCode::CREATED, cookies, body))
 }
 
-/// `GET /v1/sessions` → 200: who the caller is and what this credential may do.
+/// `GET /v1/sessions` → 200: who the caller is and what this credential may do. A token that does not speak for its user is
+/// told no address: whoever has it sees no more of them than it needs.
 pub async fn show(State(auth): State<Auth>, caller: Caller) -> Json<WhoAmI> {
     let snapshot = auth.accounts();
     let user = match caller.user_id.and_then(|id| snapshot.user(id)) {
-        Some(user) => Myself::from(&**user),
+        Some(user) => {
+            let email = user.email.clone().filter(|_| caller.speaks_for_its_user());
+            Myself { email, ..Myself::from(&**user) }
+        }
         None => Myself {
             id: caller.user_id,
             name: caller.user_name.to_string(),
@@ -101,10 +116,20 @@ pub async fn delete(
 }
 
 fn session_cookie(value: &str, lifetime: time::Duration, secure: bool) -> String {
-    let mut cookie = Cookie::new(SESSION_COOKIE, value);
+    secret_cookie(SESSION_COOKIE, value, "/", lifetime, secure)
+}
+
+fn secret_cookie(
+    name: &str,
+    value: &str,
+    path: &str,
+    lifetime: time::Duration,
+    secure: bool,
+) -> String {
+    let mut cookie = Cookie::new(name, value);
     cookie.set_http_only(true);
     cookie.set_same_site(SameSite::Lax);
-    cookie.set_path("/");
+    cookie.set_path(path);
     cookie.set_max_age(lifetime);
     if secure {
         cookie.set_secure(true);

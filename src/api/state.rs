@@ -8,9 +8,10 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use time::OffsetDateTime;
 use tokio::sync::watch;
 
+use crate::api::connections::Connections;
 use crate::api::held_bytes::HeldBytes;
 use crate::api::polling_preview::Previews;
-use crate::api::server::ConnectionLimit;
+use crate::api::turns::Turns;
 use crate::auth::Auth;
 use crate::catalog::Catalog;
 use crate::clock::Clock;
@@ -37,6 +38,10 @@ pub struct Parts {
     pub source: HttpSource,
     pub poller: Poller,
     pub previews: Previews,
+    /// Turns for reading records.
+    pub readers: Turns,
+    /// Turns for samples.
+    pub samples: Turns,
     pub counters: Counters,
     pub journal: Journal,
     pub progress: Progress,
@@ -46,8 +51,10 @@ pub struct Parts {
     pub hub: Hub,
     pub clock: Clock,
     pub metrics: PrometheusHandle,
-    pub connections: ConnectionLimit,
+    pub connections: Connections,
     pub held_bytes: HeldBytes,
+    /// What replies may take beyond it.
+    pub reply_reserve: HeldBytes,
     pub lifecycle: Lifecycle,
     pub started_at: OffsetDateTime,
     /// What it was started with, for people.
@@ -71,5 +78,11 @@ impl Deref for AppState {
 impl FromRef<AppState> for Auth {
     fn from_ref(state: &AppState) -> Auth {
         state.auth.clone()
+    }
+}
+
+impl FromRef<AppState> for HeldBytes {
+    fn from_ref(state: &AppState) -> HeldBytes {
+        state.held_bytes.clone()
     }
 }

@@ -9,6 +9,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::api::health::{self, Audience};
+use crate::api::quarantine_room::QuarantineRoomView;
 use crate::api::{ApiError, AppState};
 use crate::auth::{Caller, Scope};
 use crate::clock::Clock;
@@ -31,6 +32,7 @@ pub struct Status {
     partitions_behind: BTreeMap<String, BehindStatus>,
     /// Streams whose table cannot be written now, by name.
     parked: BTreeMap<String, ParkedStatus>,
+    quarantine: QuarantineRoomView,
     writers: usize,
     monitors: usize,
     streams: BTreeMap<String, StreamTotals>,
@@ -165,6 +167,7 @@ pub async fn show(State(state): State<AppState>, caller: Caller) -> Result<Json<
         },
         partitions_behind,
         parked,
+        quarantine: QuarantineRoomView::of(&state),
         writers: state.config.writers(),
         monitors: state.hub.monitors(),
         streams,

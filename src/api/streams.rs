@@ -9,24 +9,29 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
 use bytes::BytesMut;
 use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
 
 use crate::api::caller::{ApiJson, PathText};
-use crate::api::{ApiError, AppState, records};
+use crate::api::held_bytes::Held;
+use crate::api::{ApiError, AppState, counted_body, records};
 use crate::auth::{Caller, Scope};
 use crate::db::reading::{self, StreamSize};
 use crate::db::streams::{NewStream, TableError};
 use crate::record::StreamId;
 use crate::sources;
-use crate::sources::body::{BodyError, BodyLimits, BodyReader};
+use crate::sources::body::{BodyError, BodyLimits, ContentEncoding};
 use crate::sources::formats::MediaType;
 use crate::streams::StreamView;
 use crate::streams::columns::Column;
 use crate::streams::csv::CsvWords;
 use crate::streams::definition::{Change, Definition, InvalidDefinition};
+use crate::streams::infer::SampleError;
 use crate::streams::{OnDuplicate, PayloadType, Stream, StreamName, UnknownKeys, infer};
 
 /// Largest sample for inference, in bytes.
-const SAMPLE_BYTES_MAX: u64 = 8 << 20;
+const SAMPLE_BYTES_MAX: usize = 8 << 20;
+/// Longest time that a sample may take to arrive.
+const SAMPLE_WAIT_MAX: Duration = Duration::from_secs(60);
 /// What a client is told to wait while somebody holds the table that it wants to change.
 const LOCKED_RETRY: Duration = Duration::from_secs(5);
 
@@ -230,19 +235,53 @@ pub async fn infer(
     let media_type = media_type(request.headers())?;
     let csv = CsvWords { null, delimiter, quote, header, columns }.check(media_type.header)?;
     let encoding = records::content_encoding(request.headers())?;
-    let limits = BodyLimits {
-        wire_bytes_max: SAMPLE_BYTES_MAX,
-        decompressed_bytes_max: SAMPLE_BYTES_MAX,
-        ..records::body_limits(&state)
+    let turn = state.samples.take(&caller).await?;
+    let sample = timeout(SAMPLE_WAIT_MAX, read_sample(&state, request, encoding)).await;
+    let (body, held) = sample.map_err(|_| sample_too_slow())??;
+    // Apart from where requests are served; the memory is held until that is done, whether or not somebody waits for it.
+    let look = move || {
+        let inferred = infer::infer(sources::sample(media_type.format, &body, &csv));
+        drop((body, held, turn));
+        inferred
     };
-    let mut reader = BodyReader::new(request.into_body().into_data_stream(), encoding, limits);
+    let inferred = tokio::task::spawn_blocking(look).await.map_err(ApiError::internal)?;
+    let invalid = |error: SampleError| ApiError::bad_request("invalid_sample", error.to_string());
+    Ok(Json(inferred.map_err(invalid)?))
+}
+
+/// All of a sample, and the part of the budget that it takes.
+async fn read_sample(
+    state: &AppState,
+    request: Request,
+    encoding: ContentEncoding,
+) -> Result<(BytesMut, Held), ApiError> {
+    let limits = BodyLimits {
+        wire_bytes_max: SAMPLE_BYTES_MAX as u64,
+        decompressed_bytes_max: SAMPLE_BYTES_MAX as u64,
+        ..records::body_limits(state)
+    };
+    let body = request.into_body().into_data_stream();
+    let mut reader = counted_body::read(state, body, encoding, limits);
     let mut body = BytesMut::new();
+    let mut held = state.held_bytes.hold(0).map_err(ApiError::request_memory_full)?;
     while let Some(chunk) = reader.next().await.map_err(|error| sample_error(&error))? {
+        let bytes = body.len() + chunk.len();
+        if bytes > body.capacity() {
+            // Twice as much is kept, and while it is moved, what there was as well.
+            let capacity = (2 * bytes).min(SAMPLE_BYTES_MAX);
+            held.grow(capacity).map_err(ApiError::request_memory_full)?;
+            body.reserve(capacity - body.len());
+            held.shrink_to(body.capacity());
+        }
         body.extend_from_slice(&chunk);
     }
-    let inferred = infer::infer(sources::sample(media_type.format, &body, &csv))
-        .map_err(|error| ApiError::bad_request("invalid_sample", error.to_string()))?;
-    Ok(Json(inferred))
+    Ok((body, held))
+}
+
+fn sample_too_slow() -> ApiError {
+    let seconds = SAMPLE_WAIT_MAX.as_secs();
+    let detail = format!("a sample must arrive within {seconds} s; send its beginning");
+    ApiError::timeout("body_timeout", detail)
 }
 
 fn sample_error(error: &BodyError) -> ApiError {

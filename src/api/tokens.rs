@@ -20,11 +20,14 @@ use crate::auth::{
 use crate::db::tokens::{self, NewToken};
 use crate::record::UnixMicros;
 use crate::streams::StreamName;
+use crate::telemetry::limits;
 
 /// Longest name of a token, in bytes.
 pub const TOKEN_NAME_BYTES_MAX: usize = 200;
 /// Most tokens of one user.
 pub const TOKENS_PER_USER_MAX: usize = 1_000;
+/// Most tokens in all: each is in the memory of every gateway.
+pub const TOKENS_MAX: usize = 100_000;
 /// Most streams that a token can be limited to.
 pub const TOKEN_STREAMS_MAX: usize = 100;
 /// Longest lifetime that can be asked for: 100 years. A token without one has none.
@@ -77,11 +80,15 @@ pub struct CreatedToken {
     token: String,
 }
 
-/// `GET /v1/tokens` → 200 `{"tokens":[…]}`: the caller's own; an admin's list has everybody's.
+/// `GET /v1/tokens` → 200 `{"tokens":[…]}`: the caller's own; an admin's list has everybody's, and that of a token without
+/// the scope `admin` nothing but itself.
 pub async fn list(State(auth): State<Auth>, caller: Caller) -> Json<TokenList> {
     let snapshot = auth.accounts();
     let seen = |token: &&std::sync::Arc<Token>| {
-        caller.scopes.allows(Scope::Admin) || Some(token.user_id) == caller.user_id
+        let is_own = Some(token.user_id) == caller.user_id;
+        let is_itself = caller.via == Via::Bearer { token_id: token.id };
+        caller.scopes.allows(Scope::Admin)
+            || (is_own && (caller.speaks_for_its_user() || is_itself))
     };
     let tokens = snapshot.tokens().into_iter().filter(seen);
     Json(TokenList { tokens: tokens.map(|token| view(&snapshot, token)).collect() })
@@ -101,6 +108,21 @@ fn view(snapshot: &AccountsSnapshot, token: &Token) -> TokenView {
     }
 }
 
+/// Refuses one more token, where there are as many as there may be.
+fn check_number(snapshot: &AccountsSnapshot, user_id: i64) -> Result<(), ApiError> {
+    let tokens = snapshot.tokens();
+    let of_user = tokens.iter().filter(|token| token.user_id == user_id).count();
+    let detail = if of_user >= TOKENS_PER_USER_MAX {
+        format!("a user has at most {TOKENS_PER_USER_MAX} tokens; revoke some first")
+    } else if tokens.len() >= TOKENS_MAX {
+        format!("there are at most {TOKENS_MAX} tokens; some have to be revoked first")
+    } else {
+        return Ok(());
+    };
+    limits::TOKENS.hit();
+    Err(ApiError::conflict("too_many_tokens", detail))
+}
+
 /// `POST /v1/tokens` → 201 `{"id","token"}`.
 pub async fn create(
     State(auth): State<Auth>,
@@ -110,12 +132,7 @@ pub async fn create(
     let snapshot = auth.accounts();
     let user = owner(&snapshot, &caller, body.user.as_deref())?;
     let user_id = user.id;
-    if snapshot.tokens().iter().filter(|token| token.user_id == user_id).count()
-        >= TOKENS_PER_USER_MAX
-    {
-        let detail = format!("a user has at most {TOKENS_PER_USER_MAX} tokens; revoke some first");
-        return Err(ApiError::conflict("too_many_tokens", detail));
-    }
+    check_number(&snapshot, user_id)?;
     let grant = Grant::new(&caller, user, body, auth.clock().now())?;
     let secret = Secret::token();
     let (hash, pool) = (secret.hash(), auth.pool().clone());
@@ -150,11 +167,11 @@ pub async fn revoke(
     let snapshot = auth.accounts();
     if !caller.scopes.allows(Scope::Admin) {
         // Whose token it is, or that it is there at all, is nobody else's business.
-        let own = snapshot.token(id).filter(|token| Some(token.user_id) == caller.user_id);
-        own.ok_or_else(unknown)?;
         if !caller.speaks_for_its_user() && caller.via != (Via::Bearer { token_id: id }) {
             return Err(password_needed());
         }
+        let own = snapshot.token(id).filter(|token| Some(token.user_id) == caller.user_id);
+        own.ok_or_else(unknown)?;
     }
     let pool = auth.pool().clone();
     if !auth.change(async move { tokens::delete(&pool, id).await }).await? {

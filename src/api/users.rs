@@ -9,8 +9,14 @@ use time::OffsetDateTime;
 
 use crate::api::caller::ApiJson;
 use crate::api::error::ApiError;
-use crate::auth::{Auth, Caller, Email, Password, Role, Scope, User, UserName};
+use crate::auth::{
+    Auth, AuthError, Caller, Email, Password, Role, Scope, User, UserName, Via, Whence,
+};
 use crate::db::users::{self, NewUser, UserChange, UserRow, UserUpdate};
+use crate::telemetry::limits;
+
+/// Most users: each is in the memory of every gateway.
+pub const USERS_MAX: usize = 10_000;
 
 /// A user, as admins see them.
 #[derive(Debug, Serialize)]
@@ -79,8 +85,13 @@ pub struct ChangeUser {
     )]
     email: Option<Option<String>>,
     password: Option<String>,
+    /// The password so far, which a browser session needs to change its user's.
+    current_password: Option<String>,
     role: Option<Role>,
     disabled: Option<bool>,
+    /// Take all of the user's tokens away, too.
+    #[serde(default)]
+    revoke_tokens: bool,
 }
 
 #[expect(clippy::option_option, reason = "absent, null and a value are three different wishes")]
@@ -100,14 +111,20 @@ pub async fn list(State(auth): State<Auth>, caller: Caller) -> Result<Json<UserL
 pub async fn create(
     State(auth): State<Auth>,
     caller: Caller,
+    whence: Whence,
     ApiJson(body): ApiJson<CreateUser>,
 ) -> Result<(StatusCode, Json<UserView>), ApiError> {
     caller.require(Scope::Admin)?;
+    if auth.accounts().users().len() >= USERS_MAX {
+        limits::USERS.hit();
+        let detail = format!("there are at most {USERS_MAX} users");
+        return Err(ApiError::conflict("too_many_users", detail));
+    }
     let name = valid::<UserName>("name", &body.name)?;
     let email = body.email.as_deref().map(|email| valid::<Email>("email", email)).transpose()?;
     let password = valid::<Password>("password", &body.password)?;
     let role = body.role.unwrap_or(Role::Member);
-    let password_hash = auth.hash_password(password).await?;
+    let password_hash = auth.hash_password(password, whence).await?;
     let pool = auth.pool().clone();
     let row = auth
         .change(async move {
@@ -127,11 +144,14 @@ pub async fn create(
 /// `PATCH /v1/users/{id}` → 200, the user.
 ///
 /// An admin may change everybody; a user their own password and address, if they came with their password: a token
-/// that leaked must not be able to take the account over. A new password, or being disabled, ends the user's
-/// sessions. The last enabled admin can be neither disabled nor demoted (409).
+/// that leaked must not be able to take the account over. For the same reason a browser session, an admin's too, changes
+/// its own user's password only with the one so far. A new password, or being disabled, ends the user's sessions, tickets
+/// and what watches with them; tokens go on, unless `revoke_tokens` takes them away. The last enabled admin can be neither
+/// disabled nor demoted (409).
 pub async fn change(
     State(auth): State<Auth>,
     caller: Caller,
+    whence: Whence,
     id: Result<Path<i64>, PathRejection>,
     ApiJson(body): ApiJson<ChangeUser>,
 ) -> Result<Json<UserView>, ApiError> {
@@ -144,7 +164,11 @@ pub async fn change(
     };
     let password_hash = match &body.password {
         None => None,
-        Some(password) => Some(auth.hash_password(valid("password", password)?).await?),
+        Some(password) => {
+            let password = valid("password", password)?;
+            check_current_password(&auth, &caller, whence, id, &body).await?;
+            Some(auth.hash_password(password, whence).await?)
+        }
     };
     let (pool, sessions) = (auth.pool().clone(), auth.clone());
     let updated = auth
@@ -154,6 +178,7 @@ pub async fn change(
                 password_hash: password_hash.as_deref(),
                 role: body.role.map(Role::as_str),
                 disabled: body.disabled,
+                revoke_tokens: body.revoke_tokens,
             };
             let updated = users::update(&pool, id, &change).await?;
             sessions.forget_sessions_of(id);
@@ -187,6 +212,31 @@ fn may_change(caller: &Caller, id: i64, body: &ChangeUser) -> Result<(), ApiErro
     Ok(())
 }
 
+/// A session may be somebody else's, on a machine that was left alone. Who came with the password itself has shown it.
+async fn check_current_password(
+    auth: &Auth,
+    caller: &Caller,
+    whence: Whence,
+    id: i64,
+    body: &ChangeUser,
+) -> Result<(), ApiError> {
+    if caller.via != Via::Session || caller.user_id != Some(id) {
+        return Ok(());
+    }
+    let field = "current_password";
+    let Some(current) = body.current_password.as_deref() else {
+        let detail = "your password so far is needed, too, as \"current_password\"";
+        return Err(ApiError::unprocessable("invalid_field", detail).with("field", field));
+    };
+    let snapshot = auth.accounts();
+    let user = snapshot.user(id).ok_or(AuthError::Session)?;
+    if !auth.is_password_of(user, current, whence).await? {
+        let detail = "current_password is not your password so far";
+        return Err(ApiError::forbidden("wrong_current_password", detail).with("field", field));
+    }
+    Ok(())
+}
+
 /// Reads a field; what is wrong with it is 422 with the member `field`.
 fn valid<T>(field: &'static str, text: &str) -> Result<T, ApiError>
 where
@@ -201,11 +251,20 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::{ScopeSet, Via};
+    use crate::auth::ScopeSet;
 
     fn caller(role: Role, scopes: ScopeSet, via: Via) -> Caller {
         let (user_id, user_name) = (Some(1), "ada".into());
-        Caller { user_id, user_name, role, scopes, streams: None, via, password: None }
+        Caller {
+            user_id,
+            user_name,
+            role,
+            scopes,
+            streams: None,
+            via,
+            password: None,
+            session: None,
+        }
     }
 
     fn body(json: &str) -> ChangeUser {

@@ -17,6 +17,10 @@ use crate::journal::{Appender, DiskStorage, Journal, JournalOptions, ReadError};
 use crate::lifecycle::Lifecycle;
 use crate::pipeline::Keys;
 
+/// What the system holds of one connection's replies until its peer has taken them, in bytes (Linux takes the double, for its
+/// own needs). It would be up to 4 MiB, of which some must be free again before anybody here sees that a peer reads at all.
+const SEND_BUFFER_BYTES: u32 = 256 << 10;
+
 /// What is there before the parts are made.
 pub(super) struct Begun {
     pub lock: File,
@@ -59,6 +63,8 @@ impl Begun {
 fn bind(address: SocketAddr) -> std::io::Result<TcpSocket> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.set_reuseaddr(true)?;
+    // Each connection inherits it.
+    socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
     socket.bind(address)?;
     Ok(socket)
 }

@@ -11,7 +11,6 @@ use crate::sources::poll::fetch::{FetchOptions, Fetcher};
 use crate::sources::poll::memory::MemoryDays;
 use crate::sources::poll::sealer::Sealer;
 use crate::sources::poll::{PollLimits, Poller};
-use crate::streams::encode::EncodeLimits;
 
 impl Ground {
     /// What the runs of polling jobs share.
@@ -29,16 +28,16 @@ impl Ground {
         .context("polling jobs cannot ask")?;
         let sealer = Sealer::load_or_make(config.secret_key(), &self.data_dir)
             .context("the key of the polling jobs' secret headers")?;
-        let entry_bytes_max = self.config.intake.entry_bytes_max;
         Ok(Poller {
             pool: self.database.pools().polling.clone(),
             journal: self.journal.id(),
             node: self.config.node_name(),
             catalog: self.catalog.clone(),
             intake: pipeline.intake.clone(),
-            encoders: Encoders::new(EncodeLimits { record_bytes_max: entry_bytes_max }),
+            encoders: Encoders::new(self.encode_limits()),
             counters: pipeline.counters.clone(),
             committed: pipeline.progress.clone(),
+            quarantine: pipeline.quarantine.clone(),
             synced_at_start: self.journal.synced(),
             fetcher,
             sealer: Arc::new(sealer),

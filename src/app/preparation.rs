@@ -9,11 +9,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::accounts::KnownAccounts;
 use crate::app::data_dir;
-use crate::auth::{self, FirstAdmin};
+use crate::auth::{self, Auth, FirstAdmin};
 use crate::backoff::Backoff;
 use crate::catalog::{Catalog, Changes};
 use crate::config::Config;
 use crate::db::locks::longest_wait;
+use crate::db::notifications::Word;
 use crate::db::{Database, PreparationError};
 use crate::hub::counters::Counters;
 use crate::lifecycle::Lifecycle;
@@ -40,6 +41,7 @@ pub(super) struct Preparation {
     pub database: Database,
     pub catalog: Catalog,
     pub accounts: KnownAccounts,
+    pub auth: Auth,
     pub counters: Counters,
     pub writers: Writers,
     pub poller: Poller,
@@ -68,11 +70,16 @@ impl Preparation {
         let mut changes = Changes::new(self.database.clone(), Arc::clone(&self.accounts.changed));
         let mut failing = false;
         loop {
-            tokio::select! {
-                () = changes.wait() => {}
+            let word = tokio::select! {
+                word = changes.wait() => word,
                 () = soft.cancelled() => return,
+            };
+            if let Word::SessionEnded(hash) = word {
+                self.auth.forget_session(&hash);
+                continue;
             }
             let refreshed = self.refresh().await;
+            self.auth.forget_all_sessions();
             if let Err(error) = &refreshed
                 && !failing
             {

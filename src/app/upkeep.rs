@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::api::AppState;
+use crate::auth::TELL_FAILURES_EVERY;
 use crate::catalog::LOOK_AT_PARTITIONS_EVERY;
 use crate::lifecycle::Lifecycle;
 use crate::pipeline::{Pressure, TRIM_EVERY};
@@ -24,6 +25,11 @@ pub(super) fn start(state: &AppState, committed: Pressure) {
         measured.source.intake.measure();
         let backlog = measured.journal.synced().0.saturating_sub(measured.progress.low_water().0);
         committed.measure(backlog, Instant::now());
+        std::future::ready(())
+    });
+    let auth = state.auth.clone();
+    every(lifecycle, "wrong passwords", TELL_FAILURES_EVERY, move || {
+        auth.tell_failures();
         std::future::ready(())
     });
     let trimmed = state.clone();

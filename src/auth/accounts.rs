@@ -65,6 +65,7 @@ impl User {
             streams: None,
             via,
             password: Some(self.password_mark),
+            session: None,
         }
     }
 }
@@ -181,7 +182,13 @@ impl AccountsSnapshot {
         Some(user.caller(via))
     }
 
-    /// Would the credential behind `caller` still be taken? For connections that outlive their first check.
+    /// Is no user known, as before the database was read for the first time?
+    pub fn is_empty(&self) -> bool {
+        self.users.is_empty()
+    }
+
+    /// Would the credential behind `caller` still be taken, as far as users, tokens and the time tell? For connections that
+    /// outlive their first check.
     pub fn still_takes(&self, caller: &Caller, now: UnixMicros) -> bool {
         let takes_user = |id| {
             let user = self.users.get(&id).filter(|user| !user.disabled);
@@ -192,7 +199,8 @@ impl AccountsSnapshot {
             Via::Bearer { token_id } | Via::Ticket { token_id: Some(token_id) } => lives(token_id),
             Via::Local | Via::Basic | Via::Session | Via::Ticket { token_id: None } => true,
         };
-        token_lives && caller.user_id.is_none_or(takes_user)
+        let session_lives = caller.session.is_none_or(|session| now < session.expires_at);
+        token_lives && session_lives && caller.user_id.is_none_or(takes_user)
     }
 }
 
@@ -290,6 +298,7 @@ fn token_of(row: TokenRow) -> Option<Token> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::auth::caller::SessionMark;
 
     pub(crate) fn user(id: i64, name: &str, role: Role) -> UserRow {
         UserRow {
@@ -380,6 +389,18 @@ pub(crate) mod tests {
         assert!(living.still_takes(&ticket, NOW));
         assert!(!revoked.still_takes(&ticket, NOW), "a ticket lives no longer than its token");
         assert_eq!(of(&living, "tg_b"), None);
+    }
+
+    #[test]
+    fn what_a_session_began_ends_at_its_time() {
+        let snapshot = snapshot(vec![user(1, "ada", Role::Member)], vec![]);
+        let session =
+            Some(SessionMark { hash: SecretHash::of("s"), expires_at: UnixMicros(NOW.0 + 1) });
+        for via in [Via::Session, Via::Ticket { token_id: None }] {
+            let caller = Caller { session, ..snapshot.caller_of_user(1, via).unwrap() };
+            assert!(snapshot.still_takes(&caller, NOW), "{via:?}");
+            assert!(!snapshot.still_takes(&caller, UnixMicros(NOW.0 + 1)), "{via:?}");
+        }
     }
 
     #[test]

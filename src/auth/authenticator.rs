@@ -1,8 +1,8 @@
 //! The handle that every request is authenticated with, and through which accounts are changed.
 //!
 //! Bearer tokens and remembered passwords need neither the database nor a lock; only sessions that are not remembered
-//! ask the database. A change of users or tokens runs to its end even if the client hangs up, and is visible on this
-//! node before the client hears of it.
+//! ask the database, and a refusal, which takes a [second look](crate::auth::second_look). A change of users or tokens
+//! runs to its end even if the client hangs up, and is visible on this node before the client hears of it.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -17,13 +17,17 @@ use tokio::sync::{Notify, Semaphore};
 use crate::auth::accounts::{Accounts, AccountsSnapshot, User};
 use crate::auth::caller::{Caller, Via};
 use crate::auth::credentials::{self, Credentials, Garbled};
+use crate::auth::failures::{Throttled, Whence};
 use crate::auth::local_token::LocalToken;
 use crate::auth::origin::{ForeignOrigin, Origin, origin_of};
-use crate::auth::password::{CHECK_WAIT_MAX, Password, Passwords};
+use crate::auth::password::Password;
+use crate::auth::password_checks::{Attempt, PasswordChecks, Unchecked};
 use crate::auth::quota::{Admission, OverQuota, Quotas};
+use crate::auth::second_look::{CannotLook, SecondLook};
 use crate::auth::secret::{Secret, SecretHash};
 use crate::auth::sessions::{LOOKUP_WAIT_MAX, LookupError, Sessions};
 use crate::auth::tickets::{Holding, Presented, TICKET_SECONDS, Ticket, Tickets, View};
+use crate::auth::turns::{Busy, TURN_WAIT_MAX};
 use crate::clock::Clock;
 use crate::config::PublicUrl;
 use crate::db::answered;
@@ -31,6 +35,8 @@ use crate::lifecycle::Lifecycle;
 
 /// Name of the cookie that carries a browser session.
 pub const SESSION_COOKIE: &str = "tidegate_session";
+/// Name of the cookie by which a browser is known where somebody signed in before.
+pub const BROWSER_COOKIE: &str = "tidegate_browser";
 /// Most changes of users and tokens at a time.
 pub const CHANGES_MAX: usize = 8;
 /// What a client is told to wait when there are more.
@@ -70,7 +76,8 @@ pub struct Auth(Arc<Inner>);
 
 struct Inner {
     parts: AuthParts,
-    passwords: Passwords,
+    passwords: PasswordChecks,
+    second_look: SecondLook,
     sessions: Sessions,
     tickets: Tickets,
     changes: Arc<Semaphore>,
@@ -97,8 +104,12 @@ pub enum AuthError {
     Ticket,
     #[error("{0}")]
     ForeignOrigin(Box<ForeignOrigin>),
+    #[error("{0}")]
+    Throttled(Throttled),
     #[error("too many checks of credentials at once")]
     Busy { retry_after: Duration },
+    #[error("users and tokens cannot be read from the database at the moment")]
+    NotKnown,
     #[error(
         "the change is stored, but this gateway cannot read it back yet; it applies as soon as it can"
     )]
@@ -116,9 +127,18 @@ impl AuthError {
     }
 }
 
-impl From<crate::auth::password::Busy> for AuthError {
-    fn from(_: crate::auth::password::Busy) -> AuthError {
-        AuthError::Busy { retry_after: CHECK_WAIT_MAX }
+impl From<Busy> for AuthError {
+    fn from(_: Busy) -> AuthError {
+        AuthError::Busy { retry_after: TURN_WAIT_MAX }
+    }
+}
+
+impl From<Unchecked> for AuthError {
+    fn from(unchecked: Unchecked) -> AuthError {
+        match unchecked {
+            Unchecked::Throttled(throttled) => AuthError::Throttled(throttled),
+            Unchecked::Busy => Busy.into(),
+        }
     }
 }
 
@@ -128,7 +148,8 @@ impl Auth {
         let (lookups, sign_ins) = (parts.lookups.clone(), parts.sign_ins.clone());
         let lifetime = parts.options.session_lifetime;
         Auth(Arc::new(Inner {
-            passwords: Passwords::new(clock.clone()),
+            passwords: PasswordChecks::new(clock.clone()),
+            second_look: SecondLook::default(),
             sessions: Sessions::new(lookups, sign_ins, clock.clone(), lifetime),
             tickets: Tickets::new(clock),
             changes: Arc::new(Semaphore::new(CHANGES_MAX)),
@@ -158,17 +179,22 @@ impl Auth {
         &self.0.parts.pool
     }
 
-    /// Who sent this request? A cookie is taken only from this gateway's own pages, unless all it does is read.
-    pub async fn authenticate(&self, request: &Parts) -> Result<Caller, AuthError> {
+    /// Who sent this request, and from where? A cookie is taken only from this gateway's own pages, unless all it does is
+    /// read.
+    pub async fn authenticate(
+        &self,
+        request: &Parts,
+        whence: impl FnOnce() -> Whence,
+    ) -> Result<Caller, AuthError> {
         let reads = request.method == Method::GET || request.method == Method::HEAD;
         let upgrades = request.headers.contains_key(axum::http::header::UPGRADE);
-        self.check(request, !reads || upgrades).await
+        self.check(request, whence, !reads || upgrades).await
     }
 
     /// Who sent this request, by the value of its `Authorization` header, which is a Bearer token?
-    pub fn authenticate_token(&self, authorization: &str) -> Result<Caller, AuthError> {
+    pub async fn authenticate_token(&self, authorization: &str) -> Result<Caller, AuthError> {
         match credentials::authorization_value(authorization)? {
-            Credentials::Bearer(hash) => self.token_caller(&hash).ok_or(AuthError::Token),
+            Credentials::Bearer(hash) => self.check_token(&hash).await,
             Credentials::Basic { .. } | Credentials::Session(_) => Err(AuthError::Token),
         }
     }
@@ -178,28 +204,37 @@ impl Auth {
     pub async fn authenticate_monitor(
         &self,
         request: &Parts,
+        whence: impl FnOnce() -> Whence,
         ticket: Option<&str>,
     ) -> Result<(Caller, Option<Presented>), AuthError> {
         match ticket {
             Some(ticket) if !request.headers.contains_key(axum::http::header::AUTHORIZATION) => {
                 let (ticket, caller) = self.0.tickets.find(ticket).ok_or(AuthError::Ticket)?;
-                if !self.still_takes(&caller) {
+                if !self.still_takes(&caller).await {
                     return Err(AuthError::Ticket);
                 }
                 Ok((caller, Some(ticket)))
             }
-            _ => Ok((self.check(request, true).await?, None)),
+            _ => Ok((self.check(request, whence, true).await?, None)),
         }
     }
 
     /// What needs the database or takes long is boxed, so that a token's way, which is that of most records, stays small.
-    async fn check(&self, request: &Parts, own_pages_only: bool) -> Result<Caller, AuthError> {
+    async fn check(
+        &self,
+        request: &Parts,
+        whence: impl FnOnce() -> Whence,
+        own_pages_only: bool,
+    ) -> Result<Caller, AuthError> {
         let found = credentials::read(&request.headers, SESSION_COOKIE)?;
         match found.ok_or(AuthError::Missing)? {
-            Credentials::Bearer(hash) => self.token_caller(&hash).ok_or(AuthError::Token),
+            Credentials::Bearer(hash) => self.check_token(&hash).await,
             Credentials::Basic { name, password } => {
-                let user = Box::pin(self.check_password(&name, &password)).await?;
-                Ok(user.caller(Via::Basic))
+                let attempt = Attempt { name: &name, password: &password, whence: whence() };
+                let user = Box::pin(self.check_password(attempt)).await?;
+                Ok(user
+                    .map_err(|refused| refused.unless_nothing_is_known(self))?
+                    .caller(Via::Basic))
             }
             Credentials::Session(hash) => {
                 let origin = self.origin_of(&request.headers, &request.uri);
@@ -216,36 +251,98 @@ impl Auth {
         local.or_else(|| self.accounts().caller_of_token(hash, self.clock().now()))
     }
 
+    async fn check_token(&self, hash: &SecretHash) -> Result<Caller, AuthError> {
+        match self.token_caller(hash) {
+            Some(caller) => Ok(caller),
+            None => Box::pin(self.check_token_again(hash)).await,
+        }
+    }
+
+    async fn check_token_again(&self, hash: &SecretHash) -> Result<Caller, AuthError> {
+        let looked = self.look_again().await;
+        let refused = || Refused { error: AuthError::Token, looked };
+        self.token_caller(hash).ok_or_else(|| refused().unless_nothing_is_known(self))
+    }
+
     async fn session_caller(&self, hash: &SecretHash) -> Result<Caller, AuthError> {
-        let user_id = self.0.sessions.user_of(hash).await.map_err(|error| match error {
+        let found = self.0.sessions.find(hash).await.map_err(|error| match error {
             LookupError::Busy => AuthError::Busy { retry_after: LOOKUP_WAIT_MAX },
             LookupError::Database(error) => AuthError::Database(error),
         })?;
-        let caller = user_id.and_then(|id| self.accounts().caller_of_user(id, Via::Session));
-        caller.ok_or(AuthError::Session)
+        let (user_id, session) = found.ok_or(AuthError::Session)?;
+        let caller = self.accounts().caller_of_user(user_id, Via::Session);
+        let caller = caller.ok_or(AuthError::Session)?;
+        Ok(Caller { session: Some(session), ..caller })
     }
 
-    async fn check_password(&self, name: &str, password: &str) -> Result<Arc<User>, AuthError> {
-        let user = self.accounts().user_by_name(name).filter(|user| !user.disabled).cloned();
-        let right = self.0.passwords.verify(user.as_deref(), password).await?;
-        user.filter(|_| right).ok_or(AuthError::Password)
+    /// The user whose password this is.
+    async fn check_password(
+        &self,
+        attempt: Attempt<'_>,
+    ) -> Result<Result<Arc<User>, Refused>, AuthError> {
+        let user = self.enabled_user(attempt.name);
+        if self.0.passwords.verify(user.as_deref(), attempt).await? {
+            return Ok(user.ok_or(Refused { error: AuthError::Password, looked: Ok(()) }));
+        }
+        let looked = self.look_again().await;
+        let now = self.enabled_user(attempt.name);
+        let mark = |user: &Option<Arc<User>>| user.as_ref().map(|user| user.password_mark);
+        if mark(&now) != mark(&user) && self.0.passwords.verify(now.as_deref(), attempt).await? {
+            return Ok(now.ok_or(Refused { error: AuthError::Password, looked }));
+        }
+        Ok(Err(Refused { error: AuthError::Password, looked }))
     }
 
-    /// Would the credential behind `caller` still be taken? A connection that outlives its first check asks this from
-    /// time to time; it costs no query. (A session that merely ended is not noticed; a disabled user and a new password are.)
-    pub fn still_takes(&self, caller: &Caller) -> bool {
-        self.accounts().still_takes(caller, self.clock().now())
+    fn enabled_user(&self, name: &str) -> Option<Arc<User>> {
+        self.accounts().user_by_name(name).filter(|user| !user.disabled).cloned()
     }
 
-    /// Checks a password and begins a browser session.
+    /// See [`crate::auth::second_look`].
+    async fn look_again(&self) -> Result<(), CannotLook> {
+        let parts = &self.0.parts;
+        self.0.second_look.look(&parts.accounts, &parts.lookups, &parts.lifecycle).await
+    }
+
+    /// Would the credential behind `caller` still be taken? A connection that outlives its first check asks this from time
+    /// to time; it costs no query, but for a session that is not remembered.
+    pub async fn still_takes(&self, caller: &Caller) -> bool {
+        if !self.accounts().still_takes(caller, self.clock().now()) {
+            return false;
+        }
+        match &caller.session {
+            Some(session) => !self.0.sessions.is_over(session).await,
+            None => true,
+        }
+    }
+
+    /// Checks a password and begins a browser session: the user, the session, and what the browser is known by from now on.
+    /// While the database cannot be asked, nobody is told that they are unknown.
     pub async fn sign_in(
         &self,
         name: &str,
         password: &str,
-    ) -> Result<(Arc<User>, Secret), AuthError> {
-        let user = self.check_password(name, password).await?;
+        whence: Whence,
+    ) -> Result<(Arc<User>, Secret, Secret), AuthError> {
+        let attempt = Attempt { name, password, whence };
+        let user = self.check_password(attempt).await?.map_err(Refused::if_looked)?;
         let secret = self.0.sessions.begin(&user).await?.ok_or(AuthError::Password)?;
-        Ok((user, secret))
+        Ok((user, secret, self.0.passwords.know_browser(name, whence)))
+    }
+
+    /// Is this the password of the user who is signed in? Counts as an attempt to sign in.
+    pub async fn is_password_of(
+        &self,
+        user: &User,
+        password: &str,
+        whence: Whence,
+    ) -> Result<bool, AuthError> {
+        let attempt = Attempt { name: user.name.as_str(), password, whence };
+        Ok(self.0.passwords.verify(Some(user), attempt).await?)
+    }
+
+    /// Logs what passwords were wrong lately. To be called every [`crate::auth::TELL_FAILURES_EVERY`].
+    pub fn tell_failures(&self) {
+        self.0.passwords.tell_failures();
     }
 
     /// Ends the browser session whose cookie this is.
@@ -298,8 +395,24 @@ impl Auth {
     }
 
     /// Hashes a new password.
-    pub async fn hash_password(&self, password: Password) -> Result<String, AuthError> {
-        Ok(self.0.passwords.hash(password).await?)
+    pub async fn hash_password(
+        &self,
+        password: Password,
+        whence: Whence,
+    ) -> Result<String, AuthError> {
+        Ok(self.0.passwords.hash(password, whence).await?)
+    }
+
+    /// Forgets all sessions, to be called when users may have changed elsewhere.
+    pub fn forget_all_sessions(&self) {
+        self.0.sessions.forget_all();
+    }
+
+    /// Forgets a session that was ended, by its hash.
+    pub fn forget_session(&self, hash: &[u8]) {
+        if let Ok(hash) = SecretHash::try_from(hash) {
+            self.0.sessions.forget(&hash);
+        }
     }
 
     /// Forgets the sessions of a user whom a change may have signed out.
@@ -335,5 +448,23 @@ impl Auth {
         let reloaded = self.0.parts.accounts.reload(self.pool()).await;
         self.0.parts.catalog_changed.notify_one();
         reloaded
+    }
+}
+
+/// A refusal, and whether the database was asked before it.
+struct Refused {
+    error: AuthError,
+    looked: Result<(), CannotLook>,
+}
+
+impl Refused {
+    /// Nobody is told no who could not be looked for.
+    fn if_looked(self) -> AuthError {
+        if self.looked.is_ok() { self.error } else { AuthError::NotKnown }
+    }
+
+    /// What is known from before goes on while the database is away; where nothing is, a no would be a guess.
+    fn unless_nothing_is_known(self, auth: &Auth) -> AuthError {
+        if auth.accounts().is_empty() { self.if_looked() } else { self.error }
     }
 }

@@ -4,6 +4,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use crate::auth::scope::{Role, Scope, ScopeSet};
+use crate::auth::secret::SecretHash;
+use crate::record::UnixMicros;
 use crate::streams::StreamName;
 
 /// An authenticated sender.
@@ -20,6 +22,15 @@ pub struct Caller {
     pub via: Via,
     /// The password that the credential goes back to; None for tokens, which outlive it.
     pub password: Option<PasswordMark>,
+    /// The browser session that the credential goes back to, if it does.
+    pub session: Option<SessionMark>,
+}
+
+/// Which session it is, and when its time is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionMark {
+    pub hash: SecretHash,
+    pub expires_at: UnixMicros,
 }
 
 /// Tells a user's password from the ones before it, and nothing else about it.
@@ -82,7 +93,8 @@ mod tests {
     fn caller(scopes: ScopeSet, streams: Option<&[&str]>, via: Via) -> Caller {
         let streams = streams.map(|names| names.iter().map(|name| name.parse().unwrap()).collect());
         let (user_id, user_name) = (Some(1), "ada".into());
-        Caller { user_id, user_name, role: Role::Member, scopes, streams, via, password: None }
+        let role = Role::Member;
+        Caller { user_id, user_name, role, scopes, streams, via, password: None, session: None }
     }
 
     #[test]

@@ -49,7 +49,7 @@ pub fn read(headers: &HeaderMap, cookie: &str) -> Result<Option<Credentials>, Ga
     Ok(session_cookie(headers, cookie).map(Credentials::Session))
 }
 
-/// The hash of the session's cookie, if the browser sent one.
+/// The hash of a cookie, the session's or another secret, if the browser sent it.
 pub fn session_cookie(headers: &HeaderMap, cookie: &str) -> Option<SecretHash> {
     let jar = CookieJar::from_headers(headers);
     let value = jar.get(cookie)?.value();

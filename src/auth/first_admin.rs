@@ -1,7 +1,8 @@
 //! The first admin: a gateway without users makes one, so that it can be signed in to.
 //!
 //! A generated password is written to a 0600 file before the user exists: a crash in between leaves a password
-//! without a user, which the next start replaces, and never a user whose password nobody knows.
+//! without a user, which the next start replaces, and never a user whose password nobody knows. The file goes
+//! when the first admin gets another password.
 
 use std::fmt;
 use std::fs;
@@ -10,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use sqlx::PgPool;
 
-use crate::auth::password::{InvalidPassword, Password, hash_password};
+use crate::auth::password::{InvalidPassword, Password, hash_password, verify_password};
 use crate::auth::scope::Role;
 use crate::auth::secret::Secret;
 use crate::auth::user_name::{InvalidUserName, UserName};
@@ -87,6 +88,24 @@ pub async fn ensure_first_admin(
     Ok(FirstAdmin::NotNeeded)
 }
 
+/// Removes the file, if there is one, unless its password is still the one with this hash, which is the first admin's;
+/// says whether it did. Blocks.
+pub fn remove_stale_password(data_dir: &Path, password_hash: &str) -> io::Result<bool> {
+    let file = data_dir.join(ADMIN_PASSWORD_FILE);
+    let kept = match fs::read_to_string(&file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        kept => kept?,
+    };
+    if verify_password(kept.trim_end(), password_hash) {
+        return Ok(false);
+    }
+    match fs::remove_file(&file) {
+        // A gateway that runs, or the command line, was faster.
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(true),
+    }
+}
+
 fn generate() -> Result<Password, InvalidPassword> {
     let secret = Secret::bare();
     secret.as_str().chars().take(GENERATED_CHARACTERS).collect::<String>().parse()
@@ -112,6 +131,20 @@ async fn insert(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_file_goes_with_its_password() {
+        let directory = tempfile::tempdir().unwrap();
+        let hash = |text: &str| hash_password(&text.parse().unwrap());
+        let remove = |hash: &str| remove_stale_password(directory.path(), hash).unwrap();
+        assert!(!remove(&hash("correct horse")), "there is none");
+        let file = directory.path().join(ADMIN_PASSWORD_FILE);
+        fs::write(&file, "correct horse\n").unwrap();
+        assert!(!remove(&hash("correct horse")));
+        assert!(file.exists());
+        assert!(remove(&hash("another horse")));
+        assert!(!file.exists());
+    }
 
     #[test]
     fn a_generated_password_is_long_and_new() {

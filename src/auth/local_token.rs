@@ -54,6 +54,7 @@ impl LocalToken {
             streams: None,
             via: Via::Local,
             password: None,
+            session: None,
         })
     }
 }

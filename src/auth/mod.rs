@@ -6,36 +6,50 @@
 //! using a browser's cookie.
 //!
 //! It promises that a Bearer token or a known password costs no query and no argon2; that whatever belongs to a
-//! disabled user is dead at once on this node; that no secret is stored, logged or shown except where it is made; and
-//! that every queue and cache here is bounded. It refuses to tell which part of a credential was wrong.
+//! disabled user is dead at once on this node; that no secret is stored, logged or shown except where it is made; that
+//! guessing passwords from one place keeps nobody else out; and that every queue and cache here is bounded. It refuses to
+//! tell which part of a credential was wrong.
 
 mod accounts;
 mod authenticator;
 mod caller;
 pub mod credentials;
 mod expiring_map;
+mod failure_log;
+mod failures;
 mod first_admin;
 mod local_token;
 pub mod origin;
 mod password;
+mod password_checks;
 mod quota;
 mod scope;
+mod second_look;
 mod secret;
 mod sessions;
 mod tickets;
+mod turns;
 mod user_name;
 
 pub(crate) use accounts::moment;
 pub use accounts::{AccountRows, Accounts, AccountsSnapshot, Reading, Token, User};
-pub use authenticator::{Auth, AuthError, AuthOptions, AuthParts, SESSION_COOKIE};
-pub use caller::{Caller, Denied, PasswordMark, Via};
-pub use first_admin::{ADMIN_PASSWORD_FILE, FirstAdmin, FirstAdminError, ensure_first_admin};
+pub use authenticator::{Auth, AuthError, AuthOptions, AuthParts, BROWSER_COOKIE, SESSION_COOKIE};
+pub use caller::{Caller, Denied, PasswordMark, SessionMark, Via};
+pub use failure_log::TELL_FAILURES_EVERY;
+pub use failures::{
+    ACCOUNT_WAIT_MAX, AT_HOME_FOR, Blamed, FAILURES_FREE, OWN_FAILURES_FREE, PLACE_WAIT_MAX,
+    Throttled, Whence,
+};
+pub use first_admin::{
+    ADMIN_PASSWORD_FILE, FirstAdmin, FirstAdminError, ensure_first_admin, remove_stale_password,
+};
 pub use local_token::{LOCAL_TOKEN_FILE, LOCAL_USER_NAME, LocalToken};
 pub use password::{
     InvalidPassword, PASSWORD_BYTES_MAX, PASSWORD_CHARACTERS_MIN, Password, hash_password,
 };
-pub use quota::{Admission, OverQuota, Quotas, RECORDS_PER_SECOND_MAX};
+pub use quota::{Admission, InvalidRecords, OverQuota, Quotas, RECORDS_PER_SECOND_MAX};
 pub use scope::{Role, Scope, ScopeSet, UnknownRole, UnknownScope};
 pub use secret::{Secret, SecretHash};
 pub use tickets::{Holding, Presented, TICKET_SECONDS, View};
+pub use turns::WAITING_MAX as PASSWORDS_WAITING_MAX;
 pub use user_name::{EMAIL_BYTES_MAX, Email, InvalidEmail, InvalidUserName, UserName};

@@ -5,6 +5,10 @@
 //! the body is read and nothing is half taken, a body larger than the bucket is possible, and over time no more gets
 //! in than the rate allows. Who is refused is told when the bucket has a record again.
 //!
+//! Invalid records that are kept in the quarantine are paid for like others. They have a bucket of their own beside it,
+//! of [`INVALID_SECONDS`] worth of records: what it does not cover is not kept, so that one request cannot bring in any
+//! number of them, and the good records of a large body leave it as it is. It is asked before a record is kept.
+//!
 //! Kept in memory, by gateway: a restart forgets debts, and each of several gateways counts for itself.
 
 use std::collections::HashMap;
@@ -13,6 +17,8 @@ use std::time::{Duration, Instant};
 
 /// Highest rate that can be asked for, in records a second.
 pub const RECORDS_PER_SECOND_MAX: u32 = 1_000_000_000;
+/// Invalid records that may be kept at once, in seconds of the rate.
+pub const INVALID_SECONDS: u32 = 60;
 /// Buckets that are full again are forgotten when there are more than this, and twice as many as the last time.
 const BUCKETS_BEFORE_CLEARING: usize = 64;
 
@@ -27,6 +33,15 @@ pub struct Admission {
     token_id: i64,
     /// The record that it was admitted with stands for the first that it takes.
     prepaid: bool,
+}
+
+/// Pays for a request's invalid records before they are kept; dropped, it gives back what was not sent.
+#[derive(Debug)]
+pub struct InvalidRecords {
+    quotas: Quotas,
+    token_id: i64,
+    /// Paid for, and not on their way yet.
+    unsent: u32,
 }
 
 /// The token has sent more than it may.
@@ -47,6 +62,8 @@ struct Buckets {
 struct Bucket {
     /// Records; below 0 it is debt.
     level: f64,
+    /// Invalid records that may still be kept.
+    invalid: f64,
     records_per_second: u32,
     at: Instant,
     /// Admissions that may still pay into it.
@@ -64,8 +81,7 @@ impl Quotas {
         let mut buckets = self.lock();
         buckets.clear_full(now);
         let rate = records_per_second.max(1);
-        let full = Bucket { level: f64::from(rate), records_per_second: rate, at: now, out: 0 };
-        let bucket = buckets.by_token.entry(token_id).or_insert(full);
+        let bucket = buckets.by_token.entry(token_id).or_insert_with(|| Bucket::full(rate, now));
         bucket.records_per_second = rate;
         bucket.fill(now);
         if bucket.level < 1.0 {
@@ -82,6 +98,12 @@ impl Quotas {
         }
     }
 
+    fn add_invalid(&self, token_id: i64, records: f64) {
+        if let Some(bucket) = self.lock().by_token.get_mut(&token_id) {
+            bucket.invalid += records;
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Buckets> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -95,9 +117,47 @@ impl Admission {
         self.quotas.add(self.token_id, f64::from(u8::from(prepaid)) - f64::from(records));
     }
 
-    /// Gives back what was paid for records that were not taken after all.
-    pub fn give_back(&mut self, records: u32) {
+    /// Gives back what was paid for records that were not taken after all; `invalid` of them are invalid.
+    pub fn give_back(&mut self, records: u32, invalid: u32) {
         self.quotas.add(self.token_id, f64::from(records));
+        // A record that was not taken may be kept another time.
+        self.quotas.add_invalid(self.token_id, f64::from(invalid));
+    }
+
+    /// What the request's invalid records are paid with. It must not outlive the admission.
+    pub fn invalid_records(&self) -> InvalidRecords {
+        InvalidRecords { quotas: self.quotas.clone(), token_id: self.token_id, unsent: 0 }
+    }
+}
+
+impl InvalidRecords {
+    /// Pays for one record; false if the rate does not cover it.
+    pub fn take(&mut self) -> bool {
+        let mut buckets = self.quotas.lock();
+        let bucket = buckets.by_token.get_mut(&self.token_id);
+        let Some(bucket) = bucket.filter(|bucket| bucket.invalid >= 1.0) else { return false };
+        bucket.invalid -= 1.0;
+        self.unsent += 1;
+        true
+    }
+
+    /// Gives one back that was not kept after all.
+    pub fn give_back(&mut self) {
+        self.unsent -= 1;
+        self.quotas.add_invalid(self.token_id, 1.0);
+    }
+
+    /// Everything that was paid for is on its way.
+    pub fn sent(&mut self) {
+        self.unsent = 0;
+    }
+}
+
+impl Drop for InvalidRecords {
+    fn drop(&mut self) {
+        if self.unsent > 0 {
+            self.quotas.add_invalid(self.token_id, f64::from(self.unsent));
+        }
     }
 }
 
@@ -119,17 +179,30 @@ impl Buckets {
         }
         self.by_token.retain(|_, bucket| {
             bucket.fill(now);
-            bucket.out > 0 || bucket.level < f64::from(bucket.records_per_second)
+            bucket.out > 0 || !bucket.is_full()
         });
         self.after_clearing = self.by_token.len();
     }
 }
 
 impl Bucket {
+    fn full(records_per_second: u32, now: Instant) -> Bucket {
+        let level = f64::from(records_per_second);
+        let invalid = level * f64::from(INVALID_SECONDS);
+        Bucket { level, invalid, records_per_second, at: now, out: 0 }
+    }
+
+    fn is_full(&self) -> bool {
+        let full = Bucket::full(self.records_per_second, self.at);
+        self.level >= full.level && self.invalid >= full.invalid
+    }
+
     fn fill(&mut self, now: Instant) {
-        let rate = f64::from(self.records_per_second);
+        let full = Bucket::full(self.records_per_second, now);
         let elapsed = now.saturating_duration_since(self.at).as_secs_f64();
-        self.level = (self.level + elapsed * rate).min(rate);
+        let more = elapsed * full.level;
+        self.level = (self.level + more).min(full.level);
+        self.invalid = (self.invalid + more).min(full.invalid);
         self.at = self.at.max(now);
     }
 
@@ -188,9 +261,33 @@ mod tests {
         let mut failed = quotas.admit(1, 1, start).unwrap();
         failed.pay(0);
         failed.pay(7);
-        failed.give_back(7);
+        failed.give_back(7, 0);
         drop(failed);
         assert!(quotas.admit(1, 1, start).is_ok());
+    }
+
+    #[test]
+    fn invalid_records_are_kept_as_far_as_the_rate_covers_them() {
+        let (quotas, start) = (Quotas::default(), Instant::now());
+        let kept = |invalid: &mut InvalidRecords| (0..1_000).filter(|_| invalid.take()).count();
+        let mut large = quotas.admit(1, 10, start).unwrap();
+        large.pay(1_000_000);
+        let mut invalid = large.invalid_records();
+        assert_eq!(kept(&mut invalid), 600, "good records leave it as it is");
+        drop(invalid);
+        let mut invalid = large.invalid_records();
+        assert_eq!(kept(&mut invalid), 600, "what was not sent is given back");
+        invalid.sent();
+        drop(invalid);
+        assert_eq!(kept(&mut large.invalid_records()), 0, "of all requests of the token together");
+        let mut other = quotas.admit(2, 10, start).unwrap();
+        assert_eq!(kept(&mut other.invalid_records()), 600);
+        other.give_back(0, 0);
+        large.give_back(0, 5);
+        assert_eq!(kept(&mut large.invalid_records()), 5);
+        // In debt it is not admitted; but what is under way may keep what came meanwhile.
+        assert!(quotas.admit(1, 10, start + Duration::from_secs(2)).is_err());
+        assert_eq!(kept(&mut large.invalid_records()), 25);
     }
 
     #[test]

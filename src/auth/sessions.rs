@@ -1,8 +1,9 @@
 //! Browser sessions: a row each in PostgreSQL, remembered here for [`REMEMBERED_SECONDS`], so that a page that asks a
 //! lot costs few queries.
 //!
-//! A session that is ended on this node is over at once; another node may honour it for as long as it remembers it.
-//! What does not exist is remembered too, because a browser repeats a dead cookie with every request.
+//! A session that is ended on this node is over at once, and on another one when it hears of it ([`Sessions::forget`]), or
+//! no longer than it remembers it. What does not exist is remembered too, because a browser repeats a dead cookie with
+//! every request.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,11 +12,13 @@ use sqlx::PgPool;
 use tokio::sync::Semaphore;
 
 use crate::auth::accounts::{User, moment};
+use crate::auth::caller::SessionMark;
 use crate::auth::expiring_map::ExpiringMap;
 use crate::auth::secret::{Secret, SecretHash};
 use crate::clock::Clock;
 use crate::db::sessions::{NewSession, SessionRow};
 use crate::db::{self, answered};
+use crate::record::UnixMicros;
 
 /// Seconds that the database's answer about a session is remembered.
 pub const REMEMBERED_SECONDS: u64 = 5;
@@ -92,10 +95,13 @@ impl Sessions {
     }
 
     /// The user of a session; None if it is unknown or over. Says nothing about whether the user is enabled.
-    pub async fn user_of(&self, hash: &SecretHash) -> Result<Option<i64>, LookupError> {
+    pub async fn find(&self, hash: &SecretHash) -> Result<Option<(i64, SessionMark)>, LookupError> {
         let now = self.clock.now();
-        let living =
-            |session: SessionRow| (session.expires_at > moment(now)).then_some(session.user_id);
+        let living = |session: SessionRow| {
+            let expires_at = micros(session.expires_at);
+            let mark = SessionMark { hash: *hash, expires_at };
+            (now < expires_at).then_some((session.user_id, mark))
+        };
         let endings = {
             let memory = self.lock();
             if let Some(known) = memory.known.get(hash, now) {
@@ -117,13 +123,26 @@ impl Sessions {
         Ok(found.and_then(living))
     }
 
-    /// Ends a session.
+    /// Is a session over? One that cannot be looked up now is not: who watches goes on while PostgreSQL is away.
+    pub async fn is_over(&self, session: &SessionMark) -> bool {
+        match self.find(&session.hash).await {
+            Ok(found) => found.is_none(),
+            Err(_) => session.expires_at <= self.clock.now(),
+        }
+    }
+
+    /// Ends a session, here and on other nodes.
     pub async fn end(&self, hash: &SecretHash) -> Result<(), sqlx::Error> {
         let ended = answered(db::sessions::delete(&self.sign_ins, hash.as_bytes())).await;
+        self.forget(hash);
+        ended
+    }
+
+    /// Forgets what is remembered of a session that was ended, here or on another node.
+    pub fn forget(&self, hash: &SecretHash) {
         let mut memory = self.lock();
         memory.endings += 1;
         memory.known.take(hash, self.clock.now());
-        ended
     }
 
     /// Forgets what is remembered of a user whose sessions were deleted.
@@ -133,7 +152,19 @@ impl Sessions {
         memory.known.retain(|known| known.is_none_or(|session| session.user_id != user_id));
     }
 
+    /// Forgets everything: users changed on another node, which may have ended sessions of theirs.
+    pub fn forget_all(&self) {
+        let mut memory = self.lock();
+        memory.endings += 1;
+        memory.known.retain(|_| false);
+    }
+
     fn lock(&self) -> MutexGuard<'_, Memory> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn micros(moment: time::OffsetDateTime) -> UnixMicros {
+    let micros = moment.unix_timestamp_nanos() / 1_000;
+    UnixMicros(i64::try_from(micros).unwrap_or(i64::MAX))
 }

@@ -203,6 +203,7 @@ mod tests {
             streams: Some(["flights".parse().unwrap()].into()),
             via: Via::Session,
             password: None,
+            session: None,
         }
     }
 

@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Mutex, Notify};
+use tokio::time::Instant;
 
-use crate::db::notifications::CatalogListener;
+use crate::db::notifications::{CatalogListener, Word};
 use crate::db::streams::{self, NewStream, StreamLimits, TableError, TooManyStreams};
 use crate::db::{Database, answered};
 use crate::record::StreamId;
@@ -201,6 +202,8 @@ pub struct Changes {
     database: Database,
     changed_here: Arc<Notify>,
     listener: Option<CatalogListener>,
+    /// When to look without word.
+    look_at: Instant,
     /// It could not listen, and has said so.
     is_deaf: bool,
 }
@@ -208,11 +211,12 @@ pub struct Changes {
 impl Changes {
     /// `changed_here` is told of changes that this node made.
     pub fn new(database: Database, changed_here: Arc<Notify>) -> Changes {
-        Changes { database, changed_here, listener: None, is_deaf: false }
+        let look_at = Instant::now() + LOOK_EVERY;
+        Changes { database, changed_here, listener: None, look_at, is_deaf: false }
     }
 
-    /// Waits until this node or another says that something changed, at most [`LOOK_EVERY`].
-    pub async fn wait(&mut self) {
+    /// Waits until this node or another says that something changed, at most [`LOOK_EVERY`]: what it was.
+    pub async fn wait(&mut self) -> Word {
         if self.listener.is_none() {
             self.listen().await;
         }
@@ -222,14 +226,19 @@ impl Changes {
                 None => std::future::pending().await,
             }
         };
-        let lost = tokio::select! {
-            said = said => said.is_err(),
-            () = self.changed_here.notified() => false,
-            () = tokio::time::sleep(LOOK_EVERY) => false,
+        let said = tokio::select! {
+            said = said => said,
+            () = self.changed_here.notified() => Ok(Word::Catalog),
+            () = tokio::time::sleep_until(self.look_at) => Ok(Word::Catalog),
         };
-        if lost {
+        let word = said.unwrap_or_else(|_| {
             self.listener = None;
+            Word::Catalog
+        });
+        if word == Word::Catalog {
+            self.look_at = Instant::now() + LOOK_EVERY;
         }
+        word
     }
 
     /// Without word from others their changes are found all the same, later.

@@ -112,7 +112,7 @@ impl Cli {
             Command::User { command, place } => {
                 let work = async {
                     let database = database::reach(&place).await?;
-                    let result = user::run(command, database.pool()).await;
+                    let result = user::run(command, database.pool(), &place.data.data_dir).await;
                     database.finish(result).await
                 };
                 until_interrupted(work).await?;

@@ -5,13 +5,17 @@
 
 use std::io::{self, IsTerminal, Read, Write};
 use std::os::fd::AsFd;
+use std::path::Path;
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 use sqlx::PgPool;
 
-use crate::auth::{Email, PASSWORD_BYTES_MAX, Password, Role, UserName, hash_password};
+use crate::auth::{
+    ADMIN_PASSWORD_FILE, Email, PASSWORD_BYTES_MAX, Password, Role, UserName, hash_password,
+    remove_stale_password,
+};
 use crate::db::users::{self, NewUser, UserChange, UserRow, UserUpdate};
 
 /// Manage users.
@@ -21,7 +25,7 @@ pub enum UserCommand {
     Add(AddUser),
     /// List users.
     List,
-    /// Set a user's password; ends the user's browser sessions.
+    /// Set a user's password; ends the user's browser sessions, and with --revoke-tokens their tokens.
     Passwd(SetPassword),
     /// Keep a user out: passwords, sessions and tokens stop working at once.
     Disable(NamedUser),
@@ -53,6 +57,10 @@ pub struct SetPassword {
     /// Name of the user.
     name: String,
 
+    /// Take all of the user's tokens away, too: whoever knew the password may have made some.
+    #[arg(long, env = "TIDEGATE_REVOKE_TOKENS")]
+    revoke_tokens: bool,
+
     #[command(flatten)]
     source: PasswordSource,
 }
@@ -73,17 +81,11 @@ pub struct PasswordSource {
 }
 
 /// Runs the command.
-pub async fn run(command: UserCommand, pool: &PgPool) -> anyhow::Result<()> {
+pub async fn run(command: UserCommand, pool: &PgPool, data_dir: &Path) -> anyhow::Result<()> {
     match command {
         UserCommand::Add(user) => add(user, pool).await,
         UserCommand::List => print(&table(&users::list(pool).await?)),
-        UserCommand::Passwd(user) => {
-            let id = id_of(pool, &user.name).await?;
-            let hash = hash(user.source).await?;
-            let change = UserChange { password_hash: Some(&hash), ..UserChange::default() };
-            update(pool, id, &change).await?;
-            print(&format!("{} has a new password\n", user.name))
-        }
+        UserCommand::Passwd(user) => set_password(user, pool, data_dir).await,
         UserCommand::Disable(user) => {
             let id = id_of(pool, &user.name).await?;
             update(pool, id, &UserChange { disabled: Some(true), ..UserChange::default() }).await?;
@@ -111,6 +113,27 @@ async fn add(user: AddUser, pool: &PgPool) -> anyhow::Result<()> {
     };
     let row = users::insert(pool, &new).await.context("the user could not be added")?;
     print(&format!("{} is user {}, {}\n", row.name, row.id, row.role))
+}
+
+async fn set_password(user: SetPassword, pool: &PgPool, data_dir: &Path) -> anyhow::Result<()> {
+    let id = id_of(pool, &user.name).await?;
+    let hash = hash(user.source).await?;
+    let change = UserChange {
+        password_hash: Some(&hash),
+        revoke_tokens: user.revoke_tokens,
+        ..UserChange::default()
+    };
+    update(pool, id, &change).await?;
+    let first = users::first(pool).await?;
+    if first.is_some_and(|first| first.id == id) {
+        let data_dir = data_dir.to_owned();
+        let removed = tokio::task::spawn_blocking(move || remove_stale_password(&data_dir, &hash));
+        if let Err(error) = removed.await? {
+            eprintln!("{ADMIN_PASSWORD_FILE} still holds the password so far: {error}");
+        }
+    }
+    let tokens = if user.revoke_tokens { "; the tokens are revoked" } else { "" };
+    print(&format!("{} has a new password{tokens}\n", user.name))
 }
 
 async fn update(pool: &PgPool, id: i64, change: &UserChange<'_>) -> anyhow::Result<()> {

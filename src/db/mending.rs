@@ -6,7 +6,11 @@ use sqlx::{FromRow, PgPool};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::db::answered;
 use crate::record::StreamId;
+
+/// Most rows that one statement drops.
+const DELETED_AT_ONCE: u64 = 10_000;
 
 /// Which records are meant; every condition that is given must hold.
 #[derive(Debug, Clone, Default)]
@@ -143,19 +147,31 @@ pub async fn delete(pool: &PgPool, id: Uuid) -> Result<bool, sqlx::Error> {
     Ok(deleted.execute(pool).await?.rows_affected() > 0)
 }
 
-/// Drops all that are meant; says how many.
+/// Drops all that are meant, however many, bit by bit; says how many. What was dropped before an error stays dropped.
 pub async fn delete_all(pool: &PgPool, filter: &Filter) -> Result<u64, sqlx::Error> {
+    let mut deleted = 0;
+    loop {
+        let rows = answered(delete_some(pool, filter)).await?;
+        deleted += rows;
+        if rows < DELETED_AT_ONCE {
+            return Ok(deleted);
+        }
+    }
+}
+
+async fn delete_some(pool: &PgPool, filter: &Filter) -> Result<u64, sqlx::Error> {
     let deleted = sqlx::query(
-        "delete from tidegate.quarantine q
+        "delete from tidegate.quarantine where id = any(array(select id from tidegate.quarantine q
          where ($1::integer[] is null or q.stream_id = any($1)) and ($2::integer is null or q.stream_id = $2)
            and ($3::text is null or q.code = $3) and ($4::timestamptz is null or q.received_at >= $4)
-           and ($5::timestamptz is null or q.received_at < $5)",
+           and ($5::timestamptz is null or q.received_at < $5) limit $6))",
     )
     .bind(filter.visible.as_deref().map(numbers))
     .bind(filter.stream)
     .bind(&filter.code)
     .bind(filter.from)
     .bind(filter.until)
+    .bind(DELETED_AT_ONCE.cast_signed())
     .execute(pool)
     .await?;
     Ok(deleted.rows_affected())

@@ -16,6 +16,7 @@ pub mod polling_jobs;
 pub mod polling_runs;
 pub mod pools;
 pub mod quarantine;
+pub mod quarantine_room;
 pub mod reading;
 pub mod sessions;
 pub mod streams;

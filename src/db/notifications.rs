@@ -7,9 +7,37 @@ use sqlx::postgres::PgListener;
 use crate::db::connection_check::{ConnectError, check_listener};
 use crate::db::{Database, answered};
 
-/// The channel that every change of streams, users and tokens is announced on.
+/// The channel that every change of streams, users and tokens is announced on, and every session that was ended.
 pub(super) const NOTIFY_CATALOG: &str = "notify tidegate_catalog";
 const CHANNEL: &str = "tidegate_catalog";
+/// What the word of a session's end begins with; its hash follows, in hexadecimal.
+const SESSION_WORD: &str = "session ";
+
+/// What was said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Word {
+    /// Streams, users or tokens changed.
+    Catalog,
+    /// The session with this hash was ended.
+    SessionEnded(Vec<u8>),
+}
+
+impl Word {
+    /// What makes no sense is a reason to look.
+    fn read(payload: &str) -> Word {
+        let hash = payload.strip_prefix(SESSION_WORD).and_then(bytes_of);
+        hash.map_or(Word::Catalog, Word::SessionEnded)
+    }
+}
+
+fn bytes_of(hexadecimal: &str) -> Option<Vec<u8>> {
+    let digits: Option<Vec<u8>> = hexadecimal
+        .chars()
+        .map(|digit| digit.to_digit(16).and_then(|digit| u8::try_from(digit).ok()))
+        .collect();
+    let digits = digits.filter(|digits| digits.len() % 2 == 0)?;
+    Some(digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect())
+}
 
 /// Listens until an error ends it.
 #[derive(Debug)]
@@ -31,10 +59,23 @@ impl CatalogListener {
     }
 
     /// Waits for the next word of a change. A line that was lost is an error, because a new one has to be tried first.
-    pub async fn changed(&mut self) -> Result<(), sqlx::Error> {
+    pub async fn changed(&mut self) -> Result<Word, sqlx::Error> {
         match self.0.try_recv().await? {
-            Some(_word) => Ok(()),
+            Some(said) => Ok(Word::read(said.payload())),
             None => Err(sqlx::Error::Io(ErrorKind::ConnectionAborted.into())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_read_and_nonsense_is_a_reason_to_look() {
+        assert_eq!(Word::read("session 00ff7a"), Word::SessionEnded(vec![0, 0xff, 0x7a]));
+        for payload in ["", "session 0", "session zz", "session é1", "sessions 00"] {
+            assert_eq!(Word::read(payload), Word::Catalog, "{payload}");
         }
     }
 }

@@ -13,6 +13,8 @@ use crate::record::UnixMicros;
 
 /// Most jobs of one user.
 pub const PER_OWNER_MAX: i64 = 100_000;
+/// Most jobs in all, about.
+pub const JOBS_MAX: i64 = 1_000_000;
 
 /// A job, with the latest of its runs.
 #[derive(Debug, Clone, FromRow)]
@@ -207,6 +209,12 @@ pub async fn count(pool: &PgPool, owner: Option<i64>) -> Result<i64, sqlx::Error
     };
     let owned = "select count(*) from tidegate.polling_jobs where owner_id = $1";
     sqlx::query_scalar(owned).bind(owner).fetch_one(pool).await
+}
+
+/// About how many jobs there are: as many as PostgreSQL counted when it last looked, which costs nothing to ask.
+pub async fn about_all(pool: &PgPool) -> Result<i64, sqlx::Error> {
+    let estimate = "select greatest(reltuples, 0)::bigint from pg_class where oid = 'tidegate.polling_jobs'::regclass";
+    sqlx::query_scalar(estimate).fetch_one(pool).await
 }
 
 /// Changes a job; None if it changed or went in the meantime.

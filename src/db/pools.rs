@@ -13,21 +13,38 @@ use crate::db::connection_check::{Timeouts, check};
 pub(super) const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest time for one statement of a pool, in milliseconds.
 const STATEMENT_TIMEOUT_MS: u64 = 15_000;
+/// The same for reading records, whose sizes are anybody's choice.
+pub const RECORDS_TIMEOUT_MS: u64 = 5_000;
+/// Connections that read records.
+pub const RECORDS_CONNECTIONS_MAX: u32 = 4;
 
-/// A pool's size, and its longest wait for a lock in milliseconds (0: as long as a statement may take).
+/// A pool's size, the longest time for one statement, and its longest wait for a lock in milliseconds (0: as long as a
+/// statement may take).
 struct Kind {
     connections_max: u32,
+    statement_timeout_ms: u64,
     lock_timeout_ms: u64,
 }
 
-const LOOKUPS: Kind = Kind { connections_max: 8, lock_timeout_ms: 2_000 };
-const SIGN_INS: Kind = Kind { connections_max: 3, lock_timeout_ms: 2_000 };
-const CHANGES: Kind = Kind { connections_max: 4, lock_timeout_ms: 5_000 };
+impl Kind {
+    const fn new(connections_max: u32, lock_timeout_ms: u64) -> Kind {
+        Kind { connections_max, statement_timeout_ms: STATEMENT_TIMEOUT_MS, lock_timeout_ms }
+    }
+}
+
+const LOOKUPS: Kind = Kind::new(8, 2_000);
+const SIGN_INS: Kind = Kind::new(3, 2_000);
+const CHANGES: Kind = Kind::new(4, 5_000);
 /// While a change of a table waits for its lock, everybody else waits behind it: shorter than a writer waits by default.
-const SCHEMA: Kind = Kind { connections_max: 3, lock_timeout_ms: 1_000 };
-const READING: Kind = Kind { connections_max: 4, lock_timeout_ms: 2_000 };
+const SCHEMA: Kind = Kind::new(3, 1_000);
+const READING: Kind = Kind::new(4, 2_000);
+const RECORDS: Kind = Kind {
+    connections_max: RECORDS_CONNECTIONS_MAX,
+    statement_timeout_ms: RECORDS_TIMEOUT_MS,
+    lock_timeout_ms: 2_000,
+};
 /// The end of a run waits for batches that have its job's row, however long these take.
-const POLLING: Kind = Kind { connections_max: 8, lock_timeout_ms: 0 };
+const POLLING: Kind = Kind::new(8, 0);
 
 /// All of them. Clones share the connections.
 #[derive(Debug, Clone)]
@@ -40,8 +57,10 @@ pub struct Pools {
     pub changes: PgPool,
     /// Making, changing and dropping streams' tables and their partitions.
     pub schema: PgPool,
-    /// Reading records, however many.
+    /// Lists of what is in the gateway's own tables: the quarantine, sizes of streams.
     pub reading: PgPool,
+    /// Reading streams' records, which may take all of its connections and nobody else's.
+    pub records: PgPool,
     /// Claims and ends of polling runs.
     pub polling: PgPool,
 }
@@ -55,21 +74,22 @@ impl Pools {
             changes: make(CHANGES),
             schema: make(SCHEMA),
             reading: make(READING),
+            records: make(RECORDS),
             polling: make(POLLING),
         }
     }
 
     /// Closes all of them.
     pub async fn close(&self) {
-        let Pools { lookups, sign_ins, changes, schema, reading, polling } = self;
-        for pool in [lookups, sign_ins, changes, schema, reading, polling] {
+        let Pools { lookups, sign_ins, changes, schema, reading, records, polling } = self;
+        for pool in [lookups, sign_ins, changes, schema, reading, records, polling] {
             pool.close().await;
         }
     }
 }
 
 fn pool(options: &PgConnectOptions, kind: &Kind) -> PgPool {
-    let asked = Timeouts { statement_ms: STATEMENT_TIMEOUT_MS, lock_ms: kind.lock_timeout_ms };
+    let asked = Timeouts { statement_ms: kind.statement_timeout_ms, lock_ms: kind.lock_timeout_ms };
     checked(asked)
         .max_connections(kind.connections_max)
         .connect_lazy_with(asked.options(options.clone()))

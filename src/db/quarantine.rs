@@ -25,6 +25,10 @@ pub const COLUMN_SET: ColumnSet = ColumnSet::new(2, 0);
 /// Longest CSV header that is kept with each row, in bytes; without it a row cannot be replayed as it is.
 const CSV_HEADER_BYTES_MAX: usize = 16 << 10;
 
+/// What a row takes beside the record, the message and the CSV header, in bytes: about as much, with its place in the
+/// indexes. The migration 0008 has the same number.
+const ROW_BYTES: usize = 200;
+
 /// The code of a record that was valid but that PostgreSQL refused: a constraint, a trigger.
 pub const REFUSED_CODE: &str = "refused_by_postgresql";
 
@@ -92,6 +96,14 @@ pub(super) fn refused_columns() -> String {
 pub(super) fn delete_statement(ids: &[Uuid]) -> String {
     let ids: Vec<String> = ids.iter().map(|id| format!("'{id}'")).collect();
     format!("delete from tidegate.quarantine where id in ({})", ids.join(", "))
+}
+
+/// What a kept record counts, in bytes: what was sent of it, what is said of it, and the row itself. The table's triggers
+/// count the same.
+pub fn kept_bytes(raw: &[u8], csv_header: Option<&[u8]>, message: &str) -> u64 {
+    let header = csv_header.map_or(0, <[u8]>::len);
+    let header = if header <= CSV_HEADER_BYTES_MAX { header } else { 0 };
+    (raw.len() + header + message.len() + ROW_BYTES) as u64
 }
 
 impl<'a> QuarantinedRecord<'a> {

@@ -1,6 +1,7 @@
 //! The table `tidegate.sessions`: browsers that are signed in.
 //!
-//! Each function is safe to cancel: every statement stands for itself. The time is the gateway's, not the database's.
+//! Each function is safe to cancel: every statement stands for itself. The time is the gateway's, not the database's. A
+//! session that is ended before its time is announced on the channel of the catalog, for nodes that remember it.
 
 use sqlx::PgPool;
 use time::OffsetDateTime;
@@ -58,7 +59,13 @@ pub async fn find(
 
 /// Ends a session.
 pub async fn delete(pool: &PgPool, hash: &[u8]) -> Result<(), sqlx::Error> {
-    sqlx::query("delete from tidegate.sessions where hash = $1").bind(hash).execute(pool).await?;
+    sqlx::query(
+        "with ended as (delete from tidegate.sessions where hash = $1 returning hash)
+         select pg_notify('tidegate_catalog', 'session ' || encode(hash, 'hex')) from ended",
+    )
+    .bind(hash)
+    .execute(pool)
+    .await?;
     Ok(())
 }
 
@@ -70,12 +77,17 @@ pub async fn prune(
     now: OffsetDateTime,
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "delete from tidegate.sessions
-         where expires_at <= $3
-            or hash in (
-                select hash from tidegate.sessions
-                where user_id = $1 order by created_at desc, hash offset $2
-            )",
+        "with ended as (
+             delete from tidegate.sessions
+             where expires_at <= $3
+                or hash in (
+                    select hash from tidegate.sessions
+                    where user_id = $1 order by created_at desc, hash offset $2
+                )
+             returning hash, expires_at
+         )
+         select pg_notify('tidegate_catalog', 'session ' || encode(hash, 'hex'))
+         from ended where expires_at > $3",
     )
     .bind(user_id)
     .bind(keep)

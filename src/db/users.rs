@@ -38,6 +38,8 @@ pub struct UserChange<'a> {
     pub password_hash: Option<&'a str>,
     pub role: Option<&'a str>,
     pub disabled: Option<bool>,
+    /// Takes all of the user's tokens away.
+    pub revoke_tokens: bool,
 }
 
 /// How a change ended.
@@ -55,6 +57,16 @@ pub async fn list(pool: &PgPool) -> Result<Vec<UserRow>, sqlx::Error> {
          from tidegate.users order by id",
     )
     .fetch_all(pool)
+    .await
+}
+
+/// Who was made first: the first admin, as nobody is ever removed.
+pub async fn first(pool: &PgPool) -> Result<Option<UserRow>, sqlx::Error> {
+    sqlx::query_as(
+        "select id, name, email, password_hash, role, disabled, created_at
+         from tidegate.users order by id limit 1",
+    )
+    .fetch_optional(pool)
     .await
 }
 
@@ -117,7 +129,8 @@ pub async fn insert_first(
     Ok(row)
 }
 
-/// Changes a user. A new password, or being disabled, ends the user's sessions. The last enabled admin stays one.
+/// Changes a user. A new password, or being disabled, ends the user's sessions; tokens stay, unless they are to be revoked.
+/// The last enabled admin stays one.
 pub async fn update(
     pool: &PgPool,
     id: i64,
@@ -162,6 +175,12 @@ pub async fn update(
     }
     if change.password_hash.is_some() || row.disabled {
         sqlx::query("delete from tidegate.sessions where user_id = $1")
+            .bind(id)
+            .execute(&mut *transaction)
+            .await?;
+    }
+    if change.revoke_tokens {
+        sqlx::query("delete from tidegate.tokens where user_id = $1")
             .bind(id)
             .execute(&mut *transaction)
             .await?;

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::record::{Source, StreamId};
 
 /// What happened to one stream's records. Every accepted record ends as committed, duplicate or
-/// refused.
+/// refused; every invalid one as quarantined or not kept, unless all of its request was refused.
 #[derive(Debug, Default)]
 pub struct StreamCounters {
     by_source: [SourceCounters; Source::ALL.len()],
@@ -22,6 +22,7 @@ pub struct StreamCounters {
 struct SourceCounters {
     accepted: AtomicU64,
     quarantined: AtomicU64,
+    not_kept: AtomicU64,
     bytes: AtomicU64,
 }
 
@@ -36,7 +37,9 @@ pub struct StreamTotals {
     pub duplicates: u64,
     /// Records kept aside: invalid ones, and accepted ones that PostgreSQL refused.
     pub quarantined: u64,
-    /// Those among them that were accepted, and that PostgreSQL refused.
+    /// Invalid records that were not kept, because a limit on the quarantine said so; their senders were told.
+    pub not_kept: u64,
+    /// Those among the quarantined ones that were accepted, and that PostgreSQL refused.
     pub refused: u64,
     /// Bytes of the accepted records as tuples.
     pub bytes: u64,
@@ -51,6 +54,10 @@ impl StreamCounters {
 
     pub fn add_quarantined(&self, source: Source, records: u64) {
         self.by_source[source as usize].quarantined.fetch_add(records, Ordering::Relaxed);
+    }
+
+    pub fn add_not_kept(&self, source: Source, records: u64) {
+        self.by_source[source as usize].not_kept.fetch_add(records, Ordering::Relaxed);
     }
 
     pub fn add_committed(&self, committed: u64, duplicates: u64) {
@@ -82,6 +89,7 @@ impl StreamCounters {
         StreamTotals {
             accepted: counters.accepted.load(Ordering::Relaxed),
             quarantined: counters.quarantined.load(Ordering::Relaxed),
+            not_kept: counters.not_kept.load(Ordering::Relaxed),
             bytes: counters.bytes.load(Ordering::Relaxed),
             ..StreamTotals::default()
         }
@@ -98,6 +106,7 @@ impl StreamCounters {
             let part = self.of_source(source);
             totals.accepted += part.accepted;
             totals.quarantined += part.quarantined;
+            totals.not_kept += part.not_kept;
             totals.bytes += part.bytes;
         }
         totals

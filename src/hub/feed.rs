@@ -14,16 +14,19 @@ use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use super::cursor::{Place, Point};
+use super::frames::Frames;
 use super::gather::{Collector, Counted, FRAME_BYTES_MAX, Reached, ReadHead, Sampling, Watched};
 use super::monitor::{Member, Mode};
 use super::pace;
 use super::past;
+use super::queue::Pushed;
 use super::rows::Scratch;
 use super::sample::{SAMPLE_INTERVAL, SampleBudget};
 use super::selection::Interest;
 use super::stats::{STATS_INTERVAL, send_stats};
 use super::tick::{Tick, TickBuilder};
 use crate::record::Position;
+use crate::telemetry::limits;
 
 /// Monitors that get a tick before other tasks have their turn.
 const DELIVERIES_AT_ONCE: usize = 256;
@@ -177,7 +180,7 @@ impl Feed {
         };
         self.worker = Some(worker);
         let to = outcome.tick.to;
-        deliver(&self.full, &outcome.tick).await;
+        deliver(&self.full, outcome.tick, &self.shared.frames).await;
         self.go_to(to);
         if outcome.flush {
             self.flush_sample().await;
@@ -226,7 +229,7 @@ impl Feed {
         }
         self.next_sample = Instant::now() + SAMPLE_INTERVAL;
         let tick = tick.finish(self.shared.journal_tag(), self.at);
-        deliver(&self.sampled, &tick).await;
+        deliver(&self.sampled, tick, &self.shared.frames).await;
     }
 
     fn go_to(&mut self, point: Point) {
@@ -301,15 +304,23 @@ impl Worker {
     }
 }
 
-async fn deliver(members: &[Arc<Member>], tick: &Tick) {
+/// Puts a tick into the queues. How much waits already is looked at once, so that equal monitors get the same.
+async fn deliver(members: &[Arc<Member>], mut tick: Tick, frames: &Frames) {
     if tick.parts.is_empty() {
         return;
     }
+    let fill = frames.fill();
+    frames.count(tick.parts.iter_mut().flat_map(|part| &mut part.messages));
+    let mut crowded_out = 0;
     for some in members.chunks(DELIVERIES_AT_ONCE) {
         for member in some {
-            member.queue.push(tick, &member.selection);
+            let pushed = member.queue.push(&tick, &member.selection, fill);
+            crowded_out += u64::from(pushed == Pushed::CrowdedOut);
         }
         tokio::task::yield_now().await;
+    }
+    if crowded_out > 0 {
+        limits::MONITOR_FRAMES.hits(crowded_out);
     }
 }
 

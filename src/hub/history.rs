@@ -59,10 +59,12 @@ impl History {
     /// Gives the next messages, possibly none, of what lies before `until`. Blocks.
     pub fn step(&mut self, until: Point) -> Vec<Message> {
         let streams = self.shared.streams.snapshot();
-        match self.place {
+        let mut messages = match self.place {
             Place::At(at) => self.step_at(&streams, at, until),
             Place::Within { from, to, .. } => self.step_within(&streams, from, to),
-        }
+        };
+        self.shared.frames.count(&mut messages);
+        messages
     }
 
     /// Like [`History::step`], but all records become gaps. Blocks.

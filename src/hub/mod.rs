@@ -8,12 +8,13 @@
 //! It refuses to wait for a monitor, and to tell of a record that is not durable or was found invalid.
 //!
 //! Path of a record: `feed` (the loop) → `gather` (reads entries, with `rows` making JSON) → `tick` (a frame a stream,
-//! with exact `cursor`s) → `queue` (one a monitor) → `monitors`. Catching up is `history`; `counters`, `stats` and `past`
+//! with exact `cursor`s) → `queue` (one a monitor; `frames` bounds all of them) → `monitors`. Catching up is `history`; `counters`, `stats` and `past`
 //! are the numbers.
 
 pub mod counters;
 mod cursor;
 mod feed;
+mod frames;
 mod gather;
 mod history;
 mod message;
@@ -41,6 +42,7 @@ use tokio_util::sync::CancellationToken;
 use self::counters::Counters;
 pub use self::cursor::{CURSOR_BYTES_MAX, Cursor, InvalidCursor, JournalTag, Place, Point};
 use self::feed::Feed;
+use self::frames::Frames;
 pub(crate) use self::history::History;
 pub use self::message::{Content, Message};
 pub use self::metrics::HubMetrics;
@@ -67,6 +69,8 @@ pub struct HubLimits {
     pub monitors_max: usize,
     /// Most bytes that wait for one monitor.
     pub queue_bytes_max: usize,
+    /// Most bytes of frames that wait for all of them; a frame counts once.
+    pub frames_bytes_max: usize,
     /// Records are gathered into frames over at most this time; with few monitors over less.
     pub tick: Duration,
     /// Records a second and stream in a sample.
@@ -82,6 +86,7 @@ impl Default for HubLimits {
         HubLimits {
             monitors_max: 10_000,
             queue_bytes_max: 1 << 20,
+            frames_bytes_max: 256 << 20,
             tick: Duration::from_millis(20),
             sample_rate: 50,
             lag_bytes_max: 64 << 20,
@@ -110,6 +115,7 @@ pub(crate) struct Shared {
     /// When the counters began.
     started_at: UnixMicros,
     metrics: HubMetrics,
+    frames: Frames,
     past: Mutex<Past>,
     roster: Mutex<Roster>,
     /// A monitor wants to join, or left.
@@ -159,6 +165,7 @@ impl Hub {
             node_stats,
             node_name,
             metrics: HubMetrics::default(),
+            frames: Frames::new(limits.frames_bytes_max),
             past: Mutex::default(),
             roster: Mutex::new(roster),
             roster_changed: Notify::new(),
@@ -192,6 +199,11 @@ impl Hub {
     /// How many monitors there are.
     pub fn monitors(&self) -> usize {
         self.shared.roster().members.len()
+    }
+
+    /// Bytes of frames that monitors did not take yet.
+    pub fn frames_bytes(&self) -> usize {
+        self.shared.frames.bytes()
     }
 
     /// Numbers for the metrics page.

@@ -191,6 +191,11 @@ impl Monitor {
         self.shared.journal_tag()
     }
 
+    /// Waits until there is memory for more of the past.
+    pub(crate) async fn room(&self) {
+        self.shared.frames.room().await;
+    }
+
     /// Turns for reading the past.
     pub(crate) fn catch_ups(&self) -> &Arc<tokio::sync::Semaphore> {
         &self.shared.catch_ups

@@ -1,7 +1,8 @@
 //! What waits for one monitor: shared messages, up to a number of bytes.
 //!
 //! The hub pushes and never waits. A tick is taken whole or not at all; what is not taken becomes a gap in the same
-//! place of the queue, so that every message's cursor tells the truth. Once a tick was refused, the queue takes none
+//! place of the queue, so that every message's cursor tells the truth. Who has something waiting is the first to get gaps
+//! when the memory for all monitors runs short (`frames`). Once a tick was refused, the queue takes none
 //! until half of it is sent: a slow monitor gets long runs of records and few gaps, and at most a few gap sets wait.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -13,6 +14,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::cursor::{Cursor, JournalTag, Place, Point};
+use super::frames::Fill;
 use super::message::Message;
 use super::selection::Selection;
 use super::tick::{Part, Tick};
@@ -31,6 +33,15 @@ pub enum Ended {
     Stuck,
     /// It is gone.
     Left,
+}
+
+/// What became of a tick.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pushed {
+    /// Taken, or not, for the queue's own reasons.
+    AsEver,
+    /// It became a gap because frames for other monitors take the memory.
+    CrowdedOut,
 }
 
 /// One thing that waits.
@@ -131,25 +142,31 @@ impl MonitorQueue {
         MonitorQueue { state: Mutex::new(state), changed: Notify::new(), bytes_max }
     }
 
-    /// Takes a tick's messages of the selected streams, or notes the gap.
-    pub fn push(&self, tick: &Tick, selection: &Selection) {
+    /// Takes a tick's messages of the selected streams, or notes the gap. `fill`: how much of the memory for all monitors is
+    /// in use.
+    pub fn push(&self, tick: &Tick, selection: &Selection, fill: Fill) -> Pushed {
         let parts = || tick.parts.iter().filter(|part| selection.covers(&part.name));
         let bytes: usize = parts().map(Part::bytes).sum();
         if bytes == 0 {
-            return;
+            return Pushed::AsEver;
         }
         let mut state = self.state();
         if state.ended.is_some() {
-            return;
+            return Pushed::AsEver;
         }
         // Gaps alone are merged, so that they do not become many.
         let shows = parts().any(|part| part.records > 0);
-        if state.admits(bytes, self.bytes_max) && shows {
+        let is_crowded_out = match fill {
+            Fill::Low => false,
+            Fill::High => !state.items.is_empty(),
+            Fill::Full => true,
+        };
+        if !is_crowded_out && state.admits(bytes, self.bytes_max) && shows {
             state.bytes += bytes;
             let messages = parts().flat_map(|part| &part.messages);
             state.items.extend(messages.map(|message| Item::Message(message.clone())));
         } else {
-            state.refusing |= shows;
+            state.refusing |= shows && !is_crowded_out;
             let set = state.gap_set(tick.from);
             let before = set.counts.len();
             for part in parts() {
@@ -161,6 +178,7 @@ impl MonitorQueue {
         }
         drop(state);
         self.changed.notify_one();
+        if shows && is_crowded_out { Pushed::CrowdedOut } else { Pushed::AsEver }
     }
 
     /// Notes that something between two points is lost to everybody.
@@ -308,20 +326,23 @@ mod tests {
         }
     }
 
+    const FILLS: &[Fill] = &[Fill::Low, Fill::High, Fill::Full];
+
     proptest! {
         /// However slowly it is read, the frames and gaps of a queue are all that was pushed, in order, and the bytes
         /// that wait stay within the limit and one set of gaps.
         #[test]
         fn nothing_is_lost_without_a_gap(
-            steps in prop::collection::vec((prop::array::uniform3(0_u64..4), 0_usize..4), 1..60),
+            steps in prop::collection::vec(
+                (prop::array::uniform3(0_u64..4), 0_usize..4, prop::sample::select(FILLS)), 1..60),
             bytes_max in 100_usize..2000,
         ) {
             let queue = MonitorQueue::new(bytes_max);
             let mut pushed = 0;
             let mut got = Vec::new();
-            for (position, (counts, pops)) in steps.into_iter().enumerate() {
+            for (position, (counts, pops, fill)) in steps.into_iter().enumerate() {
                 pushed += counts.iter().sum::<u64>();
-                queue.push(&tick(position as u64, counts), &Selection::All);
+                queue.push(&tick(position as u64, counts), &Selection::All, fill);
                 prop_assert!(queue.state().bytes <= bytes_max + 3 * GAP_BYTES);
                 got.extend(drain(&queue, pops));
             }
@@ -336,10 +357,29 @@ mod tests {
     #[test]
     fn a_tick_that_never_fits_is_a_gap_and_the_next_one_is_taken() {
         let queue = MonitorQueue::new(400);
-        queue.push(&tick(0, [50, 0, 0]), &Selection::All);
+        queue.push(&tick(0, [50, 0, 0]), &Selection::All, Fill::Low);
         assert_eq!(rows(&drain(&queue, 1)[0]), 50);
-        queue.push(&tick(1, [1, 0, 0]), &Selection::All);
+        queue.push(&tick(1, [1, 0, 0]), &Selection::All, Fill::Low);
         assert_eq!(drain(&queue, 1)[0].content, Content::Records(1));
+    }
+
+    #[test]
+    fn who_has_something_waiting_is_the_first_to_get_gaps() {
+        let (waits, keeps_up) = (MonitorQueue::new(4_000), MonitorQueue::new(4_000));
+        let one = |at| tick(at, [1, 0, 0]);
+        waits.push(&one(0), &Selection::All, Fill::Low);
+        for queue in [&waits, &keeps_up] {
+            queue.push(&one(1), &Selection::All, Fill::High);
+        }
+        assert_eq!(drain(&keeps_up, 9)[0].content, Content::Records(1));
+        let got: Vec<Content> = drain(&waits, 9).iter().map(|message| message.content).collect();
+        assert_eq!(got, [Content::Records(1), Content::Gap(Some(1))]);
+        let full = |queue: &MonitorQueue| queue.push(&one(2), &Selection::All, Fill::Full);
+        assert_eq!((full(&waits), full(&keeps_up)), (Pushed::CrowdedOut, Pushed::CrowdedOut));
+        assert_eq!(drain(&keeps_up, 9)[0].content, Content::Gap(Some(1)));
+        // What was crowded out says nothing about the queue itself.
+        assert_eq!(keeps_up.push(&one(3), &Selection::All, Fill::Low), Pushed::AsEver);
+        assert_eq!(drain(&keeps_up, 9)[0].content, Content::Records(1));
     }
 
     #[test]
@@ -347,9 +387,9 @@ mod tests {
         let queue = MonitorQueue::new(400);
         let selection = Selection::only([names().remove(1)]);
         for position in 0..100 {
-            queue.push(&tick(position, [9, 0, 9]), &selection);
+            queue.push(&tick(position, [9, 0, 9]), &selection, Fill::Low);
         }
-        queue.push(&tick(100, [9, 1, 9]), &selection);
+        queue.push(&tick(100, [9, 1, 9]), &selection, Fill::Low);
         let messages = drain(&queue, usize::MAX);
         assert_eq!(messages.len(), 1);
         assert_eq!(messages[0].content, Content::Records(1));
@@ -358,10 +398,10 @@ mod tests {
     #[test]
     fn an_ended_queue_holds_nothing_and_keeps_its_first_reason() {
         let queue = MonitorQueue::new(4000);
-        queue.push(&tick(0, [1, 1, 1]), &Selection::All);
+        queue.push(&tick(0, [1, 1, 1]), &Selection::All, Fill::Low);
         queue.end(Ended::Stuck);
         queue.end(Ended::Shutdown);
-        queue.push(&tick(1, [1, 1, 1]), &Selection::All);
+        queue.push(&tick(1, [1, 1, 1]), &Selection::All, Fill::Low);
         assert_eq!(queue.ended(), Some(Ended::Stuck));
         assert!(queue.pop().is_none());
     }

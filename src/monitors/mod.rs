@@ -25,8 +25,8 @@ pub use request::{MonitorRequest, MonitorRequestError};
 pub use session::Session;
 pub use upgrade::{NotAnUpgrade, SUBPROTOCOL, Upgrade, WEBSOCKET_VERSION};
 
-/// A monitor's permission is looked up this often.
-const PERMISSION_INTERVAL: Duration = Duration::from_secs(5);
+/// A monitor's permission is looked up this often: it is over within five seconds of its end.
+const PERMISSION_INTERVAL: Duration = Duration::from_secs(3);
 
 /// Ends when the caller's permission does.
 async fn until_revoked<A, F>(interval: Duration, mut still_allowed: A)

@@ -5,19 +5,25 @@
 //! lives on its queue from there. So no record is lost or repeated at the seam.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use super::request::MonitorRequest;
 use crate::hub::{
     Cursor, Ended, History, Hub, Message, Mode, Monitor, Place, Point, Selection, SubscribeError,
     Subscription,
 };
+use crate::telemetry::limits;
 
 /// A session that catches up joins the live feed when it is this close, in bytes of the journal; what arrives while it
 /// reads the rest waits in its queue.
 const JOIN_DISTANCE_BYTES: u64 = 256 * 1024;
+
+/// Longest wait for memory before what a monitor catches up with becomes a gap.
+const ROOM_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// A monitor that is served; dropping it is leaving.
 pub struct Session {
@@ -200,12 +206,18 @@ async fn catch_up(
         return Ok(false);
     }
     let turn = std::sync::Arc::clone(monitor.catch_ups()).acquire_owned().await;
+    // With the turn: of those who wait for room, no more than have a turn go on at once. Not for long: what is waited for
+    // may be in the queues of others who wait here.
+    let has_room = timeout(ROOM_WAIT_MAX, monitor.room()).await.is_ok();
+    if !has_room {
+        limits::MONITOR_FRAMES.hit();
+    }
     let Reading::Idle(mut history) = std::mem::replace(reading, Reading::Dead) else {
         return Err(Ended::Left);
     };
-    let sample = monitor.mode() == Mode::Sample;
+    let only_counts = monitor.mode() == Mode::Sample || !has_room;
     *reading = Reading::Working(tokio::task::spawn_blocking(move || {
-        let messages = if sample { history.count(until) } else { history.step(until) };
+        let messages = if only_counts { history.count(until) } else { history.step(until) };
         drop(turn);
         (history, messages)
     }));

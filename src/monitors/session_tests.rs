@@ -198,7 +198,7 @@ async fn stats_are_exact_and_tell_only_of_selected_streams() {
         counters.add_accepted(crate::record::Source::Http, rows, rows * 100);
         counters.add_committed(rows - 1, 1);
     }
-    let total = |rows: u64| json!({"accepted": rows, "committed": rows - 1, "duplicates": 1, "quarantined": 0, "refused": 0, "bytes": rows * 100});
+    let total = |rows: u64| json!({"accepted": rows, "committed": rows - 1, "duplicates": 1, "quarantined": 0, "not_kept": 0, "refused": 0, "bytes": rows * 100});
     let mut all = open(&bench, None);
     let mut some = open_with(&bench, Selection::only([name("quakes")]), Mode::Full, None);
     let stats = |message: Message| serde_json::from_str::<Value>(message.text.as_str()).unwrap();
@@ -377,9 +377,10 @@ proptest! {
         pace in prop::collection::vec(0..3_usize, 1..12),
         mode in prop_oneof![Just(Mode::Full), Just(Mode::Sample)],
         padding in 0..200_usize,
+        frames_bytes_max in prop_oneof![1_000..50_000_usize, Just(1 << 20)],
     ) {
         run(async move {
-            let limits = HubLimits { queue_bytes_max, ..HubLimits::default() };
+            let limits = HubLimits { queue_bytes_max, frames_bytes_max, ..HubLimits::default() };
             let mut bench = Bench::start(limits);
             let mut session = open_with(&bench, Selection::All, mode, None);
             let mut told = Told::default();
@@ -431,6 +432,47 @@ proptest! {
             assert_eq!(told.omitted + told.unknown_gaps, 0, "history never overflows a queue");
         });
     }
+}
+
+/// Monitors that take nothing hold a bounded part of memory together, and neither one that keeps up nor exactness suffers.
+#[tokio::test(start_paused = true)]
+async fn monitors_that_take_nothing_hold_no_more_than_the_budget() {
+    let frames_bytes_max = 200_000;
+    let mut bench = Bench::start(HubLimits { frames_bytes_max, ..HubLimits::default() });
+    let mut keeps_up = open(&bench, None);
+    let mut told = Told::default();
+    told.hear(&next(&mut keeps_up).await);
+    let mut stuck: Vec<(Session, Told)> = Vec::new();
+    for round in 0..40 {
+        // Each has waiting what came since it was there.
+        if round < 10 {
+            let mut session = open(&bench, None);
+            let mut told = told.clone();
+            let greeting = next(&mut session).await;
+            told.hear(&greeting);
+            stuck.push((session, told));
+        }
+        bench.append_padded(&[(1, 10)], 1_000);
+        while !told.is_complete(&bench) {
+            told.hear(&next(&mut keeps_up).await);
+        }
+        let bytes = bench.hub.frames_bytes();
+        assert!(bytes <= frames_bytes_max + 20_000, "round {round}: {bytes}");
+    }
+    assert_eq!(told.omitted, 0, "one that keeps up gets all of it");
+    assert!(bench.hub.frames_bytes() >= frames_bytes_max / 2, "the others hold what they may");
+
+    // Who catches up now gets a gap, and goes on from there.
+    let since = Some(bench.cursor(Position(0)));
+    let (mut late, mut late_told) = (open(&bench, since), Told::default());
+    hear_all(&bench, &mut late, &mut late_told).await;
+    assert_eq!(late_told.shown, 0);
+    for (session, told) in &mut stuck {
+        hear_all(&bench, session, told).await;
+        assert!(told.shown > 0 && told.omitted > 0, "records, and then gaps");
+    }
+    drop((stuck, late, keeps_up));
+    assert_eq!(bench.hub.frames_bytes(), 0);
 }
 
 /// An entry larger than a tick is given in parts, each with a cursor that resumes exactly.

@@ -11,7 +11,7 @@ use axum::http::header::{
     CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
     SEC_WEBSOCKET_VERSION, UPGRADE,
 };
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::Response;
 use hyper::upgrade::OnUpgrade;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -33,6 +33,8 @@ pub struct Upgrade {
 /// Why a request does not become a WebSocket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotAnUpgrade {
+    #[error("a WebSocket begins with a GET")]
+    Method,
     #[error("the header `{0}` does not say `{1}`, as a WebSocket's request does")]
     Header(&'static str, &'static str),
     #[error("the header `sec-websocket-key` is missing")]
@@ -51,6 +53,10 @@ pub enum NotAnUpgrade {
 impl Upgrade {
     /// Reads what is asked for. The request's connection can be taken once.
     pub fn of(request: &mut Request) -> Result<Upgrade, NotAnUpgrade> {
+        // A HEAD comes to where a GET does.
+        if request.method() != Method::GET {
+            return Err(NotAnUpgrade::Method);
+        }
         let headers = request.headers();
         for (name, text, token) in
             [(CONNECTION, "connection", "upgrade"), (UPGRADE, "upgrade", "websocket")]

@@ -2,54 +2,42 @@
 //!
 //! The batcher always reads the journal, whether an entry is a millisecond or a day old; after a crash, an outage or in
 //! normal work the same code runs.
+//!
+//! Entries that PostgreSQL takes long over make batches of their own, small ones, which wait aside (`aside.rs`): what comes
+//! behind them overtakes them.
+
+mod batch;
+mod cutter;
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use self::cutter::Cutter;
 use crate::db::journals::EntryOutcome;
 use crate::hub::counters::Counters;
-use crate::journal::{Entry, Journal, ReadError, Reader};
+use crate::journal::{Entry, Journal, ReadError};
+use crate::pipeline::aside::AsideSender;
 use crate::pipeline::ledger::CommitOutcome;
 use crate::pipeline::progress::Believed;
 use crate::pipeline::{Keys, Ledger, Progress, entry_first_id};
-use crate::record::{EntryKind, EntryMeta, Position, Source, StreamId};
+use crate::record::{EntryKind, Position, StreamId};
 use crate::streams::Streams;
+
+pub(super) use self::batch::{Batch, Gate, source_of, stream_of};
 
 /// Most bytes of committed entries that are passed over before they are let go.
 const SKIPPED_BYTES_MAX: usize = 8 << 20;
-
 /// When a batch is cut.
 #[derive(Debug, Clone, Copy)]
 pub struct BatchLimits {
     pub rows: u64,
     pub bytes: u64,
     pub interval: Duration,
-}
-
-/// Consecutive entries that are committed in one transaction.
-#[derive(Debug)]
-pub struct Batch {
-    /// The part of the journal that it covers: from `first` up to, not including, `last`.
-    pub first: Position,
-    pub last: Position,
-    pub entries: Vec<Entry>,
-    pub rows: u64,
-    pub bytes: u64,
-    pub gates: Vec<Gate>,
-}
-
-/// Keeps the order of a keyed stream: its part of a batch is merged after the same stream's part of the batch before.
-#[derive(Debug)]
-pub struct Gate {
-    pub stream: StreamId,
-    /// Answers when the earlier batch is committed; `None` for the first of a session.
-    pub earlier: Option<oneshot::Receiver<()>>,
-    /// Opened after this batch's commit.
-    pub committed: oneshot::Sender<()>,
 }
 
 /// What the batcher shares with the rest of the pipeline.
@@ -75,23 +63,9 @@ pub(super) struct Batcher {
     /// What earlier sessions counted already.
     believed: Believed,
     gates: HashMap<StreamId, oneshot::Receiver<()>>,
+    aside: Arc<AsideSender>,
     bytes_per_row: u64,
     deadline: Option<Instant>,
-}
-
-/// Reads on until a batch is full or the journal ends.
-struct Cutter {
-    reader: Reader,
-    limits: BatchLimits,
-    progress: Progress,
-    ledger: Ledger,
-    batch: Batch,
-    /// Does anyone wait for the commit of an entry of the batch?
-    waited_for: bool,
-    /// Entries met on the way that are committed already.
-    skipped: Vec<Entry>,
-    skipped_bytes: usize,
-    full: bool,
 }
 
 impl Batcher {
@@ -99,12 +73,14 @@ impl Batcher {
         context: BatcherContext,
         outcomes: BTreeMap<Position, EntryOutcome>,
         believed: Believed,
+        aside: AsideSender,
     ) -> Batcher {
         Batcher {
             context,
             outcomes,
             believed,
             gates: HashMap::new(),
+            aside: Arc::new(aside),
             bytes_per_row: 256,
             deadline: None,
         }
@@ -117,18 +93,7 @@ impl Batcher {
         batches: mpsc::Sender<Batch>,
         session: CancellationToken,
     ) -> Result<(), ReadError> {
-        let reader = self.context.journal.reader(start);
-        let mut cutter = Cutter {
-            batch: Batch::starting_at(start),
-            reader,
-            limits: self.context.limits,
-            progress: self.context.progress.clone(),
-            ledger: self.context.ledger.clone(),
-            waited_for: false,
-            skipped: Vec::new(),
-            skipped_bytes: 0,
-            full: false,
-        };
+        let mut cutter = Cutter::new(&self.context, Arc::clone(&self.aside), start);
         loop {
             let last_look = self.context.appended_all.is_cancelled();
             cutter = cutter.fill_off_the_runtime().await?;
@@ -141,6 +106,13 @@ impl Batcher {
             if overdue || (!empty && (cutter.full || cutter.waited_for || last_look)) {
                 let batch = self.close(cutter.cut());
                 self.deadline = None;
+                if batch.is_aside {
+                    self.aside.put(batch);
+                    if session.is_cancelled() {
+                        return Ok(());
+                    }
+                    continue;
+                }
                 tokio::select! {
                     sent = batches.send(batch) => if sent.is_err() { return Ok(()) },
                     () = session.cancelled() => return Ok(()),
@@ -235,214 +207,5 @@ impl Batcher {
                 self.context.ledger.resolve(id, outcome);
             }
         }
-    }
-}
-
-/// The stream of an entry. Ids are positive, so the journal's unsigned form loses nothing.
-pub(super) fn stream_of(entry: &Entry) -> StreamId {
-    StreamId(i32::try_from(entry.header.stream).unwrap_or(i32::MAX))
-}
-
-/// Where the entry's records came in.
-pub(super) fn source_of(entry: &Entry) -> Source {
-    EntryMeta::decode(&entry.meta).map_or(Source::Http, |meta| meta.source)
-}
-
-impl Batch {
-    fn starting_at(first: Position) -> Batch {
-        Batch { first, last: first, entries: Vec::new(), rows: 0, bytes: 0, gates: Vec::new() }
-    }
-
-    /// Does it cover nothing? One that covers a damaged part may have no entries.
-    fn is_empty(&self) -> bool {
-        self.first == self.last
-    }
-}
-
-impl Cutter {
-    /// Reading the page cache is quick, reading a disk may not be.
-    async fn fill_off_the_runtime(mut self) -> Result<Cutter, ReadError> {
-        tokio::task::spawn_blocking(move || {
-            self.fill()?;
-            Ok(self)
-        })
-        .await
-        .expect("reading the journal does not panic")
-    }
-
-    fn fill(&mut self) -> Result<(), ReadError> {
-        while !self.full {
-            let next = self.reader.next()?;
-            for (from, to) in self.reader.take_damages() {
-                tracing::error!(%from, %to, "a part of the journal cannot be read; its records are not written");
-                self.pass_damage(from, to);
-            }
-            if self.full {
-                continue;
-            }
-            let Some(entry) = next else { return Ok(()) };
-            if self.progress.is_committed(entry.header.position) {
-                // A batch covers one range without a hole, so it ends where committed entries begin.
-                if self.batch.is_empty() {
-                    self.batch = Batch::starting_at(entry.header.end);
-                    self.skipped_bytes += entry.body.len();
-                    self.skipped.push(entry);
-                    if self.skipped_bytes >= SKIPPED_BYTES_MAX {
-                        return Ok(());
-                    }
-                } else {
-                    self.reader.skip_to(entry.header.position);
-                    self.full = true;
-                }
-                continue;
-            }
-            self.batch.last = entry.header.end;
-            self.batch.rows += u64::from(entry.header.rows);
-            self.batch.bytes += entry.body.len() as u64;
-            self.waited_for = self.waited_for
-                || entry_first_id(&entry.body).is_some_and(|id| self.ledger.waits_for(id));
-            self.batch.entries.push(entry);
-            self.full =
-                self.batch.rows >= self.limits.rows || self.batch.bytes >= self.limits.bytes;
-        }
-        Ok(())
-    }
-
-    /// What cannot be read is covered by a batch all the same, so that the low-water mark gets past it; what of it was
-    /// committed once is left out.
-    fn pass_damage(&mut self, from: Position, to: Position) {
-        let mut from = from.max(self.batch.last);
-        while from < to {
-            let Some((first, last)) = self.progress.next_committed(from, to) else {
-                self.batch.last = to;
-                return;
-            };
-            self.batch.last = first;
-            if !self.batch.is_empty() {
-                self.reader.skip_to(first);
-                self.full = true;
-                return;
-            }
-            self.batch = Batch::starting_at(last);
-            from = last;
-        }
-    }
-
-    /// Takes the batch; the next one begins where it ends.
-    fn cut(&mut self) -> Batch {
-        self.full = false;
-        self.waited_for = false;
-        let next = Batch::starting_at(self.batch.last);
-        std::mem::replace(&mut self.batch, next)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs::File;
-    use std::os::unix::fs::FileExt;
-    use std::path::Path;
-
-    use super::*;
-    use crate::journal::{DiskStorage, EntryDraft, JournalOptions, Opened};
-    use crate::record::{ColumnSet, UnixMicros};
-
-    const OPTIONS: JournalOptions = JournalOptions {
-        segment_bytes: 1 << 20,
-        bytes_max: 1 << 24,
-        retention: Duration::ZERO,
-        retention_bytes: 0,
-    };
-    const LIMITS: BatchLimits =
-        BatchLimits { rows: 1_000, bytes: 1 << 20, interval: Duration::from_millis(1) };
-
-    /// A journal of so many entries, and where each of them ends; the first begins after the segment's header.
-    fn journal(dir: &Path, entries: usize) -> (Journal, Vec<Position>) {
-        let Opened { journal, mut appender, .. } =
-            Journal::open(dir, OPTIONS, DiskStorage).unwrap();
-        let ends = (0..entries).map(|_| {
-            let mut draft = EntryDraft::new(b"", 200);
-            draft.buffer_mut().extend_from_slice(&[7; 200]);
-            let kind = EntryKind::Records.code();
-            let mut group = [draft.seal(kind, 1, ColumnSet(0), 1, UnixMicros(0))];
-            appender.append(&mut group).unwrap();
-            group[0].end()
-        });
-        let ends = ends.collect();
-        (journal, ends)
-    }
-
-    /// Flips a byte in the body of the entry that ends there.
-    fn damage(dir: &Path, end: Position) {
-        let segment = std::fs::read_dir(dir)
-            .unwrap()
-            .map(|file| file.unwrap().path())
-            .find(|path| path.extension().is_some_and(|extension| extension == "segment"));
-        let file = File::options().write(true).open(segment.unwrap()).unwrap();
-        file.write_all_at(&[8], end.0 - 100).unwrap();
-    }
-
-    /// Batches until nothing is left: what each covers, and how many entries it has.
-    fn batches(journal: &Journal, progress: &Progress) -> Vec<(Position, Position, usize)> {
-        let start = progress.low_water();
-        let mut cutter = Cutter {
-            reader: journal.reader(start),
-            limits: LIMITS,
-            progress: progress.clone(),
-            ledger: Ledger::default(),
-            waited_for: false,
-            batch: Batch::starting_at(start),
-            skipped: Vec::new(),
-            skipped_bytes: 0,
-            full: false,
-        };
-        let mut batches = Vec::new();
-        loop {
-            cutter.fill().unwrap();
-            if cutter.batch.is_empty() {
-                return batches;
-            }
-            let batch = cutter.cut();
-            progress.commit(batch.first, batch.last);
-            batches.push((batch.first, batch.last, batch.entries.len()));
-        }
-    }
-
-    #[test]
-    fn damage_at_the_end_does_not_hold_the_mark_back() {
-        let dir = tempfile::tempdir().unwrap();
-        let (journal, ends) = journal(dir.path(), 3);
-        damage(dir.path(), ends[2]);
-        let progress = Progress::new(Position(0));
-        assert_eq!(batches(&journal, &progress), [(Position(0), ends[2], 2)]);
-        assert_eq!(progress.low_water(), journal.synced());
-    }
-
-    #[test]
-    fn damage_before_a_committed_batch_leaves_no_hole() {
-        let dir = tempfile::tempdir().unwrap();
-        let (journal, ends) = journal(dir.path(), 4);
-        damage(dir.path(), ends[1]);
-        let progress = Progress::new(Position(0));
-        progress.commit(Position(0), ends[0]);
-        // Another writer was quicker with the third.
-        progress.commit(ends[1], ends[2]);
-        let expected = [(ends[0], ends[1], 0), (ends[2], ends[3], 1)];
-        assert_eq!(batches(&journal, &progress), expected);
-        assert_eq!(progress.low_water(), journal.synced());
-    }
-
-    #[test]
-    fn damage_over_a_committed_batch_does_not_cover_it_again() {
-        let dir = tempfile::tempdir().unwrap();
-        let (journal, ends) = journal(dir.path(), 5);
-        for end in &ends[1..4] {
-            damage(dir.path(), *end);
-        }
-        let progress = Progress::new(Position(0));
-        progress.commit(ends[1], ends[2]);
-        let expected = [(Position(0), ends[1], 1), (ends[2], ends[4], 1)];
-        assert_eq!(batches(&journal, &progress), expected);
-        assert_eq!(progress.low_water(), journal.synced());
     }
 }

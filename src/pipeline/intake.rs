@@ -11,11 +11,15 @@ use uuid::Uuid;
 
 use crate::hub::counters::StreamCounters;
 use crate::journal::SealedEntry;
+use crate::pipeline::aside::{COSTLY_WAITING_MAX, CostlyLevel};
 use crate::pipeline::ledger::CommitWait;
 use crate::pipeline::room::{Held, NoRoom, Room};
 use crate::pipeline::{Claim, Ledger, Pressure, SenderId};
 use crate::record::{Position, Source};
+use crate::telemetry::limits;
 
+/// Whoever sends costly documents while many of them wait is told to come again after this.
+const COSTLY_RETRY_AFTER: Duration = Duration::from_secs(5);
 /// How often the journal is to be trimmed.
 pub const TRIM_EVERY: Duration = Duration::from_secs(5);
 /// Messages in the queue that are no submissions: the one that closes it.
@@ -37,6 +41,11 @@ pub struct IntakeLimits {
 pub enum IntakeError {
     #[error("the intake is full")]
     Overloaded { retry_after: Duration },
+    #[error(
+        "{COSTLY_WAITING_MAX} batches of documents that PostgreSQL takes long over wait to be written, and these records would \
+         make more of them"
+    )]
+    CostlyFull { retry_after: Duration },
     #[error(
         "the journal is full: {bytes} of {bytes_max} bytes wait for PostgreSQL or for the end of retention"
     )]
@@ -143,6 +152,7 @@ pub struct Intake {
     ledger: Ledger,
     journaled: Pressure,
     committed: Pressure,
+    costly: CostlyLevel,
     is_older: Arc<AtomicBool>,
 }
 
@@ -158,9 +168,17 @@ impl Intake {
         let entries_max = limits.entries_max.clamp(1, Semaphore::MAX_PERMITS - OTHER_MESSAGES_MAX);
         let (messages, receiver) = mpsc::channel(entries_max + OTHER_MESSAGES_MAX);
         let (bytes, places) = (Room::new(limits.bytes_max), Room::new(entries_max as u64));
-        let is_older = Arc::default();
-        let intake =
-            Intake { messages, bytes, places, limits, ledger, journaled, committed, is_older };
+        let intake = Intake {
+            messages,
+            bytes,
+            places,
+            limits,
+            ledger,
+            journaled,
+            committed,
+            costly: CostlyLevel::default(),
+            is_older: Arc::default(),
+        };
         (intake, receiver)
     }
 
@@ -187,6 +205,20 @@ impl Intake {
     ) -> Result<(), IntakeError> {
         let grown = reservation.0.grow(bytes as u64, self.limits.wait).await;
         grown.map_err(|refusal| self.refused(refusal))
+    }
+
+    /// Waits, not for long, while many batches of costly documents wait to be written; before more of them are submitted.
+    pub async fn make_way_for_costly(&self) -> Result<(), IntakeError> {
+        if self.costly.falls(self.limits.wait).await {
+            return Ok(());
+        }
+        limits::COSTLY_BATCHES.hit();
+        Err(IntakeError::CostlyFull { retry_after: COSTLY_RETRY_AFTER })
+    }
+
+    /// How many of them wait, for whoever writes them.
+    pub(super) fn costly(&self) -> &CostlyLevel {
+        &self.costly
     }
 
     /// Hands entries to the journal. The answer comes through [`Pending`]; several submissions may be under way.

@@ -9,6 +9,7 @@
 mod appender;
 #[cfg(test)]
 mod appender_tests;
+mod aside;
 mod batcher;
 mod careful;
 mod commit_watch;
@@ -23,6 +24,7 @@ mod parking;
 mod plan;
 mod pressure;
 mod progress;
+mod quarantine_room;
 mod room;
 mod sender;
 mod transaction;
@@ -41,5 +43,8 @@ pub use ledger::{CommitOutcome, CommitWait, Ledger};
 pub use parking::{ParkedState, Parking};
 pub use pressure::Pressure;
 pub use progress::Progress;
+pub use quarantine_room::{
+    DroppedRecords, KeptAmount, MEASURE_EVERY, NoRoomToKeep, QuarantineLimits, QuarantineRoom,
+};
 pub use sender::SenderId;
 pub use writers::{DatabaseState, Writers, WritersConfig};

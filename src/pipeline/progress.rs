@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use crate::db::journals::CommittedRange;
 use crate::record::Position;
 
-/// Ranges beyond the low-water mark are folded into one row of PostgreSQL when this many are committed.
+/// Ranges below the low-water mark are folded into one row of PostgreSQL when there are this many.
 const RANGES_BEFORE_FOLDING: usize = 64;
 
 /// Shared by the writers, the status page and the journal's trimming; clones are the same progress.
@@ -30,7 +30,8 @@ struct State {
     low_water: Position,
     /// Committed ranges above the low-water mark, first → last, disjoint.
     beyond: BTreeMap<Position, Position>,
-    ranges_since_folding: usize,
+    /// Ranges below the mark that PostgreSQL has as rows of their own.
+    unfolded: usize,
 }
 
 impl Progress {
@@ -85,7 +86,6 @@ impl Progress {
         for range in ranges {
             state.add(range.first, range.last);
         }
-        state.ranges_since_folding = ranges.len();
         self.low_water.send_replace(state.low_water);
         believed
     }
@@ -94,7 +94,6 @@ impl Progress {
     pub fn commit(&self, first: Position, last: Position) {
         let mut state = self.lock();
         state.add(first, last);
-        state.ranges_since_folding += 1;
         let low_water = state.low_water;
         drop(state);
         self.low_water.send_if_modified(|published| {
@@ -110,10 +109,10 @@ impl Progress {
     /// it does the folding.
     pub fn take_folding(&self) -> Option<Position> {
         let mut state = self.lock();
-        if state.ranges_since_folding < RANGES_BEFORE_FOLDING {
+        if state.unfolded < RANGES_BEFORE_FOLDING {
             return None;
         }
-        state.ranges_since_folding = state.beyond.len();
+        state.unfolded = 0;
         Some(state.low_water)
     }
 
@@ -144,11 +143,13 @@ impl State {
             return;
         }
         self.low_water = last;
+        self.unfolded += 1;
         while let Some(next) = self.beyond.first_entry() {
             if *next.key() > self.low_water {
                 break;
             }
             self.low_water = self.low_water.max(next.remove());
+            self.unfolded += 1;
         }
     }
 

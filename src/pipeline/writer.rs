@@ -10,7 +10,6 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use self::layouts::Layouts;
@@ -18,6 +17,7 @@ use crate::db::batch::{BatchConnection, BatchError};
 use crate::db::journals::{CommittedRange, EntryOutcome, SessionMark};
 use crate::db::verdict::Verdict;
 use crate::pipeline::CommitOutcome;
+use crate::pipeline::aside::{Supply, Work};
 use crate::pipeline::batcher::{Batch, stream_of};
 use crate::pipeline::careful::{PartEnd, Patience};
 use crate::pipeline::lanes::Lanes;
@@ -44,7 +44,7 @@ pub(super) struct Writer {
     shared: Writers,
     connection: Option<BatchConnection>,
     mark: SessionMark,
-    batches: Arc<Mutex<mpsc::Receiver<Batch>>>,
+    supply: Supply,
     lanes: Lanes,
     /// Partitions that are known to be there.
     partitions: HashSet<(StreamId, time::Date)>,
@@ -89,7 +89,7 @@ impl Writer {
         shared: Writers,
         connection: Option<BatchConnection>,
         mark: SessionMark,
-        batches: Arc<Mutex<mpsc::Receiver<Batch>>>,
+        supply: Supply,
         lanes: Lanes,
     ) -> Writer {
         let (partitions, under_care) = (HashSet::new(), HashSet::new());
@@ -99,7 +99,7 @@ impl Writer {
             shared,
             connection,
             mark,
-            batches,
+            supply,
             lanes,
             partitions,
             layouts,
@@ -125,11 +125,11 @@ impl Writer {
 
     async fn commit_batches(&mut self, session: &CancellationToken) -> Result<(), SessionError> {
         loop {
-            let next = tokio::time::timeout(IDLE_LOOK_EVERY, self.next_batch(session)).await;
+            let next = tokio::time::timeout(IDLE_LOOK_EVERY, self.next_work(session)).await;
             let limit = self.shared.batch_timeout();
             // Giving up half way leaves the connection in doubt; it is dropped with this writer, never used again.
             let done = match next {
-                Ok(Some(batch)) => tokio::time::timeout(limit, self.commit(batch)).await,
+                Ok(Some(work)) => tokio::time::timeout(limit, self.commit_work(work)).await,
                 Ok(None) => return Ok(()),
                 Err(_idle) => tokio::time::timeout(limit, self.look()).await,
             };
@@ -142,13 +142,21 @@ impl Writer {
         Ok(connection.check(self.shared.context().journal.id(), self.mark).await?)
     }
 
-    async fn next_batch(&self, session: &CancellationToken) -> Option<Batch> {
+    async fn next_work(&mut self, session: &CancellationToken) -> Option<Work> {
         tokio::select! {
-            mut batches = self.batches.lock() => tokio::select! {
-                batch = batches.recv() => batch,
-                () = session.cancelled() => None,
-            },
+            work = self.supply.next() => work,
             () = session.cancelled() => None,
+        }
+    }
+
+    async fn commit_work(&mut self, work: Work) -> Result<(), SessionError> {
+        match work {
+            Work::Batch(batch) => self.commit(batch).await,
+            Work::Aside(batch) => {
+                let _held = self.supply.hold(&batch);
+                let batch = batch.read(self.shared.context().journal.clone()).await?;
+                self.commit(batch).await
+            }
         }
     }
 

@@ -18,6 +18,7 @@ use crate::db::journals::{CommittedRange, EntryOutcome, Fenced, SessionMark};
 use crate::db::verdict::Verdict;
 use crate::journal::{Entry, ReadError, SEGMENT_HEADER_BYTES};
 use crate::lifecycle::Lifecycle;
+use crate::pipeline::aside::{Aside, AsideSender, Supply, aside_writers};
 use crate::pipeline::batcher::{Batcher, BatcherContext, source_of, stream_of};
 use crate::pipeline::commit_watch::CommitWatch;
 use crate::pipeline::drainer::Drainer;
@@ -244,22 +245,22 @@ impl Writers {
 
         let session = CancellationToken::new();
         let ends_with_this_call = session.clone().drop_guard();
-        let (sender, batches) = mpsc::channel(1);
+        let (queue, batches) = mpsc::channel(1);
         let batches = Arc::new(Mutex::new(batches));
-        let batcher = Batcher::new(self.context.clone(), outcomes(fenced.ranges), believed);
-        let batcher = self.lifecycle.spawn("batcher", batcher.run(start, sender, session.clone()));
+        let aside = Aside::new(self.intake.costly().clone());
+        let sender = AsideSender::new(aside.clone());
+        let batcher = Batcher::new(self.context.clone(), outcomes(fenced.ranges), believed, sender);
+        let batcher = self.lifecycle.spawn("batcher", batcher.run(start, queue, session.clone()));
         let mut writers = Vec::with_capacity(self.config.writers);
         let mut connection = Some(first);
         let lanes = Lanes::default();
-        for _ in 0..self.config.writers.max(1) {
-            let batches = Arc::clone(&batches);
-            let writer = Writer::new(
-                self.clone(),
-                connection.take(),
-                fenced.session,
-                batches,
-                lanes.clone(),
-            );
+        let count = self.config.writers.max(1);
+        for number in 0..count {
+            let takes_aside = number < aside_writers(count);
+            let supply =
+                Supply::new(Arc::clone(&batches), takes_aside.then(|| aside.clone()), count == 1);
+            let (connection, mark) = (connection.take(), fenced.session);
+            let writer = Writer::new(self.clone(), connection, mark, supply, lanes.clone());
             writers.push(self.lifecycle.spawn("writer", writer.run(session.clone())));
         }
         let drainer = Drainer::new(self.clone(), fenced.session);

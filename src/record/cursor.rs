@@ -141,7 +141,8 @@ mod tests {
         let mut largest = cursor(1);
         largest.seen = vec![largest.seen[0]; CURSOR_ITEMS_MAX];
         let user = "u".repeat(crate::record::USER_NAME_BYTES_MAX);
-        let meta = EntryMeta { cursor: Some(largest), ..EntryMeta::new(Source::Poll, user) };
+        let new = EntryMeta::new(Source::Poll, user);
+        let meta = EntryMeta { cursor: Some(largest), members: Some(u32::MAX), ..new };
         let mut bytes = Vec::new();
         meta.encode(&mut bytes);
         assert!(u16::try_from(bytes.len()).is_ok());

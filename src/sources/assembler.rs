@@ -9,15 +9,25 @@ use uuid::Uuid;
 
 use crate::db::quarantine::{self, QuarantinedRecord, ReadAs};
 use crate::journal::{EntryDraft, SealedEntry};
-use crate::record::{ColumnSet, Cursor, EntryKey, EntryKind, EntryMeta, Source, UnixMicros};
+use crate::record::{
+    COSTLY_MEMBERS, ColumnSet, Cursor, EntryKey, EntryKind, EntryMeta, Source, UnixMicros,
+};
 use crate::sources::formats::{RecordPlace, RecordSink};
+use crate::sources::keeping::{Keeping, NotKept};
 use crate::streams::Stream;
 use crate::streams::csv::CsvOptions;
-use crate::streams::encode::{MatchedName, RecordError, TuplePrefix};
+use crate::streams::encode::{MatchedName, RecordError, RecordErrorCode, TuplePrefix};
+use crate::telemetry::limits;
 
 /// An entry is handed on at this many bytes or records, so that a large body is never held in memory.
 pub const ENTRY_TARGET_BYTES: usize = 1 << 20;
 pub const ENTRY_TARGET_ROWS: u32 = 10_000;
+/// And at so many keys and values in the records' documents: a megabyte of plain records has half of them.
+pub const ENTRY_TARGET_MEMBERS: u64 = COSTLY_MEMBERS;
+/// An entry says how many they are if they are at least so many, and
+const TOLD_MEMBERS_MIN: u64 = 4 << 10;
+/// if there is one for so few of its bytes. In plain records there is one for nine.
+const BYTES_PER_TOLD_MEMBER: u64 = 6;
 /// Most errors that a reply lists.
 pub const RECORD_ERRORS_MAX: usize = 100;
 /// Room for the body that a new entry begins with. Small pieces of memory come cheaper than a page.
@@ -44,8 +54,6 @@ pub struct Origin {
     pub received_at: UnixMicros,
     /// All records must fit one entry (`on_error=reject`, an idempotency key).
     pub one_entry: bool,
-    /// Refused records are kept in the quarantine.
-    pub keep_refused: bool,
     /// How a body of CSV is read.
     pub csv: CsvOptions,
     /// The quarantined record that the request's only record replays.
@@ -60,6 +68,8 @@ pub struct Assembled {
     pub first_id: Uuid,
     pub rows: u32,
     pub quarantined: u32,
+    /// PostgreSQL takes long over them; [`COSTLY_MEMBERS`] says when.
+    pub is_costly: bool,
 }
 
 impl Assembled {
@@ -78,7 +88,11 @@ pub struct Assembler {
     meta: Vec<u8>,
     records: EntryDraft,
     rows: u32,
+    /// Keys and values in the documents of these.
+    members: u64,
     first_id: Uuid,
+    /// Decides which refused records are kept in the quarantine; `None`: none of them, for the request is refused.
+    keeping: Option<Keeping>,
     quarantine: Option<EntryDraft>,
     quarantined: u32,
     errors: Vec<PlacedError>,
@@ -89,7 +103,7 @@ pub struct Assembler {
 }
 
 impl Assembler {
-    pub fn new(origin: Origin, column_set: ColumnSet) -> Assembler {
+    pub fn new(origin: Origin, column_set: ColumnSet, keeping: Option<Keeping>) -> Assembler {
         let mut meta = Vec::with_capacity(64);
         origin.meta(None).encode(&mut meta);
         Assembler {
@@ -99,6 +113,8 @@ impl Assembler {
             column_set,
             meta,
             rows: 0,
+            keeping,
+            members: 0,
             quarantine: None,
             quarantined: 0,
             errors: Vec::new(),
@@ -123,6 +139,11 @@ impl Assembler {
     /// How many records were refused so far.
     pub fn refused(&self) -> u64 {
         self.refused
+    }
+
+    /// How many of them are not kept, and why; `None`: the request keeps none.
+    pub fn not_kept(&self) -> Option<&NotKept> {
+        self.keeping.as_ref().map(Keeping::not_kept)
     }
 
     /// Names of a CSV header that were taken for others.
@@ -166,16 +187,19 @@ impl Assembler {
 
     /// Takes what was gathered; `None` if there is nothing.
     pub fn take(&mut self) -> Option<Assembled> {
-        let mut entries = Vec::with_capacity(2);
+        let (mut entries, members) = (Vec::with_capacity(2), self.told_members());
         if let Some(draft) = self.quarantine.take() {
             entries.push(self.seal_quarantine(draft));
         }
         if self.rows > 0 {
             let next = EntryDraft::new(&self.meta, DRAFT_BYTES);
-            let draft = std::mem::replace(&mut self.records, next);
+            let mut draft = std::mem::replace(&mut self.records, next);
+            if members.is_some() {
+                draft = with_meta(&draft, &EntryMeta { members, ..self.origin.meta(None) });
+            }
             entries.push(self.seal_records(draft));
         }
-        self.taken(entries)
+        self.taken(entries, members)
     }
 
     /// Takes everything as the entries of a request with a key, whose answer goes into the last of them.
@@ -183,7 +207,7 @@ impl Assembler {
     /// Invariant: the refused records come first, so that whatever a crash leaves of a request, no record is in the
     /// journal whose key is not. `quarantine_is_kept`: such a crash left the refused records in the journal.
     pub fn take_once(&mut self, key: &EntryKey, quarantine_is_kept: bool) -> Option<Assembled> {
-        let mut entries = Vec::with_capacity(2);
+        let (mut entries, members) = (Vec::with_capacity(2), self.told_members());
         let answered = self.origin.meta(Some(key.clone()));
         let unanswered = self.origin.meta(Some(EntryKey { answer: None, ..key.clone() }));
         let has_records = self.rows > 0;
@@ -194,17 +218,19 @@ impl Assembler {
             entries.push(self.seal_quarantine(with_meta(&draft, meta)));
         }
         if has_records {
+            let answered = EntryMeta { members, ..answered };
             entries.push(self.seal_records(with_meta(&self.records, &answered)));
         }
-        self.taken(entries)
+        self.taken(entries, members)
     }
 
     /// Takes everything as entries of a polling job's run, each with the cursor of its own items: `good` of those that
     /// were encoded, `refused` of those that were not.
     pub fn take_polled(&mut self, good: Cursor, refused: Cursor) -> Option<Assembled> {
-        let mut entries = Vec::with_capacity(2);
+        let (mut entries, members) = (Vec::with_capacity(2), self.told_members());
         let meta = |cursor| EntryMeta { cursor: Some(cursor), ..self.origin.meta(None) };
-        let (good, refused) = (meta(good), meta(refused));
+        let good = EntryMeta { members, ..meta(good) };
+        let refused = meta(refused);
         if let Some(draft) = self.quarantine.take() {
             entries.push(self.seal_quarantine(with_meta(&draft, &refused)));
         }
@@ -213,7 +239,15 @@ impl Assembler {
             let draft = std::mem::replace(&mut self.records, next);
             entries.push(self.seal_records(with_meta(&draft, &good)));
         }
-        self.taken(entries)
+        self.taken(entries, members)
+    }
+
+    /// What an entry of the gathered records tells of them; nothing where its bytes say enough.
+    fn told_members(&self) -> Option<u32> {
+        let bytes = self.records.body_len() as u64;
+        let many = self.members.saturating_mul(BYTES_PER_TOLD_MEMBER) > bytes;
+        let told = self.members >= TOLD_MEMBERS_MIN && many;
+        told.then(|| u32::try_from(self.members).unwrap_or(u32::MAX))
     }
 
     fn seal_records(&self, draft: EntryDraft) -> SealedEntry {
@@ -231,7 +265,7 @@ impl Assembler {
         u32::try_from(self.origin.stream.id.0).unwrap_or(u32::MAX)
     }
 
-    fn taken(&mut self, entries: Vec<SealedEntry>) -> Option<Assembled> {
+    fn taken(&mut self, entries: Vec<SealedEntry>, members: Option<u32>) -> Option<Assembled> {
         if entries.is_empty() {
             return None;
         }
@@ -240,10 +274,15 @@ impl Assembler {
             first_id: self.first_id,
             rows: self.rows,
             quarantined: self.quarantined,
+            is_costly: members.is_some_and(|members| u64::from(members) >= COSTLY_MEMBERS),
         };
+        if let Some(keeping) = &mut self.keeping {
+            keeping.sent();
+        }
         // The ids of a body's records are consecutive, over all its entries.
         self.first_id = nth_id(self.first_id, self.rows);
         self.rows = 0;
+        self.members = 0;
         self.quarantined = 0;
         Some(taken)
     }
@@ -288,13 +327,19 @@ impl RecordSink for Assembler {
         self.records.buffer_mut()
     }
 
-    fn encoded(&mut self) {
+    fn encoded(&mut self, members: u64) {
         self.rows += 1;
+        self.members = self.members.saturating_add(members);
     }
 
     fn refused(&mut self, place: RecordPlace, error: RecordError, raw: &[u8], truncated: bool) {
+        if error.code == RecordErrorCode::TooManyMembers {
+            limits::DOCUMENT_MEMBERS.hit();
+        }
         let error = error.with_bytes(raw);
-        if self.origin.keep_refused {
+        let stream = self.origin.stream.id;
+        let bytes = quarantine::kept_bytes(raw, self.csv_header.as_deref(), &error.message);
+        if self.keeping.as_mut().is_some_and(|keeping| keeping.take(stream, bytes)) {
             self.keep(place, &error, raw, truncated);
         }
         self.refused += 1;
@@ -322,6 +367,7 @@ impl RecordSink for Assembler {
         !self.origin.one_entry
             && (self.bytes() >= ENTRY_TARGET_BYTES
                 || self.rows >= ENTRY_TARGET_ROWS
+                || self.members >= ENTRY_TARGET_MEMBERS
                 || self.quarantined >= ENTRY_TARGET_ROWS)
     }
 }

@@ -1,6 +1,7 @@
 //! The body of a request as a bounded stream of decompressed bytes.
 //!
-//! Promises: at most one chunk is held at a time; a body that arrives uncompressed is passed through without a copy;
+//! Promises: at most one chunk is held at a time, and what a decoder remembers is told to whoever keeps the account of
+//! memory before it grows; a body that arrives uncompressed is passed through without a copy;
 //! nothing beyond the limits is read, neither before nor after decompression; a compressed body that is damaged, cut
 //! off or followed by something else is an error, never a shorter body.
 //! Refuses: stacked or unknown encodings, what is compressed without saying so, and senders that fall silent.
@@ -27,6 +28,11 @@ pub const DECOMPRESSED_CHUNK_BYTES: usize = 128 * 1024;
 /// Largest zstd window, as a power of two: 8 MiB, what RFC 9659 allows a sender of `Content-Encoding: zstd` to use.
 /// A frame may ask for gigabytes otherwise.
 pub const ZSTD_WINDOW_LOG_MAX: u32 = 23;
+
+/// Most bytes that a brotli decoder remembers: its largest window.
+const BROTLI_WINDOW_BYTES_MAX: usize = 16 << 20;
+/// What a gzip or deflate decoder has at once.
+const INFLATE_BYTES: usize = 64 << 10;
 
 /// How every member of a gzip body begins.
 const GZIP_MAGIC: &[u8] = &[0x1f, 0x8b];
@@ -117,10 +123,18 @@ pub enum BodyError {
     /// 415: the content is compressed, although nobody said so, or once more than was said.
     #[error("the body is {what}: {help}")]
     Undeclared { what: &'static str, help: &'static str },
+    /// 503: there is no memory for what the decoder remembers.
+    #[error(
+        "there is no memory left for decompressing; send it again in a moment, or less compressed"
+    )]
+    NoMemory,
     /// The connection failed; there may be nobody left to answer.
     #[error("the body ended early: {message}")]
     Interrupted { message: String },
 }
+
+/// Is asked for so many bytes more, and says whether they may be used.
+pub type Account = Box<dyn FnMut(usize) -> bool + Send>;
 
 type Wire = StreamReader<BoxStream<'static, io::Result<Bytes>>, Bytes>;
 
@@ -131,6 +145,13 @@ pub struct BodyReader {
     decompressed_bytes: u64,
     /// Room for the next decompressed chunk; its memory is used again once the chunk before was dropped.
     buffer: BytesMut,
+    account: Option<(Account, Decoder)>,
+}
+
+/// What the account knows of a decoder's memory. A window is touched only as far as something was decompressed into it.
+struct Decoder {
+    window_bytes_max: usize,
+    told_bytes: usize,
 }
 
 enum Content {
@@ -181,13 +202,38 @@ impl BodyReader {
     }
 
     fn new_of(content: Content, limits: BodyLimits) -> BodyReader {
-        BodyReader { content, limits, decompressed_bytes: 0, buffer: BytesMut::new() }
+        BodyReader {
+            content,
+            limits,
+            decompressed_bytes: 0,
+            buffer: BytesMut::new(),
+            account: None,
+        }
+    }
+
+    /// Tells an account of the memory that the decoder takes; a body that is not compressed has none.
+    #[must_use]
+    pub fn with_account(self, account: impl FnMut(usize) -> bool + Send + 'static) -> BodyReader {
+        let window_bytes_max = match &self.content {
+            Content::Identity(_) | Content::Whole(_) | Content::Done => return self,
+            Content::Zstd(_) => 1 << ZSTD_WINDOW_LOG_MAX,
+            Content::Brotli(_) => BROTLI_WINDOW_BYTES_MAX,
+            Content::Gzip(_)
+            | Content::Zlib(_)
+            | Content::RawDeflate(_)
+            | Content::DeflateUnknown(_) => 0,
+        };
+        let decoder = Decoder { window_bytes_max, told_bytes: 0 };
+        BodyReader { account: Some((Box::new(account), decoder)), ..self }
     }
 
     /// The next bytes, never empty; `None` at the end. After an error or the end there is nothing more.
     /// A call that is dropped half way loses nothing.
     pub async fn next(&mut self) -> Result<Option<Bytes>, BodyError> {
-        let next = self.read().await;
+        let next = match self.tell_account() {
+            Ok(()) => self.read().await,
+            Err(error) => Err(error),
+        };
         let next = next.and_then(|chunk| self.check(chunk));
         if !matches!(next, Ok(Some(_))) {
             self.content = Content::Done;
@@ -198,6 +244,20 @@ impl BodyReader {
     /// Bytes given so far, after decompression.
     pub fn decompressed_bytes(&self) -> u64 {
         self.decompressed_bytes
+    }
+
+    /// Asks for what the decoder may come to remember with the next chunk.
+    fn tell_account(&mut self) -> Result<(), BodyError> {
+        let Some((account, decoder)) = &mut self.account else { return Ok(()) };
+        let window = usize::try_from(self.decompressed_bytes).unwrap_or(usize::MAX);
+        let window = window.min(decoder.window_bytes_max);
+        let bytes = INFLATE_BYTES + DECOMPRESSED_CHUNK_BYTES + window;
+        let more = bytes.saturating_sub(decoder.told_bytes);
+        if more > 0 && !account(more) {
+            return Err(BodyError::NoMemory);
+        }
+        decoder.told_bytes = bytes;
+        Ok(())
     }
 
     async fn read(&mut self) -> Result<Option<Bytes>, BodyError> {

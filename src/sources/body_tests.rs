@@ -1,6 +1,8 @@
 //! What a body may be, chunk by chunk, and where its limits are.
 
 use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_compression::Level;
 use async_compression::tokio::write as compress;
@@ -313,5 +315,46 @@ fn only_one_known_encoding_is_taken() {
     assert_eq!(read(" zstd "), Ok(ContentEncoding::Zstd));
     for text in ["gzip, br", "gzip,gzip", "compress", "*", "gzip;q=1"] {
         assert_eq!(read(text), Err(UnsupportedEncoding(text.to_owned())), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_decoder_remembers_is_asked_for_before_it_is_there() {
+    let data = sample(10 << 20);
+    for (encoding, window_bytes) in [
+        (ContentEncoding::Identity, 0),
+        (ContentEncoding::Gzip, INFLATE_BYTES),
+        (ContentEncoding::Deflate, INFLATE_BYTES),
+        (ContentEncoding::Zstd, 1 << ZSTD_WINDOW_LOG_MAX),
+        (ContentEncoding::Brotli, 10 << 20),
+    ] {
+        let wire = compressed(encoding, &data).await;
+        let (account, told) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let count = Arc::clone(&account);
+        let reader = BodyReader::new(chunks(&wire, 50_000), encoding, LIMITS);
+        let mut reader = reader.with_account(move |bytes| {
+            count.fetch_add(bytes, Ordering::Relaxed);
+            true
+        });
+        while let Some(chunk) = reader.next().await.unwrap() {
+            let before = usize::try_from(reader.decompressed_bytes()).unwrap() - chunk.len();
+            let known = account.load(Ordering::Relaxed);
+            assert!(known >= before.min(window_bytes), "{encoding:?}: {known} of {before}");
+            told.store(known, Ordering::Relaxed);
+        }
+        let told = told.load(Ordering::Relaxed);
+        let most = window_bytes + INFLATE_BYTES + DECOMPRESSED_CHUNK_BYTES;
+        assert!(told <= most, "{encoding:?}: {told}");
+        assert_eq!(told == 0, encoding == ContentEncoding::Identity);
+
+        let mut left = 1 << 20;
+        let reader = BodyReader::new(chunks(&wire, 50_000), encoding, LIMITS);
+        let read = read_all(reader.with_account(move |bytes| {
+            let fits = bytes <= left;
+            left = left.saturating_sub(bytes);
+            fits
+        }));
+        let refused = matches!(read.await, Err(BodyError::NoMemory));
+        assert_eq!(refused, window_bytes > 1 << 20, "{encoding:?}");
     }
 }

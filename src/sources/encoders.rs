@@ -74,7 +74,8 @@ mod tests {
 
     #[test]
     fn an_encoder_never_serves_another_definition() {
-        let encoders = Encoders::new(EncodeLimits { record_bytes_max: 1_000 });
+        let encoders =
+            Encoders::new(EncodeLimits { record_bytes_max: 1_000, members_max: u64::MAX });
         let (before, after) = (stream(1), stream(2));
         encoders.give_back(Arc::clone(&before), encoders.take(&before).unwrap());
         assert_eq!(encoders.take(&after).unwrap().column_set().columns(), 2);
@@ -85,7 +86,8 @@ mod tests {
 
     #[test]
     fn only_so_many_wait() {
-        let encoders = Encoders::new(EncodeLimits { record_bytes_max: 1_000 });
+        let encoders =
+            Encoders::new(EncodeLimits { record_bytes_max: 1_000, members_max: u64::MAX });
         let stream = stream(1);
         let taken: Vec<_> = (0..WAITING_MAX + 5).map(|_| encoders.take(&stream).unwrap()).collect();
         for encoder in taken {

@@ -19,7 +19,7 @@ use crate::hub::counters::Counters;
 use crate::journal::Journal;
 use crate::pipeline::{
     Claim, CommitOutcome, CommitWait, Intake, IntakeError, Keys, Pending, Progress as Committed,
-    RequestFate, Reservation, SenderId, Submission,
+    QuarantineRoom, RequestFate, Reservation, SenderId, Submission,
 };
 use crate::record::{Position, Source, UnixMicros};
 use crate::sources::assembler::{
@@ -28,6 +28,7 @@ use crate::sources::assembler::{
 use crate::sources::body::BodyReader;
 use crate::sources::encoders::Encoders;
 use crate::sources::formats::{Format, Framer, FramerLimits, Progress};
+use crate::sources::keeping::{Keeping, NotKept};
 use crate::streams::Stream;
 use crate::streams::csv::CsvOptions;
 use crate::streams::encode::MatchedName;
@@ -97,7 +98,9 @@ pub struct IngestRequest {
 pub struct IngestReply {
     pub accepted: u64,
     pub quarantined: u64,
-    /// Records refused; equal to `quarantined` unless `on_error=reject`.
+    /// Invalid records that the quarantine does not keep; nobody has them but the sender.
+    pub not_kept: NotKept,
+    /// Records refused: those that were quarantined or not kept, unless `on_error=reject`.
     pub refused: u64,
     pub errors: Vec<PlacedError>,
     /// Names of a CSV header that were taken for others.
@@ -125,6 +128,7 @@ pub struct HttpSource {
     /// Where the answers to requests with keys are.
     pub journal: Journal,
     pub committed: Committed,
+    pub quarantine: QuarantineRoom,
     pub entry_bytes_max: usize,
     pub commit_wait: Duration,
 }
@@ -198,7 +202,10 @@ impl HttpSource {
             None => under_way.run(body).await,
         };
         match result {
-            Ok(()) => Ok(under_way.reply),
+            Ok(()) => {
+                under_way.count_not_kept();
+                Ok(under_way.reply)
+            }
             Err(reason) => Err(Box::pin(under_way.fail(reason)).await),
         }
     }
@@ -238,11 +245,12 @@ impl<'a> Request<'a> {
             user: Arc::clone(&self.wanted.user),
             received_at: self.wanted.received_at,
             one_entry: rejects || has_key,
-            keep_refused: !rejects,
             csv: self.wanted.csv.clone(),
             replays,
         };
-        let assembler = Assembler::new(origin, encoder.column_set());
+        let quota = self.wanted.quota.as_ref().map(Admission::invalid_records);
+        let keeping = (!rejects).then(|| Keeping::new(self.source.quarantine.clone(), quota));
+        let assembler = Assembler::new(origin, encoder.column_set(), keeping);
         let limits = FramerLimits {
             record_bytes_max: self.source.entry_bytes_max,
             raw_bytes_max: RAW_BYTES_MAX,
@@ -299,10 +307,12 @@ impl<'a> Request<'a> {
         if self.make.is_some() {
             self.make_stream(assembler).await?;
         }
-        match assembler.take() {
-            Some(assembled) => self.submit(assembled, None).await,
-            None => Ok(()),
+        if let Some(assembled) = assembler.take() {
+            self.submit(assembled, None).await?;
         }
+        // A failure tells of it as well, with what is taken.
+        self.take_not_kept(assembler);
+        Ok(())
     }
 
     /// Makes the stream if there is something for it.
@@ -330,7 +340,10 @@ impl<'a> Request<'a> {
             None => self.source.intake.reserve(self.wanted.sender, ENTRY_TARGET_BYTES).await?,
         };
         self.room_bytes = 0;
-        let Assembled { entries, first_id, rows, quarantined } = assembled;
+        let Assembled { entries, first_id, rows, quarantined, is_costly } = assembled;
+        if is_costly {
+            self.source.intake.make_way_for_costly().await?;
+        }
         if self.wanted.ack == Ack::Commit && rows > 0 {
             self.waits.push(self.source.intake.wait_for_commit(first_id));
         }
@@ -353,7 +366,7 @@ impl<'a> Request<'a> {
         };
         let durable = self.source.intake.durable(sent.pending).await;
         if let (Err(_), Some(quota)) = (&durable, &mut self.wanted.quota) {
-            quota.give_back(sent.rows + sent.quarantined);
+            quota.give_back(sent.rows + sent.quarantined, sent.quarantined);
         }
         let durable = durable?;
         self.reply.position = Some(durable.end);
@@ -374,7 +387,29 @@ impl<'a> Request<'a> {
                 is_outcome_unknown |= error.is_outcome_unknown();
             }
         }
+        // Where nothing was taken the sender has all of it, and sends all of it again.
+        if self.reply.position.is_some() || is_outcome_unknown {
+            self.count_not_kept();
+        } else {
+            self.reply.not_kept = NotKept::default();
+        }
         Box::new(IngestFailure { reason, before: self.reply, is_outcome_unknown })
+    }
+
+    fn take_not_kept(&mut self, assembler: &Assembler) {
+        if let Some(not_kept) = assembler.not_kept().filter(|not_kept| !not_kept.is_empty()) {
+            self.reply.not_kept = not_kept.clone();
+        }
+    }
+
+    fn count_not_kept(&self) {
+        if self.reply.not_kept.is_empty() || self.reply.replayed {
+            return;
+        }
+        // Nothing was kept for a stream that is not there.
+        let is_made = self.make.is_none();
+        let counters = is_made.then(|| self.source.counters.of(self.wanted.stream.id));
+        self.reply.not_kept.count(counters.as_deref(), Source::Http);
     }
 
     fn add_ids(&mut self, first_id: Uuid, rows: u32) {
@@ -420,6 +455,7 @@ impl<'a> Request<'a> {
     }
 
     fn take_errors(&mut self, assembler: &Assembler) {
+        self.take_not_kept(assembler);
         self.reply.errors = assembler.errors().to_vec();
         self.reply.refused = assembler.refused();
         self.take_remarks(assembler);

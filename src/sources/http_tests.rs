@@ -20,7 +20,10 @@ use crate::hub::counters::Counters;
 use crate::journal::faults::FaultStorage;
 use crate::journal::{DiskStorage, Journal, JournalOptions, Opened, Storage};
 use crate::lifecycle::Lifecycle;
-use crate::pipeline::{AppenderThread, IntakeLimits, Keys, Ledger, Pressure, Progress, SenderId};
+use crate::pipeline::{
+    AppenderThread, IntakeLimits, Keys, Ledger, Pressure, Progress, QuarantineLimits,
+    QuarantineRoom, SenderId,
+};
 use crate::record::{StreamId, UnixMicros};
 use crate::streams::csv::CsvOptions;
 use crate::streams::encode::EncodeLimits;
@@ -61,13 +64,14 @@ fn source_on(directory: &Path, storage: impl Storage + 'static) -> HttpSource {
         committed,
     )
     .unwrap();
-    let limits = EncodeLimits { record_bytes_max: 1 << 20 };
+    let limits = EncodeLimits { record_bytes_max: 1 << 20, members_max: u64::MAX };
     HttpSource {
         intake,
         encoders: Encoders::new(limits),
         counters: Counters::default(),
         keys: Keys::new(64),
         committed: Progress::new(journal.first()),
+        quarantine: QuarantineRoom::new(QuarantineLimits::NONE),
         journal,
         entry_bytes_max: 1 << 20,
         commit_wait: Duration::from_secs(5),
@@ -193,12 +197,13 @@ async fn what_the_journal_did_not_take_is_given_back_to_the_quota() {
         let body = BodyReader::whole(Bytes::from(lines.to_owned()), BODY);
         source.ingest(IngestRequest { quota, key, ..ndjson() }, body, None).await
     };
+    // Of invalid ones a minute's worth is kept.
     let (good, bad) = ("{}\n".repeat(100), "{\n".repeat(100));
     let key = Some("one");
     let requests = [(1, &good, None), (2, &bad, None), (3, &good, key)];
     for (token, lines, key) in requests {
         let reply = send(token, lines, key).await.unwrap();
-        assert_eq!(reply.accepted + reply.quarantined, 100);
+        assert_eq!(reply.accepted + reply.quarantined + reply.not_kept.total(), 100);
         assert!(admit(token).is_err(), "what was taken is paid for");
     }
     storage.fail_sync_after(Some(0));

@@ -8,9 +8,11 @@ pub mod formats;
 pub mod http;
 #[cfg(test)]
 mod http_tests;
+mod keeping;
 pub mod poll;
 
 pub use assembler::{Assembler, PlacedError, RECORD_ERRORS_MAX};
+pub use keeping::{Keeping, NotKept, WhyNotKept};
 
 use crate::streams::csv::CsvOptions;
 use crate::streams::infer::Sample;

@@ -20,10 +20,14 @@ const ACCEPTED: &str = "tidegate_records_accepted_total";
 const COMMITTED: &str = "tidegate_records_committed_total";
 const DUPLICATE: &str = "tidegate_records_duplicate_total";
 const QUARANTINED: &str = "tidegate_records_quarantined_total";
+const NOT_KEPT: &str = "tidegate_records_not_kept_total";
 const BYTES_ACCEPTED: &str = "tidegate_bytes_accepted_total";
 const REQUEST_DURATION: &str = "tidegate_http_request_duration_seconds";
 const CONNECTIONS: &str = "tidegate_connections";
 const LIMIT_HITS: &str = "tidegate_limit_hits_total";
+const CONNECTIONS_LIMIT: &str = "tidegate_connections_limit";
+const CONNECTIONS_SILENT: &str = "tidegate_connections_silent";
+const CONNECTIONS_UNREAD: &str = "tidegate_connections_unread";
 const REQUEST_MEMORY: &str = "tidegate_request_memory_bytes";
 const REQUEST_MEMORY_LIMIT: &str = "tidegate_request_memory_bytes_limit";
 const INTAKE_ENTRIES: &str = "tidegate_intake_entries";
@@ -34,6 +38,11 @@ const INTAKE_REFUSED: &str = "tidegate_intake_refused_total";
 const IDEMPOTENCY_KEYS: &str = "tidegate_idempotency_keys";
 const IDEMPOTENCY_KEYS_LIMIT: &str = "tidegate_idempotency_keys_limit";
 const IDEMPOTENCY_REPLAYS: &str = "tidegate_idempotency_replays_total";
+const QUARANTINE_RECORDS: &str = "tidegate_quarantine_records";
+const QUARANTINE_RECORDS_LIMIT: &str = "tidegate_quarantine_records_limit";
+const QUARANTINE_BYTES: &str = "tidegate_quarantine_bytes";
+const QUARANTINE_BYTES_LIMIT: &str = "tidegate_quarantine_bytes_limit";
+const QUARANTINE_ACCEPTED: &str = "tidegate_quarantine_accepted_records";
 const JOURNAL_BYTES: &str = "tidegate_journal_bytes";
 const JOURNAL_BYTES_LIMIT: &str = "tidegate_journal_bytes_limit";
 const JOURNAL_BACKLOG: &str = "tidegate_journal_backlog_bytes";
@@ -50,11 +59,14 @@ const COMMIT_LAG: &str = "tidegate_commit_lag_seconds";
 const WRITER_SESSIONS: &str = "tidegate_writer_sessions_total";
 const WRITER_ERRORS: &str = "tidegate_writer_errors_total";
 const DATABASE_REWINDS: &str = "tidegate_database_rewinds_total";
+const COSTLY_BATCHES: &str = "tidegate_costly_batches_waiting";
 const LOST_BYTES: &str = "tidegate_journal_lost_bytes";
 const PARKED: &str = "tidegate_parked_records";
 const PARTITIONS_BEHIND: &str = "tidegate_partitions_behind_streams";
 const REFUSED: &str = "tidegate_records_refused_total";
 const MONITORS: &str = "tidegate_monitors";
+const MONITOR_FRAMES_HELD: &str = "tidegate_monitor_frames_held_bytes";
+const MONITOR_FRAMES_HELD_LIMIT: &str = "tidegate_monitor_frames_held_bytes_limit";
 const MONITOR_FRAMES: &str = "tidegate_monitor_frames_total";
 const MONITOR_DELIVERIES: &str = "tidegate_monitor_deliveries_total";
 const MONITOR_GAPS: &str = "tidegate_monitor_gaps_total";
@@ -65,6 +77,7 @@ const POLL_LAG: &str = "tidegate_polling_lag_seconds";
 const POLL_ITEMS: &str = "tidegate_polling_items_total";
 const POLL_UNDER_WAY: &str = "tidegate_polling_runs";
 const POLL_UNDER_WAY_LIMIT: &str = "tidegate_polling_runs_limit";
+const PASSWORD_CHECKS: &str = "tidegate_password_checks_total";
 const STREAMS: &str = "tidegate_streams";
 const STREAMS_LIMIT: &str = "tidegate_streams_limit";
 const READY: &str = "tidegate_ready";
@@ -102,6 +115,12 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
 fn describe_way_in() {
     describe_histogram!(REQUEST_DURATION, Unit::Seconds, "Time to answer a request.");
     describe_gauge!(CONNECTIONS, "Open connections.");
+    describe_gauge!(CONNECTIONS_LIMIT, "Most connections that may be open.");
+    describe_gauge!(CONNECTIONS_SILENT, "Connections that have not sent a whole request yet.");
+    describe_gauge!(
+        CONNECTIONS_UNREAD,
+        "Connections whose peers take nothing of what they are sent at the moment."
+    );
     describe_gauge!(
         REQUEST_MEMORY,
         Unit::Bytes,
@@ -131,6 +150,18 @@ fn describe_way_in() {
         "Requests answered as the first one with their key was."
     );
     counter!(IDEMPOTENCY_REPLAYS).absolute(0);
+    describe_gauge!(QUARANTINE_RECORDS, "Invalid records in the quarantine.");
+    describe_gauge!(QUARANTINE_RECORDS_LIMIT, "Most invalid records in the quarantine.");
+    describe_gauge!(QUARANTINE_BYTES, Unit::Bytes, "Bytes of invalid records in the quarantine.");
+    describe_gauge!(
+        QUARANTINE_BYTES_LIMIT,
+        Unit::Bytes,
+        "Most bytes of invalid records in the quarantine."
+    );
+    describe_gauge!(
+        QUARANTINE_ACCEPTED,
+        "Accepted records that PostgreSQL refused, in the quarantine; no limit holds for them."
+    );
     describe_gauge!(JOURNAL_BYTES, Unit::Bytes, "Size of the journal.");
     describe_gauge!(JOURNAL_BYTES_LIMIT, Unit::Bytes, "Largest size of the journal.");
     describe_gauge!(JOURNAL_BACKLOG, Unit::Bytes, "Journal bytes that are not committed yet.");
@@ -164,6 +195,10 @@ fn describe_way_out() {
     );
     describe_counter!(DATABASE_REWINDS, "Times that PostgreSQL came back with less than it had.");
     describe_gauge!(
+        COSTLY_BATCHES,
+        "Batches of documents that PostgreSQL takes long over, waiting beside all others."
+    );
+    describe_gauge!(
         LOST_BYTES,
         Unit::Bytes,
         "Journal bytes that PostgreSQL lost when it was set back and that the journal no longer keeps."
@@ -173,6 +208,12 @@ fn describe_way_out() {
         "Streams whose partitions could not be made ahead or dropped at the latest try."
     );
     describe_gauge!(MONITORS, "Monitors that watch now.");
+    describe_gauge!(
+        MONITOR_FRAMES_HELD,
+        Unit::Bytes,
+        "Bytes of frames that monitors did not take yet; a frame counts once."
+    );
+    describe_gauge!(MONITOR_FRAMES_HELD_LIMIT, Unit::Bytes, "Most bytes of frames that may wait.");
     describe_counter!(
         MONITOR_FRAMES,
         "Messages with records handed to monitors, counted for each."
@@ -189,6 +230,13 @@ fn describe_way_out() {
     );
     describe_gauge!(POLL_UNDER_WAY, "Runs of polling jobs under way here.");
     describe_gauge!(POLL_UNDER_WAY_LIMIT, "Most runs of polling jobs at once.");
+    describe_counter!(
+        PASSWORD_CHECKS,
+        "Passwords that were sent, by outcome: right, wrong, throttled after wrong ones, busy."
+    );
+    for outcome in PasswordCheck::ALL {
+        count_password_checks(outcome, 0);
+    }
     describe_gauge!(STREAMS, "Streams that there are.");
     describe_gauge!(STREAMS_LIMIT, "Most streams that there may be.");
     describe_gauge!(READY, "1 when the gateway takes records and writes to PostgreSQL.");
@@ -236,6 +284,12 @@ pub fn count_database_rewind() {
     counter!(DATABASE_REWINDS).increment(1);
 }
 
+/// Batches that PostgreSQL takes long over, which wait beside all others.
+#[expect(clippy::cast_precision_loss, reason = "a number of batches is far below 2^52")]
+pub fn set_costly_batches(batches: usize) {
+    gauge!(COSTLY_BATCHES).set(batches as f64);
+}
+
 /// What neither PostgreSQL nor the journal has any more.
 #[expect(clippy::cast_precision_loss, reason = "a size for people and alerts")]
 pub fn set_lost_bytes(bytes: u64) {
@@ -255,6 +309,33 @@ pub(super) fn count_limit_hits(label: &'static str, hits: u64) {
 /// A request with an idempotency key was answered as it had been before.
 pub fn count_idempotency_replay() {
     counter!(IDEMPOTENCY_REPLAYS).increment(1);
+}
+
+/// What became of a password that was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PasswordCheck {
+    Right,
+    Wrong,
+    /// Not looked at, after too many wrong ones.
+    Throttled,
+    /// Not looked at, because too many others were.
+    Busy,
+}
+
+impl PasswordCheck {
+    const ALL: [PasswordCheck; 4] =
+        [PasswordCheck::Right, PasswordCheck::Wrong, PasswordCheck::Throttled, PasswordCheck::Busy];
+}
+
+/// Passwords were sent.
+pub fn count_password_checks(outcome: PasswordCheck, count: u64) {
+    let outcome = match outcome {
+        PasswordCheck::Right => "right",
+        PasswordCheck::Wrong => "wrong",
+        PasswordCheck::Throttled => "throttled",
+        PasswordCheck::Busy => "busy",
+    };
+    counter!(PASSWORD_CHECKS, "outcome" => outcome).increment(count);
 }
 
 /// A polling job's run ended; outcomes are a few words.
@@ -332,6 +413,7 @@ pub struct SourceCounts {
     pub source: &'static str,
     pub accepted: u64,
     pub quarantined: u64,
+    pub not_kept: u64,
     pub bytes: u64,
 }
 
@@ -342,9 +424,14 @@ type Counter<T> = (&'static str, &'static str, fn(&T) -> u64);
 /// not let the counter of one that is made again begin anew. Names of streams need no escaping.
 pub fn render_streams(streams: &[StreamCounts]) -> String {
     let mut text = String::new();
-    let sources: [Counter<SourceCounts>; 3] = [
+    let sources: [Counter<SourceCounts>; 4] = [
         (ACCEPTED, "Records durable in the journal.", |counts| counts.accepted),
         (QUARANTINED, "Invalid records kept aside.", |counts| counts.quarantined),
+        (
+            NOT_KEPT,
+            "Invalid records not kept, because a limit on the quarantine said so.",
+            |counts| counts.not_kept,
+        ),
         (BYTES_ACCEPTED, "Bytes of accepted records, as tuples.", |counts| counts.bytes),
     ];
     for (name, help, value) in sources {
@@ -393,6 +480,9 @@ fn render(
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Gauges {
     pub connections: usize,
+    pub connections_limit: usize,
+    pub connections_silent: usize,
+    pub connections_unread: usize,
     pub request_memory_bytes: usize,
     pub request_memory_bytes_limit: usize,
     pub intake_entries: usize,
@@ -401,6 +491,11 @@ pub struct Gauges {
     pub intake_bytes_limit: u64,
     pub idempotency_keys: usize,
     pub idempotency_keys_limit: usize,
+    pub quarantine_records: u64,
+    pub quarantine_records_limit: u64,
+    pub quarantine_bytes: u64,
+    pub quarantine_bytes_limit: u64,
+    pub quarantine_accepted_records: u64,
     pub journal_bytes: u64,
     pub journal_bytes_limit: u64,
     pub journal_failed: bool,
@@ -414,6 +509,8 @@ pub struct Gauges {
     pub streams: usize,
     pub streams_limit: usize,
     pub monitors: usize,
+    pub monitor_frames_held_bytes: usize,
+    pub monitor_frames_held_bytes_limit: usize,
     pub monitor_frames: u64,
     pub monitor_deliveries: u64,
     pub monitor_gaps: u64,
@@ -424,6 +521,9 @@ pub struct Gauges {
 #[expect(clippy::cast_precision_loss, reason = "Prometheus' numbers are 64-bit floats")]
 pub fn set_gauges(now: &Gauges) {
     gauge!(CONNECTIONS).set(now.connections as f64);
+    gauge!(CONNECTIONS_LIMIT).set(now.connections_limit as f64);
+    gauge!(CONNECTIONS_SILENT).set(now.connections_silent as f64);
+    gauge!(CONNECTIONS_UNREAD).set(now.connections_unread as f64);
     gauge!(REQUEST_MEMORY).set(now.request_memory_bytes as f64);
     gauge!(REQUEST_MEMORY_LIMIT).set(now.request_memory_bytes_limit as f64);
     gauge!(INTAKE_ENTRIES).set(now.intake_entries as f64);
@@ -432,6 +532,11 @@ pub fn set_gauges(now: &Gauges) {
     gauge!(INTAKE_BYTES_LIMIT).set(now.intake_bytes_limit as f64);
     gauge!(IDEMPOTENCY_KEYS).set(now.idempotency_keys as f64);
     gauge!(IDEMPOTENCY_KEYS_LIMIT).set(now.idempotency_keys_limit as f64);
+    gauge!(QUARANTINE_RECORDS).set(now.quarantine_records as f64);
+    gauge!(QUARANTINE_RECORDS_LIMIT).set(now.quarantine_records_limit as f64);
+    gauge!(QUARANTINE_BYTES).set(now.quarantine_bytes as f64);
+    gauge!(QUARANTINE_BYTES_LIMIT).set(now.quarantine_bytes_limit as f64);
+    gauge!(QUARANTINE_ACCEPTED).set(now.quarantine_accepted_records as f64);
     gauge!(JOURNAL_BYTES).set(now.journal_bytes as f64);
     gauge!(JOURNAL_BYTES_LIMIT).set(now.journal_bytes_limit as f64);
     gauge!(JOURNAL_FAILED).set(f64::from(u8::from(now.journal_failed)));
@@ -444,6 +549,8 @@ pub fn set_gauges(now: &Gauges) {
     gauge!(STREAMS).set(now.streams as f64);
     gauge!(STREAMS_LIMIT).set(now.streams_limit as f64);
     gauge!(MONITORS).set(now.monitors as f64);
+    gauge!(MONITOR_FRAMES_HELD).set(now.monitor_frames_held_bytes as f64);
+    gauge!(MONITOR_FRAMES_HELD_LIMIT).set(now.monitor_frames_held_bytes_limit as f64);
     counter!(MONITOR_FRAMES).absolute(now.monitor_frames);
     counter!(MONITOR_DELIVERIES).absolute(now.monitor_deliveries);
     counter!(MONITOR_GAPS).absolute(now.monitor_gaps);

@@ -59,3 +59,26 @@ scenario("an admin adds a user, who can sign in until they are shut out", async 
   await hedy.fillSignIn({ name: "hedy", password: "frequency hopping" });
   await hedy.page.getByRole("alert").waitFor();
 });
+
+scenario("a user sets a new password with the one so far, and takes their tokens away with it", async (visitor, gateway) => {
+  const ada = await gateway.addUser("ada", "member");
+  const { token } = await gateway.api("POST", "/v1/tokens", { name: "a sensor", user: ada.name, scopes: ["read"] });
+  const visit = await visitor();
+  const { page } = visit;
+  await visit.signIn(ada, "/access");
+  const form = page.getByRole("region", { name: "Your password" });
+  const change = async (/** @type {string} */ current) => {
+    await form.getByLabel("Password so far").fill(current);
+    await form.getByLabel("New password").fill("another password");
+    await form.getByLabel("Once more").fill("another password");
+    await form.getByRole("button", { name: "Change password" }).click();
+  };
+  await change("not the password");
+  assert.match(await form.getByRole("alert").innerText(), /not your password/);
+  await form.getByLabel("Revoke my tokens, too").check();
+  await change(ada.password);
+  await page.getByText("Sign in with the new one").waitFor();
+  await visit.fillSignIn({ name: ada.name, password: "another password" });
+  await page.getByRole("heading", { level: 1, name: "Access" }).waitFor();
+  assert.equal((await gateway.request("GET", "/v1/streams", { token })).status, 401);
+});

@@ -256,6 +256,33 @@ async fn a_member_manages_only_themselves() {
     outsider.who_by_password("ada", "another password").await.expect(200);
 }
 
+/// It listed all tokens of its user, told which numbers were theirs, and the user's e-mail address.
+#[tokio::test]
+async fn a_small_token_sees_nothing_of_its_user_but_itself() {
+    let gateway = Gateway::start().await;
+    let id = add_user(&gateway, "ada", "member").await;
+    let email = json!({"email": "ada@example.com"});
+    gateway.patch(&format!("/v1/users/{id}"), &email).await.expect(200);
+    let small = Token::of(&gateway, "ada", &["ingest", "read"], json!({})).await;
+    let sibling = Token::of(&gateway, "ada", &["read"], json!({})).await;
+    let client = gateway.with_token(&small.text);
+    let listed = client.get("/v1/tokens").await.expect(200);
+    let ids: Vec<&Value> =
+        listed["tokens"].as_array().unwrap().iter().map(|token| &token["id"]).collect();
+    assert_eq!(ids, [&json!(small.id)]);
+    let who = client.get("/v1/sessions").await.expect(200);
+    assert_eq!((&who["user"]["name"], &who["user"]["email"]), (&json!("ada"), &Value::Null));
+    for other in [sibling.id, 999_999] {
+        client.delete(&format!("/v1/tokens/{other}")).await.problem(403, "password_needed");
+    }
+    // Ada herself sees both.
+    let outsider = Outsider::of(&gateway);
+    let own = outsider.request(Method::GET, "/v1/tokens").basic_auth("ada", Some(PASSWORD));
+    assert_eq!(Reply::to(own).await.expect(200)["tokens"].as_array().unwrap().len(), 2);
+    let who = outsider.who_by_password("ada", PASSWORD).await.expect(200);
+    assert_eq!(who["user"]["email"], "ada@example.com");
+}
+
 #[tokio::test]
 async fn the_last_admin_stays() {
     let gateway = Gateway::start().await;
@@ -429,6 +456,12 @@ async fn tokens_and_passwords_work_while_postgresql_is_away() {
     outsider.who_by_token(&revoked.text).await.problem(401, "invalid_token");
     outsider.who_by_password("ada", PASSWORD).await.expect(200);
     outsider.who_by_password("ada", "another password").await.problem(401, "invalid_password");
+    // Nobody is told that they are unknown who may have been added meanwhile.
+    for (name, password) in [("ada", PASSWORD), ("ada", "a guess at it"), ("eve", PASSWORD)] {
+        let refused = outsider.sign_in(name, password).await;
+        assert!(refused.retry_after_seconds() >= 1);
+        refused.problem(503, "database_unavailable");
+    }
     let sender = gateway.with_token(&token.text);
     sender.records("mine").json(&json!({"n": 1})).send().await.expect(202);
     sender.records("other").json(&json!({"n": 1})).send().await.problem(403, "stream_not_allowed");

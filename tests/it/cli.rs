@@ -144,6 +144,16 @@ async fn users_are_managed_while_the_gateway_runs() {
         .printed();
     may_come_in("another password", 200).await;
     outsider.who_by_password("ada", PASSWORD).await.problem(401, "invalid_password");
+    let sensor = ["token", "create", "--user", "ada", "--name", "sensor", "--scope", "read"];
+    desk.run(&sensor).await.printed();
+    let passwd = ["user", "passwd", "ada", "--password-stdin"];
+    desk.with_input(&passwd, "a third password").await.printed();
+    let tokens = ["token", "list", "--user", "ada"];
+    assert!(desk.run(&tokens).await.printed().contains("sensor"), "tokens go on");
+    let passwd = ["user", "passwd", "ada", "--revoke-tokens", "--password-stdin"];
+    desk.with_input(&passwd, "another password").await.printed();
+    assert!(!desk.run(&tokens).await.printed().contains("sensor"));
+    may_come_in("another password", 200).await;
     desk.run(&["user", "disable", "ada"]).await.printed();
     may_come_in("another password", 401).await;
     assert_eq!(cells(&desk.run(&["user", "list"]).await.printed(), "ada")[3], "disabled");

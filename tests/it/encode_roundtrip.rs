@@ -21,7 +21,7 @@ const RANDOM_TEXTS: usize = 1_500;
 const COPY_HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 const COPY_TRAILER: &[u8] = &(-1_i16).to_be_bytes();
 const RECEIVED_AT: UnixMicros = UnixMicros(1_700_000_000_123_456);
-const LIMITS: EncodeLimits = EncodeLimits { record_bytes_max: 1 << 20 };
+const LIMITS: EncodeLimits = EncodeLimits { record_bytes_max: 1 << 20, members_max: u64::MAX };
 
 /// Texts of a type that the encoder must judge exactly as PostgreSQL does.
 struct Case {
@@ -398,7 +398,7 @@ async fn what_the_encoder_takes_of_json_copy_takes_and_keeps() {
     connection.execute("set timezone = 'UTC'").await.unwrap();
     for case in CASES {
         let (kind, stream) = (case.kind, case.stream());
-        let limits = EncodeLimits { record_bytes_max: 4 << 20 };
+        let limits = EncodeLimits { record_bytes_max: 4 << 20, members_max: u64::MAX };
         let mut encoder = RecordEncoder::new(&stream, limits).unwrap();
         let (mut tuples, mut values) = (Vec::new(), Vec::new());
         for value in json_values(&case) {

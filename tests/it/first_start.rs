@@ -1,9 +1,10 @@
 //! A first start whose database cannot be prepared: the gateway listens at once, says what is missing, goes on by itself
-//! when it is there, and can be stopped like any other.
+//! when it is there, and can be stopped like any other. And the password that a first start makes.
 
 use serde_json::{Value, json};
 
-use crate::command::{Serve, working_directory};
+use crate::command::{Serve, run_with_input, tidegate, working_directory};
+use crate::people::{Outsider, PASSWORD, add_user};
 use crate::support::{Gateway, OwnCluster, TestDatabase, connect, eventually, soon};
 
 /// A role of the tests' PostgreSQL that may connect, and nothing more.
@@ -43,10 +44,15 @@ async fn a_role_that_may_make_nothing_is_told_which_grant_it_needs() {
     assert_eq!(status["ready"], false);
     gateway.get("/readyz").await.expect(503);
     gateway.get("/healthz").await.expect(200);
+    let outsider = Outsider::of(&gateway);
     for reply in [
         gateway.records("first").json(&json!({"n": 1})).send().await,
         gateway.post("/v1/streams", &json!({"name": "first"})).await,
         gateway.get("/v1/quarantine").await,
+        // Nobody is known yet, so nobody is unknown.
+        outsider.sign_in("admin", PASSWORD).await,
+        outsider.who_by_password("admin", PASSWORD).await,
+        outsider.who_by_token("tg_of_somebody").await,
     ] {
         assert!(reply.retry_after_seconds() > 0);
         reply.problem(503, "database_unavailable");
@@ -110,4 +116,32 @@ async fn a_standby_is_told_and_waited_for() {
     let password = std::fs::read_to_string(gateway.data_dir().join("admin-password")).unwrap();
     assert!(!log.contains(password.trim()), "a password is not for the log");
     assert!(!log.contains("ERROR"), "{log}");
+}
+
+/// It kept a password that opened nothing any more.
+#[tokio::test]
+async fn the_file_of_the_first_password_goes_when_another_is_set() {
+    let database = TestDatabase::create().await;
+    let mut gateway = Gateway::on(database.url(), &[]).await;
+    let file = gateway.data_dir().join("admin-password");
+    let first = std::fs::read_to_string(&file).unwrap();
+    add_user(&gateway, "ada", "member").await;
+    gateway.execute("update tidegate.users set email = 'a@example.com'").await;
+    gateway.restart().await;
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), first, "it is the password still");
+    let users = gateway.get("/v1/users").await.expect(200);
+    let path = format!("/v1/users/{}", users["users"][0]["id"]);
+    gateway.patch(&path, &json!({"password": "another password"})).await.expect(200);
+    eventually("the file is gone", async || (!file.exists()).then_some(())).await;
+    eventually("the log tells", async || gateway.log().contains("removed").then_some(())).await;
+
+    // From the command line, without a gateway.
+    assert_eq!(gateway.terminate().await, 0);
+    std::fs::write(&file, "another password\n").unwrap();
+    let data_dir = gateway.data_dir().display().to_string();
+    let passwd = ["user", "passwd", "admin", "--password-stdin", "--data-dir", &data_dir];
+    let mut command = tidegate(gateway.data_dir(), &passwd);
+    command.env("DATABASE_URL", database.url());
+    run_with_input(&mut command, "a third password").await.printed();
+    assert!(!file.exists());
 }

@@ -38,7 +38,8 @@ async fn refusals_of_the_http_layer_are_problem_documents() {
     let long_header =
         format!("GET / HTTP/1.1\r\nHost: gateway\r\nX: {}\r\n\r\n", "x".repeat(2 << 20));
     let long_address = format!("GET /{} HTTP/1.1\r\nHost: gateway\r\n\r\n", "x".repeat(70_000));
-    let many_headers = format!("GET / HTTP/1.1\r\n{}\r\n", "X: y\r\n".repeat(200));
+    let no_host = "GET / HTTP/1.1\r\nConnection: close\r\n\r\n";
+    let many_headers = format!("GET / HTTP/1.1\r\nHost: gateway\r\n{}\r\n", "X: y\r\n".repeat(200));
     let length = "POST /v1/streams/s/records HTTP/1.1\r\nHost: gateway\r\nContent-Length:";
     let (no_number, two_numbers) =
         (format!("{length} ten\r\n\r\n"), format!("{length} 5\r\nContent-Length: 6\r\n\r\n"));
@@ -56,9 +57,10 @@ async fn refusals_of_the_http_layer_are_problem_documents() {
             "malformed_request",
             "Transfer-Encoding",
         ),
-        (&long_header, 431, "header_too_large", "400 KiB"),
+        (&long_header, 431, "header_too_large", "64 KiB"),
         (&many_headers, 431, "header_too_large", "100 header lines"),
-        (&long_address, 414, "uri_too_long", "65,534"),
+        (&long_address, 431, "header_too_large", "its address included"),
+        (no_host, 400, "missing_host", "Host"),
     ] {
         let shown = &bytes[..bytes.len().min(60)];
         let (told, head, problem) = last_answer(&gateway, bytes.as_bytes()).await;

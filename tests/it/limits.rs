@@ -251,21 +251,32 @@ async fn a_connection_that_says_nothing_is_closed() {
 }
 
 #[tokio::test]
-async fn connections_beyond_the_limit_wait_for_their_turn() {
-    let gateway = Gateway::with(&["--connections-max=3"]).await;
+async fn connections_beyond_the_limit_wait_for_those_that_are_in_use() {
+    let gateway = Gateway::with(&["--connections-max=3", "--connections-per-address-max=4"]).await;
+    gateway.create_stream(&json!({"name": "held"})).await;
+    let health = b"GET /healthz HTTP/1.1\r\nHost: gateway\r\n\r\n";
     let mut held = Vec::new();
     for _ in 0..3 {
         let mut connection = TcpStream::connect(gateway.address()).await.unwrap();
-        connection.write_all(b"GET /healthz HTTP/1.1\r\nHost: gateway\r\n\r\n").await.unwrap();
-        assert_eq!(read_status(&mut connection).await, 200);
+        let head = head(&gateway, "held", 8);
+        let asks_first = head.replace("\r\n\r\n", "\r\nExpect: 100-continue\r\n\r\n");
+        connection.write_all(asks_first.as_bytes()).await.unwrap();
+        // Now it is under way.
+        assert_eq!(read_status(&mut connection).await, 100);
         held.push(connection);
     }
     let mut waiting = TcpStream::connect(gateway.address()).await.unwrap();
-    waiting.write_all(b"GET /healthz HTTP/1.1\r\nHost: gateway\r\n\r\n").await.unwrap();
+    waiting.write_all(health).await.unwrap();
     let early = tokio::time::timeout(Duration::from_millis(300), waiting.readable()).await;
     assert!(early.is_err(), "the limit counts");
-    drop(held.pop());
+    held[0].write_all(b"{\"n\":1}\n").await.unwrap();
+    assert_eq!(read_status(&mut held[0]).await, 202);
+    // It was answered and asks for nothing: it makes room.
     assert_eq!(read_status(&mut waiting).await, 200);
+    for connection in &mut held[1..] {
+        connection.write_all(b"{\"n\":1}\n").await.unwrap();
+        assert_eq!(read_status(connection).await, 202);
+    }
 }
 
 #[tokio::test]

@@ -86,6 +86,7 @@ mod quotas;
 mod readme;
 mod recovery;
 mod retention;
+mod second_look;
 mod sessions;
 mod set_back;
 mod settings;

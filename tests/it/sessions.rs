@@ -6,6 +6,7 @@ use tidegate::clock::Clock;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use crate::events::Events;
 use crate::people::{COOKIE, Outsider, PASSWORD, Token, add_user, set_cookie};
 use crate::support::{Gateway, Reply, eventually};
 use crate::watcher::{End, Refusal, Watcher};
@@ -92,6 +93,136 @@ async fn a_session_ends_when_it_is_signed_out_or_its_time_is_over() {
         (reply.status != 200).then(|| reply.problem(401, "invalid_session"))
     })
     .await;
+}
+
+/// What is on its way with a session's cookie, at one gateway.
+struct Watching {
+    socket: Watcher,
+    events: Events,
+    by_ticket: Watcher,
+    unused_ticket: String,
+}
+
+impl Watching {
+    async fn begin(gateway: &Gateway, cookie: &str) -> Watching {
+        let outsider = Outsider::of(gateway);
+        let own_page = format!("http://{}", gateway.address());
+        let from_page = |method, path: &str| {
+            let request = outsider.request(method, path);
+            request.header("cookie", cookie).header("origin", &own_page)
+        };
+        let ticket = async || {
+            let request = from_page(Method::POST, "/v1/monitor/tickets");
+            Reply::to(request).await.expect(201)["ticket"].as_str().unwrap().to_owned()
+        };
+        let headers = [("cookie", cookie), ("origin", own_page.as_str())];
+        let query = format!("ticket={}", ticket().await);
+        let socket = Watcher::come(gateway, "", &headers).await.expect("a session may watch");
+        let by_ticket = Watcher::come(gateway, &query, &[]).await.expect("a ticket opens");
+        let mut events = Events::of(from_page(Method::GET, "/v1/monitor/events")).await;
+        assert!(events.until("hello", |it| !it.messages.is_empty()).await);
+        Watching { socket, events, by_ticket, unused_ticket: ticket().await }
+    }
+
+    async fn ends(mut self, gateway: &Gateway) {
+        assert_eq!(self.socket.end().await, End::Closed(1008));
+        assert_eq!(self.by_ticket.end().await, End::Closed(1008));
+        assert!(!self.events.until("the end", |_| false).await);
+        assert_eq!(self.events.messages.last().unwrap()["code"], "forbidden");
+        let query = format!("ticket={}", self.unused_ticket);
+        let Err(Refusal { status, code }) = Watcher::come(gateway, &query, &[]).await else {
+            panic!("a ticket outlives its session")
+        };
+        assert_eq!((status, code.as_str()), (401, "invalid_ticket"));
+    }
+}
+
+/// It went on for as long as the connection did, on the gateway where it was signed out, too.
+#[tokio::test]
+async fn what_watches_with_a_session_ends_with_it_on_every_gateway() {
+    let gateway = Gateway::start().await;
+    let other = Gateway::on(gateway.database_url(), &[]).await;
+    add_user(&gateway, "ada", "member").await;
+    let outsider = Outsider::of(&gateway);
+    let (first, second) = (outsider.cookie_of("ada").await, outsider.cookie_of("ada").await);
+    let own_page = format!("http://{}", gateway.address());
+    let headers = [("cookie", second.as_str()), ("origin", own_page.as_str())];
+    let mut goes_on = Watcher::come(&gateway, "", &headers).await.expect("a session may watch");
+
+    let watching = (Watching::begin(&gateway, &first).await, Watching::begin(&other, &first).await);
+    let request = outsider.request(Method::DELETE, "/v1/sessions").header("cookie", &first);
+    Reply::to(request.header("origin", &own_page)).await.expect(204);
+    watching.0.ends(&gateway).await;
+    watching.1.ends(&other).await;
+    gateway.commit("flights", &json!({"n": 1})).await;
+    goes_on.until("a record", |it| it.data("flights", "n") == [1]).await;
+
+    // The time of a session is over.
+    let watching =
+        (Watching::begin(&gateway, &second).await, Watching::begin(&other, &second).await);
+    gateway.execute("update tidegate.sessions set expires_at = now() - interval '1 second'").await;
+    watching.0.ends(&gateway).await;
+    watching.1.ends(&other).await;
+
+    // A new password, at the other gateway.
+    let third = outsider.cookie_of("ada").await;
+    let watching = (Watching::begin(&gateway, &third).await, Watching::begin(&other, &third).await);
+    let who = outsider.who_by_cookie(&third).await.expect(200);
+    let change = json!({"password": "another password"});
+    other.patch(&format!("/v1/users/{}", who["user"]["id"]), &change).await.expect(200);
+    watching.0.ends(&gateway).await;
+    watching.1.ends(&other).await;
+}
+
+/// A session's cookie alone was enough.
+#[tokio::test]
+async fn a_session_changes_its_password_only_with_the_one_so_far() {
+    let gateway = Gateway::start().await;
+    let ada = add_user(&gateway, "ada", "member").await;
+    let grace = add_user(&gateway, "grace", "admin").await;
+    let outsider = Outsider::of(&gateway);
+    let own_page = format!("http://{}", gateway.address());
+    let change = |cookie: &str, id: i64, body: Value| {
+        let request = outsider.request(Method::PATCH, &format!("/v1/users/{id}")).json(&body);
+        Reply::to(request.header("cookie", cookie).header("origin", &own_page))
+    };
+    for (id, name) in [(ada, "ada"), (grace, "grace")] {
+        let cookie = outsider.cookie_of(name).await;
+        let new = json!({"password": "another password"});
+        let problem = change(&cookie, id, new).await.problem(422, "invalid_field");
+        assert_eq!(problem["field"], "current_password");
+        let wrong = json!({"password": "another password", "current_password": "a guess at it"});
+        change(&cookie, id, wrong).await.problem(403, "wrong_current_password");
+        outsider.who_by_cookie(&cookie).await.expect(200);
+        change(&cookie, id, json!({"email": "a@example.com"})).await.expect(200);
+        let right = json!({"password": "another password", "current_password": PASSWORD});
+        change(&cookie, id, right).await.expect(200);
+        outsider.who_by_cookie(&cookie).await.problem(401, "invalid_session");
+        outsider.who_by_password(name, "another password").await.expect(200);
+    }
+    // An admin sets somebody else's without knowing it.
+    let reply = outsider.sign_in("grace", "another password").await;
+    let cookie = set_cookie(&reply).split(';').next().unwrap().to_owned();
+    change(&cookie, ada, json!({"password": PASSWORD})).await.expect(200);
+    outsider.who_by_password("ada", PASSWORD).await.expect(200);
+}
+
+/// What a password's change does to tokens was not said.
+#[tokio::test]
+async fn tokens_outlive_a_password_unless_they_are_revoked_with_it() {
+    let gateway = Gateway::start().await;
+    let id = add_user(&gateway, "ada", "member").await;
+    add_user(&gateway, "eve", "member").await;
+    let outsider = Outsider::of(&gateway);
+    let token = Token::of(&gateway, "ada", &["read"], json!({})).await;
+    let other = Token::of(&gateway, "eve", &["read"], json!({})).await;
+    let path = format!("/v1/users/{id}");
+    gateway.patch(&path, &json!({"password": "another password"})).await.expect(200);
+    outsider.who_by_token(&token.text).await.expect(200);
+    let change = json!({"password": "a third password", "revoke_tokens": true});
+    gateway.patch(&path, &change).await.expect(200);
+    outsider.who_by_token(&token.text).await.problem(401, "invalid_token");
+    outsider.who_by_token(&other.text).await.expect(200);
 }
 
 #[tokio::test]

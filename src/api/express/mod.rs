@@ -7,14 +7,14 @@
 //! both ways.
 
 mod head;
-mod reply;
+pub(super) mod reply;
 mod rewound;
 
 use std::future::poll_fn;
 use std::io;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::response::IntoResponse;
@@ -22,10 +22,11 @@ use bytes::{Bytes, BytesMut};
 use futures::FutureExt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 use tokio_util::io::poll_read_buf;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
+use crate::api::connections::{HEAD_MAX, IDLE_MAX, Paced, Patience};
 use crate::api::entrance::{add_default_headers, panicked};
 use crate::api::{AppState, records};
 use crate::telemetry::metrics::record_ingest_request;
@@ -38,8 +39,6 @@ pub use rewound::Rewound;
 const REQUEST_BYTES_MAX: usize = head::HEAD_BYTES_MAX + head::BODY_BYTES_MAX;
 /// What is read at once, in bytes.
 const READ_BYTES: usize = 8 << 10;
-/// Longest time without a request.
-const IDLE_MAX: Duration = Duration::from_secs(30);
 /// Longest time for the rest of a request; then the general server waits for it, which has its own limits.
 const REST_MAX: Duration = Duration::from_secs(1);
 
@@ -54,7 +53,7 @@ pub enum Leave {
 /// A connection on the express way.
 struct Express<'a> {
     state: &'a AppState,
-    stream: TcpStream,
+    stream: Paced<TcpStream>,
     buffer: BytesMut,
     replies: Replies,
     patience: Patience,
@@ -72,13 +71,14 @@ enum Filled {
 }
 
 /// Answers requests as long as they are for this way. `ending`: the gateway shuts down.
-pub async fn serve(state: &AppState, stream: TcpStream, ending: CancellationToken) -> Leave {
+pub async fn serve(state: &AppState, stream: Paced<TcpStream>, ending: CancellationToken) -> Leave {
     let express = Express {
         state,
         stream,
-        buffer: BytesMut::with_capacity(READ_BYTES),
+        // Most attackers send nothing, and get no buffer for it.
+        buffer: BytesMut::new(),
         replies: Replies::new(state.clock.clone()),
-        patience: Patience::new(),
+        patience: Patience::until(Instant::now() + HEAD_MAX),
         ending: Ending::new(ending),
     };
     match express.run().await {
@@ -95,6 +95,9 @@ impl Express<'_> {
         loop {
             let is_headless = match look(&self.buffer) {
                 Look::Records(head) if self.buffer.len() >= head.len + head.body_len => {
+                    if !self.stream.place().begin_request() {
+                        return Ok(Leave::Ended);
+                    }
                     self.answer(&head).await?;
                     if self.ending.has_come() {
                         self.stream.shutdown().await?;
@@ -102,7 +105,9 @@ impl Express<'_> {
                     }
                     continue;
                 }
-                Look::Records(_) => false,
+                // Its body is under way.
+                Look::Records(_) if self.stream.place().begin_request() => false,
+                Look::Records(_) => return Ok(Leave::Ended),
                 Look::Unfinished => true,
                 Look::Other => return Ok(self.hand_over()),
             };
@@ -117,6 +122,7 @@ impl Express<'_> {
     }
 
     fn hand_over(self) -> Leave {
+        self.stream.place().begin_head(Instant::now);
         Leave::HandOver(Rewound::new(self.buffer.freeze(), self.stream))
     }
 
@@ -147,20 +153,26 @@ impl Express<'_> {
             }
         };
         self.stream.write_all(reply).await?;
-        self.patience.begin();
+        self.stream.flush().await?;
+        let now = Instant::now();
+        self.stream.place().answered(now);
+        self.patience.set(now + IDLE_MAX);
         Ok(())
     }
 
     /// Waits for more bytes.
     async fn fill(&mut self) -> io::Result<Filled> {
-        self.buffer.reserve(READ_BYTES);
         if !self.buffer.is_empty() {
-            self.patience.hurry();
+            self.patience.hurry(Instant::now() + REST_MAX);
         }
         poll_fn(|context| self.poll_fill(context)).await
     }
 
     fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Filled>> {
+        if self.buffer.capacity() == 0 && self.stream.poll_readable(context)?.is_pending() {
+            return self.poll_no_longer(context);
+        }
+        self.buffer.reserve(READ_BYTES);
         if let Poll::Ready(read) =
             poll_read_buf(Pin::new(&mut self.stream), context, &mut self.buffer)
         {
@@ -168,6 +180,11 @@ impl Express<'_> {
                 read.map(|bytes| if bytes == 0 { Filled::Closed } else { Filled::More }),
             );
         }
+        self.poll_no_longer(context)
+    }
+
+    /// Ready when nothing more is waited for.
+    fn poll_no_longer(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Filled>> {
         if self.ending.poll(context).is_ready() {
             return Poll::Ready(Ok(Filled::Ending));
         }
@@ -178,43 +195,6 @@ impl Express<'_> {
 /// The parts of a head that are asked for are ASCII: [`head`] has looked.
 fn text<'a>(request: &'a Bytes, range: &std::ops::Range<usize>) -> &'a str {
     str::from_utf8(&request[range.clone()]).unwrap_or_default()
-}
-
-/// How long more of a connection is waited for. The timer is seldom moved, but for when it rings before its time: most
-/// waits are far shorter.
-struct Patience {
-    deadline: Instant,
-    timer: Pin<Box<Sleep>>,
-}
-
-impl Patience {
-    fn new() -> Patience {
-        let deadline = Instant::now() + IDLE_MAX;
-        Patience { deadline, timer: Box::pin(sleep_until(deadline)) }
-    }
-
-    /// A request was answered; the next may take its time.
-    fn begin(&mut self) {
-        self.deadline = Instant::now() + IDLE_MAX;
-    }
-
-    /// A part of a request is there.
-    fn hurry(&mut self) {
-        self.deadline = self.deadline.min(Instant::now() + REST_MAX);
-        if self.deadline < self.timer.deadline() {
-            self.timer.as_mut().reset(self.deadline);
-        }
-    }
-
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        loop {
-            ready!(self.timer.as_mut().poll(context));
-            if self.timer.deadline() >= self.deadline {
-                return Poll::Ready(());
-            }
-            self.timer.as_mut().reset(self.deadline);
-        }
-    }
 }
 
 /// Tells when the gateway shuts down. The waker is left behind once: it stays the same for the connection's task.
@@ -240,34 +220,5 @@ impl Ending {
             return self.waiting.as_mut().poll(context);
         }
         if self.has_come() { Poll::Ready(()) } else { Poll::Pending }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// How long it lasts from now on.
-    async fn lasts(patience: &mut Patience) -> Duration {
-        let from = Instant::now();
-        poll_fn(|context| patience.poll(context)).await;
-        Duration::from_secs(from.elapsed().as_secs())
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_idle_connection_has_its_time_and_the_rest_of_a_request_less() {
-        let mut patience = Patience::new();
-        tokio::time::advance(Duration::from_secs(20)).await;
-        patience.begin();
-        assert_eq!(lasts(&mut patience).await, IDLE_MAX);
-        patience.begin();
-        tokio::time::advance(Duration::from_secs(20)).await;
-        patience.hurry();
-        tokio::time::advance(REST_MAX / 2).await;
-        // Dripping buys no time.
-        patience.hurry();
-        assert_eq!(lasts(&mut patience).await, Duration::ZERO);
-        patience.begin();
-        assert_eq!(lasts(&mut patience).await, IDLE_MAX);
     }
 }

@@ -2,21 +2,28 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::api::connections::{Paced, Place};
+
 /// Reads the first bytes again, then goes on with the connection.
 pub struct Rewound {
     first: Bytes,
-    stream: TcpStream,
+    stream: Paced<TcpStream>,
 }
 
 impl Rewound {
-    pub fn new(first: Bytes, stream: TcpStream) -> Rewound {
+    pub fn new(first: Bytes, stream: Paced<TcpStream>) -> Rewound {
         Rewound { first, stream }
+    }
+
+    pub fn place(&self) -> &Arc<Place> {
+        self.stream.place()
     }
 
     /// What is still to be read again.

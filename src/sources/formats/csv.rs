@@ -265,7 +265,7 @@ impl CsvFramer {
         let field = |index| self.fields.field(index);
         let is_quoted = |index| self.fields.is_quoted(index);
         match self.encoder.encode_csv(header, field, is_quoted, count, prefix, sink.buffer()) {
-            Ok(()) => sink.encoded(),
+            Ok(()) => sink.encoded(self.encoder.members()),
             Err(error) => sink.refused(place, error, raw, false),
         }
         Ok(())

@@ -157,7 +157,7 @@ impl JsonFramer {
         let tuple_start = buffer.len();
         match self.encoder.encode_json(window, false, prefix, buffer) {
             JsonStep::Encoded { consumed } if consumed <= self.limits.record_bytes_max => {
-                sink.encoded();
+                sink.encoded(self.encoder.members());
                 self.records += 1;
                 self.end_record();
                 return start + consumed;
@@ -208,7 +208,7 @@ impl JsonFramer {
             }
             _ if is_too_long => too_large(self.limits),
             JsonStep::Encoded { .. } => {
-                sink.encoded();
+                sink.encoded(self.encoder.members());
                 self.end_record();
                 return;
             }

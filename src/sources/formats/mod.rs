@@ -131,8 +131,8 @@ pub trait RecordSink {
     fn prefix(&mut self) -> TuplePrefix;
     /// Where the next tuple is appended. A framer leaves no half tuple there.
     fn buffer(&mut self) -> &mut Vec<u8>;
-    /// The buffer has one more tuple.
-    fn encoded(&mut self);
+    /// The buffer has one more tuple, whose documents have so many keys and values.
+    fn encoded(&mut self, members: u64);
     /// A record that is not for the table. `raw` is the whole record as sent, or, if `truncated`, its beginning.
     fn refused(&mut self, place: RecordPlace, error: RecordError, raw: &[u8], truncated: bool);
     /// The header line of a CSV body as sent, before its first row, and the names in it that were taken for others.

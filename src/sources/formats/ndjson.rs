@@ -165,7 +165,7 @@ impl NdjsonFramer {
         let tuple_start = buffer.len();
         match self.encoder.encode_json(line, true, prefix, buffer) {
             JsonStep::Encoded { consumed } => match position_of_more(line, consumed) {
-                None => sink.encoded(),
+                None => sink.encoded(self.encoder.members()),
                 Some(offset) => {
                     sink.buffer().truncate(tuple_start);
                     let message = "something follows the object on the same line";

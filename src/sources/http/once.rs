@@ -17,6 +17,7 @@ use crate::record::{ANSWER_BYTES_MAX, BodyHash, EntryKey, EntryMeta, KeyHash, Po
 use crate::sources::assembler::{Assembler, PlacedError};
 use crate::sources::body::{BodyReader, DECOMPRESSED_CHUNK_BYTES};
 use crate::sources::formats::{Format, Progress};
+use crate::sources::keeping::NotKept;
 use crate::streams::csv::CsvOptions;
 use crate::streams::encode::MatchedName;
 
@@ -28,6 +29,8 @@ const ANSWER_FRAME_BYTES: usize = 1 << 10;
 struct Answer {
     accepted: u32,
     quarantined: u64,
+    #[serde(default, skip_serializing_if = "NotKept::is_empty")]
+    not_kept: NotKept,
     refused: u64,
     single: bool,
     first_id: Uuid,
@@ -202,6 +205,8 @@ impl Request<'_> {
         let refused = assembler.refused();
         self.reply.errors.clone_from(&errors);
         self.reply.refused = refused;
+        self.take_not_kept(assembler);
+        let not_kept = self.reply.not_kept.clone();
         let quarantined = assembler.quarantined();
         let single = self.reply.single;
         self.take_remarks(assembler);
@@ -209,6 +214,7 @@ impl Request<'_> {
         let answer = Answer {
             accepted,
             quarantined,
+            not_kept,
             refused,
             single,
             first_id,
@@ -239,6 +245,7 @@ impl Request<'_> {
         let answer = answer.ok_or(FailureReason::AnswerLost)?;
         self.reply.accepted = answer.accepted.into();
         self.reply.quarantined = answer.quarantined;
+        self.reply.not_kept = answer.not_kept;
         self.reply.refused = answer.refused;
         self.reply.single = answer.single;
         self.reply.errors = answer.errors;

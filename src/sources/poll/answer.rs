@@ -266,10 +266,12 @@ async fn read_body(
                 FetchErrorKind::Encoding,
                 format!("the answer's compression is broken: {message}"),
             ),
-            BodyError::Padded | BodyError::Undeclared { .. } => FetchError::new(
-                FetchErrorKind::Encoding,
-                format!("the answer is compressed wrongly: {error}").replace("body", "answer"),
-            ),
+            BodyError::Padded | BodyError::Undeclared { .. } | BodyError::NoMemory => {
+                FetchError::new(
+                    FetchErrorKind::Encoding,
+                    format!("the answer is compressed wrongly: {error}").replace("body", "answer"),
+                )
+            }
             BodyError::Interrupted { .. } => {
                 FetchError::new(FetchErrorKind::Connect, "the connection broke within the answer")
             }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::db::polling_runs::ClaimedRow;
 use crate::pipeline::IntakeError;
 use crate::record::UnixMicros;
+use crate::sources::NotKept;
 use crate::sources::poll::backoff::failure_wait;
 use crate::sources::poll::definition::{Definition, PAGES_MAX};
 use crate::sources::poll::error::{FetchError, FetchErrorKind};
@@ -83,6 +84,8 @@ pub(super) enum RunError {
     Database(#[from] sqlx::Error),
     #[error("it took longer than {} seconds, and was ended; what came until then is kept", .0.as_secs())]
     TookTooLong(Duration),
+    #[error("{0}; they are looked at again with the next run, and what is valid was taken")]
+    NotKept(NotKept),
     #[error("the gateway is shutting down")]
     Interrupted,
     #[error("the job was changed, or another run followed")]
@@ -106,6 +109,7 @@ impl RunError {
             RunError::Interrupted => "interrupted",
             RunError::Superseded => "superseded",
             RunError::TookTooLong(_) => "took_too_long",
+            RunError::NotKept(_) => "items_not_kept",
             RunError::ShortOfItsEnd { error, .. } => error.reason(),
         }
     }

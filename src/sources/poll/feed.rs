@@ -10,12 +10,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::pipeline::{CommitWait, IntakeError, RequestFate, SenderId, Submission};
 use crate::record::{CURSOR_ITEMS_MAX, Cursor, ItemHash, Position, RunId, SeenItem, Source};
-use crate::sources::Assembler;
-use crate::sources::assembler::{ENTRY_TARGET_BYTES, Origin};
+use crate::sources::assembler::Origin;
 use crate::sources::formats::{RecordPlace, RecordSink};
 use crate::sources::poll::fetch::Page;
 use crate::sources::poll::items::Item;
 use crate::sources::poll::poller::Poller;
+use crate::sources::{Assembler, Keeping, NotKept};
 use crate::streams::Stream;
 use crate::streams::csv::CsvOptions;
 use crate::streams::encode::{JsonStep, RecordEncoder, RecordError, RecordErrorCode};
@@ -68,6 +68,15 @@ pub struct Feed {
     counts: FeedCounts,
 }
 
+/// What became of an item that is new or has changed.
+enum ItemFate {
+    Good,
+    /// Refused, and in the quarantine.
+    Kept,
+    /// Refused, and the quarantine does not keep it.
+    NotKept,
+}
+
 #[derive(Debug, Default)]
 struct Gathered {
     seen: Vec<SeenItem>,
@@ -96,15 +105,15 @@ impl Feed {
             user: owner.0,
             received_at: poller.clock.now(),
             one_entry: false,
-            keep_refused: true,
             csv: CsvOptions::default(),
             replays: None,
         };
+        let keeping = Keeping::new(poller.quarantine.clone(), None);
         Ok(Feed {
             poller: poller.clone(),
             run,
             sender: owner.1.map_or(SenderId::Local, SenderId::User),
-            assembler: Assembler::new(origin, encoder.column_set()),
+            assembler: Assembler::new(origin, encoder.column_set(), Some(keeping)),
             encoder,
             stream,
             good: Gathered::default(),
@@ -152,21 +161,25 @@ impl Feed {
         if follows_gathered || self.is_full() {
             self.flush().await?;
         }
-        self.sent.insert(key, content);
-        let is_good = self.encode(&item.json);
-        let gathered = if is_good { &mut self.good } else { &mut self.refused };
+        let gathered = match self.encode(&item.json) {
+            ItemFate::Good => &mut self.good,
+            ItemFate::Kept => &mut self.refused,
+            // Nor is it remembered, so that it is looked at again.
+            ItemFate::NotKept => return Ok(()),
+        };
         gathered.seen.push(SeenItem { key, content, is_changed: before.is_some() });
+        self.sent.insert(key, content);
         Ok(())
     }
 
-    /// Makes an item a record; false if it was refused.
-    fn encode(&mut self, json: &[u8]) -> bool {
+    /// Makes an item a record, or keeps it in the quarantine.
+    fn encode(&mut self, json: &[u8]) -> ItemFate {
         let prefix = self.assembler.prefix();
         let step = self.encoder.encode_json(json, true, prefix, self.assembler.buffer());
         let error = match step {
             JsonStep::Encoded { .. } => {
-                self.assembler.encoded();
-                return true;
+                self.assembler.encoded(self.encoder.members());
+                return ItemFate::Good;
             }
             JsonStep::Refused { error, .. } => error,
             JsonStep::Incomplete => {
@@ -178,8 +191,9 @@ impl Feed {
         };
         let place = RecordPlace { record: self.counts.items, line: None };
         let kept = &json[..json.len().min(RAW_BYTES_MAX)];
+        let before = self.assembler.quarantined();
         RecordSink::refused(&mut self.assembler, place, error, kept, kept.len() < json.len());
-        false
+        if self.assembler.quarantined() > before { ItemFate::Kept } else { ItemFate::NotKept }
     }
 
     fn has_gathered(&self, key: ItemHash) -> bool {
@@ -190,7 +204,7 @@ impl Feed {
         let items_max = CURSOR_ITEMS_MAX;
         self.good.seen.len() >= items_max
             || self.refused.seen.len() >= items_max
-            || self.assembler.bytes() >= ENTRY_TARGET_BYTES
+            || self.assembler.is_full()
     }
 
     /// Hands on what is gathered; returns when it is durable.
@@ -199,6 +213,9 @@ impl Feed {
         let Some(assembled) = self.assembler.take_polled(good, refused) else { return Ok(()) };
         let intake = &self.poller.intake;
         let room = intake.reserve(self.sender, assembled.bytes()).await?;
+        if assembled.is_costly {
+            intake.make_way_for_costly().await?;
+        }
         if assembled.rows > 0 {
             self.hurry = Some(intake.wait_for_commit(assembled.first_id));
         }
@@ -228,6 +245,14 @@ impl Feed {
         self.uncommitted = None;
         self.hurry = None;
         Ok(())
+    }
+
+    /// Counts what was not kept, and says why, if anything was not.
+    pub fn count_not_kept(&self) -> Option<NotKept> {
+        let not_kept = self.assembler.not_kept().filter(|not_kept| !not_kept.is_empty())?;
+        let counters = self.poller.counters.of(self.stream.id);
+        not_kept.count(Some(&counters), Source::Poll);
+        Some(not_kept.clone())
     }
 
     /// Keeps the encoder for the next run.

@@ -12,7 +12,7 @@ use crate::clock::Clock;
 use crate::db::streams::{NewStream, TableError};
 use crate::hub::counters::Counters;
 use crate::lifecycle::Lifecycle;
-use crate::pipeline::{Intake, Progress};
+use crate::pipeline::{Intake, Progress, QuarantineRoom};
 use crate::record::Position;
 use crate::sources::encoders::Encoders;
 use crate::sources::poll::definition::{Definition, OnChange};
@@ -46,6 +46,7 @@ pub struct Poller {
     pub encoders: Encoders,
     pub counters: Counters,
     pub committed: Progress,
+    pub quarantine: QuarantineRoom,
     /// Where the journal ended when this process began.
     pub synced_at_start: Position,
     pub fetcher: Fetcher,

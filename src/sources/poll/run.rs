@@ -80,6 +80,7 @@ impl Run {
         // Whatever ended it: what is on its way is waited for, else the next run would supersede it and ask again.
         let committed = feed.committed().await;
         *counts = feed.counts();
+        let not_kept = feed.count_not_kept();
         let failures = self.job.failures.saturating_add(1);
         match (asked, committed) {
             (Ok(()), committed) => committed?,
@@ -89,6 +90,10 @@ impl Run {
             (Err(error), Err(_)) => return Err(error),
         }
         feed.finish();
+        // Everything else is taken; but the next run must meet them again.
+        if let Some(not_kept) = not_kept {
+            return Err(RunError::NotKept(not_kept));
+        }
         let (outcome, resume) = pages.finish();
         if outcome == Outcome::Fresh {
             self.forget_old().await;

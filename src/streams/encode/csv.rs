@@ -6,7 +6,7 @@ use super::error::{RecordError, RecordErrorCode, shown, shown_quoted};
 use super::typed::TypedEncoder;
 use crate::streams::UnknownKeys;
 use crate::streams::csv::FieldNames;
-use crate::streams::json::write_string;
+use crate::streams::json::{excess_of, write_string};
 use crate::streams::values::{NULL_FIELD, begin_field, end_field, json, text};
 
 /// Most columns that a message lists.
@@ -147,6 +147,12 @@ impl CsvHeader {
     /// The names were compared with a stream's columns, and one at least is there.
     pub fn is_of_columns(&self) -> bool {
         !self.of_columns.is_empty()
+    }
+
+    /// How many keys and values the object has that a row's fields without a column become.
+    pub(super) fn members(&self) -> u64 {
+        let keys = self.members.len() as u64;
+        (2 * keys).saturating_add(excess_of(keys))
     }
 
     pub(super) fn field_named(&self, name: &[u8]) -> Option<usize> {

@@ -37,6 +37,11 @@ impl DocumentEncoder {
         Ok(DocumentEncoder { payload, key })
     }
 
+    /// Whether PostgreSQL takes the document apart; `json` is kept as text.
+    pub(super) fn is_taken_apart(&self) -> bool {
+        self.payload == PayloadType::Jsonb
+    }
+
     /// Reads an object, of which the scanner has peeked at the brace.
     pub(super) fn scan(&mut self, scanner: &mut Scanner<'_>) -> Result<(), Stop> {
         match &mut self.key {
@@ -65,20 +70,20 @@ impl DocumentEncoder {
         Ok(())
     }
 
-    /// Appends the tuple of a CSV row: an object of strings and nulls.
+    /// Appends the tuple of a CSV row: an object of strings and nulls. Gives how many keys and values it has.
     pub(super) fn write_row<'a, F: Fn(usize) -> &'a [u8], Q: Fn(usize) -> bool>(
         &mut self,
         row: &Row<'_, F, Q>,
         prefix: TuplePrefix,
         out: &mut Vec<u8>,
-    ) -> Result<(), RecordError> {
+    ) -> Result<u64, RecordError> {
         if let Some(key) = &self.key {
             key.check_fields(|name| row.value(row.header.field_named(name)?))?;
         }
         let field = self.begin(prefix, out);
         row.put_object(out)?;
         end_field(out, field);
-        Ok(())
+        Ok(if self.is_taken_apart() { row.header.members() } else { 0 })
     }
 
     /// Appends all that comes before the payload's text; gives what [`end_field`] needs.

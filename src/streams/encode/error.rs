@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::streams::columns::ColumnType;
-use crate::streams::json::{DEPTH_MAX, Fault, Stop};
+use crate::streams::json::{DEPTH_MAX, Fault, PLAIN_OBJECT_KEYS_MAX, Stop};
 use crate::streams::values::ValueError;
 
 /// Most characters of a sender's value that a message repeats.
@@ -32,6 +32,7 @@ pub enum RecordErrorCode {
     NumberOutOfRange,
     TooDeep,
     TooLarge,
+    TooManyMembers,
     InvalidType,
     OutOfRange,
     UnknownKey,
@@ -41,7 +42,7 @@ pub enum RecordErrorCode {
 
 impl RecordErrorCode {
     /// Every code, for tests and documentation.
-    pub const ALL: [RecordErrorCode; 13] = [
+    pub const ALL: [RecordErrorCode; 14] = [
         RecordErrorCode::InvalidJson,
         RecordErrorCode::InvalidCsv,
         RecordErrorCode::NotAnObject,
@@ -50,6 +51,7 @@ impl RecordErrorCode {
         RecordErrorCode::NumberOutOfRange,
         RecordErrorCode::TooDeep,
         RecordErrorCode::TooLarge,
+        RecordErrorCode::TooManyMembers,
         RecordErrorCode::InvalidType,
         RecordErrorCode::OutOfRange,
         RecordErrorCode::UnknownKey,
@@ -68,6 +70,7 @@ impl RecordErrorCode {
             RecordErrorCode::NumberOutOfRange => "number_out_of_range",
             RecordErrorCode::TooDeep => "too_deep",
             RecordErrorCode::TooLarge => "too_large",
+            RecordErrorCode::TooManyMembers => "too_many_members",
             RecordErrorCode::InvalidType => "invalid_type",
             RecordErrorCode::OutOfRange => "out_of_range",
             RecordErrorCode::UnknownKey => "unknown_key",
@@ -182,6 +185,18 @@ impl RecordError {
     pub(super) fn too_large(bytes: usize, bytes_max: usize) -> RecordError {
         let message = format!("the record has {bytes} bytes; at most {bytes_max} are allowed");
         RecordError::new(RecordErrorCode::TooLarge, message)
+    }
+
+    /// PostgreSQL would take too long over the record's documents.
+    #[cold]
+    pub(super) fn too_many_members(members: u64, members_max: u64) -> RecordError {
+        let message = format!(
+            "the record's JSON counts {members} keys and values (an object of n keys counts n²/{PLAIN_OBJECT_KEYS_MAX} for \
+             them, from {PLAIN_OBJECT_KEYS_MAX} on); at most {members_max} are allowed \
+             (TIDEGATE_DOCUMENT_MEMBERS_MAX), because PostgreSQL takes long to take more apart: send several records, or \
+             make the stream with \"payload\":\"json\""
+        );
+        RecordError::new(RecordErrorCode::TooManyMembers, message)
     }
 
     pub(super) fn missing_key(column: &str) -> RecordError {

@@ -45,6 +45,9 @@ pub struct TuplePrefix {
 pub struct EncodeLimits {
     /// Longest record, in bytes of the text that was sent; at most [`RECORD_BYTES_MAX`].
     pub record_bytes_max: usize,
+    /// Most keys and values in a record's documents, where PostgreSQL takes them apart (`jsonb`); see
+    /// [`Scanner::members`] for how they are counted.
+    pub members_max: u64,
 }
 
 /// What became of the value at the start of the input. `consumed` counts from the start of the input to the value's end.
@@ -83,6 +86,7 @@ pub struct RecordEncoder {
     column_set: ColumnSet,
     limits: EncodeLimits,
     target: Target,
+    members: u64,
 }
 
 #[derive(Debug)]
@@ -103,12 +107,17 @@ impl RecordEncoder {
                 Target::Typed(TypedEncoder::new(columns, widened, *unknown, key)?)
             }
         };
-        Ok(RecordEncoder { column_set: stream.column_set(), limits, target })
+        Ok(RecordEncoder { column_set: stream.column_set(), limits, target, members: 0 })
     }
 
     /// The column set of the tuples.
     pub fn column_set(&self) -> ColumnSet {
         self.column_set
+    }
+
+    /// How many keys and values the documents have in the record that was encoded last.
+    pub fn members(&self) -> u64 {
+        self.members
     }
 
     /// Reads one JSON value at the start of `input`, behind whitespace if there is any, and appends its tuple.
@@ -161,6 +170,13 @@ impl RecordEncoder {
                 "a record is a JSON object",
             )));
         }
+        self.members = match &self.target {
+            Target::Document(document) if !document.is_taken_apart() => 0,
+            _ => scanner.members(start),
+        };
+        if self.members > self.limits.members_max {
+            return Ok(Err(RecordError::too_many_members(self.members, self.limits.members_max)));
+        }
         Ok(match &mut self.target {
             Target::Document(document) => document.write(scanner, start, prefix, out),
             Target::Typed(typed) => typed.write(scanner.input(), prefix, out),
@@ -194,10 +210,18 @@ impl RecordEncoder {
                 Target::Document(document) => document.write_row(&row, prefix, out),
                 Target::Typed(typed) => typed.write_row(&row, prefix, out),
             });
+        let members_max = self.limits.members_max;
+        let result = match result {
+            Ok(members) if members > members_max => {
+                Err(RecordError::too_many_members(members, members_max))
+            }
+            other => other,
+        };
         if result.is_err() {
             out.truncate(before);
         }
-        result
+        self.members = result?;
+        Ok(())
     }
 }
 

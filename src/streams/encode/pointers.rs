@@ -82,6 +82,7 @@ impl KeyPointers {
     /// the object that is innermost then.
     fn scan_member(&mut self, node: usize, scanner: &mut Scanner<'_>) -> Result<bool, Stop> {
         let key = scanner.key()?;
+        scanner.count_member();
         let name = key_text(key, scanner.input(), &mut self.scratch);
         let Some(child) = child(&self.nodes, node, name) else {
             scanner.value(self.path.len())?;

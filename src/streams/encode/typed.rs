@@ -122,7 +122,7 @@ impl TypedEncoder {
                     follows_unknown = false;
                 }
                 Member::Unknown(key) => {
-                    self.take_unknown(key, value, follows_unknown, scanner.input());
+                    self.take_unknown(key, value, follows_unknown, scanner);
                     follows_unknown = true;
                 }
             }
@@ -134,15 +134,24 @@ impl TypedEncoder {
         Ok(())
     }
 
-    fn take_unknown(&mut self, key: Value, value: Value, follows_unknown: bool, input: &[u8]) {
+    fn take_unknown(
+        &mut self,
+        key: Value,
+        value: Value,
+        follows_unknown: bool,
+        scanner: &mut Scanner<'_>,
+    ) {
         match self.unknown {
-            UnknownKeys::Extra => match self.extra.last_mut() {
-                Some(piece) if follows_unknown => piece.end = value.end,
-                _ => self.extra.push(key.start..value.end),
-            },
+            UnknownKeys::Extra => {
+                scanner.count_member();
+                match self.extra.last_mut() {
+                    Some(piece) if follows_unknown => piece.end = value.end,
+                    _ => self.extra.push(key.start..value.end),
+                }
+            }
             UnknownKeys::Drop => {}
             UnknownKeys::Reject => {
-                let name = key_text(key, input, &mut self.scratch);
+                let name = key_text(key, scanner.input(), &mut self.scratch);
                 self.error.get_or_insert_with(|| RecordError::unknown_key(name));
             }
         }
@@ -195,17 +204,18 @@ impl TypedEncoder {
         Ok(())
     }
 
-    /// Appends the tuple of a CSV row.
+    /// Appends the tuple of a CSV row; gives how many keys and values its documents have.
     pub(super) fn write_row<'a, F: Fn(usize) -> &'a [u8], Q: Fn(usize) -> bool>(
         &mut self,
         row: &Row<'_, F, Q>,
         prefix: TuplePrefix,
         out: &mut Vec<u8>,
-    ) -> Result<(), RecordError> {
+    ) -> Result<u64, RecordError> {
         let fields = row.header.fields_of_columns();
         assert_eq!(fields.len(), self.columns.len(), "the header was bound by another encoder");
         put_prefix(self.fields, prefix, out);
         row.put_extra(out)?;
+        let mut members = row.header.members();
         let mut key_bytes = 0;
         for (column, field) in self.columns.iter().zip(fields) {
             let start = out.len();
@@ -213,7 +223,8 @@ impl TypedEncoder {
                 None => out.extend_from_slice(&column.default),
                 Some(None) => out.extend_from_slice(&NULL_FIELD),
                 Some(Some(text)) => {
-                    values::encode_text(column.kind, text, out)
+                    encode_text(column.kind, text, out)
+                        .map(|counted| members = members.saturating_add(counted))
                         .or_else(|error| values::encode_epoch(column.epoch, error, text, out))
                         .map_err(|error| {
                             RecordError::of_field(error, column.kind, text)
@@ -226,7 +237,7 @@ impl TypedEncoder {
                 check_total(key_bytes, &column.member)?;
             }
         }
-        Ok(())
+        Ok(members)
     }
 }
 
@@ -257,6 +268,14 @@ impl TargetColumn {
         let bytes = &field[NULL_FIELD.len()..];
         check_length(bytes.len(), bytes, &self.member)
     }
+}
+
+/// Appends the field for a text; gives how many keys and values it has as a document.
+fn encode_text(kind: ColumnType, text: &[u8], out: &mut Vec<u8>) -> Result<u64, ValueError> {
+    if kind == ColumnType::Jsonb {
+        return values::encode_document(text, out);
+    }
+    values::encode_text(kind, text, out).map(|()| 0)
 }
 
 /// Appends the column `extra`: an object of raw members, or NULL without any.

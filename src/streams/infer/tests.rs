@@ -41,7 +41,7 @@ fn stream(inferred: &Inferred) -> Arc<Stream> {
 }
 
 fn encoder(stream: &Arc<Stream>) -> RecordEncoder {
-    let limits = EncodeLimits { record_bytes_max: 1 << 20 };
+    let limits = EncodeLimits { record_bytes_max: 1 << 20, members_max: u64::MAX };
     RecordEncoder::new(stream, limits).unwrap()
 }
 

@@ -6,6 +6,7 @@
 //! the value is known, but `jsonb` would refuse it; the first one is kept while scanning goes on.
 //! It refuses nothing about the meaning of a value; that is the encoder's business.
 
+mod cost;
 mod extent;
 mod levels;
 mod numbers;
@@ -13,6 +14,7 @@ mod strings;
 #[cfg(test)]
 mod tests;
 
+pub use cost::{PLAIN_OBJECT_KEYS_MAX, excess_of};
 pub use extent::Extent;
 use levels::Levels;
 pub use strings::{unescape, write_string};
@@ -85,12 +87,15 @@ pub struct Scanner<'a> {
     position: usize,
     at_end: bool,
     fault: Option<Fault>,
+    /// Met so far in arrays and objects that were read as values.
+    keys: u64,
+    values: u64,
 }
 
 impl<'a> Scanner<'a> {
     /// `at_end`: nothing follows `input`.
     pub fn new(input: &'a [u8], at_end: bool) -> Scanner<'a> {
-        Scanner { input, position: 0, at_end, fault: None }
+        Scanner { input, position: 0, at_end, fault: None, keys: 0, values: 0 }
     }
 
     pub fn input(&self) -> &'a [u8] {
@@ -104,6 +109,24 @@ impl<'a> Scanner<'a> {
     /// The first fault so far.
     pub fn fault(&self) -> Option<Fault> {
         self.fault
+    }
+
+    /// What PostgreSQL's `jsonb` makes of what was read since `start`, as the number of keys and values, those of large
+    /// objects counted as [`excess_of`] says. A scalar by itself is nothing of it.
+    #[inline]
+    pub fn members(&self, start: usize) -> u64 {
+        let counted = self.keys + self.values;
+        if self.keys <= PLAIN_OBJECT_KEYS_MAX {
+            return counted;
+        }
+        counted.saturating_add(cost::excess_in(&self.input[start..self.position]))
+    }
+
+    /// Counts a member that the caller read piece by piece.
+    #[inline]
+    pub fn count_member(&mut self) {
+        self.keys += 1;
+        self.values += 1;
     }
 
     /// Steps over whitespace and shows the byte behind it.
@@ -243,6 +266,7 @@ impl<'a> Scanner<'a> {
         let mut levels = Levels::default();
         loop {
             // Invariant: a value starts here.
+            self.values += 1;
             match self.peek()? {
                 opening @ (b'{' | b'[') => {
                     self.position += 1;
@@ -252,6 +276,7 @@ impl<'a> Scanner<'a> {
                     }
                     let next = self.peek()?;
                     if opening == b'{' && next != b'}' {
+                        self.keys += 1;
                         self.key()?;
                         continue;
                     }
@@ -279,6 +304,7 @@ impl<'a> Scanner<'a> {
                 b',' => {
                     self.position += 1;
                     if in_object {
+                        self.keys += 1;
                         self.key()?;
                     }
                     return Ok(false);

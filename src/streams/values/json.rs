@@ -12,8 +12,8 @@ pub(super) fn encode_raw(raw: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(raw);
 }
 
-/// Appends a text that must be one JSON value.
-pub(super) fn encode_text(text: &[u8], out: &mut Vec<u8>) -> Result<(), ValueError> {
+/// Appends a text that must be one JSON value; gives how many keys and values it has.
+pub(super) fn encode_text(text: &[u8], out: &mut Vec<u8>) -> Result<u64, ValueError> {
     let mut scanner = Scanner::new(text, true);
     let value = scanner.value(0).map_err(ValueError::Json)?;
     if value.end != text.len() {
@@ -24,7 +24,7 @@ pub(super) fn encode_text(text: &[u8], out: &mut Vec<u8>) -> Result<(), ValueErr
         return Err(ValueError::JsonFault(fault));
     }
     encode_raw(text, out);
-    Ok(())
+    Ok(scanner.members(0))
 }
 
 pub(super) fn write_json(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), InvalidBinary> {

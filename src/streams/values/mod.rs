@@ -56,9 +56,17 @@ pub fn encode_text(kind: ColumnType, text: &[u8], out: &mut Vec<u8>) -> Result<(
         ColumnType::TimestampTz => put(out, timestamps::parse_timestamp(trimmed())?.to_be_bytes()),
         ColumnType::Date => put(out, timestamps::parse_date(trimmed())?.to_be_bytes()),
         ColumnType::Uuid => put(out, uuid::parse(trimmed())?),
-        ColumnType::Jsonb => put_sized(out, |out| json::encode_text(trimmed(), out))?,
+        ColumnType::Jsonb => drop(encode_document(text, out)?),
     }
     Ok(())
+}
+
+/// Appends the field of a document for its text; gives how many keys and values it has.
+pub fn encode_document(text: &[u8], out: &mut Vec<u8>) -> Result<u64, ValueError> {
+    let start = begin_field(out);
+    let members = json::encode_text(trim(text), out)?;
+    end_field(out, start);
+    Ok(members)
 }
 
 /// Appends the field for a JSON value whose raw text is `raw`; `scratch` is overwritten.

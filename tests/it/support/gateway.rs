@@ -242,8 +242,17 @@ impl Gateway {
 
     /// The most memory that the process ever had, in bytes; `None` where the system does not tell as Linux does.
     pub fn memory_peak_bytes(&self) -> Option<u64> {
+        self.memory("VmHWM:")
+    }
+
+    /// The memory that the process has now, in bytes; `None` where the system does not tell as Linux does.
+    pub fn memory_bytes(&self) -> Option<u64> {
+        self.memory("VmRSS:")
+    }
+
+    fn memory(&self, name: &str) -> Option<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
         let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
         Some(kibibytes << 10)
     }

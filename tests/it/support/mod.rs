@@ -21,7 +21,7 @@ use std::time::Duration;
 
 pub use api::{ALLOW_LOOPBACK, Answer, Api, Asked};
 pub use chaos_proxy::{ChaosProxy, Cut, HeldCommit};
-pub use client::{Client, Reply};
+pub use client::{Client, Records, Reply};
 pub use cluster::{OwnCluster, Stall, TestDatabase, connect, database};
 pub use compress::{Compression, compressed};
 pub use gateway::{Gateway, parse_position};

@@ -53,6 +53,6 @@ export function createUser(user: { name: string; password: string; role: User["r
   return request<User>(address(["users"]), { method: "POST", json: user });
 }
 
-export function changeUser(id: number, change: Partial<Pick<User, "role" | "disabled" | "email">> & { password?: string }): Promise<User> {
+export function changeUser(id: number, change: Partial<Pick<User, "role" | "disabled" | "email">> & { password?: string; current_password?: string; revoke_tokens?: boolean }): Promise<User> {
   return request<User>(address(["users", String(id)]), { method: "PATCH", json: change });
 }

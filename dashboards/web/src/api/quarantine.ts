@@ -13,6 +13,27 @@ export interface RefusalCount {
   newest: string;
 }
 
+/** How full the quarantine is, and its limits. */
+export interface QuarantineRoom {
+  records: number;
+  bytes: number;
+  records_max: number;
+  bytes_max: number;
+  /** Accepted records that PostgreSQL refused; no limit holds for them. */
+  accepted_records: number;
+  when_full: "refuse" | "drop_oldest";
+  /** Null: for ever. */
+  days: number | null;
+  dropped_oldest: number;
+  dropped_for_age: number;
+}
+
+/** What is kept, by reason, and how full the quarantine is. */
+export interface KeptSummary {
+  counts: RefusalCount[];
+  room: QuarantineRoom;
+}
+
 export interface KeptRecord {
   id: string;
   received_at: string;
@@ -52,8 +73,8 @@ export function refusalOf(count: RefusalCount): Refusal {
   return { stream: count.stream ?? String(count.stream_id), code: count.code };
 }
 
-export async function countRefusals(): Promise<RefusalCount[]> {
-  return (await request<{ counts: RefusalCount[] }>(address(["quarantine", "summary"]))).counts;
+export function countRefusals(): Promise<KeptSummary> {
+  return request<KeptSummary>(address(["quarantine", "summary"]));
 }
 
 export function listKept(refusal: Refusal, limit: number, after?: string): Promise<{ records: KeptRecord[]; next?: string }> {

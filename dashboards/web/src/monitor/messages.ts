@@ -8,6 +8,7 @@ export interface StreamTotals {
   committed: number;
   duplicates: number;
   quarantined: number;
+  not_kept: number;
   refused: number;
   bytes: number;
 }

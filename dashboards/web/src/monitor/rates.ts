@@ -11,7 +11,7 @@ export const WINDOW_MS = 3_000;
 /** Readings that are further apart belong to a page that slept; nothing is said about the time between. */
 export const SILENCE_MS = 10_000;
 
-const COUNTS = ["accepted", "committed", "duplicates", "quarantined", "refused", "bytes"] as const;
+const COUNTS = ["accepted", "committed", "duplicates", "quarantined", "not_kept", "refused", "bytes"] as const;
 
 interface Reading {
   at: number;
@@ -23,6 +23,7 @@ export const NOTHING: Readonly<StreamTotals> = Object.freeze({
   committed: 0,
   duplicates: 0,
   quarantined: 0,
+  not_kept: 0,
   refused: 0,
   bytes: 0,
 });

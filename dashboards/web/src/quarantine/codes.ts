@@ -10,6 +10,7 @@ const WORDS: Record<string, string> = {
   number_out_of_range: "A number that jsonb does not take",
   too_deep: "Nested too deep",
   too_large: "Too large",
+  too_many_members: "Too many keys and values",
   invalid_type: "Wrong type",
   out_of_range: "Out of the type's range",
   unknown_key: "Unknown key",

@@ -83,7 +83,7 @@ impl RecordSink for Sink {
         &mut self.buffer
     }
 
-    fn encoded(&mut self) {
+    fn encoded(&mut self, _members: u64) {
         assert!(!self.is_full(), "the framer went on although the sink was full");
         self.events.push(Event::Encoded(std::mem::take(&mut self.buffer)));
         self.encoded += 1;
@@ -130,7 +130,8 @@ fn typed() -> Arc<Stream> {
 }
 
 fn framer(format: Format, stream: &Arc<Stream>, limits: FramerLimits) -> Framer {
-    let encode_limits = EncodeLimits { record_bytes_max: limits.record_bytes_max };
+    let encode_limits =
+        EncodeLimits { record_bytes_max: limits.record_bytes_max, members_max: u64::MAX };
     let encoder = RecordEncoder::new(stream, encode_limits).unwrap();
     Framer::new(format, encoder, limits, CsvOptions::of_null(Some("NA".to_owned())))
 }
@@ -140,7 +141,8 @@ fn framer_with(stream: &Arc<Stream>, words: [Option<&str>; 4]) -> Framer {
     let [null, delimiter, quote, columns] = words.map(|word| word.map(str::to_owned));
     let header = columns.as_ref().map(|_| "absent".to_owned());
     let options = CsvWords { null, delimiter, quote, header, columns }.check(None).unwrap();
-    let encode_limits = EncodeLimits { record_bytes_max: LIMITS.record_bytes_max };
+    let encode_limits =
+        EncodeLimits { record_bytes_max: LIMITS.record_bytes_max, members_max: u64::MAX };
     Framer::new(Format::Csv, RecordEncoder::new(stream, encode_limits).unwrap(), LIMITS, options)
 }
 

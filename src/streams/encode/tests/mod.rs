@@ -16,7 +16,7 @@ use crate::streams::decode::{decode_tuple, tuple_len};
 use crate::streams::json::DEPTH_MAX;
 use crate::streams::{Key, KeyField, OnDuplicate, PayloadType, UnknownKeys};
 
-const LIMITS: EncodeLimits = EncodeLimits { record_bytes_max: 1 << 20 };
+const LIMITS: EncodeLimits = EncodeLimits { record_bytes_max: 1 << 20, members_max: 100_000 };
 
 fn prefix() -> TuplePrefix {
     TuplePrefix { id: Uuid::from_u128(0x0190_1234), received_at: UnixMicros(1_700_000_000_123_456) }
@@ -117,7 +117,7 @@ fn encoders_are_made_only_for_streams_that_make_sense() {
         assert_eq!(result, Err(EncoderError::KeyField));
     }
     assert_eq!(new(&documents(&[&[]])), Err(EncoderError::KeyField));
-    let limits = EncodeLimits { record_bytes_max: RECORD_BYTES_MAX + 1 };
+    let limits = EncodeLimits { record_bytes_max: RECORD_BYTES_MAX + 1, ..LIMITS };
     let result = RecordEncoder::new(&documents(&[]), limits).map(drop);
     assert_eq!(result, Err(EncoderError::RecordBytesMax));
 }

@@ -252,9 +252,11 @@ fn told(reply: &Reply, records: &[Record], manner: &Manner) -> Told {
     let invalid = records.len() as u64 - valid;
     let nothing_taken = || assert_eq!(number("accepted") + number("quarantined"), 0, "{body}");
     let taken = || {
-        assert_eq!(number("quarantined"), invalid, "{body}");
+        assert_eq!(number("quarantined") + number("not_kept"), invalid, "{body}");
         assert!(!(manner.reject && invalid > 0), "none should have been taken: {body}");
-        Told { ids: ids(body), ..Told::all(Fate::Acknowledged) }
+        // Which of them are kept, where not all are, is not told.
+        let fate = if number("not_kept") > 0 { Fate::Unknown } else { Fate::Acknowledged };
+        Told { ids: ids(body), invalid: fate, ..Told::all(Fate::Acknowledged) }
     };
     match (reply.status, body["code"].as_str().unwrap_or_default()) {
         (201, _) => {
@@ -270,6 +272,12 @@ fn told(reply: &Reply, records: &[Record], manner: &Manner) -> Told {
         (422, "invalid_record") => {
             assert!(valid == 0 && manner.form == Form::Single, "{body}");
             taken()
+        }
+        // All of them are invalid, and the quarantine keeps none.
+        (422, "not_kept") => {
+            assert!(valid == 0 && number("not_kept") == invalid, "{body}");
+            nothing_taken();
+            Told::all(Fate::Refused)
         }
         (422, "rejected") => {
             assert!(manner.reject && invalid > 0, "{body}");

@@ -1,0 +1,229 @@
+//! The general server for one connection: whatever HTTP/1 it brings, until it ends, is late, or the gateway shuts down.
+//!
+//! HTTP/1 alone, as behind every proxy: telling two versions apart would leave a silent connection without a timeout.
+//!
+//! The library that speaks HTTP knows neither a reply's reader nor how long a connection did nothing; the place of the
+//! connection does, because its service says what is under way. So the time for a head is kept here.
+
+use std::convert::Infallible;
+use std::future::{pending, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use axum::body::{Body, Bytes, HttpBody};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderValue, Request, StatusCode};
+use axum::response::{IntoResponse, Response};
+use hyper::body::{Frame, Incoming, SizeHint};
+use hyper::server::conn::http1;
+use hyper::service::Service;
+use hyper_util::rt::TokioIo;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::connections::{Patience, Place};
+use crate::api::cross_origin::Answer;
+use crate::api::entrance::{self, Entrance, add_default_headers};
+use crate::api::explained::{Explained, HEAD_BYTES_MAX};
+use crate::api::express::Rewound;
+use crate::api::express::reply::Replies;
+use crate::api::{ApiError, server};
+use crate::clock::Clock;
+
+/// Most bytes read at once and ahead on a connection; the head of a request must fit.
+const READ_BUFFER_BYTES_MAX: usize = 2 * HEAD_BYTES_MAX;
+
+/// Why a connection is served no longer.
+enum Over {
+    Ended(hyper::Result<()>),
+    /// No whole head came in time.
+    Late,
+    /// The time for a shutdown is over.
+    Hard,
+}
+
+/// How every connection is served.
+pub fn builder() -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder.max_header_size(HEAD_BYTES_MAX).max_buf_size(READ_BUFFER_BYTES_MAX);
+    builder
+}
+
+/// Serves whatever comes over the connection.
+pub async fn serve(
+    builder: http1::Builder,
+    stream: Rewound,
+    entrance: Entrance,
+    soft: CancellationToken,
+    hard: CancellationToken,
+) {
+    let place = Arc::clone(stream.place());
+    let clock = entrance.state().clock.clone();
+    let io = TokioIo::new(Explained::new(stream, entrance.state().held_bytes.clone()));
+    let service = Served { entrance, place: Arc::clone(&place) };
+    let mut connection = builder.serve_connection(io, service).with_upgrades();
+    let refusal = match drive(&mut connection, &place, &soft, &hard).await {
+        Over::Hard | Over::Ended(Ok(())) => return,
+        Over::Ended(Err(error)) => {
+            tracing::debug!(%error, "a connection ended early");
+            Explained::refused
+        }
+        Over::Late => Explained::head_too_slow,
+    };
+    let Some(parts) = connection.into_parts() else { return };
+    let io = parts.io.into_inner();
+    if let Some(error) = refusal(&io) {
+        let answer = last_answer(error, clock).await;
+        // Who is gone does not hear it.
+        let _ = io.refuse(answer).await;
+    }
+}
+
+/// A refusal, after which the connection is closed.
+pub async fn last_answer(error: ApiError, clock: Clock) -> Vec<u8> {
+    let mut response = error.into_response();
+    add_default_headers(response.headers_mut());
+    Replies::new(clock).response(response, true).await.to_vec()
+}
+
+/// A connection as the library serves it.
+type Connection = http1::UpgradeableConnection<TokioIo<Explained>, Served>;
+
+async fn drive(
+    connection: &mut Connection,
+    place: &Place,
+    soft: &CancellationToken,
+    hard: &CancellationToken,
+) -> Over {
+    let (mut ending, mut at_once) = (pin!(soft.cancelled()), pin!(hard.cancelled()));
+    let mut patience = None;
+    let (mut is_set_up, mut is_ending) = (false, false);
+    poll_fn(|context| {
+        if let Poll::Ready(ended) = Pin::new(&mut *connection).poll(context) {
+            return Poll::Ready(Over::Ended(ended));
+        }
+        // Each poll of a token takes its lock. The waker stays the same: the task is spawned, and this is polled by nothing
+        // else.
+        let waits = std::mem::replace(&mut is_set_up, true);
+        if !is_ending
+            && ((!waits && ending.as_mut().poll(context).is_ready()) || soft.is_cancelled())
+        {
+            is_ending = true;
+            Pin::new(&mut *connection).graceful_shutdown();
+            if let Poll::Ready(ended) = Pin::new(&mut *connection).poll(context) {
+                return Poll::Ready(Over::Ended(ended));
+            }
+        }
+        if is_ending && at_once.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Over::Hard);
+        }
+        let Some(deadline) = place.head_deadline() else { return Poll::Pending };
+        let patience = patience.get_or_insert_with(|| Patience::until(deadline));
+        patience.set(deadline);
+        patience.poll(context).map(|()| Over::Late)
+    })
+    .await
+}
+
+/// The entrance, for one connection, whose place hears what is under way.
+struct Served {
+    entrance: Entrance,
+    place: Arc<Place>,
+}
+
+impl Service<Request<Incoming>> for Served {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = UnderWay;
+
+    fn call(&self, request: Request<Incoming>) -> UnderWay {
+        let place = Arc::clone(&self.place);
+        let answer: Answer = if !place.begin_request() {
+            // The task is about to end.
+            Box::pin(pending())
+        } else if let Err(error) = self.count(&request) {
+            Box::pin(async move { Ok(entrance::refuse(request, error).await) })
+        } else {
+            self.entrance.call(request)
+        };
+        UnderWay { answer, place }
+    }
+}
+
+impl Served {
+    /// Counts what a proxy brings for the client that it names.
+    fn count(&self, request: &Request<Incoming>) -> Result<(), ApiError> {
+        if !self.place.is_proxy() {
+            return Ok(());
+        }
+        let state = self.entrance.state();
+        let client = self.entrance.client(request.headers());
+        let visit = state.connections.visit(client);
+        self.place.bear(visit.ok_or_else(|| server::too_many_connections(state))?);
+        Ok(())
+    }
+}
+
+/// A request that is being answered.
+struct UnderWay {
+    answer: Answer,
+    place: Arc<Place>,
+}
+
+impl Future for UnderWay {
+    type Output = Result<Response, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let response = ready!(self.answer.as_mut().poll(context));
+        Poll::Ready(response.map(|response| watched(response, &self.place)))
+    }
+}
+
+/// Has the place hear when the reply is made.
+fn watched(response: Response, place: &Arc<Place>) -> Response {
+    let events = HeaderValue::from_static("text/event-stream");
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        place.begin_monitor();
+        return response;
+    }
+    if response.body().size_hint().exact().is_some() {
+        place.end_request();
+        return response;
+    }
+    if response.headers().get(CONTENT_TYPE) == Some(&events) {
+        place.begin_monitor();
+    }
+    response.map(|body| Body::new(Watched { body, place: Arc::clone(place) }))
+}
+
+/// A body of unknown length. The reply is made when it is dropped, for then it is at its end, or given up.
+struct Watched {
+    body: Body,
+    place: Arc<Place>,
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.place.end_request();
+    }
+}
+
+impl HttpBody for Watched {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

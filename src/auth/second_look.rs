@@ -1,0 +1,93 @@
+//! A second look at users and tokens before somebody is refused.
+//!
+//! A token may have been made, or its user let in again, a moment ago: on another gateway, or from the command line. Word
+//! of it is on its way. So before the answer is no, the database is asked once more: for everybody who waits together, and
+//! no more often than each [`LOOK_EVERY`], so that made-up credentials cost it next to nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::PgPool;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::auth::accounts::Accounts;
+use crate::db::answered;
+use crate::lifecycle::Lifecycle;
+
+/// Shortest time between the beginnings of two looks.
+pub const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Longest wait for one.
+pub const LOOK_WAIT_MAX: Duration = Duration::from_secs(5);
+/// How long nobody waits for another after one that failed.
+pub const GIVEN_UP_FOR: Duration = Duration::from_secs(5);
+
+/// See the module; clones are the same.
+#[derive(Debug, Clone, Default)]
+pub struct SecondLook(Arc<Mutex<Last>>);
+
+/// The latest look.
+#[derive(Debug, Default)]
+struct Last {
+    began: Option<Instant>,
+    ended: Option<Ended>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Ended {
+    Well,
+    Badly(Instant),
+}
+
+/// Users and tokens cannot be read at the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CannotLook;
+
+impl SecondLook {
+    /// Reads users and tokens, unless somebody did since this was called.
+    pub async fn look(
+        &self,
+        accounts: &Accounts,
+        pool: &PgPool,
+        lifecycle: &Lifecycle,
+    ) -> Result<(), CannotLook> {
+        let looking = self.look_in_turn(accounts, pool, lifecycle);
+        timeout(LOOK_WAIT_MAX, looking).await.unwrap_or(Err(CannotLook))
+    }
+
+    async fn look_in_turn(
+        &self,
+        accounts: &Accounts,
+        pool: &PgPool,
+        lifecycle: &Lifecycle,
+    ) -> Result<(), CannotLook> {
+        let asked = Instant::now();
+        let mut last = Arc::clone(&self.0).lock_owned().await;
+        if let Some(Ended::Badly(at)) = last.ended
+            && at.elapsed() < GIVEN_UP_FOR
+        {
+            return Err(CannotLook);
+        }
+        if let Some(began) = last.began {
+            if began >= asked && matches!(last.ended, Some(Ended::Well)) {
+                return Ok(());
+            }
+            sleep_until(began + LOOK_EVERY).await;
+        }
+        // A task, because who hangs up must not take it from the others.
+        let (accounts, pool) = (accounts.clone(), pool.clone());
+        let look = lifecycle.spawn("second look", async move {
+            *last = Last { began: Some(Instant::now()), ended: None };
+            let read = answered(accounts.reload(&pool)).await;
+            last.ended = Some(match &read {
+                Ok(()) => Ended::Well,
+                Err(_) => Ended::Badly(Instant::now()),
+            });
+            read.map_err(|error| {
+                tracing::debug!(%error, "users and tokens cannot be read");
+                CannotLook
+            })
+        });
+        look.await.unwrap_or(Err(CannotLook))
+    }
+}

@@ -1,0 +1,172 @@
+//! Which of a request's invalid records are kept in the quarantine, and how many are not, by reason.
+//!
+//! Invariant: every invalid record of a request whose invalid records are to be kept is either in an entry of the
+//! quarantine or counted here, and what is counted here is told.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::auth::InvalidRecords;
+use crate::hub::counters::StreamCounters;
+use crate::pipeline::{KeptAmount, NoRoomToKeep, QuarantineRoom};
+use crate::record::{Source, StreamId};
+use crate::telemetry::limits::{self, Limit};
+
+/// Why an invalid record was not kept. The words are part of the API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WhyNotKept {
+    /// So many of one request are kept, and no more.
+    RequestLimit,
+    /// The token's rate does not cover it.
+    Quota,
+    /// The quarantine holds as much of this stream as it may.
+    StreamFull,
+    /// The quarantine holds as much as it may.
+    QuarantineFull,
+}
+
+impl WhyNotKept {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            WhyNotKept::RequestLimit => "request_limit",
+            WhyNotKept::Quota => "quota",
+            WhyNotKept::StreamFull => "stream_full",
+            WhyNotKept::QuarantineFull => "quarantine_full",
+        }
+    }
+
+    fn words(self) -> &'static str {
+        match self {
+            WhyNotKept::RequestLimit => "of one request no more are kept",
+            WhyNotKept::Quota => "the token's rate does not cover them",
+            WhyNotKept::StreamFull => "the quarantine is full of this stream",
+            WhyNotKept::QuarantineFull => "the quarantine is full",
+        }
+    }
+
+    fn limit(self) -> &'static Limit {
+        match self {
+            WhyNotKept::RequestLimit => &limits::QUARANTINE_REQUEST,
+            WhyNotKept::Quota => &limits::QUARANTINE_QUOTA,
+            WhyNotKept::StreamFull => &limits::QUARANTINE_STREAM,
+            WhyNotKept::QuarantineFull => &limits::QUARANTINE_ALL,
+        }
+    }
+}
+
+impl From<NoRoomToKeep> for WhyNotKept {
+    fn from(full: NoRoomToKeep) -> WhyNotKept {
+        match full {
+            NoRoomToKeep::Stream => WhyNotKept::StreamFull,
+            NoRoomToKeep::All => WhyNotKept::QuarantineFull,
+        }
+    }
+}
+
+/// How many invalid records were not kept, by reason.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct NotKept(BTreeMap<WhyNotKept, u64>);
+
+impl NotKept {
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn total(&self) -> u64 {
+        self.0.values().sum()
+    }
+
+    /// How many for each reason that there was.
+    pub fn reasons(&self) -> impl Iterator<Item = (WhyNotKept, u64)> + '_ {
+        self.0.iter().map(|(why, records)| (*why, *records))
+    }
+
+    fn add(&mut self, why: WhyNotKept) {
+        *self.0.entry(why).or_default() += 1;
+    }
+
+    /// Counts them where everybody can see it; `counters`: of their stream.
+    pub fn count(&self, counters: Option<&StreamCounters>, source: Source) {
+        if let Some(counters) = counters {
+            counters.add_not_kept(source, self.total());
+        }
+        for (why, records) in self.reasons() {
+            why.limit().hits(records);
+        }
+    }
+}
+
+/// In words for people, without the limits' values.
+impl fmt::Display for NotKept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} invalid records are not kept", self.total())?;
+        for (number, (why, records)) in self.reasons().enumerate() {
+            let mark = if number == 0 { ":" } else { "," };
+            write!(f, "{mark} {records} because {}", why.words())?;
+        }
+        Ok(())
+    }
+}
+
+/// Decides over one request's invalid records; those of a run of a polling job count as one request's.
+#[derive(Debug)]
+pub struct Keeping {
+    room: QuarantineRoom,
+    /// What is left of what the request may keep.
+    left: KeptAmount,
+    quota: Option<InvalidRecords>,
+    not_kept: NotKept,
+}
+
+impl Keeping {
+    /// `quota`: pays for what is kept, where the sender has a rate.
+    pub fn new(room: QuarantineRoom, quota: Option<InvalidRecords>) -> Keeping {
+        let left = room.request_limit();
+        Keeping { room, left, quota, not_kept: NotKept::default() }
+    }
+
+    /// Takes the room for a record of so many bytes; where there is none it counts the record as not kept.
+    pub fn take(&mut self, stream: StreamId, bytes: u64) -> bool {
+        match self.try_take(stream, bytes) {
+            Ok(()) => true,
+            Err(why) => {
+                self.not_kept.add(why);
+                false
+            }
+        }
+    }
+
+    fn try_take(&mut self, stream: StreamId, bytes: u64) -> Result<(), WhyNotKept> {
+        if self.left.records == 0 || self.left.bytes < bytes {
+            return Err(WhyNotKept::RequestLimit);
+        }
+        if self.quota.as_mut().is_some_and(|quota| !quota.take()) {
+            return Err(WhyNotKept::Quota);
+        }
+        if let Err(full) = self.room.take(stream, bytes) {
+            if let Some(quota) = &mut self.quota {
+                quota.give_back();
+            }
+            return Err(full.into());
+        }
+        self.left.records -= 1;
+        self.left.bytes -= bytes;
+        Ok(())
+    }
+
+    /// What was kept so far is on its way to the journal, and stays counted.
+    pub fn sent(&mut self) {
+        if let Some(quota) = &mut self.quota {
+            quota.sent();
+        }
+    }
+
+    pub fn not_kept(&self) -> &NotKept {
+        &self.not_kept
+    }
+}
