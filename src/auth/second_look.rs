@@ -2,7 +2,7 @@
 //!
 //! A token may have been made, or its user let in again, a moment ago: on another gateway, or from the command line. Word
 //! of it is on its way. So before the answer is no, the database is asked once more: for everybody who waits together, and
-//! no more often than each [`LOOK_EVERY`], so that made-up credentials cost it next to nothing.
+//! for a small part of the time only, so that made-up credentials cost it next to nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,8 +15,11 @@ use crate::auth::accounts::Accounts;
 use crate::db::answered;
 use crate::lifecycle::Lifecycle;
 
-/// Shortest time between the beginnings of two looks.
-pub const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Shortest time between the beginnings of two looks, and the longest that whoever comes between them waits for the next.
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// A look that took long is not repeated before so many times as long.
+const PAUSE_FOR_LOOK: u32 = 10;
 /// Longest wait for one.
 pub const LOOK_WAIT_MAX: Duration = Duration::from_secs(5);
 /// How long nobody waits for another after one that failed.
@@ -35,7 +38,7 @@ struct Last {
 
 #[derive(Debug, Clone, Copy)]
 enum Ended {
-    Well,
+    Well { pause: Duration },
     Badly(Instant),
 }
 
@@ -68,19 +71,21 @@ impl SecondLook {
         {
             return Err(CannotLook);
         }
-        if let Some(began) = last.began {
-            if began >= asked && matches!(last.ended, Some(Ended::Well)) {
+        if let (Some(began), Some(Ended::Well { pause })) = (last.began, last.ended) {
+            if began >= asked {
                 return Ok(());
             }
-            sleep_until(began + LOOK_EVERY).await;
+            sleep_until(began + pause).await;
         }
         // A task, because who hangs up must not take it from the others.
         let (accounts, pool) = (accounts.clone(), pool.clone());
         let look = lifecycle.spawn("second look", async move {
-            *last = Last { began: Some(Instant::now()), ended: None };
+            let began = Instant::now();
+            *last = Last { began: Some(began), ended: None };
             let read = answered(accounts.reload(&pool)).await;
+            let pause = (began.elapsed() * PAUSE_FOR_LOOK).clamp(PAUSE_MIN, PAUSE_MAX);
             last.ended = Some(match &read {
-                Ok(()) => Ended::Well,
+                Ok(()) => Ended::Well { pause },
                 Err(_) => Ended::Badly(Instant::now()),
             });
             read.map_err(|error| {

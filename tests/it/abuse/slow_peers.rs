@@ -31,9 +31,9 @@ const SHUTDOWN_SOON: Duration = Duration::from_secs(30);
 const HEALTH: &str = "GET /healthz HTTP/1.1\r\nHost: gateway\r\n\r\n";
 /// A request that the general server answers at length.
 const METRICS: &str = "GET /metrics HTTP/1.1\r\nHost: gateway\r\n\r\n";
-/// One that stays on the express way, and has no right to anything.
+/// One that stays on the express way, and is refused at once: its token is no token.
 const EXPRESS: &str = "POST /v1/streams/nobodys/records HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer \
-                       nobody\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}";
+                       (nobody)\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}";
 /// One that is under way for as long as its peer likes.
 const HALF: &str = "POST /v1/sessions HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/json\r\n\
                     Content-Length: 100\r\nExpect: 100-continue\r\n\r\n";
