@@ -3,9 +3,16 @@
 //! Its paths (`/`, `/streams/flights`, …) are the application's own affair: whatever a browser asks for as a page is
 //! answered with the application.
 
+use std::collections::HashMap;
+use std::io::Write;
+
 use axum::http::{HeaderMap, Method, header};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use rust_embed::{Embed, EmbeddedFile};
+use tokio::sync::OnceCell;
 
 use crate::api::ApiError;
 use crate::api::caller::PathText;
@@ -37,17 +44,56 @@ pub async fn index() -> Response {
 }
 
 /// `GET /assets/{file}`: scripts, styles and images.
-pub async fn asset(PathText(name): PathText) -> Result<Response, ApiError> {
-    let Some(EmbeddedFile { data, metadata, .. }) = Build::get(&format!("assets/{name}")) else {
+pub async fn asset(PathText(name): PathText, headers: HeaderMap) -> Result<Response, ApiError> {
+    let path = format!("assets/{name}");
+    let Some(EmbeddedFile { data, metadata, .. }) = Build::get(&path) else {
         let hint = "the page is of another version; load it again";
         return Err(ApiError::not_found("no_such_file", hint.to_owned()));
     };
-    let headers = [
-        (header::CONTENT_TYPE, metadata.mimetype().to_owned()),
-        (header::CACHE_CONTROL, FOR_EVER.to_owned()),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
+    let about = [
+        (header::CONTENT_TYPE, metadata.mimetype()),
+        (header::CACHE_CONTROL, FOR_EVER),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::VARY, "accept-encoding"),
     ];
-    Ok((headers, data).into_response())
+    match compressed().await.get(&path).filter(|_| takes_gzip(&headers)) {
+        Some(data) => {
+            Ok((about, [(header::CONTENT_ENCODING, "gzip")], data.clone()).into_response())
+        }
+        None => Ok((about, data).into_response()),
+    }
+}
+
+/// The files that compression makes smaller, compressed: once, because anybody may ask for them.
+async fn compressed() -> &'static HashMap<String, Bytes> {
+    static COMPRESSED: OnceCell<HashMap<String, Bytes>> = OnceCell::const_new();
+    let compress = || {
+        let files = Build::iter().filter_map(|path| {
+            let data = Build::get(&path)?.data;
+            let gzip = gzip(&data).ok().filter(|gzip| gzip.len() < data.len())?;
+            Some((path.into_owned(), Bytes::from(gzip)))
+        });
+        files.collect()
+    };
+    let compress = async || tokio::task::spawn_blocking(compress).await.unwrap_or_default();
+    COMPRESSED.get_or_init(compress).await
+}
+
+fn gzip(data: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    encoder.write_all(data)?;
+    encoder.finish()
+}
+
+/// Does the client take gzip? One that names it with any other weight than none does.
+fn takes_gzip(headers: &HeaderMap) -> bool {
+    let lines = headers.get_all(header::ACCEPT_ENCODING).iter();
+    let mut codings = lines.filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(','));
+    codings.any(|coding| {
+        let (name, weight) = coding.split_once(';').unwrap_or((coding, "q=1"));
+        let weight = weight.trim().strip_prefix("q=").and_then(|weight| weight.parse::<f32>().ok());
+        name.trim().eq_ignore_ascii_case("gzip") && weight.is_some_and(|weight| weight > 0.0)
+    })
 }
 
 /// Whether a browser asks for a page, and not a program for data.
@@ -73,5 +119,19 @@ mod tests {
         assert!(!is_page(&Method::GET, "/assets/old.js", &browser));
         assert!(!is_page(&Method::POST, "/streams", &browser));
         assert!(!is_page(&Method::GET, "/streams", &HeaderMap::new()));
+    }
+
+    #[test]
+    fn gzip_is_for_those_who_name_it() {
+        let takes = |value: &str| {
+            takes_gzip(&HeaderMap::from_iter([(header::ACCEPT_ENCODING, value.parse().unwrap())]))
+        };
+        for value in ["gzip", "br, GZIP ;q=0.5", "deflate,gzip;q=1.0"] {
+            assert!(takes(value), "{value}");
+        }
+        for value in ["", "br", "gzip;q=0", "gzip; q=0.000", "x-gzip", "gzip;level=9"] {
+            assert!(!takes(value), "{value}");
+        }
+        assert!(!takes_gzip(&HeaderMap::new()));
     }
 }

@@ -11,7 +11,6 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{self, MethodRouter};
 use futures::future::BoxFuture;
 use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::compression::CompressionLayer;
 
 use crate::api::entrance::{add_default_headers, panicked};
 use crate::api::{
@@ -35,11 +34,6 @@ impl Route {
         Route { method, path, answers }
     }
 
-    /// The answer is compressed where the client takes that.
-    fn compressed(self) -> Route {
-        Route { answers: self.answers.layer(CompressionLayer::new()), ..self }
-    }
-
     /// The body is streamed, with its own limits; the rest of one that is refused is taken off the wire.
     fn streamed(self) -> Route {
         let own_limits = self.answers.layer(DefaultBodyLimit::disable());
@@ -51,7 +45,7 @@ impl Route {
 pub fn routes() -> Vec<Route> {
     vec![
         get("/", page::index),
-        get("/assets/{file}", page::asset).compressed(),
+        get("/assets/{file}", page::asset),
         get("/healthz", health::healthz),
         get("/readyz", health::readyz),
         get("/metrics", metrics::show),
