@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::api::ApiError;
-use crate::config::Quarantine;
+use crate::config::{Quarantine, QuarantineFull};
 use crate::sources::http::IngestReply;
 use crate::sources::{NotKept, WhyNotKept};
 
@@ -38,15 +38,25 @@ fn message(limits: &Quarantine, why: WhyNotKept) -> String {
         }
         WhyNotKept::StreamFull => format!(
             "the quarantine holds as much of this stream as it may, {} records or {} bytes \
-             (TIDEGATE_QUARANTINE_STREAM_RECORDS_MAX, TIDEGATE_QUARANTINE_STREAM_BYTES_MAX); it has room again when \
-             some of them are replayed or dropped",
-            limits.quarantine_stream_records_max, limits.quarantine_stream_bytes_max
+             (TIDEGATE_QUARANTINE_STREAM_RECORDS_MAX, TIDEGATE_QUARANTINE_STREAM_BYTES_MAX); it has room again {}",
+            limits.quarantine_stream_records_max,
+            limits.quarantine_stream_bytes_max,
+            when_again(limits.quarantine_full)
         ),
         WhyNotKept::QuarantineFull => format!(
             "the quarantine holds as much as it may, {} records or {} bytes (TIDEGATE_QUARANTINE_RECORDS_MAX, \
-             TIDEGATE_QUARANTINE_BYTES_MAX); it has room again when some of them are replayed or dropped",
-            limits.quarantine_records_max, limits.quarantine_bytes_max
+             TIDEGATE_QUARANTINE_BYTES_MAX); it has room again {}",
+            limits.quarantine_records_max,
+            limits.quarantine_bytes_max,
+            when_again(limits.quarantine_full)
         ),
+    }
+}
+
+fn when_again(full: QuarantineFull) -> &'static str {
+    match full {
+        QuarantineFull::Refuse => "when some of them are replayed or dropped",
+        QuarantineFull::DropOldest => "in a moment, when the oldest are dropped",
     }
 }
 

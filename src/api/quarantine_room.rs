@@ -15,6 +15,8 @@ pub(super) struct QuarantineRoomView {
     /// The limits for one stream.
     stream_records_max: u64,
     stream_bytes_max: u64,
+    /// Streams of which it holds as much as it may.
+    full_streams: usize,
     /// Accepted records that PostgreSQL refused; no limit holds for them.
     accepted_records: u64,
     accepted_bytes: u64,
@@ -41,6 +43,7 @@ impl QuarantineRoomView {
             bytes_max: limits.all.bytes,
             stream_records_max: limits.stream.records,
             stream_bytes_max: limits.stream.bytes,
+            full_streams: room.full_streams(),
             accepted_records: accepted.records,
             accepted_bytes: accepted.bytes,
             when_full: limits.full.as_str(),

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use uuid::Uuid;
 
+use crate::postgres;
 use crate::private_file::{self, directory};
 
 /// Held by the gateway that uses the directory.
@@ -23,7 +24,8 @@ const JOURNAL_DEPTH: usize = 2;
 
 /// Makes the directory, for its owner alone; returns its absolute path. Refuses one that somebody else could have prepared.
 pub(super) fn prepare(path: &Path) -> anyhow::Result<PathBuf> {
-    let path = directory::open(path).context("the data directory cannot be used")?;
+    let path = directory::open(path, postgres::is_passed_through(path))
+        .context("the data directory cannot be used")?;
     directory::check_entries(&path, &WRITTEN, JOURNAL_DEPTH)
         .context("the data directory cannot be used")?;
     Ok(path)

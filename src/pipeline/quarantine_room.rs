@@ -175,6 +175,16 @@ impl QuarantineRoom {
         self.lock().all.amount()
     }
 
+    /// Streams of which it holds as much as it may.
+    pub fn full_streams(&self) -> usize {
+        let limit = self.limits.stream;
+        let is_full = |level: &&Level| {
+            let KeptAmount { records, bytes } = level.amount();
+            records >= limit.records || bytes >= limit.bytes
+        };
+        self.lock().streams.values().filter(is_full).count()
+    }
+
     /// What it holds of one stream.
     #[cfg(test)]
     fn level_of(&self, stream: StreamId) -> KeptAmount {
@@ -230,6 +240,7 @@ mod tests {
         let room = room(QuarantineFull::Refuse);
         assert_eq!(take(&room, STREAM, 10, 100), 4, "by records");
         assert_eq!(room.take(STREAM, 1), Err(NoRoomToKeep::Stream));
+        assert_eq!(room.full_streams(), 1);
         assert_eq!(take(&room, OTHER, 10, 300), 2, "by bytes of all");
         assert_eq!(room.take(OTHER, 300), Err(NoRoomToKeep::All));
         assert_eq!(room.take(OTHER, 200), Ok(()));

@@ -7,7 +7,7 @@ use super::binaries::Binaries;
 use super::create::create;
 use super::error::PostgresError;
 use super::log::{LOG_FILE, Log};
-use super::place::{CLUSTER_DIRECTORY, LOCATION_FILE, Place};
+use super::place::{CLUSTER_DIRECTORY, LOCATION_FILE, Place, is_passed_through};
 use super::postmaster::Postmaster;
 use super::run_as::RunAs;
 use super::settings;
@@ -130,6 +130,8 @@ impl Recipe {
         let (place, run_as, binaries) = if let Some(place) = existing {
             let data = place.data();
             let run_as = RunAs::for_existing_cluster(&data)?;
+            // Its server may be running.
+            place.let_in(&run_as)?;
             let major = place.major()?;
             let binaries = Binaries::find(named, Some((&data, major)), &run_as).await?;
             (place, run_as, binaries)
@@ -188,7 +190,7 @@ impl Recipe {
 /// The data directory without symbolic links; made for us alone if it is missing. Refused if somebody else could have put
 /// something where we are about to write.
 fn make_data_directory(data_dir: &Path) -> Result<PathBuf, PostgresError> {
-    let data_dir = directory::open(data_dir)?;
+    let data_dir = directory::open(data_dir, is_passed_through(data_dir))?;
     directory::check_entries(&data_dir, &WRITTEN, 0)?;
     Ok(data_dir)
 }

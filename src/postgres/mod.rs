@@ -30,3 +30,4 @@ mod tests;
 
 pub use cluster::{Cluster, ClusterOptions};
 pub use error::PostgresError;
+pub use place::is_passed_through;

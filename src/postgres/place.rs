@@ -190,9 +190,8 @@ impl Place {
         private_file::write(&location, &text).map_err(PostgresError::io("write", &location))
     }
 
-    /// A data directory that only root may enter would shut the cluster's user out. Only then its group becomes the
-    /// user's and may pass through (not list) it; wider permissions are the owner's wish and stay as they are.
-    fn let_in(&self, run_as: &RunAs) -> Result<(), PostgresError> {
+    /// Lets the cluster's user, and nobody else, pass through the data directory (not list it): its group becomes the user's.
+    pub(super) fn let_in(&self, run_as: &RunAs) -> Result<(), PostgresError> {
         let Some(data_dir) = self.base.parent() else {
             return Ok(());
         };
@@ -200,9 +199,16 @@ impl Place {
             return Ok(());
         }
         let found = data_dir.metadata().map_err(PostgresError::io("look at", data_dir))?;
-        let ours_alone = found.uid() == geteuid().as_raw() && found.mode() & 0o777 == 0o700;
-        if ours_alone { open_to_group(data_dir, run_as) } else { Ok(()) }
+        let is_done = found.mode() & 0o777 == 0o710 && found.gid() == run_as.gid();
+        let is_ours = found.uid() == geteuid().as_raw();
+        if is_ours && !is_done { open_to_group(data_dir, run_as) } else { Ok(()) }
     }
+}
+
+/// Does a server that runs as somebody else perhaps pass through this data directory at this moment? [`Place::let_in`] leaves
+/// it the way that it needs.
+pub fn is_passed_through(data_dir: &Path) -> bool {
+    geteuid().is_root() && data_dir.join(CLUSTER_DIRECTORY).is_dir()
 }
 
 /// Lets the user's group pass through a directory of ours.

@@ -87,6 +87,10 @@ impl Drop for Room {
     }
 }
 
+fn mode(path: &Path) -> u32 {
+    std::fs::metadata(path).expect("it is there").permissions().mode() & 0o777
+}
+
 fn set_mode(path: &Path, mode: u32) {
     std::fs::set_permissions(path, Permissions::from_mode(mode)).expect("mode set");
 }
@@ -159,6 +163,22 @@ async fn a_dropped_server_runs_on_and_is_adopted() {
     assert_eq!(psql(&second.url(), "select 1"), "1");
     second.stop().await.expect("stopped");
     assert!(!room.pid_file().exists());
+}
+
+/// It was shut out where a directory from before, open to everybody, was closed at the start: it panicked at its next
+/// checkpoint.
+#[tokio::test]
+async fn a_server_that_runs_on_keeps_its_way_through_a_directory_that_is_closed() {
+    let room = Room::new();
+    drop(room.start().await);
+    for before in [0o755, 0o711, 0o700] {
+        set_mode(&room.options.data_dir, before);
+        let again = room.start().await;
+        assert!(again.adopted(), "{before:o}");
+        assert_eq!(psql(&again.url(), "checkpoint"), "");
+        let expected = if geteuid().is_root() { 0o710 } else { 0o700 };
+        assert_eq!(mode(&room.options.data_dir), expected, "{before:o}");
+    }
 }
 
 #[tokio::test]

@@ -18,6 +18,8 @@ const DIRECTORY_MODE: u32 = 0o700;
 const PARENT_MODE: u32 = 0o755;
 /// As a directory of ours, but for a group that may pass through: that of the private PostgreSQL's user, where root runs the gateway.
 const PASSABLE_MODE: u32 = 0o710;
+/// The right to pass through, of the group and of everybody else.
+const PASSING: u32 = 0o011;
 /// What others may not have of a directory at the first look.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 
@@ -48,9 +50,10 @@ pub enum NotPrivate {
     Io { path: PathBuf, source: io::Error },
 }
 
-/// Makes the directory if it is missing, and takes others' rights to read away where they were left. Returns its path without
-/// symbolic links: the way to the directory is for whoever starts the gateway to choose.
-pub fn open(path: &Path) -> Result<PathBuf, NotPrivate> {
+/// Makes the directory if it is missing, and takes others' rights away where they were left; all but that to pass through if
+/// somebody `passes_through`, who may be on the way at this moment. Returns its path without symbolic links: the way to the
+/// directory is for whoever starts the gateway to choose.
+pub fn open(path: &Path, passes_through: bool) -> Result<PathBuf, NotPrivate> {
     let failed = |source| NotPrivate::Io { path: path.to_owned(), source };
     if let Some(parent) = path.parent() {
         DirBuilder::new().recursive(true).mode(PARENT_MODE).create(parent).map_err(failed)?;
@@ -70,7 +73,7 @@ pub fn open(path: &Path) -> Result<PathBuf, NotPrivate> {
         return Err(NotPrivate::Writable { path, mode });
     }
     if mode != PASSABLE_MODE {
-        close(&path, mode, DIRECTORY_MODE)?;
+        close(&path, mode, if passes_through { DIRECTORY_MODE | PASSING } else { DIRECTORY_MODE })?;
     }
     Ok(path)
 }
@@ -159,13 +162,16 @@ mod tests {
     #[test]
     fn a_new_directory_is_private_and_a_readable_one_is_closed() {
         let parent = tempfile::tempdir().unwrap();
-        let path = open(&parent.path().join("a/b")).unwrap();
+        let path = open(&parent.path().join("a/b"), false).unwrap();
         assert_eq!(mode(&path), 0o700);
         for (before, after) in [(0o755, 0o700), (0o711, 0o700), (0o750, 0o700), (0o710, 0o710)] {
             set_mode(&path, before);
-            open(&path).unwrap();
+            open(&path, false).unwrap();
             assert_eq!(mode(&path), after, "{before:o}");
         }
+        set_mode(&path, 0o755);
+        open(&path, true).unwrap();
+        assert_eq!(mode(&path), 0o711, "who is on the way through is not shut out");
     }
 
     #[test]
@@ -173,13 +179,13 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         for open_mode in [0o777, 0o770, 0o702] {
             set_mode(parent.path(), open_mode);
-            let error = open(parent.path()).unwrap_err().to_string();
+            let error = open(parent.path(), true).unwrap_err().to_string();
             assert!(error.contains("chmod 700"), "{error}");
             assert_eq!(mode(parent.path()), open_mode, "nothing is changed");
         }
         let file = parent.path().join("file");
         fs::write(&file, "").unwrap();
-        assert!(matches!(open(&file), Err(NotPrivate::NoDirectory { .. })));
+        assert!(matches!(open(&file, false), Err(NotPrivate::NoDirectory { .. })));
     }
 
     #[test]
@@ -191,7 +197,7 @@ mod tests {
         } else {
             Path::new("/usr")
         };
-        let error = open(foreign).unwrap_err();
+        let error = open(foreign, false).unwrap_err();
         assert!(matches!(error, NotPrivate::OtherOwner { .. }), "{error}");
         assert!(error.to_string().contains("chown -R"), "{error}");
     }

@@ -19,6 +19,10 @@ export interface QuarantineRoom {
   bytes: number;
   records_max: number;
   bytes_max: number;
+  stream_records_max: number;
+  stream_bytes_max: number;
+  /** Streams of which it holds as much as it may. */
+  full_streams: number;
   /** Accepted records that PostgreSQL refused; no limit holds for them. */
   accepted_records: number;
   when_full: "refuse" | "drop_oldest";

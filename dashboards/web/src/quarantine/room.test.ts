@@ -7,6 +7,9 @@ const ROOM: QuarantineRoom = {
   bytes: 0,
   records_max: 4_000_000,
   bytes_max: 4_294_967_296,
+  stream_records_max: 1_000_000,
+  stream_bytes_max: 1_073_741_824,
+  full_streams: 0,
   accepted_records: 0,
   when_full: "refuse",
   days: 90,
@@ -24,7 +27,8 @@ it("warns when it is nearly full, by records or bytes, and says what happens the
   expect(roomWarning(ROOM)).toBeNull();
   expect(roomWarning({ ...ROOM, records: 3_700_000 })).toContain("nearly full: new invalid records are not kept");
   expect(roomWarning({ ...ROOM, bytes: 4_294_967_296 })).toContain("is full:");
-  expect(roomWarning({ ...ROOM, records: 3_700_000, when_full: "drop_oldest" })).toContain("the oldest are dropped");
+  expect(roomWarning({ ...ROOM, records: 3_700_000, when_full: "drop_oldest" })).toContain("the oldest make room");
+  expect(roomWarning({ ...ROOM, full_streams: 1 })).toContain("Of 1 stream it holds as much as it may of one (1,000,000 records or 1.0 GiB): new invalid records are not kept.");
 });
 
 it("says what was dropped", () => {

@@ -19,8 +19,12 @@ export function roomWarning(room: QuarantineRoom): string | null {
   const words: string[] = [];
   const share = Math.max(part(room.records, room.records_max), part(room.bytes, room.bytes_max));
   if (share >= NEARLY_FULL) {
-    const then = room.when_full === "refuse" ? "new invalid records are not kept then, and their senders are told" : "the oldest are dropped then";
-    words.push(`The quarantine is ${share >= 1 ? "full" : "nearly full"}: ${then}. Replay or drop some.`);
+    const then = room.when_full === "refuse" ? "new invalid records are not kept then, and their senders are told. Replay or drop some" : "the oldest make room for new ones";
+    words.push(`The quarantine is ${share >= 1 ? "full" : "nearly full"}: ${then}.`);
+  }
+  if (room.full_streams > 0 && room.when_full === "refuse") {
+    const limits = `${plural(room.stream_records_max, "record")} or ${bytes(room.stream_bytes_max)}`;
+    words.push(`Of ${plural(room.full_streams, "stream")} it holds as much as it may of one (${limits}): new invalid records are not kept.`);
   }
   const dropped = [
     room.dropped_oldest > 0 ? `${plural(room.dropped_oldest, "record")} to make room` : "",
