@@ -10,6 +10,8 @@ mod tail;
 mod token;
 mod user;
 
+use std::ffi::OsStr;
+
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::cli::database::until_interrupted;
@@ -94,11 +96,21 @@ struct Place {
     database: Database,
 }
 
+/// A variable that is set to nothing (`TIDEGATE_WRITERS=`) is one that is not set: that is how compose files pass them on.
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let is_empty = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
+    let command = command.mut_args(|argument| {
+        let ignored = argument.get_env().is_some_and(is_empty);
+        if ignored { argument.env(None::<&'static str>) } else { argument }
+    });
+    command.mut_subcommands(without_empty_variables)
+}
+
 impl Cli {
     /// Reads the command line and the environment; ends the process over a mistake, or after help.
     pub fn read() -> Cli {
         let command = Cli::command();
-        let matches = command.clone().get_matches();
+        let matches = without_empty_variables(command.clone()).get_matches();
         let mut cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
         let serve = command.find_subcommand("serve").zip(matches.subcommand_matches("serve"));
         cli.settings = serve.map(|(serve, given)| Setting::all(serve, given)).unwrap_or_default();

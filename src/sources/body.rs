@@ -20,11 +20,14 @@ use async_compression::zstd::DParameter;
 use bytes::{Bytes, BytesMut};
 use futures::stream::{BoxStream, Stream, StreamExt};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt};
+use tokio::task::yield_now;
 use tokio::time::{Sleep, sleep};
 use tokio_util::io::StreamReader;
 
 /// Size of a decompressed chunk, in bytes.
 pub const DECOMPRESSED_CHUNK_BYTES: usize = 128 * 1024;
+/// After so many bytes other tasks have their turn.
+const TURN_BYTES: u64 = 64 * 1024;
 /// Largest zstd window, as a power of two: 8 MiB, what RFC 9659 allows a sender of `Content-Encoding: zstd` to use.
 /// A frame may ask for gigabytes otherwise.
 pub const ZSTD_WINDOW_LOG_MAX: u32 = 23;
@@ -143,6 +146,8 @@ pub struct BodyReader {
     content: Content,
     limits: BodyLimits,
     decompressed_bytes: u64,
+    /// From so many bytes on it is another task's turn.
+    turn_ends: u64,
     /// Room for the next decompressed chunk; its memory is used again once the chunk before was dropped.
     buffer: BytesMut,
     account: Option<(Account, Decoder)>,
@@ -206,6 +211,7 @@ impl BodyReader {
             content,
             limits,
             decompressed_bytes: 0,
+            turn_ends: TURN_BYTES,
             buffer: BytesMut::new(),
             account: None,
         }
@@ -230,6 +236,11 @@ impl BodyReader {
     /// The next bytes, never empty; `None` at the end. After an error or the end there is nothing more.
     /// A call that is dropped half way loses nothing.
     pub async fn next(&mut self) -> Result<Option<Bytes>, BodyError> {
+        // What a few bytes decompress to is there without a wait, and its reader would have the thread until the end.
+        if self.decompressed_bytes >= self.turn_ends {
+            self.turn_ends = self.decompressed_bytes + TURN_BYTES;
+            yield_now().await;
+        }
         let next = match self.tell_account() {
             Ok(()) => self.read().await,
             Err(error) => Err(error),

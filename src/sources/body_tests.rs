@@ -247,6 +247,26 @@ async fn a_bomb_stops_at_the_limit_one_chunk_at_a_time() {
     }
 }
 
+/// Of a kilobyte that was on the wire, half a million records were read without a turn for anybody else.
+#[tokio::test]
+async fn while_much_comes_of_little_others_have_their_turns() {
+    let bytes = 8 << 20;
+    let wire = compressed(ContentEncoding::Gzip, &vec![b'a'; bytes]).await;
+    let turns = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&turns);
+    let other = tokio::spawn(async move {
+        loop {
+            counted.fetch_add(1, Ordering::Relaxed);
+            yield_now().await;
+        }
+    });
+    let read = round(ContentEncoding::Gzip, &wire, wire.len()).await.unwrap();
+    other.abort();
+    let turns = turns.load(Ordering::Relaxed);
+    assert_eq!(read.len(), bytes);
+    assert!(turns >= bytes / DECOMPRESSED_CHUNK_BYTES / 2, "{turns} turns");
+}
+
 #[tokio::test]
 async fn the_wire_has_a_limit_of_its_own() {
     let limits = BodyLimits { wire_bytes_max: 1_000, ..LIMITS };

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use crate::command::{Serve, working_directory};
+use crate::support::TestDatabase;
 use clap::{Arg, Args, Command};
 use tidegate::auth::{
     ACCOUNT_WAIT_MAX, FAILURES_FREE, OWN_FAILURES_FREE, PASSWORD_BYTES_MAX,
@@ -40,11 +42,12 @@ fn settings() -> BTreeMap<String, Option<String>> {
     settings
 }
 
-/// The rows of a page's table with this heading, in cells.
-fn rows(page: &'static str, heading: &str) -> impl Iterator<Item = Vec<&'static str>> {
-    let (_, table) = page.split_once(heading).unwrap_or_else(|| panic!("no table {heading}"));
-    let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
-    rows.map(|row| row[1..].split('|').map(str::trim).collect())
+/// The rows of a page's tables with this heading, in cells.
+fn rows(page: &'static str, heading: &'static str) -> impl Iterator<Item = Vec<&'static str>> {
+    let tables: Vec<&str> = page.split(heading).skip(1).collect();
+    assert!(!tables.is_empty(), "no table {heading}");
+    let rows = |table: &'static str| table.lines().skip(2).take_while(|line| line.starts_with('|'));
+    tables.into_iter().flat_map(rows).map(|row| row[1..].split('|').map(str::trim).collect())
 }
 
 /// What stands in backticks, alone or among other words.
@@ -145,6 +148,19 @@ fn every_limit_that_is_counted_is_told_and_the_other_way_round() {
     let told: BTreeSet<&str> =
         rows(LIMITS, LIMITS_HEADING).flat_map(|cells| codes(cells[4])).collect();
     assert_eq!(told, limits::labels().collect());
+}
+
+/// A start stopped at them: "cannot parse integer from empty string".
+#[tokio::test]
+async fn a_variable_that_is_set_to_nothing_is_not_set() {
+    let database = TestDatabase::create().await;
+    let directory = working_directory();
+    let mut environment = vec![("DATABASE_URL", database.url())];
+    let settings = settings();
+    let names = settings.keys().map(String::as_str).filter(|name| name.starts_with("TIDEGATE_"));
+    environment.extend(names.map(|name| (name, "")));
+    let mut gateway = Serve::start(directory.path(), &[], &environment).await;
+    assert_eq!(gateway.terminate().await, 0);
 }
 
 fn whole(number: i64) -> usize {
