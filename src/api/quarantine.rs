@@ -24,6 +24,7 @@ use crate::api::{ApiError, AppState, counted_body, streams};
 use crate::auth::{Caller, Scope};
 use crate::db::answered;
 use crate::db::mending::{self, Filter, KeptCount, KeptRecord};
+use crate::pipeline::keys::replay_key;
 use crate::record::StreamId;
 use crate::sources::formats::Format;
 use crate::sources::http::{FailureReason, IngestFailure, IngestRequest, OnError, Replay};
@@ -208,7 +209,7 @@ pub async fn show(
     Ok(Json(KeptView::from(find(&state, &caller, id).await?)))
 }
 
-/// `DELETE /v1/quarantine/{id}` → 204.
+/// `DELETE /v1/quarantine/{id}` → 204; 409 while it is being replayed here.
 pub async fn delete(
     State(state): State<AppState>,
     caller: Caller,
@@ -217,6 +218,11 @@ pub async fn delete(
     caller.require(Scope::StreamsWrite)?;
     let Path(id) = id?;
     find(&state, &caller, id).await?;
+    // A replay was acknowledged, or will be: what it takes is written, whatever is dropped here.
+    let Some(_no_replay) = state.source.keys.keep_free(replay_key(id)) else {
+        let detail = "this record is being replayed: it leaves the quarantine when it is written to its table";
+        return Err(ApiError::conflict("replay_under_way", detail));
+    };
     if !answered(mending::delete(state.auth.pool(), id)).await? {
         return Err(not_there());
     }

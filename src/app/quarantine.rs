@@ -1,6 +1,6 @@
 //! The quarantine's upkeep: measures what it holds, and takes out what has to leave it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use crate::api::AppState;
@@ -9,7 +9,7 @@ use crate::db::quarantine_room::{self, CHUNK_ROWS, Drops, KeptOfStream};
 use crate::pipeline::{
     DroppedRecords, KeptAmount, MEASURE_EVERY, QuarantineLimits, QuarantineRoom,
 };
-use crate::record::{Position, StreamId};
+use crate::record::StreamId;
 use crate::telemetry::limits::{QUARANTINE_AGE, QUARANTINE_OLDEST};
 
 /// Time between two looks while nothing comes in or leaves; others may put something in or take it out.
@@ -40,12 +40,8 @@ pub(super) fn limits(settings: &Quarantine) -> QuarantineLimits {
 
 /// Starts it.
 pub(super) fn start(state: &AppState) {
-    let mut upkeep = Upkeep {
-        state: state.clone(),
-        room: state.source.quarantine.clone(),
-        mark: Position::default(),
-        aged_at: None,
-    };
+    let mut upkeep =
+        Upkeep { state: state.clone(), room: state.source.quarantine.clone(), aged_at: None };
     let soft = state.lifecycle.soft().clone();
     state.lifecycle.spawn("quarantine", async move {
         loop {
@@ -64,8 +60,6 @@ pub(super) fn start(state: &AppState) {
 struct Upkeep {
     state: AppState,
     room: QuarantineRoom,
-    /// Where the journal ended at the latest measurement: what was taken until then is committed below it.
-    mark: Position,
     /// When old rows were last looked for; `None`: not all of them are gone.
     aged_at: Option<Instant>,
 }
@@ -90,13 +84,11 @@ impl Upkeep {
     /// Measures, and drops what has to go; true if there is more to drop.
     async fn work(&mut self) -> Result<bool, sqlx::Error> {
         // Before PostgreSQL is asked: what is committed by now is seen.
-        let is_settled = self.state.progress.low_water() >= self.mark;
+        let progress = &self.state.progress;
+        self.room.note_committed(|first, last| progress.are_committed(first, last));
         let pool = &self.state.database.pools().changes;
         let kept = quarantine_room::levels(pool).await?;
-        if is_settled {
-            self.room.measured(&invalid(&kept), accepted(&kept));
-            self.mark = self.state.journal.synced();
-        }
+        self.room.measured(&invalid(&kept), accepted(&kept));
         let is_due = self.aged_at.is_none_or(|at| at.elapsed() >= AGE_EVERY);
         let limits = self.room.limits();
         if !is_due && due(&kept, limits).is_none() {
@@ -109,11 +101,14 @@ impl Upkeep {
         let pool = self.state.database.pools().changes.clone();
         let limits = *self.room.limits();
         let mut old = if with_old_ones { self.old_ones() } else { Vec::new() };
+        // Streams of which less is there than is counted: somebody switched the triggers off.
+        let mut miscounted = HashSet::new();
         for _ in 0..CHUNKS_MAX {
             let Some(mut dropping) = quarantine_room::begin_dropping(&pool).await? else {
                 return Ok(false);
             };
-            let kept = dropping.levels().await?;
+            let mut kept = dropping.levels().await?;
+            kept.retain(|kept| !miscounted.contains(&kept.stream));
             let Some(drops) = due(&kept, &limits).or(old.last().copied()) else {
                 dropping.commit().await?;
                 if with_old_ones {
@@ -124,13 +119,15 @@ impl Upkeep {
             let rows = dropping.drop_rows(drops).await?;
             dropping.commit().await?;
             self.tell(drops, rows);
-            if matches!(drops, Drops::Before { .. }) {
-                if rows < u64::from(CHUNK_ROWS) {
+            match drops {
+                Drops::Before { .. } if rows < u64::from(CHUNK_ROWS) => {
                     old.pop();
                 }
-            } else if rows == 0 {
-                // Somebody switched the triggers off: what is counted is not there.
-                return Ok(false);
+                // Others have their turn.
+                Drops::OfDeleted(stream) | Drops::Oldest { stream, .. } if rows == 0 => {
+                    miscounted.insert(stream);
+                }
+                _ => {}
             }
         }
         Ok(true)

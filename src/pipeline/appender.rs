@@ -12,7 +12,7 @@ use crate::journal::{AppendError, Appender, Failure, Journal, SealedEntry};
 use crate::lifecycle::{CriticalGuard, Lifecycle};
 use crate::pipeline::intake::{DurableEntry, Message, QueuedSubmission, Refusal};
 use crate::pipeline::outage::Outage;
-use crate::pipeline::{Intake, IntakeLimits, Ledger, Pressure};
+use crate::pipeline::{Intake, IntakeLimits, Ledger, Pressure, Submission};
 use crate::record::{EntryKind, Position};
 use crate::telemetry::metrics;
 
@@ -187,8 +187,8 @@ impl Run {
         while let Some(message) = next {
             match message {
                 Message::Submit(queued, _place) => {
-                    if let Some(refusal) = queued.submission.request.0.get() {
-                        let _ = queued.acknowledge.send(Err(*refusal));
+                    if let Some(refusal) = queued.submission.request.0.get().copied() {
+                        queued.refuse(refusal);
                         next = self.queue.try_recv().ok();
                         continue;
                     }
@@ -232,11 +232,11 @@ impl Run {
         let synced = self.journal.synced();
         let mut rest = entries;
         let mut answers = Vec::with_capacity(group.len());
-        for (queued, count) in group.drain(..).zip(counts) {
+        for (mut queued, count) in group.drain(..).zip(counts) {
             let (own, others) = rest.split_at(*count);
             rest = others;
             for entry in own {
-                self.count(&queued, entry);
+                self.count(&mut queued, entry);
             }
             // Before the writers are told, so that none commits what has no key yet.
             if let (Some(claim), Some(last)) = (queued.submission.claim, own.last()) {
@@ -250,12 +250,18 @@ impl Run {
         let _ = self.answers.blocking_send(answers);
     }
 
-    fn count(&self, queued: &QueuedSubmission, entry: &SealedEntry) {
-        let (counters, source) = (&queued.submission.counters, queued.submission.source);
+    fn count(&self, queued: &mut QueuedSubmission, entry: &SealedEntry) {
+        let Submission { counters, source, kept, .. } = &mut queued.submission;
+        let source = *source;
         let (rows, bytes) = (u64::from(entry.rows()), entry.body_len() as u64);
         self.journaled.drained(bytes);
         match EntryKind::from_code(entry.kind()) {
-            Some(EntryKind::Quarantine) => counters.add_quarantined(source, rows),
+            Some(EntryKind::Quarantine) => {
+                counters.add_quarantined(source, rows);
+                if let Some(kept) = kept.take() {
+                    kept.journaled(entry.position());
+                }
+            }
             _ => counters.add_accepted(source, rows, bytes),
         }
     }
@@ -276,7 +282,7 @@ impl Run {
         for queued in group.drain(..) {
             // It stays as it is where an earlier one of the request is in the same group.
             let _ = queued.submission.request.0.set(refusal);
-            let _ = queued.acknowledge.send(Err(refusal));
+            queued.refuse(refusal);
         }
     }
 }

@@ -77,6 +77,7 @@ impl Bench {
             counters: self.counters.of(StreamId(1)),
             source: Source::Http,
             claim: None,
+            kept: None,
             request: request.clone(),
         };
         let room = self.intake.reserve(SenderId::Local, body.len()).await.unwrap();

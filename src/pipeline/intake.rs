@@ -14,7 +14,7 @@ use crate::journal::SealedEntry;
 use crate::pipeline::aside::{COSTLY_WAITING_MAX, CostlyLevel};
 use crate::pipeline::ledger::CommitWait;
 use crate::pipeline::room::{Held, NoRoom, Room};
-use crate::pipeline::{Claim, Ledger, Pressure, SenderId};
+use crate::pipeline::{Claim, Ledger, Pressure, RoomTaken, SenderId};
 use crate::record::{Position, Source};
 use crate::telemetry::limits;
 
@@ -88,6 +88,8 @@ pub struct Submission {
     pub source: Source,
     /// Of a request with an idempotency key; its last entry has the answer.
     pub claim: Option<Claim>,
+    /// Of the quarantine's room, by the entry for it; given back where that does not reach the journal.
+    pub kept: Option<RoomTaken>,
     pub request: RequestFate,
 }
 
@@ -112,8 +114,16 @@ pub(super) struct QueuedSubmission {
     pub submission: Submission,
     pub acknowledge: oneshot::Sender<Result<DurableEntry, Refusal>>,
     /// Room that is free again once the entries are written.
-    #[expect(dead_code, reason = "held until the entries are written")]
     pub room: Reservation,
+}
+
+impl QueuedSubmission {
+    /// Answers it, once what it held is free again for its sender's next try.
+    pub(super) fn refuse(self, refusal: Refusal) {
+        let QueuedSubmission { submission, acknowledge, room } = self;
+        drop((submission, room));
+        let _ = acknowledge.send(Err(refusal));
+    }
 }
 
 /// Why the journal did not take a group.
@@ -366,6 +376,7 @@ mod tests {
             counters: Arc::default(),
             source: Source::Http,
             claim: None,
+            kept: None,
             request: RequestFate::default(),
         }
     }

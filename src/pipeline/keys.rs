@@ -177,10 +177,29 @@ impl Keys {
             _ => {}
         }
         let quarantine_is_kept = taken.is_some();
-        let (sender, under_way) = watch::channel(());
+        Ok(Ok(Claimed::New(self.begin(&mut state, key, body, quarantine_is_kept))))
+    }
+
+    /// The key, so that no request with it can begin; `None` if one is under way, or in the journal.
+    pub fn keep_free(&self, key: KeyHash) -> Option<Claim> {
+        let mut state = self.lock();
+        if state.under_way.contains_key(&key) || state.taken.contains_key(&key) {
+            return None;
+        }
+        Some(self.begin(&mut state, key, body_hash(&[], b""), false))
+    }
+
+    fn begin(
+        &self,
+        state: &mut State,
+        key: KeyHash,
+        body: BodyHash,
+        quarantine_is_kept: bool,
+    ) -> Claim {
+        let (ends_with_this, under_way) = watch::channel(());
         state.under_way.insert(key, under_way);
-        let (keys, ends) = (self.clone(), sender);
-        Ok(Ok(Claimed::New(Claim { keys, key, body, quarantine_is_kept, _ends_with_this: ends })))
+        let keys = self.clone();
+        Claim { keys, key, body, quarantine_is_kept, _ends_with_this: ends_with_this }
     }
 
     /// Notes what became of an entry's records, if it has a key; before its commit is made known.
@@ -290,6 +309,19 @@ mod tests {
         assert_eq!(keys.claim(key(1), OTHER_BODY).await.unwrap_err(), KeyError::Reused);
         drop(new(&keys, 2).await);
         assert_eq!(keys.count(), 1, "what was not taken leaves nothing behind");
+    }
+
+    #[tokio::test]
+    async fn a_key_is_kept_free_unless_somebody_has_it() {
+        let keys = Keys::new(10);
+        new(&keys, 1).await.taken(Position(64));
+        let under_way = new(&keys, 2).await;
+        assert!(keys.keep_free(key(1)).is_none() && keys.keep_free(key(2)).is_none());
+        drop(under_way);
+        let free = keys.keep_free(key(2)).unwrap();
+        assert!(futures::poll!(Box::pin(keys.claim(key(2), BODY))).is_pending());
+        drop(free);
+        new(&keys, 2).await;
     }
 
     #[tokio::test(start_paused = true)]

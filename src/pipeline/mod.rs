@@ -45,6 +45,7 @@ pub use pressure::Pressure;
 pub use progress::Progress;
 pub use quarantine_room::{
     DroppedRecords, KeptAmount, MEASURE_EVERY, NoRoomToKeep, QuarantineLimits, QuarantineRoom,
+    RoomTaken,
 };
 pub use sender::SenderId;
 pub use writers::{DatabaseState, Writers, WritersConfig};

@@ -64,6 +64,12 @@ impl Progress {
         self.lock().contains(position)
     }
 
+    /// Are all entries known to be committed, from the one at the first position to the one at the last?
+    pub fn are_committed(&self, first: Position, last: Position) -> bool {
+        let committed = self.next_committed(first, last);
+        committed.is_some_and(|(from, to)| from == first && to > last)
+    }
+
     /// The first committed part of what lies from `from` up to `to`.
     pub fn next_committed(&self, from: Position, to: Position) -> Option<(Position, Position)> {
         let state = self.lock();
@@ -207,7 +213,11 @@ mod tests {
                 let low = (0..=500).find(|position| !committed.contains(position)).unwrap();
                 prop_assert_eq!(progress.low_water(), Position(low));
                 for position in 0..500 {
-                    prop_assert_eq!(progress.is_committed(Position(position)), committed.contains(&position));
+                    let is_committed = committed.contains(&position);
+                    prop_assert_eq!(progress.is_committed(Position(position)), is_committed);
+                    prop_assert_eq!(progress.are_committed(Position(position), Position(position)), is_committed);
+                    let from_start = (0..=position).all(|below| committed.contains(&below));
+                    prop_assert_eq!(progress.are_committed(Position(0), Position(position)), from_start);
                 }
             }
             prop_assert_eq!(progress.low_water(), Position(edges.pop().unwrap()));

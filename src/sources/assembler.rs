@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::db::quarantine::{self, QuarantinedRecord, ReadAs};
 use crate::journal::{EntryDraft, SealedEntry};
+use crate::pipeline::RoomTaken;
 use crate::record::{
     COSTLY_MEMBERS, ColumnSet, Cursor, EntryKey, EntryKind, EntryMeta, Source, UnixMicros,
 };
@@ -68,6 +69,8 @@ pub struct Assembled {
     pub first_id: Uuid,
     pub rows: u32,
     pub quarantined: u32,
+    /// What the refused ones among them take of the quarantine's room.
+    pub kept: Option<RoomTaken>,
     /// PostgreSQL takes long over them; [`COSTLY_MEMBERS`] says when.
     pub is_costly: bool,
 }
@@ -182,6 +185,9 @@ impl Assembler {
             let start = draft.body_start();
             quarantine::set_stream(&mut draft.buffer_mut()[start..], stream.id);
         }
+        if let Some(keeping) = &mut self.keeping {
+            keeping.set_stream(stream.id);
+        }
         self.origin.stream = stream;
     }
 
@@ -274,11 +280,9 @@ impl Assembler {
             first_id: self.first_id,
             rows: self.rows,
             quarantined: self.quarantined,
+            kept: self.keeping.as_mut().and_then(Keeping::sent),
             is_costly: members.is_some_and(|members| u64::from(members) >= COSTLY_MEMBERS),
         };
-        if let Some(keeping) = &mut self.keeping {
-            keeping.sent();
-        }
         // The ids of a body's records are consecutive, over all its entries.
         self.first_id = nth_id(self.first_id, self.rows);
         self.rows = 0;
@@ -337,9 +341,8 @@ impl RecordSink for Assembler {
             limits::DOCUMENT_MEMBERS.hit();
         }
         let error = error.with_bytes(raw);
-        let stream = self.origin.stream.id;
         let bytes = quarantine::kept_bytes(raw, self.csv_header.as_deref(), &error.message);
-        if self.keeping.as_mut().is_some_and(|keeping| keeping.take(stream, bytes)) {
+        if self.keeping.as_mut().is_some_and(|keeping| keeping.take(bytes)) {
             self.keep(place, &error, raw, truncated);
         }
         self.refused += 1;

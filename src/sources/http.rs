@@ -249,7 +249,8 @@ impl<'a> Request<'a> {
             replays,
         };
         let quota = self.wanted.quota.as_ref().map(Admission::invalid_records);
-        let keeping = (!rejects).then(|| Keeping::new(self.source.quarantine.clone(), quota));
+        let (room, stream) = (&self.source.quarantine, self.wanted.stream.id);
+        let keeping = (!rejects).then(|| Keeping::new(room, stream, quota));
         let assembler = Assembler::new(origin, encoder.column_set(), keeping);
         let limits = FramerLimits {
             record_bytes_max: self.source.entry_bytes_max,
@@ -340,7 +341,7 @@ impl<'a> Request<'a> {
             None => self.source.intake.reserve(self.wanted.sender, ENTRY_TARGET_BYTES).await?,
         };
         self.room_bytes = 0;
-        let Assembled { entries, first_id, rows, quarantined, is_costly } = assembled;
+        let Assembled { entries, first_id, rows, quarantined, kept, is_costly } = assembled;
         if is_costly {
             self.source.intake.make_way_for_costly().await?;
         }
@@ -349,7 +350,8 @@ impl<'a> Request<'a> {
         }
         let counters = self.source.counters.of(self.wanted.stream.id);
         let request = self.fate.clone();
-        let submission = Submission { entries, counters, source: Source::Http, claim, request };
+        let source = Source::Http;
+        let submission = Submission { entries, counters, source, claim, kept, request };
         let pending = self.source.intake.submit(submission, room).await?;
         // Now, and not with the answer, so that hanging up in between is no way around the quota.
         if let Some(quota) = &mut self.wanted.quota {

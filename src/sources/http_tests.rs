@@ -1,5 +1,6 @@
 //! Moments of a request that no client can bring about by itself.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::path::Path;
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use crate::journal::faults::FaultStorage;
 use crate::journal::{DiskStorage, Journal, JournalOptions, Opened, Storage};
 use crate::lifecycle::Lifecycle;
 use crate::pipeline::{
-    AppenderThread, IntakeLimits, Keys, Ledger, Pressure, Progress, QuarantineLimits,
+    AppenderThread, IntakeLimits, KeptAmount, Keys, Ledger, Pressure, Progress, QuarantineLimits,
     QuarantineRoom, SenderId,
 };
 use crate::record::{StreamId, UnixMicros};
@@ -213,4 +214,47 @@ async fn what_the_journal_did_not_take_is_given_back_to_the_quota() {
         assert!(matches!(failure.reason, FailureReason::Intake(_)), "{:?}", failure.reason);
         assert!(admit(token + 3).is_ok(), "{token}: what was not taken is not paid for");
     }
+    assert_eq!(source.quarantine.level().records, 60, "nor does it take the quarantine's room");
+}
+
+/// Invalid records take the quarantine's room when they are met, and their entry may never come.
+#[tokio::test]
+async fn what_is_not_handed_on_leaves_the_quarantine_its_room() {
+    let directory = tempfile::tempdir().unwrap();
+    let source = source(&directory);
+    let level = || source.quarantine.level().records;
+    let lines = || Ok::<_, std::io::Error>(Bytes::from("{\n".repeat(100)));
+    for key in [None, Some("key".to_owned())] {
+        let chunks = stream::iter([lines()]).chain(stream::pending());
+        let body = BodyReader::new(chunks.boxed(), ContentEncoding::Identity, BODY);
+        {
+            let request = IngestRequest { key: key.clone(), ..ndjson() };
+            let under_way = source.ingest(request, body, None);
+            tokio::pin!(under_way);
+            assert!(futures::poll!(&mut under_way).is_pending());
+            // A body with a key is read as a whole before anything of it is looked at.
+            assert_eq!(level(), if key.is_some() { 0 } else { 100 });
+        }
+        assert_eq!(level(), 0, "its sender hung up");
+    }
+    let chunks = stream::iter([lines(), Err(std::io::Error::other("broken"))]);
+    let body = BodyReader::new(chunks, ContentEncoding::Identity, BODY);
+    let failure = source.ingest(ndjson(), body, None).await.unwrap_err();
+    assert_eq!((failure.before.quarantined, level()), (0, 0));
+    // No stream, no records.
+    let body = BodyReader::whole(lines().unwrap(), BODY);
+    let make: MakeStream<'_> = Box::pin(async { None });
+    let failure = source.ingest(ndjson(), body, Some(make)).await.unwrap_err();
+    assert!(matches!(failure.reason, FailureReason::NotMade), "{:?}", failure.reason);
+    assert_eq!(level(), 0);
+    // What is handed on keeps it, until it is measured.
+    for (number, key) in [None, Some("key".to_owned())].into_iter().enumerate() {
+        let body = BodyReader::whole(lines().unwrap(), BODY);
+        let reply = source.ingest(IngestRequest { key, ..ndjson() }, body, None).await.unwrap();
+        assert_eq!((reply.quarantined, level()), (100, 100 * (number as u64 + 1)));
+    }
+    source.quarantine.note_committed(|_, _| true);
+    source.quarantine.measured(&HashMap::new(), KeptAmount::default());
+    assert_eq!(level(), 0);
+    source.intake.close().await;
 }

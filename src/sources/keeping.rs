@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::auth::InvalidRecords;
 use crate::hub::counters::StreamCounters;
-use crate::pipeline::{KeptAmount, NoRoomToKeep, QuarantineRoom};
+use crate::pipeline::{KeptAmount, NoRoomToKeep, QuarantineRoom, RoomTaken};
 use crate::record::{Source, StreamId};
 use crate::telemetry::limits::{self, Limit};
 
@@ -116,7 +116,8 @@ impl fmt::Display for NotKept {
 /// Decides over one request's invalid records; those of a run of a polling job count as one request's.
 #[derive(Debug)]
 pub struct Keeping {
-    room: QuarantineRoom,
+    /// What was taken of the quarantine's room, and not handed on.
+    room: RoomTaken,
     /// What is left of what the request may keep.
     left: KeptAmount,
     quota: Option<InvalidRecords>,
@@ -125,14 +126,19 @@ pub struct Keeping {
 
 impl Keeping {
     /// `quota`: pays for what is kept, where the sender has a rate.
-    pub fn new(room: QuarantineRoom, quota: Option<InvalidRecords>) -> Keeping {
-        let left = room.request_limit();
+    pub fn new(room: &QuarantineRoom, stream: StreamId, quota: Option<InvalidRecords>) -> Keeping {
+        let (left, room) = (room.request_limit(), room.begin(stream));
         Keeping { room, left, quota, not_kept: NotKept::default() }
     }
 
+    /// The stream was made only now.
+    pub fn set_stream(&mut self, stream: StreamId) {
+        self.room.set_stream(stream);
+    }
+
     /// Takes the room for a record of so many bytes; where there is none it counts the record as not kept.
-    pub fn take(&mut self, stream: StreamId, bytes: u64) -> bool {
-        match self.try_take(stream, bytes) {
+    pub fn take(&mut self, bytes: u64) -> bool {
+        match self.try_take(bytes) {
             Ok(()) => true,
             Err(why) => {
                 self.not_kept.add(why);
@@ -141,14 +147,14 @@ impl Keeping {
         }
     }
 
-    fn try_take(&mut self, stream: StreamId, bytes: u64) -> Result<(), WhyNotKept> {
+    fn try_take(&mut self, bytes: u64) -> Result<(), WhyNotKept> {
         if self.left.records == 0 || self.left.bytes < bytes {
             return Err(WhyNotKept::RequestLimit);
         }
         if self.quota.as_mut().is_some_and(|quota| !quota.take()) {
             return Err(WhyNotKept::Quota);
         }
-        if let Err(full) = self.room.take(stream, bytes) {
+        if let Err(full) = self.room.take(bytes) {
             if let Some(quota) = &mut self.quota {
                 quota.give_back();
             }
@@ -159,14 +165,40 @@ impl Keeping {
         Ok(())
     }
 
-    /// What was kept so far is on its way to the journal, and stays counted.
-    pub fn sent(&mut self) {
+    /// What was kept so far is on its way to the journal, with the room that it takes.
+    pub fn sent(&mut self) -> Option<RoomTaken> {
         if let Some(quota) = &mut self.quota {
             quota.sent();
         }
+        self.room.split()
     }
 
     pub fn not_kept(&self) -> &NotKept {
         &self.not_kept
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::QuarantineLimits;
+
+    #[test]
+    fn what_is_not_sent_is_given_back_and_what_is_sent_takes_its_room_along() {
+        let request = KeptAmount { records: 3, bytes: 100 };
+        let room = QuarantineRoom::new(QuarantineLimits { request, ..QuarantineLimits::NONE });
+        let mut keeping = Keeping::new(&room, StreamId(1), None);
+        assert!(keeping.take(10) && keeping.take(10));
+        let sent = keeping.sent().unwrap();
+        assert!(keeping.sent().is_none());
+        assert!(
+            keeping.take(10) && !keeping.take(10),
+            "three of a request, however often it sends"
+        );
+        assert_eq!(room.level(), KeptAmount { records: 3, bytes: 30 });
+        drop(keeping);
+        assert_eq!(room.level(), KeptAmount { records: 2, bytes: 20 });
+        drop(sent);
+        assert_eq!(room.level(), KeptAmount::default());
     }
 }

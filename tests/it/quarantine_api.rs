@@ -154,6 +154,8 @@ async fn dropped_is_dropped() {
     gateway.delete("/v1/quarantine?limit=1").await.problem(400, "invalid_query");
     let id = one(&gateway, "{\"n\":\"two\"}").await;
     let path = format!("/v1/quarantine/{id}");
+    // A replay that came to nothing is none.
+    replay_as_it_is(&gateway, &id).await.problem(422, "invalid_record");
     assert_eq!(gateway.delete(&path).await.status, 204);
     gateway.delete(&path).await.problem(404, "not_in_quarantine");
     replay_as_it_is(&gateway, &id).await.problem(404, "not_in_quarantine");
@@ -226,6 +228,8 @@ async fn a_record_is_mended_and_leaves_the_quarantine_when_it_is_committed() {
     assert!(again.is_replayed());
     assert_eq!(again.expect(202), first);
     gateway.post(&replay(&id), &json!({"n": 3})).await.problem(409, "replayed_otherwise");
+    let dropped = gateway.delete(&format!("/v1/quarantine/{id}")).await;
+    dropped.problem(409, "replay_under_way");
     assert_eq!(list(&gateway, "").await.len(), 5, "it is not committed yet");
     stall.release().await;
     gateway.wait_all_committed().await;

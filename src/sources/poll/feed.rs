@@ -108,7 +108,7 @@ impl Feed {
             csv: CsvOptions::default(),
             replays: None,
         };
-        let keeping = Keeping::new(poller.quarantine.clone(), None);
+        let keeping = Keeping::new(&poller.quarantine, stream.id, None);
         Ok(Feed {
             poller: poller.clone(),
             run,
@@ -224,6 +224,7 @@ impl Feed {
             counters: self.poller.counters.of(self.stream.id),
             source: Source::Poll,
             claim: None,
+            kept: assembled.kept,
             request: RequestFate::default(),
         };
         let pending = intake.submit(submission, room).await?;

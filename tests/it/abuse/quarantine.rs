@@ -4,14 +4,21 @@
 //! journal; a token with a rate of 10 records a second could send it as well, and nothing ever left the quarantine, not even
 //! with its stream. Now: the same request becomes 10,000 rows, 2.3 MB of table and 1.9 MB of journal, and its sender is
 //! told of the 490,000 that are not kept; a stream and all streams together have limits, and what is kept has an age.
+//!
+//! Then: requests that hung up half way, twenty in five seconds, took room for records that were nowhere, and honest senders were
+//! told `stream_full`; bodies that did not end for two seconds had theirs forgotten, and came past the limit. Now: a record has
+//! its room from the moment it is met until it is measured in the table, or its request is over without it.
 
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
+use crate::abuse::slow_peers::{ATTACKER, answer, connect_from};
 use crate::people::{Token, add_user};
 use crate::polling::{make, run, runs};
 use crate::support::{
-    ALLOW_LOOPBACK, Client, Compression, Gateway, ItemsApi, Metrics, Records, Reply, compressed,
-    eventually,
+    ALLOW_LOOPBACK, Client, Compression, Gateway, ItemsApi, Metrics, Records, Reply, Stall,
+    compressed, eventually,
 };
 
 const IN_ALL: &str = "select count(*) from tidegate.quarantine";
@@ -48,8 +55,12 @@ async fn room(client: &Client) -> Value {
 /// Waits until the gateway has measured so many records in the quarantine.
 async fn measured(gateway: &Gateway, records: u64) {
     gateway.wait_all_committed().await;
-    eventually(&format!("{records} records are measured"), async || {
-        (room(gateway).await["records"] == records).then_some(())
+    room_is(gateway, "records", records).await;
+}
+
+async fn room_is(gateway: &Gateway, what: &str, number: u64) {
+    eventually(&format!("the room's {what} are {number}"), async || {
+        (room(gateway).await[what] == number).then_some(())
     })
     .await;
 }
@@ -290,6 +301,81 @@ async fn what_a_stream_refused_leaves_with_it() {
     gateway.wait_nothing_parked().await;
     measured(&gateway, 3).await;
     assert!(gateway.scalar::<bool>(LEVELS_ARE_RIGHT).await);
+}
+
+/// A request that has sent so many invalid lines, and not its end.
+async fn half_sent(gateway: &Gateway, stream: &str, lines: usize) -> TcpStream {
+    let (mut peer, body) = (connect_from(gateway, ATTACKER).await, bad(lines));
+    let request = format!(
+        "POST /v1/streams/{stream}/records HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer {}\r\n\
+         Content-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n",
+        gateway.token(),
+        body.len()
+    );
+    peer.write_all(request.as_bytes()).await.unwrap();
+    room_is(gateway, "records", lines as u64).await;
+    peer
+}
+
+#[tokio::test]
+async fn a_request_has_its_room_while_it_is_under_way_and_no_longer() {
+    let flags = ["--quarantine-stream-records-max=100", "--body-idle-seconds=120"];
+    let gateway = Gateway::with(&flags).await;
+    gateway.create_stream(&json!({"name": "shared"})).await;
+    let honest = async || gateway.records("shared").ndjson(bad(1)).send().await;
+    // No measurement helps.
+    let stall = Stall::of_quarantine_levels(gateway.pool()).await;
+    for _ in 0..3 {
+        let peer = half_sent(&gateway, "shared", 100).await;
+        honest().await.problem(422, "not_kept");
+        drop(peer);
+        room_is(&gateway, "records", 0).await;
+    }
+    let broken = format!("[{}]]", vec!["[]"; 100].join(","));
+    let broken = gateway.records("shared").body("application/json", broken).send().await;
+    assert_eq!((broken.status, room(&gateway).await["records"].as_u64()), (400, Some(0)));
+    stall.release().await;
+
+    // Whoever is slow does not come past the limit, however often it is measured.
+    let mut slow = half_sent(&gateway, "shared", 99).await;
+    assert_eq!(told(&honest().await.expect(202)), (1, 0, None));
+    for accepted in 1..4 {
+        let count = "insert into tidegate.quarantine_levels (stream_id, accepted, records, bytes) values (1, true, 1, 1)";
+        gateway.execute(count).await;
+        room_is(&gateway, "accepted_records", accepted).await;
+    }
+    measured(&gateway, 100).await;
+    honest().await.problem(422, "not_kept");
+    slow.write_all(b"0\r\n\r\n").await.unwrap();
+    let (status, reply) = answer(&mut slow).await;
+    assert_eq!((status, told(&reply)), (202, (99, 0, None)));
+    measured(&gateway, 100).await;
+    assert_eq!(gateway.scalar::<i64>(IN_ALL).await, 100);
+}
+
+/// What is counted is not always there: somebody switched the triggers off.
+#[tokio::test]
+async fn a_count_that_is_wrong_keeps_nothing_else_from_leaving() {
+    let flags = ["--quarantine-days=0", "--quarantine-full=drop_oldest"];
+    let gateway = Gateway::with(&flags).await;
+    for stream in ["deleted", "flooded", "kept"] {
+        gateway.create_stream(&json!({"name": stream})).await;
+    }
+    assert_eq!(gateway.delete("/v1/streams/deleted").await.status, 204);
+    gateway.records("kept").ndjson(bad(3)).query("ack", "commit").send().await.expect(201);
+    gateway.wait_all_committed().await;
+    let wrong = "insert into tidegate.quarantine_levels (stream_id, accepted, records, bytes)
+        values (1, false, 5, 500), (2, false, 50, 5000)";
+    gateway.execute(wrong).await;
+    let age = "update tidegate.quarantine q set received_at = '2023-07-01',
+            id = overlay(q.id::text placing '01890000-0000' from 1 for 13)::uuid";
+    gateway.execute(age).await;
+    let flags = ["--quarantine-stream-records-max=40", "--quarantine-full=drop_oldest"];
+    let _days = Gateway::on(gateway.database_url(), &flags).await;
+    eventually("what is old has left", async || {
+        (gateway.scalar::<i64>(IN_ALL).await == 0).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -315,17 +315,22 @@ impl Stall {
 
     /// Nothing can be written to one stream's table.
     pub async fn of_table(pool: &PgPool, stream: &str) -> Stall {
-        Stall::lock(pool, stream, "share").await
+        Stall::lock(pool, &format!("streams.{stream}"), "share").await
     }
 
     /// Nothing can be written to one stream's table, or read from it.
     pub async fn of_all_of_table(pool: &PgPool, stream: &str) -> Stall {
-        Stall::lock(pool, stream, "access exclusive").await
+        Stall::lock(pool, &format!("streams.{stream}"), "access exclusive").await
     }
 
-    async fn lock(pool: &PgPool, stream: &str, mode: &str) -> Stall {
+    /// Nobody can measure what the quarantine holds, or put anything into it.
+    pub async fn of_quarantine_levels(pool: &PgPool) -> Stall {
+        Stall::lock(pool, "tidegate.quarantine_levels", "access exclusive").await
+    }
+
+    async fn lock(pool: &PgPool, table: &str, mode: &str) -> Stall {
         let mut transaction = pool.begin().await.expect("a transaction");
-        let sql = AssertSqlSafe(format!("lock table streams.{stream} in {mode} mode"));
+        let sql = AssertSqlSafe(format!("lock table {table} in {mode} mode"));
         transaction.execute(sqlx::raw_sql(sql)).await.expect("the table can be locked");
         Stall(transaction)
     }
