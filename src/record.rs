@@ -4,6 +4,7 @@
 
 mod column_set;
 mod cursor;
+mod density;
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,6 +15,7 @@ use uuid::Uuid;
 
 pub use column_set::ColumnSet;
 pub use cursor::{CURSOR_ITEMS_MAX, Cursor, ItemHash, RunId, SeenItem};
+pub use density::{DENSE_EXCESS_MIN, excess_members};
 
 /// A byte offset in the endless journal. It only grows, over restarts too. Shown as 16 hex digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -158,8 +160,8 @@ pub struct EntryMeta {
     pub replays: Option<Uuid>,
     /// Of an entry of a polling job's run.
     pub cursor: Option<Cursor>,
-    /// How many keys and values its tuples' documents have, where these are many for their bytes: PostgreSQL takes longer
-    /// over them than the bytes say.
+    /// How many keys and values its tuples' documents have, where these are more than [`excess_members`] takes for likely:
+    /// PostgreSQL takes longer over them than the bytes say.
     pub members: Option<u32>,
 }
 
@@ -189,9 +191,6 @@ const TAG_REPLAYS: u8 = 5;
 const TAG_CURSOR: u8 = 6;
 const TAG_MEMBERS: u8 = 7;
 
-/// An entry whose documents have so many keys and values is costly to write, whatever its bytes: PostgreSQL takes a quarter
-/// of a second and more over it.
-pub const COSTLY_MEMBERS: u64 = 250_000;
 /// Longest name of a user, in bytes.
 pub const USER_NAME_BYTES_MAX: usize = 200;
 /// Longest answer that an entry keeps, in bytes; all of an entry's meta must fit 64 KiB.

@@ -17,7 +17,7 @@ use sqlx::error::DatabaseError;
 
 use crate::api::held_bytes::Full;
 use crate::auth::{AuthError, Blamed, Denied, OverQuota};
-use crate::db::words::words_of;
+use crate::db::words::{ends_connection, words_of};
 
 /// Media type of a refusal.
 pub const PROBLEM_JSON: &str = "application/problem+json";
@@ -292,6 +292,10 @@ impl From<sqlx::Error> for ApiError {
             sqlx::Error::Database(ref reason) if is_unprepared(&**reason) => {
                 tracing::warn!(error = words_of(&error), "the database is not prepared");
                 ApiError::unavailable("database_unavailable", UNPREPARED, DATABASE_RETRY)
+            }
+            sqlx::Error::Database(ref reason) if ends_connection(&**reason) => {
+                tracing::warn!(error = words_of(&error), "the database takes no connections");
+                ApiError::database_unavailable()
             }
             error => ApiError::internal(format!("the database refused: {}", words_of(&error))),
         }

@@ -1,6 +1,14 @@
 //! What PostgreSQL says of an error, whole: its message, its detail and its hint, which often is what helps.
 
-use sqlx::postgres::PgDatabaseError;
+use sqlx::error::DatabaseError;
+use sqlx::postgres::{PgDatabaseError, PgSeverity};
+
+/// Did PostgreSQL not take the connection, or end it with this? Then it is away for whoever asked, whatever the reason.
+pub fn ends_connection(error: &dyn DatabaseError) -> bool {
+    error
+        .try_downcast_ref::<PgDatabaseError>()
+        .is_some_and(|said| matches!(said.severity(), PgSeverity::Fatal | PgSeverity::Panic))
+}
 
 /// An error in PostgreSQL's words; of one that did not come from it, what happened.
 pub fn words_of(error: &sqlx::Error) -> String {

@@ -7,10 +7,11 @@
 //!
 //! What waits here is a place in the journal, not the entries: they are read again when their turn comes. While
 //! [`COSTLY_WAITING_MAX`] wait, the intake takes no more of their kind; what is in the journal already, after an outage, comes
-//! in here however much it is, at some 200 bytes for each of its costly entries.
+//! in here however much it is, at some 200 bytes for each of its batches. What follows each other in the journal is one
+//! batch, as far as there is room in it.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -24,12 +25,16 @@ use crate::telemetry::metrics;
 
 /// While so many batches wait aside, whoever sends more of their kind waits too, and is refused in the end.
 pub const COSTLY_WAITING_MAX: usize = 64;
+/// A batch that waits aside is cut at so many keys and values of documents: PostgreSQL takes half a second over them. Dense
+/// entries of so many have few rows and bytes.
+pub(super) const ASIDE_MEMBERS_MAX: u64 = 500_000;
 
 /// A batch without its entries.
 #[derive(Debug)]
 pub(super) struct AsideBatch {
     first: Position,
     last: Position,
+    members: u64,
     gates: Vec<Gate>,
 }
 
@@ -48,6 +53,8 @@ struct Shared {
     level: CostlyLevel,
     /// How many streams are held, so that nobody takes the lock while there are none.
     held: AtomicUsize,
+    /// Does a batch wait, or is one under way?
+    is_busy: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -55,6 +62,8 @@ struct State {
     waiting: VecDeque<AsideBatch>,
     /// Of each keyed stream, how many batches are in here or under way.
     held: HashMap<StreamId, usize>,
+    /// Batches that were taken out and are not committed yet.
+    under_way: usize,
     is_closed: bool,
 }
 
@@ -62,7 +71,7 @@ struct State {
 #[derive(Debug)]
 pub(super) struct AsideSender(Aside);
 
-/// Holds the keyed streams of a batch that was taken out; dropped once it is committed.
+/// Of a batch that was taken out: it is under way and its keyed streams are held until this is dropped, once it is committed.
 #[derive(Debug)]
 pub(super) struct Holding {
     aside: Aside,
@@ -110,14 +119,21 @@ impl AsideSender {
         AsideSender(aside)
     }
 
-    /// Puts a batch aside. Its entries are let go.
+    /// Puts a batch aside, in the one before it if they fit together. Its entries are let go.
     pub fn put(&self, batch: Batch) {
-        let Batch { first, last, gates, .. } = batch;
+        let Batch { first, last, members, gates, .. } = batch;
+        let batch = AsideBatch { first, last, members, gates };
         let mut state = self.0.lock();
-        for gate in &gates {
+        for gate in &batch.gates {
             *state.held.entry(gate.stream).or_default() += 1;
         }
-        state.waiting.push_back(AsideBatch { first, last, gates });
+        match state.waiting.back_mut() {
+            Some(before) if before.has_room_for(&batch) => {
+                before.last = batch.last;
+                before.members += batch.members;
+            }
+            _ => state.waiting.push_back(batch),
+        }
         self.0.publish(&state);
         drop(state);
         self.0.0.changed.notify_one();
@@ -126,6 +142,11 @@ impl AsideSender {
     /// Must a keyed stream's records wait aside because earlier ones do?
     pub fn holds(&self, stream: StreamId) -> bool {
         self.0.0.held.load(Ordering::Acquire) > 0 && self.0.lock().held.contains_key(&stream)
+    }
+
+    /// Is anything left to write of what was put aside?
+    pub fn is_busy(&self) -> bool {
+        self.0.0.is_busy.load(Ordering::Acquire)
     }
 
     /// Is any stream held?
@@ -145,7 +166,8 @@ impl Drop for AsideSender {
 impl Aside {
     pub fn new(level: CostlyLevel) -> Aside {
         let (state, changed) = (Mutex::default(), Notify::new());
-        Aside(Arc::new(Shared { state, changed, level, held: AtomicUsize::new(0) }))
+        let (held, is_busy) = (AtomicUsize::new(0), AtomicBool::new(false));
+        Aside(Arc::new(Shared { state, changed, level, held, is_busy }))
     }
 
     /// The batch that waited longest; `None` once nothing is left and nothing more will come. Nothing is lost where this is
@@ -171,9 +193,10 @@ impl Aside {
         if is_only && !state.waiting.front_mut()?.gates.iter_mut().all(Gate::is_open) {
             return None;
         }
-        let batch = state.waiting.pop_front();
+        let batch = state.waiting.pop_front()?;
+        state.under_way += 1;
         self.publish(&state);
-        batch
+        Some(batch)
     }
 
     fn is_over(&self) -> bool {
@@ -183,7 +206,12 @@ impl Aside {
 
     fn publish(&self, state: &State) {
         self.0.held.store(state.held.len(), Ordering::Release);
-        self.0.level.set(state.waiting.len());
+        let is_busy = state.under_way > 0 || !state.waiting.is_empty();
+        self.0.is_busy.store(is_busy, Ordering::Release);
+        // What a session leaves behind says nothing of the next one.
+        if !state.is_closed {
+            self.0.level.set(state.waiting.len());
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -192,9 +220,17 @@ impl Aside {
 }
 
 impl AsideBatch {
+    /// May the other, put aside later, be written with this one? Keyed streams' batches wait for each other.
+    fn has_room_for(&self, later: &AsideBatch) -> bool {
+        self.last == later.first
+            && self.members + later.members <= ASIDE_MEMBERS_MAX
+            && self.gates.is_empty()
+            && later.gates.is_empty()
+    }
+
     /// Reads its entries again.
     pub async fn read(self, journal: Journal) -> Result<Batch, ReadError> {
-        let AsideBatch { first, last, gates } = self;
+        let AsideBatch { first, last, gates, .. } = self;
         let batch = tokio::task::spawn_blocking(move || Batch::read(&journal, first, last));
         let mut batch = batch.await.expect("reading the journal does not panic")?;
         batch.gates = gates;
@@ -205,6 +241,7 @@ impl AsideBatch {
 impl Drop for Holding {
     fn drop(&mut self) {
         let mut state = self.aside.lock();
+        state.under_way -= 1;
         for stream in &self.streams {
             if let Some(batches) = state.held.get_mut(stream) {
                 *batches -= 1;
@@ -254,7 +291,7 @@ impl Supply {
         }
     }
 
-    /// Holds the keyed streams of a batch that waited aside until what this gives is dropped.
+    /// Of each batch that waited aside: it is under way, and holds its keyed streams, until what this gives is dropped.
     pub fn hold(&self, batch: &AsideBatch) -> Option<Holding> {
         let streams = batch.gates.iter().map(|gate| gate.stream).collect();
         Some(Holding { aside: self.aside.clone()?, streams })
@@ -388,5 +425,68 @@ mod tests {
         bench.sender.put(batch(999, Vec::new()));
         drop(bench.sender);
         assert!(bench.level.falls(limit).await);
+    }
+
+    #[tokio::test]
+    async fn what_a_session_leaves_under_way_says_nothing_of_the_next() {
+        let bench = Bench::new();
+        for first in 0..COSTLY_WAITING_MAX + 9 {
+            bench.sender.put(batch(first as u64, Vec::new()));
+        }
+        let mut supply = bench.supply(true, false);
+        let mut take = async || match supply.next().await {
+            Some(Work::Aside(batch)) => supply.hold(&batch),
+            other => panic!("many wait, not {other:?}"),
+        };
+        let (first, second) = (take().await, take().await);
+        let waiting = || *bench.level.0.borrow();
+        assert_eq!(waiting(), COSTLY_WAITING_MAX + 7);
+        drop(bench.sender);
+        assert_eq!(waiting(), 0);
+        drop(first);
+        assert_eq!(waiting(), 0);
+        let next = AsideSender::new(Aside::new(bench.level.clone()));
+        next.put(batch(1, Vec::new()));
+        drop(second);
+        assert_eq!(waiting(), 1);
+    }
+
+    #[tokio::test]
+    async fn it_is_busy_until_the_last_is_committed() {
+        let bench = Bench::new();
+        let mut supply = bench.supply(true, false);
+        assert!(!bench.sender.is_busy());
+        for first in [1, 2] {
+            bench.sender.put(batch(first, Vec::new()));
+        }
+        for is_busy_after in [true, false] {
+            let Some(Work::Aside(batch)) = supply.next().await else { panic!("two wait") };
+            let holding = supply.hold(&batch);
+            assert!(bench.sender.is_busy());
+            drop(holding);
+            assert_eq!(bench.sender.is_busy(), is_busy_after);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_follows_each_other_fills_a_batch() {
+        let bench = Bench::new();
+        let put = |first: u64, last: u64, members: u64, gates: Vec<Gate>| {
+            let last = Position(last);
+            bench.sender.put(Batch { last, members, ..batch(first, gates) });
+        };
+        for n in 0..100 {
+            put(n, n + 1, 10_000, Vec::new());
+        }
+        // Behind others, which are written meanwhile; and of a stream whose order is kept.
+        put(200, 201, 10_000, Vec::new());
+        put(201, 202, 10_000, vec![gate(None).0]);
+        put(202, 203, 10_000, Vec::new());
+        let mut supply = bench.supply(true, false);
+        for expected in [(0, 50), (50, 100), (200, 201), (201, 202), (202, 203)] {
+            let Some(Work::Aside(batch)) = supply.next().await else { panic!("five wait") };
+            assert_eq!((batch.first.0, batch.last.0), expected);
+        }
+        assert_eq!(next(&mut supply).await, None);
     }
 }

@@ -11,7 +11,8 @@ use crate::db::quarantine::{self, QuarantinedRecord, ReadAs};
 use crate::journal::{EntryDraft, SealedEntry};
 use crate::pipeline::RoomTaken;
 use crate::record::{
-    COSTLY_MEMBERS, ColumnSet, Cursor, EntryKey, EntryKind, EntryMeta, Source, UnixMicros,
+    ColumnSet, Cursor, DENSE_EXCESS_MIN, EntryKey, EntryKind, EntryMeta, Source, UnixMicros,
+    excess_members,
 };
 use crate::sources::formats::{RecordPlace, RecordSink};
 use crate::sources::keeping::{Keeping, NotKept};
@@ -24,11 +25,7 @@ use crate::telemetry::limits;
 pub const ENTRY_TARGET_BYTES: usize = 1 << 20;
 pub const ENTRY_TARGET_ROWS: u32 = 10_000;
 /// And at so many keys and values in the records' documents: a megabyte of plain records has half of them.
-pub const ENTRY_TARGET_MEMBERS: u64 = COSTLY_MEMBERS;
-/// An entry says how many they are if they are at least so many, and
-const TOLD_MEMBERS_MIN: u64 = 4 << 10;
-/// if there is one for so few of its bytes. In plain records there is one for nine.
-const BYTES_PER_TOLD_MEMBER: u64 = 6;
+pub const ENTRY_TARGET_MEMBERS: u64 = 250_000;
 /// Most errors that a reply lists.
 pub const RECORD_ERRORS_MAX: usize = 100;
 /// Room for the body that a new entry begins with. Small pieces of memory come cheaper than a page.
@@ -71,7 +68,7 @@ pub struct Assembled {
     pub quarantined: u32,
     /// What the refused ones among them take of the quarantine's room.
     pub kept: Option<RoomTaken>,
-    /// PostgreSQL takes long over them; [`COSTLY_MEMBERS`] says when.
+    /// PostgreSQL takes longer over them than their bytes say; [`DENSE_EXCESS_MIN`] says when.
     pub is_costly: bool,
 }
 
@@ -193,7 +190,8 @@ impl Assembler {
 
     /// Takes what was gathered; `None` if there is nothing.
     pub fn take(&mut self) -> Option<Assembled> {
-        let (mut entries, members) = (Vec::with_capacity(2), self.told_members());
+        let (mut entries, excess) = (Vec::with_capacity(2), self.excess());
+        let members = self.told_members(excess);
         if let Some(draft) = self.quarantine.take() {
             entries.push(self.seal_quarantine(draft));
         }
@@ -205,7 +203,7 @@ impl Assembler {
             }
             entries.push(self.seal_records(draft));
         }
-        self.taken(entries, members)
+        self.taken(entries, excess)
     }
 
     /// Takes everything as the entries of a request with a key, whose answer goes into the last of them.
@@ -213,7 +211,8 @@ impl Assembler {
     /// Invariant: the refused records come first, so that whatever a crash leaves of a request, no record is in the
     /// journal whose key is not. `quarantine_is_kept`: such a crash left the refused records in the journal.
     pub fn take_once(&mut self, key: &EntryKey, quarantine_is_kept: bool) -> Option<Assembled> {
-        let (mut entries, members) = (Vec::with_capacity(2), self.told_members());
+        let (mut entries, excess) = (Vec::with_capacity(2), self.excess());
+        let members = self.told_members(excess);
         let answered = self.origin.meta(Some(key.clone()));
         let unanswered = self.origin.meta(Some(EntryKey { answer: None, ..key.clone() }));
         let has_records = self.rows > 0;
@@ -227,13 +226,14 @@ impl Assembler {
             let answered = EntryMeta { members, ..answered };
             entries.push(self.seal_records(with_meta(&self.records, &answered)));
         }
-        self.taken(entries, members)
+        self.taken(entries, excess)
     }
 
     /// Takes everything as entries of a polling job's run, each with the cursor of its own items: `good` of those that
     /// were encoded, `refused` of those that were not.
     pub fn take_polled(&mut self, good: Cursor, refused: Cursor) -> Option<Assembled> {
-        let (mut entries, members) = (Vec::with_capacity(2), self.told_members());
+        let (mut entries, excess) = (Vec::with_capacity(2), self.excess());
+        let members = self.told_members(excess);
         let meta = |cursor| EntryMeta { cursor: Some(cursor), ..self.origin.meta(None) };
         let good = EntryMeta { members, ..meta(good) };
         let refused = meta(refused);
@@ -245,15 +245,17 @@ impl Assembler {
             let draft = std::mem::replace(&mut self.records, next);
             entries.push(self.seal_records(with_meta(&draft, &good)));
         }
-        self.taken(entries, members)
+        self.taken(entries, excess)
+    }
+
+    /// How many keys and values the gathered records have beyond what their bytes say.
+    fn excess(&self) -> u64 {
+        excess_members(self.members, self.rows.into(), self.records.body_len() as u64)
     }
 
     /// What an entry of the gathered records tells of them; nothing where its bytes say enough.
-    fn told_members(&self) -> Option<u32> {
-        let bytes = self.records.body_len() as u64;
-        let many = self.members.saturating_mul(BYTES_PER_TOLD_MEMBER) > bytes;
-        let told = self.members >= TOLD_MEMBERS_MIN && many;
-        told.then(|| u32::try_from(self.members).unwrap_or(u32::MAX))
+    fn told_members(&self, excess: u64) -> Option<u32> {
+        (excess > 0).then(|| u32::try_from(self.members).unwrap_or(u32::MAX))
     }
 
     fn seal_records(&self, draft: EntryDraft) -> SealedEntry {
@@ -271,7 +273,7 @@ impl Assembler {
         u32::try_from(self.origin.stream.id.0).unwrap_or(u32::MAX)
     }
 
-    fn taken(&mut self, entries: Vec<SealedEntry>, members: Option<u32>) -> Option<Assembled> {
+    fn taken(&mut self, entries: Vec<SealedEntry>, excess: u64) -> Option<Assembled> {
         if entries.is_empty() {
             return None;
         }
@@ -281,7 +283,7 @@ impl Assembler {
             rows: self.rows,
             quarantined: self.quarantined,
             kept: self.keeping.as_mut().and_then(Keeping::sent),
-            is_costly: members.is_some_and(|members| u64::from(members) >= COSTLY_MEMBERS),
+            is_costly: excess >= DENSE_EXCESS_MIN,
         };
         // The ids of a body's records are consecutive, over all its entries.
         self.first_id = nth_id(self.first_id, self.rows);
@@ -407,7 +409,56 @@ pub fn nth_id(first: Uuid, index: u32) -> Uuid {
 
 #[cfg(test)]
 mod tests {
+    use time::OffsetDateTime;
+
     use super::*;
+    use crate::record::StreamId;
+    use crate::streams::{PayloadType, Shape};
+
+    fn assembler() -> Assembler {
+        let stream = Stream {
+            id: StreamId(1),
+            name: "tests".parse().unwrap(),
+            shape: Shape::Document { payload: PayloadType::Jsonb },
+            key: None,
+            retention_days: None,
+            created_at: OffsetDateTime::UNIX_EPOCH,
+        };
+        let origin = Origin {
+            stream: Arc::new(stream),
+            source: Source::Http,
+            user: "ada".into(),
+            received_at: UnixMicros(0),
+            one_entry: false,
+            csv: CsvOptions::default(),
+            replays: None,
+        };
+        Assembler::new(origin, ColumnSet(0), None)
+    }
+
+    /// Records, keys and values in each, bytes of each; what the entry tells, and whether it is costly.
+    #[test]
+    fn an_entry_tells_of_keys_and_values_where_they_are_many_for_its_bytes() {
+        for (records, members, bytes, told, is_costly) in [
+            (1, 41, 160, None, false),
+            (10_000, 41, 160, None, false),
+            (1_000, 31, 1_000, None, false),
+            (1, 104, 243, Some(104), false),
+            (1, 3_000, 9_000, Some(3_000), false),
+            (1, 9_100, 27_300, Some(9_100), true),
+            (1, 249_000, 747_000, Some(249_000), true),
+            (100, 200, 440, Some(20_000), true),
+        ] {
+            let mut assembler = assembler();
+            for _ in 0..records {
+                assembler.buffer().extend(std::iter::repeat_n(b'1', bytes));
+                assembler.encoded(members);
+            }
+            assert_eq!(assembler.told_members(assembler.excess()), told, "{members}");
+            assert_eq!(assembler.take().unwrap().is_costly, is_costly, "{members}");
+            assert!(assembler.take().is_none());
+        }
+    }
 
     #[test]
     fn ids_of_an_entry_are_version_7_and_consecutive() {

@@ -108,6 +108,7 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     describe_way_out();
     limits::begin();
     counter!(DATABASE_REWINDS).increment(0);
+    set_costly_batches(0);
     gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     Ok(handle)
 }

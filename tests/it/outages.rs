@@ -1,6 +1,10 @@
 //! PostgreSQL goes away and comes back: the gateway goes on acknowledging, and then catches up.
 
+use std::str::FromStr;
+
 use serde_json::{Value, json};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
 use crate::support::{Gateway, Metrics, Oracle, OwnCluster, Reply, connect, eventually, soon};
 
@@ -160,6 +164,37 @@ async fn a_gateway_without_a_database_url_runs_its_own_postgresql() {
         assert_eq!(status.code(), Some(0), "and takes its PostgreSQL down with it");
         assert!(!directory.path().join("data/postgres/data/postmaster.pid").exists());
     }
+}
+
+/// As while a copy of it is made, or before it is renamed.
+#[tokio::test]
+async fn a_database_that_takes_no_connections_is_away() {
+    let gateway = Gateway::start().await;
+    gateway.commit("kept", &json!({"n": 1})).await;
+    let database: String = gateway.scalar("select quote_ident(current_database())").await;
+    let elsewhere = PgConnectOptions::from_str(gateway.database_url()).unwrap();
+    let mut elsewhere = PgConnection::connect_with(&elsewhere.database("postgres")).await.unwrap();
+    let mut allow = async |allowed: bool| {
+        let sql = format!("alter database {database} allow_connections {allowed}");
+        elsewhere.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.unwrap();
+    };
+    allow(false).await;
+    gateway
+        .execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity
+             where datname = current_database() and application_name = 'tidegate'",
+        )
+        .await;
+    wait_reachable(&gateway, false).await;
+    for _ in 0..3 {
+        let reply = gateway.records("unknown").json(&json!({"n": 1})).send().await;
+        reply.problem(503, "database_unavailable");
+    }
+    gateway.records("kept").json(&json!({"n": 2})).send().await.expect(202);
+    allow(true).await;
+    gateway.wait_all_committed().await;
+    assert_eq!(gateway.rows("kept").await, 2);
+    gateway.commit("unknown", &json!({"n": 1})).await;
 }
 
 #[tokio::test]

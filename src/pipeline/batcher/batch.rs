@@ -4,7 +4,7 @@
 use tokio::sync::oneshot;
 
 use crate::journal::{Entry, Journal, ReadError};
-use crate::record::{EntryMeta, Position, Source, StreamId};
+use crate::record::{EntryMeta, Position, Source, StreamId, excess_members};
 
 /// What the log says of damage.
 pub(super) const UNREADABLE: &str =
@@ -21,6 +21,8 @@ pub struct Batch {
     pub bytes: u64,
     /// Keys and values of its documents, of those that entries tell of.
     pub members: u64,
+    /// How many of these are beyond what the entries' rows and bytes make likely.
+    pub excess: u64,
     /// It waits beside all others.
     pub is_aside: bool,
     pub gates: Vec<Gate>,
@@ -56,8 +58,13 @@ pub fn stream_of(entry: &Entry) -> StreamId {
 }
 
 /// Keys and values of an entry's documents, where it tells of them.
-pub fn members_of(entry: &Entry) -> u64 {
+fn members_of(entry: &Entry) -> u64 {
     EntryMeta::members_of(&entry.meta).map_or(0, u64::from)
+}
+
+/// How many of these are beyond what the entry's rows and bytes make likely.
+pub fn excess_of(entry: &Entry) -> u64 {
+    excess_members(members_of(entry), entry.header.rows.into(), entry.body.len() as u64)
 }
 
 /// Where the entry's records came in.
@@ -74,6 +81,7 @@ impl Batch {
             rows: 0,
             bytes: 0,
             members: 0,
+            excess: 0,
             is_aside: false,
             gates: Vec::new(),
         }
@@ -101,6 +109,7 @@ impl Batch {
         self.rows += u64::from(entry.header.rows);
         self.bytes += entry.body.len() as u64;
         self.members += members_of(&entry);
+        self.excess += excess_of(&entry);
         self.entries.push(entry);
     }
 

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::batch::{Batch, UNREADABLE, members_of, stream_of};
+use super::batch::{Batch, UNREADABLE, excess_of, stream_of};
 use super::{BatchLimits, BatcherContext, SKIPPED_BYTES_MAX};
 use crate::journal::{Entry, ReadError, Reader};
-use crate::pipeline::aside::AsideSender;
+use crate::pipeline::aside::{ASIDE_MEMBERS_MAX, AsideSender};
 use crate::pipeline::{Ledger, Progress, entry_first_id};
-use crate::record::{COSTLY_MEMBERS, EntryKind, Position, StreamId};
+use crate::record::{DENSE_EXCESS_MIN, EntryKind, Position, StreamId};
 use crate::streams::Streams;
 
 /// Reads on until a batch is full or the journal ends.
@@ -27,9 +27,9 @@ pub struct Cutter {
     pub full: bool,
 }
 
-/// A batch is cut at this many keys and values of documents, of those that entries tell of: PostgreSQL takes half a second
-/// over them.
-const BATCH_MEMBERS_MAX: u64 = 2 * COSTLY_MEMBERS;
+/// A batch of the ordinary queue has at most so many keys and values, and those of one more entry that is not dense, beyond
+/// what its rows and bytes make likely: PostgreSQL takes a tenth of a second over them.
+const BATCH_EXCESS_MAX: u64 = 100_000;
 
 impl Cutter {
     pub fn new(context: &BatcherContext, aside: Arc<AsideSender>, start: Position) -> Cutter {
@@ -94,16 +94,28 @@ impl Cutter {
             self.waited_for = self.waited_for
                 || entry_first_id(&entry.body).is_some_and(|id| self.ledger.waits_for(id));
             self.batch.add(entry);
-            self.full = self.batch.rows >= self.limits.rows
-                || self.batch.bytes >= self.limits.bytes
-                || self.batch.members >= BATCH_MEMBERS_MAX;
+            self.full = self.is_full();
         }
         Ok(())
     }
 
-    /// Is the entry costly, or of a keyed stream of which costly ones wait?
+    fn is_full(&self) -> bool {
+        let Batch { rows, bytes, members, excess, is_aside, .. } = self.batch;
+        let is_costly =
+            if is_aside { members >= ASIDE_MEMBERS_MAX } else { excess >= BATCH_EXCESS_MAX };
+        rows >= self.limits.rows || bytes >= self.limits.bytes || is_costly
+    }
+
+    /// Is the entry too dense for the ordinary queue, or of a keyed stream of which such ones wait?
+    ///
+    /// A few dense ones are nothing to set aside. Where they are many, and until what waits aside of them is written, all of
+    /// them go there: else a flood would fill each batch of the ordinary queue with as much as it may have.
     fn goes_aside(&self, entry: &Entry) -> bool {
-        if members_of(entry) >= COSTLY_MEMBERS {
+        let excess = excess_of(entry);
+        let is_too_much = || self.batch.excess + excess > BATCH_EXCESS_MAX;
+        if excess >= DENSE_EXCESS_MIN
+            && (self.batch.is_aside || self.aside.is_busy() || is_too_much())
+        {
             return true;
         }
         let is_kept_in_order = || {
@@ -200,10 +212,9 @@ mod tests {
         file.write_all_at(&[8], end.0 - 100).unwrap();
     }
 
-    /// Batches until nothing is left: what each covers, and how many entries it has.
-    fn batches(journal: &Journal, progress: &Progress) -> Vec<(Position, Position, usize)> {
+    fn cutter(journal: &Journal, progress: &Progress) -> Cutter {
         let start = progress.low_water();
-        let mut cutter = Cutter {
+        Cutter {
             reader: journal.reader(start),
             limits: LIMITS,
             progress: progress.clone(),
@@ -215,7 +226,12 @@ mod tests {
             skipped: Vec::new(),
             skipped_bytes: 0,
             full: false,
-        };
+        }
+    }
+
+    /// Batches until nothing is left: what each covers, and how many entries it has.
+    fn batches(journal: &Journal, progress: &Progress) -> Vec<(Position, Position, usize)> {
+        let mut cutter = cutter(journal, progress);
         let mut batches = Vec::new();
         loop {
             cutter.fill().unwrap();
@@ -228,13 +244,10 @@ mod tests {
         }
     }
 
-    #[test]
-    fn costly_entries_are_cut_into_batches_of_their_own() {
-        let dir = tempfile::tempdir().unwrap();
+    /// A journal of entries of a record of 200 bytes each that tell of so many members.
+    fn telling(dir: &Path, told: impl IntoIterator<Item = Option<u32>>) -> Journal {
         let Opened { journal, mut appender, .. } =
-            Journal::open(dir.path(), OPTIONS, DiskStorage).unwrap();
-        let told = [None, None, Some(249_999), Some(250_000), Some(260_000), Some(300_000), None];
-        let told = told.into_iter().chain([Some(200_000); 4]);
+            Journal::open(dir, OPTIONS, DiskStorage).unwrap();
         for members in told {
             let mut meta = Vec::new();
             EntryMeta { members, ..EntryMeta::new(Source::Http, "ada") }.encode(&mut meta);
@@ -243,14 +256,58 @@ mod tests {
             let kind = EntryKind::Records.code();
             appender.append(&mut [draft.seal(kind, 1, ColumnSet(0), 1, UnixMicros(0))]).unwrap();
         }
+        journal
+    }
+
+    #[test]
+    fn dense_entries_are_cut_into_batches_of_their_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let few = [None, None, Some(50_000), Some(50_000)];
+        let too_many = [Some(50_000), Some(60_000), None];
+        // None of these is dense, but all of them would be too much for a batch.
+        let slight = [Some(3_065); 40];
+        let costly = [Some(300_000), Some(300_000), Some(4_100), Some(500_000), None];
+        let told = few.into_iter().chain(too_many).chain(slight).chain(costly);
+        let journal = telling(dir.path(), told);
         let progress = Progress::new(Position(0));
         let batches = batches(&journal, &progress);
         let entries: Vec<usize> = batches.iter().map(|(_, _, entries)| *entries).collect();
-        assert_eq!(entries, [3, 2, 1, 4, 1]);
+        assert_eq!(entries, [4, 2, 1 + 34, 6, 2, 1, 1, 1]);
         assert_eq!(progress.low_water(), journal.synced());
         let (first, last, _) = batches[1];
         let again = Batch::read(&journal, first, last).unwrap();
-        assert_eq!((again.entries.len(), again.members, again.last), (2, 510_000, last));
+        assert_eq!((again.entries.len(), again.members, again.last), (2, 110_000, last));
+    }
+
+    /// None of them would be too much by itself; of all of them the ordinary queue gets one batch.
+    #[test]
+    fn a_flood_of_dense_entries_goes_aside_until_the_last_is_written() {
+        for (members, in_the_first_batch) in [(99_000, 1), (4_100, 24)] {
+            let dir = tempfile::tempdir().unwrap();
+            let flood = (0..600).map(|n| if n % 100 == 99 { None } else { Some(members) });
+            let journal = telling(dir.path(), flood);
+            let progress = Progress::new(Position(0));
+            let mut cutter = cutter(&journal, &progress);
+            let (mut dense, mut ordinary) = (Vec::new(), 0);
+            loop {
+                cutter.fill().unwrap();
+                if cutter.batch.is_empty() {
+                    break;
+                }
+                let batch = cutter.cut();
+                let told = batch.entries.iter().filter(|entry| excess_of(entry) > 0).count();
+                if batch.is_aside {
+                    assert_eq!(told, batch.entries.len());
+                    cutter.aside.put(batch);
+                } else {
+                    dense.push(told);
+                    ordinary += batch.entries.len() - told;
+                }
+            }
+            let first = dense.remove(0);
+            assert_eq!((first, ordinary), (in_the_first_batch, 6));
+            assert!(dense.iter().all(|told| *told == 0), "{dense:?}");
+        }
     }
 
     #[test]
