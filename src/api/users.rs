@@ -225,13 +225,13 @@ async fn check_current_password(
     }
     let field = "current_password";
     let Some(current) = body.current_password.as_deref() else {
-        let detail = "your password so far is needed, too, as \"current_password\"";
+        let detail = "your password so far is needed, too (current_password)";
         return Err(ApiError::unprocessable("invalid_field", detail).with("field", field));
     };
     let snapshot = auth.accounts();
     let user = snapshot.user(id).ok_or(AuthError::Session)?;
     if !auth.is_password_of(user, current, whence).await? {
-        let detail = "current_password is not your password so far";
+        let detail = "this is not your password so far";
         return Err(ApiError::forbidden("wrong_current_password", detail).with("field", field));
     }
     Ok(())

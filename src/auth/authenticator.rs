@@ -5,6 +5,7 @@
 //! runs to its end even if the client hangs up, and is visible on this node before the client hears of it.
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,11 +18,12 @@ use tokio::sync::{Notify, Semaphore};
 use crate::auth::accounts::{Accounts, AccountsSnapshot, User};
 use crate::auth::caller::{Caller, Via};
 use crate::auth::credentials::{self, Credentials, Garbled};
-use crate::auth::failures::{Throttled, Whence};
+use crate::auth::failures::Throttled;
+use crate::auth::homes::Whence;
 use crate::auth::local_token::LocalToken;
 use crate::auth::origin::{ForeignOrigin, Origin, origin_of};
 use crate::auth::password::Password;
-use crate::auth::password_checks::{Attempt, PasswordChecks, Unchecked};
+use crate::auth::password_checks::{Attempt, PasswordChecks, Unchecked, Verdict};
 use crate::auth::quota::{Admission, OverQuota, Quotas};
 use crate::auth::second_look::{CannotLook, SecondLook};
 use crate::auth::secret::{Secret, SecretHash};
@@ -241,7 +243,7 @@ impl Auth {
                 if own_pages_only && !matches!(origin, Origin::Same { .. }) {
                     return Err(AuthError::foreign_origin(&request.headers));
                 }
-                Box::pin(self.session_caller(&hash)).await
+                Box::pin(self.session_caller(&hash, whence().address)).await
             }
         }
     }
@@ -264,8 +266,12 @@ impl Auth {
         self.token_caller(hash).ok_or_else(|| refused().unless_nothing_is_known(self))
     }
 
-    async fn session_caller(&self, hash: &SecretHash) -> Result<Caller, AuthError> {
-        let found = self.0.sessions.find(hash).await.map_err(|error| match error {
+    async fn session_caller(
+        &self,
+        hash: &SecretHash,
+        address: IpAddr,
+    ) -> Result<Caller, AuthError> {
+        let found = self.0.sessions.find(hash, address).await.map_err(|error| match error {
             LookupError::Busy => AuthError::Busy { retry_after: LOOKUP_WAIT_MAX },
             LookupError::Database(error) => AuthError::Database(error),
         })?;
@@ -281,13 +287,16 @@ impl Auth {
         attempt: Attempt<'_>,
     ) -> Result<Result<Arc<User>, Refused>, AuthError> {
         let user = self.enabled_user(attempt.name);
-        if self.0.passwords.verify(user.as_deref(), attempt).await? {
-            return Ok(user.ok_or(Refused { error: AuthError::Password, looked: Ok(()) }));
-        }
+        let wrong = match self.0.passwords.verify(user.as_deref(), attempt).await? {
+            Verdict::Right => {
+                return Ok(user.ok_or(Refused { error: AuthError::Password, looked: Ok(()) }));
+            }
+            Verdict::Wrong(wrong) => wrong,
+        };
         let looked = self.look_again().await;
         let now = self.enabled_user(attempt.name);
         let mark = |user: &Option<Arc<User>>| user.as_ref().map(|user| user.password_mark);
-        if mark(&now) != mark(&user) && self.0.passwords.verify(now.as_deref(), attempt).await? {
+        if mark(&now) != mark(&user) && wrong.again(now.as_deref()).await?.is_right() {
             return Ok(now.ok_or(Refused { error: AuthError::Password, looked }));
         }
         Ok(Err(Refused { error: AuthError::Password, looked }))
@@ -326,7 +335,8 @@ impl Auth {
         let attempt = Attempt { name, password, whence };
         let user = self.check_password(attempt).await?.map_err(Refused::if_looked)?;
         let secret = self.0.sessions.begin(&user).await?.ok_or(AuthError::Password)?;
-        Ok((user, secret, self.0.passwords.know_browser(name, whence)))
+        let known = self.0.passwords.know_browser(&user, whence);
+        Ok((user, secret, known))
     }
 
     /// Is this the password of the user who is signed in? Counts as an attempt to sign in.
@@ -337,7 +347,7 @@ impl Auth {
         whence: Whence,
     ) -> Result<bool, AuthError> {
         let attempt = Attempt { name: user.name.as_str(), password, whence };
-        Ok(self.0.passwords.verify(Some(user), attempt).await?)
+        Ok(self.0.passwords.verify(Some(user), attempt).await?.is_right())
     }
 
     /// Logs what passwords were wrong lately. To be called every [`crate::auth::TELL_FAILURES_EVERY`].

@@ -34,7 +34,7 @@ pub struct SessionMark {
 }
 
 /// Tells a user's password from the ones before it, and nothing else about it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PasswordMark(u64);
 
 impl PasswordMark {

@@ -42,6 +42,12 @@ impl FailureLog {
         add(&mut untold.addresses, || shown_address(address));
     }
 
+    /// How many wrong ones are not told yet?
+    #[cfg(test)]
+    pub fn wrong(&self) -> u64 {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).wrong
+    }
+
     /// Tells, if there is anything.
     pub fn tell(&self) {
         let untold = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));

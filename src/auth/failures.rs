@@ -10,6 +10,8 @@
 //! browser as well, by a cookie that opens nothing, so that people whom a proxy or a company's network gives one address
 //! do not wait for each other.
 //!
+//! A right password, and a new one, end the waits that earlier failures at the account left: the first those at its place.
+//!
 //! It promises bounded memory, and that a name that nobody has counts and waits like one that somebody has. It is kept in
 //! memory by gateway: a restart forgets it.
 
@@ -19,7 +21,9 @@ use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::auth::caller::PasswordMark;
 use crate::auth::expiring_map::ExpiringMap;
+use crate::auth::homes::{Homes, Name, Place, Standing, Whence};
 use crate::auth::secret::SecretHash;
 use crate::record::UnixMicros;
 
@@ -31,18 +35,12 @@ pub const FAILURE_WAIT_MIN: Duration = Duration::from_secs(1);
 pub const PLACE_WAIT_MAX: Duration = Duration::from_secs(60);
 /// The longest wait of an account at places where it is not at home.
 pub const ACCOUNT_WAIT_MAX: Duration = Duration::from_secs(30);
-/// Failures of an account at one place before it waits.
+/// Failures of an account at one place; the last of them makes it wait.
 pub const OWN_FAILURES_FREE: u32 = 5;
-/// Failures of a place, or of an account, before it waits.
+/// Failures of a place, or of an account; the last of them makes it wait.
 pub const FAILURES_FREE: u32 = 20;
-/// How long after its latest right password an account is at home at a place.
-pub const AT_HOME_FOR: Duration = Duration::from_hours(7 * 24);
-/// Most places where an account is at home; a new one takes the place of the oldest.
-pub const HOMES_MAX: usize = 32;
 /// Most places, most accounts, and most accounts at a place whose failures are remembered (each takes some 150 bytes).
 pub const FAILURES_REMEMBERED_MAX: usize = 20_000;
-/// Most accounts whose homes are remembered.
-const ACCOUNTS_AT_HOME_MAX: usize = 20_000;
 /// No failure counts for longer: by then the most that any has are forgiven.
 const FAILURES_FORGOTTEN_AFTER: Duration = Duration::from_mins(40);
 
@@ -50,33 +48,23 @@ const OWN: Rule = Rule { free: OWN_FAILURES_FREE, wait_max: PLACE_WAIT_MAX };
 const OF_PLACE: Rule = Rule { free: FAILURES_FREE, wait_max: PLACE_WAIT_MAX };
 const OF_ACCOUNT: Rule = Rule { free: FAILURES_FREE, wait_max: ACCOUNT_WAIT_MAX };
 
-/// What is known of where a password comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Whence {
-    /// An address, or the network of one, that one caller has to themselves.
-    pub address: IpAddr,
-    /// The cookie of a browser where somebody signed in before. It opens nothing.
-    pub browser: Option<SecretHash>,
+/// A name that was given, whether or not somebody has it, and the password that it has: failures at an earlier one count no
+/// more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Account {
+    name: Name,
+    password: Option<PasswordMark>,
 }
 
-/// What counts as one place. A browser only is one for whom it knows, or whoever has no cookie would have a new place each
-/// time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Place {
-    Address(IpAddr),
-    Browser(SecretHash),
-}
+/// A failure that was counted against a place, if it was, and can be taken back.
+#[derive(Debug)]
+pub struct Failure(Option<AtPlace>);
 
-/// A name that was given, whether or not somebody has it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Account(u64);
-
-/// How an account and a place go together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Standing {
-    /// The account's password was right from there lately.
-    AtHome,
-    New,
+#[derive(Debug)]
+struct AtPlace {
+    place: Place,
+    before: Option<Bucket>,
+    after: Bucket,
 }
 
 /// What had too many failures.
@@ -105,7 +93,9 @@ impl fmt::Display for Throttled {
             }
         };
         let seconds = self.retry_after.as_secs() + u64::from(self.retry_after.subsec_nanos() > 0);
-        write!(f, "too many wrong passwords {what}; try again in {} seconds", seconds.max(1))
+        let seconds = seconds.max(1);
+        let unit = if seconds == 1 { "second" } else { "seconds" };
+        write!(f, "too many wrong passwords {what}; try again in {seconds} {unit}")
     }
 }
 
@@ -122,8 +112,7 @@ struct Memory {
     own: ExpiringMap<(Account, Place), Bucket>,
     of_places: ExpiringMap<Place, Bucket>,
     of_accounts: ExpiringMap<Account, Bucket>,
-    // Only accounts that are there get in, so strangers cannot crowd them out.
-    homes: ExpiringMap<Account, Vec<(Place, UnixMicros)>>,
+    homes: Homes,
 }
 
 impl Default for Failures {
@@ -135,22 +124,23 @@ impl Default for Failures {
             own: remembered(),
             of_places: remembered(),
             of_accounts: remembered(),
-            homes: ExpiringMap::new(ACCOUNTS_AT_HOME_MAX, AT_HOME_FOR),
+            homes: Homes::default(),
         };
         Failures { names: RandomState::new(), memory: Mutex::new(memory) }
     }
 }
 
 impl Failures {
-    pub fn account(&self, name: &str) -> Account {
-        Account(self.names.hash_one(name))
+    pub fn account(&self, name: &str, password: Option<PasswordMark>) -> Account {
+        Account { name: Name(self.names.hash_one(name)), password }
     }
 
     /// The place that counts for an account: the browser, if the account is at home there; else the address.
     pub fn place(&self, account: Account, whence: Whence, now: UnixMicros) -> Place {
         let browser = whence.browser.map(Place::Browser);
-        let is_home =
-            |browser: &Place| self.lock().standing(account, *browser, now) == Standing::AtHome;
+        let is_home = |browser: &Place| {
+            self.lock().homes.standing(account.name, *browser, now) == Standing::AtHome
+        };
         browser.filter(is_home).unwrap_or(Place::Address(whence.address))
     }
 
@@ -162,7 +152,7 @@ impl Failures {
         now: UnixMicros,
     ) -> Result<Standing, Throttled> {
         let memory = self.lock();
-        let standing = memory.standing(account, place, now);
+        let standing = memory.homes.standing(account.name, place, now);
         let wait = |bucket: Option<&Bucket>, rule, blamed| {
             let retry_after = bucket.map_or(Duration::ZERO, |bucket| bucket.wait(rule, now));
             Throttled { blamed, retry_after }
@@ -187,45 +177,48 @@ impl Failures {
     }
 
     /// A password was wrong.
-    pub fn failed(&self, account: Account, place: Place, now: UnixMicros) {
+    pub fn failed(&self, account: Account, place: Place, now: UnixMicros) -> Failure {
         let mut memory = self.lock();
-        let standing = memory.standing(account, place, now);
+        let standing = memory.homes.standing(account.name, place, now);
         fail(&mut memory.own, (account, place), &OWN, now);
-        if standing == Standing::New {
-            fail(&mut memory.of_places, place, &OF_PLACE, now);
-            fail(&mut memory.of_accounts, account, &OF_ACCOUNT, now);
+        if standing == Standing::AtHome {
+            return Failure(None);
+        }
+        fail(&mut memory.of_accounts, account, &OF_ACCOUNT, now);
+        let before = memory.of_places.get(&place, now).copied();
+        let after = fail(&mut memory.of_places, place, &OF_PLACE, now);
+        Failure(Some(AtPlace { place, before, after }))
+    }
+
+    /// The account had another password already: the failure was none of the place. (At the account it counts no more.)
+    pub fn take_back(&self, failure: Failure, now: UnixMicros) {
+        let Some(AtPlace { place, before, after }) = failure.0 else { return };
+        let of_places = &mut self.lock().of_places;
+        let restored = match of_places.take(&place, now) {
+            Some(latest) if latest == after => before,
+            // Others failed meanwhile, and their wait stays.
+            latest => latest
+                .map(|latest| Bucket { failures: latest.failures.saturating_sub(1), ..latest }),
+        };
+        if let Some(bucket) = restored {
+            of_places.insert(place, bucket, now);
         }
     }
 
-    /// A password was right: the account is at home there.
-    pub fn right(&self, account: Account, place: Place, now: UnixMicros) {
-        self.moved(account, None, place, now);
+    /// A password was right: the account is at home there, and its failures there are over.
+    pub fn right(&self, account: Account, place: Place, address: IpAddr, now: UnixMicros) {
+        let mut memory = self.lock();
+        memory.own.take(&(account, place), now);
+        memory.homes.came(account.name, place, address, now);
     }
 
-    /// The account is at home in a place, in the stead of another one.
-    pub fn moved(&self, account: Account, from: Option<Place>, place: Place, now: UnixMicros) {
-        let homes = &mut self.lock().homes;
-        let mut places = homes.take(&account, now).unwrap_or_default();
-        places.retain(|(other, _)| *other != place && Some(*other) != from);
-        if places.len() >= HOMES_MAX {
-            places.remove(0);
-        }
-        places.push((place, now));
-        homes.insert(account, places, now);
+    /// The account is at home in a browser that is known by another cookie from now on.
+    pub fn know_browser(&self, account: Account, whence: Whence, now: SecretHash, at: UnixMicros) {
+        self.lock().homes.know_browser(account.name, whence, now, at);
     }
 
     fn lock(&self) -> MutexGuard<'_, Memory> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Memory {
-    fn standing(&self, account: Account, place: Place, now: UnixMicros) -> Standing {
-        let is_lately = |since: UnixMicros| now.0.saturating_sub(since.0) < micros(AT_HOME_FOR);
-        let homes = self.homes.get(&account, now);
-        let is_home = homes
-            .is_some_and(|homes| homes.iter().any(|(home, at)| *home == place && is_lately(*at)));
-        if is_home { Standing::AtHome } else { Standing::New }
     }
 }
 
@@ -236,7 +229,7 @@ struct Rule {
 }
 
 /// What failed lately.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Bucket {
     failures: u32,
     /// When the next minute of forgiving began.
@@ -249,8 +242,8 @@ impl Bucket {
         let (left, since) = before.map_or((0, now), |bucket| bucket.unforgiven(now));
         let since = if left == 0 { now } else { since };
         let doublings_max = rule.wait_max.as_secs().max(1).ilog2() + 1;
-        let failures = (left + 1).min(rule.free + 1 + doublings_max);
-        let wait = match failures.checked_sub(rule.free + 1) {
+        let failures = (left + 1).min(rule.free + doublings_max);
+        let wait = match failures.checked_sub(rule.free) {
             None => Duration::ZERO,
             Some(doublings) => (FAILURE_WAIT_MIN * (1 << doublings)).min(rule.wait_max),
         };
@@ -277,9 +270,10 @@ fn fail<K: Clone + Eq + std::hash::Hash>(
     key: K,
     rule: &Rule,
     now: UnixMicros,
-) {
+) -> Bucket {
     let bucket = Bucket::after_another(buckets.get(&key, now), rule, now);
     buckets.insert(key, bucket, now);
+    bucket
 }
 
 fn micros(duration: Duration) -> i64 {
@@ -289,6 +283,7 @@ fn micros(duration: Duration) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::homes::AT_HOME_FOR;
 
     const HOME: Place = Place::Address(IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)));
     const ELSEWHERE: Place = Place::Address(IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2)));
@@ -301,32 +296,46 @@ mod tests {
         Place::Address(IpAddr::V4(number.into()))
     }
 
+    fn account(failures: &Failures, name: &str) -> Account {
+        failures.account(name, None)
+    }
+
+    fn address(place: Place) -> IpAddr {
+        let Place::Address(address) = place else { panic!("an address") };
+        address
+    }
+
+    fn right(failures: &Failures, account: Account, place: Place) {
+        failures.right(account, place, address(place), at(0));
+    }
+
     fn wait(failures: &Failures, name: &str, place: Place, now: UnixMicros) -> Option<Throttled> {
-        failures.check(failures.account(name), place, now).err()
+        failures.check(account(failures, name), place, now).err()
     }
 
     fn fail_times(failures: &Failures, times: u32, name: &str, place: Place) {
         for _ in 0..times {
-            failures.failed(failures.account(name), place, at(0));
+            failures.failed(account(failures, name), place, at(0));
         }
     }
 
     #[test]
     fn waits_double_to_their_limit_and_are_forgiven() {
         let failures = Failures::default();
-        fail_times(&failures, OWN_FAILURES_FREE, "ada", HOME);
+        fail_times(&failures, OWN_FAILURES_FREE - 1, "ada", HOME);
         assert_eq!(wait(&failures, "ada", HOME, at(0)), None);
         for seconds in [1, 2, 4, 8, 16, 32, 60, 60, 60] {
             fail_times(&failures, 1, "ada", HOME);
             let throttled = wait(&failures, "ada", HOME, at(0)).unwrap();
             assert_eq!((throttled.blamed, throttled.retry_after.as_secs()), (Blamed::Own, seconds));
-            assert!(throttled.to_string().contains(&format!("in {seconds} seconds")));
+            let unit = if seconds == 1 { "second" } else { "seconds" };
+            assert!(throttled.to_string().ends_with(&format!(" in {seconds} {unit}")));
         }
         assert_eq!(wait(&failures, "ada", HOME, at(60)), None);
-        failures.failed(failures.account("ada"), HOME, at(60));
+        failures.failed(account(&failures, "ada"), HOME, at(60));
         assert_eq!(wait(&failures, "ada", HOME, at(60)).unwrap().retry_after.as_secs(), 60);
         // A quarter of an hour without a failure, and the free ones are back.
-        failures.failed(failures.account("ada"), HOME, at(60 + 15 * 60));
+        failures.failed(account(&failures, "ada"), HOME, at(60 + 15 * 60));
         assert_eq!(wait(&failures, "ada", HOME, at(60 + 15 * 60)), None);
     }
 
@@ -344,51 +353,92 @@ mod tests {
     #[test]
     fn who_is_at_home_waits_for_nobody_else_s_guesses() {
         let failures = Failures::default();
-        failures.right(failures.account("ada"), HOME, at(0));
+        let ada = account(&failures, "ada");
+        right(&failures, ada, HOME);
         for number in 0..1_000 {
             fail_times(&failures, 1, "ada", place(number));
             fail_times(&failures, 1, &format!("user {number}"), HOME);
         }
-        assert_eq!(failures.check(failures.account("ada"), HOME, at(0)), Ok(Standing::AtHome));
+        assert_eq!(failures.check(ada, HOME, at(0)), Ok(Standing::AtHome));
         let new = wait(&failures, "ada", ELSEWHERE, at(0)).unwrap();
         assert_eq!((new.blamed, new.retry_after), (Blamed::Account, ACCOUNT_WAIT_MAX));
         assert_eq!(wait(&failures, "bob", HOME, at(0)).unwrap().blamed, Blamed::Place);
         // Its own failures count, and only for itself.
-        fail_times(&failures, OWN_FAILURES_FREE + 1, "ada", HOME);
+        fail_times(&failures, OWN_FAILURES_FREE, "ada", HOME);
         assert_eq!(wait(&failures, "ada", HOME, at(0)).unwrap().blamed, Blamed::Own);
         // Not for ever.
         let later = UnixMicros(micros(AT_HOME_FOR));
-        assert_eq!(failures.check(failures.account("ada"), HOME, later), Ok(Standing::New));
+        assert_eq!(failures.check(ada, HOME, later), Ok(Standing::New));
     }
 
     #[test]
-    fn an_account_has_so_many_homes_and_keeps_the_latest() {
+    fn a_right_password_ends_the_failures_of_its_user_and_place() {
         let failures = Failures::default();
-        let ada = failures.account("ada");
+        let ada = account(&failures, "ada");
+        fail_times(&failures, OWN_FAILURES_FREE - 1, "ada", HOME);
+        fail_times(&failures, OWN_FAILURES_FREE, "ada", ELSEWHERE);
+        fail_times(&failures, OWN_FAILURES_FREE, "bob", HOME);
+        right(&failures, ada, HOME);
+        fail_times(&failures, OWN_FAILURES_FREE - 1, "ada", HOME);
+        assert_eq!(wait(&failures, "ada", HOME, at(0)), None);
+        assert!(wait(&failures, "ada", ELSEWHERE, at(0)).is_some());
+        assert!(wait(&failures, "bob", HOME, at(0)).is_some());
+    }
+
+    #[test]
+    fn failures_at_a_password_count_no_more_when_there_is_another() {
+        let failures = Failures::default();
+        let [old, new] =
+            ["old", "new"].map(|hash| failures.account("ada", Some(PasswordMark::of(hash))));
+        right(&failures, old, HOME);
         for number in 0..100 {
-            failures.right(ada, place(number), at(0));
-            failures.right(ada, HOME, at(0));
+            failures.failed(old, place(number), at(0));
+            failures.failed(old, HOME, at(0));
         }
-        let is_home = |place| failures.check(ada, place, at(0)) == Ok(Standing::AtHome);
-        assert!(is_home(HOME) && is_home(place(99)));
-        assert!(!is_home(place(1)));
-        assert_eq!(failures.lock().homes.get(&ada, at(0)).unwrap().len(), HOMES_MAX);
+        assert!(failures.check(old, HOME, at(0)).is_err());
+        assert!(failures.check(old, ELSEWHERE, at(0)).is_err());
+        assert_eq!(failures.check(new, HOME, at(0)), Ok(Standing::AtHome), "it stays at home");
+        assert_eq!(failures.check(new, ELSEWHERE, at(0)), Ok(Standing::New));
+    }
+
+    #[test]
+    fn a_failure_that_was_none_is_taken_back_from_its_place() {
+        let failures = Failures::default();
+        let ada = account(&failures, "ada");
+        let fail_all = |times| {
+            for number in 0..times {
+                fail_times(&failures, 1, &format!("user {number}"), HOME);
+            }
+        };
+        fail_all(FAILURES_FREE - 1);
+        for _ in 0..3 {
+            let failure = failures.failed(ada, HOME, at(0));
+            assert!(wait(&failures, "bob", HOME, at(0)).is_some());
+            failures.take_back(failure, at(0));
+            assert_eq!(wait(&failures, "bob", HOME, at(0)), None);
+        }
+        let failure = failures.failed(ada, HOME, at(0));
+        fail_all(1);
+        failures.take_back(failure, at(0));
+        let bucket = *failures.lock().of_places.get(&HOME, at(0)).unwrap();
+        assert_eq!(bucket.failures, FAILURES_FREE);
+        assert!(wait(&failures, "bob", HOME, at(0)).is_some(), "the others' wait stays");
     }
 
     #[test]
     fn a_browser_is_a_place_for_who_signed_in_there_and_for_nobody_else() {
         let failures = Failures::default();
-        let [ada, eve] = ["ada", "eve"].map(|name| failures.account(name));
+        let [ada, eve] = ["ada", "eve"].map(|name| account(&failures, name));
         let [first, second] = ["first", "second"].map(SecretHash::of);
-        let Place::Address(address) = HOME else { panic!("an address") };
+        let address = address(HOME);
         let place = |account, browser| {
             failures.place(account, Whence { address, browser: Some(browser) }, at(0))
         };
         assert_eq!(place(ada, first), HOME, "made up");
-        failures.moved(ada, None, Place::Browser(first), at(0));
+        failures.know_browser(ada, Whence { address, browser: None }, first, at(0));
         assert_eq!(place(ada, first), Place::Browser(first));
         assert_eq!(place(eve, first), HOME);
-        failures.moved(ada, Some(Place::Browser(first)), Place::Browser(second), at(0));
+        failures.know_browser(ada, Whence { address, browser: Some(first) }, second, at(0));
         assert_eq!((place(ada, first), place(ada, second)), (HOME, Place::Browser(second)));
         // Whatever others do at the same address.
         fail_times(&failures, 100, "ada", HOME);
@@ -399,7 +449,7 @@ mod tests {
     #[test]
     fn a_name_that_nobody_has_waits_like_one_that_somebody_has() {
         let failures = Failures::default();
-        failures.right(failures.account("ada"), HOME, at(0));
+        right(&failures, account(&failures, "ada"), HOME);
         for number in 0..100 {
             let waits = ["ada", "nobody"].map(|name| wait(&failures, name, place(number), at(0)));
             assert_eq!(waits[0], waits[1], "{number}");
@@ -413,7 +463,7 @@ mod tests {
     fn a_clock_set_back_makes_nobody_wait_longer() {
         let failures = Failures::default();
         for _ in 0..100 {
-            failures.failed(failures.account("ada"), HOME, at(1_000_000));
+            failures.failed(account(&failures, "ada"), HOME, at(1_000_000));
         }
         assert!(
             wait(&failures, "ada", HOME, at(0)).is_none_or(|it| it.retry_after <= PLACE_WAIT_MAX)

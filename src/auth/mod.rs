@@ -18,6 +18,7 @@ mod expiring_map;
 mod failure_log;
 mod failures;
 mod first_admin;
+mod homes;
 mod local_token;
 pub mod origin;
 mod password;
@@ -37,12 +38,12 @@ pub use authenticator::{Auth, AuthError, AuthOptions, AuthParts, BROWSER_COOKIE,
 pub use caller::{Caller, Denied, PasswordMark, SessionMark, Via};
 pub use failure_log::TELL_FAILURES_EVERY;
 pub use failures::{
-    ACCOUNT_WAIT_MAX, AT_HOME_FOR, Blamed, FAILURES_FREE, OWN_FAILURES_FREE, PLACE_WAIT_MAX,
-    Throttled, Whence,
+    ACCOUNT_WAIT_MAX, Blamed, FAILURES_FREE, OWN_FAILURES_FREE, PLACE_WAIT_MAX, Throttled,
 };
 pub use first_admin::{
     ADMIN_PASSWORD_FILE, FirstAdmin, FirstAdminError, ensure_first_admin, remove_stale_password,
 };
+pub use homes::{AT_HOME_FOR, Whence};
 pub use local_token::{LOCAL_TOKEN_FILE, LOCAL_USER_NAME, LocalToken};
 pub use password::{
     InvalidPassword, PASSWORD_BYTES_MAX, PASSWORD_CHARACTERS_MIN, Password, hash_password,

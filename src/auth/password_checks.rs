@@ -8,6 +8,7 @@
 //! request. (At other places it is not: there the memory would tell guesses that cost nothing from right ones.) A user
 //! who does not exist costs as much as one who does, and waits as long.
 
+use std::net::IpAddr;
 use std::num::NonZero;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -18,12 +19,13 @@ use sha2::{Digest, Sha256};
 use crate::auth::accounts::User;
 use crate::auth::expiring_map::ExpiringMap;
 use crate::auth::failure_log::FailureLog;
-use crate::auth::failures::{Account, Blamed, Failures, Place, Standing, Throttled, Whence};
+use crate::auth::failures::{Account, Blamed, Failure, Failures, Throttled};
+use crate::auth::homes::{Place, Standing, Whence};
 use crate::auth::password::{
     DUMMY_HASH, PASSWORD_BYTES_MAX, Password, hash_password, verify_password,
 };
 use crate::auth::secret::Secret;
-use crate::auth::turns::{Busy, Holder, Turns};
+use crate::auth::turns::{Busy, Holder, TURN_WAIT_MAX, Turns};
 use crate::clock::Clock;
 use crate::telemetry::limits;
 use crate::telemetry::metrics::{PasswordCheck, count_password_checks};
@@ -64,6 +66,46 @@ pub enum Unchecked {
     Busy,
 }
 
+/// What came of an attempt.
+pub enum Verdict<'a> {
+    Right,
+    Wrong(Wrong<'a>),
+}
+
+impl Verdict<'_> {
+    pub fn is_right(&self) -> bool {
+        matches!(self, Verdict::Right)
+    }
+}
+
+/// A password that is wrong for the user as known so far. It is told as such when this is dropped, as it is when whoever
+/// sent it hangs up.
+pub struct Wrong<'a> {
+    checks: &'a PasswordChecks,
+    attempt: Attempt<'a>,
+    // Invariant: Some until it is checked again.
+    failure: Option<Failure>,
+}
+
+impl<'a> Wrong<'a> {
+    /// The user has another password already: only what comes of that one counts.
+    pub async fn again(mut self, user: Option<&User>) -> Result<Verdict<'a>, Unchecked> {
+        let (checks, attempt) = (self.checks, self.attempt);
+        if let Some(failure) = self.failure.take() {
+            checks.failures.take_back(failure, checks.clock.now());
+        }
+        checks.verify(user, attempt).await
+    }
+}
+
+impl Drop for Wrong<'_> {
+    fn drop(&mut self) {
+        if self.failure.is_some() {
+            self.checks.tell(PasswordCheck::Wrong, self.attempt);
+        }
+    }
+}
+
 impl From<Busy> for Unchecked {
     fn from(_: Busy) -> Unchecked {
         Unchecked::Busy
@@ -83,7 +125,7 @@ impl PasswordChecks {
         PasswordChecks {
             failures: Failures::default(),
             log: FailureLog::default(),
-            turns: Turns::new(at_once),
+            turns: Turns::new(at_once, TURN_WAIT_MAX),
             verified: Mutex::new(ExpiringMap::new(VERIFIED_MAX, lifetime)),
             process_secret,
             clock,
@@ -92,15 +134,17 @@ impl PasswordChecks {
 
     /// Is this the user's password? None stands for a user who does not exist or is disabled: the answer is no, after
     /// the same time. What came of it is counted, and logged where it is not what it should be.
-    pub async fn verify(
-        &self,
+    pub async fn verify<'a>(
+        &'a self,
         user: Option<&User>,
-        attempt: Attempt<'_>,
-    ) -> Result<bool, Unchecked> {
-        let answer = self.answer(user, attempt).await;
-        let outcome = match &answer {
-            Ok(true) => PasswordCheck::Right,
-            Ok(false) => PasswordCheck::Wrong,
+        attempt: Attempt<'a>,
+    ) -> Result<Verdict<'a>, Unchecked> {
+        let (outcome, answer) = match self.answer(user, attempt).await {
+            Ok(Ok(())) => (PasswordCheck::Right, Ok(Verdict::Right)),
+            Ok(Err(failure)) => {
+                let wrong = Wrong { checks: self, attempt, failure: Some(failure) };
+                return Ok(Verdict::Wrong(wrong));
+            }
             Err(Unchecked::Throttled(throttled)) => {
                 let limit = match throttled.blamed {
                     Blamed::Own => &limits::SIGN_IN_USER_AND_ADDRESS,
@@ -108,36 +152,43 @@ impl PasswordChecks {
                     Blamed::Account => &limits::SIGN_IN_USER,
                 };
                 limit.hit();
-                PasswordCheck::Throttled
+                (PasswordCheck::Throttled, Err(Unchecked::Throttled(throttled)))
             }
             Err(Unchecked::Busy) => {
                 limits::SIGN_IN_QUEUE.hit();
-                PasswordCheck::Busy
+                (PasswordCheck::Busy, Err(Unchecked::Busy))
             }
         };
-        count_password_checks(outcome, 1);
-        self.log.note(outcome, attempt.name, attempt.whence.address);
+        self.tell(outcome, attempt);
         answer
     }
 
-    async fn answer(&self, user: Option<&User>, attempt: Attempt<'_>) -> Result<bool, Unchecked> {
+    fn tell(&self, outcome: PasswordCheck, attempt: Attempt<'_>) {
+        count_password_checks(outcome, 1);
+        self.log.note(outcome, attempt.name, attempt.whence.address);
+    }
+
+    async fn answer(
+        &self,
+        user: Option<&User>,
+        attempt: Attempt<'_>,
+    ) -> Result<Result<(), Failure>, Unchecked> {
         let Attempt { name, password, whence } = attempt;
-        let account = self.failures.account(name);
+        let account = self.failures.account(name, user.map(|user| user.password_mark));
         let place = self.failures.place(account, whence, self.clock.now());
         let standing = self.may_try(account, place)?;
         // Nobody can have set such a password, so nothing is told by answering at once.
         if password.len() > PASSWORD_BYTES_MAX {
-            self.failures.failed(account, place, self.clock.now());
-            return Ok(false);
+            return Ok(Err(self.failures.failed(account, place, self.clock.now())));
         }
         let remembered_as = user.map(|user| self.remembered_as(user, password, place));
         if remembered_as.is_some_and(|key| self.remembers(&key)) {
-            return Ok(true);
+            return Ok(Ok(()));
         }
         let turn = self.turns.take(Holder { place, standing }).await?;
         // While this one waited, others failed, or the same password was right.
         if remembered_as.is_some_and(|key| self.remembers(&key)) {
-            return Ok(true);
+            return Ok(Ok(()));
         }
         self.may_try(account, place)?;
         let stored = user.map_or(DUMMY_HASH, |user| &user.password_hash).to_owned();
@@ -148,12 +199,13 @@ impl PasswordChecks {
             (right, turn)
         });
         // Counted before the next one has its turn, and before it is known: who hangs up has guessed all the same.
-        let guess = Guess { checks: self, account, place, right: false };
+        let address = whence.address;
+        let guess = Guess { checks: self, account, place, address, ended: false };
         // The work does not panic; the task is cancelled only when the runtime ends.
         let (matches, turn) = checking.await.map_err(|_| Unchecked::Busy)?;
-        let right = guess.end(remembered_as.filter(|_| matches));
+        let answer = guess.end(remembered_as.filter(|_| matches));
         drop(turn);
-        Ok(right)
+        Ok(answer)
     }
 
     fn may_try(&self, account: Account, place: Place) -> Result<Standing, Unchecked> {
@@ -175,10 +227,10 @@ impl PasswordChecks {
     }
 
     /// Makes the browser that somebody just signed in with one that is known; what it shall keep as its cookie.
-    pub fn know_browser(&self, name: &str, whence: Whence) -> Secret {
+    pub fn know_browser(&self, user: &User, whence: Whence) -> Secret {
         let secret = Secret::bare();
-        let (before, now) = (whence.browser.map(Place::Browser), Place::Browser(secret.hash()));
-        self.failures.moved(self.failures.account(name), before, now, self.clock.now());
+        let account = self.failures.account(user.name.as_str(), Some(user.password_mark));
+        self.failures.know_browser(account, whence, secret.hash(), self.clock.now());
         secret
     }
 
@@ -217,27 +269,28 @@ struct Guess<'a> {
     checks: &'a PasswordChecks,
     account: Account,
     place: Place,
-    right: bool,
+    address: IpAddr,
+    ended: bool,
 }
 
 impl Guess<'_> {
     /// What came of it: `remembered_as` if it was right.
-    fn end(mut self, remembered_as: Option<[u8; 32]>) -> bool {
-        if let Some(key) = remembered_as {
-            self.checks.lock_verified().insert(key, (), self.checks.clock.now());
-            self.right = true;
-        }
-        self.right
+    fn end(mut self, remembered_as: Option<[u8; 32]>) -> Result<(), Failure> {
+        self.ended = true;
+        let (checks, now) = (self.checks, self.checks.clock.now());
+        let Some(key) = remembered_as else {
+            return Err(checks.failures.failed(self.account, self.place, now));
+        };
+        checks.lock_verified().insert(key, (), now);
+        checks.failures.right(self.account, self.place, self.address, now);
+        Ok(())
     }
 }
 
 impl Drop for Guess<'_> {
     fn drop(&mut self) {
-        let (failures, now) = (&self.checks.failures, self.checks.clock.now());
-        if self.right {
-            failures.right(self.account, self.place, now);
-        } else {
-            failures.failed(self.account, self.place, now);
+        if !self.ended {
+            self.checks.failures.failed(self.account, self.place, self.checks.clock.now());
         }
     }
 }
@@ -249,13 +302,13 @@ fn hashes_at_once(cores: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{IpAddr, Ipv4Addr};
+    use std::net::Ipv4Addr;
 
     use time::OffsetDateTime;
 
     use super::*;
     use crate::auth::caller::PasswordMark;
-    use crate::auth::failures::OWN_FAILURES_FREE;
+    use crate::auth::failures::{FAILURES_FREE, OWN_FAILURES_FREE};
     use crate::auth::scope::Role;
     use crate::record::UnixMicros;
 
@@ -286,7 +339,8 @@ mod tests {
         password: &str,
         place: Place,
     ) -> Result<bool, Unchecked> {
-        checks.verify(user, Attempt { name: "ada", password, whence: whence(place) }).await
+        let attempt = Attempt { name: "ada", password, whence: whence(place) };
+        checks.verify(user, attempt).await.map(|verdict| verdict.is_right())
     }
 
     fn remembered(checks: &PasswordChecks, user: &User, password: &str, place: Place) -> bool {
@@ -343,19 +397,58 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_new_password_lifts_the_waits_of_its_user() {
+        let checks = PasswordChecks::new(Clock::manual(UnixMicros(0)));
+        let [old, new] = ["correct horse", "another horse"].map(user);
+        for _ in 0..OWN_FAILURES_FREE {
+            assert_eq!(verify(&checks, Some(&old), &"a".repeat(2_000), HERE).await, Ok(false));
+        }
+        assert!(verify(&checks, Some(&old), "another horse", HERE).await.is_err());
+        assert_eq!(verify(&checks, Some(&new), "another horse", HERE).await, Ok(true));
+    }
+
+    #[tokio::test]
     async fn a_browser_that_is_known_does_not_wait_for_guesses_from_its_address() {
         let checks = PasswordChecks::new(Clock::manual(UnixMicros(0)));
         let ada = user("correct horse");
-        let cookie = checks.know_browser("ada", whence(HERE));
+        let cookie = checks.know_browser(&ada, whence(HERE));
         for _ in 0..=OWN_FAILURES_FREE {
             let _ = verify(&checks, Some(&ada), &"a".repeat(2_000), HERE).await;
         }
-        let with = |secret: &Secret| {
+        let with = async |secret: &Secret| {
             let whence = Whence { browser: Some(secret.hash()), ..whence(HERE) };
-            checks.verify(Some(&ada), Attempt { name: "ada", password: "correct horse", whence })
+            let attempt = Attempt { name: "ada", password: "correct horse", whence };
+            checks.verify(Some(&ada), attempt).await.map(|verdict| verdict.is_right())
         };
         assert_eq!(with(&cookie).await, Ok(true));
         assert!(matches!(with(&Secret::bare()).await, Err(Unchecked::Throttled(_))));
+    }
+
+    #[tokio::test]
+    async fn a_password_that_is_right_at_the_second_look_was_never_wrong() {
+        let checks = PasswordChecks::new(Clock::manual(UnixMicros(0)));
+        let [old, new] = ["correct horse", "another horse"].map(user);
+        // One more, and everybody who is new here waits.
+        for number in 1..FAILURES_FREE {
+            let other = checks.failures.account(&format!("user {number}"), None);
+            checks.failures.failed(other, HERE, UnixMicros(0));
+        }
+        let attempt = Attempt { name: "ada", password: "another horse", whence: whence(HERE) };
+        let Ok(Verdict::Wrong(wrong)) = checks.verify(Some(&old), attempt).await else {
+            panic!("wrong, as far as is known");
+        };
+        assert!(wrong.again(Some(&new)).await.is_ok_and(|verdict| verdict.is_right()));
+        assert_eq!(checks.log.wrong(), 0);
+        let bob = checks.failures.account("bob", None);
+        assert!(checks.failures.check(bob, HERE, UnixMicros(0)).is_ok());
+        // What is wrong at both looks is wrong once.
+        let Ok(Verdict::Wrong(wrong)) =
+            checks.verify(Some(&old), Attempt { password: "a guess", ..attempt }).await
+        else {
+            panic!("wrong");
+        };
+        assert!(wrong.again(Some(&new)).await.is_ok_and(|verdict| !verdict.is_right()));
+        assert_eq!(checks.log.wrong(), 1);
     }
 
     #[tokio::test]
@@ -364,7 +457,7 @@ mod tests {
         let guesses = (0..3 * OWN_FAILURES_FREE).map(|_| verify(&checks, None, "a guess", HERE));
         let answers = futures::future::join_all(guesses).await;
         let hashed = answers.iter().filter(|answer| **answer == Ok(false)).count();
-        assert_eq!(u32::try_from(hashed), Ok(OWN_FAILURES_FREE + 1), "{answers:?}");
+        assert_eq!(u32::try_from(hashed), Ok(OWN_FAILURES_FREE), "{answers:?}");
     }
 
     #[tokio::test]

@@ -15,10 +15,11 @@ use crate::auth::accounts::Accounts;
 use crate::db::answered;
 use crate::lifecycle::Lifecycle;
 
-/// Shortest time between the beginnings of two looks, and the longest that whoever comes between them waits for the next.
+/// Shortest and longest time from the end of a look to the beginning of the next.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
-/// A look that took long is not repeated before so many times as long.
+/// A look that took long is not repeated before so many times as long: it has a tenth of the time, or half of it at most where
+/// it takes over a second.
 const PAUSE_FOR_LOOK: u32 = 10;
 /// Longest wait for one.
 pub const LOOK_WAIT_MAX: Duration = Duration::from_secs(5);
@@ -38,7 +39,10 @@ struct Last {
 
 #[derive(Debug, Clone, Copy)]
 enum Ended {
-    Well { pause: Duration },
+    /// The next may begin then.
+    Well {
+        next: Instant,
+    },
     Badly(Instant),
 }
 
@@ -71,11 +75,11 @@ impl SecondLook {
         {
             return Err(CannotLook);
         }
-        if let (Some(began), Some(Ended::Well { pause })) = (last.began, last.ended) {
+        if let (Some(began), Some(Ended::Well { next })) = (last.began, last.ended) {
             if began >= asked {
                 return Ok(());
             }
-            sleep_until(began + pause).await;
+            sleep_until(next).await;
         }
         // A task, because who hangs up must not take it from the others.
         let (accounts, pool) = (accounts.clone(), pool.clone());
@@ -83,9 +87,8 @@ impl SecondLook {
             let began = Instant::now();
             *last = Last { began: Some(began), ended: None };
             let read = answered(accounts.reload(&pool)).await;
-            let pause = (began.elapsed() * PAUSE_FOR_LOOK).clamp(PAUSE_MIN, PAUSE_MAX);
             last.ended = Some(match &read {
-                Ok(()) => Ended::Well { pause },
+                Ok(()) => Ended::Well { next: next_look(began, Instant::now()) },
                 Err(_) => Ended::Badly(Instant::now()),
             });
             read.map_err(|error| {
@@ -94,5 +97,26 @@ impl SecondLook {
             })
         });
         look.await.unwrap_or(Err(CannotLook))
+    }
+}
+
+fn next_look(began: Instant, ended: Instant) -> Instant {
+    ended + (ended.duration_since(began) * PAUSE_FOR_LOOK).clamp(PAUSE_MIN, PAUSE_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dear_look_has_a_small_part_of_the_time() {
+        let began = Instant::now();
+        for (took, pause) in
+            [(0, 50), (1, 50), (20, 200), (100, 1_000), (900, 1_000), (4_000, 1_000)]
+        {
+            let ended = began + Duration::from_millis(took);
+            let next = next_look(began, ended);
+            assert_eq!(next.duration_since(ended), Duration::from_millis(pause), "{took} ms");
+        }
     }
 }

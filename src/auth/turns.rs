@@ -1,4 +1,5 @@
-//! Turns at computing hashes: few at a time, so that they take a share of the cores and no more, and handed out fairly.
+//! Turns at what is dear, such as computing hashes: few at a time, so that they take a share of the cores (or of the
+//! connections to PostgreSQL) and no more, and handed out fairly.
 //!
 //! Who waits is ordered by where they come from: places take turns, however many each of them sends, and every other turn is
 //! for somebody at home. When the queue is full, whoever has most in it loses the newest of theirs to a newcomer who has
@@ -11,16 +12,19 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use crate::auth::failures::{Place, Standing};
+use crate::auth::homes::{Place, Standing};
 
 /// Most that wait at a time.
 pub const WAITING_MAX: usize = 128;
-/// Longest wait for a turn.
+/// Longest wait for a turn at a hash.
 pub const TURN_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// The queue; clones are the same.
 #[derive(Debug, Clone)]
-pub struct Turns(Arc<Mutex<Queue>>);
+pub struct Turns {
+    queue: Arc<Mutex<Queue>>,
+    wait_max: Duration,
+}
 
 /// Who waits, as far as fairness goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +33,7 @@ pub struct Holder {
     pub standing: Standing,
 }
 
-/// Too many wait; come back after [`TURN_WAIT_MAX`].
+/// Too many wait; come back after the longest wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Busy;
 
@@ -69,17 +73,18 @@ struct Waiting {
 }
 
 impl Turns {
-    pub fn new(at_once_max: usize) -> Turns {
-        Turns(Arc::new(Mutex::new(Queue {
+    pub fn new(at_once_max: usize, wait_max: Duration) -> Turns {
+        let queue = Queue {
             at_once_max,
             running: 0,
             lines: VecDeque::new(),
             latest: Standing::New,
             next_number: 0,
-        })))
+        };
+        Turns { queue: Arc::new(Mutex::new(queue)), wait_max }
     }
 
-    /// Waits for a turn, at most [`TURN_WAIT_MAX`].
+    /// Waits for a turn, at most `wait_max`.
     pub async fn take(&self, holder: Holder) -> Result<Turn, Busy> {
         let mut waiting = {
             let mut queue = self.lock();
@@ -90,7 +95,7 @@ impl Turns {
             let (number, granted) = queue.join(holder)?;
             Waiting { turns: self.clone(), number, granted }
         };
-        match tokio::time::timeout(TURN_WAIT_MAX, &mut waiting.granted).await {
+        match tokio::time::timeout(self.wait_max, &mut waiting.granted).await {
             Ok(Ok(())) => Ok(Turn(self.clone())),
             // It lost its place to somebody else, or waited too long.
             Ok(Err(_)) | Err(_) => Err(Busy),
@@ -98,7 +103,7 @@ impl Turns {
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -238,7 +243,7 @@ mod tests {
 
     #[tokio::test]
     async fn places_take_turns_however_many_each_sends() {
-        let turns = Turns::new(1);
+        let turns = Turns::new(1, TURN_WAIT_MAX);
         let running = turns.take(stranger(1)).await.unwrap();
         let mut flood: Vec<Asking> = (0..90).map(|_| waits(&turns, stranger(1))).collect();
         let mut honest = waits(&turns, stranger(2));
@@ -252,7 +257,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_queue_makes_room_for_who_has_less_in_it() {
-        let turns = Turns::new(1);
+        let turns = Turns::new(1, TURN_WAIT_MAX);
         let _running = turns.take(stranger(1)).await.unwrap();
         let mut flood: Vec<Asking> = (0..WAITING_MAX).map(|_| waits(&turns, stranger(1))).collect();
         assert!(is_refused(&mut ask(&turns, stranger(1))), "its own place is full");
@@ -267,7 +272,7 @@ mod tests {
 
     #[tokio::test]
     async fn among_as_many_places_as_fit_who_is_at_home_goes_first() {
-        let turns = Turns::new(1);
+        let turns = Turns::new(1, TURN_WAIT_MAX);
         let _running = turns.take(stranger(0)).await.unwrap();
         let many = u32::try_from(WAITING_MAX).unwrap();
         let strangers: Vec<Asking> =
@@ -281,7 +286,7 @@ mod tests {
 
     #[tokio::test]
     async fn every_other_turn_is_for_somebody_at_home() {
-        let turns = Turns::new(1);
+        let turns = Turns::new(1, TURN_WAIT_MAX);
         let mut running = turns.take(stranger(0)).await.unwrap();
         let mut strangers: Vec<Asking> = (1..5).map(|it| waits(&turns, stranger(it))).collect();
         let at_home = |it| waits(&turns, holder(it, Standing::AtHome));
@@ -296,7 +301,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn nobody_waits_for_long_and_no_turn_is_lost() {
-        let turns = Turns::new(1);
+        let turns = Turns::new(1, TURN_WAIT_MAX);
         let running = turns.take(stranger(1)).await.unwrap();
         assert_eq!(turns.take(stranger(1)).await.unwrap_err(), Busy, "after TURN_WAIT_MAX");
         let gone = waits(&turns, stranger(1));

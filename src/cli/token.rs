@@ -24,7 +24,7 @@ pub enum TokenCommand {
     Create(CreateToken),
     /// List tokens; what they are is kept nowhere.
     List(ListTokens),
-    /// Revoke a token; running gateways refuse it at once.
+    /// Revoke a token; running gateways refuse it within a moment.
     Revoke(RevokeToken),
 }
 

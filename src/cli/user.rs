@@ -27,7 +27,7 @@ pub enum UserCommand {
     List,
     /// Set a user's password; ends the user's browser sessions, and with --revoke-tokens their tokens.
     Passwd(SetPassword),
-    /// Keep a user out: passwords, sessions and tokens stop working at once.
+    /// Keep a user out: passwords, sessions and tokens stop working, with running gateways within a moment.
     Disable(NamedUser),
     /// Let a disabled user in again.
     Enable(NamedUser),

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::people::{Outsider, PASSWORD, Token, add_user};
-use crate::support::{Gateway, eventually};
+use crate::support::{Gateway, Metrics, eventually};
 
 /// They were unknown until word came of the change. Here none ever comes.
 #[tokio::test]
@@ -31,4 +31,28 @@ async fn nobody_is_refused_for_a_change_that_is_on_its_way() {
     gateway.execute("update tidegate.users set name = 'lovelace' where name = 'ada'").await;
     outsider.sign_in("lovelace", PASSWORD).await.expect(201);
     outsider.who_by_token(&format!("tg_{}", "A".repeat(43))).await.problem(401, "invalid_token");
+}
+
+/// It was told as wrong, and used up a guess.
+#[tokio::test]
+async fn a_password_that_was_set_a_moment_ago_is_not_told_as_wrong() {
+    let gateway = Gateway::start().await;
+    add_user(&gateway, "ada", "member").await;
+    let grace = add_user(&gateway, "grace", "member").await;
+    let another = json!({"password": "another password"});
+    gateway.patch(&format!("/v1/users/{grace}"), &another).await.expect(200);
+    let outsider = Outsider::of(&gateway);
+    outsider.who_by_password("ada", PASSWORD).await.expect(200);
+    // As from the command line; here no word of it comes.
+    let set = "update tidegate.users set password_hash = (select password_hash from tidegate.users where name = 'grace')
+               where name = 'ada'";
+    gateway.execute(set).await;
+    outsider.sign_in("ada", "another password").await.expect(201);
+    let wrong = async || {
+        let metrics = Metrics::read(&gateway).await;
+        metrics.sum("tidegate_password_checks_total", "outcome", "wrong")
+    };
+    assert!(wrong().await < 0.5);
+    outsider.sign_in("ada", PASSWORD).await.problem(401, "invalid_password");
+    assert!((0.5..1.5).contains(&wrong().await));
 }

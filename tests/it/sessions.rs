@@ -191,8 +191,12 @@ async fn a_session_changes_its_password_only_with_the_one_so_far() {
         let new = json!({"password": "another password"});
         let problem = change(&cookie, id, new).await.problem(422, "invalid_field");
         assert_eq!(problem["field"], "current_password");
+        let detail = "your password so far is needed, too (current_password)";
+        assert_eq!(problem["detail"], detail);
         let wrong = json!({"password": "another password", "current_password": "a guess at it"});
-        change(&cookie, id, wrong).await.problem(403, "wrong_current_password");
+        let problem = change(&cookie, id, wrong).await.problem(403, "wrong_current_password");
+        assert_eq!(problem["field"], "current_password");
+        assert_eq!(problem["detail"], "this is not your password so far");
         outsider.who_by_cookie(&cookie).await.expect(200);
         change(&cookie, id, json!({"email": "a@example.com"})).await.expect(200);
         let right = json!({"password": "another password", "current_password": PASSWORD});

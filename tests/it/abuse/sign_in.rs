@@ -177,11 +177,17 @@ async fn a_password_that_is_remembered_for_one_address_answers_no_guess_from_ano
         (reply.status == 429).then_some(())
     })
     .await;
-    // Whoever waits learns nothing: the right password is answered like a wrong one, where the wait is not over yet.
+    // Whoever waits learns nothing: the right password is answered like a wrong one, where the wait is not over yet. (A
+    // machine that is slower than the wait lets it in, and then all is as in the beginning.)
     eventually("the guesser has to wait, with the right one, too", async || {
-        let wrong = who("198.51.100.66", "a guess at it").await;
+        for _ in 0..50 {
+            let wrong = who("198.51.100.66", "a guess at it").await;
+            if wrong.status == 429 {
+                break;
+            }
+        }
         let right = who("198.51.100.66", PASSWORD).await;
-        (wrong.status == 401 && right.status == 429).then_some(())
+        (right.status == 429).then_some(())
     })
     .await;
     who("192.0.2.1", PASSWORD).await.expect(200);
