@@ -171,7 +171,8 @@ pub struct Access {
     #[arg(long, env = "TIDEGATE_TRUSTED_PROXIES", default_value = "")]
     pub trusted_proxies: Networks,
 
-    /// Most bytes held in memory for heads, bodies that are not records, and replies; what does not fit is refused with 503.
+    /// Most bytes held in memory for heads, bodies that are not records, and replies; half of it at most for peers without
+    /// credentials. What does not fit is refused with 503.
     #[arg(long, env = "TIDEGATE_REQUEST_MEMORY_BYTES_MAX", default_value_t = 128 << 20)]
     pub request_memory_bytes_max: usize,
 }

@@ -19,6 +19,7 @@ use crate::api::AppState;
 use crate::api::client_address::{ClientAddress, Peer};
 use crate::api::error::ApiError;
 use crate::api::held_bytes::HeldBytes;
+use crate::api::requester::Requester;
 use crate::auth::{BROWSER_COOKIE, Caller, Presented, Whence, credentials};
 
 /// Largest JSON body of a request that is not records, in bytes.
@@ -33,7 +34,12 @@ impl FromRequestParts<AppState> for Caller {
         // The route may have asked already.
         match parts.extensions.remove() {
             Some(caller) => Ok(caller),
-            None => Ok(state.auth.authenticate(parts, || whence_of(None, parts, state)).await?),
+            None => {
+                let whence = || whence_of(None, parts, state);
+                let caller = state.auth.authenticate(parts, whence).await?;
+                Requester::recognize_sender(&parts.extensions);
+                Ok(caller)
+            }
         }
     }
 }
@@ -75,6 +81,7 @@ impl FromRequestParts<AppState> for MonitorCaller {
         let whence = || whence_of(None, parts, state);
         let (caller, ticket) =
             state.auth.authenticate_monitor(parts, whence, ticket.as_deref()).await?;
+        Requester::recognize_sender(&parts.extensions);
         Ok(MonitorCaller { caller, ticket })
     }
 }
@@ -116,7 +123,8 @@ where
             let detail = "the body must be JSON: send Content-Type: application/json";
             return Err(ApiError::unsupported_media_type(detail));
         }
-        let held = HeldBytes::from_ref(state).hold(held_for(request.body(), BYTES_MAX));
+        let holder = Requester::sender(request.extensions()).holder();
+        let held = HeldBytes::from_ref(state).hold(holder, held_for(request.body(), BYTES_MAX));
         let _held = held.map_err(ApiError::request_memory_full)?;
         let body = to_bytes(request.into_body(), BYTES_MAX);
         let bytes = tokio::time::timeout(JSON_BODY_WAIT_MAX, body)
@@ -188,7 +196,8 @@ mod tests {
             request = request.header("content-type", content_type);
         }
         let request = request.body(body.into()).unwrap();
-        let held_bytes = HeldBytes::new(JSON_BODY_BYTES_MAX);
+        // A stranger may have a quarter of it.
+        let held_bytes = HeldBytes::new(4 * JSON_BODY_BYTES_MAX);
         let read: Result<ApiJson<Sample>, _> = ApiJson::from_request(request, &held_bytes).await;
         assert_eq!(held_bytes.held(), 0);
         read.map(|ApiJson(sample)| sample)

@@ -5,10 +5,10 @@ use bytes::Bytes;
 use futures::Stream;
 
 use crate::api::AppState;
-use crate::api::held_bytes::Held;
+use crate::api::held_bytes::{Held, Holder};
 use crate::sources::body::{BodyLimits, BodyReader, ContentEncoding};
 
-/// Reads a body; what its decoder remembers counts for as long as it does.
+/// Reads the body of a caller who is known; what its decoder remembers counts for as long as it does.
 pub fn read<S, E>(
     state: &AppState,
     body: S,
@@ -27,7 +27,7 @@ where
     reader.with_account(move |bytes| match &mut held {
         Some(held) => held.grow(bytes).is_ok(),
         None => {
-            held = budget.hold(bytes).ok();
+            held = budget.hold(Holder::Known, bytes).ok();
             held.is_some()
         }
     })

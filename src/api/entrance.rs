@@ -24,6 +24,7 @@ use tower::ServiceExt;
 use crate::api::client_address::{ClientAddress, Peer};
 use crate::api::cross_origin::{self, Answer, CrossOrigin};
 use crate::api::refused_body::SharedBody;
+use crate::api::requester::Requester;
 use crate::api::{ApiError, AppState, heads, records, refused_body, router};
 use crate::telemetry::metrics::record_ingest_request;
 
@@ -42,6 +43,8 @@ pub struct Entrance {
     router: Router,
     /// Who is at the other end of the connection.
     peer: Option<Peer>,
+    /// Who that is, where it is one: behind a proxy that is trusted each request has its own.
+    requester: Option<Requester>,
     /// None where only the gateway's own pages are served.
     cross_origin: Option<CrossOrigin>,
 }
@@ -50,12 +53,17 @@ impl Entrance {
     pub fn new(state: AppState) -> Entrance {
         let router = router::router(state.clone());
         let cross_origin = CrossOrigin::new(&state.config.access.allowed_origins);
-        Entrance { state, router, peer: None, cross_origin }
+        Entrance { state, router, peer: None, requester: None, cross_origin }
     }
 
     /// The same for one connection.
     pub fn for_peer(&self, peer: Peer) -> Entrance {
         Entrance { peer: Some(peer), ..self.clone() }
+    }
+
+    /// The same for a connection whose requests all come from this one.
+    pub fn for_requester(self, requester: Requester) -> Entrance {
+        Entrance { requester: Some(requester), ..self }
     }
 
     pub fn state(&self) -> &AppState {
@@ -96,11 +104,21 @@ impl Entrance {
         }
         if is_records(&request) {
             let state = self.state.clone();
-            let peer = self.peer;
-            Box::pin(async move { Ok(take_records(&state, peer, request).await) })
+            let (peer, requester) = (self.peer, self.requester.clone());
+            Box::pin(async move {
+                let response = take_records(&state, peer, request).await;
+                // Only with good credentials.
+                if response.status().is_success() {
+                    requester.iter().for_each(Requester::recognize);
+                }
+                Ok(response)
+            })
         } else {
             if let Some(peer) = self.peer {
                 request.extensions_mut().insert(peer);
+            }
+            if let Some(requester) = &self.requester {
+                request.extensions_mut().insert(requester.clone());
             }
             Box::pin(self.router.clone().oneshot(request.map(Body::new)))
         }

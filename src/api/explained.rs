@@ -23,6 +23,7 @@ use crate::api::connections::{HEAD_MAX, Phase, Place};
 use crate::api::entrance::DEFAULT_HEADERS;
 use crate::api::express::Rewound;
 use crate::api::held_bytes::{Full, Held, HeldBytes};
+use crate::api::requester::Requester;
 use crate::telemetry::limits;
 
 /// Longest wait for a peer that was refused to stop sending, and how much of it is read.
@@ -52,6 +53,7 @@ pub struct Explained {
 /// What came of a head that is not whole yet.
 struct UnfinishedHead {
     budget: HeldBytes,
+    requester: Requester,
     bytes: usize,
     held: Option<Held>,
     /// The budget was used up.
@@ -59,9 +61,9 @@ struct UnfinishedHead {
 }
 
 impl Explained {
-    pub fn new(stream: Rewound, budget: HeldBytes) -> Explained {
+    pub fn new(stream: Rewound, budget: HeldBytes, requester: Requester) -> Explained {
         let first = stream.first().clone();
-        let head = UnfinishedHead { budget, bytes: 0, held: None, refused: None };
+        let head = UnfinishedHead { budget, requester, bytes: 0, held: None, refused: None };
         Explained { stream, first, answer: Bytes::new(), reading_on: None, head }
     }
 
@@ -144,7 +146,10 @@ impl UnfinishedHead {
         let held = match &mut self.held {
             Some(held) => held.grow(counted - held.bytes()),
             None if counted == 0 => Ok(()),
-            None => self.budget.hold(counted).map(|held| self.held = Some(held)),
+            None => {
+                let held = self.budget.hold(self.requester.holder(), counted);
+                held.map(|held| self.held = Some(held))
+            }
         };
         held.inspect_err(|full| self.refused = Some(*full))
     }

@@ -13,7 +13,7 @@ use std::task::{Context, Poll, ready};
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderValue, Request, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, Request, StatusCode};
 use axum::response::{IntoResponse, Response};
 use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
@@ -27,6 +27,7 @@ use crate::api::entrance::{self, Entrance, add_default_headers};
 use crate::api::explained::{Explained, HEAD_BYTES_MAX};
 use crate::api::express::Rewound;
 use crate::api::express::reply::Replies;
+use crate::api::requester::Requester;
 use crate::api::{ApiError, server};
 use crate::clock::Clock;
 
@@ -59,7 +60,10 @@ pub async fn serve(
 ) {
     let place = Arc::clone(stream.place());
     let clock = entrance.state().clock.clone();
-    let io = TokioIo::new(Explained::new(stream, entrance.state().held_bytes.clone()));
+    let requester = Requester::new(entrance.client(&HeaderMap::new()).group());
+    let held_bytes = entrance.state().held_bytes.clone();
+    let io = TokioIo::new(Explained::new(stream, held_bytes, requester.clone()));
+    let entrance = if place.is_proxy() { entrance } else { entrance.for_requester(requester) };
     let service = Served { entrance, place: Arc::clone(&place) };
     let mut connection = builder.serve_connection(io, service).with_upgrades();
     let refusal = match drive(&mut connection, &place, &soft, &hard).await {

@@ -3,56 +3,133 @@
 //!
 //! Nothing waits for it: whoever finds it used up is refused at once, and may come again. A wait would hold what the
 //! request holds already.
+//!
+//! Anybody can have bytes held, so those whose caller is not known share half of the budget, and none of their addresses has
+//! more of it than it leaves to the others: one address by itself a quarter of the budget, and whoever comes new finds room
+//! however many there are. Callers with credentials have all that is left.
 
-use std::sync::Arc;
-
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::telemetry::limits;
 
 /// The budget of a gateway; clones share it.
 #[derive(Debug, Clone)]
-pub struct HeldBytes {
-    free: Arc<Semaphore>,
-    max: usize,
+pub struct HeldBytes(Arc<Budget>);
+
+/// For whom bytes are held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holder {
+    /// Callers whose credentials are good.
+    Known,
+    /// Whoever is at this address: [`ClientAddress::group`](crate::api::client_address::ClientAddress::group).
+    Stranger(IpAddr),
 }
 
 /// A part of the budget; dropping it gives it back.
 #[derive(Debug)]
-pub struct Held(OwnedSemaphorePermit);
+pub struct Held {
+    budget: HeldBytes,
+    holder: Holder,
+    bytes: usize,
+}
 
-/// The budget is used up.
+/// There is no room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the gateway holds as many bytes for requests as it may (TIDEGATE_REQUEST_MEMORY_BYTES_MAX); send it again in a moment"
-)]
-pub struct Full;
+pub enum Full {
+    #[error(
+        "the gateway holds as many bytes for requests as it may (TIDEGATE_REQUEST_MEMORY_BYTES_MAX); send it again in a moment"
+    )]
+    Budget,
+    #[error(
+        "the gateway holds as many bytes as it may for this address's requests without credentials (a share of TIDEGATE_REQUEST_MEMORY_BYTES_MAX); send it again in a moment"
+    )]
+    Share,
+}
+
+#[derive(Debug)]
+struct Budget {
+    /// In bytes.
+    max: usize,
+    level: Mutex<Level>,
+}
+
+/// Bytes that are held.
+#[derive(Debug, Default)]
+struct Level {
+    all: usize,
+    strangers: usize,
+    /// Only addresses for which something is held.
+    by_address: HashMap<IpAddr, usize>,
+}
 
 impl HeldBytes {
     /// `max` is in bytes.
     pub fn new(max: usize) -> HeldBytes {
-        let max = max.min(Semaphore::MAX_PERMITS);
-        HeldBytes { free: Arc::new(Semaphore::new(max)), max }
+        HeldBytes(Arc::new(Budget { max, level: Mutex::default() }))
     }
 
     /// Bytes that are held now.
     pub fn held(&self) -> usize {
-        self.max - self.free.available_permits()
+        self.level().all
     }
 
     /// Most bytes that may be held.
     pub fn max(&self) -> usize {
-        self.max
+        self.0.max
     }
 
     /// Takes a part of so many bytes.
     ///
     /// # Errors
     /// [`Full`], which is counted.
-    pub fn hold(&self, bytes: usize) -> Result<Held, Full> {
-        let permits = u32::try_from(bytes).map_err(|_| full())?;
-        let permit = Arc::clone(&self.free).try_acquire_many_owned(permits);
-        permit.map(Held).map_err(|_| full())
+    pub fn hold(&self, holder: Holder, bytes: usize) -> Result<Held, Full> {
+        self.take(holder, bytes)?;
+        Ok(Held { budget: self.clone(), holder, bytes })
+    }
+
+    fn take(&self, holder: Holder, bytes: usize) -> Result<(), Full> {
+        let taken = self.level().take(self.0.max, holder, bytes);
+        taken.inspect_err(|_| limits::REQUEST_MEMORY.hit())
+    }
+
+    fn level(&self) -> MutexGuard<'_, Level> {
+        self.0.level.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Level {
+    fn take(&mut self, max: usize, holder: Holder, bytes: usize) -> Result<(), Full> {
+        if bytes > max - self.all {
+            return Err(Full::Budget);
+        }
+        if let Holder::Stranger(address) = holder {
+            let others_left = (max / 2).saturating_sub(self.strangers + bytes);
+            let of_address = self.by_address.get(&address).map_or(0, |held| *held) + bytes;
+            if of_address > others_left {
+                return Err(Full::Share);
+            }
+            self.strangers += bytes;
+            if bytes > 0 {
+                self.by_address.insert(address, of_address);
+            }
+        }
+        self.all += bytes;
+        Ok(())
+    }
+
+    fn give_back(&mut self, holder: Holder, bytes: usize) {
+        self.all -= bytes;
+        let Holder::Stranger(address) = holder else { return };
+        self.strangers -= bytes;
+        if let Entry::Occupied(mut held) = self.by_address.entry(address) {
+            *held.get_mut() -= bytes;
+            if *held.get() == 0 {
+                held.remove();
+            }
+        }
     }
 }
 
@@ -62,36 +139,45 @@ impl Held {
     /// # Errors
     /// [`Full`], which is counted.
     pub fn grow(&mut self, bytes: usize) -> Result<(), Full> {
-        let permits = u32::try_from(bytes).map_err(|_| full())?;
-        let more = Arc::clone(self.0.semaphore()).try_acquire_many_owned(permits);
-        more.map(|more| self.0.merge(more)).map_err(|_| full())
+        self.budget.take(self.holder, bytes)?;
+        self.bytes += bytes;
+        Ok(())
     }
 
     /// Gives back all but so many bytes.
     pub fn shrink_to(&mut self, bytes: usize) {
-        drop(self.0.split(self.0.num_permits().saturating_sub(bytes)));
+        let more = self.bytes.saturating_sub(bytes);
+        self.budget.level().give_back(self.holder, more);
+        self.bytes -= more;
     }
 
     pub fn bytes(&self) -> usize {
-        self.0.num_permits()
+        self.bytes
     }
 }
 
-fn full() -> Full {
-    limits::REQUEST_MEMORY.hit();
-    Full
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.shrink_to(0);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn stranger(last: u8) -> Holder {
+        Holder::Stranger(IpAddr::from([192, 0, 2, last]))
+    }
+
     #[test]
     fn never_more_is_held_than_the_budget_and_all_of_it_comes_back() {
         let budget = HeldBytes::new(100);
-        let mut first = budget.hold(40).unwrap();
-        let second = budget.hold(60).unwrap();
-        assert_eq!((budget.hold(1).unwrap_err(), first.grow(1)), (Full, Err(Full)));
+        let mut first = budget.hold(Holder::Known, 40).unwrap();
+        let second = budget.hold(Holder::Known, 60).unwrap();
+        assert_eq!(budget.hold(Holder::Known, 1).unwrap_err(), Full::Budget);
+        assert_eq!(budget.hold(stranger(1), 1).unwrap_err(), Full::Budget);
+        assert_eq!(first.grow(1), Err(Full::Budget));
         drop(second);
         first.grow(50).unwrap();
         assert_eq!((first.bytes(), budget.held()), (90, 90));
@@ -100,6 +186,41 @@ mod tests {
         assert_eq!((first.bytes(), budget.held()), (5, 5));
         drop(first);
         assert_eq!(budget.held(), 0);
-        assert_eq!(budget.hold(usize::MAX).unwrap_err(), Full);
+        assert_eq!(budget.hold(Holder::Known, usize::MAX).unwrap_err(), Full::Budget);
+    }
+
+    #[test]
+    fn a_stranger_has_no_more_than_it_leaves_to_others() {
+        let budget = HeldBytes::new(400);
+        let mut one = budget.hold(stranger(1), 60).unwrap();
+        one.grow(40).unwrap();
+        assert_eq!(one.grow(1), Err(Full::Share), "a quarter of all is its share");
+        assert_eq!(budget.hold(stranger(1), 1).unwrap_err(), Full::Share, "however it asks");
+        // Each address that takes all it can leaves room for the next.
+        let others: Vec<Held> = (2..=5)
+            .map(|last| {
+                let mut other = budget.hold(stranger(last), 1).unwrap();
+                while other.grow(1).is_ok() {}
+                other
+            })
+            .collect();
+        assert_eq!(others.iter().map(Held::bytes).collect::<Vec<_>>(), [50, 25, 12, 6]);
+        // Whoever is known finds half of it, whatever strangers do.
+        let known = budget.hold(Holder::Known, 200).unwrap();
+        assert_eq!(budget.held(), 100 + 93 + 200);
+        drop((one, others, known));
+        let level = budget.level();
+        assert_eq!((level.all, level.strangers, level.by_address.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn only_addresses_for_which_something_is_held_are_remembered() {
+        let budget = HeldBytes::new(400);
+        let mut nothing = budget.hold(stranger(1), 0).unwrap();
+        assert!(budget.level().by_address.is_empty());
+        nothing.grow(10).unwrap();
+        assert_eq!(budget.level().by_address.len(), 1);
+        nothing.shrink_to(0);
+        assert!(budget.level().by_address.is_empty());
     }
 }

@@ -8,6 +8,7 @@ use axum::response::IntoResponse;
 
 use crate::api::caller::whence_of;
 use crate::api::health::{self, Audience};
+use crate::api::requester::Requester;
 use crate::api::{ApiError, AppState, status};
 use crate::auth::{Scope, SecretHash};
 use crate::hub::counters::{StreamCounters, StreamTotals};
@@ -79,9 +80,11 @@ async fn check_access(state: &AppState, parts: &Parts) -> Result<(), ApiError> {
     let given = given.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
     if given.is_some_and(|(_, given)| SecretHash::of(given.trim()).matches(&SecretHash::of(token)))
     {
+        Requester::recognize_sender(&parts.extensions);
         return Ok(());
     }
     let caller = state.auth.authenticate(parts, || whence_of(None, parts, state)).await?;
+    Requester::recognize_sender(&parts.extensions);
     caller.require(Scope::Read)?;
     if caller.streams.is_some() {
         let detail = "the metrics tell of every stream, and this token is for some";

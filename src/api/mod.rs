@@ -27,6 +27,7 @@ mod reading;
 mod records;
 mod refused_body;
 pub mod replies;
+mod requester;
 pub mod router;
 pub mod server;
 mod sessions;

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::io::Write;
 
+use axum::Extension;
 use axum::http::{HeaderMap, Method, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -16,6 +17,7 @@ use tokio::sync::OnceCell;
 
 use crate::api::ApiError;
 use crate::api::caller::PathText;
+use crate::api::replies::Uncounted;
 
 /// What `npm run build` made; nothing but a placeholder where it was not run.
 #[derive(Embed)]
@@ -28,6 +30,8 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
      img-src 'self' data:; font-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 /// A file's name changes with its content.
 const FOR_EVER: &str = "public, max-age=31536000, immutable";
+/// The files are a part of this program, or were compressed once for all: a reply that nobody reads holds no more of them.
+const OF_THE_PROGRAM: Extension<Uncounted> = Extension(Uncounted);
 const UNBUILT: &str = include_str!("../../dashboards/unbuilt.html");
 
 /// `GET /`, and every other page of the application.
@@ -38,8 +42,8 @@ pub async fn index() -> Response {
         (header::CACHE_CONTROL, "no-cache"),
     ];
     match Build::get("index.html") {
-        Some(file) => (headers, file.data).into_response(),
-        None => (headers, UNBUILT).into_response(),
+        Some(file) => (OF_THE_PROGRAM, headers, file.data).into_response(),
+        None => (OF_THE_PROGRAM, headers, UNBUILT).into_response(),
     }
 }
 
@@ -58,9 +62,10 @@ pub async fn asset(PathText(name): PathText, headers: HeaderMap) -> Result<Respo
     ];
     match compressed().await.get(&path).filter(|_| takes_gzip(&headers)) {
         Some(data) => {
-            Ok((about, [(header::CONTENT_ENCODING, "gzip")], data.clone()).into_response())
+            let gzip = [(header::CONTENT_ENCODING, "gzip")];
+            Ok((OF_THE_PROGRAM, about, gzip, data.clone()).into_response())
         }
-        None => Ok((about, data).into_response()),
+        None => Ok((OF_THE_PROGRAM, about, data).into_response()),
     }
 }
 
@@ -119,6 +124,21 @@ mod tests {
         assert!(!is_page(&Method::GET, "/assets/old.js", &browser));
         assert!(!is_page(&Method::POST, "/streams", &browser));
         assert!(!is_page(&Method::GET, "/streams", &HeaderMap::new()));
+    }
+
+    #[tokio::test]
+    async fn every_file_costs_nothing_to_hold() {
+        let is_uncounted = |response: Response| response.extensions().get::<Uncounted>().is_some();
+        assert!(is_uncounted(index().await));
+        for path in Build::iter() {
+            let Some(name) = path.strip_prefix("assets/") else { continue };
+            for coding in ["gzip", "identity"] {
+                let headers =
+                    HeaderMap::from_iter([(header::ACCEPT_ENCODING, coding.parse().unwrap())]);
+                let file = asset(PathText(name.to_owned()), headers).await.unwrap();
+                assert!(is_uncounted(file), "{path}");
+            }
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::api::caller::PathText;
+use crate::api::held_bytes::Holder;
 use crate::api::turns::Turn;
 use crate::api::{ApiError, AppState, replies, streams};
 use crate::auth::{Caller, Scope};
@@ -130,7 +131,8 @@ pub async fn newest(
         return Err(ApiError::bad_request("invalid_limit", message));
     }
     let Turn { turn, place } = state.readers.take(&caller).await?;
-    let held = state.held_bytes.hold(READING_BYTES_MAX).map_err(ApiError::request_memory_full)?;
+    let held = state.held_bytes.hold(Holder::Known, READING_BYTES_MAX);
+    let held = held.map_err(ApiError::request_memory_full)?;
     let limits =
         NewestLimits { records: limit, record_bytes: RECORD_BYTES_MAX, bytes: REPLY_BYTES_MAX };
     let records = reading::newest(&state.database.pools().records, &stream, limits).await;

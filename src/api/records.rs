@@ -16,6 +16,7 @@ use crate::api::caller::{PathText, whence_of};
 use crate::api::client_address::Peer;
 use crate::api::held_bytes::Full;
 use crate::api::not_kept::{self, Reason};
+use crate::api::requester::Requester;
 use crate::api::{ApiError, AppState, counted_body, streams};
 use crate::auth::{Admission, Caller, Scope, Via};
 use crate::db::streams::NewStream;
@@ -156,6 +157,7 @@ where
 {
     let whence = || whence_of(peer, &parts, state);
     let caller = state.auth.authenticate(&parts, whence).await?;
+    Requester::recognize_sender(&parts.extensions);
     caller.require(Scope::Ingest)?;
     let Query(query) = Query::<RecordsQuery>::try_from_uri(&parts.uri)?;
     let media_type = streams::media_type(&parts.headers)?;
@@ -470,7 +472,7 @@ pub(super) fn body_error(error: &BodyError) -> ApiError {
             ApiError::bad_request("corrupt_body", error.to_string())
         }
         BodyError::Undeclared { .. } => ApiError::unsupported_media_type(error.to_string()),
-        BodyError::NoMemory => ApiError::request_memory_full(Full),
+        BodyError::NoMemory => ApiError::request_memory_full(Full::Budget),
         BodyError::Interrupted { .. } => ApiError::bad_request("broken_body", error.to_string()),
     }
 }

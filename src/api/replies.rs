@@ -2,7 +2,8 @@
 //!
 //! A reply is counted before its first byte leaves, and given back when its last one is handed to the system, whoever has
 //! it meanwhile. Without room for it the request is refused, so that peers who ask and never read cost no more than the
-//! budget. Beyond it there is a small reserve, so that a gateway whose budget others use up still says how it fares.
+//! budget. Beyond it there is a small reserve for the status and the metrics, so that a gateway whose budget others use up
+//! still says how it fares.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,22 +18,55 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 
+use crate::api::client_address::ClientAddress;
+use crate::api::held_bytes::{HeldBytes, Holder};
+use crate::api::requester::Requester;
 use crate::api::{ApiError, AppState};
 
 /// Replies up to this size are not counted, in bytes: a connection has more than that of its own.
 const UNCOUNTED_BYTES_MAX: usize = 4 << 10;
-/// What replies may take when the budget is used up, in bytes.
+/// What replies that say how the gateway fares may take when the budget is used up, in bytes.
 pub const RESERVE_BYTES: usize = 8 << 20;
+/// Where it says how it fares.
+const RESERVED_FOR: [&str; 2] = ["/metrics", "/v1/status"];
 
-/// Counts the reply to a request.
-pub async fn middleware(State(state): State<AppState>, request: Request, next: Next) -> Response {
+/// In the extensions of a response whose bytes are held anyway, whoever reads them.
+#[derive(Debug, Clone, Copy)]
+pub struct Uncounted;
+
+/// Counts the reply to a request, for whoever is known to have sent it by then.
+pub async fn middleware(
+    State(state): State<AppState>,
+    client: ClientAddress,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let extensions = request.extensions_mut();
+    let requester = extensions.get::<Requester>().cloned().unwrap_or_else(|| {
+        let requester = Requester::new(client.group());
+        extensions.insert(requester.clone());
+        requester
+    });
+    let has_reserve = RESERVED_FOR.contains(&request.uri().path());
     let response = next.run(request).await;
+    let reserve = has_reserve.then_some(&state.reply_reserve);
+    counted(response, requester.holder(), &state.held_bytes, reserve)
+}
+
+fn counted(
+    response: Response,
+    holder: Holder,
+    budget: &HeldBytes,
+    reserve: Option<&HeldBytes>,
+) -> Response {
     let bytes = response.body().size_hint().lower();
     let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
-    if bytes <= UNCOUNTED_BYTES_MAX {
+    if bytes <= UNCOUNTED_BYTES_MAX || response.extensions().get::<Uncounted>().is_some() {
         return response;
     }
-    match state.held_bytes.hold(bytes).or_else(|_| state.reply_reserve.hold(bytes)) {
+    let held = budget.hold(holder, bytes);
+    let held = held.or_else(|full| reserve.ok_or(full)?.hold(holder, bytes));
+    match held {
         Ok(held) => response.map(|body| held_until_written(body, Arc::new(held))),
         Err(full) => ApiError::request_memory_full(full).into_response(),
     }
@@ -94,7 +128,41 @@ impl<T> AsRef<[u8]> for Kept<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use axum::http::StatusCode;
+
     use super::*;
+
+    const STRANGER: Holder = Holder::Stranger(IpAddr::V4(Ipv4Addr::LOCALHOST));
+
+    fn reply(bytes: usize) -> Response {
+        Response::new(Body::from("x".repeat(bytes)))
+    }
+
+    #[test]
+    fn a_reply_whose_bytes_are_there_anyway_costs_nothing() {
+        let budget = HeldBytes::new(0);
+        let mut page = reply(1 << 20);
+        page.extensions_mut().insert(Uncounted);
+        let page = counted(page, STRANGER, &budget, None);
+        assert_eq!(page.status(), StatusCode::OK);
+        let other = counted(reply(1 << 20), STRANGER, &budget, None);
+        assert_eq!(other.status(), StatusCode::SERVICE_UNAVAILABLE);
+    }
+
+    #[test]
+    fn only_what_says_how_the_gateway_fares_has_the_reserve() {
+        let (budget, reserve) = (HeldBytes::new(0), HeldBytes::new(100_000));
+        let status = |reserve| counted(reply(20_000), STRANGER, &budget, reserve).status();
+        assert_eq!(status(None), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(status(Some(&reserve)), StatusCode::OK);
+        assert_eq!(reserve.held(), 0, "the reply was dropped");
+        let unread = counted(reply(20_000), STRANGER, &budget, Some(&reserve));
+        assert_eq!(status(Some(&reserve)), StatusCode::SERVICE_UNAVAILABLE, "one address");
+        let known = counted(reply(50_000), Holder::Known, &budget, Some(&reserve));
+        assert_eq!((unread.status(), known.status()), (StatusCode::OK, StatusCode::OK));
+    }
 
     #[tokio::test]
     async fn what_a_reply_keeps_goes_with_its_last_byte() {

@@ -53,7 +53,7 @@ pub struct Parts {
     pub metrics: PrometheusHandle,
     pub connections: Connections,
     pub held_bytes: HeldBytes,
-    /// What replies may take beyond it.
+    /// What the status and the metrics may take beyond it.
     pub reply_reserve: HeldBytes,
     pub lifecycle: Lifecycle,
     pub started_at: OffsetDateTime,

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 use crate::api::caller::{ApiJson, PathText};
-use crate::api::held_bytes::Held;
+use crate::api::held_bytes::{Held, Holder};
 use crate::api::{ApiError, AppState, counted_body, records};
 use crate::auth::{Caller, Scope};
 use crate::db::reading::{self, StreamSize};
@@ -263,7 +263,8 @@ async fn read_sample(
     let body = request.into_body().into_data_stream();
     let mut reader = counted_body::read(state, body, encoding, limits);
     let mut body = BytesMut::new();
-    let mut held = state.held_bytes.hold(0).map_err(ApiError::request_memory_full)?;
+    let held = state.held_bytes.hold(Holder::Known, 0);
+    let mut held = held.map_err(ApiError::request_memory_full)?;
     while let Some(chunk) = reader.next().await.map_err(|error| sample_error(&error))? {
         let bytes = body.len() + chunk.len();
         if bytes > body.capacity() {

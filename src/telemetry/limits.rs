@@ -31,7 +31,7 @@ struct Unsaid {
 /// What is held for peers outside the records' own room, in bytes.
 pub static REQUEST_MEMORY: Limit = Limit::new(
     "request_memory",
-    "requests were refused: what is held for heads, bodies and replies is at TIDEGATE_REQUEST_MEMORY_BYTES_MAX",
+    "requests were refused: what is held for heads, bodies and replies is at TIDEGATE_REQUEST_MEMORY_BYTES_MAX, or at an address's share of it",
 );
 
 /// Connections at once.

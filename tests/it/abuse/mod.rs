@@ -14,6 +14,7 @@ mod routes;
 mod sign_in;
 mod slow_peers;
 mod soak;
+mod strangers;
 
 /// What is held for peers, in bytes.
 const HELD: &str = "tidegate_request_memory_bytes";
