@@ -266,6 +266,7 @@ async fn who_owes_a_body_and_has_not_said_who_they_are_makes_room() {
         _ = attacking.next() => panic!("it goes on"),
         () = honest => {}
     }
+    drop(attacking);
     let mut asking = Vec::new();
     for half in HALVES {
         let mut peer = connect_from(&gateway, ATTACKER).await;
