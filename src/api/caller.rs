@@ -5,10 +5,12 @@
 
 use std::convert::Infallible;
 use std::net::Ipv6Addr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody, to_bytes};
 use axum::extract::{FromRef, FromRequest, FromRequestParts, Path, Request};
+use axum::http::Extensions;
 use axum::http::header::{CONTENT_TYPE, HeaderMap};
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
@@ -17,6 +19,7 @@ use url::form_urlencoded;
 
 use crate::api::AppState;
 use crate::api::client_address::{ClientAddress, Peer};
+use crate::api::connections::{self, Place};
 use crate::api::error::ApiError;
 use crate::api::held_bytes::HeldBytes;
 use crate::api::requester::Requester;
@@ -26,6 +29,8 @@ use crate::auth::{BROWSER_COOKIE, Caller, Presented, Whence, credentials};
 pub const JSON_BODY_BYTES_MAX: usize = 64 << 10;
 /// Longest time that such a body may take to arrive.
 pub const JSON_BODY_WAIT_MAX: Duration = Duration::from_secs(15);
+/// The same while nobody knows who sends it, as to sign in.
+const UNKNOWN_BODY_WAIT_MAX: Duration = Duration::from_secs(5);
 
 impl FromRequestParts<AppState> for Caller {
     type Rejection = ApiError;
@@ -34,14 +39,32 @@ impl FromRequestParts<AppState> for Caller {
         // The route may have asked already.
         match parts.extensions.remove() {
             Some(caller) => Ok(caller),
-            None => {
-                let whence = || whence_of(None, parts, state);
-                let caller = state.auth.authenticate(parts, whence).await?;
-                Requester::recognize_sender(&parts.extensions);
-                Ok(caller)
-            }
+            None => authenticate((None, None), parts, state).await,
         }
     }
+}
+
+/// Who sent a request, of which its connection hears. The router's requests know their connection themselves.
+pub(super) async fn authenticate(
+    (peer, place): (Option<Peer>, Option<&Place>),
+    parts: &Parts,
+    state: &AppState,
+) -> Result<Caller, ApiError> {
+    let caller = state.auth.authenticate(parts, || whence_of(peer, parts, state)).await?;
+    recognize(place.or_else(|| place_of(&parts.extensions)), &parts.extensions);
+    Ok(caller)
+}
+
+/// Tells the connection's place, and the account of what is held for it, that the credentials were good.
+fn recognize(place: Option<&Place>, extensions: &Extensions) {
+    if let Some(place) = place {
+        place.know_caller();
+    }
+    Requester::recognize_sender(extensions);
+}
+
+fn place_of(extensions: &Extensions) -> Option<&Place> {
+    extensions.get::<Arc<Place>>().map(Arc::as_ref)
 }
 
 /// What limits on passwords go by.
@@ -81,7 +104,7 @@ impl FromRequestParts<AppState> for MonitorCaller {
         let whence = || whence_of(None, parts, state);
         let (caller, ticket) =
             state.auth.authenticate_monitor(parts, whence, ticket.as_deref()).await?;
-        Requester::recognize_sender(&parts.extensions);
+        recognize(place_of(&parts.extensions), &parts.extensions);
         Ok(MonitorCaller { caller, ticket })
     }
 }
@@ -126,8 +149,14 @@ where
         let holder = Requester::sender(request.extensions()).holder();
         let held = HeldBytes::from_ref(state).hold(holder, held_for(request.body(), BYTES_MAX));
         let _held = held.map_err(ApiError::request_memory_full)?;
-        let body = to_bytes(request.into_body(), BYTES_MAX);
-        let bytes = tokio::time::timeout(JSON_BODY_WAIT_MAX, body)
+        let (parts, body) = request.into_parts();
+        let place = place_of(&parts.extensions);
+        let wait_max = match place {
+            Some(place) if !place.is_caller_known() => UNKNOWN_BODY_WAIT_MAX,
+            _ => JSON_BODY_WAIT_MAX,
+        };
+        let body = tokio::time::timeout(wait_max, to_bytes(body, BYTES_MAX));
+        let bytes = connections::asking(place, body)
             .await
             .map_err(|_| ApiError::timeout("body_timeout", "the body took too long to arrive"))?
             .map_err(|error| body_error(&error, BYTES_MAX))?;

@@ -9,6 +9,7 @@ use std::any::Any;
 use std::convert::Infallible;
 use std::net::Ipv6Addr;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
@@ -17,11 +18,12 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header};
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
-use hyper::body::Incoming;
 use hyper::service::Service;
 use tower::ServiceExt;
 
+use crate::api::arriving_body::ArrivingBody;
 use crate::api::client_address::{ClientAddress, Peer};
+use crate::api::connections::Place;
 use crate::api::cross_origin::{self, Answer, CrossOrigin};
 use crate::api::refused_body::SharedBody;
 use crate::api::requester::Requester;
@@ -45,6 +47,8 @@ pub struct Entrance {
     peer: Option<Peer>,
     /// Who that is, where it is one: behind a proxy that is trusted each request has its own.
     requester: Option<Requester>,
+    /// That connection's place.
+    place: Option<Arc<Place>>,
     /// None where only the gateway's own pages are served.
     cross_origin: Option<CrossOrigin>,
 }
@@ -53,12 +57,12 @@ impl Entrance {
     pub fn new(state: AppState) -> Entrance {
         let router = router::router(state.clone());
         let cross_origin = CrossOrigin::new(&state.config.access.allowed_origins);
-        Entrance { state, router, peer: None, requester: None, cross_origin }
+        Entrance { state, router, peer: None, requester: None, place: None, cross_origin }
     }
 
     /// The same for one connection.
-    pub fn for_peer(&self, peer: Peer) -> Entrance {
-        Entrance { peer: Some(peer), ..self.clone() }
+    pub fn for_connection(&self, peer: Peer, place: Arc<Place>) -> Entrance {
+        Entrance { peer: Some(peer), place: Some(place), ..self.clone() }
     }
 
     /// The same for a connection whose requests all come from this one.
@@ -71,15 +75,15 @@ impl Entrance {
     }
 }
 
-impl Service<Request<Incoming>> for Entrance {
+impl Service<Request<ArrivingBody>> for Entrance {
     type Response = Response;
     type Error = Infallible;
     type Future = Answer;
 
-    fn call(&self, request: Request<Incoming>) -> Answer {
+    fn call(&self, request: Request<ArrivingBody>) -> Answer {
         // Also of what a browser asks first, which is answered without anything of ours.
         if let Err(error) = heads::check_host(request.version(), request.headers()) {
-            return Box::pin(async move { Ok(refuse(request, error).await) });
+            return self.refuse(request, error);
         }
         if let Some(cross_origin) = &self.cross_origin
             && let Some(rules) = cross_origin.rules_for(&request)
@@ -98,15 +102,15 @@ impl Entrance {
         ClientAddress::new(peer, headers, &self.state.config.access.trusted_proxies)
     }
 
-    fn answer(&self, mut request: Request<Incoming>) -> Answer {
+    fn answer(&self, mut request: Request<ArrivingBody>) -> Answer {
         if let Err(error) = heads::check(request.headers_mut()) {
-            return Box::pin(async move { Ok(refuse(request, error).await) });
+            return self.refuse(request, error);
         }
         if is_records(&request) {
-            let state = self.state.clone();
-            let (peer, requester) = (self.peer, self.requester.clone());
+            let (state, peer) = (self.state.clone(), self.peer);
+            let (place, requester) = (self.place.clone(), self.requester.clone());
             Box::pin(async move {
-                let response = take_records(&state, peer, request).await;
+                let response = take_records(&state, peer, place, request).await;
                 // Only with good credentials.
                 if response.status().is_success() {
                     requester.iter().for_each(Requester::recognize);
@@ -120,21 +124,27 @@ impl Entrance {
             if let Some(requester) = &self.requester {
                 request.extensions_mut().insert(requester.clone());
             }
+            if let Some(place) = &self.place {
+                request.extensions_mut().insert(Arc::clone(place));
+            }
             Box::pin(self.router.clone().oneshot(request.map(Body::new)))
         }
     }
-}
 
-/// Answers a request that nobody handles.
-pub(super) async fn refuse(request: Request<Incoming>, error: ApiError) -> Response {
-    let refused = async move |_: Parts, _: SharedBody<Incoming>| error.into_response();
-    let mut response = refused_body::read_off(request, refused).await;
-    add_default_headers(response.headers_mut());
-    response
+    /// Answers a request that nobody handles, and reads its body off.
+    fn refuse(&self, request: Request<ArrivingBody>, error: ApiError) -> Answer {
+        let place = self.place.clone();
+        Box::pin(async move {
+            let refused = async move |_: Parts, _: SharedBody<ArrivingBody>| error.into_response();
+            let mut response = refused_body::read_off(request, place.as_deref(), refused).await;
+            add_default_headers(response.headers_mut());
+            Ok(response)
+        })
+    }
 }
 
 /// Is it a request to ingest? One whose stream is written with percent signs goes by the router, which reads these.
-fn is_records(request: &Request<Incoming>) -> bool {
+fn is_records(request: &Request<ArrivingBody>) -> bool {
     request.method() == Method::POST && stream_of(request.uri().path()).is_some()
 }
 
@@ -147,15 +157,18 @@ pub(super) fn stream_of(path: &str) -> Option<&str> {
 async fn take_records(
     state: &AppState,
     peer: Option<Peer>,
-    request: Request<Incoming>,
+    place: Option<Arc<Place>>,
+    request: Request<ArrivingBody>,
 ) -> Response {
     let started = Instant::now();
-    let handle = async |parts: Parts, body: SharedBody<Incoming>| {
+    let place = place.as_deref();
+    let handle = async |parts: Parts, body: SharedBody<ArrivingBody>| {
         let uri = parts.uri.clone();
         let stream = stream_of(uri.path()).unwrap_or_default();
-        records::take(state, stream, peer, parts, body).await.into_response()
+        records::take(state, stream, (peer, place), parts, body).await.into_response()
     };
-    let handled = AssertUnwindSafe(refused_body::read_off(request, handle)).catch_unwind().await;
+    let answer = refused_body::read_off(request, place, handle);
+    let handled = AssertUnwindSafe(answer).catch_unwind().await;
     let mut response = handled.unwrap_or_else(panicked);
     add_default_headers(response.headers_mut());
     record_ingest_request(response.status().as_u16(), started.elapsed());

@@ -4,6 +4,8 @@
 //! a say. So the connection that it writes to looks for such an answer, which no handler of ours gives, and puts a problem
 //! document into it. Then it reads on for a moment: who is still sending would otherwise be reset, and not see it.
 //!
+//! The same where a request was answered before its body had come.
+//!
 //! It also sees how much of a head is there, and holds it against the gateway's budget of bytes: the server itself only knows
 //! how long one head may be, and not how many there are.
 
@@ -15,7 +17,7 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use bytes::{Buf, Bytes};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::api::ApiError;
@@ -34,6 +36,11 @@ const READ_ON_BYTES_MAX: usize = 4 << 20;
 pub const HEAD_BYTES_MAX: usize = 64 << 10;
 /// So much of a head is not counted, in bytes: nearly all heads are shorter.
 const HEAD_BYTES_FREE: usize = 8 << 10;
+/// Most bytes that are read at once while nobody knows who sends them. The server doubles its buffer after each read of 8
+/// KiB and more, and keeps it for as long as the connection: with this it stays as small as it begins.
+const UNKNOWN_READ_BYTES_MAX: u64 = (8 << 10) - 1;
+/// So much of what came first is kept, in bytes, to say what is wrong with it.
+const FIRST_BYTES_MAX: usize = 512;
 /// Header lines that the server takes.
 const HEADER_LINES_MAX: usize = 100;
 const BARE_START: &[u8] = b"HTTP/1.1 4";
@@ -42,8 +49,10 @@ const BARE_LENGTH: &str = "content-length: 0\r\n";
 /// A connection that explains; see the module.
 pub struct Explained {
     stream: Rewound,
-    /// What came first, until something is answered.
+    /// The beginning of what came first, until something is answered.
     first: Bytes,
+    /// What the express way had read, until it is read again.
+    rewound: Option<Held>,
     /// An answer of ours that is still to be written.
     answer: Bytes,
     reading_on: Option<(Pin<Box<Sleep>>, usize)>,
@@ -62,12 +71,19 @@ struct UnfinishedHead {
 
 impl Explained {
     pub fn new(stream: Rewound, budget: HeldBytes, requester: Requester) -> Explained {
-        let first = stream.first().clone();
-        let head = UnfinishedHead { budget, requester, bytes: 0, held: None, refused: None };
-        Explained { stream, first, answer: Bytes::new(), reading_on: None, head }
+        let first = stream.first();
+        let counted = first.len().saturating_sub(HEAD_BYTES_FREE);
+        let hold = || budget.hold(requester.holder(), counted);
+        let (rewound, refused) = match (counted > 0).then(hold).transpose() {
+            Ok(held) => (held, None),
+            Err(full) => (None, Some(full)),
+        };
+        let first = Bytes::copy_from_slice(&first[..first.len().min(FIRST_BYTES_MAX)]);
+        let head = UnfinishedHead { budget, requester, bytes: 0, held: None, refused };
+        Explained { stream, first, rewound, answer: Bytes::new(), reading_on: None, head }
     }
 
-    /// Why the server was left without the rest of a head, if it was.
+    /// Why the server is left without a request, or the rest of a head, if it is.
     pub fn refused(&self) -> Option<ApiError> {
         self.head.refused.map(ApiError::request_memory_full)
     }
@@ -236,8 +252,13 @@ impl AsyncRead for Explained {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
-        let Explained { stream, head, .. } = &mut *self;
+        let Explained { stream, head, rewound, .. } = &mut *self;
+        let is_known = stream.place().is_caller_known();
+        let bytes_max = if is_known { u64::MAX } else { UNKNOWN_READ_BYTES_MAX };
+        ready!(Pin::new(&mut (&mut *stream).take(bytes_max)).poll_read(context, buffer))?;
+        if stream.first().is_empty() {
+            *rewound = None;
+        }
         head.add(buffer.filled().len() - before, stream.place()).map_err(io::Error::other)?;
         Poll::Ready(Ok(()))
     }
@@ -290,6 +311,9 @@ impl AsyncWrite for Explained {
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_answer(context))?;
         ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
+        if self.reading_on.is_none() && self.stream.place().owes_body() {
+            self.reading_on = Some((Box::pin(sleep(READ_ON_MAX)), 0));
+        }
         ready!(self.poll_read_on(context));
         Poll::Ready(Ok(()))
     }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use axum::body::{Body, Bytes, HttpBody};
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONNECTION, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue, Request, StatusCode};
 use axum::response::{IntoResponse, Response};
 use hyper::body::{Frame, Incoming, SizeHint};
@@ -21,9 +21,10 @@ use hyper::service::Service;
 use hyper_util::rt::TokioIo;
 use tokio_util::sync::CancellationToken;
 
+use crate::api::arriving_body::ArrivingBody;
 use crate::api::connections::{Patience, Place};
 use crate::api::cross_origin::Answer;
-use crate::api::entrance::{self, Entrance, add_default_headers};
+use crate::api::entrance::{Entrance, add_default_headers};
 use crate::api::explained::{Explained, HEAD_BYTES_MAX};
 use crate::api::express::Rewound;
 use crate::api::express::reply::Replies;
@@ -62,10 +63,13 @@ pub async fn serve(
     let clock = entrance.state().clock.clone();
     let requester = Requester::new(entrance.client(&HeaderMap::new()).group());
     let held_bytes = entrance.state().held_bytes.clone();
-    let io = TokioIo::new(Explained::new(stream, held_bytes, requester.clone()));
+    let io = Explained::new(stream, held_bytes, requester.clone());
+    if let Some(error) = io.refused() {
+        return end(io, error, clock).await;
+    }
     let entrance = if place.is_proxy() { entrance } else { entrance.for_requester(requester) };
     let service = Served { entrance, place: Arc::clone(&place) };
-    let mut connection = builder.serve_connection(io, service).with_upgrades();
+    let mut connection = builder.serve_connection(TokioIo::new(io), service).with_upgrades();
     let refusal = match drive(&mut connection, &place, &soft, &hard).await {
         Over::Hard | Over::Ended(Ok(())) => return,
         Over::Ended(Err(error)) => {
@@ -77,17 +81,19 @@ pub async fn serve(
     let Some(parts) = connection.into_parts() else { return };
     let io = parts.io.into_inner();
     if let Some(error) = refusal(&io) {
-        let answer = last_answer(error, clock).await;
-        // Who is gone does not hear it.
-        let _ = io.refuse(answer).await;
+        end(io, error, clock).await;
     }
+}
+
+async fn end(io: Explained, error: ApiError, clock: Clock) {
+    let answer = last_answer(error, clock).await;
+    // Who is gone does not hear it.
+    let _ = io.refuse(answer).await;
 }
 
 /// A refusal, after which the connection is closed.
 pub async fn last_answer(error: ApiError, clock: Clock) -> Vec<u8> {
-    let mut response = error.into_response();
-    add_default_headers(response.headers_mut());
-    Replies::new(clock).response(response, true).await.to_vec()
+    Replies::new(clock).response(refused(error), true).await.to_vec()
 }
 
 /// A connection as the library serves it.
@@ -146,9 +152,11 @@ impl Service<Request<Incoming>> for Served {
             // The task is about to end.
             Box::pin(pending())
         } else if let Err(error) = self.count(&request) {
-            Box::pin(async move { Ok(entrance::refuse(request, error).await) })
+            // Its body may never come: no proxy waits for it to tell its client.
+            drop(ArrivingBody::of(request, &place));
+            Box::pin(std::future::ready(Ok(refused(error))))
         } else {
-            self.entrance.call(request)
+            self.entrance.call(ArrivingBody::of(request, &place))
         };
         UnderWay { answer, place }
     }
@@ -168,6 +176,13 @@ impl Served {
     }
 }
 
+/// What is said to who is refused before anything of its body is read.
+fn refused(error: ApiError) -> Response {
+    let mut response = error.into_response();
+    add_default_headers(response.headers_mut());
+    response
+}
+
 /// A request that is being answered.
 struct UnderWay {
     answer: Answer,
@@ -178,8 +193,11 @@ impl Future for UnderWay {
     type Output = Result<Response, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let response = ready!(self.answer.as_mut().poll(context));
-        Poll::Ready(response.map(|response| watched(response, &self.place)))
+        let mut response = ready!(self.answer.as_mut().poll(context))?;
+        if self.place.owes_body() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        Poll::Ready(Ok(watched(response, &self.place)))
     }
 }
 

@@ -1,5 +1,6 @@
 //! The HTTP API: [`entrance`] lets requests in, [`router`] has every route, one file a noun has its handlers.
 
+mod arriving_body;
 mod caller;
 pub mod client_address;
 mod configuration;

@@ -12,11 +12,11 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::api::caller::{PathText, whence_of};
+use crate::api::caller::{PathText, authenticate};
 use crate::api::client_address::Peer;
+use crate::api::connections::Place;
 use crate::api::held_bytes::Full;
 use crate::api::not_kept::{self, Reason};
-use crate::api::requester::Requester;
 use crate::api::{ApiError, AppState, counted_body, streams};
 use crate::auth::{Admission, Caller, Scope, Via};
 use crate::db::streams::NewStream;
@@ -140,14 +140,14 @@ pub async fn create(
     request: Request,
 ) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
-    take(&state, &name, None, parts, body.into_data_stream()).await
+    take(&state, &name, (None, None), parts, body.into_data_stream()).await
 }
 
 /// 202 once the records are durable, or 201 once they are in the table.
 pub(super) async fn take<S, E>(
     state: &AppState,
     name: &str,
-    peer: Option<Peer>,
+    from: (Option<Peer>, Option<&Place>),
     parts: Parts,
     body: S,
 ) -> Result<Response, ApiError>
@@ -155,9 +155,7 @@ where
     S: futures::Stream<Item = Result<Bytes, E>> + Send + Unpin + 'static,
     E: Into<BoxError> + 'static,
 {
-    let whence = || whence_of(peer, &parts, state);
-    let caller = state.auth.authenticate(&parts, whence).await?;
-    Requester::recognize_sender(&parts.extensions);
+    let caller = authenticate(from, &parts, state).await?;
     caller.require(Scope::Ingest)?;
     let Query(query) = Query::<RecordsQuery>::try_from_uri(&parts.uri)?;
     let media_type = streams::media_type(&parts.headers)?;

@@ -112,8 +112,9 @@ impl Server {
     fn serve(&self, stream: TcpStream, peer: IpAddr, occupied: Occupied) {
         // A token of its own: whoever looks at it takes its lock, and all connections would take the same one.
         let (soft, hard) = (self.lifecycle.soft().child_token(), self.lifecycle.hard().clone());
-        let (builder, entrance) = (self.builder.clone(), self.entrance.for_peer(Peer(peer)));
         let place = Arc::clone(occupied.place());
+        let entrance = self.entrance.for_connection(Peer(peer), Arc::clone(&place));
+        let builder = self.builder.clone();
         let task = serve(builder, Paced::new(stream, occupied), entrance, soft, hard);
         let task = self.lifecycle.spawn("connection", self.tasks.track_future(task));
         place.serve_by(task.abort_handle());

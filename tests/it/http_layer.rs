@@ -114,3 +114,43 @@ async fn a_header_that_comes_twice_is_refused_or_means_a_list() {
     gateway.wait_all_committed().await;
     assert_eq!(gateway.column::<i32>("select (payload->>'n')::int from streams.s").await, [2]);
 }
+
+/// Before, the connection was closed after these without a word of it, and a client that kept it lost its next request.
+#[tokio::test]
+async fn a_reply_says_that_its_connection_ends_with_it() {
+    let gateway = Gateway::start().await;
+    let token = format!("Authorization: Bearer {}\r\n", gateway.token());
+    let request = |method_and_path: &str, headers: &str, bytes: usize| {
+        let body = "x".repeat(bytes);
+        format!(
+            "{method_and_path} HTTP/1.1\r\nHost: gateway\r\n{token}{headers}Content-Length: {bytes}\r\n\r\n{body}"
+        )
+    };
+    let json = "Content-Type: application/json\r\n";
+    for (method_and_path, headers, status) in [
+        ("POST /v1/tokens", json, 413),
+        ("POST /v1/tokens", "Content-Type: text/plain\r\n", 415),
+        ("POST /v1/nothing", json, 404),
+        ("GET /v1/status", "", 200),
+    ] {
+        let (told, head, _) =
+            last_answer(&gateway, request(method_and_path, headers, 600_000).as_bytes()).await;
+        assert_eq!(told, status, "{method_and_path}");
+        assert!(head.lines().any(|line| line == "connection: close"), "{head}");
+    }
+    // What came with the head is in nobody's way, nor what is read off, whatever its length.
+    let chunked = format!(
+        "POST /v1/streams/Nothing/records HTTP/1.1\r\nHost: gateway\r\n{token}{json}Transfer-Encoding: chunked\r\n\r\n\
+         2\r\n{{}}\r\n0\r\n\r\n"
+    );
+    let unread = [
+        request("POST /v1/nothing", json, 100),
+        request("POST /v1/tokens", json, 100),
+        request("POST /v1/streams/Nothing/records", json, 600_000),
+        chunked.replace("Nothing", "chunks"),
+        chunked,
+    ];
+    let last = HEALTH.replace("Host", "Connection: close\r\nHost");
+    let (told, _, _) = last_answer(&gateway, (unread.concat() + &last).as_bytes()).await;
+    assert_eq!(told, 200);
+}

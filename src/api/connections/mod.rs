@@ -1,9 +1,10 @@
 //! Who has a connection: how many there may be, of one address and in all, and who has to go when there are as many.
 //!
 //! When all places are taken, the least useful connections make room, of the address that has most of these: first those
-//! that never sent a request, then those that do not read their replies, then those that were answered and are silent. One
-//! that is in the midst of a request, and a monitor, are never dropped for another; where there is nothing else, the newest
-//! waits. An address that has its share makes room itself, or is refused.
+//! that never sent a request, then those that do not read their replies, then those that still owe the body of a request and
+//! have not said who they are, then those that were answered and are silent, and last those that came a moment ago. One that
+//! is in the midst of any other request, and a monitor, are never dropped for another; where there is nothing else, the
+//! newest waits. An address that has its share makes room itself, or is refused.
 //!
 //! A trusted proxy is no client: its connections have no share and are never dropped, and each request that it brings, for
 //! as long as it is under way, counts as a connection of the client that the proxy names.
@@ -70,6 +71,8 @@ struct Table {
 #[derive(Debug, Default)]
 struct Address {
     places: HashMap<u64, Arc<Place>>,
+    /// Places of trusted proxies among these, which have no share.
+    proxies: usize,
     /// Requests that proxies brought.
     visits: usize,
 }
@@ -184,13 +187,14 @@ impl Connections {
         self.0.freed.notified().await;
     }
 
-    /// Ends those for whom a shutdown, begun at `since`, does not wait any longer: no whole head came, or the reply is not
-    /// read.
+    /// Ends those for whom a shutdown, begun at `since`, does not wait any longer: no whole head came, or no body of somebody
+    /// unknown, or the reply is not read.
     pub fn end_useless(&self, since: Instant) {
         let (table, now) = (self.table(), Instant::now());
         let is_late = now.saturating_duration_since(since) >= SHUTDOWN_WAIT;
         for place in table.places() {
-            if place.is_unread(now, SHUTDOWN_WAIT) || (is_late && place.head_deadline().is_some()) {
+            let lacks = place.phase() == Phase::Asking || place.head_deadline().is_some();
+            if place.is_unread(now, SHUTDOWN_WAIT) || (is_late && lacks) {
                 place.end();
             }
         }
@@ -204,6 +208,14 @@ impl Connections {
 impl Occupied {
     pub fn place(&self) -> &Arc<Place> {
         &self.place
+    }
+}
+
+/// Waits for what a request still lacks, as [`Place::asking`] says; a request that no connection brought only waits.
+pub async fn asking<T>(place: Option<&Place>, rest: impl Future<Output = T>) -> T {
+    match place {
+        Some(place) => place.asking(rest).await,
+        None => rest.await,
     }
 }
 
@@ -252,13 +264,14 @@ impl Table {
     /// What counts against an address's share.
     fn held_by(&self, group: IpAddr) -> usize {
         let address = self.addresses.get(&group);
-        address.map_or(0, |address| address.places.len() + address.visits)
+        address.map_or(0, |address| address.places.len() - address.proxies + address.visits)
     }
 
     fn add(&mut self, place: Arc<Place>) {
         self.next += 1;
         self.open += 1;
         let address = self.addresses.entry(place.group).or_default();
+        address.proxies += usize::from(place.is_proxy());
         address.places.insert(place.number, place);
     }
 
@@ -267,6 +280,7 @@ impl Table {
         // Who was dropped is gone already.
         if address.places.remove(&place.number).is_some() {
             self.open -= 1;
+            address.proxies -= usize::from(place.is_proxy());
         }
         if address.is_empty() {
             self.addresses.remove(&place.group);
@@ -442,6 +456,11 @@ mod tests {
         // Nothing else could be dropped, and a proxy is not.
         assert!(matches!(connections.admit("10.0.0.1".parse().unwrap()), Admission::Full));
         assert!(proxies.iter().all(|proxy| phase(proxy) == Phase::Silent));
+        // Who is behind it and not named counts for the proxy, but its own connections do not.
+        let nameless = ClientAddress("10.0.0.1".parse().unwrap());
+        let visits = [(); 2].map(|()| connections.visit(nameless).unwrap());
+        assert!(connections.visit(nameless).is_none());
+        drop(visits);
         drop((proxies, direct));
         assert!(connections.table().addresses.is_empty());
     }

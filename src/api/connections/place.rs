@@ -3,8 +3,9 @@
 //! Its own task says so with a single atomic operation, and whoever looks for the least useful connection reads it. A
 //! place that was taken away takes no request any more: between the two exactly one wins.
 
+use std::future::pending;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -17,6 +18,8 @@ use super::{UNREAD_MIN, Visit};
 pub const HEAD_MAX: Duration = Duration::from_secs(10);
 /// Longest time between a reply and the next request.
 pub const IDLE_MAX: Duration = Duration::from_secs(30);
+/// For so long a silent connection is a newcomer, whose head is on its way.
+const NEWCOMER_MAX: Duration = Duration::from_secs(1);
 
 const PHASE_BITS: u32 = 3;
 
@@ -36,8 +39,10 @@ pub enum Phase {
     Monitor = 4,
     /// The reply is made; some of it may be still to be written.
     Answered = 5,
+    /// The rest of a request is waited for, and nobody knows who sends it.
+    Asking = 6,
     /// The place was taken away.
-    Dropped = 6,
+    Dropped = 7,
 }
 
 /// How little a connection is worth; the least comes first.
@@ -45,7 +50,9 @@ pub enum Phase {
 pub enum Worth {
     Silent,
     Unread,
+    Asking,
     Idle,
+    Newcomer,
 }
 
 /// A place; see the module.
@@ -61,6 +68,10 @@ pub struct Place {
     doing: AtomicU64,
     /// Since when the peer has taken nothing of what is written to it; 0: it takes what comes.
     unread_since: AtomicU64,
+    /// It was authenticated who sent the request under way.
+    is_caller_known: AtomicBool,
+    /// Of the body of the last request something is still to come.
+    owes_body: AtomicBool,
     task: OnceLock<AbortHandle>,
     /// The request under way, as one of the client behind a proxy.
     visit: Mutex<Option<Visit>>,
@@ -75,6 +86,8 @@ impl Place {
             epoch,
             doing: AtomicU64::new(0),
             unread_since: AtomicU64::new(0),
+            is_caller_known: AtomicBool::new(false),
+            owes_body: AtomicBool::new(false),
             task: OnceLock::new(),
             visit: Mutex::default(),
         };
@@ -93,24 +106,67 @@ impl Place {
 
     /// A whole head is there. False: the place was taken away, and the request is not to be touched.
     pub fn begin_request(&self) -> bool {
+        self.begin(Phase::Busy, |since| since)
+    }
+
+    /// A whole head is there, and the body is waited for before anybody looks who sends it. False: as above.
+    pub fn begin_asking(&self) -> bool {
+        self.phase() == Phase::Asking || self.begin(Phase::Asking, |_| self.millis(Instant::now()))
+    }
+
+    fn begin(&self, to: Phase, since: impl Fn(u64) -> u64) -> bool {
         let mut seen = self.doing.load(Ordering::Relaxed);
         loop {
-            let (phase, since) = parts(seen);
+            let (phase, seen_since) = parts(seen);
             if phase == Phase::Dropped {
                 return false;
             }
-            let busy = packed(Phase::Busy, since);
-            match self.doing.compare_exchange(seen, busy, Ordering::AcqRel, Ordering::Relaxed) {
+            let begun = packed(to, since(seen_since));
+            match self.doing.compare_exchange(seen, begun, Ordering::AcqRel, Ordering::Relaxed) {
                 Ok(_) => return true,
                 Err(now) => seen = now,
             }
         }
     }
 
+    /// It is known who sent the request under way.
+    pub fn know_caller(&self) {
+        self.is_caller_known.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_caller_known(&self) -> bool {
+        self.is_caller_known.load(Ordering::Relaxed)
+    }
+
+    pub fn set_owes_body(&self, owes_body: bool) {
+        self.owes_body.store(owes_body, Ordering::Relaxed);
+    }
+
+    pub fn owes_body(&self) -> bool {
+        self.owes_body.load(Ordering::Relaxed)
+    }
+
+    /// Waits for what the request under way still lacks. Unless its caller is known, the place may be taken away meanwhile;
+    /// then the wait has no end, and the task ends in it.
+    pub async fn asking<T>(&self, rest: impl Future<Output = T>) -> T {
+        if self.is_caller_known() {
+            return rest.await;
+        }
+        self.turn(Phase::Busy, Phase::Asking, Instant::now());
+        let rest = rest.await;
+        self.turn(Phase::Asking, Phase::Busy, self.epoch);
+        if self.phase() == Phase::Dropped {
+            pending::<()>().await;
+        }
+        rest
+    }
+
     /// The reply is made.
     pub fn end_request(&self) {
-        self.turn(Phase::Busy, Phase::Answered, self.epoch);
-        self.turn(Phase::Monitor, Phase::Answered, self.epoch);
+        for phase in [Phase::Busy, Phase::Asking, Phase::Monitor] {
+            self.turn(phase, Phase::Answered, self.epoch);
+        }
+        self.is_caller_known.store(false, Ordering::Relaxed);
         if self.is_proxy {
             *self.visit() = None;
         }
@@ -174,7 +230,7 @@ impl Place {
     /// Has the peer taken nothing for so long?
     pub(super) fn is_unread(&self, now: Instant, for_at_least: Duration) -> bool {
         let since = self.unread_since.load(Ordering::Relaxed);
-        since > 0 && Duration::from_millis(self.millis(now).saturating_sub(since)) >= for_at_least
+        since > 0 && self.has_lasted(since, now) >= for_at_least
     }
 
     /// What it is worth and since when it does nothing, and what was seen; `None` if it is not to be dropped.
@@ -182,7 +238,9 @@ impl Place {
         let seen = self.doing.load(Ordering::Acquire);
         let (phase, since) = parts(seen);
         let worth = match phase {
+            Phase::Silent if self.has_lasted(since, now) < NEWCOMER_MAX => Worth::Newcomer,
             Phase::Silent => Worth::Silent,
+            Phase::Asking => Worth::Asking,
             Phase::Idle | Phase::Begun => Worth::Idle,
             Phase::Busy | Phase::Answered if self.is_unread(now, UNREAD_MIN) => Worth::Unread,
             _ => return None,
@@ -225,6 +283,10 @@ impl Place {
         self.doing.store(packed(phase, self.millis(now)), Ordering::Release);
     }
 
+    fn has_lasted(&self, since: u64, now: Instant) -> Duration {
+        Duration::from_millis(self.millis(now).saturating_sub(since))
+    }
+
     fn millis(&self, at: Instant) -> u64 {
         let since = at.saturating_duration_since(self.epoch);
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX) & (u64::MAX >> PHASE_BITS)
@@ -247,7 +309,113 @@ fn parts(doing: u64) -> (Phase, u64) {
         3 => Phase::Begun,
         4 => Phase::Monitor,
         5 => Phase::Answered,
+        6 => Phase::Asking,
         _ => Phase::Dropped,
     };
     (phase, doing >> PHASE_BITS)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::poll;
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::api::connections::testing::connections;
+    use crate::api::connections::{Connections, Occupied};
+
+    fn phases(places: &[&Occupied]) -> Vec<Phase> {
+        places.iter().map(|occupied| occupied.place().phase()).collect()
+    }
+
+    fn busy(connections: &Connections) -> Occupied {
+        let occupied = connections.take("192.0.2.1");
+        assert!(occupied.place().begin_request());
+        occupied
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_unknown_and_owes_a_body_makes_room_and_is_not_answered() {
+        let connections = connections(4, 4);
+        let (known, unknown, express) =
+            (busy(&connections), busy(&connections), connections.take("192.0.2.1"));
+        let idle = busy(&connections);
+        idle.place().answered(Instant::now());
+        known.place().know_caller();
+        let (mut bodies, mut waits) = (Vec::new(), Vec::new());
+        for occupied in [&known, &unknown] {
+            let (body, rest) = oneshot::channel::<()>();
+            let mut wait = Box::pin(occupied.place().asking(rest));
+            assert!(poll!(&mut wait).is_pending());
+            bodies.push(body);
+            waits.push(wait);
+        }
+        tokio::time::advance(NEWCOMER_MAX).await;
+        assert!(express.place().begin_asking() && express.place().begin_asking());
+        let all = [&known, &unknown, &express, &idle];
+        assert_eq!(phases(&all), [Phase::Busy, Phase::Asking, Phase::Asking, Phase::Idle]);
+
+        let mut new = Vec::new();
+        for dropped in [&unknown, &express, &idle] {
+            let next = connections.take("192.0.2.2");
+            assert!(next.place().begin_request());
+            new.push(next);
+            assert_eq!(phases(&[dropped]), [Phase::Dropped]);
+        }
+        assert!(!express.place().begin_request(), "what came is not touched");
+        assert_eq!(phases(&[&known]), [Phase::Busy]);
+        // The bodies come after all.
+        bodies.into_iter().for_each(|body| body.send(()).unwrap());
+        let [known_wait, unknown_wait] = &mut waits[..] else { panic!("there are two") };
+        assert!(poll!(known_wait).is_ready());
+        assert!(poll!(unknown_wait).is_pending(), "its request goes on no more");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_came_makes_the_request_one_under_way() {
+        let connections = connections(2, 2);
+        let occupied = busy(&connections);
+        occupied.place().asking(async { assert_eq!(phases(&[&occupied]), [Phase::Asking]) }).await;
+        assert_eq!(phases(&[&occupied]), [Phase::Busy]);
+        occupied.place().know_caller();
+        occupied.place().end_request();
+        assert!(!occupied.place().is_caller_known(), "the next request is somebody else's");
+        assert_eq!(phases(&[&occupied]), [Phase::Answered]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn newcomers_go_last() {
+        let connections = connections(3, 3);
+        let silent = connections.take("192.0.2.1");
+        tokio::time::advance(NEWCOMER_MAX).await;
+        let idle = busy(&connections);
+        idle.place().answered(Instant::now());
+        let newcomer = connections.take("192.0.2.1");
+        let mut new = Vec::new();
+        for dropped in [&silent, &idle, &newcomer] {
+            let next = connections.take("192.0.2.2");
+            assert_eq!(phases(&[dropped]), [Phase::Dropped]);
+            assert!(next.place().begin_request());
+            new.push(next);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_shutdown_does_not_wait_for_bodies_of_nobody() {
+        let connections = connections(2, 2);
+        let (asking, under_way) = (connections.take("192.0.2.1"), busy(&connections));
+        assert!(asking.place().begin_asking());
+        let tasks = [&asking, &under_way].map(|occupied| {
+            let mut tasks = tokio::task::JoinSet::new();
+            occupied.place().serve_by(tasks.spawn(pending::<()>()));
+            tasks
+        });
+        let since = Instant::now();
+        connections.end_useless(since);
+        tokio::time::advance(2 * NEWCOMER_MAX).await;
+        connections.end_useless(since);
+        let [mut asking, mut under_way] = tasks;
+        assert!(asking.join_next().await.unwrap().unwrap_err().is_cancelled());
+        assert!(under_way.try_join_next().is_none());
+    }
 }

@@ -105,8 +105,8 @@ impl Express<'_> {
                     }
                     continue;
                 }
-                // Its body is under way.
-                Look::Records(_) if self.stream.place().begin_request() => false,
+                // Its body is under way, and its token not yet looked at.
+                Look::Records(_) if self.stream.place().begin_asking() => false,
                 Look::Records(_) => return Ok(Leave::Ended),
                 Look::Unfinished => true,
                 Look::Other => return Ok(self.hand_over()),

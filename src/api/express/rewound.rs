@@ -44,6 +44,10 @@ impl AsyncRead for Rewound {
         let length = self.first.len().min(buffer.remaining());
         buffer.put_slice(&self.first[..length]);
         self.first.advance(length);
+        if self.first.is_empty() {
+            // Empty bytes would keep the block that they were in.
+            self.first = Bytes::new();
+        }
         Poll::Ready(Ok(()))
     }
 }

@@ -67,6 +67,47 @@ async fn stalled_samples_are_few_and_their_memory_comes_back() {
     }
 }
 
+/// Before: each of these cost 235 KB for half a minute, uncounted.
+#[tokio::test]
+async fn who_has_no_credentials_leaves_no_buffers_behind() {
+    const PEERS: u64 = 300;
+    // What the buffers of both ways begin with, a task, and what an allocator makes of it.
+    const EACH_MAX: u64 = 80 << 10;
+    let gateway = Gateway::start().await;
+    gateway.commit("before", &json!({"n": 1})).await;
+    let at_rest = gateway.memory_bytes();
+    let body = "x".repeat(300_000);
+    let head = "POST /v1/streams/hello/records HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/json\r\n";
+    let request = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
+    let mut idle = Vec::new();
+    for _ in 0..PEERS {
+        let mut peer = TcpStream::connect(gateway.address()).await.unwrap();
+        soon("it is taken", peer.write_all(request.as_bytes())).await.unwrap();
+        assert_eq!(status_of(&mut peer).await, "401");
+        idle.push(peer);
+    }
+    if let (Some(at_rest), Some(now)) = (at_rest, gateway.memory_bytes()) {
+        let each = now.saturating_sub(at_rest) / PEERS;
+        assert!(each < EACH_MAX, "{each} bytes each");
+    }
+}
+
+/// Before: what the express way had read of a slow request was kept twice, and counted nowhere.
+#[tokio::test]
+async fn what_the_express_way_hands_over_counts() {
+    let gateway = Gateway::with(&["--request-memory-bytes-max=20000"]).await;
+    let head = "POST /v1/streams/hello/records HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer (nobody)\r\n\
+                Content-Type: application/json\r\nContent-Length: 60000\r\n\r\n";
+    for (bytes, status) in [(1_000, "401"), (50_000, "503")] {
+        let mut peer = TcpStream::connect(gateway.address()).await.unwrap();
+        let begun = format!("{head}{}", "[".repeat(bytes));
+        peer.write_all(begun.as_bytes()).await.unwrap();
+        assert_eq!(status_of(&mut peer).await, status, "{bytes}");
+    }
+    let metrics = Metrics::read(&gateway).await;
+    assert_eq!(metrics.of(HELD).to_string(), "0");
+}
+
 #[tokio::test]
 async fn what_decoders_remember_counts() {
     let budget = (24 << 20).to_string();

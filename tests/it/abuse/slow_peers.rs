@@ -4,6 +4,10 @@
 //! as long as they liked, on either way, and a shutdown took its full time; a peer that took one byte every nine seconds
 //! did as well. 16,500 sockets that said nothing stopped one of default settings for half a minute at a time. Now a reply
 //! has 20 seconds to move, the least useful connections make room at once, and one address cannot have all of them.
+//!
+//! Before: requests to sign in whose body stopped after a byte were under way for 15 seconds, and none was ever dropped, so
+//! two addresses that renewed 210 of them had all of 200 places for as long as they liked, and honest newcomers, the only
+//! ones left without a request, were dropped for them. Now whoever has not said who they are makes room.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -34,9 +38,15 @@ const METRICS: &str = "GET /metrics HTTP/1.1\r\nHost: gateway\r\n\r\n";
 /// One that stays on the express way, and is refused at once: its token is no token.
 const EXPRESS: &str = "POST /v1/streams/nobodys/records HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer \
                        (nobody)\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}";
-/// One that is under way for as long as its peer likes.
-const HALF: &str = "POST /v1/sessions HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/json\r\n\
-                    Content-Length: 100\r\nExpect: 100-continue\r\n\r\n";
+/// Requests of nobody whose bodies do not come: to sign in, without a token, and with one that is none, on either way.
+const HALVES: [&str; 4] = [
+    "POST /v1/sessions HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/json\r\nContent-Length: 40\r\n\r\n{",
+    "POST /v1/streams/s/records HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/json\r\nContent-Length: 9000\r\n\r\n{",
+    "POST /v1/streams/s/records HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer (nobody)\r\nContent-Type: \
+     application/json\r\nContent-Length: 40\r\n\r\n{",
+    "POST /v1/streams/s/records HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer (nobody)\r\nContent-Type: \
+     application/json\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{",
+];
 
 /// A connection from an address, that takes little before it is read.
 pub async fn connect_from(gateway: &Gateway, address: &str) -> TcpStream {
@@ -221,13 +231,63 @@ async fn silent_connections_make_room_for_whoever_comes() {
 }
 
 #[tokio::test]
+async fn who_owes_a_body_and_has_not_said_who_they_are_makes_room() {
+    const LIMITS: [&str; 3] =
+        ["--connections-max=40", "--connections-per-address-max=30", SHUTDOWN_SECONDS];
+    let mut gateway = Gateway::with(&LIMITS).await;
+    gateway.create_stream(&json!({"name": "honest"})).await;
+    let mut attacking: FuturesUnordered<_> = (0..48)
+        .map(async |n| {
+            let mut rest = Vec::new();
+            loop {
+                let mut peer = connect_from(&gateway, [ATTACKER, ANOTHER][n % 2]).await;
+                let half = HALVES[n / 2 % HALVES.len()];
+                if peer.write_all(half.as_bytes()).await.is_ok() {
+                    let _ = peer.read_to_end(&mut rest).await;
+                }
+                rest.clear();
+            }
+        })
+        .collect();
+    let honest = async {
+        eventually("all places are taken", async || {
+            let metrics = Metrics::read(&gateway).await;
+            (metrics.of("tidegate_connections") >= 38.0).then_some(())
+        })
+        .await;
+        for n in 0..60 {
+            let mut honest = connect_from(&gateway, "127.0.0.1").await;
+            honest.write_all(HEALTH.as_bytes()).await.unwrap();
+            assert_eq!(answer(&mut honest).await.0, 200);
+            gateway.commit("honest", &json!({"n": n})).await;
+        }
+    };
+    tokio::select! {
+        _ = attacking.next() => panic!("it goes on"),
+        () = honest => {}
+    }
+    drop(attacking);
+    let mut asking = Vec::new();
+    for half in HALVES {
+        let mut peer = connect_from(&gateway, ATTACKER).await;
+        peer.write_all(half.as_bytes()).await.unwrap();
+        asking.push(peer);
+    }
+    assert_eq!(gateway.terminate().await, 0);
+}
+
+#[tokio::test]
 async fn an_address_has_its_share_and_no_more() {
     let gateway = Gateway::with(&["--connections-per-address-max=5"]).await;
+    let watch = format!(
+        "GET /v1/monitor/events HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer {}\r\n\r\n",
+        gateway.token()
+    );
     let mut held = Vec::new();
     for _ in 0..5 {
         let mut peer = connect_from(&gateway, ATTACKER).await;
-        peer.write_all(HALF.as_bytes()).await.unwrap();
-        assert_eq!(answer(&mut peer).await.0, 100, "it is under way");
+        peer.write_all(watch.as_bytes()).await.unwrap();
+        assert_eq!(answer(&mut peer).await.0, 200, "it is under way");
         held.push(peer);
     }
     let refused = async || {
@@ -275,6 +335,16 @@ async fn behind_a_trusted_proxy_a_client_has_its_share() {
     assert_eq!(status, 200);
     let watcher = over_websocket().await.expect("the second");
     assert_eq!(watch("192.0.2.1").await.0, 429);
+    // Nobody waits for the body of who is over it.
+    let mut owing = connect_from(&gateway, "127.0.0.1").await;
+    let head = HALVES[1].replace("Content-Type", "X-Forwarded-For: 192.0.2.1\r\nContent-Type");
+    owing.write_all(head.as_bytes()).await.unwrap();
+    let mut told = String::new();
+    soon("it is told", owing.read_to_string(&mut told)).await.unwrap();
+    assert!(
+        told.starts_with("HTTP/1.1 429 ") && told.contains("\r\nconnection: close\r\n"),
+        "{told}"
+    );
     let refusal = over_websocket().await.expect_err("a third");
     assert_eq!((refusal.status, refusal.code.as_str()), (429, "too_many_connections"));
     // Others have theirs, though they come from the same proxy; and it may have any number of connections.
