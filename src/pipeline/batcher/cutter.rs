@@ -18,6 +18,8 @@ pub struct Cutter {
     ledger: Ledger,
     streams: Streams,
     aside: Arc<AsideSender>,
+    /// The entry that was too much for the batch before this one: it goes aside, though this one has room for it.
+    too_much: Option<Position>,
     pub batch: Batch,
     /// Does anyone wait for the commit of an entry of the batch?
     pub waited_for: bool,
@@ -41,6 +43,7 @@ impl Cutter {
             ledger: context.ledger.clone(),
             streams: context.streams.clone(),
             aside,
+            too_much: None,
             waited_for: false,
             skipped: Vec::new(),
             skipped_bytes: 0,
@@ -86,6 +89,7 @@ impl Cutter {
             }
             let is_aside = self.goes_aside(&entry);
             if is_aside != self.batch.is_aside && !self.batch.is_empty() {
+                self.too_much = is_aside.then_some(entry.header.position);
                 self.reader.skip_to(entry.header.position);
                 self.full = true;
                 continue;
@@ -112,7 +116,10 @@ impl Cutter {
     /// them go there: else a flood would fill each batch of the ordinary queue with as much as it may have.
     fn goes_aside(&self, entry: &Entry) -> bool {
         let excess = excess_of(entry);
-        let is_too_much = || self.batch.excess + excess > BATCH_EXCESS_MAX;
+        let is_too_much = || {
+            self.too_much == Some(entry.header.position)
+                || self.batch.excess + excess > BATCH_EXCESS_MAX
+        };
         if excess >= DENSE_EXCESS_MIN
             && (self.batch.is_aside || self.aside.is_busy() || is_too_much())
         {
@@ -221,6 +228,7 @@ mod tests {
             ledger: Ledger::default(),
             streams: Streams::default(),
             aside: Arc::new(AsideSender::new(Aside::new(CostlyLevel::default()))),
+            too_much: None,
             waited_for: false,
             batch: Batch::starting_at(start),
             skipped: Vec::new(),
