@@ -377,8 +377,9 @@ async fn a_replay_is_once_over_crowds_and_crashes() {
     let again = gateway.post(&replay(&id), &json!({"n": 2})).await;
     assert!(again.is_replayed());
     assert_eq!(again.expect(202), first);
-    // Who drops it meanwhile comes too late.
-    assert_eq!(gateway.delete(&format!("/v1/quarantine/{id}")).await.status, 204);
+    // Who drops it meanwhile comes too late, and is told.
+    let dropped = gateway.delete(&format!("/v1/quarantine/{id}")).await;
+    dropped.problem(409, "replay_under_way");
     stall.release().await;
     gateway.wait_all_committed().await;
     gateway.post(&replay(&id), &json!({"n": 2})).await.problem(404, "not_in_quarantine");
