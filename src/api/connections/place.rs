@@ -365,7 +365,9 @@ mod tests {
         assert!(!express.place().begin_request(), "what came is not touched");
         assert_eq!(phases(&[&known]), [Phase::Busy]);
         // The bodies come after all.
-        bodies.into_iter().for_each(|body| body.send(()).unwrap());
+        for body in bodies {
+            body.send(()).unwrap();
+        }
         let [known_wait, unknown_wait] = &mut waits[..] else { panic!("there are two") };
         assert!(poll!(known_wait).is_ready());
         assert!(poll!(unknown_wait).is_pending(), "its request goes on no more");
