@@ -130,13 +130,13 @@ pub async fn newest(
         let message = format!("`limit` is from 1 to {LIMIT_MAX}, not {limit}");
         return Err(ApiError::bad_request("invalid_limit", message));
     }
-    let Turn { turn, place } = state.readers.take(&caller).await?;
+    let Turn { permit, place } = state.readers.take(&caller).await?;
     let held = state.held_bytes.hold(Holder::Known, READING_BYTES_MAX);
     let held = held.map_err(ApiError::request_memory_full)?;
     let limits =
         NewestLimits { records: limit, record_bytes: RECORD_BYTES_MAX, bytes: REPLY_BYTES_MAX };
     let records = reading::newest(&state.database.pools().records, &stream, limits).await;
-    drop(turn);
+    drop(permit);
     let newest = Newest::new(records.map_err(|error| refused(&name, error))?);
     let newest = newest.map_err(ApiError::internal)?;
     if newest.truncated.is_some() {

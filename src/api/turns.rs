@@ -47,7 +47,7 @@ pub const SAMPLES: Rules =
 #[derive(Debug, Clone)]
 pub struct Turns {
     rules: &'static Rules,
-    turns: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     /// The places of users who have one now; `None` is whoever has the local token.
     places: Arc<Mutex<HashMap<Option<i64>, Arc<Semaphore>>>>,
 }
@@ -55,14 +55,14 @@ pub struct Turns {
 /// A turn, and the place that may outlive it.
 #[derive(Debug)]
 pub struct Turn {
-    pub turn: OwnedSemaphorePermit,
+    pub permit: OwnedSemaphorePermit,
     pub place: OwnedSemaphorePermit,
 }
 
 impl Turns {
     pub fn new(rules: &'static Rules) -> Turns {
-        let turns = Arc::new(Semaphore::new(rules.at_once_max));
-        Turns { rules, turns, places: Arc::default() }
+        let permits = Arc::new(Semaphore::new(rules.at_once_max));
+        Turns { rules, permits, places: Arc::default() }
     }
 
     /// Waits for a place of the caller's own, and then for a turn; 429 or 503 if that takes too long.
@@ -76,13 +76,14 @@ impl Turns {
             );
             return Err(ApiError::too_many_requests("too_many_at_once", detail, RETRY_AFTER));
         };
-        let Ok(Ok(turn)) = timeout(WAIT_MAX, Arc::clone(&self.turns).acquire_owned()).await else {
+        let Ok(Ok(permit)) = timeout(WAIT_MAX, Arc::clone(&self.permits).acquire_owned()).await
+        else {
             limit.hit();
             let detail =
                 format!("{at_once_max} {what} are answered at a time, and others came first");
             return Err(ApiError::unavailable("busy", detail, RETRY_AFTER));
         };
-        Ok(Turn { turn, place })
+        Ok(Turn { permit, place })
     }
 
     fn places_of(&self, user: Option<i64>) -> Arc<Semaphore> {

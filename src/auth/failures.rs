@@ -191,7 +191,7 @@ impl Failures {
     }
 
     /// The account had another password already: the failure was none of the place. (At the account it counts no more.)
-    pub fn take_back(&self, failure: Failure, now: UnixMicros) {
+    pub fn take_back(&self, failure: &Failure, now: UnixMicros) {
         let Some(AtPlace { place, before, after }) = failure.0 else { return };
         let of_places = &mut self.lock().of_places;
         let restored = match of_places.take(&place, now) {
@@ -414,12 +414,12 @@ mod tests {
         for _ in 0..3 {
             let failure = failures.failed(ada, HOME, at(0));
             assert!(wait(&failures, "bob", HOME, at(0)).is_some());
-            failures.take_back(failure, at(0));
+            failures.take_back(&failure, at(0));
             assert_eq!(wait(&failures, "bob", HOME, at(0)), None);
         }
         let failure = failures.failed(ada, HOME, at(0));
         fail_all(1);
-        failures.take_back(failure, at(0));
+        failures.take_back(&failure, at(0));
         let bucket = *failures.lock().of_places.get(&HOME, at(0)).unwrap();
         assert_eq!(bucket.failures, FAILURES_FREE);
         assert!(wait(&failures, "bob", HOME, at(0)).is_some(), "the others' wait stays");

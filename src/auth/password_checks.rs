@@ -92,7 +92,7 @@ impl<'a> Wrong<'a> {
     pub async fn again(mut self, user: Option<&User>) -> Result<Verdict<'a>, Unchecked> {
         let (checks, attempt) = (self.checks, self.attempt);
         if let Some(failure) = self.failure.take() {
-            checks.failures.take_back(failure, checks.clock.now());
+            checks.failures.take_back(&failure, checks.clock.now());
         }
         checks.verify(user, attempt).await
     }

@@ -89,7 +89,7 @@ pub struct Submission {
     /// Of a request with an idempotency key; its last entry has the answer.
     pub claim: Option<Claim>,
     /// Of the quarantine's room, by the entry for it; given back where that does not reach the journal.
-    pub kept: Option<RoomTaken>,
+    pub kept: Option<Box<RoomTaken>>,
     pub request: RequestFate,
 }
 

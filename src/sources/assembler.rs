@@ -67,7 +67,7 @@ pub struct Assembled {
     pub rows: u32,
     pub quarantined: u32,
     /// What the refused ones among them take of the quarantine's room.
-    pub kept: Option<RoomTaken>,
+    pub kept: Option<Box<RoomTaken>>,
     /// PostgreSQL takes longer over them than their bytes say; [`DENSE_EXCESS_MIN`] says when.
     pub is_costly: bool,
 }
@@ -282,7 +282,7 @@ impl Assembler {
             first_id: self.first_id,
             rows: self.rows,
             quarantined: self.quarantined,
-            kept: self.keeping.as_mut().and_then(Keeping::sent),
+            kept: self.keeping.as_mut().and_then(Keeping::sent).map(Box::new),
             is_costly: excess >= DENSE_EXCESS_MIN,
         };
         // The ids of a body's records are consecutive, over all its entries.

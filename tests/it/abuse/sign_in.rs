@@ -83,7 +83,7 @@ async fn guessing_from_one_address_keeps_nobody_else_out_and_is_told() {
         throttled += 1;
         assert!(["sign_in_throttled", "address_throttled"].contains(&code.as_str()), "{problem}");
         assert!((1..=60).contains(&seconds), "{problem}");
-        assert!(problem["detail"].as_str().unwrap().contains("seconds"), "{problem}");
+        assert!(problem["detail"].as_str().unwrap().contains("second"), "{problem}");
     }
     assert!(throttled > CONNECTIONS, "{throttled}");
 
