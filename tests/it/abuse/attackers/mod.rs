@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::json;
-use tokio::task::JoinSet;
+use tokio::runtime::{Builder, Runtime};
 use tokio::time::MissedTickBehavior;
 
 use self::senders::Bodies;
@@ -25,6 +25,8 @@ use crate::support::Gateway;
 const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 66));
 /// Shortest time between two attempts of one worker.
 const PACE: Duration = Duration::from_millis(20);
+/// Longest wait for attackers to end.
+const END_WAIT_MAX: Duration = Duration::from_secs(20);
 /// Streams that are there to be attacked.
 pub const STRICT: &str = "attacked_strict";
 const DOCUMENTS: &str = "attacked_documents";
@@ -167,17 +169,20 @@ impl Target {
     }
 }
 
-/// Attackers at work; they end when this is dropped.
+/// Attackers at work; they end when this is dropped. They have a thread of their own: the honest people of this process do not
+/// wait for what attackers do in it.
 #[derive(Debug)]
-pub struct Attackers(JoinSet<()>);
+pub struct Attackers(Option<Runtime>);
 
 impl Attackers {
     pub fn start(target: &Target, attacks: &[Attack]) -> Attackers {
-        let mut tasks = JoinSet::new();
+        let mut builder = Builder::new_multi_thread();
+        let runtime = builder.worker_threads(1).thread_name("attackers").enable_all().build();
+        let runtime = runtime.expect("a thread can be started");
         for &attack in attacks {
             for _ in 0..attack.workers() {
                 let target = target.clone();
-                tasks.spawn(async move {
+                runtime.spawn(async move {
                     let mut ticks = tokio::time::interval(PACE);
                     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
                     loop {
@@ -187,12 +192,22 @@ impl Attackers {
                 });
             }
         }
-        Attackers(tasks)
+        Attackers(Some(runtime))
     }
 
     /// Ends them, with all their connections.
     pub async fn end(mut self) {
-        self.0.shutdown().await;
+        let runtime = self.0.take().expect("it ends once");
+        let ended = tokio::task::spawn_blocking(move || runtime.shutdown_timeout(END_WAIT_MAX));
+        ended.await.expect("ending them does not panic");
+    }
+}
+
+impl Drop for Attackers {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 
