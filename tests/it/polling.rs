@@ -30,12 +30,12 @@ pub async fn runs(client: &Client, id: &str) -> Vec<Value> {
     runs["runs"].as_array().unwrap().clone()
 }
 
-/// Waits until the latest run has a higher number than this and is over: the run.
+/// Waits until the run that follows the one with this number is over, whether or not others follow it: the run.
 pub async fn finished(client: &Client, id: &str, number: i64) -> Value {
     eventually("the run is over", async || {
-        let latest = runs(client, id).await.into_iter().next()?;
-        let is_over = latest["number"].as_i64()? > number && !latest["finished_at"].is_null();
-        is_over.then_some(latest)
+        let mut runs = runs(client, id).await.into_iter().rev();
+        let next = runs.find(|run| run["number"].as_i64().is_some_and(|found| found > number))?;
+        (!next["finished_at"].is_null()).then_some(next)
     })
     .await
 }
