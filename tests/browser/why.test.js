@@ -83,7 +83,8 @@ scenario("a session that ended elsewhere is told when the line comes back", asyn
   const line = await Line.to(gateway);
   try {
     const visit = await watch(await visitor({ url: line.url }));
-    const [{ name, value }] = await visit.page.context().cookies();
+    const cookies = await visit.page.context().cookies();
+    const { name, value } = cookies.find((cookie) => cookie.name === "tidegate_session");
     line.cut();
     const headers = { cookie: `${name}=${value}`, origin: gateway.url };
     const ended = await fetch(`${gateway.url}/v1/sessions`, { method: "DELETE", headers });
