@@ -6,7 +6,7 @@ use axum::http::header;
 use axum::http::request::Parts;
 use axum::response::IntoResponse;
 
-use crate::api::caller::whence_of;
+use crate::api::caller::authenticate;
 use crate::api::health::{self, Audience};
 use crate::api::requester::Requester;
 use crate::api::{ApiError, AppState, status};
@@ -83,8 +83,7 @@ async fn check_access(state: &AppState, parts: &Parts) -> Result<(), ApiError> {
         Requester::recognize_sender(&parts.extensions);
         return Ok(());
     }
-    let caller = state.auth.authenticate(parts, || whence_of(None, parts, state)).await?;
-    Requester::recognize_sender(&parts.extensions);
+    let caller = authenticate((None, None), parts, state).await?;
     caller.require(Scope::Read)?;
     if caller.streams.is_some() {
         let detail = "the metrics tell of every stream, and this token is for some";

@@ -41,7 +41,8 @@ impl Route {
     }
 }
 
-/// Every route, one a line; handlers check scopes themselves where nothing is said of them here. A test holds a table against it of who is answered what.
+/// Every route, one a line; handlers check scopes themselves where nothing is said of them here. A test holds a table of who
+/// is answered what against it.
 pub fn routes() -> Vec<Route> {
     vec![
         get("/", page::index),
