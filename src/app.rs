@@ -19,6 +19,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use metrics_exporter_prometheus::PrometheusHandle;
+use tidegate_codec::encode::EncodeLimits;
+use tidegate_journal::{Appender, Journal};
+use tidegate_record::clock::Clock;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -33,20 +36,17 @@ use crate::api::{self, AppState, replies};
 use crate::app::accounts::KnownAccounts;
 use crate::app::beginning::{Begun, Opened};
 use crate::app::open_files::allow_connections;
-pub use crate::app::open_files::{OpenFiles, raise_open_files};
 use crate::app::preparation::Preparation;
 pub use crate::app::preparation::Prepared;
 use crate::app::private_postgres::RunningCluster;
 use crate::auth::{self, Auth, AuthOptions, AuthParts, LocalToken, Password, UserName};
 use crate::catalog::Catalog;
-use crate::clock::Clock;
 use crate::config::{Config, Setting};
+use crate::counters::Counters;
 use crate::db::Database;
 use crate::db::batch::BatchTimeouts;
 use crate::db::streams::StreamLimits;
-use crate::hub::counters::Counters;
 use crate::hub::{Hub, HubLimits};
-use crate::journal::{Appender, Journal};
 use crate::lifecycle::Lifecycle;
 use crate::pipeline::{
     AppenderThread, BatchLimits, BatcherContext, Intake, IntakeLimits, Keys, Ledger, Pressure,
@@ -55,7 +55,6 @@ use crate::pipeline::{
 use crate::sources::encoders::Encoders;
 use crate::sources::http::HttpSource;
 use crate::sources::poll::Poller;
-use crate::streams::encode::EncodeLimits;
 
 /// How long a person who starts it is not told how the database is, in case it is just starting, too.
 const DATABASE_WAIT: Duration = Duration::from_secs(10);

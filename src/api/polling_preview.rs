@@ -10,6 +10,7 @@ use axum::extract::State;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
+use tidegate_codec::infer::{self, ProposedColumn, Sample};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
@@ -23,7 +24,6 @@ use crate::sources::poll::items::Item;
 use crate::sources::poll::job::stream_of;
 use crate::sources::poll::members::Members;
 use crate::sources::poll::resume::Resume;
-use crate::streams::infer::{self, ProposedColumn, Sample};
 
 /// Most items that are shown.
 const SHOWN_MAX: usize = 20;

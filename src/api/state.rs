@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use axum::extract::FromRef;
 use metrics_exporter_prometheus::PrometheusHandle;
+use tidegate_journal::Journal;
+use tidegate_record::clock::Clock;
 use time::OffsetDateTime;
 use tokio::sync::watch;
 
@@ -14,12 +16,10 @@ use crate::api::polling_preview::Previews;
 use crate::api::turns::Turns;
 use crate::auth::Auth;
 use crate::catalog::Catalog;
-use crate::clock::Clock;
 use crate::config::{Config, Setting};
+use crate::counters::Counters;
 use crate::db::Database;
 use crate::hub::Hub;
-use crate::hub::counters::Counters;
-use crate::journal::Journal;
 use crate::lifecycle::Lifecycle;
 use crate::pipeline::{AppenderThread, DatabaseState, Parking, Progress};
 use crate::sources::http::HttpSource;

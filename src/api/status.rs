@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
+use tidegate_journal::{Damage, Journal};
+use tidegate_record::Position;
+use tidegate_record::clock::Clock;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -12,12 +15,9 @@ use crate::api::health::{self, Audience};
 use crate::api::quarantine_room::QuarantineRoomView;
 use crate::api::{ApiError, AppState};
 use crate::auth::{Caller, Scope};
-use crate::clock::Clock;
+use crate::counters::StreamTotals;
 use crate::hub::NodeStats;
-use crate::hub::counters::StreamTotals;
-use crate::journal::{Damage, Journal};
 use crate::pipeline::Progress;
-use crate::record::Position;
 
 #[derive(Debug, Serialize)]
 pub struct Status {

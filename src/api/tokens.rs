@@ -9,6 +9,8 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
+use tidegate_codec::StreamName;
+use tidegate_record::UnixMicros;
 use time::OffsetDateTime;
 
 use crate::api::caller::ApiJson;
@@ -18,8 +20,6 @@ use crate::auth::{
     Via,
 };
 use crate::db::tokens::{self, NewToken};
-use crate::record::UnixMicros;
-use crate::streams::StreamName;
 use crate::telemetry::limits;
 
 /// Longest name of a token, in bytes.

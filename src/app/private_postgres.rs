@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
+use tidegate_private_postgres::{Cluster, ClusterOptions};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::lifecycle::Lifecycle;
-use crate::postgres::{Cluster, ClusterOptions};
 
 /// The private PostgreSQL, which ends after everything else.
 pub(super) struct RunningCluster {

@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
+use tidegate_codec::StreamName;
+use tidegate_record::UnixMicros;
 use time::OffsetDateTime;
 
 use crate::auth::caller::{Caller, PasswordMark, Via};
@@ -20,8 +22,6 @@ use crate::auth::user_name::UserName;
 use crate::db;
 use crate::db::tokens::TokenRow;
 use crate::db::users::UserRow;
-use crate::record::UnixMicros;
-use crate::streams::StreamName;
 
 /// What the database knows of users and tokens.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

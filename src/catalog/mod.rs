@@ -11,14 +11,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use tidegate_codec::{Stream, StreamName, Streams, StreamsSnapshot};
+use tidegate_record::StreamId;
 use tokio::sync::{Mutex, Notify};
 use tokio::time::Instant;
 
 use crate::db::notifications::{CatalogListener, Word};
 use crate::db::streams::{self, NewStream, StreamLimits, TableError, TooManyStreams};
 use crate::db::{Database, answered};
-use crate::record::StreamId;
-use crate::streams::{Stream, StreamName, Streams, StreamsSnapshot};
 use crate::telemetry::limits;
 
 pub use mirror::Mirror;

@@ -3,12 +3,12 @@
 
 use anyhow::{Context, bail};
 use sqlx::PgPool;
+use tidegate_private_postgres::{Cluster, ClusterOptions};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::Place;
 use crate::config::DataDir;
 use crate::db::Database;
-use crate::postgres::{Cluster, ClusterOptions};
 
 /// A database that a command works on, migrated.
 pub(super) struct Reached {

@@ -9,6 +9,7 @@ use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use reqwest::{Client, StatusCode};
 use sqlx::PgPool;
+use tidegate_record::StreamId;
 use time::format_description::well_known::Rfc3339;
 use time::{OffsetDateTime, UtcOffset};
 use url::Url;
@@ -22,7 +23,6 @@ use crate::cli::{Place, database};
 use crate::config::DataDir;
 use crate::db::mending::{self, Filter, KeptRecord};
 use crate::db::streams;
-use crate::record::StreamId;
 
 /// Longest time for one replay.
 const REPLAY_TIMEOUT: Duration = Duration::from_secs(60);

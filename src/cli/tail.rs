@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use futures::StreamExt;
+use tidegate_codec::StreamName;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -25,7 +26,6 @@ use self::printer::{Printer, Style, printable};
 use crate::auth::LocalToken;
 use crate::backoff::Backoff;
 use crate::config::DataDir;
-use crate::streams::StreamName;
 
 /// Longest time for connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -17,13 +17,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
+use tidegate_codec::Stream;
+use tidegate_record::{Position, StreamId};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::db::journals::{CommittedRange, Fenced, SessionMark, fence, outcomes_literal, to_sql};
 use crate::db::{Database, quarantine};
-use crate::record::{Position, StreamId};
-use crate::streams::Stream;
 
 pub(super) use error::during;
 use error::during_stream;

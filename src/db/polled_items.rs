@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::{AddAssign, Sub};
 
 use sqlx::PgPool;
+use tidegate_record::{ItemHash, Position, RunId};
 use uuid::Uuid;
 
 use crate::db::batch::{BatchConnection, BatchError, during};
 use crate::db::journals::to_sql;
-use crate::record::{ItemHash, Position, RunId};
 
 /// Items that are looked at in one statement when old ones are forgotten.
 const FORGET_WINDOW: i64 = 10_000;

@@ -7,11 +7,11 @@ use std::time::Duration;
 use serde_json::Value;
 use sqlx::types::Json;
 use sqlx::{FromRow, PgPool};
+use tidegate_record::RunId;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::db::polled_items::RunCounts;
-use crate::record::RunId;
 
 /// Runs of a job that are kept.
 pub const RUNS_KEPT: i64 = 200;

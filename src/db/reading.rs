@@ -4,14 +4,14 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 use sqlx::{AssertSqlSafe, FromRow, PgPool};
+use tidegate_codec::columns::Column;
+use tidegate_codec::json::write_string;
+use tidegate_codec::{Shape, Stream};
+use tidegate_record::StreamId;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::db::{answered, literal, quoted};
-use crate::record::StreamId;
-use crate::streams::columns::Column;
-use crate::streams::json::write_string;
-use crate::streams::{Shape, Stream};
 
 /// How large a stream's table is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

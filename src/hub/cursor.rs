@@ -10,9 +10,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use tidegate_record::{Position, StreamId};
 use uuid::Uuid;
-
-use crate::record::{Position, StreamId};
 
 /// Longest text of a cursor, in bytes.
 pub const CURSOR_BYTES_MAX: usize = 120;

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use tidegate_record::Position;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
@@ -25,7 +26,6 @@ use super::sample::{SAMPLE_INTERVAL, SampleBudget};
 use super::selection::Interest;
 use super::stats::{STATS_INTERVAL, send_stats};
 use super::tick::{Tick, TickBuilder};
-use crate::record::Position;
 use crate::telemetry::limits;
 
 /// Monitors that get a tick before other tasks have their turn.

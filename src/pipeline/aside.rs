@@ -15,12 +15,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tidegate_journal::{Journal, ReadError};
+use tidegate_record::{Position, StreamId};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::timeout;
 
-use crate::journal::{Journal, ReadError};
 use crate::pipeline::batcher::{Batch, Gate};
-use crate::record::{Position, StreamId};
 use crate::telemetry::metrics;
 
 /// While so many batches wait aside, whoever sends more of their kind waits too, and is refused in the end.

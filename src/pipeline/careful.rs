@@ -9,6 +9,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use tidegate_codec::Stream;
+use tidegate_codec::decode::{decode_tuple, tuple_len};
+use tidegate_record::{ColumnSet, EntryMeta, Source};
 use uuid::Uuid;
 
 use crate::db::batch::{BatchError, Fit, Refusal, Savepoint, Target};
@@ -17,9 +20,6 @@ use crate::db::verdict::Verdict;
 use crate::pipeline::plan::Part;
 use crate::pipeline::transaction::{Fate, Transaction, day_of};
 use crate::pipeline::{CommitOutcome, entry_first_id};
-use crate::record::{ColumnSet, EntryMeta, Source};
-use crate::streams::Stream;
-use crate::streams::decode::{decode_tuple, tuple_len};
 
 /// How a part ended.
 #[derive(Debug, PartialEq, Eq)]

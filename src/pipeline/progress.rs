@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tidegate_record::Position;
 use tokio::sync::watch;
 
 use crate::db::journals::CommittedRange;
-use crate::record::Position;
 
 /// Ranges below the low-water mark are folded into one row of PostgreSQL when there are this many.
 const RANGES_BEFORE_FOLDING: usize = 64;

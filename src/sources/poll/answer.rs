@@ -12,6 +12,7 @@ use reqwest::header::{
     HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED, LINK, LOCATION,
 };
 use reqwest::{Client, Response, StatusCode};
+use tidegate_record::clock::Clock;
 use url::Url;
 
 use super::definition::{Definition, Method};
@@ -24,7 +25,6 @@ use super::refusal::{Refusal, is_answer};
 use super::resume::Resume;
 use super::room::{Held, Room};
 use super::shown::address;
-use crate::clock::Clock;
 use crate::sources::body::{BodyError, BodyLimits, BodyReader, ContentEncoding};
 
 /// Most redirects of one request.

@@ -1,10 +1,10 @@
 //! Sees when the database's clock is set back, as by a person or by a failover to another machine: due times that were
 //! computed before that lie too far in the future.
 
+use tidegate_record::UnixMicros;
 use tokio::time::Instant;
 
 use crate::db::polling_runs::SET_BACK_MIN;
-use crate::record::UnixMicros;
 
 /// Readings of the database's clock, held against this process's own time, which only goes forward.
 #[derive(Debug)]

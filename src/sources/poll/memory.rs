@@ -7,10 +7,10 @@
 use std::collections::HashMap;
 
 use sqlx::PgPool;
+use tidegate_record::{ItemHash, RunId};
 use uuid::Uuid;
 
 use crate::db::{polled_items, polling_runs};
-use crate::record::{ItemHash, RunId};
 use crate::sources::poll::poller::Poller;
 
 /// A day is noted, and old items are looked for, this many times within the memory.

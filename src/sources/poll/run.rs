@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidegate_record::UnixMicros;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -16,7 +17,6 @@ use crate::auth::LOCAL_USER_NAME;
 use crate::backoff::Backoff;
 use crate::db::polled_items::RunCounts;
 use crate::db::polling_runs::{self, ClaimedRow, FinishedRun};
-use crate::record::UnixMicros;
 use crate::sources::poll::definition::Definition;
 use crate::sources::poll::ending::{Ended, RunError, RunStatus, later};
 use crate::sources::poll::feed::{Feed, FeedCounts, FeedError};

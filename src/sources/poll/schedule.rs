@@ -10,10 +10,10 @@ use croner::parser::{CronParser, Seconds, Year};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 use serde::{Deserialize, Serialize};
+use tidegate_record::UnixMicros;
 use uuid::Uuid;
 
 use super::members::{Invalid, Members, invalid};
-use crate::record::UnixMicros;
 
 /// Shortest interval, in milliseconds.
 pub const INTERVAL_MS_MIN: u64 = 1_000;

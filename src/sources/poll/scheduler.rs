@@ -7,6 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use tidegate_record::{RunId, UnixMicros};
 use time::OffsetDateTime;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
@@ -16,7 +17,6 @@ use uuid::Uuid;
 use crate::backoff::Backoff;
 use crate::db::answered;
 use crate::db::polling_runs::{self, ClaimedRow};
-use crate::record::{RunId, UnixMicros};
 use crate::sources::poll::database_clock::DatabaseClock;
 use crate::sources::poll::poller::Poller;
 use crate::sources::poll::run::Run;
