@@ -1,8 +1,8 @@
-//! docs/GUARANTEES.md names for each promise the tests that hold it: they exist.
+//! docs/guarantees.md names for each promise the tests that hold it: they exist.
 
 use std::path::{Path, PathBuf};
 
-const GUARANTEES: &str = include_str!("../../docs/GUARANTEES.md");
+const GUARANTEES: &str = include_str!("../../docs/guarantees.md");
 const PROMISES: usize = 10;
 
 /// Everything in backticks that looks like the path of a test.

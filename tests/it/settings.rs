@@ -1,4 +1,4 @@
-//! The settings and limits as README, docs/LIMITS.md and `.env.sample` tell them, with their values, are those that the gateway has.
+//! The settings and limits as README, docs/limits.md and `.env.sample` tell them, with their values, are those that the gateway has.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -20,7 +20,7 @@ use tidegate::streams::{COLUMNS_MAX, KEY_FIELDS_MAX, MEMBER_BYTES_MAX, NAME_BYTE
 use tidegate::telemetry::limits;
 
 const README: &str = include_str!("../../README.md");
-const LIMITS: &str = include_str!("../../docs/LIMITS.md");
+const LIMITS: &str = include_str!("../../docs/limits.md");
 const LIMITS_HEADING: &str =
     "| what | setting or constant | default | what happens at it | `limit=` |";
 const SAMPLE: &str = include_str!("../../.env.sample");
