@@ -239,7 +239,8 @@ async fn the_examples_of_operation_work_word_for_word() {
     let reader = Reader::start().await;
     reader.follow_both(&page).await;
     let exported = fs::read_to_string(reader.directory.path().join("flights.ndjson")).unwrap();
-    assert_eq!(exported.lines().count(), 5, "{exported}");
+    // What was accepted, and what was refused.
+    assert_eq!(exported.lines().count(), 6, "{exported}");
 }
 
 #[test]
