@@ -23,7 +23,8 @@ fn pages() -> Vec<PathBuf> {
 
 /// A page without its blocks of code.
 fn prose(page: &Path) -> String {
-    let text = fs::read_to_string(page).unwrap_or_else(|error| panic!("{page:?}: {error}"));
+    let text =
+        fs::read_to_string(page).unwrap_or_else(|error| panic!("{}: {error}", page.display()));
     text.split("```").step_by(2).collect()
 }
 
