@@ -6,6 +6,7 @@
 mod arrival;
 mod backlog;
 mod bare;
+mod bench;
 mod bulk;
 mod copies;
 mod fanout;

@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use crate::bench::Bench;
 use crate::figures::{Figures, Goal, Summary, Target, Unit};
 use crate::options::Size;
-use crate::run::Bench;
 use crate::{arrival, backlog, bulk, fanout, growth, keyed, latency, memory, polling, single};
 
 /// A run's result; the file `bench.json` has the same.
