@@ -15,6 +15,7 @@ mod frames;
 mod gateway;
 mod growth;
 mod http;
+mod instead;
 mod keyed;
 mod latency;
 mod limits;
@@ -29,6 +30,7 @@ mod process;
 mod records;
 mod report;
 mod run;
+mod service;
 mod single;
 mod watchers;
 

@@ -3,7 +3,9 @@
 use crate::bench::Bench;
 use crate::options::{Group, Measure};
 use crate::report::{Machine, Report};
-use crate::{backlog, bulk, fanout, growth, keyed, latency, memory, plot, polling, single};
+use crate::{
+    backlog, bulk, fanout, growth, instead, keyed, latency, memory, plot, polling, single,
+};
 
 /// Measures, prints the table, writes the files.
 pub async fn run(measure: &Measure) -> anyhow::Result<()> {
@@ -39,6 +41,9 @@ async fn measure_groups(bench: &mut Bench, measure: &Measure) -> anyhow::Result<
     }
     if measure.wants(Group::Single) {
         single::measure(bench).await?;
+    }
+    if measure.wants(Group::Instead) {
+        instead::measure(bench, measure.python.as_deref()).await?;
     }
     if measure.wants(Group::Latency) {
         latency::measure(bench).await?;
