@@ -1,7 +1,8 @@
 //! `tidegate-bench`: measures the gateway beside the limits of the machine, in one run.
 //!
 //! Absolute figures say more about the machine than about the gateway, so every figure that is promised is a ratio to
-//! something that was measured next to it, round by round: `psql \copy`, a bare HTTP handler, a bare `fdatasync`.
+//! something that was measured next to it, round by round: `psql \copy`, a bare HTTP handler, a bare `fdatasync`, the service
+//! that people write instead.
 
 mod arrival;
 mod backlog;

@@ -1,7 +1,6 @@
 """Observations over HTTP into PostgreSQL, as one writes it without Tidegate: FastAPI, pydantic, asyncpg.
 
-It commits before it answers. It has no tokens, quarantine, monitors or repeats by key, and what PostgreSQL cannot take
-while it is away is lost to whoever sent it.
+It commits before it answers. It knows no tokens, keeps no invalid records, and answers 500 while PostgreSQL is away.
 """
 
 import os

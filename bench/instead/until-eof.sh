@@ -1,4 +1,4 @@
-# Runs a command until standard input ends, a pipe from whoever wants it: it ends with the benchmark, however that ends.
+# Runs a command until standard input ends. That is a pipe from the benchmark, so the command ends however that ends.
 exec 3<&0
 "$@" </dev/null 3<&- &
 command=$!
