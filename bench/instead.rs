@@ -1,4 +1,4 @@
-//! What people write instead of Tidegate: a small service with FastAPI and asyncpg (`bench/instead/service.py`), beside the
+//! What people write instead of Tidegate: a small service with `FastAPI` and `asyncpg` (`bench/instead/service.py`), beside the
 //! gateway. The same records from the same client over as many connections into tables with the same columns of the same
 //! PostgreSQL; the service commits before it answers, the gateway does what `ack` says.
 

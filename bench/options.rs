@@ -72,7 +72,7 @@ pub enum Group {
     Keyed,
     /// One record a request, against a bare handler.
     Single,
-    /// What people write instead: a service with FastAPI and asyncpg, which needs `--python`.
+    /// What people write instead: a service with `FastAPI` and `asyncpg`, which needs `--python`.
     Instead,
     /// Acknowledgement and arrival → monitor at a fixed rate.
     Latency,

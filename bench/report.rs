@@ -171,10 +171,10 @@ fn instead_of(figures: &Figures) -> [Option<Target>; 5] {
     let (one, many) = ("a record a request", "many records a request");
     [
         to_service(instead::one, one, instead::JOURNAL, Goal::AtLeast(8.0)),
-        to_service(instead::one, one, instead::COMMIT, Goal::AtLeast(1.0)),
-        to_service(instead::one_p99, "its p99", instead::JOURNAL, Goal::AtMost(0.5)),
-        to_service(instead::many, many, instead::JOURNAL, Goal::AtLeast(8.0)),
-        to_service(instead::many, many, instead::COMMIT, Goal::AtLeast(3.0)),
+        to_service(instead::one, one, instead::COMMIT, Goal::AtLeast(1.5)),
+        to_service(instead::one_p99, "its p99", instead::JOURNAL, Goal::AtMost(0.25)),
+        to_service(instead::many, many, instead::JOURNAL, Goal::AtLeast(5.0)),
+        to_service(instead::many, many, instead::COMMIT, Goal::AtLeast(2.0)),
     ]
 }
 

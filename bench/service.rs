@@ -3,7 +3,7 @@
 //! They end with the benchmark, however that ends: their parent is a shell that waits for the end of a pipe from here.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,8 @@ const ADDRESS_PREFIX: &str = "Uvicorn running on http://";
 const WORKER_STARTED: &str = "Application startup complete.";
 const START_MAX: Duration = Duration::from_secs(60);
 const STOP_MAX: Duration = Duration::from_secs(30);
+/// What its workers have for requests that are under way when they are told to end.
+const GRACE_SECONDS: &str = "10";
 /// Between two looks into the log.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -48,6 +50,7 @@ impl Service {
             .arg(python)
             .args(["-m", "uvicorn", "service:app", "--host", "127.0.0.1", "--port", "0"])
             .args(["--loop", "uvloop", "--http", "httptools", "--no-access-log"])
+            .args(["--timeout-graceful-shutdown", GRACE_SECONDS])
             .args(["--workers", &workers.to_string()])
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
@@ -64,7 +67,7 @@ impl Service {
         Ok(service)
     }
 
-    async fn wait_started(&mut self, log: &PathBuf, workers: usize) -> anyhow::Result<String> {
+    async fn wait_started(&mut self, log: &Path, workers: usize) -> anyhow::Result<String> {
         let deadline = Instant::now() + START_MAX;
         loop {
             let said = std::fs::read_to_string(log)?;

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::command::{Output, program, run, working_directory};
 
-/// Of every group but that of polling jobs at least one figure.
+/// Of every group but those with a list of their own at least one figure.
 const FIGURES: [&str; 16] = [
     "L1: psql \\copy of the records as documents, records/s",
     "L2: psql \\copy of the records as binary tuples, typed, records/s",
