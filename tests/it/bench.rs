@@ -1,11 +1,9 @@
 //! `tidegate-bench` with next to nothing to measure: every group runs to its end and writes its figures and goals. What
 //! they say means nothing here.
 
-use std::path::Path;
-
 use serde_json::Value;
 
-use crate::command::{Output, program, run, working_directory};
+use crate::command::{Output, program, run, working_directory, workspace_binary};
 
 /// Of every group but those with a list of their own at least one figure.
 const FIGURES: [&str; 16] = [
@@ -78,8 +76,8 @@ async fn the_benchmark_of_polling_jobs_writes_its_figures_and_goals() {
 /// The service's packages are where `scripts/install-test-needs.sh` puts them, if this machine could have them.
 #[tokio::test]
 async fn the_benchmark_beside_what_people_write_instead_writes_its_figures_and_goals() {
-    let build = Path::new(env!("CARGO_BIN_EXE_tidegate-bench")).ancestors().nth(2).unwrap();
-    let python = build.join("instead-python/bin/python");
+    let binary = workspace_binary("tidegate-bench");
+    let python = binary.ancestors().nth(2).unwrap().join("instead-python/bin/python");
     if python.exists() {
         let arguments = ["--only", "instead", "--python", python.to_str().unwrap()];
         measure(&arguments, &INSTEAD_FIGURES, &INSTEAD_GOALS).await;
@@ -103,7 +101,7 @@ async fn without_a_service_the_group_instead_is_left_out_with_the_reason() {
 
 async fn measure(arguments: &[&str], figures: &[&str], goals: &[&str]) -> Output {
     let directory = working_directory();
-    let mut command = program(env!("CARGO_BIN_EXE_tidegate-bench"), directory.path());
+    let mut command = program(workspace_binary("tidegate-bench"), directory.path());
     command.args(["--smoke", "--out", "out"]).args(arguments);
     let output = run(&mut command).await;
     assert_eq!(output.code, 0, "{}{}", output.stdout, output.stderr);
