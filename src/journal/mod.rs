@@ -32,14 +32,10 @@ mod look;
 mod model;
 mod reader;
 mod recover;
-#[cfg(test)]
-mod recover_tests;
 mod retention;
 mod segment;
 mod storage;
 mod survey;
-#[cfg(test)]
-mod survey_tests;
 mod walk;
 
 use std::io;

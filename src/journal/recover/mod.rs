@@ -4,6 +4,9 @@
 //! is damaged and what is only the torn tail of an unacknowledged write follows from the
 //! invariants 1 and 2 of format.rs.
 
+#[cfg(test)]
+mod tests;
+
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};

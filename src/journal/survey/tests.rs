@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 use proptest::test_runner::Config;
 
-use super::fixture::{OPTIONS, append, read_bodies};
-use super::{DiskStorage, Finding, Journal, JournalOptions, Opened, Survey, SurveyError};
+use super::super::fixture::{OPTIONS, append, read_bodies};
+use super::super::{DiskStorage, Finding, Journal, JournalOptions, Opened, Survey, SurveyError};
 use crate::record::Position;
 
 /// Ranges of positions, those that touch as one.

@@ -5,6 +5,9 @@
 //! would. What may be there beyond the last durable entry (reserved space, a group that is being
 //! written, the torn end of one that never was acknowledged) is told apart as the tail.
 
+#[cfg(test)]
+mod tests;
+
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};

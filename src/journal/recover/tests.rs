@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use super::faults::FaultStorage;
-use super::fixture::{
+use super::super::faults::FaultStorage;
+use super::super::fixture::{
     DIR, OPTIONS, all_bodies, append, memory, open, read_bodies, segment_path, try_open,
 };
-use super::format::{Identity, SegmentHeader};
-use super::storage::{Storage, write_all};
-use super::{Appended, Damage, EntryHeader, Journal, OpenError, Opened};
+use super::super::format::{Identity, SegmentHeader};
+use super::super::storage::{Storage, write_all};
+use super::super::{Appended, Damage, EntryHeader, Journal, OpenError, Opened};
 use crate::record::{ColumnSet, Position};
 
 /// Three segments with one entry each (bodies of 1, 2 and 3), closed. Returns where they lie.
@@ -286,7 +286,7 @@ fn a_header_inside_a_record_is_never_taken_for_an_entry() {
         meta_len: 0,
         body_len: 0,
     };
-    let frame = super::format::Frame { header, content_crc: 0, synced: Position(0) };
+    let frame = super::super::format::Frame { header, content_crc: 0, synced: Position(0) };
     let mut forged = [0; 64];
     frame.encode(0, &mut forged);
     let body = [&[0; 4][..], &forged[..]].concat();
