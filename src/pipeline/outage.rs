@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use crate::backoff::Backoff;
-use crate::journal::Failure;
+use crate::journal::DiskFailure;
 
 /// Shortest advice to a refused sender.
 const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
@@ -22,7 +22,7 @@ pub(super) struct Outage {
 
 impl Outage {
     /// Begins, and says so.
-    pub fn begin(failure: &Failure, now: Instant) -> Outage {
+    pub fn begin(failure: &DiskFailure, now: Instant) -> Outage {
         let mut backoff = Backoff::new();
         let next_try = now + backoff.next_wait();
         let (said, advice) = (failure.to_string(), failure.advice());
@@ -45,7 +45,7 @@ impl Outage {
     }
 
     /// A try failed. Says so only where the failure is another one.
-    pub fn failed_again(&mut self, failure: &Failure, now: Instant) {
+    pub fn failed_again(&mut self, failure: &DiskFailure, now: Instant) {
         self.tries += 1;
         self.next_try = now + self.backoff.next_wait();
         let text = failure.to_string();

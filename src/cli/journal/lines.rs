@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::db::quarantine::QuarantinedRecord;
-use crate::journal::{Entry, Part};
+use crate::journal::{Entry, UnreadRange};
 use crate::record::{ColumnSet, EntryKind, EntryMeta, Position, StreamId, UnixMicros};
 use crate::streams::decode::{decode_tuple, split_tuple, write_rfc3339};
 use crate::streams::{Stream, StreamsSnapshot};
@@ -216,8 +216,8 @@ impl<W: Write> Lines<W> {
     }
 
     /// What is no entry. With a stream asked for it is only complained about: nobody knows whose bytes they are.
-    pub fn part(&mut self, part: &Part<'_>) -> io::Result<()> {
-        let Part { from, to, reason, .. } = part;
+    pub fn part(&mut self, part: &UnreadRange<'_>) -> io::Result<()> {
+        let UnreadRange { from, to, reason, .. } = part;
         eprintln!("{from} to {to}: {reason}");
         if self.only.is_some() {
             return Ok(());

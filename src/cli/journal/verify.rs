@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use super::What;
 use crate::config::DataDir;
-use crate::journal::{Finding, Part, SurveyError};
+use crate::journal::{Finding, SurveyError, UnreadRange};
 
 /// Something is damaged.
 const DAMAGED: u8 = 1;
@@ -33,7 +33,7 @@ pub(super) fn run(what: &What, data: &DataDir) -> ExitCode {
 fn verify(what: &What, data: &DataDir) -> Result<bool, SurveyError> {
     let survey = what.survey(data)?;
     let mut verified = Verified::default();
-    survey.walk(|finding| {
+    survey.visit(|finding| {
         verified.note(&finding);
         Ok::<(), SurveyError>(())
     })?;
@@ -71,8 +71,8 @@ impl Verified {
 }
 
 /// Where it is and why.
-fn describe(part: &Part<'_>) -> String {
-    let Part { from, to, reason, file, .. } = part;
+fn describe(part: &UnreadRange<'_>) -> String {
+    let UnreadRange { from, to, reason, file, .. } = part;
     let bytes = to.0 - from.0;
     match file {
         Some(file) => format!(

@@ -25,7 +25,7 @@ fn ranges(damages: &[Damage]) -> Vec<(u64, u64)> {
 
 fn overwrite(storage: &FaultStorage, path: &Path, offset: u64, bytes: &[u8]) {
     let file = storage.open(path).unwrap();
-    write_all(&*file, [bytes].into_iter(), offset).unwrap();
+    write_all(&*file, [bytes], offset).unwrap();
     file.sync().unwrap();
 }
 
@@ -286,7 +286,7 @@ fn a_header_inside_a_record_is_never_taken_for_an_entry() {
         meta_len: 0,
         body_len: 0,
     };
-    let frame = super::super::format::Frame { header, content_crc: 0, synced: Position(0) };
+    let frame = super::super::format::EntryFrame { header, content_crc: 0, synced: Position(0) };
     let mut forged = [0; 64];
     frame.encode(0, &mut forged);
     let body = [&[0; 4][..], &forged[..]].concat();
