@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use tidegate::record::UnixMicros;
-use tidegate::sources::formats::{Format, Framer, FramerLimits, Progress, RecordPlace, RecordSink};
+use tidegate::sources::formats::{Format, Framer, FramerLimits, Pushed, RecordPlace, RecordSink};
 use tidegate::streams::Stream;
 use tidegate::streams::csv::CsvOptions;
 use tidegate::streams::decode::decode_tuple;
@@ -67,8 +67,8 @@ fn frame(
     for mut chunk in chunks.iter().copied() {
         loop {
             match framer.push(chunk, &mut sink) {
-                Ok(Progress::ChunkTaken) => break,
-                Ok(Progress::SinkFull { consumed }) => {
+                Ok(Pushed::ChunkTaken) => break,
+                Ok(Pushed::SinkFull { consumed }) => {
                     sink.full = false;
                     chunk = &chunk[consumed..];
                 }

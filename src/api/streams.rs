@@ -24,7 +24,7 @@ use crate::sources::formats::MediaType;
 use crate::streams::StreamView;
 use crate::streams::columns::Column;
 use crate::streams::csv::CsvWords;
-use crate::streams::definition::{Change, Definition, InvalidDefinition};
+use crate::streams::definition::{InvalidDefinition, StreamChange, StreamDefinition};
 use crate::streams::infer::SampleError;
 use crate::streams::{OnDuplicate, PayloadType, Stream, StreamName, UnknownKeys, infer};
 
@@ -64,7 +64,7 @@ enum Size {
     Unknown,
 }
 
-/// A stream to make. The members are those of [`Definition`], and the name.
+/// A stream to make. The members are those of [`StreamDefinition`], and the name.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CreateStream {
@@ -142,7 +142,7 @@ pub async fn create(
     caller.require(Scope::StreamsWrite)?;
     let name = parse_name(&asked.name)?;
     require_stream(&caller, &name)?;
-    let definition = Definition {
+    let definition = StreamDefinition {
         columns: asked.columns,
         payload: asked.payload,
         unknown: asked.unknown,
@@ -184,7 +184,7 @@ pub async fn change(
     State(state): State<AppState>,
     caller: Caller,
     PathText(name): PathText,
-    ApiJson(change): ApiJson<Change>,
+    ApiJson(change): ApiJson<StreamChange>,
 ) -> Result<Json<StreamView>, ApiError> {
     caller.require(Scope::StreamsWrite)?;
     let stream = find(&state, &caller, &name)?;

@@ -12,7 +12,7 @@ use crate::sources;
 use crate::sources::formats::Format;
 use crate::streams::columns::Column;
 use crate::streams::csv::CsvWords;
-use crate::streams::definition::Definition;
+use crate::streams::definition::StreamDefinition;
 use crate::streams::{Shape, Stream, StreamName, StreamView, infer};
 
 /// What to do with streams.
@@ -149,7 +149,7 @@ impl CreateArgs {
             let (column, unit) = setting(&mut columns, "--epoch", "s|ms|us|ns", text)?;
             column.epoch = parse_word("epoch", Some(unit.to_owned()))?;
         }
-        let definition = Definition {
+        let definition = StreamDefinition {
             columns: (!columns.is_empty()).then_some(columns),
             payload: parse_word("payload", self.payload)?,
             unknown: parse_word("unknown", self.unknown)?,

@@ -27,7 +27,7 @@ use crate::sources::assembler::{
 };
 use crate::sources::body::BodyReader;
 use crate::sources::encoders::Encoders;
-use crate::sources::formats::{Format, Framer, FramerLimits, Progress};
+use crate::sources::formats::{Format, Framer, FramerLimits, Pushed};
 use crate::sources::keeping::{Keeping, NotKept};
 use crate::streams::Stream;
 use crate::streams::csv::CsvOptions;
@@ -281,7 +281,7 @@ impl<'a> Request<'a> {
             self.make_room(held(&framer, &chunk) + assembler.bytes()).await?;
             assembler.expect(chunk.len());
             let mut rest = &chunk[..];
-            while let Progress::SinkFull { consumed } = framer.push(rest, &mut assembler)? {
+            while let Pushed::SinkFull { consumed } = framer.push(rest, &mut assembler)? {
                 rest = &rest[consumed..];
                 self.send(&mut assembler).await?;
                 self.make_room(held(&framer, rest)).await?;

@@ -137,7 +137,7 @@ mod tests {
 
     use super::*;
     use crate::record::StreamId;
-    use crate::streams::definition::Change;
+    use crate::streams::definition::StreamChange;
     use crate::streams::{Shape, UnknownKeys};
 
     fn stream(columns: serde_json::Value) -> Stream {
@@ -157,7 +157,7 @@ mod tests {
         let columns = |kind: &str| serde_json::json!([{"name": "b", "type": kind}]);
         let before = stream(columns(from));
         let change = serde_json::json!({"columns": columns(to)});
-        let after = serde_json::from_value::<Change>(change).unwrap().apply(&before).unwrap();
+        let after = serde_json::from_value::<StreamChange>(change).unwrap().apply(&before).unwrap();
         let found = TableColumn { name: "b".to_owned(), kind: found.to_owned() };
         actions(&[found], &before, &after)
     }

@@ -16,7 +16,7 @@ use crate::pipeline::{Claim, Claimed, CommitOutcome};
 use crate::record::{ANSWER_BYTES_MAX, BodyHash, EntryKey, EntryMeta, KeyHash, Position};
 use crate::sources::assembler::{Assembler, PlacedError};
 use crate::sources::body::{BodyReader, DECOMPRESSED_CHUNK_BYTES};
-use crate::sources::formats::{Format, Progress};
+use crate::sources::formats::{Format, Pushed};
 use crate::sources::keeping::NotKept;
 use crate::streams::csv::CsvOptions;
 use crate::streams::encode::MatchedName;
@@ -173,7 +173,7 @@ impl Request<'_> {
         let tuples_max = self.source.entry_tuples_bytes_max();
         for chunk in body.chunks(DECOMPRESSED_CHUNK_BYTES) {
             let mut rest = chunk;
-            while let Progress::SinkFull { consumed } = framer.push(rest, &mut assembler)? {
+            while let Pushed::SinkFull { consumed } = framer.push(rest, &mut assembler)? {
                 rest = &rest[consumed..];
             }
             if assembler.bytes() > tuples_max {
