@@ -22,8 +22,8 @@ pub use csv::{CsvHeader, MatchedName};
 use document::DocumentEncoder;
 pub(crate) use error::not_utf8;
 pub use error::{RecordError, RecordErrorCode, UnknownRecordErrorCode};
-use typed::TypedEncoder;
 use tidegate_record::{ColumnSet, UnixMicros};
+use typed::TypedEncoder;
 
 use crate::json::{Scanner, Stop};
 use crate::values::{put, timestamps};

@@ -13,8 +13,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use uuid::Uuid;
 use tidegate_record::Position;
+use uuid::Uuid;
 
 use super::damage::{CHECKSUM, DIR_NAME, FOREIGN, HEADER, MISSING};
 use super::entry::Entry;
