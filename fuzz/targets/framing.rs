@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
-use tidegate_record::UnixMicros;
-use tidegate_codec::formats::{Format, Framer, FramerLimits, Pushed, RecordPlace, RecordSink};
 use tidegate_codec::Stream;
 use tidegate_codec::csv::CsvOptions;
 use tidegate_codec::decode::decode_tuple;
 use tidegate_codec::encode::{EncodeLimits, RecordEncoder, RecordError, TuplePrefix};
+use tidegate_codec::formats::{Format, Framer, FramerLimits, Pushed, RecordPlace, RecordSink};
+use tidegate_record::UnixMicros;
 use uuid::Uuid;
 
 const LIMITS: FramerLimits = FramerLimits { record_bytes_max: 4 << 10, raw_bytes_max: 64 };
@@ -62,7 +62,8 @@ fn frame(
 ) -> (Vec<Outcome>, String) {
     let limits = EncodeLimits { record_bytes_max: LIMITS.record_bytes_max, members_max: 1 << 10 };
     let encoder = RecordEncoder::new(stream, limits).expect("the stream makes sense");
-    let mut framer = Framer::new(format, encoder, LIMITS, CsvOptions::of_null(Some("NA".to_owned())));
+    let mut framer =
+        Framer::new(format, encoder, LIMITS, CsvOptions::of_null(Some("NA".to_owned())));
     let mut sink = Sink { small, ..Sink::default() };
     for mut chunk in chunks.iter().copied() {
         loop {
