@@ -7,7 +7,9 @@ use tidegate_codec::Stream;
 use tidegate_codec::csv::CsvOptions;
 use tidegate_codec::decode::decode_tuple;
 use tidegate_codec::encode::{EncodeLimits, RecordEncoder, RecordError, TuplePrefix};
-use tidegate_codec::formats::{Format, Framer, FramerLimits, Pushed, RecordPlace, RecordSink};
+use tidegate_codec::formats::{
+    Format, Framer, FramerLimits, PushProgress, RecordPlace, RecordSink,
+};
 use tidegate_record::UnixMicros;
 use uuid::Uuid;
 
@@ -68,8 +70,8 @@ fn frame(
     for mut chunk in chunks.iter().copied() {
         loop {
             match framer.push(chunk, &mut sink) {
-                Ok(Pushed::ChunkTaken) => break,
-                Ok(Pushed::SinkFull { consumed }) => {
+                Ok(PushProgress::ChunkTaken) => break,
+                Ok(PushProgress::SinkFull { consumed }) => {
                     sink.full = false;
                     chunk = &chunk[consumed..];
                 }

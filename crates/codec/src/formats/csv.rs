@@ -11,7 +11,7 @@
 use csv_core::Reader;
 use memchr::memchr2_iter;
 
-use super::{Finished, FramerLimits, FramingError, FramingErrorCode, Pushed, RecordPlace};
+use super::{Finished, FramerLimits, FramingError, FramingErrorCode, PushProgress, RecordPlace};
 use super::{RecordSink, empty_body, too_large};
 use crate::csv::{CSV_FIELDS_MAX, CsvFields, CsvOptions, foreign_header};
 use crate::encode::{CsvHeader, RecordEncoder, RecordError, RecordErrorCode, not_utf8};
@@ -97,7 +97,7 @@ impl CsvFramer {
         &mut self,
         chunk: &[u8],
         sink: &mut S,
-    ) -> Result<Pushed, FramingError> {
+    ) -> Result<PushProgress, FramingError> {
         self.take_columns(sink)?;
         let mut at = 0;
         while at < chunk.len() {
@@ -108,10 +108,10 @@ impl CsvFramer {
             at += used;
             self.offset += used as u64;
             if self.records > records && sink.is_full() {
-                return Ok(Pushed::SinkFull { consumed: at });
+                return Ok(PushProgress::SinkFull { consumed: at });
             }
         }
-        Ok(Pushed::ChunkTaken)
+        Ok(PushProgress::ChunkTaken)
     }
 
     pub(super) fn into_encoder(self) -> RecordEncoder {

@@ -6,7 +6,7 @@
 //! taken.
 
 use super::no_json::invalid_json;
-use super::{Finished, FramerLimits, FramingError, FramingErrorCode, Pushed, RecordPlace};
+use super::{Finished, FramerLimits, FramingError, FramingErrorCode, PushProgress, RecordPlace};
 use super::{RecordSink, empty_body, is_blank, too_large};
 use crate::encode::{JsonStep, RecordEncoder};
 use crate::json::Extent;
@@ -74,7 +74,7 @@ impl JsonFramer {
         &mut self,
         chunk: &[u8],
         sink: &mut S,
-    ) -> Result<Pushed, FramingError> {
+    ) -> Result<PushProgress, FramingError> {
         let mut at = 0;
         while at < chunk.len() {
             let records = self.records;
@@ -82,10 +82,10 @@ impl JsonFramer {
             at += used;
             self.offset += used as u64;
             if self.records > records && sink.is_full() {
-                return Ok(Pushed::SinkFull { consumed: at });
+                return Ok(PushProgress::SinkFull { consumed: at });
             }
         }
-        Ok(Pushed::ChunkTaken)
+        Ok(PushProgress::ChunkTaken)
     }
 
     pub(super) fn into_encoder(self) -> RecordEncoder {

@@ -143,7 +143,7 @@ pub trait RecordSink {
 
 /// How far [`Framer::push`] came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pushed {
+pub enum PushProgress {
     /// The whole chunk is taken.
     ChunkTaken,
     /// The sink is full. Empty it, then push the rest of the chunk, from `consumed` on (it may be empty).
@@ -238,11 +238,13 @@ impl Framer {
         &mut self,
         chunk: &[u8],
         sink: &mut S,
-    ) -> Result<Pushed, FramingError> {
+    ) -> Result<PushProgress, FramingError> {
         let skipped = self.skip_mark(chunk, sink)?;
         match self.kind.push(&chunk[skipped..], sink)? {
-            Pushed::SinkFull { consumed } => Ok(Pushed::SinkFull { consumed: skipped + consumed }),
-            Pushed::ChunkTaken => Ok(Pushed::ChunkTaken),
+            PushProgress::SinkFull { consumed } => {
+                Ok(PushProgress::SinkFull { consumed: skipped + consumed })
+            }
+            PushProgress::ChunkTaken => Ok(PushProgress::ChunkTaken),
         }
     }
 
@@ -324,7 +326,11 @@ impl Framer {
 }
 
 impl FramerKind {
-    fn push<S: RecordSink>(&mut self, chunk: &[u8], sink: &mut S) -> Result<Pushed, FramingError> {
+    fn push<S: RecordSink>(
+        &mut self,
+        chunk: &[u8],
+        sink: &mut S,
+    ) -> Result<PushProgress, FramingError> {
         match self {
             FramerKind::Json(framer) => framer.push(chunk, sink),
             FramerKind::Ndjson(framer) => Ok(framer.push(chunk, sink)),

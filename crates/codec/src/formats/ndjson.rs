@@ -7,7 +7,7 @@
 use memchr::memchr;
 
 use super::no_json::invalid_json;
-use super::{Finished, FramerLimits, FramingError, Pushed, RecordPlace, RecordSink};
+use super::{Finished, FramerLimits, FramingError, PushProgress, RecordPlace, RecordSink};
 use super::{empty_body, is_blank, too_large};
 use crate::encode::{JsonStep, RecordEncoder};
 
@@ -54,7 +54,7 @@ impl NdjsonFramer {
         self.carry.capacity()
     }
 
-    pub(super) fn push<S: RecordSink>(&mut self, chunk: &[u8], sink: &mut S) -> Pushed {
+    pub(super) fn push<S: RecordSink>(&mut self, chunk: &[u8], sink: &mut S) -> PushProgress {
         let mut at = 0;
         while at < chunk.len() {
             let records = self.records;
@@ -62,10 +62,10 @@ impl NdjsonFramer {
             at += used;
             self.offset += used as u64;
             if self.records > records && sink.is_full() {
-                return Pushed::SinkFull { consumed: at };
+                return PushProgress::SinkFull { consumed: at };
             }
         }
-        Pushed::ChunkTaken
+        PushProgress::ChunkTaken
     }
 
     pub(super) fn into_encoder(self) -> RecordEncoder {

@@ -163,7 +163,7 @@ impl Recovery<'_> {
     fn recover_sealed(&mut self, found: &FoundSegment, next_first: u64) -> io::Result<()> {
         let end = found.end().min(next_first);
         let file = self.open(found)?;
-        let content = Content::of(found, &file, end, self.secret, false)?;
+        let content = SegmentContent::of(found, &file, end, self.secret, false)?;
         let is_lost = !content.has_entries && found.header.is_err();
         if is_lost || end < found.content_start() {
             self.move_away(found.first, next_first, HEADER);
@@ -182,7 +182,7 @@ impl Recovery<'_> {
     /// is durable.
     fn recover_last(&mut self, found: &FoundSegment) -> io::Result<u64> {
         let file = self.open(found)?;
-        let content = Content::of(found, &file, found.end(), self.secret, true)?;
+        let content = SegmentContent::of(found, &file, found.end(), self.secret, true)?;
         let end = content.end;
         let is_empty = end <= found.content_start();
         if is_empty && found.header.is_err() {
@@ -235,7 +235,7 @@ impl Recovery<'_> {
 }
 
 /// What lies in a segment, with bounded memory.
-struct Content {
+struct SegmentContent {
     /// The damaged ranges, in order, the header's included.
     bad: Vec<Range<u64>>,
     has_entries: bool,
@@ -247,14 +247,14 @@ struct Content {
     durable: u64,
 }
 
-impl Content {
+impl SegmentContent {
     fn of(
         found: &FoundSegment,
         file: &Arc<dyn StorageFile>,
         limit: u64,
         secret: u32,
         has_tail: bool,
-    ) -> io::Result<Content> {
+    ) -> io::Result<SegmentContent> {
         let start = found.content_start();
         let mut scan = Scan::new(Arc::clone(file), found.first, start..limit, secret, has_tail);
         let (mut bad, mut has_entries, mut end) = (Vec::new(), false, limit);
@@ -270,6 +270,6 @@ impl Content {
                 Scanned::Tail(range) => end = range.start,
             }
         }
-        Ok(Content { bad, has_entries, newest, end, durable: scan.durable() })
+        Ok(SegmentContent { bad, has_entries, newest, end, durable: scan.durable() })
     }
 }
