@@ -17,7 +17,7 @@ pub struct CsvFields {
     ends_used: usize,
     /// As many fields are wanted; of a row with more they are only counted.
     room: usize,
-    /// CsvFields that were counted and dropped.
+    /// Fields that were counted and dropped.
     dropped: usize,
     /// Nothing of this row is wanted any more.
     discarding: bool,
