@@ -100,6 +100,7 @@ mod tickets;
 mod times;
 mod torture;
 mod typed;
+mod version;
 mod watcher;
 mod watching;
 mod widening;
