@@ -25,6 +25,7 @@ mod csv_bodies;
 mod damage;
 mod dashboard;
 mod data_directory;
+mod decisions;
 mod demo;
 mod encode_roundtrip;
 mod events;
