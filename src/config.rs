@@ -1,6 +1,6 @@
 //! Every setting, once: the doc comments are the help, the fields are the flags, each has an environment variable.
 //!
-//! `.env.sample` and the README's table show the same list; a test holds them together.
+//! `.env.sample` and the documentation's tables show the same list; a test holds them together.
 
 mod origins;
 mod quarantine;
