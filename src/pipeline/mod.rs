@@ -6,46 +6,26 @@
 //! Promises: nothing is acknowledged before its fsync returned; every acknowledged entry is committed exactly once;
 //! everything that waits is bounded, and who cannot wait is told when to come again.
 
-mod appender;
-#[cfg(test)]
-mod appender_tests;
-mod aside;
-mod batcher;
-mod careful;
-mod commit_watch;
-mod cursors;
-mod drainer;
-mod intake;
-pub mod keys;
-mod lanes;
-mod ledger;
-mod outage;
+mod admission;
+mod append;
+mod commit;
 mod parking;
-mod plan;
-mod pressure;
-mod progress;
-mod quarantine_room;
-mod room;
-mod sender;
-mod transaction;
-mod waiters;
-mod writer;
-mod writers;
 
-pub use appender::AppenderThread;
-pub use batcher::{BatchLimits, BatcherContext};
-pub use intake::{
+pub use admission::drain_rate::Pressure;
+pub use admission::intake::{
     DurableEntry, Intake, IntakeError, IntakeLimits, Pending, RequestFate, Reservation, Submission,
     TRIM_EVERY, entry_first_id,
 };
-pub use keys::{Claim, Claimed, KeyError, Keys};
-pub use ledger::{CommitOutcome, CommitWait, Ledger};
-pub use parking::{ParkedState, Parking};
-pub use pressure::Pressure;
-pub use progress::Progress;
-pub use quarantine_room::{
+pub use admission::keys;
+pub use admission::keys::{Claim, Claimed, KeyError, Keys};
+pub use admission::ledger::{CommitOutcome, CommitWait, Ledger};
+pub use admission::quarantine_room::{
     DroppedRecords, KeptAmount, MEASURE_EVERY, NoRoomToKeep, QuarantineLimits, QuarantineRoom,
     RoomTaken,
 };
-pub use sender::SenderId;
-pub use writers::{DatabaseState, Writers, WritersConfig};
+pub use admission::sender::SenderId;
+pub use append::appender::AppenderThread;
+pub use commit::batcher::{BatchLimits, BatcherContext};
+pub use commit::progress::Progress;
+pub use commit::session::{DatabaseState, Writers, WritersConfig};
+pub use parking::{ParkedState, Parking};

@@ -12,8 +12,8 @@ use uuid::Uuid;
 use crate::db::batch::BatchError;
 use crate::db::polled_items::{RunCounts, SeenRow};
 use crate::journal::Entry;
-use crate::pipeline::plan::{Destination, Part};
-use crate::pipeline::transaction::{Fate, Transaction};
+use crate::pipeline::commit::plan::{Destination, Part};
+use crate::pipeline::commit::transaction::{Fate, Transaction};
 use crate::pipeline::{CommitOutcome, entry_first_id};
 use crate::record::{Cursor, EntryKind, EntryMeta, ItemHash, RunId, SeenItem};
 

@@ -15,6 +15,8 @@
 //! One short lock for each call, never held across an await; taking and giving back is a look into a map of those
 //! senders that hold something now.
 
+mod waiters;
+
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -22,7 +24,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::pipeline::SenderId;
-use crate::pipeline::waiters::{Waiter, Waiters};
+use crate::pipeline::admission::fair_semaphore::waiters::{Waiter, Waiters};
 
 /// One part in so many is out of reach for a single sender.
 const SPARE_SHARE: u64 = 8;
@@ -32,25 +34,25 @@ const WAITERS_OF_SENDER_MAX: usize = 1_024;
 
 /// Why there is no room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum NoRoom {
+pub(crate) enum NoRoom {
     Full,
     Closed,
 }
 
 /// A shared amount of something; clones share it.
 #[derive(Debug, Clone)]
-pub(super) struct Room(Arc<Shared>);
+pub(crate) struct Room(Arc<Shared>);
 
 /// A part of a room; dropping it gives it back.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(crate) struct Held {
     room: Room,
     sender: SenderId,
     amount: u64,
 }
 
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(crate) struct Shared {
     limit: u64,
     /// Most that one sender holds.
     share_max: u64,
@@ -58,7 +60,7 @@ pub(super) struct Shared {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct State {
+pub(crate) struct State {
     closed: bool,
     held: u64,
     /// The part of `held` whose holders wait for more.
@@ -105,14 +107,14 @@ struct Ticket {
 }
 
 impl Room {
-    pub(super) fn new(limit: u64) -> Room {
+    pub(crate) fn new(limit: u64) -> Room {
         let limit = limit.max(1);
         let share_max = limit - limit / SPARE_SHARE;
         Room(Arc::new(Shared { limit, share_max, state: Mutex::default() }))
     }
 
     /// Gets a part, waiting at most so long. Who wants more than one sender may hold gets that.
-    pub(super) async fn acquire(
+    pub(crate) async fn acquire(
         &self,
         sender: SenderId,
         amount: u64,
@@ -124,7 +126,7 @@ impl Room {
     }
 
     /// Gets a part if that takes no waiting.
-    pub(super) fn try_acquire(&self, sender: SenderId, amount: u64) -> Option<Held> {
+    pub(crate) fn try_acquire(&self, sender: SenderId, amount: u64) -> Option<Held> {
         let amount = amount.min(self.0.share_max);
         let mut state = self.lock();
         let taken = !state.closed && state.take_at_once(&self.0, sender, amount);
@@ -133,12 +135,12 @@ impl Room {
     }
 
     /// What is held now.
-    pub(super) fn held(&self) -> u64 {
+    pub(crate) fn held(&self) -> u64 {
         self.lock().held
     }
 
     /// Grants nothing from now on; whoever waits is told.
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         let mut state = self.lock();
         state.closed = true;
         state.line.clear();
@@ -203,12 +205,12 @@ impl Room {
 }
 
 impl Held {
-    pub(super) fn sender(&self) -> SenderId {
+    pub(crate) fn sender(&self) -> SenderId {
         self.sender
     }
 
     /// Gets more, waiting at most so long; what it holds stays whatever comes of it.
-    pub(super) async fn grow(&mut self, more: u64, wait: Duration) -> Result<(), NoRoom> {
+    pub(crate) async fn grow(&mut self, more: u64, wait: Duration) -> Result<(), NoRoom> {
         let more = more.min(self.room.0.share_max - self.amount);
         if more == 0 {
             return Ok(());
@@ -436,5 +438,4 @@ impl State {
 }
 
 #[cfg(test)]
-#[path = "room_tests.rs"]
 mod tests;

@@ -10,11 +10,11 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::{Failure, Writer};
-use crate::pipeline::batcher::Gate;
-use crate::pipeline::lanes::{Direct, Merging, Obstacle};
-use crate::pipeline::plan::{Destination, Part};
-use crate::pipeline::transaction::Transaction;
-use crate::pipeline::writers::SessionError;
+use crate::pipeline::commit::batch::Gate;
+use crate::pipeline::commit::lanes::{Direct, Merging, Obstacle};
+use crate::pipeline::commit::plan::{Destination, Part};
+use crate::pipeline::commit::session::SessionError;
+use crate::pipeline::commit::transaction::Transaction;
 use crate::record::StreamId;
 use crate::streams::{Key, Stream};
 use crate::telemetry::metrics;

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::Failure;
 use crate::db::batch::{BatchConnection, BatchError, Layout};
-use crate::pipeline::plan::Part;
+use crate::pipeline::commit::plan::Part;
 use crate::record::StreamId;
 use crate::streams::Stream;
 

@@ -87,7 +87,7 @@ pub struct Quiet {
 
 impl Parking {
     /// Begins a session with what PostgreSQL holds; what this process believed does not count.
-    pub(super) fn reset(&self, found: &[ParkedStream]) {
+    pub(crate) fn reset(&self, found: &[ParkedStream]) {
         let state = |parked: &ParkedStream| {
             let reason = "parked before this session began".to_owned();
             (parked.stream, State::new(reason, parked.records.unsigned_abs()))
@@ -97,19 +97,19 @@ impl Parking {
     }
 
     /// From now on the stream is parked; announces the transaction that parks the first of it.
-    pub(super) fn park(&self, stream: StreamId, reason: String) -> Parked {
+    pub(crate) fn park(&self, stream: StreamId, reason: String) -> Parked {
         self.lock().entry(stream).or_insert_with(|| State::new(reason, 0)).announce();
         self.0.changed.notify_one();
         Parked { parking: self.clone(), stream }
     }
 
     /// If the stream is parked, announces a transaction that parks more of it.
-    pub(super) fn join(&self, stream: StreamId) -> Option<Parked> {
+    pub(crate) fn join(&self, stream: StreamId) -> Option<Parked> {
         self.lock().get_mut(&stream)?.announce();
         Some(Parked { parking: self.clone(), stream })
     }
 
-    pub(super) fn is_parked(&self, stream: StreamId) -> bool {
+    pub(crate) fn is_parked(&self, stream: StreamId) -> bool {
         self.lock().contains_key(&stream)
     }
 
@@ -119,7 +119,7 @@ impl Parking {
     }
 
     /// The stream to try next, and when; waits until there is one.
-    pub(super) async fn next(&self) -> StreamId {
+    pub(crate) async fn next(&self) -> StreamId {
         loop {
             let next = self.lock().iter().map(|(id, state)| (state.next_try, *id)).min();
             match next {
@@ -134,7 +134,7 @@ impl Parking {
     }
 
     /// The table still cannot be written: try again after a wait that grows.
-    pub(super) fn postpone(&self, stream: StreamId, reason: Option<String>) {
+    pub(crate) fn postpone(&self, stream: StreamId, reason: Option<String>) {
         if let Some(state) = self.lock().get_mut(&stream) {
             if let Some(reason) = reason {
                 state.shown.reason = reason;
@@ -147,7 +147,7 @@ impl Parking {
 
     /// A moment in which no transaction is about to park anything of the stream; waited for, not for long, where little
     /// of it is left.
-    pub(super) async fn quiet_soon(&self, stream: StreamId) -> Option<Quiet> {
+    pub(crate) async fn quiet_soon(&self, stream: StreamId) -> Option<Quiet> {
         let mut drained = self.0.drained.subscribe();
         let quiet = async {
             loop {
@@ -165,7 +165,7 @@ impl Parking {
     }
 
     /// Lets the drainer finish the streams that are nearly drained; waits for that, but not for long.
-    pub(super) async fn let_drain(&self, mut is_wanted: impl FnMut(StreamId) -> bool) {
+    pub(crate) async fn let_drain(&self, mut is_wanted: impl FnMut(StreamId) -> bool) {
         let mut drained = self.0.drained.subscribe();
         let wait = async {
             loop {
@@ -183,7 +183,7 @@ impl Parking {
     }
 
     /// Records left the table `parked`. Once no more than `few` are left there, writers wait before they park more.
-    pub(super) fn drained(&self, stream: StreamId, records: u64, few: u64) {
+    pub(crate) fn drained(&self, stream: StreamId, records: u64, few: u64) {
         if let Some(state) = self.lock().get_mut(&stream) {
             state.shown.records = state.shown.records.saturating_sub(records);
             state.nearly_drained = state.shown.records <= few;
@@ -194,7 +194,7 @@ impl Parking {
     }
 
     /// `Some` while nobody is about to park anything of the stream.
-    pub(super) fn quiet(&self, stream: StreamId) -> Option<Quiet> {
+    pub(crate) fn quiet(&self, stream: StreamId) -> Option<Quiet> {
         let streams = self.lock();
         let state = streams.get(&stream)?;
         (state.under_way == 0).then_some(Quiet { begun: state.begun })
@@ -202,7 +202,7 @@ impl Parking {
 
     /// Nothing was found parked after the quiet moment: the stream goes its normal way again, unless somebody parked
     /// more in the meantime. Says whether it does.
-    pub(super) fn release(&self, stream: StreamId, quiet: Quiet) -> bool {
+    pub(crate) fn release(&self, stream: StreamId, quiet: Quiet) -> bool {
         let mut streams = self.lock();
         let still = streams
             .get(&stream)
@@ -221,12 +221,12 @@ impl Parking {
 }
 
 impl Parked {
-    pub(super) fn stream(&self) -> StreamId {
+    pub(crate) fn stream(&self) -> StreamId {
         self.stream
     }
 
     /// The transaction is committed.
-    pub(super) fn committed(self, records: u64) {
+    pub(crate) fn committed(self, records: u64) {
         if let Some(state) = self.parking.lock().get_mut(&self.stream) {
             state.shown.records += records;
         }

@@ -10,11 +10,11 @@ use crate::db::journals::SessionMark;
 use crate::db::parked::{ParkedEntry, ParkedLimits};
 use crate::db::verdict::Verdict;
 use crate::journal::{Entry, EntryHeader};
-use crate::pipeline::careful::{PartEnd, Patience};
-use crate::pipeline::plan::{Destination, Part};
-use crate::pipeline::transaction::{Fate, Transaction};
-use crate::pipeline::writer::{CARE_SHARE, UNKNOWN_STREAM};
-use crate::pipeline::writers::{SessionError, Writers};
+use crate::pipeline::commit::bisect::{PartEnd, Patience};
+use crate::pipeline::commit::plan::{Destination, Part};
+use crate::pipeline::commit::session::{SessionError, Writers};
+use crate::pipeline::commit::transaction::{Fate, Transaction};
+use crate::pipeline::commit::writer::{CARE_SHARE, UNKNOWN_STREAM};
 use crate::record::{EntryKind, EntryMeta, StreamId};
 use crate::streams::Stream;
 use crate::streams::decode::tuple_len;
@@ -28,7 +28,7 @@ const RECORDS_MAX: u64 = 10_000;
 const MISCOUNTED: &str = "an entry in tidegate.parked has more records than its column rows says";
 
 /// One session's drainer.
-pub(super) struct Drainer {
+pub(crate) struct Drainer {
     shared: Writers,
     mark: SessionMark,
     connection: Option<BatchConnection>,

@@ -7,14 +7,14 @@ use bytes::Bytes;
 
 use crate::db::batch::{Fit, Staged};
 use crate::journal::Entry;
-use crate::pipeline::batcher::stream_of;
+use crate::pipeline::commit::batch::stream_of;
 use crate::pipeline::parking::{Parked, Parking};
 use crate::record::{ColumnSet, EntryKind, StreamId};
 use crate::streams::{Stream, StreamsSnapshot};
 
 /// Entries of a batch that go to the same place.
 #[derive(Debug)]
-pub(super) struct Part {
+pub(crate) struct Part {
     pub destination: Destination,
     pub column_set: ColumnSet,
     /// How their tuples come into the stream's table.
@@ -38,7 +38,7 @@ impl Part {
 }
 
 #[derive(Debug)]
-pub(super) enum Destination {
+pub(crate) enum Destination {
     Table(Arc<Stream>),
     /// Staged, then merged by key.
     Keyed(Arc<Stream>),
@@ -60,7 +60,7 @@ impl Destination {
 }
 
 /// Groups entries by where they go, in the order in which each place is first met.
-pub(super) fn plan(entries: &[Entry], streams: &StreamsSnapshot, parking: &Parking) -> Vec<Part> {
+pub(crate) fn plan(entries: &[Entry], streams: &StreamsSnapshot, parking: &Parking) -> Vec<Part> {
     let mut parts: Vec<Part> = Vec::new();
     let mut index: BTreeMap<(u8, StreamId, ColumnSet), usize> = BTreeMap::new();
     let mut latest: BTreeMap<StreamId, ColumnSet> = BTreeMap::new();

@@ -19,7 +19,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::timeout;
 
 use crate::journal::{Journal, ReadError};
-use crate::pipeline::batcher::{Batch, Gate};
+use crate::pipeline::commit::batch::{Batch, Gate};
 use crate::record::{Position, StreamId};
 use crate::telemetry::metrics;
 
@@ -27,11 +27,11 @@ use crate::telemetry::metrics;
 pub const COSTLY_WAITING_MAX: usize = 64;
 /// A batch that waits aside is cut at so many keys and values of documents: PostgreSQL takes half a second over them. Dense
 /// entries of so many have few rows and bytes.
-pub(super) const ASIDE_MEMBERS_MAX: u64 = 500_000;
+pub(crate) const ASIDE_MEMBERS_MAX: u64 = 500_000;
 
 /// A batch without its entries.
 #[derive(Debug)]
-pub(super) struct AsideBatch {
+pub(crate) struct AsideBatch {
     first: Position,
     last: Position,
     members: u64,
@@ -40,11 +40,11 @@ pub(super) struct AsideBatch {
 
 /// How many batches wait aside, over all sessions; clones are the same. Of a PostgreSQL that is away nothing is known.
 #[derive(Debug, Clone, Default)]
-pub(super) struct CostlyLevel(watch::Sender<usize>);
+pub(crate) struct CostlyLevel(watch::Sender<usize>);
 
 /// The batches that wait aside in a session; clones are the same.
 #[derive(Debug, Clone)]
-pub(super) struct Aside(Arc<Shared>);
+pub(crate) struct Aside(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -69,17 +69,17 @@ struct State {
 
 /// The batcher's end; nothing more comes in when it is dropped.
 #[derive(Debug)]
-pub(super) struct AsideSender(Aside);
+pub(crate) struct AsideSender(Aside);
 
 /// Of a batch that was taken out: it is under way and its keyed streams are held until this is dropped, once it is committed.
 #[derive(Debug)]
-pub(super) struct Holding {
+pub(crate) struct Holding {
     aside: Aside,
     streams: Vec<StreamId>,
 }
 
 /// What one writer takes its batches from.
-pub(super) struct Supply {
+pub(crate) struct Supply {
     batches: Arc<tokio::sync::Mutex<mpsc::Receiver<Batch>>>,
     aside: Option<Aside>,
     /// There is no other writer, so nobody else can commit what a batch waits for.
@@ -90,13 +90,13 @@ pub(super) struct Supply {
 
 /// What a writer is to commit next.
 #[derive(Debug)]
-pub(super) enum Work {
+pub(crate) enum Work {
     Batch(Batch),
     Aside(AsideBatch),
 }
 
 /// How many of a session's writers take what waits aside, beside all else: at most half of them. One by itself takes turns.
-pub(super) fn aside_writers(writers: usize) -> usize {
+pub(crate) fn aside_writers(writers: usize) -> usize {
     (writers / 2).max(1)
 }
 

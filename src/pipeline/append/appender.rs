@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::journal::{AppendError, Appender, Failure, Journal, SealedEntry};
 use crate::lifecycle::{CriticalGuard, Lifecycle};
-use crate::pipeline::intake::{DurableEntry, Message, QueuedSubmission, Refusal};
-use crate::pipeline::outage::Outage;
+use crate::pipeline::admission::intake::{DurableEntry, Message, QueuedSubmission, Refusal};
+use crate::pipeline::append::outage::Outage;
 use crate::pipeline::{Intake, IntakeLimits, Ledger, Pressure, Submission};
 use crate::record::{EntryKind, Position};
 use crate::telemetry::metrics;

@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 use crate::journal::{Entry, Journal, ReadError};
-use crate::pipeline::ledger::CommitOutcome;
+use crate::pipeline::admission::ledger::CommitOutcome;
 use crate::record::{BodyHash, EntryMeta, KeyHash, Position, StreamId};
 
 /// Longest wait for a request with the same key that is under way.
@@ -270,7 +270,7 @@ impl Claim {
     }
 
     /// The request's last entry is durable at this position.
-    pub(super) fn taken(self, position: Position) {
+    pub(crate) fn taken(self, position: Position) {
         let taken = Taken { body: self.body, position, whole: true, outcome: None };
         self.keys.lock().taken.insert(self.key, taken);
     }

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::batch::{Batch, UNREADABLE, excess_of, stream_of};
-use super::{BatchLimits, BatcherContext, SKIPPED_BYTES_MAX};
 use crate::journal::{Entry, ReadError, Reader};
-use crate::pipeline::aside::{ASIDE_MEMBERS_MAX, AsideSender};
+use crate::pipeline::commit::aside::{ASIDE_MEMBERS_MAX, AsideSender};
+use crate::pipeline::commit::batch::{Batch, UNREADABLE, excess_of, stream_of};
+use crate::pipeline::commit::batcher::{BatchLimits, BatcherContext, SKIPPED_BYTES_MAX};
 use crate::pipeline::{Ledger, Progress, entry_first_id};
 use crate::record::{DENSE_EXCESS_MIN, EntryKind, Position, StreamId};
 use crate::streams::Streams;
@@ -180,7 +180,7 @@ mod tests {
     use super::*;
     use crate::journal::Journal;
     use crate::journal::{DiskStorage, EntryDraft, JournalOptions, Opened};
-    use crate::pipeline::aside::{Aside, CostlyLevel};
+    use crate::pipeline::commit::aside::{Aside, CostlyLevel};
     use crate::record::{ColumnSet, UnixMicros};
     use crate::record::{EntryMeta, Source};
 

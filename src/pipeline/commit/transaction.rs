@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::db::batch::{BatchConnection, BatchError, Target};
 use crate::db::parked::ParkedEntry;
 use crate::journal::Entry;
-use crate::pipeline::plan::{Destination, Part};
+use crate::pipeline::commit::plan::{Destination, Part};
 use crate::pipeline::{CommitOutcome, entry_first_id};
 use crate::record::{Cursor, EntryMeta, StreamId, UnixMicros};
 use crate::streams::{Key, Stream};
@@ -17,14 +17,14 @@ use crate::telemetry::metrics;
 
 /// What becomes of an entry when the transaction commits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(crate) enum Fate {
     Settled(CommitOutcome),
     /// It waits in the table `parked`.
     Parked,
 }
 
 /// A transaction under way; whoever began it commits it or drops the connection.
-pub(super) struct Transaction<'a> {
+pub(crate) struct Transaction<'a> {
     pub connection: &'a mut BatchConnection,
     pub entries: &'a [Entry],
     /// One for each entry.
@@ -34,9 +34,9 @@ pub(super) struct Transaction<'a> {
     /// Streams whose rows may be against constraints that wait for the commit.
     pub unchecked: Vec<StreamId>,
     /// The entries and ids of these rows.
-    pub(super) refused_ids: HashSet<(usize, Uuid)>,
+    pub(crate) refused_ids: HashSet<(usize, Uuid)>,
     /// Of entries of polling jobs, by their numbers; known after [`Transaction::leave_out_superseded`].
-    pub(super) cursors: Vec<(usize, Cursor)>,
+    pub(crate) cursors: Vec<(usize, Cursor)>,
 }
 
 impl<'a> Transaction<'a> {
@@ -155,7 +155,7 @@ impl<'a> Transaction<'a> {
     }
 
     /// The ids of the first records of the part's entries, sorted, and the entries' numbers.
-    pub(super) fn first_ids(&self, part: &Part) -> Vec<(Uuid, usize)> {
+    pub(crate) fn first_ids(&self, part: &Part) -> Vec<(Uuid, usize)> {
         let first = |number: &usize| Some((entry_first_id(&self.entries[*number].body)?, *number));
         let mut firsts: Vec<(Uuid, usize)> = part.entries.iter().filter_map(first).collect();
         firsts.sort_unstable();
@@ -164,7 +164,7 @@ impl<'a> Transaction<'a> {
 }
 
 /// The day whose partition a record belongs to.
-pub(super) fn day_of(received_at: UnixMicros) -> time::Date {
+pub(crate) fn day_of(received_at: UnixMicros) -> time::Date {
     received_at.date_time().date()
 }
 

@@ -6,9 +6,6 @@
 //! Entries that PostgreSQL takes long over make batches of their own, small ones, which wait aside (`aside.rs`): what comes
 //! behind them overtakes them.
 
-mod batch;
-mod cutter;
-
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,21 +14,20 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use self::cutter::Cutter;
 use crate::db::journals::EntryOutcome;
 use crate::hub::counters::Counters;
 use crate::journal::{Entry, Journal, ReadError};
-use crate::pipeline::aside::AsideSender;
-use crate::pipeline::ledger::CommitOutcome;
-use crate::pipeline::progress::Believed;
+use crate::pipeline::admission::ledger::CommitOutcome;
+use crate::pipeline::commit::aside::AsideSender;
+use crate::pipeline::commit::batch::{Batch, Gate, source_of, stream_of};
+use crate::pipeline::commit::cutter::Cutter;
+use crate::pipeline::commit::progress::Believed;
 use crate::pipeline::{Keys, Ledger, Progress, entry_first_id};
 use crate::record::{EntryKind, Position, StreamId};
 use crate::streams::Streams;
 
-pub(super) use self::batch::{Batch, Gate, source_of, stream_of};
-
 /// Most bytes of committed entries that are passed over before they are let go.
-const SKIPPED_BYTES_MAX: usize = 8 << 20;
+pub(crate) const SKIPPED_BYTES_MAX: usize = 8 << 20;
 /// When a batch is cut.
 #[derive(Debug, Clone, Copy)]
 pub struct BatchLimits {
@@ -56,7 +52,7 @@ pub struct BatcherContext {
 }
 
 /// One session's batcher.
-pub(super) struct Batcher {
+pub(crate) struct Batcher {
     context: BatcherContext,
     /// Of entries that an earlier session committed without learning of it.
     outcomes: BTreeMap<Position, EntryOutcome>,

@@ -4,11 +4,11 @@ use std::collections::VecDeque;
 
 use tokio::sync::oneshot;
 
-use crate::pipeline::room::NoRoom;
+use crate::pipeline::admission::fair_semaphore::NoRoom;
 
 /// A request that waits.
 #[derive(Debug)]
-pub(super) struct Waiter {
+pub(crate) struct Waiter {
     ticket: u64,
     amount: u64,
     /// What it holds already.
@@ -18,14 +18,14 @@ pub(super) struct Waiter {
 
 /// In the order in which they are granted room.
 #[derive(Debug, Default)]
-pub(super) struct Waiters {
+pub(crate) struct Waiters {
     holders: VecDeque<Waiter>,
     others: VecDeque<Waiter>,
 }
 
 impl Waiter {
     /// Tickets grow with time.
-    pub(super) fn new(
+    pub(crate) fn new(
         ticket: u64,
         amount: u64,
         base: u64,
@@ -34,34 +34,34 @@ impl Waiter {
         Waiter { ticket, amount, base, answer }
     }
 
-    pub(super) fn ticket(&self) -> u64 {
+    pub(crate) fn ticket(&self) -> u64 {
         self.ticket
     }
 
-    pub(super) fn amount(&self) -> u64 {
+    pub(crate) fn amount(&self) -> u64 {
         self.amount
     }
 
-    pub(super) fn base(&self) -> u64 {
+    pub(crate) fn base(&self) -> u64 {
         self.base
     }
 
     /// A request that is gone has left the queue before, so there is always somebody to tell.
-    pub(super) fn answer(self, answer: Result<(), NoRoom>) {
+    pub(crate) fn answer(self, answer: Result<(), NoRoom>) {
         let _ = self.answer.send(answer);
     }
 }
 
 impl Waiters {
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.holders.len() + self.others.len()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    pub(super) fn push(&mut self, waiter: Waiter) {
+    pub(crate) fn push(&mut self, waiter: Waiter) {
         if waiter.base > 0 {
             self.holders.push_back(waiter);
         } else {
@@ -69,29 +69,29 @@ impl Waiters {
         }
     }
 
-    pub(super) fn first(&self) -> Option<&Waiter> {
+    pub(crate) fn first(&self) -> Option<&Waiter> {
         self.holders.front().or(self.others.front())
     }
 
-    pub(super) fn pop_first(&mut self) -> Option<Waiter> {
+    pub(crate) fn pop_first(&mut self) -> Option<Waiter> {
         self.holders.pop_front().or_else(|| self.others.pop_front())
     }
 
     /// The one with the least to lose.
-    pub(super) fn pop_newest(&mut self) -> Option<Waiter> {
+    pub(crate) fn pop_newest(&mut self) -> Option<Waiter> {
         self.others.pop_back().or_else(|| self.holders.pop_back())
     }
 
-    pub(super) fn pop_newest_holder(&mut self) -> Option<Waiter> {
+    pub(crate) fn pop_newest_holder(&mut self) -> Option<Waiter> {
         self.holders.pop_back()
     }
 
     /// Its ticket.
-    pub(super) fn newest_holder(&self) -> Option<u64> {
+    pub(crate) fn newest_holder(&self) -> Option<u64> {
         self.holders.back().map(|waiter| waiter.ticket)
     }
 
-    pub(super) fn remove(&mut self, ticket: u64) -> Option<Waiter> {
+    pub(crate) fn remove(&mut self, ticket: u64) -> Option<Waiter> {
         for queue in [&mut self.holders, &mut self.others] {
             if let Ok(index) = queue.binary_search_by_key(&ticket, |waiter| waiter.ticket) {
                 return queue.remove(index);

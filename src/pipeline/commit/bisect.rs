@@ -14,8 +14,8 @@ use uuid::Uuid;
 use crate::db::batch::{BatchError, Fit, Refusal, Savepoint, Target};
 use crate::db::quarantine::{QuarantinedRecord, REFUSED_CODE};
 use crate::db::verdict::Verdict;
-use crate::pipeline::plan::Part;
-use crate::pipeline::transaction::{Fate, Transaction, day_of};
+use crate::pipeline::commit::plan::Part;
+use crate::pipeline::commit::transaction::{Fate, Transaction, day_of};
 use crate::pipeline::{CommitOutcome, entry_first_id};
 use crate::record::{ColumnSet, EntryMeta, Source};
 use crate::streams::Stream;
@@ -23,7 +23,7 @@ use crate::streams::decode::{decode_tuple, tuple_len};
 
 /// How a part ended.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum PartEnd {
+pub(crate) enum PartEnd {
     /// Its good rows are in the table; so many were refused.
     Written { refused: u64 },
     /// Nothing of it is in the table, which cannot be written now.
@@ -34,7 +34,7 @@ pub(super) enum PartEnd {
 
 /// How long the halving may go on.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Patience {
+pub(crate) struct Patience {
     pub until: Instant,
     /// Whether what was settled until then stays; else the part ends as stuck.
     pub keeps_part: bool,

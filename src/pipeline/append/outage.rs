@@ -12,7 +12,7 @@ use crate::journal::Failure;
 const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
-pub(super) struct Outage {
+pub(crate) struct Outage {
     since: Instant,
     tries: u32,
     next_try: Instant,

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::db::Database;
 use crate::db::locks::longest_wait;
 use crate::pipeline::Pressure;
-use crate::pipeline::writers::DatabaseState;
+use crate::pipeline::commit::session::DatabaseState;
 
 /// How often the watch looks.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -20,7 +20,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const ASK_EVERY: Duration = Duration::from_secs(5);
 
 /// One for each process.
-pub(super) struct CommitWatch {
+pub(crate) struct CommitWatch {
     pub database: Database,
     /// What was committed, and since when nothing was.
     pub committed: Pressure,

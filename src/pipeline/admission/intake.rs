@@ -11,9 +11,9 @@ use uuid::Uuid;
 
 use crate::hub::counters::StreamCounters;
 use crate::journal::SealedEntry;
-use crate::pipeline::aside::{COSTLY_WAITING_MAX, CostlyLevel};
-use crate::pipeline::ledger::CommitWait;
-use crate::pipeline::room::{Held, NoRoom, Room};
+use crate::pipeline::admission::fair_semaphore::{Held, NoRoom, Room};
+use crate::pipeline::admission::ledger::CommitWait;
+use crate::pipeline::commit::aside::{COSTLY_WAITING_MAX, CostlyLevel};
 use crate::pipeline::{Claim, Ledger, Pressure, RoomTaken, SenderId};
 use crate::record::{Position, Source};
 use crate::telemetry::limits;
@@ -98,11 +98,11 @@ pub struct Submission {
 /// Invariant: once one of them was refused by the journal, all later ones are, so what is taken of a request is always
 /// its beginning.
 #[derive(Debug, Clone, Default)]
-pub struct RequestFate(pub(super) Arc<OnceLock<Refusal>>);
+pub struct RequestFate(pub(crate) Arc<OnceLock<Refusal>>);
 
 /// What the appender thread receives.
 #[derive(Debug)]
-pub(super) enum Message {
+pub(crate) enum Message {
     /// With its place in the queue, which is free again when it is taken out.
     Submit(QueuedSubmission, Held),
     /// Everything that was sent before is the last.
@@ -110,7 +110,7 @@ pub(super) enum Message {
 }
 
 #[derive(Debug)]
-pub(super) struct QueuedSubmission {
+pub(crate) struct QueuedSubmission {
     pub submission: Submission,
     pub acknowledge: oneshot::Sender<Result<DurableEntry, Refusal>>,
     /// Room that is free again once the entries are written.
@@ -119,7 +119,7 @@ pub(super) struct QueuedSubmission {
 
 impl QueuedSubmission {
     /// Answers it, once what it held is free again for its sender's next try.
-    pub(super) fn refuse(self, refusal: Refusal) {
+    pub(crate) fn refuse(self, refusal: Refusal) {
         let QueuedSubmission { submission, acknowledge, room } = self;
         drop((submission, room));
         let _ = acknowledge.send(Err(refusal));
@@ -128,7 +128,7 @@ impl QueuedSubmission {
 
 /// Why the journal did not take a group.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Refusal {
+pub(crate) enum Refusal {
     Full { bytes: u64, bytes_max: u64 },
     TooLarge,
     Failed { may_remain: bool, retry_after: Duration },
@@ -168,7 +168,7 @@ pub struct Intake {
 
 impl Intake {
     /// The way in, and the end that the appender thread takes from.
-    pub(super) fn new(
+    pub(crate) fn new(
         limits: IntakeLimits,
         ledger: Ledger,
         journaled: Pressure,
@@ -227,7 +227,7 @@ impl Intake {
     }
 
     /// How many of them wait, for whoever writes them.
-    pub(super) fn costly(&self) -> &CostlyLevel {
+    pub(crate) fn costly(&self) -> &CostlyLevel {
         &self.costly
     }
 
@@ -295,7 +295,7 @@ impl Intake {
 
     /// Refuses what is new, because an older copy of the journal was put back: what it takes is never written, and it would
     /// grow until its positions look like those that PostgreSQL has.
-    pub(super) fn refuse_older_journal(&self) {
+    pub(crate) fn refuse_older_journal(&self) {
         self.is_older.store(true, Ordering::Release);
         self.refuse_new();
     }

@@ -1,7 +1,7 @@
 //! A writer: one connection's share of a session. It commits batch after batch, each in one transaction.
 //!
 //! Parts are written as fast as PostgreSQL takes them. Where it refuses something of a stream, the transaction begins again
-//! with this stream under care: see [`super::careful`]. Keyed streams have a way of their own: [`keyed`].
+//! with this stream under care: see [`super::bisect`]. Keyed streams have a way of their own: [`keyed`].
 
 mod keyed;
 mod layouts;
@@ -17,30 +17,30 @@ use crate::db::batch::{BatchConnection, BatchError};
 use crate::db::journals::{CommittedRange, EntryOutcome, SessionMark};
 use crate::db::verdict::Verdict;
 use crate::pipeline::CommitOutcome;
-use crate::pipeline::aside::{Supply, Work};
-use crate::pipeline::batcher::{Batch, stream_of};
-use crate::pipeline::careful::{PartEnd, Patience};
-use crate::pipeline::lanes::Lanes;
-use crate::pipeline::plan::{Destination, Part, plan};
-use crate::pipeline::transaction::{Fate, Transaction, day_of};
-use crate::pipeline::writers::{SessionError, Writers};
+use crate::pipeline::commit::aside::{Supply, Work};
+use crate::pipeline::commit::batch::{Batch, stream_of};
+use crate::pipeline::commit::bisect::{PartEnd, Patience};
+use crate::pipeline::commit::lanes::Lanes;
+use crate::pipeline::commit::plan::{Destination, Part, plan};
+use crate::pipeline::commit::session::{SessionError, Writers};
+use crate::pipeline::commit::transaction::{Fate, Transaction, day_of};
 use crate::record::{Position, StreamId};
 use crate::streams::Stream;
 use crate::telemetry::metrics;
 
 /// Why entries of a stream that the catalog does not have are parked.
-pub(super) const UNKNOWN_STREAM: &str =
+pub(crate) const UNKNOWN_STREAM: &str =
     "the stream is not in the catalog, and PostgreSQL does not know that it was deleted";
 
 /// A part under care may take this share of the time that a batch may take.
-pub(super) const CARE_SHARE: u32 = 3;
+pub(crate) const CARE_SHARE: u32 = 3;
 
 /// A writer that has nothing to commit looks after its connection this often: a PostgreSQL that was set back while nobody
 /// sent is noticed while the journal still has what is missing.
 const IDLE_LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// See the module.
-pub(super) struct Writer {
+pub(crate) struct Writer {
     shared: Writers,
     connection: Option<BatchConnection>,
     mark: SessionMark,

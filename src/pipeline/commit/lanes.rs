@@ -20,7 +20,7 @@ const PAUSE_BATCHES_MAX: u32 = 64;
 
 /// One session's keyed streams, as many as the catalog has; clones are the same.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Lanes(Arc<watch::Sender<BTreeMap<StreamId, Lane>>>);
+pub(crate) struct Lanes(Arc<watch::Sender<BTreeMap<StreamId, Lane>>>);
 
 #[derive(Debug, Default)]
 struct Lane {
@@ -38,7 +38,7 @@ struct Lane {
 
 /// Why a stream could not be copied directly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Obstacle {
+pub(crate) enum Obstacle {
     /// A key was taken.
     KeyTaken,
     /// Anything else, such as another transaction that had to be waited for. Merges do not tell whether it is still there.
@@ -47,14 +47,14 @@ pub(super) enum Obstacle {
 
 /// A transaction that copies these streams directly; dropping it says that it has no rows before its turn any more.
 #[derive(Debug)]
-pub(super) struct Direct {
+pub(crate) struct Direct {
     lanes: Lanes,
     streams: Vec<StreamId>,
 }
 
 /// A transaction that merges a stream in its turn; dropping it says that it is over.
 #[derive(Debug)]
-pub(super) struct Merging {
+pub(crate) struct Merging {
     lanes: Lanes,
     stream: StreamId,
 }

@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 
-use super::{
-    AppenderThread, Intake, IntakeError, IntakeLimits, Ledger, Pending, Pressure, RequestFate,
-    SenderId, Submission,
-};
 use crate::hub::counters::Counters;
 use crate::journal::faults::FaultStorage;
 use crate::journal::{EntryDraft, Journal, JournalOptions, Opened, Reader};
 use crate::lifecycle::Lifecycle;
+use crate::pipeline::{
+    AppenderThread, Intake, IntakeError, IntakeLimits, Ledger, Pending, Pressure, RequestFate,
+    SenderId, Submission,
+};
 use crate::record::{ColumnSet, Source, StreamId, UnixMicros};
 
 const OPTIONS: JournalOptions = JournalOptions {

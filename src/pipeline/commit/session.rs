@@ -18,14 +18,15 @@ use crate::db::journals::{CommittedRange, EntryOutcome, Fenced, SessionMark};
 use crate::db::verdict::Verdict;
 use crate::journal::{Entry, ReadError, SEGMENT_HEADER_BYTES};
 use crate::lifecycle::Lifecycle;
-use crate::pipeline::aside::{Aside, AsideSender, Supply, aside_writers};
-use crate::pipeline::batcher::{Batcher, BatcherContext, source_of, stream_of};
-use crate::pipeline::commit_watch::CommitWatch;
-use crate::pipeline::drainer::Drainer;
-use crate::pipeline::lanes::Lanes;
+use crate::pipeline::commit::aside::{Aside, AsideSender, Supply, aside_writers};
+use crate::pipeline::commit::batch::{source_of, stream_of};
+use crate::pipeline::commit::batcher::{Batcher, BatcherContext};
+use crate::pipeline::commit::drainer::Drainer;
+use crate::pipeline::commit::lanes::Lanes;
+use crate::pipeline::commit::transaction::Fate;
+use crate::pipeline::commit::watch::CommitWatch;
+use crate::pipeline::commit::writer::Writer;
 use crate::pipeline::parking::Parking;
-use crate::pipeline::transaction::Fate;
-use crate::pipeline::writer::Writer;
 use crate::pipeline::{CommitOutcome, Intake, Pressure, entry_first_id};
 use crate::record::{EntryKind, Position};
 use crate::telemetry::metrics;
@@ -78,7 +79,7 @@ pub struct Writers {
 
 /// Why a session ended before everything was drained.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum SessionError {
+pub(crate) enum SessionError {
     #[error(transparent)]
     Batch(#[from] BatchError),
     #[error(transparent)]
@@ -166,7 +167,7 @@ impl Writers {
         });
     }
 
-    pub(super) fn context(&self) -> &BatcherContext {
+    pub(crate) fn context(&self) -> &BatcherContext {
         &self.context
     }
 
@@ -176,14 +177,14 @@ impl Writers {
 
     /// One more connection for a session. A server that was set back meanwhile has lost commits that this session counts
     /// on, and may have its epoch all the same.
-    pub(super) async fn join(&self, session: SessionMark) -> Result<BatchConnection, BatchError> {
+    pub(crate) async fn join(&self, session: SessionMark) -> Result<BatchConnection, BatchError> {
         let mut connection = self.connect().await?;
         connection.check(self.context.journal.id(), session).await?;
         Ok(connection)
     }
 
     /// Longest time for one transaction; longer than any of its statements may take.
-    pub(super) fn batch_timeout(&self) -> Duration {
+    pub(crate) fn batch_timeout(&self) -> Duration {
         self.config.timeouts.statement * BATCH_STATEMENTS_TIMEOUT_FACTOR
     }
 
@@ -328,7 +329,7 @@ impl Writers {
     }
 
     /// Counts what a committed transaction did, and tells whoever waits.
-    pub(super) fn settle(&self, entries: &[Entry], fates: &[Fate]) {
+    pub(crate) fn settle(&self, entries: &[Entry], fates: &[Fate]) {
         let waited_for = self.context.ledger.is_waited_for();
         for (entry, fate) in entries.iter().zip(fates) {
             let Fate::Settled(outcome) = fate else { continue };
@@ -344,7 +345,7 @@ impl Writers {
     }
 
     /// Counts what became of an entry's records, or of some of them.
-    pub(super) fn count(&self, entry: &Entry, outcome: &CommitOutcome) {
+    pub(crate) fn count(&self, entry: &Entry, outcome: &CommitOutcome) {
         let counters = self.context.counters.of(stream_of(entry));
         counters.add_committed(outcome.committed, outcome.duplicates);
         if outcome.refused > 0 {
@@ -353,7 +354,7 @@ impl Writers {
     }
 
     /// A batch is committed: everything in this part of the journal, so many bytes of it.
-    pub(super) fn committed(&self, first: Position, last: Position, bytes: u64) {
+    pub(crate) fn committed(&self, first: Position, last: Position, bytes: u64) {
         self.committed.drained(bytes);
         self.context.progress.commit(first, last);
     }

@@ -7,7 +7,7 @@ use crate::journal::{Entry, Journal, ReadError};
 use crate::record::{EntryMeta, Position, Source, StreamId, excess_members};
 
 /// What the log says of damage.
-pub(super) const UNREADABLE: &str =
+pub(crate) const UNREADABLE: &str =
     "a part of the journal cannot be read; its records are not written";
 
 /// Consecutive entries that are committed in one transaction.
