@@ -3,7 +3,7 @@
 //! What counts is how fast things *can* move. How little moved while little was there to move says nothing of that, so
 //! the average is taken over the times when work waited; otherwise a rate is only ever corrected upward. Where nothing
 //! moves although something waits, the last rate says nothing either: the advice is then the time for which nothing has
-//! moved, up to a limit, so that whoever follows it comes neither often nor long after the end of the stall.
+//! moved, up to a limit, so that a sender that follows it comes neither often nor long after the end of the stall.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,7 +14,7 @@ const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 /// The advice while no rate is known yet.
 const RETRY_AFTER_UNKNOWN: Duration = Duration::from_secs(2);
-/// The longest advice for a stall, whose end nobody knows.
+/// The longest advice for a stall, whose end is not known.
 const RETRY_AFTER_STALLED_MAX: Duration = Duration::from_secs(60);
 /// The rate is averaged over about this time.
 const AVERAGED_OVER: Duration = Duration::from_secs(10);
@@ -23,7 +23,7 @@ const MEASURED_EVERY: Duration = Duration::from_millis(500);
 
 /// A running count of bytes and the rate at which they can move; clones share it.
 #[derive(Debug, Clone)]
-pub struct Pressure(Arc<Shared>);
+pub struct DrainRate(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -41,10 +41,10 @@ struct Measured {
     fine_at: Instant,
 }
 
-impl Pressure {
-    pub fn new(now: Instant) -> Pressure {
+impl DrainRate {
+    pub fn new(now: Instant) -> DrainRate {
         let measured = Measured { at: now, bytes: 0, bytes_per_second: None, fine_at: now };
-        Pressure(Arc::new(Shared { bytes: AtomicU64::new(0), measured: Mutex::new(measured) }))
+        DrainRate(Arc::new(Shared { bytes: AtomicU64::new(0), measured: Mutex::new(measured) }))
     }
 
     /// Counts bytes that went through.
@@ -135,64 +135,68 @@ mod tests {
     #[test]
     fn the_first_advice_is_short() {
         let start = Instant::now();
-        let pressure = Pressure::new(start);
-        assert_eq!(pressure.retry_after(u64::MAX, start), RETRY_AFTER_UNKNOWN);
-        pressure.drained(10_000);
+        let drain_rate = DrainRate::new(start);
+        assert_eq!(drain_rate.retry_after(u64::MAX, start), RETRY_AFTER_UNKNOWN);
+        drain_rate.drained(10_000);
         let soon = start + Duration::from_millis(10);
-        assert_eq!(pressure.retry_after(60_000, soon), SECOND * 3, "before anything was measured");
+        assert_eq!(
+            drain_rate.retry_after(60_000, soon),
+            SECOND * 3,
+            "before anything was measured"
+        );
     }
 
     #[test]
     fn advice_follows_the_measured_rate() {
         let start = Instant::now();
-        let pressure = Pressure::new(start);
-        pressure.drained(10_000);
-        pressure.measure(20_000, start + SECOND * 10);
+        let drain_rate = DrainRate::new(start);
+        drain_rate.drained(10_000);
+        drain_rate.measure(20_000, start + SECOND * 10);
         let now = start + SECOND * 10;
-        assert_eq!(pressure.retry_after(5_000, now), SECOND * 5, "1,000 bytes a second");
-        assert_eq!(pressure.retry_after(1, now), RETRY_AFTER_MIN);
-        assert_eq!(pressure.retry_after(u64::MAX, now), RETRY_AFTER_MAX);
+        assert_eq!(drain_rate.retry_after(5_000, now), SECOND * 5, "1,000 bytes a second");
+        assert_eq!(drain_rate.retry_after(1, now), RETRY_AFTER_MIN);
+        assert_eq!(drain_rate.retry_after(u64::MAX, now), RETRY_AFTER_MAX);
     }
 
     #[test]
     fn a_quiet_hour_does_not_look_like_a_slow_one() {
         let start = Instant::now();
-        let pressure = Pressure::new(start);
-        pressure.drained(1_000_000);
-        pressure.measure(1_000_000, start + SECOND);
+        let drain_rate = DrainRate::new(start);
+        drain_rate.drained(1_000_000);
+        drain_rate.measure(1_000_000, start + SECOND);
         let mut now = start + SECOND;
         for _ in 0..3_600 {
             now += SECOND;
-            pressure.drained(100);
-            pressure.measure(10, now);
+            drain_rate.drained(100);
+            drain_rate.measure(10, now);
         }
-        assert_eq!(pressure.retry_after(10_000_000, now), SECOND * 10);
+        assert_eq!(drain_rate.retry_after(10_000_000, now), SECOND * 10);
         // A night without anything.
         for _ in 0..3_600 {
             now += SECOND;
-            pressure.measure(0, now);
+            drain_rate.measure(0, now);
         }
-        assert_eq!(pressure.retry_after(10_000_000, now), SECOND * 10);
+        assert_eq!(drain_rate.retry_after(10_000_000, now), SECOND * 10);
     }
 
     #[test]
     fn a_stall_is_told_by_its_length_and_forgotten_with_its_end() {
         let start = Instant::now();
-        let pressure = Pressure::new(start);
-        pressure.drained(1_000);
-        pressure.measure(1_000, start + SECOND);
+        let drain_rate = DrainRate::new(start);
+        drain_rate.drained(1_000);
+        drain_rate.measure(1_000, start + SECOND);
         let mut now = start + SECOND;
         for seconds in 1..1_000 {
             now += SECOND;
-            pressure.measure(1_000, now);
+            drain_rate.measure(1_000, now);
             let expected = (SECOND * seconds).clamp(SECOND, RETRY_AFTER_STALLED_MAX);
-            assert_eq!(pressure.retry_after(1_000, now), expected);
-            assert_eq!(pressure.stalled_for(now), SECOND * seconds);
+            assert_eq!(drain_rate.retry_after(1_000, now), expected);
+            assert_eq!(drain_rate.stalled_for(now), SECOND * seconds);
         }
-        pressure.drained(1);
-        assert_eq!(pressure.stalled_for(now), Duration::ZERO);
+        drain_rate.drained(1);
+        assert_eq!(drain_rate.stalled_for(now), Duration::ZERO);
         assert_eq!(
-            pressure.retry_after(3_000, now),
+            drain_rate.retry_after(3_000, now),
             SECOND * 3,
             "at once, with the rate of before"
         );
@@ -213,42 +217,42 @@ mod tests {
     }
 
     /// Lets a second pass in which more waits than moves.
-    fn pass_second(pressure: &Pressure, rate: u64, now: &mut Instant) {
-        pressure.drained(rate);
+    fn pass_second(drain_rate: &DrainRate, rate: u64, now: &mut Instant) {
+        drain_rate.drained(rate);
         *now += SECOND;
-        pressure.measure(u64::MAX / 2, *now);
+        drain_rate.measure(u64::MAX / 2, *now);
     }
 
     proptest! {
-        /// Whoever comes again when told finds room not much later than there was room, and does not come often.
+        /// A sender that comes again when told finds room not much later than there was room, and does not come often.
         #[test]
-        fn who_comes_when_told_finds_room(
+        fn a_sender_that_comes_when_told_finds_room(
             before in phases(),
             stall in 0..600_u64,
             rate in 1_000..1_000_000_u64,
             wanted_seconds in 1..30_u64,
         ) {
             let start = Instant::now();
-            let pressure = Pressure::new(start);
+            let drain_rate = DrainRate::new(start);
             let mut now = start;
             for phase in before {
                 for _ in 0..phase.seconds {
-                    pass_second(&pressure, phase.bytes_per_second, &mut now);
+                    pass_second(&drain_rate, phase.bytes_per_second, &mut now);
                 }
             }
-            // The rate holds for long enough to be known; then somebody is refused, in a stall or not.
+            // The rate holds for long enough to be known; then a sender is refused, in a stall or not.
             for _ in 0..60 {
-                pass_second(&pressure, rate, &mut now);
+                pass_second(&drain_rate, rate, &mut now);
             }
             let (wanted, mut drained, mut waited, mut tries) = (rate * wanted_seconds, 0, 0, 0);
             let needed = stall + wanted_seconds;
             while drained < wanted {
-                let advice = pressure.retry_after(wanted - drained, now).as_secs();
+                let advice = drain_rate.retry_after(wanted - drained, now).as_secs();
                 tries += 1;
                 for _ in 0..advice {
                     waited += 1;
                     let moving = if waited > stall { rate } else { 0 };
-                    pass_second(&pressure, moving, &mut now);
+                    pass_second(&drain_rate, moving, &mut now);
                     drained += moving;
                 }
             }

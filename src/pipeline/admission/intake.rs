@@ -1,24 +1,26 @@
 //! The bounded way in: room for bytes first, then a place in the queue, then the answer after the fsync. Both are
-//! shared fairly between senders, see [`Room`].
+//! shared fairly between senders, see [`FairSemaphore`].
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use uuid::Uuid;
 
-use crate::hub::counters::StreamCounters;
+use super::costly_level::CostlyLevel;
+use super::drain_rate::DrainRate;
+use super::error::IntakeError;
+use super::fair_semaphore::{FairSemaphore, NoPermit};
+use super::ledger::{CommitWait, Ledger};
+use super::sender::SenderId;
+use super::submission::{
+    DurableEntry, Message, QueuedSubmission, Refusal, Reservation, Submission,
+};
 use crate::journal::SealedEntry;
-use crate::pipeline::admission::fair_semaphore::{Held, NoRoom, Room};
-use crate::pipeline::admission::ledger::CommitWait;
-use crate::pipeline::commit::aside::{COSTLY_WAITING_MAX, CostlyLevel};
-use crate::pipeline::{Claim, Ledger, Pressure, RoomTaken, SenderId};
-use crate::record::{Position, Source};
 use crate::telemetry::limits;
 
-/// Whoever sends costly documents while many of them wait is told to come again after this.
+/// A sender of costly documents while many of them wait is told to come again after this.
 const COSTLY_RETRY_AFTER: Duration = Duration::from_secs(5);
 /// How often the journal is to be trimmed.
 pub const TRIM_EVERY: Duration = Duration::from_secs(5);
@@ -36,115 +38,6 @@ pub struct IntakeLimits {
     pub journal_segment_bytes: u64,
 }
 
-/// Why records were not taken. Where nothing else is said, nothing of them is in the journal.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum IntakeError {
-    #[error("the intake is full")]
-    Overloaded { retry_after: Duration },
-    #[error(
-        "{COSTLY_WAITING_MAX} batches of documents that PostgreSQL takes long over wait to be written, and these records would \
-         make more of them"
-    )]
-    CostlyFull { retry_after: Duration },
-    #[error(
-        "the journal is full: {bytes} of {bytes_max} bytes wait for PostgreSQL or for the end of retention"
-    )]
-    JournalFull { bytes: u64, bytes_max: u64, retry_after: Duration },
-    #[error(
-        "the journal cannot be written at the moment, GET /readyz says why; these records were not kept"
-    )]
-    JournalFailed { retry_after: Duration },
-    /// Their write failed, and the disk did not let them be taken back.
-    #[error(
-        "the journal cannot be written at the moment, GET /readyz says why; the disk does not tell whether these records were kept"
-    )]
-    JournalFailedMidway { retry_after: Duration },
-    #[error("{bytes} bytes do not fit one entry")]
-    TooLarge { bytes: u64 },
-    #[error("the gateway is shutting down")]
-    ShuttingDown,
-    #[error(
-        "the journal is an older copy that was put back, GET /v1/status says what helps; these records were not kept"
-    )]
-    JournalIsOlder,
-    /// The appender thread died with the answer.
-    #[error("the gateway failed before it could tell whether the records were taken")]
-    OutcomeUnknown,
-}
-
-impl IntakeError {
-    /// The records may be in the journal all the same.
-    pub fn is_outcome_unknown(&self) -> bool {
-        matches!(self, IntakeError::JournalFailedMidway { .. } | IntakeError::OutcomeUnknown)
-    }
-}
-
-/// Entries that belong together: they are written side by side and answered as one.
-#[derive(Debug)]
-pub struct Submission {
-    pub entries: Vec<SealedEntry>,
-    /// Whose counters grow once the entries are durable.
-    pub counters: Arc<StreamCounters>,
-    pub source: Source,
-    /// Of a request with an idempotency key; its last entry has the answer.
-    pub claim: Option<Claim>,
-    /// Of the quarantine's room, by the entry for it; given back where that does not reach the journal.
-    pub kept: Option<Box<RoomTaken>>,
-    pub request: RequestFate,
-}
-
-/// What all submissions of one request have in common; clones are the same.
-///
-/// Invariant: once one of them was refused by the journal, all later ones are, so what is taken of a request is always
-/// its beginning.
-#[derive(Debug, Clone, Default)]
-pub struct RequestFate(pub(crate) Arc<OnceLock<Refusal>>);
-
-/// What the appender thread receives.
-#[derive(Debug)]
-pub(crate) enum Message {
-    /// With its place in the queue, which is free again when it is taken out.
-    Submit(QueuedSubmission, Held),
-    /// Everything that was sent before is the last.
-    Close,
-}
-
-#[derive(Debug)]
-pub(crate) struct QueuedSubmission {
-    pub submission: Submission,
-    pub acknowledge: oneshot::Sender<Result<DurableEntry, Refusal>>,
-    /// Room that is free again once the entries are written.
-    pub room: Reservation,
-}
-
-impl QueuedSubmission {
-    /// Answers it, once what it held is free again for its sender's next try.
-    pub(crate) fn refuse(self, refusal: Refusal) {
-        let QueuedSubmission { submission, acknowledge, room } = self;
-        drop((submission, room));
-        let _ = acknowledge.send(Err(refusal));
-    }
-}
-
-/// Why the journal did not take a group.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Refusal {
-    Full { bytes: u64, bytes_max: u64 },
-    TooLarge,
-    Failed { may_remain: bool, retry_after: Duration },
-}
-
-/// The answer to a submission: it can no longer be lost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DurableEntry {
-    /// End of its last entry; everything is committed when the low-water mark is at or above it.
-    pub end: Position,
-}
-
-/// Room for bytes that a source holds in memory.
-#[derive(Debug)]
-pub struct Reservation(Held);
-
 /// A submission under way.
 #[derive(Debug)]
 pub struct Pending {
@@ -156,12 +49,12 @@ pub struct Pending {
 #[derive(Debug, Clone)]
 pub struct Intake {
     messages: mpsc::Sender<Message>,
-    bytes: Room,
-    places: Room,
+    bytes: FairSemaphore,
+    places: FairSemaphore,
     limits: IntakeLimits,
     ledger: Ledger,
-    journaled: Pressure,
-    committed: Pressure,
+    journaled: DrainRate,
+    committed: DrainRate,
     costly: CostlyLevel,
     is_older: Arc<AtomicBool>,
 }
@@ -171,13 +64,14 @@ impl Intake {
     pub(crate) fn new(
         limits: IntakeLimits,
         ledger: Ledger,
-        journaled: Pressure,
-        committed: Pressure,
+        journaled: DrainRate,
+        committed: DrainRate,
     ) -> (Intake, mpsc::Receiver<Message>) {
         // Places are taken before a message is sent, so that the queue itself is never full.
         let entries_max = limits.entries_max.clamp(1, Semaphore::MAX_PERMITS - OTHER_MESSAGES_MAX);
         let (messages, receiver) = mpsc::channel(entries_max + OTHER_MESSAGES_MAX);
-        let (bytes, places) = (Room::new(limits.bytes_max), Room::new(entries_max as u64));
+        let (bytes, places) =
+            (FairSemaphore::new(limits.bytes_max), FairSemaphore::new(entries_max as u64));
         let intake = Intake {
             messages,
             bytes,
@@ -226,7 +120,7 @@ impl Intake {
         Err(IntakeError::CostlyFull { retry_after: COSTLY_RETRY_AFTER })
     }
 
-    /// How many of them wait, for whoever writes them.
+    /// How many of them wait, for the writers to say.
     pub(crate) fn costly(&self) -> &CostlyLevel {
         &self.costly
     }
@@ -237,28 +131,14 @@ impl Intake {
         submission: Submission,
         room: Reservation,
     ) -> Result<Pending, IntakeError> {
-        let place = match self.places.try_acquire(room.0.sender(), 1) {
-            Some(place) => place,
-            None => {
-                let place = self.places.acquire(room.0.sender(), 1, self.limits.wait).await;
-                place.map_err(|refusal| self.refused(refusal))?
-            }
-        };
-        self.queue(submission, room, place)
-    }
-
-    fn queue(
-        &self,
-        submission: Submission,
-        room: Reservation,
-        place: Held,
-    ) -> Result<Pending, IntakeError> {
+        let place = self.places.acquire(room.0.sender(), 1, self.limits.wait).await;
+        let place = place.map_err(|refusal| self.refused(refusal))?;
         let bytes = submission.entries.iter().map(SealedEntry::len_bytes).sum();
         let (acknowledge, acknowledged) = oneshot::channel();
         let message = Message::Submit(QueuedSubmission { submission, acknowledge, room }, place);
         match self.messages.try_send(message) {
             Ok(()) => Ok(Pending { acknowledged, bytes }),
-            Err(mpsc::error::TrySendError::Full(_)) => Err(self.refused(NoRoom::Full)),
+            Err(mpsc::error::TrySendError::Full(_)) => Err(self.refused(NoPermit::Full)),
             Err(mpsc::error::TrySendError::Closed(_)) => Err(IntakeError::ShuttingDown),
         }
     }
@@ -288,7 +168,7 @@ impl Intake {
         self.ledger.register(first_id)
     }
 
-    /// Refuses what is new, and whoever waits for room. Submissions that have room may still come.
+    /// Refuses what is new, and requests that wait for room. Submissions that have room may still come.
     pub fn refuse_new(&self) {
         self.bytes.close();
     }
@@ -326,11 +206,13 @@ impl Intake {
         self.committed.retry_after(bytes, Instant::now()) + TRIM_EVERY
     }
 
-    fn refused(&self, refusal: NoRoom) -> IntakeError {
+    fn refused(&self, refusal: NoPermit) -> IntakeError {
         match refusal {
-            NoRoom::Closed if self.is_older.load(Ordering::Acquire) => IntakeError::JournalIsOlder,
-            NoRoom::Closed => IntakeError::ShuttingDown,
-            NoRoom::Full => {
+            NoPermit::Closed if self.is_older.load(Ordering::Acquire) => {
+                IntakeError::JournalIsOlder
+            }
+            NoPermit::Closed => IntakeError::ShuttingDown,
+            NoPermit::Full => {
                 let retry_after = self.journaled.retry_after(self.bytes.held(), Instant::now());
                 IntakeError::Overloaded { retry_after }
             }
@@ -338,15 +220,11 @@ impl Intake {
     }
 }
 
-/// The id of an entry's first record: a tuple begins with its number of fields (2 bytes) and the length of the id (4).
-pub fn entry_first_id(body: &Bytes) -> Option<Uuid> {
-    let id = body.get(6..22)?;
-    Uuid::from_slice(id).ok()
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::submission::RequestRefusal;
     use super::*;
+    use crate::record::Source;
 
     const SECOND: Duration = Duration::from_secs(1);
     const LIMITS: IntakeLimits = IntakeLimits {
@@ -357,17 +235,17 @@ mod tests {
     };
 
     /// Of which so many bytes a second go through, for all that is known.
-    fn moving_at(bytes_per_second: u64) -> Pressure {
+    fn draining_at(bytes_per_second: u64) -> DrainRate {
         let now = Instant::now();
-        let pressure = Pressure::new(now.checked_sub(SECOND * 10).expect("the machine is up"));
-        pressure.drained(bytes_per_second * 10);
-        pressure.measure(u64::MAX, now);
-        pressure
+        let drain_rate = DrainRate::new(now.checked_sub(SECOND * 10).expect("the machine is up"));
+        drain_rate.drained(bytes_per_second * 10);
+        drain_rate.measure(u64::MAX, now);
+        drain_rate
     }
 
     /// An intake of which the journal takes 2,000 bytes a second, and PostgreSQL 5,000.
     fn intake() -> (Intake, mpsc::Receiver<Message>) {
-        Intake::new(LIMITS, Ledger::default(), moving_at(2_000), moving_at(5_000))
+        Intake::new(LIMITS, Ledger::default(), draining_at(2_000), draining_at(5_000))
     }
 
     fn submission() -> Submission {
@@ -377,7 +255,7 @@ mod tests {
             source: Source::Http,
             claim: None,
             kept: None,
-            request: RequestFate::default(),
+            request: RequestRefusal::default(),
         }
     }
 
@@ -426,7 +304,7 @@ mod tests {
             panic!("it was submitted");
         };
         let full = Refusal::Full { bytes: 7, bytes_max: 8 };
-        queued.acknowledge.send(Err(full)).expect("somebody waits");
+        queued.acknowledge.send(Err(full)).expect("its sender waits");
         // 100,000 bytes at 5,000 a second; then the next look at the journal finds it so.
         let retry_after = SECOND * 20 + TRIM_EVERY;
         let told = IntakeError::JournalFull { bytes: 7, bytes_max: 8, retry_after };

@@ -17,8 +17,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
+use super::ledger::CommitOutcome;
 use crate::journal::{Entry, Journal, ReadError};
-use crate::pipeline::admission::ledger::CommitOutcome;
 use crate::record::{BodyHash, EntryMeta, KeyHash, Position, StreamId};
 
 /// Longest wait for a request with the same key that is under way.
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_key_is_kept_free_unless_somebody_has_it() {
+    async fn a_key_is_kept_free_unless_a_request_has_it() {
         let keys = Keys::new(10);
         new(&keys, 1).await.taken(Position(64));
         let under_way = new(&keys, 2).await;

@@ -1,4 +1,4 @@
-//! Who waits for a commit (`ack=commit`), by the id of an entry's first record.
+//! The requests that wait for a commit (`ack=commit`), by the id of an entry's first record.
 //!
 //! The id is known before the entry has a position, so a waiter is always registered before a writer can commit it.
 
@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
@@ -66,17 +67,17 @@ impl Ledger {
         CommitWait { ledger: self.clone(), entry, number, outcome }
     }
 
-    /// Does anyone wait? Costs no lock, so that writers look into entries only when it matters.
+    /// Does any request wait? Costs no lock, so that writers look into entries only when it matters.
     pub fn is_waited_for(&self) -> bool {
         self.0.waiting.load(Ordering::Acquire) > 0
     }
 
-    /// Does anyone wait for this entry?
+    /// Does any request wait for this entry?
     pub fn waits_for(&self, entry: Uuid) -> bool {
         self.is_waited_for() && self.lock().by_entry.contains_key(&entry)
     }
 
-    /// Tells whoever waits for this entry.
+    /// Tells the requests that wait for this entry.
     pub fn resolve(&self, entry: Uuid, outcome: CommitOutcome) {
         let mut waiters = self.lock();
         let told = waiters.by_entry.remove(&entry).unwrap_or_default();
@@ -114,6 +115,12 @@ impl Drop for CommitWait {
     fn drop(&mut self) {
         self.ledger.give_up(self.entry, self.number);
     }
+}
+
+/// The id of an entry's first record: a tuple begins with its number of fields (2 bytes) and the length of the id (4).
+pub fn entry_first_id(body: &Bytes) -> Option<Uuid> {
+    let id = body.get(6..22)?;
+    Uuid::from_slice(id).ok()
 }
 
 #[cfg(test)]

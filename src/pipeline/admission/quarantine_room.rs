@@ -2,7 +2,7 @@
 //!
 //! What is in the table is measured now and then (`db/quarantine_room.rs`); in between, what this gateway takes is added,
 //! from the record's parsing on. It is given back if the record does not reach the journal, whatever the reason, and given up
-//! by the first measurement that begins when its entry is committed. So nobody counts rows for a record, nothing that is on
+//! by the first measurement that begins when its entry is committed. So no rows are counted for a record, nothing that is on
 //! its way is forgotten however long that takes, and a limit is held to within what other gateways take between two
 //! measurements, [`MEASURE_EVERY`] apart. Until the measurement what was committed just now may count twice, which is the
 //! careful side.
@@ -422,7 +422,7 @@ mod tests {
         measure(&room, 21, &in_table(4, 40));
         assert_eq!((room.level_of(STREAM).records, room.is_moving()), (4, false));
         measure(&room, 21, &in_table(1, 10));
-        assert_eq!(take(&room, STREAM, 9, 10).amount.records, 3, "somebody dropped three");
+        assert_eq!(take(&room, STREAM, 9, 10).amount.records, 3, "three were dropped");
     }
 
     #[test]

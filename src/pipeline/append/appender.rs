@@ -8,11 +8,13 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::outage::Outage;
 use crate::journal::{AppendError, Appender, Failure, Journal, SealedEntry};
 use crate::lifecycle::{CriticalGuard, Lifecycle};
-use crate::pipeline::admission::intake::{DurableEntry, Message, QueuedSubmission, Refusal};
-use crate::pipeline::append::outage::Outage;
-use crate::pipeline::{Intake, IntakeLimits, Ledger, Pressure, Submission};
+use crate::pipeline::admission::{
+    DrainRate, DurableEntry, Intake, IntakeLimits, Ledger, Message, QueuedSubmission, Refusal,
+    Submission,
+};
 use crate::record::{EntryKind, Position};
 use crate::telemetry::metrics;
 
@@ -41,9 +43,9 @@ impl AppenderThread {
         appender: Appender,
         limits: IntakeLimits,
         ledger: Ledger,
-        committed: Pressure,
+        committed: DrainRate,
     ) -> std::io::Result<(Intake, AppenderThread)> {
-        let journaled = Pressure::new(Instant::now());
+        let journaled = DrainRate::new(Instant::now());
         let (intake, queue) = Intake::new(limits, ledger, journaled.clone(), committed);
         let (synced_sender, synced) = watch::channel(journal.synced());
         let (failure_sender, failure) = watch::channel(None);
@@ -115,7 +117,7 @@ struct Run {
     outage: Option<Outage>,
     /// For waiting with an end.
     runtime: Handle,
-    journaled: Pressure,
+    journaled: DrainRate,
     _guard: CriticalGuard,
 }
 
@@ -135,7 +137,7 @@ impl Run {
         }
     }
 
-    /// The next message. During an outage the journal is tried meanwhile, whether or not somebody sends.
+    /// The next message. During an outage the journal is tried meanwhile, whether or not a message comes.
     fn next(&mut self) -> Option<Message> {
         while let Some(outage) = &self.outage {
             let wait = outage.wait(Instant::now());
@@ -246,7 +248,7 @@ impl Run {
             answers.push((queued.acknowledge, DurableEntry { end: end.unwrap_or(synced) }));
         }
         self.synced.send_replace(synced);
-        // Where the runtime is gone, so is everybody who waits.
+        // Where the runtime is gone, so are all that wait.
         let _ = self.answers.blocking_send(answers);
     }
 

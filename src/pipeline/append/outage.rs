@@ -1,6 +1,6 @@
 //! A time in which the journal cannot be written: when it is tried anew, and what is said of it in the log.
 //!
-//! Only the appender thread has one. It is tried with waits that grow to a cap, whether or not somebody sends, so that a
+//! Only the appender thread has one. It is tried with exponential backoff, whether or not records are sent, so that a
 //! gateway whose disk has room again goes on by itself, and one that is flooded does not try more often.
 
 use std::time::{Duration, Instant};

@@ -6,12 +6,25 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 
+use super::AppenderThread;
+use crate::hub::counters::Counters;
 use crate::hub::counters::Counters;
 use crate::journal::faults::FaultStorage;
+use crate::journal::faults::FaultStorage;
+use crate::journal::{EntryDraft, Journal, JournalOptions, Opened, Reader};
 use crate::journal::{EntryDraft, Journal, JournalOptions, Opened, Reader};
 use crate::lifecycle::Lifecycle;
+use crate::lifecycle::Lifecycle;
+use crate::pipeline::admission::{
+    DrainRate, Intake, IntakeError, IntakeLimits, Ledger, Pending, RequestRefusal, SenderId,
+    Submission,
+};
+use crate::pipeline::admission::{
+    DrainRate, Intake, IntakeError, IntakeLimits, Ledger, Pending, RequestRefusal, SenderId,
+    Submission,
+};
 use crate::pipeline::{
-    AppenderThread, Intake, IntakeError, IntakeLimits, Ledger, Pending, Pressure, RequestFate,
+    AppenderThread, DrainRate, Intake, IntakeError, IntakeLimits, Ledger, Pending, RequestRefusal,
     SenderId, Submission,
 };
 use crate::record::{ColumnSet, Source, StreamId, UnixMicros};
@@ -23,7 +36,7 @@ const OPTIONS: JournalOptions = JournalOptions {
     retention_bytes: 1 << 20,
 };
 /// Far longer than the waits between tries.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIME_LIMIT: Duration = Duration::from_secs(60);
 
 struct Bench {
     storage: FaultStorage,
@@ -50,7 +63,7 @@ impl Bench {
             wait: Duration::from_secs(2),
             journal_segment_bytes: OPTIONS.segment_bytes,
         };
-        let committed = Pressure::new(Instant::now());
+        let committed = DrainRate::new(Instant::now());
         let (intake, thread) = AppenderThread::start(
             &lifecycle,
             &journal,
@@ -66,10 +79,10 @@ impl Bench {
     }
 
     async fn submit(&self, body: &[u8]) -> Pending {
-        self.submit_of(&RequestFate::default(), body).await
+        self.submit_of(&RequestRefusal::default(), body).await
     }
 
-    async fn submit_of(&self, request: &RequestFate, body: &[u8]) -> Pending {
+    async fn submit_of(&self, request: &RequestRefusal, body: &[u8]) -> Pending {
         let mut draft = EntryDraft::new(b"", body.len());
         draft.buffer_mut().extend_from_slice(body);
         let submission = Submission {
@@ -106,7 +119,7 @@ impl Bench {
     async fn recovers_by_itself(&self) {
         let mut failure = self.thread.follow_failure();
         let recovered = failure.wait_for(Option::is_none);
-        tokio::time::timeout(PATIENCE, recovered).await.expect("it recovers").unwrap();
+        tokio::time::timeout(TIME_LIMIT, recovered).await.expect("it recovers").unwrap();
     }
 
     /// Loses power; the bodies that are there at the next opening.
@@ -205,7 +218,7 @@ async fn a_shutdown_does_not_wait_for_the_disk() {
     bench.storage.refuse_changes_after(Some(0));
     assert!(bench.send(b"refused").await.is_err());
     bench.intake.close().await;
-    tokio::time::timeout(PATIENCE, bench.thread.finished().cancelled()).await.expect("it ends");
+    tokio::time::timeout(TIME_LIMIT, bench.thread.finished().cancelled()).await.expect("it ends");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -225,7 +238,7 @@ async fn a_disk_that_was_full_at_the_start_is_tried_again() {
 async fn what_is_taken_of_a_request_is_its_beginning() {
     let mut bench = Bench::start();
     let intake = bench.intake.clone();
-    let (request, other) = (RequestFate::default(), RequestFate::default());
+    let (request, other) = (RequestRefusal::default(), RequestRefusal::default());
     let first = bench.submit_of(&request, &[1; 8192]).await;
     intake.durable(first).await.unwrap();
     // It does not fit the journal as it is; smaller ones do.

@@ -4,10 +4,10 @@
 use tokio::sync::oneshot;
 
 use crate::journal::{Entry, Journal, ReadError};
-use crate::record::{EntryMeta, Position, Source, StreamId, excess_members};
+use crate::record::{EntryKind, EntryMeta, Position, Source, StreamId, excess_members};
 
 /// What the log says of damage.
-pub(crate) const UNREADABLE: &str =
+pub(super) const UNREADABLE: &str =
     "a part of the journal cannot be read; its records are not written";
 
 /// Consecutive entries that are committed in one transaction.
@@ -39,13 +39,13 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// Is the earlier batch committed? Then nobody asks again.
+    /// Is the earlier batch committed? Then it is not asked again.
     pub fn is_open(&mut self) -> bool {
         let Some(earlier) = &mut self.earlier else { return true };
         match earlier.try_recv() {
             Ok(()) => self.earlier = None,
             Err(oneshot::error::TryRecvError::Empty) => return false,
-            // It never will be: whoever waits for it learns so.
+            // It never will be: a merge that waits for it learns so.
             Err(oneshot::error::TryRecvError::Closed) => self.earlier = Some(oneshot::channel().1),
         }
         true
@@ -55,6 +55,11 @@ impl Gate {
 /// The stream of an entry. Ids are positive, so the journal's unsigned form loses nothing.
 pub fn stream_of(entry: &Entry) -> StreamId {
     StreamId(i32::try_from(entry.header.stream).unwrap_or(i32::MAX))
+}
+
+/// Does it have a stream's records, and not what the quarantine keeps?
+pub fn has_records(entry: &Entry) -> bool {
+    EntryKind::from_code(entry.header.kind) == Some(EntryKind::Records)
 }
 
 /// Keys and values of an entry's documents, where it tells of them.

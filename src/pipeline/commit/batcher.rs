@@ -8,54 +8,26 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::db::journals::EntryOutcome;
-use crate::hub::counters::Counters;
-use crate::journal::{Entry, Journal, ReadError};
-use crate::pipeline::admission::ledger::CommitOutcome;
-use crate::pipeline::commit::aside::AsideSender;
-use crate::pipeline::commit::batch::{Batch, Gate, source_of, stream_of};
-use crate::pipeline::commit::cutter::Cutter;
-use crate::pipeline::commit::progress::Believed;
-use crate::pipeline::{Keys, Ledger, Progress, entry_first_id};
-use crate::record::{EntryKind, Position, StreamId};
-use crate::streams::Streams;
-
-/// Most bytes of committed entries that are passed over before they are let go.
-pub(crate) const SKIPPED_BYTES_MAX: usize = 8 << 20;
-/// When a batch is cut.
-#[derive(Debug, Clone, Copy)]
-pub struct BatchLimits {
-    pub rows: u64,
-    pub bytes: u64,
-    pub interval: Duration,
-}
-
-/// What the batcher shares with the rest of the pipeline.
-#[derive(Clone)]
-pub struct BatcherContext {
-    pub journal: Journal,
-    pub streams: Streams,
-    pub counters: Counters,
-    pub ledger: Ledger,
-    pub keys: Keys,
-    pub progress: Progress,
-    pub limits: BatchLimits,
-    pub synced: watch::Receiver<Position>,
-    /// Cancelled when nothing will be appended any more.
-    pub appended_all: CancellationToken,
-}
+use super::aside::AsideSender;
+use super::batch::{Batch, Gate, has_records, stream_of};
+use super::context::CommitContext;
+use super::cutter::{Cutter, SKIPPED_BYTES_MAX};
+use super::outcome::EntryOutcome;
+use super::progress::Believed;
+use crate::db::journals::EntryShortfall;
+use crate::journal::{Entry, ReadError};
+use crate::record::{Position, StreamId};
 
 /// One session's batcher.
-pub(crate) struct Batcher {
-    context: BatcherContext,
+pub(super) struct Batcher {
+    context: CommitContext,
     /// Of entries that an earlier session committed without learning of it.
-    outcomes: BTreeMap<Position, EntryOutcome>,
+    shortfalls: BTreeMap<Position, EntryShortfall>,
     /// What earlier sessions counted already.
     believed: Believed,
     gates: HashMap<StreamId, oneshot::Receiver<()>>,
@@ -66,14 +38,14 @@ pub(crate) struct Batcher {
 
 impl Batcher {
     pub fn new(
-        context: BatcherContext,
-        outcomes: BTreeMap<Position, EntryOutcome>,
+        context: CommitContext,
+        shortfalls: BTreeMap<Position, EntryShortfall>,
         believed: Believed,
         aside: AsideSender,
     ) -> Batcher {
         Batcher {
             context,
-            outcomes,
+            shortfalls,
             believed,
             gates: HashMap::new(),
             aside: Arc::new(aside),
@@ -119,7 +91,7 @@ impl Batcher {
         }
     }
 
-    /// Waits until there is enough for a batch, the batch is overdue, or somebody waits for a commit; false when the
+    /// Waits until there is enough for a batch, the batch is overdue, or a request waits for a commit; false when the
     /// session is over.
     async fn wait(&mut self, cutter: &Cutter, session: &CancellationToken) -> bool {
         let read_to = cutter.reader.position();
@@ -164,7 +136,7 @@ impl Batcher {
         let mut keyed: Vec<StreamId> = Vec::new();
         for entry in &batch.entries {
             let stream = stream_of(entry);
-            let is_keyed = EntryKind::from_code(entry.header.kind) == Some(EntryKind::Records)
+            let is_keyed = has_records(entry)
                 && streams.by_id(stream).is_some_and(|stream| stream.key.is_some());
             if is_keyed && !keyed.contains(&stream) {
                 keyed.push(stream);
@@ -178,29 +150,14 @@ impl Batcher {
         batch
     }
 
-    /// Entries that PostgreSQL already has, although nobody was told: tell them now.
+    /// Entries that PostgreSQL already has, without a word of it to those that wait: tell them now.
     fn settle_skipped(&self, skipped: &mut Vec<Entry>) {
         for entry in skipped.drain(..) {
-            if self.believed.contains(entry.header.position)
-                || EntryKind::from_code(entry.header.kind) != Some(EntryKind::Records)
-            {
-                continue;
-            }
-            let EntryOutcome { duplicates, refused, parked } =
-                self.outcomes.get(&entry.header.position).copied().unwrap_or_default();
-            if parked {
-                continue;
-            }
-            let committed = u64::from(entry.header.rows).saturating_sub(duplicates + refused);
-            let counters = self.context.counters.of(stream_of(&entry));
-            counters.add_committed(committed, duplicates);
-            if refused > 0 {
-                counters.add_refused(source_of(&entry), refused);
-            }
-            let outcome = CommitOutcome { committed, duplicates, refused };
-            self.context.keys.note_committed(&entry, outcome);
-            if let Some(id) = entry_first_id(&entry.body) {
-                self.context.ledger.resolve(id, outcome);
+            if !self.believed.contains(entry.header.position) {
+                let shortfall = self.shortfalls.get(&entry.header.position);
+                let shortfall = shortfall.copied().unwrap_or_default();
+                let outcome = EntryOutcome::but_for(shortfall, entry.header.rows.into());
+                self.context.settle(&entry, outcome);
             }
         }
     }

@@ -1,29 +1,30 @@
-//! Writing a part of which PostgreSQL refused something: the good rows are committed, the bad ones kept aside, and a
-//! table that cannot be written at all is left alone.
+//! Bisects a part of which PostgreSQL refused something: the good rows are committed, the bad ones kept aside, and a table
+//! that cannot be written at all is left alone.
 //!
 //! Everything happens between savepoints of the batch's own transaction. Rows are halved until the bad ones stand alone,
 //! in the order of the journal, so that keyed streams end as if nothing had been in the way.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use uuid::Uuid;
 
+use super::outcome::EntryOutcome;
+use super::plan::Part;
+use super::transaction::{Transaction, day_of};
 use crate::db::batch::{BatchError, Fit, Refusal, Savepoint, Target};
 use crate::db::quarantine::{QuarantinedRecord, REFUSED_CODE};
 use crate::db::verdict::Verdict;
-use crate::pipeline::commit::plan::Part;
-use crate::pipeline::commit::transaction::{Fate, Transaction, day_of};
-use crate::pipeline::{CommitOutcome, entry_first_id};
+use crate::pipeline::admission::{CommitOutcome, entry_first_id};
 use crate::record::{ColumnSet, EntryMeta, Source};
 use crate::streams::Stream;
 use crate::streams::decode::{decode_tuple, tuple_len};
 
 /// How a part ended.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum PartEnd {
+pub(super) enum PartEnd {
     /// Its good rows are in the table; so many were refused.
     Written { refused: u64 },
     /// Nothing of it is in the table, which cannot be written now.
@@ -34,12 +35,14 @@ pub(crate) enum PartEnd {
 
 /// How long the halving may go on.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Patience {
-    pub until: Instant,
+pub(super) struct TimeBudget {
+    until: Instant,
     /// Whether what was settled until then stays; else the part ends as stuck.
-    pub keeps_part: bool,
+    keeps_part: bool,
 }
 
+/// Bisecting may take this share of the time that a batch may take.
+const BATCH_SHARE: u32 = 3;
 /// Most bytes of refused rows that one transaction gathers.
 const REFUSED_BYTES_MAX: usize = 32 << 20;
 
@@ -50,16 +53,27 @@ struct Row {
     tuple: Bytes,
 }
 
+impl TimeBudget {
+    /// From now on, of the time that a batch may take.
+    pub fn of_batch(batch_timeout: Duration, keeps_part: bool) -> TimeBudget {
+        TimeBudget { until: Instant::now() + batch_timeout / BATCH_SHARE, keeps_part }
+    }
+
+    pub fn is_over(self) -> bool {
+        Instant::now() > self.until
+    }
+}
+
 impl Transaction<'_> {
     /// Writes what of the part can be written.
     ///
     /// # Errors
     /// PostgreSQL is not able at the moment; the transaction is over.
-    pub async fn write_carefully(
+    pub async fn bisect(
         &mut self,
         part: &mut Part,
         stream: &Arc<Stream>,
-        patience: Patience,
+        budget: TimeBudget,
     ) -> Result<PartEnd, BatchError> {
         self.connection.set_savepoint(Savepoint::Part).await?;
         match self.fit(part.column_set, stream).await? {
@@ -73,19 +87,16 @@ impl Transaction<'_> {
         if (stream.key.is_some() || !part.fit.is_exact())
             && let Err(error) = self.connection.stage(part.staged(stream), &part.bodies).await
         {
-            if error.verdict() == Verdict::Retry {
-                return Err(error);
-            }
             // The staging table has the tuples' own types, so no record is to blame.
-            return self.give_up(part, refused_before, error.refusal().message).await;
+            return self.stuck(part, refused_before, error).await;
         }
         // The last of them is the next to be tried.
         let mut untried = Vec::new();
         untried.push(0..rows.len());
         while let Some(range) = untried.pop() {
-            let is_over = Instant::now() > patience.until || self.refused.len() > REFUSED_BYTES_MAX;
+            let is_over = budget.is_over() || self.refused.len() > REFUSED_BYTES_MAX;
             if is_over && range.start > 0 {
-                if patience.keeps_part {
+                if budget.keeps_part {
                     let end = PartEnd::Partly { records: range.start };
                     return self.keep_part(part, stream, refused_before, end).await;
                 }
@@ -94,10 +105,7 @@ impl Transaction<'_> {
             }
             let some = &rows[range.clone()];
             if let Err(error) = self.ensure_partitions(stream, some).await {
-                if error.verdict() == Verdict::Retry {
-                    return Err(error);
-                }
-                return self.give_up(part, refused_before, error.refusal().message).await;
+                return self.stuck(part, refused_before, error).await;
             }
             self.connection.set_savepoint(Savepoint::Rows).await?;
             let Err(error) = self.write_rows(part, stream, some).await else {
@@ -132,12 +140,8 @@ impl Transaction<'_> {
         refused_before: usize,
         end: PartEnd,
     ) -> Result<PartEnd, BatchError> {
-        match self.connection.release(Savepoint::Part).await {
-            Ok(()) => {}
-            Err(error) if error.verdict() == Verdict::Retry => return Err(error),
-            Err(error) => {
-                return self.give_up(part, refused_before, error.refusal().message).await;
-            }
+        if let Err(error) = self.connection.release(Savepoint::Part).await {
+            return self.stuck(part, refused_before, error).await;
         }
         if stream.key.is_some() || !part.fit.is_exact() {
             self.connection.unstage(part.staged(stream)).await?;
@@ -166,6 +170,19 @@ impl Transaction<'_> {
         Ok(layout.fit(stream, column_set))
     }
 
+    /// Undoes the part, unless PostgreSQL is not able at the moment.
+    async fn stuck(
+        &mut self,
+        part: &Part,
+        refused_before: usize,
+        error: BatchError,
+    ) -> Result<PartEnd, BatchError> {
+        if error.verdict() == Verdict::Retry {
+            return Err(error);
+        }
+        self.give_up(part, refused_before, error.refusal().message).await
+    }
+
     /// Undoes the part.
     async fn give_up(
         &mut self,
@@ -177,7 +194,7 @@ impl Transaction<'_> {
         self.refused.truncate(refused_before);
         self.refused_ids.retain(|(number, _)| !part.entries.contains(number));
         for number in &part.entries {
-            self.fates[*number] = Fate::Settled(CommitOutcome::default());
+            self.outcomes[*number] = EntryOutcome::NONE;
         }
         Ok(PartEnd::Stuck { reason })
     }
@@ -237,7 +254,7 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// Notes rows for the quarantine, as JSON, so that a person can mend them and send them again.
+    /// Notes rows for the quarantine, as JSON, so that a person can repair them and send them again.
     fn refuse(&mut self, part: &Part, stream: &Arc<Stream>, rows: &[Row], refusal: &Refusal) {
         for row in rows {
             let entry = &self.entries[row.entry];
@@ -267,7 +284,7 @@ impl Transaction<'_> {
     }
 
     fn count(&mut self, entry: usize, add: impl FnOnce(&mut CommitOutcome)) {
-        if let Fate::Settled(outcome) = &mut self.fates[entry] {
+        if let EntryOutcome::Settled(outcome) = &mut self.outcomes[entry] {
             add(outcome);
         }
     }

@@ -1,7 +1,7 @@
 //! The cursors of polling jobs: rows of a run are written only while the run is its job's latest, together with what the
 //! job has seen.
 //!
-//! Invariant: a run that another one followed writes nothing any more, whoever still holds entries of it: a gateway that
+//! Invariant: a run that another one followed writes nothing any more, whichever gateway still holds entries of it: one that
 //! was killed and comes back, or one that was cut off. What it would have written, the later run has asked for again.
 
 use std::cmp::Ordering;
@@ -9,12 +9,13 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use uuid::Uuid;
 
+use super::outcome::EntryOutcome;
+use super::plan::{Destination, Part};
+use super::transaction::Transaction;
 use crate::db::batch::BatchError;
 use crate::db::polled_items::{RunCounts, SeenRow};
 use crate::journal::Entry;
-use crate::pipeline::commit::plan::{Destination, Part};
-use crate::pipeline::commit::transaction::{Fate, Transaction};
-use crate::pipeline::{CommitOutcome, entry_first_id};
+use crate::pipeline::admission::{CommitOutcome, entry_first_id};
 use crate::record::{Cursor, EntryKind, EntryMeta, ItemHash, RunId, SeenItem};
 
 /// The cursors of a batch, with the number of the entry that has each.
@@ -44,8 +45,8 @@ impl Transaction<'_> {
         }
         for number in &superseded {
             let duplicates = u64::from(self.entries[*number].header.rows);
-            self.fates[*number] =
-                Fate::Settled(CommitOutcome { duplicates, ..CommitOutcome::default() });
+            self.outcomes[*number] =
+                EntryOutcome::Settled(CommitOutcome { duplicates, ..CommitOutcome::default() });
         }
         tracing::info!(
             entries = superseded.len(),
@@ -77,7 +78,7 @@ impl Transaction<'_> {
             }));
             let refused = self.refused_places(*number);
             *counts.entry(cursor.run).or_default() +=
-                self.counts_of(*number, cursor, self.fates[*number], &refused);
+                self.counts_of(*number, cursor, self.outcomes[*number], &refused);
         }
         let seen: Vec<SeenRow> = seen.into_values().collect();
         self.connection.remember_items(&seen).await?;
@@ -102,8 +103,8 @@ impl Transaction<'_> {
                 Ordering::Greater => continue,
             }
             let refused = self.refused_places(number);
-            let now = self.counts_of(number, &cursor, self.fates[number], &refused);
-            let before = self.counts_of(number, &cursor, Fate::Parked, &HashSet::new());
+            let now = self.counts_of(number, &cursor, self.outcomes[number], &refused);
+            let before = self.counts_of(number, &cursor, EntryOutcome::Parked, &HashSet::new());
             *counts.entry(cursor.run).or_default() += now - before;
         }
         if counts.is_empty() { Ok(()) } else { self.connection.count_runs(&counts).await }
@@ -122,7 +123,7 @@ impl Transaction<'_> {
         &self,
         number: usize,
         cursor: &Cursor,
-        fate: Fate,
+        outcome: EntryOutcome,
         refused: &HashSet<u128>,
     ) -> RunCounts {
         let items = |items: usize| i64::try_from(items).unwrap_or(i64::MAX);
@@ -131,7 +132,7 @@ impl Transaction<'_> {
             return RunCounts { refused: all, ..RunCounts::default() };
         }
         // Its stream was deleted, and it with that.
-        if fate == Fate::Settled(CommitOutcome::default()) {
+        if outcome == EntryOutcome::NONE {
             return RunCounts::default();
         }
         let taken = (0..).zip(&cursor.seen).filter(|(place, _)| !refused.contains(place));
@@ -142,7 +143,7 @@ impl Transaction<'_> {
             fresh: taken - changed,
             changed,
             refused: all - taken,
-            parked: if fate == Fate::Parked { taken } else { 0 },
+            parked: if outcome == EntryOutcome::Parked { taken } else { 0 },
         }
     }
 }

@@ -2,16 +2,23 @@
 
 use std::sync::Arc;
 
+use super::aside::{ASIDE_MEMBERS_MAX, AsideSender};
+use super::batch::{Batch, UNREADABLE, excess_of, has_records, stream_of};
+use super::context::{BatchLimits, CommitContext};
+use super::progress::Progress;
 use crate::journal::{Entry, ReadError, Reader};
-use crate::pipeline::commit::aside::{ASIDE_MEMBERS_MAX, AsideSender};
-use crate::pipeline::commit::batch::{Batch, UNREADABLE, excess_of, stream_of};
-use crate::pipeline::commit::batcher::{BatchLimits, BatcherContext, SKIPPED_BYTES_MAX};
-use crate::pipeline::{Ledger, Progress, entry_first_id};
-use crate::record::{DENSE_EXCESS_MIN, EntryKind, Position, StreamId};
+use crate::pipeline::admission::{Ledger, entry_first_id};
+use crate::record::{DENSE_EXCESS_MIN, Position, StreamId};
 use crate::streams::Streams;
 
+/// Most bytes of committed entries that are passed over before they are let go.
+pub(super) const SKIPPED_BYTES_MAX: usize = 8 << 20;
+/// A batch of the ordinary queue has at most so many keys and values, and those of one more entry that is not dense, beyond
+/// what its rows and bytes make likely: PostgreSQL takes a tenth of a second over them.
+const BATCH_EXCESS_MAX: u64 = 100_000;
+
 /// Reads on until a batch is full or the journal ends.
-pub struct Cutter {
+pub(super) struct Cutter {
     pub reader: Reader,
     limits: BatchLimits,
     progress: Progress,
@@ -21,7 +28,7 @@ pub struct Cutter {
     /// The entry that was too much for the batch before this one: it goes aside, though this one has room for it.
     too_much: Option<Position>,
     pub batch: Batch,
-    /// Does anyone wait for the commit of an entry of the batch?
+    /// Does a request wait for the commit of an entry of the batch?
     pub waited_for: bool,
     /// Entries met on the way that are committed already.
     pub skipped: Vec<Entry>,
@@ -29,12 +36,8 @@ pub struct Cutter {
     pub full: bool,
 }
 
-/// A batch of the ordinary queue has at most so many keys and values, and those of one more entry that is not dense, beyond
-/// what its rows and bytes make likely: PostgreSQL takes a tenth of a second over them.
-const BATCH_EXCESS_MAX: u64 = 100_000;
-
 impl Cutter {
-    pub fn new(context: &BatcherContext, aside: Arc<AsideSender>, start: Position) -> Cutter {
+    pub fn new(context: &CommitContext, aside: Arc<AsideSender>, start: Position) -> Cutter {
         Cutter {
             batch: Batch::starting_at(start),
             reader: context.journal.reader(start),
@@ -127,8 +130,7 @@ impl Cutter {
         }
         let is_kept_in_order = || {
             let stream = stream_of(entry);
-            EntryKind::from_code(entry.header.kind) == Some(EntryKind::Records)
-                && (self.aside.holds(stream) || self.is_held_by_batch(stream))
+            has_records(entry) && (self.aside.holds(stream) || self.is_held_by_batch(stream))
         };
         (self.aside.holds_any() || self.batch.is_aside) && is_kept_in_order()
     }
@@ -178,11 +180,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::journal::Journal;
-    use crate::journal::{DiskStorage, EntryDraft, JournalOptions, Opened};
-    use crate::pipeline::commit::aside::{Aside, CostlyLevel};
-    use crate::record::{ColumnSet, UnixMicros};
-    use crate::record::{EntryMeta, Source};
+    use crate::journal::{DiskStorage, EntryDraft, Journal, JournalOptions, Opened};
+    use crate::pipeline::admission::CostlyLevel;
+    use crate::pipeline::commit::aside::Aside;
+    use crate::record::{ColumnSet, EntryKind, EntryMeta, Source, UnixMicros};
 
     const OPTIONS: JournalOptions = JournalOptions {
         segment_bytes: 1 << 20,

@@ -1,23 +1,24 @@
 //! Brings parked entries into their tables once these can be written again, in the order of the journal.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::bisect::{PartEnd, TimeBudget};
+use super::context::CommitContext;
+use super::error::SessionError;
+use super::outcome::EntryOutcome;
+use super::plan::{Destination, Part};
+use super::transaction::Transaction;
 use crate::db::batch::BatchConnection;
 use crate::db::journals::SessionMark;
 use crate::db::parked::{ParkedEntry, ParkedLimits};
 use crate::db::verdict::Verdict;
-use crate::journal::{Entry, EntryHeader};
-use crate::pipeline::commit::bisect::{PartEnd, Patience};
-use crate::pipeline::commit::plan::{Destination, Part};
-use crate::pipeline::commit::session::{SessionError, Writers};
-use crate::pipeline::commit::transaction::{Fate, Transaction};
-use crate::pipeline::commit::writer::{CARE_SHARE, UNKNOWN_STREAM};
-use crate::record::{EntryKind, EntryMeta, StreamId};
+use crate::journal::Entry;
+use crate::pipeline::parking::{UNKNOWN_STREAM, rest_of, unparked_entry};
+use crate::record::StreamId;
 use crate::streams::Stream;
-use crate::streams::decode::tuple_len;
 
 /// Most entries that follow in one transaction.
 const ENTRIES_MAX: u32 = 1_000;
@@ -28,15 +29,15 @@ const RECORDS_MAX: u64 = 10_000;
 const MISCOUNTED: &str = "an entry in tidegate.parked has more records than its column rows says";
 
 /// One session's drainer.
-pub(crate) struct Drainer {
-    shared: Writers,
+pub(super) struct Drainer {
+    context: CommitContext,
     mark: SessionMark,
     connection: Option<BatchConnection>,
 }
 
 impl Drainer {
-    pub fn new(shared: Writers, mark: SessionMark) -> Drainer {
-        Drainer { shared, mark, connection: None }
+    pub fn new(context: CommitContext, mark: SessionMark) -> Drainer {
+        Drainer { context, mark, connection: None }
     }
 
     /// Works until the session ends. Being dropped half way costs nothing: the transaction is rolled back.
@@ -52,9 +53,9 @@ impl Drainer {
     }
 
     async fn drain_all(&mut self) -> SessionError {
-        let limit: Duration = self.shared.batch_timeout();
+        let limit: Duration = self.context.batch_timeout();
         loop {
-            let stream = self.shared.parking().next().await;
+            let stream = self.context.parking.next().await;
             match tokio::time::timeout(limit, self.drain(stream)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => return error,
@@ -65,21 +66,21 @@ impl Drainer {
 
     /// One transaction's worth of a stream.
     async fn drain(&mut self, id: StreamId) -> Result<(), SessionError> {
-        let (context, parking) = (self.shared.context(), self.shared.parking());
-        let journal = context.journal.id();
+        let CommitContext { parking, .. } = &self.context;
+        let journal = self.context.journal.id();
         let quiet = parking.quiet_soon(id).await;
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => self.shared.join(self.mark).await?,
+            None => self.context.join(self.mark).await?,
         };
         connection.begin(journal, self.mark.epoch).await?;
         let limits = ParkedLimits {
             entries_max: ENTRIES_MAX,
             records_max: RECORDS_MAX,
-            bytes_max: context.limits.bytes,
+            bytes_max: self.context.limits.bytes,
         };
         // Batches before this mark are committed: nothing older can come into the table after what is parked.
-        let until = context.progress.low_water();
+        let until = self.context.progress.low_water();
         let parked = connection.oldest_parked(journal, id, until, limits).await?;
         if parked.is_empty() {
             let more = connection.has_parked(journal, id).await?;
@@ -92,7 +93,7 @@ impl Drainer {
             }
             return Ok(());
         }
-        let entries: Vec<Entry> = parked.iter().map(|parked| entry(id, parked)).collect();
+        let entries: Vec<Entry> = parked.iter().map(|parked| unparked_entry(id, parked)).collect();
         let mut transaction = Transaction::new(&mut connection, &entries);
         let (done, rest) = match self.write(&mut transaction, id, &parked).await? {
             Written::Stuck { reason } => {
@@ -106,7 +107,7 @@ impl Drainer {
         };
         let records = rest.as_ref().map_or(0, |rest| parked[done].rows - rest.rows);
         transaction.recount_drained(done, records as usize).await?;
-        let mut fates = transaction.fates;
+        let outcomes = transaction.outcomes;
         let positions: Vec<_> = parked[..done].iter().map(|parked| parked.position).collect();
         connection.unpark(journal, id, &positions).await?;
         let mut records = parked[..done].iter().map(|parked| u64::from(parked.rows)).sum();
@@ -125,12 +126,13 @@ impl Drainer {
             return Ok(());
         }
         self.connection = Some(connection);
-        // Whoever waits for an entry is told when all of it is there.
-        if let (Some(_), Some(Fate::Settled(outcome))) = (&rest, fates.get(done)) {
-            self.shared.count(&entries[done], outcome);
+        // A request that waits for an entry is told when all of it is there.
+        if let (Some(_), Some(EntryOutcome::Settled(outcome))) = (&rest, outcomes.get(done)) {
+            self.context.count(&entries[done], *outcome);
         }
-        fates.truncate(done);
-        self.shared.settle(&entries, &fates);
+        for (entry, outcome) in entries.iter().zip(outcomes).take(done) {
+            self.context.settle(entry, outcome);
+        }
         parking.drained(id, records, RECORDS_MAX);
         Ok(())
     }
@@ -142,7 +144,7 @@ impl Drainer {
         id: StreamId,
         parked: &[ParkedEntry],
     ) -> Result<Written, SessionError> {
-        let Some(stream) = self.shared.context().streams.snapshot().by_id(id).cloned() else {
+        let Some(stream) = self.context.streams.snapshot().by_id(id).cloned() else {
             if !transaction.connection.is_deleted(id).await? {
                 return Ok(Written::Stuck { reason: UNKNOWN_STREAM.to_owned() });
             }
@@ -154,15 +156,14 @@ impl Drainer {
             );
             return Ok(Written::All);
         };
-        let until = Instant::now() + self.shared.batch_timeout() / CARE_SHARE;
-        let patience = Patience { until, keeps_part: true };
+        let budget = TimeBudget::of_batch(self.context.batch_timeout(), true);
         for (number, mut part) in parts(&stream, transaction.entries).into_iter().enumerate() {
             // Each part is tried whole once, so of several only the first may begin late.
-            if number > 0 && Instant::now() > until {
+            if number > 0 && budget.is_over() {
                 transaction.keep_refused().await?;
                 return Ok(cut_off(parked, &part, 0));
             }
-            match transaction.write_carefully(&mut part, &stream, patience).await? {
+            match transaction.bisect(&mut part, &stream, budget).await? {
                 PartEnd::Written { .. } => {}
                 PartEnd::Stuck { reason } => return Ok(Written::Stuck { reason }),
                 PartEnd::Partly { records } => {
@@ -197,20 +198,7 @@ fn cut_off(parked: &[ParkedEntry], part: &Part, mut records: usize) -> Written {
         let entry = &parked[*number];
         let rows = entry.rows as usize;
         if records < rows {
-            let mut rest = entry.clone();
-            for _ in 0..records {
-                let length = tuple_len(&rest.body).unwrap_or(rest.body.len());
-                rest.body = rest.body.slice(length..);
-            }
-            rest.rows -= u32::try_from(records).unwrap_or(rest.rows);
-            // What a repeat of the request is told is about all of its records, and no more known. By a polling job's cursor,
-            // which was committed when the entry was parked, its run counts what becomes of the rest.
-            if let Some(meta) = EntryMeta::decode(&rest.meta) {
-                let mut encoded = Vec::new();
-                EntryMeta { key: None, ..meta }.encode(&mut encoded);
-                rest.meta = encoded.into();
-            }
-            return Written::Partly { entries: *number, rest };
+            return Written::Partly { entries: *number, rest: rest_of(entry, records) };
         }
         records -= rows;
     }
@@ -232,23 +220,6 @@ fn parts(stream: &Arc<Stream>, entries: &[Entry]) -> Vec<Part> {
         }
     }
     parts
-}
-
-/// The entry as it was read from the journal.
-fn entry(stream: StreamId, parked: &ParkedEntry) -> Entry {
-    let limits = "a parked entry was an entry of the journal, with its limits";
-    let header = EntryHeader {
-        position: parked.position,
-        end: parked.position,
-        kind: EntryKind::Records.code(),
-        stream: stream.0.cast_unsigned(),
-        column_set: parked.column_set,
-        rows: parked.rows,
-        received_at: parked.received_at,
-        meta_len: u16::try_from(parked.meta.len()).expect(limits),
-        body_len: u32::try_from(parked.body.len()).expect(limits),
-    };
-    Entry { header, meta: parked.meta.clone(), body: parked.body.clone() }
 }
 
 #[cfg(test)]

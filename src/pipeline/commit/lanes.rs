@@ -1,12 +1,12 @@
-//! What the writers of a session tell each other about keyed streams: who has rows in a table before its turn.
+//! What the writers of a session tell each other about keyed streams: which of them have rows in a table before their turn.
 //!
 //! A part of a keyed stream is copied straight into its table, beside those of other batches, in the hope that all of
 //! its keys are new; it is committed in its turn. A part of which a key is taken is staged and merged in its turn. A merge
-//! would wait in PostgreSQL for rows of later batches, which themselves wait for it. So it is announced here first: whoever
-//! has copied directly steps back, and nobody begins to, until the merge is over.
+//! would wait in PostgreSQL for rows of later batches, which themselves wait for it. So it is announced here first: writers
+//! that have copied directly step back, and none begins to, until the merge is over.
 //!
-//! A stream that could not be copied directly is tried ever more seldom, so that one with many duplicates does not pay for
-//! both ways; but again at once when a merge has found all of its keys new.
+//! A stream that could not be copied directly is tried with exponential backoff, so that one with many duplicates does not
+//! pay for both ways; but again at once when a merge has found all of its keys new.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ const PAUSE_BATCHES_MAX: u32 = 64;
 
 /// One session's keyed streams, as many as the catalog has; clones are the same.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Lanes(Arc<watch::Sender<BTreeMap<StreamId, Lane>>>);
+pub(super) struct Lanes(Arc<watch::Sender<BTreeMap<StreamId, Lane>>>);
 
 #[derive(Debug, Default)]
 struct Lane {
@@ -38,7 +38,7 @@ struct Lane {
 
 /// Why a stream could not be copied directly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Obstacle {
+pub(super) enum Obstacle {
     /// A key was taken.
     KeyTaken,
     /// Anything else, such as another transaction that had to be waited for. Merges do not tell whether it is still there.
@@ -47,14 +47,14 @@ pub(crate) enum Obstacle {
 
 /// A transaction that copies these streams directly; dropping it says that it has no rows before its turn any more.
 #[derive(Debug)]
-pub(crate) struct Direct {
+pub(super) struct Direct {
     lanes: Lanes,
     streams: Vec<StreamId>,
 }
 
 /// A transaction that merges a stream in its turn; dropping it says that it is over.
 #[derive(Debug)]
-pub(crate) struct Merging {
+pub(super) struct Merging {
     lanes: Lanes,
     stream: StreamId,
 }
@@ -89,7 +89,7 @@ impl Lanes {
         });
     }
 
-    /// Announces a merge whose turn has come, and waits until nobody has rows before its turn.
+    /// Announces a merge whose turn has come, and waits until no writer has rows before its turn.
     pub async fn merge(&self, stream: StreamId) -> Merging {
         let mut changes = self.0.subscribe();
         self.0.send_modify(|lanes| lanes.entry(stream).or_default().merging += 1);
@@ -116,7 +116,7 @@ impl Direct {
         self.streams.is_empty()
     }
 
-    /// Waits until somebody whose turn is earlier wants to merge one of the streams.
+    /// Waits until a writer whose turn is earlier wants to merge one of the streams.
     pub async fn is_in_the_way(&self) {
         let mut changes = self.lanes.0.subscribe();
         let merges = |lanes: &BTreeMap<StreamId, Lane>| {
@@ -182,16 +182,16 @@ mod tests {
     const OTHER: StreamId = StreamId(8);
 
     #[tokio::test]
-    async fn a_merge_waits_for_those_who_came_too_early_and_keeps_others_off() {
+    async fn a_merge_waits_for_those_that_came_too_early_and_keeps_others_off() {
         let lanes = Lanes::default();
         let direct = lanes.enter(&[OTHER, STREAM]);
         assert!(direct.has(STREAM) && direct.has(OTHER));
-        assert!(direct.is_in_the_way().now_or_never().is_none(), "nobody merges");
+        assert!(direct.is_in_the_way().now_or_never().is_none(), "none merges");
         let mut merge = Box::pin(lanes.merge(STREAM));
-        assert!(merge.as_mut().now_or_never().is_none(), "somebody came too early");
+        assert!(merge.as_mut().now_or_never().is_none(), "another came too early");
         direct.is_in_the_way().await;
         let late = lanes.enter(&[STREAM, OTHER]);
-        assert!(!late.has(STREAM) && late.has(OTHER), "somebody is about to merge");
+        assert!(!late.has(STREAM) && late.has(OTHER), "another is about to merge");
         assert!(late.is_in_the_way().now_or_never().is_none(), "not that stream");
         drop(direct);
         let merging = merge.await;
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_in_vain_is_tried_ever_more_seldom() {
+    async fn what_was_in_vain_is_tried_with_exponential_backoff() {
         let lanes = Lanes::default();
         let mut pauses = Vec::new();
         for _ in 0..9 {

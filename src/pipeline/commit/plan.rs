@@ -5,16 +5,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::batch::{has_records, stream_of};
 use crate::db::batch::{Fit, Staged};
 use crate::journal::Entry;
-use crate::pipeline::commit::batch::stream_of;
 use crate::pipeline::parking::{Parked, Parking};
-use crate::record::{ColumnSet, EntryKind, StreamId};
+use crate::record::{ColumnSet, StreamId};
 use crate::streams::{Stream, StreamsSnapshot};
 
 /// Entries of a batch that go to the same place.
 #[derive(Debug)]
-pub(crate) struct Part {
+pub(super) struct Part {
     pub destination: Destination,
     pub column_set: ColumnSet,
     /// How their tuples come into the stream's table.
@@ -38,7 +38,7 @@ impl Part {
 }
 
 #[derive(Debug)]
-pub(crate) enum Destination {
+pub(super) enum Destination {
     Table(Arc<Stream>),
     /// Staged, then merged by key.
     Keyed(Arc<Stream>),
@@ -60,13 +60,13 @@ impl Destination {
 }
 
 /// Groups entries by where they go, in the order in which each place is first met.
-pub(crate) fn plan(entries: &[Entry], streams: &StreamsSnapshot, parking: &Parking) -> Vec<Part> {
+pub(super) fn plan(entries: &[Entry], streams: &StreamsSnapshot, parking: &Parking) -> Vec<Part> {
     let mut parts: Vec<Part> = Vec::new();
     let mut index: BTreeMap<(u8, StreamId, ColumnSet), usize> = BTreeMap::new();
     let mut latest: BTreeMap<StreamId, ColumnSet> = BTreeMap::new();
     for (number, entry) in entries.iter().enumerate() {
         let id = stream_of(entry);
-        let records = EntryKind::from_code(entry.header.kind) == Some(EntryKind::Records);
+        let records = has_records(entry);
         let place = if records {
             (entry.header.kind, id, entry.header.column_set)
         } else {
@@ -107,7 +107,7 @@ mod tests {
 
     use super::*;
     use crate::journal::EntryHeader;
-    use crate::record::{Position, UnixMicros};
+    use crate::record::{EntryKind, Position, UnixMicros};
     use crate::streams::{Key, KeyField, OnDuplicate, PayloadType, Shape};
 
     fn stream(id: i32, is_keyed: bool) -> Stream {

@@ -111,8 +111,8 @@ impl Progress {
         });
     }
 
-    /// The mark below which the committed ranges shall be folded into one, when there are enough of them. Whoever gets
-    /// it does the folding.
+    /// The mark below which the committed ranges shall be folded into one, when there are enough of them. The caller
+    /// that gets it does the folding.
     pub fn take_folding(&self) -> Option<Position> {
         let mut state = self.lock();
         if state.unfolded < RANGES_BEFORE_FOLDING {

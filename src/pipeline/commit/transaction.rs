@@ -6,49 +6,43 @@ use std::time::Instant;
 
 use uuid::Uuid;
 
+use super::outcome::EntryOutcome;
+use super::plan::{Destination, Part};
 use crate::db::batch::{BatchConnection, BatchError, Target};
 use crate::db::parked::ParkedEntry;
 use crate::journal::Entry;
-use crate::pipeline::commit::plan::{Destination, Part};
-use crate::pipeline::{CommitOutcome, entry_first_id};
+use crate::pipeline::admission::{CommitOutcome, entry_first_id};
+use crate::pipeline::parking::parked_entry;
 use crate::record::{Cursor, EntryMeta, StreamId, UnixMicros};
 use crate::streams::{Key, Stream};
 use crate::telemetry::metrics;
 
-/// What becomes of an entry when the transaction commits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fate {
-    Settled(CommitOutcome),
-    /// It waits in the table `parked`.
-    Parked,
-}
-
-/// A transaction under way; whoever began it commits it or drops the connection.
-pub(crate) struct Transaction<'a> {
+/// A transaction under way; the caller that began it commits it or drops the connection.
+pub(super) struct Transaction<'a> {
     pub connection: &'a mut BatchConnection,
     pub entries: &'a [Entry],
     /// One for each entry.
-    pub fates: Vec<Fate>,
+    pub outcomes: Vec<EntryOutcome>,
     /// COPY tuples of the rows that PostgreSQL refused.
     pub refused: Vec<u8>,
     /// Streams whose rows may be against constraints that wait for the commit.
     pub unchecked: Vec<StreamId>,
     /// The entries and ids of these rows.
-    pub(crate) refused_ids: HashSet<(usize, Uuid)>,
+    pub(super) refused_ids: HashSet<(usize, Uuid)>,
     /// Of entries of polling jobs, by their numbers; known after [`Transaction::leave_out_superseded`].
-    pub(crate) cursors: Vec<(usize, Cursor)>,
+    pub(super) cursors: Vec<(usize, Cursor)>,
 }
 
 impl<'a> Transaction<'a> {
     pub fn new(connection: &'a mut BatchConnection, entries: &'a [Entry]) -> Transaction<'a> {
-        let fates = vec![Fate::Settled(CommitOutcome::default()); entries.len()];
+        let outcomes = vec![EntryOutcome::NONE; entries.len()];
         let (refused, refused_ids, cursors) = (Vec::new(), HashSet::new(), Vec::new());
         let unchecked = Vec::new();
-        Transaction { connection, entries, fates, refused, unchecked, refused_ids, cursors }
+        Transaction { connection, entries, outcomes, refused, unchecked, refused_ids, cursors }
     }
 
     /// Copies a part of a keyed stream straight into its table. False if a row got lost on the way there, by a trigger of
-    /// the user's: nobody could tell any more whose it was.
+    /// the user's: it could not be told any more whose it was.
     pub async fn copy_direct(
         &mut self,
         part: &Part,
@@ -94,8 +88,8 @@ impl<'a> Transaction<'a> {
         let mut records = 0;
         for number in &part.entries {
             let committed = u64::from(self.entries[*number].header.rows);
-            self.fates[*number] =
-                Fate::Settled(CommitOutcome { committed, ..CommitOutcome::default() });
+            self.outcomes[*number] =
+                EntryOutcome::Settled(CommitOutcome { committed, ..CommitOutcome::default() });
             records += committed;
         }
         records
@@ -116,8 +110,8 @@ impl<'a> Transaction<'a> {
             let rows = u64::from(self.entries[*number].header.rows);
             let duplicates = rows.saturating_sub(committed);
             duplicates_of_all += duplicates;
-            self.fates[*number] =
-                Fate::Settled(CommitOutcome { committed, duplicates, refused: 0 });
+            self.outcomes[*number] =
+                EntryOutcome::Settled(CommitOutcome { committed, duplicates, refused: 0 });
         }
         Ok(duplicates_of_all)
     }
@@ -133,7 +127,7 @@ impl<'a> Transaction<'a> {
             part.entries.iter().map(|number| parked_entry(&self.entries[*number])).collect();
         self.connection.park(journal, stream, &parked).await?;
         for number in &part.entries {
-            self.fates[*number] = Fate::Parked;
+            self.outcomes[*number] = EntryOutcome::Parked;
         }
         Ok(())
     }
@@ -155,7 +149,7 @@ impl<'a> Transaction<'a> {
     }
 
     /// The ids of the first records of the part's entries, sorted, and the entries' numbers.
-    pub(crate) fn first_ids(&self, part: &Part) -> Vec<(Uuid, usize)> {
+    pub(super) fn first_ids(&self, part: &Part) -> Vec<(Uuid, usize)> {
         let first = |number: &usize| Some((entry_first_id(&self.entries[*number].body)?, *number));
         let mut firsts: Vec<(Uuid, usize)> = part.entries.iter().filter_map(first).collect();
         firsts.sort_unstable();
@@ -164,17 +158,6 @@ impl<'a> Transaction<'a> {
 }
 
 /// The day whose partition a record belongs to.
-pub(crate) fn day_of(received_at: UnixMicros) -> time::Date {
+pub(super) fn day_of(received_at: UnixMicros) -> time::Date {
     received_at.date_time().date()
-}
-
-fn parked_entry(entry: &Entry) -> ParkedEntry {
-    ParkedEntry {
-        position: entry.header.position,
-        column_set: entry.header.column_set,
-        rows: entry.header.rows,
-        received_at: entry.header.received_at,
-        meta: entry.meta.clone(),
-        body: entry.body.clone(),
-    }
 }

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::database_state::DatabaseState;
 use crate::db::Database;
 use crate::db::locks::longest_wait;
-use crate::pipeline::Pressure;
-use crate::pipeline::commit::session::DatabaseState;
+use crate::pipeline::admission::DrainRate;
 
 /// How often the watch looks.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -20,10 +20,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const ASK_EVERY: Duration = Duration::from_secs(5);
 
 /// One for each process.
-pub(crate) struct CommitWatch {
+pub(super) struct CommitWatch {
     pub database: Database,
     /// What was committed, and since when nothing was.
-    pub committed: Pressure,
+    pub committed: DrainRate,
     pub state: watch::Sender<DatabaseState>,
     /// Commits that have not come back for so long are said to be stuck.
     pub limit: Duration,

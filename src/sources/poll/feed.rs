@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::pipeline::{CommitWait, IntakeError, RequestFate, SenderId, Submission};
+use crate::pipeline::{CommitWait, IntakeError, RequestRefusal, SenderId, Submission};
 use crate::record::{CURSOR_ITEMS_MAX, Cursor, ItemHash, Position, RunId, SeenItem, Source};
 use crate::sources::assembler::Origin;
 use crate::sources::formats::{RecordPlace, RecordSink};
@@ -225,7 +225,7 @@ impl Feed {
             source: Source::Poll,
             claim: None,
             kept: assembled.kept,
-            request: RequestFate::default(),
+            request: RequestRefusal::default(),
         };
         let pending = intake.submit(submission, room).await?;
         self.uncommitted = Some(intake.durable(pending).await?.end);

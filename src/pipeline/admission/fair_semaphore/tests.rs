@@ -1,9 +1,10 @@
-//! A room under every kind of request, held against what it promises after every step.
+//! A semaphore under every kind of request, held against what it promises after every step.
 
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
+use super::queue::{VirtualStart, WAITERS_MAX, WAITERS_OF_SENDER_MAX};
 use super::*;
 
 const SENDERS: i64 = 4;
@@ -53,13 +54,13 @@ fn op() -> impl Strategy<Value = Op> {
 #[derive(Debug)]
 struct Waiting {
     ticket: Ticket,
-    held: Option<Held>,
+    held: Option<Permit>,
 }
 
-/// What others were granted while a sender was at its place in the line.
+/// What others were granted while a sender was at its place in the queue.
 #[derive(Debug)]
 struct Overtaken {
-    /// What each may get, and have one grant more: by how much the sender's turn was still to come.
+    /// What each may get, and have one grant more: by how much the sender's virtual start was still to come.
     ahead: u64,
     /// All of it, and the largest grant.
     granted: BTreeMap<SenderId, (u64, u64)>,
@@ -67,16 +68,16 @@ struct Overtaken {
 
 #[derive(Debug)]
 struct Model {
-    room: Room,
-    held: Vec<Held>,
+    semaphore: FairSemaphore,
+    held: Vec<Permit>,
     waiting: Vec<Waiting>,
-    overtaken: BTreeMap<(Turn, SenderId), Overtaken>,
+    overtaken: BTreeMap<(VirtualStart, SenderId), Overtaken>,
 }
 
 impl Model {
     fn new() -> Model {
         let (held, waiting, overtaken) = (Vec::new(), Vec::new(), BTreeMap::new());
-        Model { room: Room::new(LIMIT), held, waiting, overtaken }
+        Model { semaphore: FairSemaphore::new(LIMIT), held, waiting, overtaken }
     }
 
     fn run(&mut self, op: Op) {
@@ -101,9 +102,11 @@ impl Model {
     }
 
     fn acquire(&mut self, id: SenderId, amount: u64) {
-        let amount = amount.min(self.room.0.share_max);
-        match self.room.try_enter(id, amount, 0).expect("far from every bound") {
-            None => self.held.push(Held { room: self.room.clone(), sender: id, amount }),
+        let amount = amount.min(self.semaphore.0.limits.sender);
+        match self.semaphore.try_enter(id, amount, 0).expect("far from every bound") {
+            None => {
+                self.held.push(Permit { semaphore: self.semaphore.clone(), sender: id, amount })
+            }
             Some(ticket) => {
                 self.waiting.push(Waiting { ticket, held: None });
             }
@@ -112,8 +115,12 @@ impl Model {
 
     fn grow(&mut self, index: usize, more: u64) {
         let mut held = self.held.swap_remove(index % self.held.len());
-        let more = more.min(self.room.0.share_max - held.amount);
-        match self.room.try_enter(held.sender, more, held.amount).expect("far from every bound") {
+        let more = more.min(self.semaphore.0.limits.sender - held.amount);
+        match self
+            .semaphore
+            .try_enter(held.sender, more, held.amount)
+            .expect("far from every bound")
+        {
             None => {
                 held.amount += more;
                 self.held.push(held);
@@ -138,12 +145,12 @@ impl Model {
         }
     }
 
-    fn decided(&mut self, mut waiting: Waiting, outcome: Result<(), NoRoom>) {
+    fn decided(&mut self, mut waiting: Waiting, outcome: Result<(), NoPermit>) {
         let (sender, amount) = (waiting.ticket.sender, waiting.ticket.amount);
         if outcome.is_err() {
             return;
         }
-        // Those that hold room already come to their end before anybody's turn.
+        // Those that hold some already come to their end before every newcomer.
         let newcomer = waiting.held.is_none();
         let places = self.overtaken.iter_mut().filter(|((_, id), _)| *id != sender);
         for (_, overtaken) in places.filter(|_| newcomer) {
@@ -155,12 +162,12 @@ impl Model {
             held.amount += amount;
             held
         });
-        let fresh = || Held { room: self.room.clone(), sender, amount };
+        let fresh = || Permit { semaphore: self.semaphore.clone(), sender, amount };
         self.held.push(held.unwrap_or_else(fresh));
     }
 
     fn check(&mut self) {
-        let state = self.room.lock();
+        let state = self.semaphore.lock();
         let base = |waiting: &Waiting| waiting.held.as_ref().map_or(0, |held| held.amount);
         let stuck: u64 = self.waiting.iter().map(base).sum();
         let held: u64 = self.held.iter().map(|held| held.amount).sum::<u64>() + stuck;
@@ -169,20 +176,21 @@ impl Model {
         assert_eq!(state.waiting, self.waiting.len());
         for (id, sender) in &state.senders {
             let is_idle = sender.held == 0 && sender.waiters.is_empty();
-            assert!(!is_idle || !state.line.is_empty(), "nobody is remembered in vain");
-            assert!(sender.held <= self.room.0.share_max, "nobody holds all");
-            let fits = |first: &Waiter| sender.held + first.amount() <= self.room.0.share_max;
+            assert!(!is_idle || !state.queue.is_empty(), "a sender is remembered in vain");
+            assert!(sender.held <= self.semaphore.0.limits.sender, "one sender holds all");
+            let fits =
+                |first: &Waiter| sender.held + first.amount <= self.semaphore.0.limits.sender;
             let can_be_next = sender.waiters.first().is_some_and(fits);
-            assert!(sender.in_line.is_some() || !can_be_next, "{id:?} is forgotten");
+            assert!(sender.queued.is_some() || !can_be_next, "{id:?} is forgotten");
         }
-        if let Some((_, id)) = state.line.first() {
+        if let Some((_, id)) = state.queue.first() {
             let first = state.senders[id].waiters.first().unwrap();
-            assert!(held + first.amount() > LIMIT, "room is free, and somebody waits for it");
+            assert!(held + first.amount > LIMIT, "enough is free, and a request waits for it");
         }
-        assert!(held == 0 || held != stuck, "everybody who holds room waits for more");
-        self.overtaken.retain(|place, _| state.line.contains(place));
-        for place in &state.line {
-            let ahead = place.0.granted - state.turn;
+        assert!(held == 0 || held != stuck, "every request that holds some waits for more");
+        self.overtaken.retain(|place, _| state.queue.contains(place));
+        for place in &state.queue {
+            let ahead = place.0.time - state.now;
             let unknown = || Overtaken { ahead, granted: BTreeMap::new() };
             let Overtaken { ahead, granted } = self.overtaken.entry(*place).or_insert_with(unknown);
             let most = granted.values().map(|(granted, largest)| granted - largest).max();
@@ -195,19 +203,19 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
-    fn whatever_comes_the_room_keeps_its_promises(ops in proptest::collection::vec(op(), 1..200)) {
+    fn whatever_comes_the_semaphore_keeps_its_promises(ops in proptest::collection::vec(op(), 1..200)) {
         let mut model = Model::new();
         for op in ops {
             model.run(op);
         }
-        // Everybody goes; nothing is left behind.
+        // All requests go; nothing is left behind.
         while !model.waiting.is_empty() || !model.held.is_empty() {
             model.run(Op::Abandon { index: 0 });
             model.run(Op::Release { index: 0 });
         }
-        let state = model.room.lock();
+        let state = model.semaphore.lock();
         prop_assert_eq!((state.held, state.stuck, state.waiting), (0, 0, 0));
-        prop_assert!(state.senders.is_empty() && state.line.is_empty());
+        prop_assert!(state.senders.is_empty() && state.queue.is_empty());
     }
 }
 
@@ -265,84 +273,84 @@ fn senders_with_one_request_at_a_time_do_not_let_another_wait_for_ever() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_sender_leaves_room_for_others_whatever_it_does() {
-    let room = Room::new(80);
+async fn one_sender_leaves_some_for_others_whatever_it_does() {
+    let semaphore = FairSemaphore::new(80);
     let mut greedy = Vec::new();
-    while let Ok(held) = room.acquire(sender(1), 10, Duration::from_millis(1)).await {
+    while let Ok(held) = semaphore.acquire(sender(1), 10, Duration::from_millis(1)).await {
         greedy.push(held);
     }
-    assert_eq!(room.held(), 70);
-    let other = room.acquire(sender(2), 10, Duration::ZERO).await;
+    assert_eq!(semaphore.held(), 70);
+    let other = semaphore.acquire(sender(2), 10, Duration::ZERO).await;
     assert!(other.is_ok(), "at once, though the first one waits for more");
-    assert_eq!(room.acquire(sender(3), 1, LONG).await.unwrap_err(), NoRoom::Full);
+    assert_eq!(semaphore.acquire(sender(3), 1, LONG).await.unwrap_err(), NoPermit::Full);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_wait_ends_with_its_time_and_leaves_nothing_behind() {
-    let room = Room::new(10);
+    let semaphore = FairSemaphore::new(10);
     let (one, two) = (sender(1), sender(2));
-    let held = room.acquire(one, 8, LONG).await.unwrap();
+    let held = semaphore.acquire(one, 8, LONG).await.unwrap();
     let started = tokio::time::Instant::now();
-    let refused = room.acquire(two, 5, Duration::from_secs(2)).await;
-    assert_eq!((refused.unwrap_err(), started.elapsed().as_secs()), (NoRoom::Full, 2));
+    let refused = semaphore.acquire(two, 5, Duration::from_secs(2)).await;
+    assert_eq!((refused.unwrap_err(), started.elapsed().as_secs()), (NoPermit::Full, 2));
     {
         // Dropped while it waits.
-        let waiting = room.acquire(two, 5, LONG);
+        let waiting = semaphore.acquire(two, 5, LONG);
         assert!(tokio::time::timeout(Duration::from_secs(1), waiting).await.is_err());
     }
     drop(held);
-    assert_eq!(room.held(), 0);
-    assert!(room.lock().senders.is_empty());
+    assert_eq!(semaphore.held(), 0);
+    assert!(semaphore.lock().senders.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_grant_that_races_with_the_end_of_a_wait_is_not_lost() {
-    let room = Room::new(10);
-    let held = room.acquire(sender(1), 9, LONG).await.unwrap();
-    let wanted = room.try_enter(sender(2), 5, 0).unwrap().unwrap();
-    let abandoned = room.try_enter(sender(3), 5, 0).unwrap().unwrap();
+    let semaphore = FairSemaphore::new(10);
+    let held = semaphore.acquire(sender(1), 9, LONG).await.unwrap();
+    let wanted = semaphore.try_enter(sender(2), 5, 0).unwrap().unwrap();
+    let abandoned = semaphore.try_enter(sender(3), 5, 0).unwrap().unwrap();
     drop(held);
-    assert_eq!(room.held(), 10, "both are granted, and know nothing of it");
+    assert_eq!(semaphore.held(), 10, "both are granted, and know nothing of it");
     let mut wanted = wanted;
     assert_eq!(wanted.give_up(), Ok(()), "what was granted at the last moment counts");
     drop(abandoned);
-    assert_eq!(room.held(), 5, "what nobody takes is given back");
+    assert_eq!(semaphore.held(), 5, "what no request takes is given back");
 }
 
 #[tokio::test(start_paused = true)]
-async fn closing_wakes_everybody() {
-    let room = Room::new(20);
-    let mut held = room.acquire(sender(1), 16, LONG).await.unwrap();
-    let closer = async { room.close() };
+async fn closing_wakes_all_that_wait() {
+    let semaphore = FairSemaphore::new(20);
+    let mut held = semaphore.acquire(sender(1), 16, LONG).await.unwrap();
+    let closer = async { semaphore.close() };
     let (other, more, ()) =
-        tokio::join!(room.acquire(sender(2), 5, LONG), held.grow(1, LONG), closer);
-    assert_eq!(other.unwrap_err(), NoRoom::Closed);
-    assert_eq!(more, Ok(()), "that had room, and came before");
-    assert_eq!(held.grow(1, LONG).await, Err(NoRoom::Closed));
+        tokio::join!(semaphore.acquire(sender(2), 5, LONG), held.grow(1, LONG), closer);
+    assert_eq!(other.unwrap_err(), NoPermit::Closed);
+    assert_eq!(more, Ok(()), "that fitted, and came before");
+    assert_eq!(held.grow(1, LONG).await, Err(NoPermit::Closed));
     drop(held);
-    assert!(room.lock().senders.is_empty());
+    assert!(semaphore.lock().senders.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_holds_all_that_it_may_does_not_wait_for_more() {
-    let room = Room::new(80);
-    let mut held = room.acquire(sender(1), 70, LONG).await.unwrap();
-    let _waiting = room.try_enter(sender(2), 20, 0).unwrap().unwrap();
+async fn a_sender_that_holds_all_that_it_may_does_not_wait_for_more() {
+    let semaphore = FairSemaphore::new(80);
+    let mut held = semaphore.acquire(sender(1), 70, LONG).await.unwrap();
+    let _waiting = semaphore.try_enter(sender(2), 20, 0).unwrap().unwrap();
     assert_eq!(held.grow(10, Duration::ZERO).await, Ok(()));
-    assert_eq!(room.held(), 70);
+    assert_eq!(semaphore.held(), 70);
 }
 
 #[tokio::test(start_paused = true)]
 async fn requests_that_all_hold_a_part_and_want_more_do_not_wait_for_each_other() {
-    let room = Room::new(80);
+    let semaphore = FairSemaphore::new(80);
     let mut halves = Vec::new();
     for number in 1..=4 {
-        halves.push(room.acquire(sender(number), 20, LONG).await.unwrap());
+        halves.push(semaphore.acquire(sender(number), 20, LONG).await.unwrap());
     }
     let started = tokio::time::Instant::now();
     let growing = halves.into_iter().map(|mut half| async move {
         let outcome = half.grow(20, LONG).await;
-        // Whoever gets it works for a while and ends; whoever does not ends at once.
+        // A request that gets it works for a while and ends; one that does not ends at once.
         if outcome.is_ok() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -350,26 +358,26 @@ async fn requests_that_all_hold_a_part_and_want_more_do_not_wait_for_each_other(
     });
     let outcomes = futures::future::join_all(growing).await;
     assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 3, "{outcomes:?}");
-    assert_eq!(outcomes[3], Err(NoRoom::Full), "the newest is refused");
-    assert!(started.elapsed() < Duration::from_secs(1), "nobody waits in vain");
-    assert_eq!(room.held(), 0);
+    assert_eq!(outcomes[3], Err(NoPermit::Full), "the newest is refused");
+    assert!(started.elapsed() < Duration::from_secs(1), "none waits in vain");
+    assert_eq!(semaphore.held(), 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn waiters_are_bounded_and_a_crowd_makes_way() {
-    let room = Room::new(10);
-    let _held = room.acquire(sender(0), 8, LONG).await.unwrap();
+    let semaphore = FairSemaphore::new(10);
+    let _held = semaphore.acquire(sender(0), 8, LONG).await.unwrap();
     let mut crowd = Vec::new();
     for number in 1..=4 {
         for _ in 0..WAITERS_OF_SENDER_MAX {
-            crowd.push(room.try_enter(sender(number), 5, 0).unwrap().unwrap());
+            crowd.push(semaphore.try_enter(sender(number), 5, 0).unwrap().unwrap());
         }
-        assert_eq!(room.try_enter(sender(number), 5, 0).unwrap_err(), NoRoom::Full);
+        assert_eq!(semaphore.try_enter(sender(number), 5, 0).unwrap_err(), NoPermit::Full);
     }
-    assert_eq!(room.lock().waiting, WAITERS_MAX);
-    let late = room.try_enter(sender(9), 5, 0).unwrap();
+    assert_eq!(semaphore.lock().waiting, WAITERS_MAX);
+    let late = semaphore.try_enter(sender(9), 5, 0).unwrap();
     assert!(late.is_some(), "who has none waiting may wait");
     let refused = crowd.iter_mut().filter_map(|ticket| ticket.answer.try_recv().ok());
-    assert_eq!(refused.collect::<Vec<_>>(), [Err(NoRoom::Full)], "one of the crowd made way");
-    assert_eq!(room.lock().waiting, WAITERS_MAX);
+    assert_eq!(refused.collect::<Vec<_>>(), [Err(NoPermit::Full)], "one of the crowd made way");
+    assert_eq!(semaphore.lock().waiting, WAITERS_MAX);
 }

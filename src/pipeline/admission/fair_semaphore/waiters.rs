@@ -1,67 +1,51 @@
-//! The requests of one sender that wait for room. Those that hold room already come first: they end sooner.
+//! The requests of one sender that wait. Those that hold a permit already come first: they end sooner.
 
 use std::collections::VecDeque;
 
 use tokio::sync::oneshot;
 
-use crate::pipeline::admission::fair_semaphore::NoRoom;
+/// Why there is no permit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoPermit {
+    Full,
+    Closed,
+}
 
 /// A request that waits.
 #[derive(Debug)]
-pub(crate) struct Waiter {
-    ticket: u64,
-    amount: u64,
+pub(super) struct Waiter {
+    /// Grows with time.
+    pub ticket: u64,
+    pub amount: u64,
     /// What it holds already.
-    base: u64,
-    answer: oneshot::Sender<Result<(), NoRoom>>,
+    pub base: u64,
+    pub answer: oneshot::Sender<Result<(), NoPermit>>,
 }
 
-/// In the order in which they are granted room.
+/// In the order in which they are granted.
 #[derive(Debug, Default)]
-pub(crate) struct Waiters {
+pub(super) struct Waiters {
     holders: VecDeque<Waiter>,
     others: VecDeque<Waiter>,
 }
 
 impl Waiter {
-    /// Tickets grow with time.
-    pub(crate) fn new(
-        ticket: u64,
-        amount: u64,
-        base: u64,
-        answer: oneshot::Sender<Result<(), NoRoom>>,
-    ) -> Waiter {
-        Waiter { ticket, amount, base, answer }
-    }
-
-    pub(crate) fn ticket(&self) -> u64 {
-        self.ticket
-    }
-
-    pub(crate) fn amount(&self) -> u64 {
-        self.amount
-    }
-
-    pub(crate) fn base(&self) -> u64 {
-        self.base
-    }
-
-    /// A request that is gone has left the queue before, so there is always somebody to tell.
-    pub(crate) fn answer(self, answer: Result<(), NoRoom>) {
+    /// A request that is gone has left the queue before, so there is always one to tell.
+    pub fn answer(self, answer: Result<(), NoPermit>) {
         let _ = self.answer.send(answer);
     }
 }
 
 impl Waiters {
-    pub(crate) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.holders.len() + self.others.len()
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    pub(crate) fn push(&mut self, waiter: Waiter) {
+    pub fn push(&mut self, waiter: Waiter) {
         if waiter.base > 0 {
             self.holders.push_back(waiter);
         } else {
@@ -69,29 +53,29 @@ impl Waiters {
         }
     }
 
-    pub(crate) fn first(&self) -> Option<&Waiter> {
+    pub fn first(&self) -> Option<&Waiter> {
         self.holders.front().or(self.others.front())
     }
 
-    pub(crate) fn pop_first(&mut self) -> Option<Waiter> {
+    pub fn pop_first(&mut self) -> Option<Waiter> {
         self.holders.pop_front().or_else(|| self.others.pop_front())
     }
 
-    /// The one with the least to lose.
-    pub(crate) fn pop_newest(&mut self) -> Option<Waiter> {
+    /// The request with the least to lose.
+    pub fn pop_newest(&mut self) -> Option<Waiter> {
         self.others.pop_back().or_else(|| self.holders.pop_back())
     }
 
-    pub(crate) fn pop_newest_holder(&mut self) -> Option<Waiter> {
+    pub fn pop_newest_holder(&mut self) -> Option<Waiter> {
         self.holders.pop_back()
     }
 
     /// Its ticket.
-    pub(crate) fn newest_holder(&self) -> Option<u64> {
+    pub fn newest_holder(&self) -> Option<u64> {
         self.holders.back().map(|waiter| waiter.ticket)
     }
 
-    pub(crate) fn remove(&mut self, ticket: u64) -> Option<Waiter> {
+    pub fn remove(&mut self, ticket: u64) -> Option<Waiter> {
         for queue in [&mut self.holders, &mut self.others] {
             if let Ok(index) = queue.binary_search_by_key(&ticket, |waiter| waiter.ticket) {
                 return queue.remove(index);

@@ -1,19 +1,18 @@
 //! Keyed streams: copied straight into their tables, and where a key is taken, staged and merged.
 //!
 //! Invariant: of equal keys the oldest stays, or the newest, by the order of the journal. A batch's rows may be in the
-//! table before those of the batch before, but they are committed after them; and as long as they are there, nobody else
-//! can bring in an equal key. Whoever meets one goes back, and merges in its turn.
+//! table before those of the batch before, but they are committed after them; and as long as they are there, no
+//! other transaction can bring in an equal key. A writer that meets one goes back, and merges in its turn.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::{Failure, Writer};
+use super::part::PartWriter;
 use crate::pipeline::commit::batch::Gate;
-use crate::pipeline::commit::lanes::{Direct, Merging, Obstacle};
+use crate::pipeline::commit::error::{Failure, SessionError};
+use crate::pipeline::commit::lanes::{Direct, Lanes, Merging, Obstacle};
 use crate::pipeline::commit::plan::{Destination, Part};
-use crate::pipeline::commit::session::SessionError;
 use crate::pipeline::commit::transaction::Transaction;
 use crate::record::StreamId;
 use crate::streams::{Key, Stream};
@@ -35,27 +34,33 @@ impl KeyedParts {
     }
 }
 
-impl Writer {
+/// Writes the keyed parts of a batch.
+pub(super) struct KeyedWriter<'a> {
+    /// For those that are bisected.
+    pub writer: PartWriter<'a>,
+    pub lanes: &'a Lanes,
+}
+
+impl KeyedWriter<'_> {
     /// Brings every keyed part into its table, in its turn.
-    pub(super) async fn write_keyed(
+    pub async fn write(
         &mut self,
         transaction: &mut Transaction<'_>,
         parts: &mut [Part],
         gates: &mut [Gate],
-        careful: &HashSet<StreamId>,
     ) -> Result<KeyedParts, Failure> {
-        let hurried = |part: &Part| {
+        let is_whole = |part: &Part| {
             let (stream, _) = keyed(part)?;
-            (!careful.contains(&stream.id)).then_some(stream.id)
+            (!self.writer.is_bisected(stream.id)).then_some(stream.id)
         };
         let copied_as_they_are = parts.iter().filter(|part| part.fit.is_exact());
-        let wanted: Vec<StreamId> = copied_as_they_are.filter_map(hurried).collect();
+        let wanted: Vec<StreamId> = copied_as_they_are.filter_map(is_whole).collect();
         let mut direct = Some(self.lanes.enter(&wanted)).filter(|direct| !direct.is_empty());
         let is_direct = |direct: &Option<Direct>, part: &Part| {
             let stream = part.destination.stream();
             stream.zip(direct.as_ref()).is_some_and(|(stream, direct)| direct.has(stream.id))
         };
-        for part in parts.iter().filter(|part| hurried(part).is_some()) {
+        for part in parts.iter().filter(|part| is_whole(part).is_some()) {
             if !is_direct(&direct, part) {
                 stage(transaction, part).await?;
             }
@@ -73,7 +78,7 @@ impl Writer {
         for part in parts {
             if is_direct(&direct, part) {
                 written.direct_parts += 1;
-            } else if let Some(merging) = self.merge(transaction, part, gates, careful).await? {
+            } else if let Some(merging) = self.merge(transaction, part, gates).await? {
                 written.staged_parts += 1;
                 written.merging.push(merging);
             }
@@ -82,7 +87,7 @@ impl Writer {
         Ok(written)
     }
 
-    /// Copies parts before their turn, and waits for it. False if they cannot stay: a key is taken, or somebody whose turn
+    /// Copies parts before their turn, and waits for it. False if they cannot stay: a key is taken, or a writer whose turn
     /// is earlier wants to merge.
     async fn write_directly(
         &self,
@@ -115,7 +120,7 @@ impl Writer {
                 turn = turn_of(&mut gate.earlier) => turn?,
             }
             // What is older waits already, so this must come after it.
-            if self.shared.parking().is_parked(gate.stream) {
+            if self.writer.context.parking.is_parked(gate.stream) {
                 return Ok(false);
             }
         }
@@ -129,7 +134,6 @@ impl Writer {
         transaction: &mut Transaction<'_>,
         part: &mut Part,
         gates: &mut [Gate],
-        careful: &HashSet<StreamId>,
     ) -> Result<Option<Merging>, Failure> {
         let Destination::Keyed(stream) = &part.destination else {
             return Ok(None);
@@ -140,13 +144,13 @@ impl Writer {
             turn_of(&mut gate.earlier).await?;
         }
         // What is older waits already, so this must come after it.
-        if let Some(parked) = self.shared.parking().join(stream.id) {
+        if let Some(parked) = self.writer.context.parking.join(stream.id) {
             part.destination = Destination::Parked(parked);
             return Ok(None);
         }
         let merging = self.lanes.merge(stream.id).await;
-        if careful.contains(&stream.id) {
-            self.write_carefully(transaction, part, &stream).await?;
+        if self.writer.is_bisected(stream.id) {
+            self.writer.bisect(transaction, part, &stream).await?;
         } else {
             let merged = transaction.merge(part, &stream, key).await;
             let duplicates = merged.map_err(|error| Failure::of(&[stream.id], error))?;

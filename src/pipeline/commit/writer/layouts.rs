@@ -2,8 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::Failure;
 use crate::db::batch::{BatchConnection, BatchError, Layout};
+use crate::pipeline::commit::error::Failure;
 use crate::pipeline::commit::plan::Part;
 use crate::record::StreamId;
 use crate::streams::Stream;
@@ -35,22 +35,22 @@ impl Layouts {
             let Some(layout) = self.0.get(&stream.id) else { continue };
             match layout.fit(stream, part.column_set) {
                 Ok(fit) => part.fit = fit,
-                Err(_told_under_care) => drop(misfits.insert(stream.id)),
+                Err(_told_by_bisecting) => drop(misfits.insert(stream.id)),
             }
         }
         Ok(misfits)
     }
 
     /// The last look before the commit: are the tables that were written still what the rows were written for? Those
-    /// under care were locked before.
+    /// of bisected streams were locked before.
     pub async fn check(
         &self,
         connection: &mut BatchConnection,
         parts: &[Part],
-        careful: &HashSet<StreamId>,
+        bisected: &HashSet<StreamId>,
     ) -> Result<(), Failure> {
         let streams = parts.iter().filter_map(|part| part.destination.stream());
-        let written = streams.filter(|stream| !careful.contains(&stream.id));
+        let written = streams.filter(|stream| !bisected.contains(&stream.id));
         let written: HashMap<StreamId, &Stream> =
             written.map(|stream| (stream.id, stream.as_ref())).collect();
         let (mut known, mut changed) = (Vec::new(), Vec::new());
