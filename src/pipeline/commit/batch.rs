@@ -11,7 +11,7 @@ pub(super) const UNREADABLE: &str =
     "a part of the journal cannot be read; its records are not written";
 
 /// Consecutive entries that are committed in one transaction.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Batch {
     /// The part of the journal that it covers: from `first` up to, not including, `last`.
     pub first: Position,
@@ -79,17 +79,7 @@ pub fn source_of(entry: &Entry) -> Source {
 
 impl Batch {
     pub fn starting_at(first: Position) -> Batch {
-        Batch {
-            first,
-            last: first,
-            entries: Vec::new(),
-            rows: 0,
-            bytes: 0,
-            members: 0,
-            excess: 0,
-            is_aside: false,
-            gates: Vec::new(),
-        }
+        Batch { first, last: first, ..Batch::default() }
     }
 
     /// Reads the entries of a batch again that was cut before. What cannot be read any more is covered all the same.

@@ -149,7 +149,7 @@ impl Transaction<'_> {
         Ok(end)
     }
 
-    /// Locks the stream's table, and sees how tuples come into it; otherwise why they cannot, for people.
+    /// Locks the stream's table, and sees how tuples come into it; otherwise why they cannot.
     async fn fit(
         &mut self,
         column_set: ColumnSet,
@@ -254,7 +254,7 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// Notes rows for the quarantine, as JSON, so that a person can repair them and send them again.
+    /// Notes rows for the quarantine, as JSON, so that an operator can repair them and send them again.
     fn refuse(&mut self, part: &Part, stream: &Arc<Stream>, rows: &[Row], refusal: &Refusal) {
         for row in rows {
             let entry = &self.entries[row.entry];

@@ -113,7 +113,7 @@ impl Parking {
         self.lock().contains_key(&stream)
     }
 
-    /// What is parked, for people.
+    /// What is parked, for the status page.
     pub fn show(&self) -> BTreeMap<StreamId, ParkedState> {
         self.lock().iter().map(|(stream, state)| (*stream, state.shown.clone())).collect()
     }
