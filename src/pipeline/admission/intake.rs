@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use uuid::Uuid;
+use tidegate_journal::SealedEntry;
 
 use super::costly_level::CostlyLevel;
 use super::drain_rate::DrainRate;
@@ -17,7 +18,6 @@ use super::sender::SenderId;
 use super::submission::{
     DurableEntry, Message, QueuedSubmission, Refusal, Reservation, Submission,
 };
-use crate::journal::SealedEntry;
 use crate::telemetry::limits;
 
 /// A sender of costly documents while many of them wait is told to come again after this.
@@ -222,9 +222,10 @@ impl Intake {
 
 #[cfg(test)]
 mod tests {
+    use tidegate_record::Source;
+
     use super::super::submission::RequestRefusal;
     use super::*;
-    use crate::record::Source;
 
     const SECOND: Duration = Duration::from_secs(1);
     const LIMITS: IntakeLimits = IntakeLimits {

@@ -4,13 +4,13 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tidegate_journal::SealedEntry;
+use tidegate_record::{Position, Source};
 
 use super::fair_semaphore::Permit;
 use super::keys::Claim;
 use super::quarantine_room::RoomTaken;
-use crate::hub::counters::StreamCounters;
-use crate::journal::SealedEntry;
-use crate::record::{Position, Source};
+use crate::counters::StreamCounters;
 
 /// Entries that belong together: they are written side by side and answered as one.
 #[derive(Debug)]

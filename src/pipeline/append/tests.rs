@@ -5,14 +5,15 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
+use tidegate_journal::faults::FaultStorage;
+use tidegate_journal::faults::FaultStorage;
+use tidegate_journal::{EntryDraft, Journal, JournalOptions, Opened, Reader};
+use tidegate_journal::{EntryDraft, Journal, JournalOptions, Opened, Reader};
+use tidegate_record::{ColumnSet, Source, StreamId, UnixMicros};
 
 use super::AppenderThread;
-use crate::hub::counters::Counters;
-use crate::hub::counters::Counters;
-use crate::journal::faults::FaultStorage;
-use crate::journal::faults::FaultStorage;
-use crate::journal::{EntryDraft, Journal, JournalOptions, Opened, Reader};
-use crate::journal::{EntryDraft, Journal, JournalOptions, Opened, Reader};
+use crate::counters::Counters;
+use crate::counters::Counters;
 use crate::lifecycle::Lifecycle;
 use crate::lifecycle::Lifecycle;
 use crate::pipeline::admission::{
@@ -27,7 +28,6 @@ use crate::pipeline::{
     AppenderThread, DrainRate, Intake, IntakeError, IntakeLimits, Ledger, Pending, RequestRefusal,
     SenderId, Submission,
 };
-use crate::record::{ColumnSet, Source, StreamId, UnixMicros};
 
 const OPTIONS: JournalOptions = JournalOptions {
     segment_bytes: 4096,

@@ -15,11 +15,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
+use tidegate_journal::{Journal, ReadError};
+use tidegate_record::{Position, StreamId};
 
 use super::batch::{Batch, Gate};
-use crate::journal::{Journal, ReadError};
 use crate::pipeline::admission::CostlyLevel;
-use crate::record::{Position, StreamId};
 
 /// A batch that waits aside is cut at so many keys and values of documents: PostgreSQL takes half a second over them. Dense
 /// entries of so many have few rows and bytes.

@@ -12,6 +12,8 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
+use tidegate_journal::{Entry, ReadError};
+use tidegate_record::{Position, StreamId};
 
 use super::aside::AsideSender;
 use super::batch::{Batch, Gate, has_records, stream_of};
@@ -20,8 +22,6 @@ use super::cutter::{Cutter, SKIPPED_BYTES_MAX};
 use super::outcome::EntryOutcome;
 use super::progress::Believed;
 use crate::db::journals::EntryShortfall;
-use crate::journal::{Entry, ReadError};
-use crate::record::{Position, StreamId};
 
 /// One session's batcher.
 pub(super) struct Batcher {

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tidegate_journal::{Entry, Journal};
+use tidegate_record::Position;
+use tidegate_codec::Streams;
 
 use super::batch::{has_records, source_of, stream_of};
 use super::outcome::EntryOutcome;
@@ -11,12 +14,9 @@ use super::progress::Progress;
 use crate::db::Database;
 use crate::db::batch::{BatchConnection, BatchError, BatchTimeouts};
 use crate::db::journals::SessionMark;
-use crate::hub::counters::Counters;
-use crate::journal::{Entry, Journal};
+use crate::counters::Counters;
 use crate::pipeline::admission::{CommitOutcome, DrainRate, Keys, Ledger, entry_first_id};
 use crate::pipeline::parking::Parking;
-use crate::record::Position;
-use crate::streams::Streams;
 
 /// A batch may take this many times as long as one statement before its connection is given up.
 const BATCH_STATEMENTS_TIMEOUT_FACTOR: u32 = 3;

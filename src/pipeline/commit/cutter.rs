@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
+use tidegate_journal::{Entry, ReadError, Reader};
+use tidegate_record::{DENSE_EXCESS_MIN, Position, StreamId};
+use tidegate_codec::Streams;
+
 use super::aside::{ASIDE_MEMBERS_MAX, AsideSender};
 use super::batch::{Batch, UNREADABLE, excess_of, has_records, stream_of};
 use super::context::{BatchLimits, CommitContext};
 use super::progress::Progress;
-use crate::journal::{Entry, ReadError, Reader};
 use crate::pipeline::admission::{Ledger, entry_first_id};
-use crate::record::{DENSE_EXCESS_MIN, Position, StreamId};
-use crate::streams::Streams;
 
 /// Most bytes of committed entries that are passed over before they are let go.
 pub(super) const SKIPPED_BYTES_MAX: usize = 8 << 20;
@@ -179,11 +180,12 @@ mod tests {
 
     use std::time::Duration;
 
+    use tidegate_journal::{DiskStorage, EntryDraft, Journal, JournalOptions, Opened};
+    use tidegate_record::{ColumnSet, EntryKind, EntryMeta, Source, UnixMicros};
+
     use super::*;
-    use crate::journal::{DiskStorage, EntryDraft, Journal, JournalOptions, Opened};
     use crate::pipeline::admission::CostlyLevel;
     use crate::pipeline::commit::aside::Aside;
-    use crate::record::{ColumnSet, EntryKind, EntryMeta, Source, UnixMicros};
 
     const OPTIONS: JournalOptions = JournalOptions {
         segment_bytes: 1 << 20,

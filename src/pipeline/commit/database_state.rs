@@ -1,6 +1,6 @@
 //! What is last known of PostgreSQL, for the status page and the readiness probe.
 
-use crate::record::Position;
+use tidegate_record::Position;
 
 /// See the module.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -4,6 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
+use tidegate_journal::Entry;
+use tidegate_record::StreamId;
+use tidegate_codec::Stream;
 
 use super::bisect::{PartEnd, TimeBudget};
 use super::context::CommitContext;
@@ -15,10 +18,7 @@ use crate::db::batch::BatchConnection;
 use crate::db::journals::SessionMark;
 use crate::db::parked::{ParkedEntry, ParkedLimits};
 use crate::db::verdict::Verdict;
-use crate::journal::Entry;
 use crate::pipeline::parking::{UNKNOWN_STREAM, rest_of, unparked_entry};
-use crate::record::StreamId;
-use crate::streams::Stream;
 
 /// Most entries that follow in one transaction.
 const ENTRIES_MAX: u32 = 1_000;
@@ -225,9 +225,9 @@ fn parts(stream: &Arc<Stream>, entries: &[Entry]) -> Vec<Part> {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use tidegate_record::{ColumnSet, Position, UnixMicros};
 
     use super::*;
-    use crate::record::{ColumnSet, Position, UnixMicros};
 
     /// A tuple of no fields.
     const TUPLE: [u8; 2] = [0, 0];

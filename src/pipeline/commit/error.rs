@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use tidegate_journal::ReadError;
+use tidegate_record::{Position, StreamId};
+
 use crate::db::batch::BatchError;
 use crate::db::verdict::Verdict;
-use crate::journal::ReadError;
-use crate::record::{Position, StreamId};
 
 /// Why a session ended before everything was drained.
 #[derive(Debug, thiserror::Error)]

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tidegate_journal::Entry;
+use tidegate_record::{ColumnSet, StreamId};
+use tidegate_codec::{Stream, StreamsSnapshot};
 
 use super::batch::{has_records, stream_of};
 use crate::db::batch::{Fit, Staged};
-use crate::journal::Entry;
 use crate::pipeline::parking::{Parked, Parking};
-use crate::record::{ColumnSet, StreamId};
-use crate::streams::{Stream, StreamsSnapshot};
 
 /// Entries of a batch that go to the same place.
 #[derive(Debug)]
@@ -104,11 +104,11 @@ fn destination(stream: &Arc<Stream>, parking: &Parking) -> Destination {
 #[cfg(test)]
 mod tests {
     use time::OffsetDateTime;
+    use tidegate_journal::EntryHeader;
+    use tidegate_record::{EntryKind, Position, UnixMicros};
+    use tidegate_codec::{Key, KeyField, OnDuplicate, PayloadType, Shape};
 
     use super::*;
-    use crate::journal::EntryHeader;
-    use crate::record::{EntryKind, Position, UnixMicros};
-    use crate::streams::{Key, KeyField, OnDuplicate, PayloadType, Shape};
 
     fn stream(id: i32, is_keyed: bool) -> Stream {
         let fields = vec![KeyField::Pointer(vec!["k".to_owned()])];

@@ -1,9 +1,10 @@
 //! What PostgreSQL has of the journal, held against what the journal has: either may have been set back.
 
+use tidegate_journal::SEGMENT_HEADER_BYTES;
+use tidegate_record::Position;
+
 use super::error::SessionError;
 use crate::db::journals::CommittedRange;
-use crate::journal::SEGMENT_HEADER_BYTES;
-use crate::record::Position;
 
 /// Parts of the journal below `first`, which it does not keep any more, that PostgreSQL does not have. Where a segment
 /// ends there are a few bytes without an entry; they are not told apart from a part of their own.

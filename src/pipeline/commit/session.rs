@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio_util::sync::CancellationToken;
+use tidegate_record::Position;
 
 use super::aside::{Aside, AsideSender};
 use super::batcher::Batcher;
@@ -27,7 +28,6 @@ use crate::db::journals::{Fenced, SessionMark};
 use crate::lifecycle::Lifecycle;
 use crate::pipeline::admission::Intake;
 use crate::pipeline::parking::Parking;
-use crate::record::Position;
 use crate::telemetry::metrics;
 
 /// A session that committed for this long was healthy: the next failure waits from the shortest time again.

@@ -5,16 +5,16 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use uuid::Uuid;
+use tidegate_journal::Entry;
+use tidegate_record::{Cursor, EntryMeta, StreamId, UnixMicros};
+use tidegate_codec::{Key, Stream};
 
 use super::outcome::EntryOutcome;
 use super::plan::{Destination, Part};
 use crate::db::batch::{BatchConnection, BatchError, Target};
 use crate::db::parked::ParkedEntry;
-use crate::journal::Entry;
 use crate::pipeline::admission::{CommitOutcome, entry_first_id};
 use crate::pipeline::parking::parked_entry;
-use crate::record::{Cursor, EntryMeta, StreamId, UnixMicros};
-use crate::streams::{Key, Stream};
 use crate::telemetry::metrics;
 
 /// A transaction under way; the caller that began it commits it or drops the connection.

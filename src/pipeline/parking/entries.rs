@@ -1,9 +1,10 @@
 //! An entry on its way into the table `parked`, and back.
 
+use tidegate_journal::{Entry, EntryHeader};
+use tidegate_record::{EntryKind, EntryMeta, StreamId};
+use tidegate_codec::decode::tuple_len;
+
 use crate::db::parked::ParkedEntry;
-use crate::journal::{Entry, EntryHeader};
-use crate::record::{EntryKind, EntryMeta, StreamId};
-use crate::streams::decode::tuple_len;
 
 /// Why entries of a stream that the catalog does not have are parked.
 pub const UNKNOWN_STREAM: &str =

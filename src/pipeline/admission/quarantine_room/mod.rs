@@ -17,8 +17,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tidegate_record::{Position, StreamId};
+
 use crate::config::QuarantineFull;
-use crate::record::{Position, StreamId};
 
 pub use self::limits::{KeptAmount, NoRoomToKeep, QuarantineLimits};
 

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use futures::poll;
 use tokio::sync::{mpsc, oneshot};
+use tidegate_record::{Position, StreamId};
 
 use super::*;
 use crate::pipeline::admission::{COSTLY_WAITING_MAX, CostlyLevel};
 use crate::pipeline::commit::aside::AsideSender;
 use crate::pipeline::commit::batch::Gate;
-use crate::record::{Position, StreamId};
 
 /// Of a keyed stream's batch: the gate, and what opens when it is committed.
 fn gate(earlier: Option<oneshot::Receiver<()>>) -> (Gate, oneshot::Receiver<()>) {

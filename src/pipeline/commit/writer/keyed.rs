@@ -7,6 +7,8 @@
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
+use tidegate_record::StreamId;
+use tidegate_codec::{Key, Stream};
 
 use super::part::PartWriter;
 use crate::pipeline::commit::batch::Gate;
@@ -14,8 +16,6 @@ use crate::pipeline::commit::error::{Failure, SessionError};
 use crate::pipeline::commit::lanes::{Direct, Lanes, Merging, Obstacle};
 use crate::pipeline::commit::plan::{Destination, Part};
 use crate::pipeline::commit::transaction::Transaction;
-use crate::record::StreamId;
-use crate::streams::{Key, Stream};
 use crate::telemetry::metrics;
 
 /// How keyed parts were written; kept until the transaction is over, so that others know of it.

@@ -2,11 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 
+use tidegate_record::StreamId;
+use tidegate_codec::Stream;
+
 use crate::db::batch::{BatchConnection, BatchError, Layout};
 use crate::pipeline::commit::error::Failure;
 use crate::pipeline::commit::plan::Part;
-use crate::record::StreamId;
-use crate::streams::Stream;
 
 /// See the module.
 #[derive(Debug, Default)]

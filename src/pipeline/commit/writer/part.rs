@@ -3,14 +3,15 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use tidegate_record::StreamId;
+use tidegate_codec::Stream;
+
 use crate::pipeline::commit::bisect::{PartEnd, TimeBudget};
 use crate::pipeline::commit::context::CommitContext;
 use crate::pipeline::commit::error::Failure;
 use crate::pipeline::commit::plan::{Destination, Part};
 use crate::pipeline::commit::transaction::Transaction;
 use crate::pipeline::parking::UNKNOWN_STREAM;
-use crate::record::StreamId;
-use crate::streams::Stream;
 
 /// How a writer writes parts now.
 pub(super) struct PartWriter<'a> {

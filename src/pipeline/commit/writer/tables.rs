@@ -4,6 +4,8 @@
 
 use std::collections::{HashMap, HashSet};
 
+use tidegate_record::StreamId;
+
 use super::keyed::KeyedWriter;
 use super::layouts::Layouts;
 use super::part::PartWriter;
@@ -16,7 +18,6 @@ use crate::pipeline::commit::lanes::Lanes;
 use crate::pipeline::commit::outcome::EntryOutcome;
 use crate::pipeline::commit::plan::{Destination, Part, plan};
 use crate::pipeline::commit::transaction::{Transaction, day_of};
-use crate::record::StreamId;
 
 /// See the module.
 pub(super) struct Tables {
