@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use tidegate_journal::SealedEntry;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use uuid::Uuid;
-use tidegate_journal::SealedEntry;
 
 use super::costly_level::CostlyLevel;
 use super::drain_rate::DrainRate;

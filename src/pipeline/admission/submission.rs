@@ -3,9 +3,9 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
 use tidegate_journal::SealedEntry;
 use tidegate_record::{Position, Source};
+use tokio::sync::oneshot;
 
 use super::fair_semaphore::Permit;
 use super::keys::Claim;

@@ -14,9 +14,9 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::Notify;
 use tidegate_journal::{Journal, ReadError};
 use tidegate_record::{Position, StreamId};
+use tokio::sync::Notify;
 
 use super::batch::{Batch, Gate};
 use crate::pipeline::admission::CostlyLevel;

@@ -9,11 +9,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use tidegate_journal::{Entry, ReadError};
+use tidegate_record::{Position, StreamId};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tidegate_journal::{Entry, ReadError};
-use tidegate_record::{Position, StreamId};
 
 use super::aside::AsideSender;
 use super::batch::{Batch, Gate, has_records, stream_of};

@@ -2,19 +2,19 @@
 
 use std::time::Duration;
 
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
+use tidegate_codec::Streams;
 use tidegate_journal::{Entry, Journal};
 use tidegate_record::Position;
-use tidegate_codec::Streams;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::batch::{has_records, source_of, stream_of};
 use super::outcome::EntryOutcome;
 use super::progress::Progress;
+use crate::counters::Counters;
 use crate::db::Database;
 use crate::db::batch::{BatchConnection, BatchError, BatchTimeouts};
 use crate::db::journals::SessionMark;
-use crate::counters::Counters;
 use crate::pipeline::admission::{CommitOutcome, DrainRate, Keys, Ledger, entry_first_id};
 use crate::pipeline::parking::Parking;
 

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use tidegate_codec::Streams;
 use tidegate_journal::{Entry, ReadError, Reader};
 use tidegate_record::{DENSE_EXCESS_MIN, Position, StreamId};
-use tidegate_codec::Streams;
 
 use super::aside::{ASIDE_MEMBERS_MAX, AsideSender};
 use super::batch::{Batch, UNREADABLE, excess_of, has_records, stream_of};

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
+use tidegate_codec::Stream;
 use tidegate_journal::Entry;
 use tidegate_record::StreamId;
-use tidegate_codec::Stream;
+use tokio_util::sync::CancellationToken;
 
 use super::bisect::{PartEnd, TimeBudget};
 use super::context::CommitContext;

@@ -7,9 +7,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tidegate_record::Position;
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use tidegate_record::Position;
 
 use super::aside::{Aside, AsideSender};
 use super::batcher::Batcher;

@@ -1,8 +1,8 @@
 //! An entry on its way into the table `parked`, and back.
 
+use tidegate_codec::decode::tuple_len;
 use tidegate_journal::{Entry, EntryHeader};
 use tidegate_record::{EntryKind, EntryMeta, StreamId};
-use tidegate_codec::decode::tuple_len;
 
 use crate::db::parked::ParkedEntry;
 

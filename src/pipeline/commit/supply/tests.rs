@@ -4,8 +4,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use futures::poll;
-use tokio::sync::{mpsc, oneshot};
 use tidegate_record::{Position, StreamId};
+use tokio::sync::{mpsc, oneshot};
 
 use super::*;
 use crate::pipeline::admission::{COSTLY_WAITING_MAX, CostlyLevel};

@@ -6,9 +6,9 @@
 
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
-use tidegate_record::StreamId;
 use tidegate_codec::{Key, Stream};
+use tidegate_record::StreamId;
+use tokio::sync::oneshot;
 
 use super::part::PartWriter;
 use crate::pipeline::commit::batch::Gate;

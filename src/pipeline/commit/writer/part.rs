@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use tidegate_record::StreamId;
 use tidegate_codec::Stream;
+use tidegate_record::StreamId;
 
 use crate::pipeline::commit::bisect::{PartEnd, TimeBudget};
 use crate::pipeline::commit::context::CommitContext;
