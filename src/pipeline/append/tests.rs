@@ -6,27 +6,15 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use tidegate_journal::faults::FaultStorage;
-use tidegate_journal::faults::FaultStorage;
-use tidegate_journal::{EntryDraft, Journal, JournalOptions, Opened, Reader};
 use tidegate_journal::{EntryDraft, Journal, JournalOptions, Opened, Reader};
 use tidegate_record::{ColumnSet, Source, StreamId, UnixMicros};
 
 use super::AppenderThread;
 use crate::counters::Counters;
-use crate::counters::Counters;
-use crate::lifecycle::Lifecycle;
 use crate::lifecycle::Lifecycle;
 use crate::pipeline::admission::{
     DrainRate, Intake, IntakeError, IntakeLimits, Ledger, Pending, RequestRefusal, SenderId,
     Submission,
-};
-use crate::pipeline::admission::{
-    DrainRate, Intake, IntakeError, IntakeLimits, Ledger, Pending, RequestRefusal, SenderId,
-    Submission,
-};
-use crate::pipeline::{
-    AppenderThread, DrainRate, Intake, IntakeError, IntakeLimits, Ledger, Pending, RequestRefusal,
-    SenderId, Submission,
 };
 
 const OPTIONS: JournalOptions = JournalOptions {

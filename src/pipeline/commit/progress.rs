@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tidegate_record::Position;
-use tidegate_record::Position;
 use tokio::sync::watch;
 
 use crate::db::journals::CommittedRange;

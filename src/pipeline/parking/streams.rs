@@ -11,7 +11,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tidegate_record::StreamId;
-use tidegate_record::StreamId;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
