@@ -128,12 +128,12 @@ impl Aside {
 
     /// The batch that waited longest; `None` once nothing is left and nothing more will come. Nothing is lost where this is
     /// given up.
-    pub async fn take(&self, is_only: bool) -> Option<AsideBatch> {
+    pub async fn take(&self, is_only: bool) -> Option<(AsideBatch, Holding)> {
         loop {
             // Made before looking, so that whatever comes in between wakes it.
             let changed = self.0.changed.notified();
-            if let Some(batch) = self.try_take(is_only) {
-                return Some(batch);
+            if let Some(taken) = self.try_take(is_only) {
+                return Some(taken);
             }
             if self.is_over() {
                 return None;
@@ -144,7 +144,7 @@ impl Aside {
 
     /// [`Aside::take`] where that takes no waiting. `is_only`: only a batch that waits for no other, which the one writer
     /// there is would have to commit first.
-    pub fn try_take(&self, is_only: bool) -> Option<AsideBatch> {
+    pub fn try_take(&self, is_only: bool) -> Option<(AsideBatch, Holding)> {
         let mut state = self.lock();
         if is_only && !state.waiting.front_mut()?.gates.iter_mut().all(Gate::is_open) {
             return None;
@@ -152,13 +152,8 @@ impl Aside {
         let batch = state.waiting.pop_front()?;
         state.under_way += 1;
         self.publish(&state);
-        Some(batch)
-    }
-
-    /// Of a batch that was taken out; see [`Holding`].
-    pub fn hold(&self, batch: &AsideBatch) -> Holding {
         let streams = batch.gates.iter().map(|gate| gate.stream).collect();
-        Holding { aside: self.clone(), streams }
+        Some((batch, Holding { aside: self.clone(), streams }))
     }
 
     fn is_over(&self) -> bool {

@@ -24,7 +24,7 @@ pub(super) struct Supply {
 #[derive(Debug)]
 pub(super) enum Work {
     Batch(Batch),
-    Aside(AsideBatch),
+    Aside(AsideBatch, Holding),
 }
 
 /// How many of a session's writers take what waits aside, beside all else: at most half of them. One by itself takes turns.
@@ -49,10 +49,10 @@ impl Supply {
             return self.batches.lock().await.recv().await.map(Work::Batch);
         };
         if self.is_aside_next
-            && let Some(batch) = aside.try_take(self.is_only)
+            && let Some((batch, holding)) = aside.try_take(self.is_only)
         {
             self.is_aside_next = false;
-            return Some(Work::Aside(batch));
+            return Some(Work::Aside(batch, holding));
         }
         let batches = async { self.batches.lock().await.recv().await };
         tokio::select! {
@@ -61,16 +61,11 @@ impl Supply {
                 self.is_aside_next = true;
                 Some(Work::Batch(batch))
             }
-            Some(batch) = aside.take(self.is_only) => {
+            Some((batch, holding)) = aside.take(self.is_only) => {
                 self.is_aside_next = false;
-                Some(Work::Aside(batch))
+                Some(Work::Aside(batch, holding))
             }
             else => None,
         }
-    }
-
-    /// Of each batch that waited aside: it is under way, and holds its keyed streams, until what this gives is dropped.
-    pub fn hold(&self, batch: &AsideBatch) -> Option<Holding> {
-        Some(self.aside.as_ref()?.hold(batch))
     }
 }

@@ -52,7 +52,7 @@ async fn next(supply: &mut Supply) -> Option<(u64, bool)> {
     let next = std::pin::pin!(supply.next());
     match poll!(next) {
         Poll::Ready(Some(Work::Batch(batch))) => Some((batch.first.0, false)),
-        Poll::Ready(Some(Work::Aside(batch))) => Some((batch.first.0, true)),
+        Poll::Ready(Some(Work::Aside(batch, _))) => Some((batch.first.0, true)),
         Poll::Ready(None) => panic!("it is over"),
         Poll::Pending => None,
     }
@@ -104,8 +104,7 @@ async fn a_keyed_stream_is_held_until_the_last_of_its_batches_is_committed() {
     }
     let mut supply = bench.supply(true, false);
     for is_held_after in [true, false] {
-        let Some(Work::Aside(batch)) = supply.next().await else { panic!("two wait") };
-        let holding = supply.hold(&batch);
+        let Some(Work::Aside(_, holding)) = supply.next().await else { panic!("two wait") };
         assert!(bench.sender.holds(stream) && !bench.sender.holds(StreamId(2)));
         drop(holding);
         assert_eq!(bench.sender.holds(stream), is_held_after);
@@ -138,7 +137,7 @@ async fn what_a_session_leaves_under_way_says_nothing_of_the_next() {
     }
     let mut supply = bench.supply(true, false);
     let mut take = async || match supply.next().await {
-        Some(Work::Aside(batch)) => supply.hold(&batch),
+        Some(Work::Aside(_, holding)) => holding,
         other => panic!("many wait, not {other:?}"),
     };
     let (first, second) = (take().await, take().await);
@@ -163,8 +162,7 @@ async fn it_is_busy_until_the_last_is_committed() {
         bench.sender.put(batch(first, Vec::new()));
     }
     for is_busy_after in [true, false] {
-        let Some(Work::Aside(batch)) = supply.next().await else { panic!("two wait") };
-        let holding = supply.hold(&batch);
+        let Some(Work::Aside(_, holding)) = supply.next().await else { panic!("two wait") };
         assert!(bench.sender.is_busy());
         drop(holding);
         assert_eq!(bench.sender.is_busy(), is_busy_after);
@@ -187,7 +185,7 @@ async fn what_follows_each_other_fills_a_batch() {
     put(202, 203, 10_000, Vec::new());
     let mut supply = bench.supply(true, false);
     for expected in [(0, 50), (50, 100), (200, 201), (201, 202), (202, 203)] {
-        let Some(Work::Aside(batch)) = supply.next().await else { panic!("five wait") };
+        let Some(Work::Aside(batch, _)) = supply.next().await else { panic!("five wait") };
         assert_eq!((batch.first.0, batch.last.0), expected);
     }
     assert_eq!(next(&mut supply).await, None);

@@ -90,8 +90,7 @@ impl Writer {
     async fn commit_work(&mut self, work: Work) -> Result<(), SessionError> {
         match work {
             Work::Batch(batch) => self.commit(batch).await,
-            Work::Aside(batch) => {
-                let _held = self.supply.hold(&batch);
+            Work::Aside(batch, _holding) => {
                 let batch = batch.read(self.context.journal.clone()).await?;
                 self.commit(batch).await
             }
