@@ -105,7 +105,8 @@ impl Model {
         let amount = amount.min(self.semaphore.0.limits.sender);
         match self.semaphore.try_enter(id, amount, 0).expect("far from every bound") {
             None => {
-                self.held.push(Permit { semaphore: self.semaphore.clone(), sender: id, amount })
+                let semaphore = self.semaphore.clone();
+                self.held.push(Permit { semaphore, sender: id, amount });
             }
             Some(ticket) => {
                 self.waiting.push(Waiting { ticket, held: None });
