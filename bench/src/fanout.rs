@@ -11,13 +11,13 @@ use anyhow::ensure;
 use bytes::Bytes;
 use tokio::time::{Instant, sleep_until};
 
+use crate::bench::Bench;
 use crate::figures::Unit;
 use crate::gateway::Gateway;
 use crate::limits::BareServer;
 use crate::offer::Offer;
 use crate::process;
 use crate::records;
-use crate::run::Bench;
 use crate::watchers::{Door, Total, Watchers};
 
 pub const DELIVERED: &str = "fan-out, gateway: deliveries/s";
@@ -156,7 +156,7 @@ async fn watch(
         watchers.wait_given((offer.bodies() * BODY_RECORDS) as u64).await?;
         seen?
     } else {
-        // It takes requests more slowly than they are due, and nobody waits for the last.
+        // It takes requests more slowly than they are due, and the last are not waited for.
         tokio::pin!(window);
         tokio::select! {
             seen = &mut window => seen?,

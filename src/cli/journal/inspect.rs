@@ -1,4 +1,4 @@
-//! `tidegate journal inspect`: what the journal holds, for somebody who needs to know it quickly.
+//! `tidegate journal inspect`: what the journal holds, for an operator who needs to know it quickly.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -90,7 +90,7 @@ pub(super) fn run(what: &What, data: &DataDir, json: bool) -> anyhow::Result<()>
         damages: Vec::new(),
         set_aside: Vec::new(),
     };
-    survey.walk(|finding| {
+    survey.visit(|finding| {
         inspected.note(finding, &names);
         Ok::<(), SurveyError>(())
     })?;
