@@ -24,7 +24,7 @@ use crate::counters::Counters;
 use crate::db::mending::TakenOver;
 use crate::pipeline::{
     Claim, CommitOutcome, CommitWait, Intake, IntakeError, Keys, Pending, Progress as Committed,
-    QuarantineRoom, RequestFate, Reservation, SenderId, Submission,
+    QuarantineRoom, RequestRefusal, Reservation, SenderId, Submission,
 };
 use crate::sources::assembler::{
     Assembled, Assembler, ENTRY_TARGET_BYTES, Origin, PlacedError, nth_id,
@@ -142,7 +142,7 @@ struct Request<'a> {
     room: Option<Reservation>,
     room_bytes: usize,
     pending: VecDeque<Sent>,
-    fate: RequestFate,
+    fate: RequestRefusal,
     waits: Vec<CommitWait>,
     reply: IngestReply,
 }
@@ -224,7 +224,7 @@ impl<'a> Request<'a> {
             room: None,
             room_bytes: 0,
             pending: VecDeque::new(),
-            fate: RequestFate::default(),
+            fate: RequestRefusal::default(),
             waits: Vec::new(),
             reply: IngestReply::default(),
         }

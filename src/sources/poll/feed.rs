@@ -13,7 +13,7 @@ use tidegate_codec::formats::{RecordPlace, RecordSink};
 use tidegate_record::{CURSOR_ITEMS_MAX, Cursor, ItemHash, Position, RunId, SeenItem, Source};
 use tokio_util::sync::CancellationToken;
 
-use crate::pipeline::{CommitWait, IntakeError, RequestFate, SenderId, Submission};
+use crate::pipeline::{CommitWait, IntakeError, RequestRefusal, SenderId, Submission};
 use crate::sources::assembler::Origin;
 use crate::sources::poll::fetch::Page;
 use crate::sources::poll::items::Item;
@@ -225,7 +225,7 @@ impl Feed {
             source: Source::Poll,
             claim: None,
             kept: assembled.kept,
-            request: RequestFate::default(),
+            request: RequestRefusal::default(),
         };
         let pending = intake.submit(submission, room).await?;
         self.uncommitted = Some(intake.durable(pending).await?.end);
