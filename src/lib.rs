@@ -8,7 +8,7 @@
 //!    [`journal`] and syncs it. Now the record cannot be lost, and the sender is told.
 //! 3. The batcher reads the journal and cuts batches; writers copy each into PostgreSQL ([`db`]), together with the
 //!    range of the journal that it covers, in one transaction. Now the record is in its table, exactly once.
-//!    What polling jobs ask for ([`sources::poll`]) comes the same way, and what they have seen is committed with it.
+//!    What polling jobs ask for ([`polling`], through [`outbound`]) comes the same way, and what they have seen is committed with it.
 //! 4. The [`hub`] reads the same journal and makes frames for [`monitors`].
 //!
 //! Around it: [`catalog`] knows the streams, [`auth`] who may do what, [`api`] has every route, [`app`] puts all of it
@@ -16,6 +16,7 @@
 
 pub mod record;
 
+pub mod polling;
 pub mod sources;
 pub mod streams;
 
@@ -27,6 +28,7 @@ pub mod postgres;
 
 pub mod hub;
 pub mod monitors;
+pub mod outbound;
 
 pub mod auth;
 pub mod catalog;

@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules from the bottom to the top. A module may name modules of lower layers; never one of its own layer.
-const LAYERS: [&[&str]; 13] = [
+const LAYERS: [&[&str]; 14] = [
     &["record"],
     &["clock", "backoff", "config", "private_file"],
     &["lifecycle"],
@@ -18,8 +18,9 @@ const LAYERS: [&[&str]; 13] = [
     &["streams"],
     &["db", "hub"],
     &["catalog"],
-    &["auth", "pipeline"],
+    &["auth", "outbound", "pipeline"],
     &["sources", "monitors"],
+    &["polling"],
     &["api"],
     &["app"],
     &["cli"],

@@ -5,12 +5,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 use tidegate::clock::Clock;
-use tidegate::sources::poll::definition::Definition;
-use tidegate::sources::poll::error::{FetchError, FetchErrorKind};
-use tidegate::sources::poll::fetch::{FetchOptions, Fetcher, Outcome};
-use tidegate::sources::poll::headers::Secrets;
-use tidegate::sources::poll::members::Members;
-use tidegate::sources::poll::resume::Resume;
+use tidegate::outbound::Secrets;
+use tidegate::polling::ask::{FetchError, FetchErrorKind, FetchOptions, Fetcher, Outcome, Resume};
+use tidegate::polling::jobs::{Definition, Members};
 
 use crate::support::{Answer, Api, Compression, compressed, soon};
 
@@ -57,7 +54,7 @@ pub(crate) async fn run_from(
     let mut pages = fetcher.pages(Arc::new(definition), secrets, resume);
     let (mut all, mut duplicates) = (Vec::new(), 0);
     while let Some(page) = soon("a page or an error", pages.next()).await? {
-        let parse = |item: &tidegate::sources::poll::items::Item| {
+        let parse = |item: &tidegate::polling::ask::Item| {
             serde_json::from_slice(&item.json).expect("an item is JSON")
         };
         all.push(page.items.iter().map(parse).collect());

@@ -5,11 +5,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tidegate::clock::Clock;
+use tidegate::polling::ask::{FetchError, FetchErrorKind, FetchOptions, Fetcher, Resume};
+use tidegate::polling::jobs::SinceValue;
 use tidegate::record::UnixMicros;
-use tidegate::sources::poll::error::{FetchError, FetchErrorKind};
-use tidegate::sources::poll::fetch::{FetchOptions, Fetcher};
-use tidegate::sources::poll::resume::Resume;
-use tidegate::sources::poll::since::SinceValue;
 
 use crate::poll_fetch::{Run, definition, fetcher, options, run, run_from};
 use crate::support::{Answer, Api, Asked};

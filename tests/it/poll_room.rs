@@ -2,9 +2,7 @@
 
 use serde_json::{Value, json};
 use tidegate::clock::Clock;
-use tidegate::sources::poll::error::{FetchError, FetchErrorKind};
-use tidegate::sources::poll::fetch::{FetchOptions, Fetcher};
-use tidegate::sources::poll::resume::Resume;
+use tidegate::polling::ask::{FetchError, FetchErrorKind, FetchOptions, Fetcher, Resume};
 
 use crate::poll_fetch::{Run, only_one_answer_fits, options, run, run_from};
 use crate::support::{Answer, Api, soon};
