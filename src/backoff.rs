@@ -13,7 +13,7 @@ pub const WAIT_MAX: Duration = Duration::from_secs(5);
 /// More doublings than this lead from no first wait to a longer one.
 const DOUBLINGS_MAX: u32 = 20;
 
-/// How patient a retry is.
+/// How long a retry waits.
 #[derive(Debug, Clone, Copy)]
 pub struct Policy {
     first: Duration,

@@ -114,7 +114,7 @@ async fn what_an_api_says_with_its_refusal_is_told_without_secrets() {
             assert!(!error.message.contains(secret), "{error}");
         }
     }
-    // Who stops in the middle of saying it is not waited for as long as for an answer.
+    // An API that stops in the middle of saying it is not waited for as long as for an answer.
     let begun = Instant::now();
     api.always("/items", Answer::stalled("wait").status(500));
     assert_eq!(error_of(members()).await.kind, FetchErrorKind::Status(500));

@@ -5,18 +5,17 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use reqwest::header::{
-    ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, ETAG, HeaderMap, HeaderName,
-    HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED, LINK, LOCATION,
+    CONTENT_ENCODING, ETAG, HeaderMap, HeaderName, LAST_MODIFIED, LINK, LOCATION,
 };
 use reqwest::{Response, StatusCode};
 use url::Url;
 
 use super::budget::{AnswerBudget, AnswerPermit};
 use super::error::{FetchError, FetchErrorKind};
+use super::question::Question;
 use super::refusal::{Refusal, is_answer};
-use super::resume::Resume;
 use crate::clock::Clock;
-use crate::outbound::{Client, Endpoint, HostPermit, Hosts, Secrets, may_see_secrets, shown};
+use crate::outbound::{Client, Endpoint, HostPermit, Hosts, may_see_secrets, shown};
 use crate::polling::jobs::{Definition, Method};
 use crate::sources::body::{BodyError, BodyLimits, BodyReader, ContentEncoding};
 
@@ -34,18 +33,6 @@ pub(super) struct Asker {
     pub hosts: Hosts,
     pub budget: AnswerBudget,
     pub clock: Clock,
-}
-
-/// What to ask.
-#[derive(Debug)]
-pub(super) struct Question<'a> {
-    pub definition: &'a Definition,
-    pub secrets: &'a Secrets,
-    pub url: Endpoint,
-    /// Validators of the answer that is known already.
-    pub known: Option<&'a Resume>,
-    /// What the run holds already.
-    pub beside: &'a AnswerPermit,
 }
 
 #[derive(Debug)]
@@ -148,7 +135,7 @@ impl Asker {
         url: &Endpoint,
         method: Method,
     ) -> Result<Response, FetchError> {
-        let headers = headers(question, url, method);
+        let headers = question.headers(url, method);
         let body = question.definition.body.clone().filter(|_| method == Method::Post);
         Ok(self.client.send(method.into(), url, headers, body).await?)
     }
@@ -171,36 +158,6 @@ impl Asker {
         };
         let url = url.url().clone();
         Ok(Content { url, body, etag, last_modified, links, permit })
-    }
-}
-
-fn headers(question: &Question<'_>, url: &Endpoint, method: Method) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip, br, zstd, deflate"));
-    if method == Method::Post && question.definition.body.is_some() {
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    }
-    let plain = question.definition.headers.iter().map(|(name, value)| (&**name, &**value));
-    plain.for_each(|pair| insert(&mut headers, pair, false));
-    if may_see_secrets(&question.definition.url, url) {
-        question.secrets.iter().for_each(|pair| insert(&mut headers, pair, true));
-    }
-    if let Some(known) = question.known {
-        let etag = known.etag.as_deref().map(|value| (IF_NONE_MATCH.as_str(), value));
-        let modified = known.last_modified.as_deref();
-        let modified = modified.map(|value| (IF_MODIFIED_SINCE.as_str(), value));
-        etag.into_iter().chain(modified).for_each(|pair| insert(&mut headers, pair, false));
-    }
-    headers
-}
-
-/// Names and values were checked when the job was made; what is no header all the same is left out.
-fn insert(headers: &mut HeaderMap, (name, value): (&str, &str), secret: bool) {
-    let name = HeaderName::from_bytes(name.as_bytes());
-    if let (Ok(name), Ok(mut value)) = (name, HeaderValue::from_str(value)) {
-        value.set_sensitive(secret);
-        headers.insert(name, value);
     }
 }
 

@@ -11,6 +11,7 @@ mod fetcher;
 mod items;
 mod pages;
 mod paginator;
+mod question;
 mod refusal;
 mod resume;
 mod since_seen;

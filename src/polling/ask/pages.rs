@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::answer::{Answer, Asker, Content, Question};
+use super::answer::{Answer, Asker, Content};
 use super::budget::AnswerPermit;
 use super::error::{FetchError, FetchErrorKind};
 use super::items::{self, ITEM_BYTES, Item, Items};
 use super::paginator::{AnsweredPage, Paginator};
+use super::question::Question;
 use super::resume::Resume;
 use super::since_seen::SinceSeen;
 use crate::outbound::{Endpoint, HostPermit, Mask, PutOff, Secrets, canonical, shown};

@@ -8,8 +8,8 @@ use std::time::Duration;
 use reqwest::header::CONTENT_ENCODING;
 use reqwest::{Response, StatusCode};
 
-use super::answer::Question;
 use super::error::{FetchError, FetchErrorKind};
+use super::question::Question;
 use crate::outbound::{Endpoint, HostPermit, Mask, may_see_secrets, retry_after, shown};
 use crate::polling::jobs::{Definition, Method};
 use crate::record::UnixMicros;

@@ -215,7 +215,7 @@ impl Feed {
         let (good, refused) = (self.good.cursor(self.run), self.refused.cursor(self.run));
         let Some(assembled) = self.assembler.take_polled(good, refused) else { return Ok(()) };
         let intake = &self.context.intake;
-        let room = intake.reserve(self.sender, assembled.bytes()).await?;
+        let permit = intake.reserve(self.sender, assembled.bytes()).await?;
         if assembled.is_costly {
             intake.make_way_for_costly().await?;
         }
@@ -230,7 +230,7 @@ impl Feed {
             kept: assembled.kept,
             request: RequestFate::default(),
         };
-        let pending = intake.submit(submission, room).await?;
+        let pending = intake.submit(submission, permit).await?;
         self.uncommitted = Some(intake.durable(pending).await?.end);
         Ok(())
     }

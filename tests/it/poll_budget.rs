@@ -1,4 +1,4 @@
-//! What an API's answer may cost: whatever it is made of, it has its room before anything is made of it, or is refused.
+//! What an API's answer may cost: the memory for what is made of an answer is there before, or the answer is refused.
 
 use serde_json::{Value, json};
 use tidegate::clock::Clock;
@@ -7,10 +7,10 @@ use tidegate::polling::ask::{FetchError, FetchErrorKind, FetchOptions, Fetcher, 
 use crate::poll_fetch::{Run, only_one_answer_fits, options, run, run_from};
 use crate::support::{Answer, Api, soon};
 
-const ROOM_BYTES: u64 = 1 << 20;
+const BUDGET_BYTES: u64 = 1 << 20;
 
 fn narrow() -> Fetcher {
-    let options = FetchOptions { answers_bytes_max: ROOM_BYTES, ..options(&["127.0.0.0/8"]) };
+    let options = FetchOptions { answers_bytes_max: BUDGET_BYTES, ..options(&["127.0.0.0/8"]) };
     Fetcher::new(options, Clock::System).unwrap()
 }
 
@@ -23,7 +23,7 @@ fn numbers(range: std::ops::Range<u64>) -> Value {
 }
 
 #[tokio::test]
-async fn what_can_never_have_room_is_too_large_at_once() {
+async fn what_can_never_fit_is_too_large_at_once() {
     let api = Api::start().await;
     api.always("/big", Answer::text(200, &format!("[\"{}\"]", "x".repeat(2 << 20))));
     let error = soon("no wait", run_narrow(json!({"url": api.url("/big")}))).await.unwrap_err();
@@ -34,7 +34,7 @@ async fn what_can_never_have_room_is_too_large_at_once() {
 #[tokio::test]
 async fn what_one_run_holds_already_is_no_reason_to_come_again() {
     let api = Api::start().await;
-    // Each page has room by itself, and so has what is remembered of it.
+    // Each page fits by itself, and so does what is remembered of it.
     api.on("/pages", |asked| {
         let page: u64 = asked.query("page").unwrap().parse().unwrap();
         Answer::json(&numbers(page * 3_000..(page + 1) * 3_000))
@@ -45,7 +45,7 @@ async fn what_one_run_holds_already_is_no_reason_to_come_again() {
 }
 
 #[tokio::test]
-async fn items_take_room_beside_their_bytes() {
+async fn items_take_memory_beside_their_bytes() {
     let api = Api::start().await;
     api.always("/few", Answer::json(&numbers(0..2_000)));
     assert_eq!(run_narrow(json!({"url": api.url("/few")})).await.unwrap().items().len(), 2_000);
