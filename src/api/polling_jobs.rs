@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
 use uuid::Uuid;
+use tidegate_record::UnixMicros;
+use tidegate_codec::StreamName;
 
 use crate::api::caller::ApiJson;
 use crate::api::{ApiError, AppState, streams};
@@ -21,8 +23,6 @@ use crate::db::polling_runs::{self, RunRow};
 use crate::polling::jobs::{
     AskedJob, ChangeError, DestinationError, Invalid, JobView, destination, new_job_id,
 };
-use crate::record::UnixMicros;
-use crate::streams::StreamName;
 use crate::telemetry::limits;
 
 /// How many jobs or runs a page has, unless the caller says.

@@ -12,13 +12,13 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
+use tidegate_codec::infer::{self, ProposedColumn, Sample};
 
 use crate::api::caller::ApiJson;
 use crate::api::{ApiError, AppState, streams};
 use crate::auth::{Caller, Scope};
 use crate::polling::ask::{FetchError, Item, Page, Resume};
 use crate::polling::jobs::{Definition, Members, stream_of};
-use crate::streams::infer::{self, ProposedColumn, Sample};
 
 /// Most items that are shown.
 const SHOWN_MAX: usize = 20;

@@ -11,6 +11,10 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+use tidegate_record::{Position, StreamId};
+use tidegate_codec::csv::{CsvOptions, CsvWords, InvalidCsvOptions};
+use tidegate_codec::encode::MatchedName;
+use tidegate_codec::{PayloadType, Shape, Stream};
 
 use crate::api::caller::{PathText, authenticate};
 use crate::api::client_address::Peer;
@@ -21,15 +25,11 @@ use crate::api::{ApiError, AppState, counted_body, streams};
 use crate::auth::{Admission, Caller, Scope, Via};
 use crate::db::streams::NewStream;
 use crate::pipeline::{IntakeError, KeyError, SenderId};
-use crate::record::{Position, StreamId};
 use crate::sources::PlacedError;
 use crate::sources::body::{BodyError, BodyLimits, BodyReader, ContentEncoding};
 use crate::sources::http::{
     Ack, FailureReason, IDS_MAX, IngestFailure, IngestReply, IngestRequest, MakeStream, OnError,
 };
-use crate::streams::csv::{CsvOptions, CsvWords, InvalidCsvOptions};
-use crate::streams::encode::MatchedName;
-use crate::streams::{PayloadType, Shape, Stream};
 use crate::telemetry::metrics;
 
 /// Advice while the gateway shuts down: it may be starting again.

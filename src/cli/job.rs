@@ -6,15 +6,15 @@ use serde_json::{Map, Value};
 use sqlx::PgPool;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
+use tidegate_record::clock::Clock;
+use tidegate_record::UnixMicros;
 
 use crate::auth::LOCAL_USER_NAME;
 use crate::cli::user::{aligned, id_of, print};
 use crate::cli::{Place, database};
-use crate::clock::Clock;
 use crate::db::polling_jobs::{self, JobOwner, JobRow, JobsToList, NewJob, RunNow};
 use crate::outbound::Sealer;
 use crate::polling::jobs::{AskedJob, JobView, new_job_id};
-use crate::record::UnixMicros;
 
 /// Jobs that are read at a time.
 const PAGE: u32 = 1_000;

@@ -3,8 +3,7 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use reqwest::header::{HeaderMap, RETRY_AFTER};
-
-use crate::record::UnixMicros;
+use tidegate_record::UnixMicros;
 
 /// Longest wait that a host can ask for.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);

@@ -6,15 +6,15 @@ use std::time::Duration;
 use sqlx::PgPool;
 use tokio::sync::Notify;
 use uuid::Uuid;
+use tidegate_record::clock::Clock;
+use tidegate_record::Position;
 
 use crate::catalog::Catalog;
-use crate::clock::Clock;
-use crate::hub::counters::Counters;
+use crate::counters::Counters;
 use crate::lifecycle::Lifecycle;
 use crate::outbound::Sealer;
 use crate::pipeline::{Intake, Progress, QuarantineRoom};
 use crate::polling::ask::Fetcher;
-use crate::record::Position;
 use crate::sources::encoders::Encoders;
 
 /// Limits of a node's runs.

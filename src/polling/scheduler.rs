@@ -12,6 +12,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
+use tidegate_record::{RunId, UnixMicros};
 
 use super::context::PollingContext;
 use super::database_clock::DatabaseClock;
@@ -19,7 +20,6 @@ use super::run::Run;
 use crate::backoff::Backoff;
 use crate::db::answered;
 use crate::db::polling_runs::{self, ClaimedRow};
-use crate::record::{RunId, UnixMicros};
 use crate::telemetry::metrics;
 
 /// Most jobs claimed at a time.

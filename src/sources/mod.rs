@@ -13,8 +13,8 @@ mod keeping;
 pub use assembler::{Assembler, Origin, PlacedError, RECORD_ERRORS_MAX};
 pub use keeping::{Keeping, NotKept, WhyNotKept};
 
-use crate::streams::csv::CsvOptions;
-use crate::streams::infer::Sample;
+use tidegate_codec::csv::CsvOptions;
+use tidegate_codec::infer::Sample;
 use formats::Format;
 
 /// A body as a sample for inference. `csv`: how a body of CSV is to be read.

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tidegate::clock::Clock;
 use tidegate::polling::ask::{
     FetchError, FetchErrorKind, Fetcher, Outcome, Pages, Reached, Resume,
 };
 use tidegate::polling::jobs::SinceValue;
+use tidegate_record::clock::Clock;
 
 use crate::poll_fetch::{definition, fetcher, options, run, run_from};
 use crate::support::{Answer, Api, Compression, compressed, soon};

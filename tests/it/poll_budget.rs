@@ -1,8 +1,8 @@
 //! What an API's answer may cost: the memory for what is made of an answer is there before, or the answer is refused.
 
 use serde_json::{Value, json};
-use tidegate::clock::Clock;
 use tidegate::polling::ask::{FetchError, FetchErrorKind, FetchOptions, Fetcher, Resume};
+use tidegate_record::clock::Clock;
 
 use crate::poll_fetch::{Run, only_one_answer_fits, options, run, run_from};
 use crate::support::{Answer, Api, soon};

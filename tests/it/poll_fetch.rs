@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
-use tidegate::clock::Clock;
 use tidegate::outbound::Secrets;
 use tidegate::polling::ask::{FetchError, FetchErrorKind, FetchOptions, Fetcher, Outcome, Resume};
 use tidegate::polling::jobs::{Definition, Members};
+use tidegate_record::clock::Clock;
 
 use crate::support::{Answer, Api, Compression, compressed, soon};
 

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tidegate::clock::Clock;
 use tidegate::polling::ask::{FetchError, FetchErrorKind, FetchOptions, Fetcher, Resume};
 use tidegate::polling::jobs::SinceValue;
-use tidegate::record::UnixMicros;
+use tidegate_record::UnixMicros;
+use tidegate_record::clock::Clock;
 
 use crate::poll_fetch::{Run, definition, fetcher, options, run, run_from};
 use crate::support::{Answer, Api, Asked};

@@ -9,12 +9,12 @@ use reqwest::header::{
 };
 use reqwest::{Response, StatusCode};
 use url::Url;
+use tidegate_record::clock::Clock;
 
 use super::budget::{AnswerBudget, AnswerPermit};
 use super::error::{FetchError, FetchErrorKind};
 use super::question::Question;
 use super::refusal::{Refusal, is_answer};
-use crate::clock::Clock;
 use crate::outbound::{Client, Endpoint, HostPermit, Hosts, may_see_secrets, shown};
 use crate::polling::jobs::{Definition, Method};
 use crate::sources::body::{BodyError, BodyLimits, BodyReader, ContentEncoding};

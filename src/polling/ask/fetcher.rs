@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use tidegate_record::clock::Clock;
 
 use super::answer::Asker;
 use super::budget::AnswerBudget;
 use super::pages::Pages;
 use super::resume::Resume;
-use crate::clock::Clock;
 use crate::outbound::{Client, ClientError, Guard, Hosts, Secrets};
 use crate::polling::jobs::Definition;
 

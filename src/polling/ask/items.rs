@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
+use tidegate_codec::json::{Scanner, Stop, Value, ValueKind};
 
 use super::error::{FetchError, FetchErrorKind};
 use crate::outbound::canonical::{self, Unhashable};
 use crate::polling::jobs::Pointer;
-use crate::streams::json::{Scanner, Stop, Value, ValueKind};
 
 /// Most items in one answer.
 const ITEMS_MAX: usize = 200_000;

@@ -4,11 +4,11 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 use url::Url;
+use tidegate_codec::json::ValueKind;
 
 use super::error::{FetchError, FetchErrorKind};
 use crate::outbound::{Endpoint, canonical};
 use crate::polling::jobs::{Definition, Pagination, Pointer, set_parameter, text_of};
-use crate::streams::json::ValueKind;
 
 /// So many pages one after the other may have nothing new while the API names another one. Some are usual where an API
 /// filters what it pages over.

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use reqwest::header::CONTENT_ENCODING;
 use reqwest::{Response, StatusCode};
+use tidegate_record::UnixMicros;
 
 use super::error::{FetchError, FetchErrorKind};
 use super::question::Question;
 use crate::outbound::{Endpoint, HostPermit, Mask, may_see_secrets, retry_after, shown};
 use crate::polling::jobs::{Definition, Method};
-use crate::record::UnixMicros;
 use crate::sources::body::{BodyLimits, BodyReader, ContentEncoding};
 
 /// So much of a refusal's body is read, in bytes, and what came with the last of them.

@@ -1,9 +1,10 @@
 //! What a run has seen of the since-field: its highest value, and whether the pages ascend by it.
 
+use tidegate_record::UnixMicros;
+
 use super::ascent::Ascent;
 use super::items::Item;
 use crate::polling::jobs::{Since, SinceValue};
-use crate::record::UnixMicros;
 
 /// What was seen of the field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

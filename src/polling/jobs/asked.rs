@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value};
 use uuid::Uuid;
+use tidegate_record::UnixMicros;
+use tidegate_codec::StreamName;
 
 use super::definition::Definition;
 use super::destination::stream_of;
@@ -9,8 +11,6 @@ use super::members::{Invalid, Members, invalid, merge};
 use super::schedule::Schedule;
 use crate::db::polling_jobs::JobRow;
 use crate::outbound::{Endpoint, OpenError, SealedHeaders, Sealer, Secrets, may_see_secrets};
-use crate::record::UnixMicros;
-use crate::streams::StreamName;
 
 /// Longest name of a job, and longest `userId` of the short form, in bytes.
 const JOB_NAME_BYTES_MAX: usize = 200;

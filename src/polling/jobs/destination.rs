@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use tidegate_codec::definition::{self, InvalidDefinition};
+use tidegate_codec::{InvalidStreamName, NAME_BYTES_MAX, OnDuplicate, Stream, StreamName};
+
 use super::definition::{Definition, OnChange};
 use super::members::{Invalid, invalid};
 use crate::catalog::Catalog;
 use crate::db::streams::{NewStream, TableError};
 use crate::outbound::Endpoint;
-use crate::streams::definition::{self, InvalidDefinition};
-use crate::streams::{InvalidStreamName, NAME_BYTES_MAX, OnDuplicate, Stream, StreamName};
 
 /// Why a stream cannot take a job's items.
 #[derive(Debug, thiserror::Error)]

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use tidegate_record::UnixMicros;
+
 use super::error::{RunError, RunStatus};
 use super::feed::FeedCounts;
 use crate::backoff::Policy;
 use crate::db::polling_runs::ClaimedRow;
 use crate::polling::ask::Resume;
 use crate::polling::jobs::Schedule;
-use crate::record::UnixMicros;
 
 /// A job that did nothing wrong is tried again after this.
 const BUSY_WAIT: Duration = Duration::from_secs(10);

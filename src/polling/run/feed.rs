@@ -7,17 +7,17 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
+use tidegate_record::{CURSOR_ITEMS_MAX, Cursor, ItemHash, Position, RunId, SeenItem, Source};
+use tidegate_codec::formats::{RecordPlace, RecordSink};
+use tidegate_codec::Stream;
+use tidegate_codec::csv::CsvOptions;
+use tidegate_codec::encode::{JsonStep, RecordEncoder, RecordError, RecordErrorCode};
 
 use super::memory::Memory;
 use crate::pipeline::{CommitWait, IntakeError, RequestFate, SenderId, Submission};
 use crate::polling::ask::{Item, Page};
 use crate::polling::context::PollingContext;
-use crate::record::{CURSOR_ITEMS_MAX, Cursor, ItemHash, Position, RunId, SeenItem, Source};
-use crate::sources::formats::{RecordPlace, RecordSink};
 use crate::sources::{Assembler, Keeping, NotKept, Origin};
-use crate::streams::Stream;
-use crate::streams::csv::CsvOptions;
-use crate::streams::encode::{JsonStep, RecordEncoder, RecordError, RecordErrorCode};
 
 /// Items that are looked up in the memory at a time.
 const LOOKED_UP_MAX: usize = 5_000;

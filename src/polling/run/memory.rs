@@ -8,10 +8,10 @@ use std::collections::HashMap;
 
 use sqlx::PgPool;
 use uuid::Uuid;
+use tidegate_record::{ItemHash, RunId};
 
 use crate::db::{polled_items, polling_runs};
 use crate::polling::context::MemoryDays;
-use crate::record::{ItemHash, RunId};
 
 /// A day is noted, and old items are looked for, this many times within the memory.
 const NOTED_WITHIN: i32 = 8;

@@ -16,6 +16,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use url::Url;
+use tidegate_record::UnixMicros;
 
 use self::ending::{Ended, later};
 use self::error::{RunError, RunStatus};
@@ -29,7 +30,6 @@ use crate::outbound::{SealedHeaders, Secrets};
 use crate::polling::ask::{Outcome, Pages, Resume};
 use crate::polling::context::PollingContext;
 use crate::polling::jobs::{Definition, DestinationError, destination};
-use crate::record::UnixMicros;
 use crate::telemetry::metrics::{self, PolledItems};
 
 /// A run under way.

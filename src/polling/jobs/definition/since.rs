@@ -1,14 +1,14 @@
 //! Asking only for what is newer than the newest that was seen: a query parameter, filled from a field of the items.
 
 use serde::{Deserialize, Serialize};
+use tidegate_record::UnixMicros;
+use tidegate_codec::json::ValueKind;
+use tidegate_codec::timestamps::{parse_timestamp, to_unix};
 
 use super::parameter::check_parameter;
 use super::since_format::{MICROS_DIGITS, SinceFormat};
 use crate::polling::jobs::members::{Invalid, invalid};
 use crate::polling::jobs::pointer::{Pointer, text_of};
-use crate::record::UnixMicros;
-use crate::streams::json::ValueKind;
-use crate::streams::values::timestamps::{parse_timestamp, to_unix};
 
 /// Longest overlap: a year in seconds, or that many numbers.
 const OVERLAP_MAX: u32 = 31_536_000;
