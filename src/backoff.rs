@@ -1,7 +1,7 @@
 //! How long to wait before trying again: twice as long after each failure in a row, up to a limit, with jitter.
 //!
-//! One mechanism, two policies: what the gateway needs for its own work is tried again soon ([`Policy::OWN`]); an API, which
-//! belongs to others, is left alone for longer ([`Policy::API`]).
+//! One mechanism for every retry of this package, with two policies: what the gateway needs for its own work is tried again
+//! soon ([`Policy::OWN`]); an API, which belongs to others, is left alone for longer ([`Policy::API`]).
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// For PostgreSQL, for a process of the gateway's own, and for the gateway itself as its command line sees it.
+    /// For PostgreSQL, and for the gateway itself as its command line sees it.
     pub const OWN: Policy = Policy { first: WAIT_MIN, longest: WAIT_MAX, jitter: (1.0, 2.0) };
 
     /// For the API of a polling job that fails, beside the job's interval. Jobs that failed together do not come back

@@ -10,11 +10,11 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
-use tidegate_record::{Position, StreamId};
 use tidegate_codec::csv::{CsvOptions, CsvWords, InvalidCsvOptions};
 use tidegate_codec::encode::MatchedName;
 use tidegate_codec::{PayloadType, Shape, Stream};
+use tidegate_record::{Position, StreamId};
+use uuid::Uuid;
 
 use crate::api::caller::{PathText, authenticate};
 use crate::api::client_address::Peer;

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::PgPool;
+use tidegate_record::Position;
+use tidegate_record::clock::Clock;
 use tokio::sync::Notify;
 use uuid::Uuid;
-use tidegate_record::clock::Clock;
-use tidegate_record::Position;
 
 use crate::catalog::Catalog;
 use crate::counters::Counters;

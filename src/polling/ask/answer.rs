@@ -8,8 +8,8 @@ use reqwest::header::{
     CONTENT_ENCODING, ETAG, HeaderMap, HeaderName, LAST_MODIFIED, LINK, LOCATION,
 };
 use reqwest::{Response, StatusCode};
-use url::Url;
 use tidegate_record::clock::Clock;
+use url::Url;
 
 use super::budget::{AnswerBudget, AnswerPermit};
 use super::error::{FetchError, FetchErrorKind};

@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use bytes::Bytes;
-use url::Url;
 use tidegate_codec::json::ValueKind;
+use url::Url;
 
 use super::error::{FetchError, FetchErrorKind};
 use crate::outbound::{Endpoint, canonical};

@@ -1,9 +1,9 @@
 //! A job as a person asks for it.
 
 use serde_json::{Map, Value};
-use uuid::Uuid;
-use tidegate_record::UnixMicros;
 use tidegate_codec::StreamName;
+use tidegate_record::UnixMicros;
+use uuid::Uuid;
 
 use super::definition::Definition;
 use super::destination::stream_of;

@@ -13,10 +13,10 @@ mod memory;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidegate_record::UnixMicros;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use url::Url;
-use tidegate_record::UnixMicros;
 
 use self::ending::{Ended, later};
 use self::error::{RunError, RunStatus};
