@@ -8,7 +8,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use tidegate_journal::Entry;
-use tidegate_record::{Cursor, EntryKind, EntryMeta, ItemHash, RunId, SeenItem};
+use tidegate_record::{EntryKind, EntryMeta, ItemHash, RunId, SeenItem, SeenItems};
 use uuid::Uuid;
 
 use crate::db::batch::BatchError;
@@ -18,9 +18,9 @@ use crate::pipeline::transaction::{Fate, Transaction};
 use crate::pipeline::{CommitOutcome, entry_first_id};
 
 /// The cursors of a batch, with the number of the entry that has each.
-fn cursors(entries: &[Entry]) -> Vec<(usize, Cursor)> {
+fn cursors(entries: &[Entry]) -> Vec<(usize, SeenItems)> {
     let cursor =
-        |(number, entry): (usize, &Entry)| Some((number, EntryMeta::cursor_of(&entry.meta)?));
+        |(number, entry): (usize, &Entry)| Some((number, EntryMeta::seen_items_of(&entry.meta)?));
     entries.iter().enumerate().filter_map(cursor).collect()
 }
 
@@ -121,7 +121,7 @@ impl Transaction<'_> {
     fn counts_of(
         &self,
         number: usize,
-        cursor: &Cursor,
+        cursor: &SeenItems,
         fate: Fate,
         refused: &HashSet<u128>,
     ) -> RunCounts {

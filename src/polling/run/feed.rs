@@ -1,16 +1,17 @@
-//! A run's way into the journal: what it has not seen becomes records, each entry with the cursor of its own items.
+//! A run's way into the journal: what it has not seen becomes records, each entry with the seen items that they are of.
 //!
 //! Invariant: from the moment an item is looked up in the memory until its commit, no other run changes what the job has
 //! seen: only the job's latest run can. So an item makes a record exactly if it is new or has changed.
 
 use std::collections::HashMap;
+use std::mem;
 use std::sync::Arc;
 
 use tidegate_codec::Stream;
 use tidegate_codec::csv::CsvOptions;
 use tidegate_codec::encode::{JsonStep, RecordEncoder, RecordError, RecordErrorCode};
 use tidegate_codec::formats::{RecordPlace, RecordSink};
-use tidegate_record::{CURSOR_ITEMS_MAX, Cursor, ItemHash, Position, RunId, SeenItem, Source};
+use tidegate_record::{ItemHash, Position, RunId, SEEN_ITEMS_MAX, SeenItem, SeenItems, Source};
 use tokio_util::sync::CancellationToken;
 
 use super::memory::Memory;
@@ -54,8 +55,8 @@ pub(super) struct Feed {
     encoder: RecordEncoder,
     assembler: Assembler,
     /// Of what is gathered: the items that were encoded and those that were refused.
-    good: Gathered,
-    refused: Gathered,
+    good: Vec<SeenItem>,
+    refused: Vec<SeenItem>,
     /// What this run has sent or gathered. Before its commit the memory does not have it.
     sent: HashMap<ItemHash, ItemHash>,
     /// End of the last entry that is not known to be committed.
@@ -74,17 +75,6 @@ enum ItemOutcome {
     Kept,
     /// Refused, and the quarantine does not keep it.
     NotKept,
-}
-
-#[derive(Debug, Default)]
-struct Gathered {
-    seen: Vec<SeenItem>,
-}
-
-impl Gathered {
-    fn cursor(&mut self, run: RunId) -> Cursor {
-        Cursor { run, seen: std::mem::take(&mut self.seen) }
-    }
 }
 
 impl Feed {
@@ -115,8 +105,8 @@ impl Feed {
             assembler: Assembler::new(origin, encoder.column_set(), Some(keeping)),
             encoder,
             stream,
-            good: Gathered::default(),
-            refused: Gathered::default(),
+            good: Vec::new(),
+            refused: Vec::new(),
             sent: HashMap::new(),
             uncommitted: None,
             hurry: None,
@@ -170,7 +160,7 @@ impl Feed {
             // It is not remembered either, so that it is looked at again.
             ItemOutcome::NotKept => return Ok(()),
         };
-        gathered.seen.push(SeenItem { key, content, is_changed: before.is_some() });
+        gathered.push(SeenItem { key, content, is_changed: before.is_some() });
         self.sent.insert(key, content);
         Ok(())
     }
@@ -200,19 +190,18 @@ impl Feed {
     }
 
     fn has_gathered(&self, key: ItemHash) -> bool {
-        self.good.seen.iter().chain(&self.refused.seen).any(|item| item.key == key)
+        self.good.iter().chain(&self.refused).any(|item| item.key == key)
     }
 
     fn is_full(&self) -> bool {
-        let items_max = CURSOR_ITEMS_MAX;
-        self.good.seen.len() >= items_max
-            || self.refused.seen.len() >= items_max
-            || self.assembler.is_full()
+        let items_max = SEEN_ITEMS_MAX;
+        self.good.len() >= items_max || self.refused.len() >= items_max || self.assembler.is_full()
     }
 
     /// Hands on what is gathered; returns when it is durable.
     pub async fn flush(&mut self) -> Result<(), FeedError> {
-        let (good, refused) = (self.good.cursor(self.run), self.refused.cursor(self.run));
+        let of_run = |seen: &mut Vec<SeenItem>| SeenItems { run: self.run, seen: mem::take(seen) };
+        let (good, refused) = (of_run(&mut self.good), of_run(&mut self.refused));
         let Some(assembled) = self.assembler.take_polled(good, refused) else { return Ok(()) };
         let intake = &self.context.intake;
         let permit = intake.reserve(self.sender, assembled.bytes()).await?;

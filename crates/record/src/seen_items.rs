@@ -1,9 +1,9 @@
-//! A polling job's cursor: what of its answers an entry holds, committed with the entry's rows.
+//! The seen items of a polling job: what of its answers an entry holds, committed with the entry's rows.
 
 use uuid::Uuid;
 
-/// Most items that one entry's cursor names; all of an entry's meta must fit 64 KiB.
-pub const CURSOR_ITEMS_MAX: usize = 1_000;
+/// Most items that one entry names; all of an entry's meta must fit 64 KiB.
+pub const SEEN_ITEMS_MAX: usize = 1_000;
 
 const HASH_BYTES: usize = 16;
 /// Job, fence, run, number of items.
@@ -37,13 +37,13 @@ pub struct RunId {
 
 /// What an entry tells of the items that its records were.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cursor {
+pub struct SeenItems {
     pub run: RunId,
-    /// In the order of the records; at most [`CURSOR_ITEMS_MAX`].
+    /// In the order of the records; at most [`SEEN_ITEMS_MAX`].
     pub seen: Vec<SeenItem>,
 }
 
-impl Cursor {
+impl SeenItems {
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(HEAD_BYTES + self.seen.len() * (2 * HASH_BYTES + 1));
         out.extend_from_slice(self.run.job.as_bytes());
@@ -62,7 +62,7 @@ impl Cursor {
         out
     }
 
-    pub(super) fn decode(bytes: &[u8]) -> Option<Cursor> {
+    pub(super) fn decode(bytes: &[u8]) -> Option<SeenItems> {
         let (job, rest) = bytes.split_first_chunk::<16>()?;
         let (fence, rest) = rest.split_first_chunk::<8>()?;
         let (run, rest) = rest.split_first_chunk::<16>()?;
@@ -90,7 +90,7 @@ impl Cursor {
             run: Uuid::from_bytes(*run),
         };
         let seen = pairs.iter().enumerate().map(item).collect::<Option<Vec<SeenItem>>>()?;
-        Some(Cursor { run, seen })
+        Some(SeenItems { run, seen })
     }
 }
 
@@ -99,61 +99,65 @@ mod tests {
     use super::*;
     use crate::{EntryMeta, Source};
 
-    fn cursor(items: u8) -> Cursor {
+    fn seen_items(items: u8) -> SeenItems {
         let item = |n: u8| SeenItem {
             key: ItemHash([n; 16]),
             content: ItemHash([n ^ 255; 16]),
             is_changed: n % 3 == 1,
         };
         let run = RunId { job: Uuid::from_u128(1), fence: -2, run: Uuid::from_u128(3) };
-        Cursor { run, seen: (0..items).map(item).collect() }
+        SeenItems { run, seen: (0..items).map(item).collect() }
     }
 
     #[test]
-    fn a_cursor_survives_the_journal() {
+    fn seen_items_survive_the_journal() {
         for items in [0, 1, 3, 8, 20] {
-            let cursor = cursor(items);
-            let meta =
-                EntryMeta { cursor: Some(cursor.clone()), ..EntryMeta::new(Source::Poll, "ada") };
+            let seen_items = seen_items(items);
+            let meta = EntryMeta {
+                seen_items: Some(seen_items.clone()),
+                ..EntryMeta::new(Source::Poll, "ada")
+            };
             let mut bytes = Vec::new();
             meta.encode(&mut bytes);
-            assert_eq!(EntryMeta::cursor_of(&bytes), Some(cursor.clone()));
+            assert_eq!(EntryMeta::seen_items_of(&bytes), Some(seen_items.clone()));
             assert_eq!(EntryMeta::decode(&bytes), Some(meta));
-            let encoded = cursor.encode();
-            assert_eq!(Cursor::decode(&encoded[..encoded.len() - 1]), None);
+            let encoded = seen_items.encode();
+            assert_eq!(SeenItems::decode(&encoded[..encoded.len() - 1]), None);
         }
     }
 
     #[test]
-    fn a_cursor_of_an_earlier_version_is_read() {
-        let new = cursor(3);
+    fn seen_items_of_an_earlier_version_are_read() {
+        let new = seen_items(3);
         let encoded = new.encode();
         let head = &encoded[..HEAD_BYTES - 4];
         let old = [head, &1_u32.to_le_bytes(), &encoded[HEAD_BYTES + 1..]].concat();
-        let read = Cursor::decode(&old).unwrap();
-        let changed = |cursor: &Cursor| cursor.seen.iter().filter(|item| item.is_changed).count();
+        let read = SeenItems::decode(&old).unwrap();
+        let changed =
+            |seen_items: &SeenItems| seen_items.seen.iter().filter(|item| item.is_changed).count();
         assert_eq!((read.run, read.seen.len(), changed(&read)), (new.run, 3, 1));
         assert_eq!(read.seen[2], SeenItem { is_changed: false, ..new.seen[2] });
     }
 
     #[test]
-    fn the_largest_cursor_fits_an_entry() {
-        let mut largest = cursor(1);
-        largest.seen = vec![largest.seen[0]; CURSOR_ITEMS_MAX];
+    fn as_many_seen_items_as_may_be_fit_an_entry() {
+        let mut largest = seen_items(1);
+        largest.seen = vec![largest.seen[0]; SEEN_ITEMS_MAX];
         let user = "u".repeat(crate::USER_NAME_BYTES_MAX);
         let new = EntryMeta::new(Source::Poll, user);
-        let meta = EntryMeta { cursor: Some(largest), members: Some(u32::MAX), ..new };
+        let meta = EntryMeta { seen_items: Some(largest), members: Some(u32::MAX), ..new };
         let mut bytes = Vec::new();
         meta.encode(&mut bytes);
         assert!(u16::try_from(bytes.len()).is_ok());
     }
 
     #[test]
-    fn records_of_other_sources_have_no_cursor() {
-        let meta = EntryMeta { cursor: Some(cursor(1)), ..EntryMeta::new(Source::Http, "ada") };
+    fn records_of_other_sources_have_no_seen_items() {
+        let meta =
+            EntryMeta { seen_items: Some(seen_items(1)), ..EntryMeta::new(Source::Http, "ada") };
         let mut bytes = Vec::new();
         meta.encode(&mut bytes);
-        assert_eq!(EntryMeta::cursor_of(&bytes), None);
-        assert_eq!(EntryMeta::cursor_of(&[]), None);
+        assert_eq!(EntryMeta::seen_items_of(&bytes), None);
+        assert_eq!(EntryMeta::seen_items_of(&[]), None);
     }
 }
