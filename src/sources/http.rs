@@ -14,7 +14,7 @@ use futures::future::BoxFuture;
 use tidegate_codec::Stream;
 use tidegate_codec::csv::CsvOptions;
 use tidegate_codec::encode::MatchedName;
-use tidegate_codec::formats::{Format, Framer, FramerLimits, Progress};
+use tidegate_codec::formats::{Format, Framer, FramerLimits, PushProgress};
 use tidegate_journal::Journal;
 use tidegate_record::{Position, Source, UnixMicros};
 use uuid::Uuid;
@@ -281,7 +281,7 @@ impl<'a> Request<'a> {
             self.make_room(held(&framer, &chunk) + assembler.bytes()).await?;
             assembler.expect(chunk.len());
             let mut rest = &chunk[..];
-            while let Progress::SinkFull { consumed } = framer.push(rest, &mut assembler)? {
+            while let PushProgress::SinkFull { consumed } = framer.push(rest, &mut assembler)? {
                 rest = &rest[consumed..];
                 self.send(&mut assembler).await?;
                 self.make_room(held(&framer, rest)).await?;

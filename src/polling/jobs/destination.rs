@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tidegate_codec::definition::{self, InvalidDefinition};
+use tidegate_codec::definition::{InvalidDefinition, StreamDefinition};
 use tidegate_codec::{InvalidStreamName, NAME_BYTES_MAX, OnDuplicate, Stream, StreamName};
 
 use super::definition::{Definition, OnChange};
@@ -60,10 +60,10 @@ pub async fn destination(
         return Ok(stream);
     }
     let replaces = definition.on_change == OnChange::Replace;
-    let defined = definition::Definition {
+    let defined = StreamDefinition {
         key: replaces.then(|| definition.key.iter().map(ToString::to_string).collect()),
         on_duplicate: replaces.then_some(OnDuplicate::Replace),
-        ..definition::Definition::default()
+        ..StreamDefinition::default()
     };
     let defined = defined.check()?;
     let new = NewStream {
