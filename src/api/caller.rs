@@ -18,11 +18,11 @@ use serde_json::error::Category;
 use url::form_urlencoded;
 
 use crate::api::AppState;
-use crate::api::client_address::{ClientAddress, Peer};
+use crate::api::bodies::held_bytes::HeldBytes;
+use crate::api::connections::client_address::{ClientAddress, Peer};
+use crate::api::connections::requester::Requester;
 use crate::api::connections::{self, Place};
 use crate::api::error::ApiError;
-use crate::api::held_bytes::HeldBytes;
-use crate::api::requester::Requester;
 use crate::auth::{BROWSER_COOKIE, Caller, Presented, Whence, credentials};
 
 /// Largest JSON body of a request that is not records, in bytes.
@@ -45,7 +45,7 @@ impl FromRequestParts<AppState> for Caller {
 }
 
 /// Who sent a request, of which its connection hears. The router's requests know their connection themselves.
-pub(super) async fn authenticate(
+pub async fn authenticate(
     (peer, place): (Option<Peer>, Option<&Place>),
     parts: &Parts,
     state: &AppState,
@@ -77,7 +77,7 @@ impl FromRequestParts<AppState> for Whence {
 }
 
 /// Where a request comes from. The router's requests know their peer themselves.
-pub(super) fn whence_of(peer: Option<Peer>, parts: &Parts, state: &AppState) -> Whence {
+pub fn whence_of(peer: Option<Peer>, parts: &Parts, state: &AppState) -> Whence {
     let peer = peer.or_else(|| parts.extensions.get().copied());
     let peer = peer.unwrap_or(Peer(Ipv6Addr::UNSPECIFIED.into()));
     let client = ClientAddress::new(peer, &parts.headers, &state.config.access.trusted_proxies);

@@ -15,7 +15,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value};
 use sqlx::error::DatabaseError;
 
-use crate::api::held_bytes::Full;
+use crate::api::bodies::held_bytes::Full;
 use crate::auth::{AuthError, Blamed, Denied, OverQuota};
 use crate::db::words::{ends_connection, words_of};
 

@@ -12,12 +12,15 @@ use axum::routing::{self, MethodRouter};
 use futures::future::BoxFuture;
 use tower_http::catch_panic::CatchPanicLayer;
 
-use crate::api::entrance::{add_default_headers, panicked};
-use crate::api::{
-    ApiError, AppState, configuration, health, metrics, monitor, page, polling_jobs,
-    polling_preview, quarantine, reading, records, refused_body, replies, sessions,
-    short_polling_jobs, status, streams, tickets, tokens, users,
+use crate::api::bodies::{refused_body, replies};
+use crate::api::inputs::records;
+use crate::api::manage::{
+    polling_jobs, polling_preview, quarantine, sessions, short_polling_jobs, streams, tickets,
+    tokens, users,
 };
+use crate::api::read::{configuration, health, metrics, monitor, newest, page, status};
+use crate::api::server::entrance::{add_default_headers, panicked};
+use crate::api::{ApiError, AppState};
 use crate::auth::Caller;
 use crate::auth::Scope::{self, Admin, Jobs, StreamsWrite};
 use crate::telemetry::metrics::record_request;
@@ -67,7 +70,7 @@ pub fn routes() -> Vec<Route> {
         get("/v1/streams/{stream}", streams::show),
         patch("/v1/streams/{stream}", needs(StreamsWrite, streams::change)),
         delete("/v1/streams/{stream}", streams::delete),
-        get("/v1/streams/{stream}/records", reading::newest),
+        get("/v1/streams/{stream}/records", newest::newest),
         post("/v1/streams/{stream}/records", records::create).streamed(),
         get("/v1/quarantine", quarantine::list),
         delete("/v1/quarantine", quarantine::delete_all),

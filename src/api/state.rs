@@ -8,10 +8,10 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use time::OffsetDateTime;
 use tokio::sync::watch;
 
+use crate::api::bodies::held_bytes::HeldBytes;
 use crate::api::connections::Connections;
-use crate::api::held_bytes::HeldBytes;
-use crate::api::polling_preview::Previews;
-use crate::api::turns::Turns;
+use crate::api::manage::polling_preview::Previews;
+use crate::api::permits::Turns;
 use crate::auth::Auth;
 use crate::catalog::Catalog;
 use crate::clock::Clock;

@@ -9,9 +9,11 @@
 //! A trusted proxy is no client: its connections have no share and are never dropped, and each request that it brings, for
 //! as long as it is under way, counts as a connection of the client that the proxy names.
 
+pub mod client_address;
 mod paced;
-mod patience;
 mod place;
+mod read_deadline;
+pub mod requester;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -22,14 +24,14 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::api::client_address::ClientAddress;
+use crate::api::connections::client_address::ClientAddress;
 use crate::config::Networks;
 use crate::telemetry::limits;
 
 pub use paced::Paced;
-pub use patience::Patience;
 pub use place::{HEAD_MAX, IDLE_MAX, Phase, Place};
 use place::{Seen, Worth};
+pub use read_deadline::Patience;
 
 /// A reply counts as unread when nothing of it was taken for so long.
 const UNREAD_MIN: Duration = Duration::from_secs(1);

@@ -9,14 +9,14 @@ use crate::sources::{NotKept, WhyNotKept};
 
 /// One reason: `{"code":"request_limit","records":490000,"message":"…"}`.
 #[derive(Debug, Serialize)]
-pub(super) struct Reason {
+pub struct Reason {
     code: &'static str,
     records: u64,
     message: String,
 }
 
 /// The reasons that there were, with the limits as they are set.
-pub(super) fn reasons(limits: &Quarantine, not_kept: &NotKept) -> Vec<Reason> {
+pub fn reasons(limits: &Quarantine, not_kept: &NotKept) -> Vec<Reason> {
     let reason = |(why, records): (WhyNotKept, u64)| {
         let message = message(limits, why);
         Reason { code: why.as_str(), records, message }
@@ -61,7 +61,7 @@ fn when_again(full: QuarantineFull) -> &'static str {
 }
 
 /// What the sender of one invalid record, or of nothing but invalid ones of which none is kept, is told.
-pub(super) fn nothing_taken(limits: &Quarantine, reply: &IngestReply) -> Option<ApiError> {
+pub fn nothing_taken(limits: &Quarantine, reply: &IngestReply) -> Option<ApiError> {
     let kept = reply.accepted + reply.quarantined;
     let error = if kept == 0 && !reply.not_kept.is_empty() {
         let because = reasons(limits, &reply.not_kept);
@@ -83,7 +83,7 @@ pub(super) fn nothing_taken(limits: &Quarantine, reply: &IngestReply) -> Option<
 }
 
 /// Tells what became of the request's records.
-pub(super) fn with_counts(error: ApiError, limits: &Quarantine, reply: &IngestReply) -> ApiError {
+pub fn with_counts(error: ApiError, limits: &Quarantine, reply: &IngestReply) -> ApiError {
     let mut error = error.with("accepted", reply.accepted).with("quarantined", reply.quarantined);
     if !reply.not_kept.is_empty() {
         let because = serde_json::json!(reasons(limits, &reply.not_kept));

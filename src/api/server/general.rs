@@ -21,15 +21,16 @@ use hyper::service::Service;
 use hyper_util::rt::TokioIo;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::arriving_body::ArrivingBody;
+use crate::api::ApiError;
+use crate::api::bodies::arriving_body::ArrivingBody;
+use crate::api::connections::requester::Requester;
 use crate::api::connections::{Patience, Place};
-use crate::api::cross_origin::Answer;
-use crate::api::entrance::{Entrance, add_default_headers};
-use crate::api::explained::{Explained, HEAD_BYTES_MAX};
-use crate::api::express::Rewound;
-use crate::api::express::reply::Replies;
-use crate::api::requester::Requester;
-use crate::api::{ApiError, server};
+use crate::api::server::accept;
+use crate::api::server::cross_origin::Answer;
+use crate::api::server::entrance::{Entrance, add_default_headers};
+use crate::api::server::explained::{Explained, HEAD_BYTES_MAX};
+use crate::api::server::fast_path::reply::Replies;
+use crate::api::server::prefixed::Rewound;
 use crate::clock::Clock;
 
 /// Most bytes read at once and ahead on a connection; the head of a request must fit.
@@ -171,7 +172,7 @@ impl Served {
         let state = self.entrance.state();
         let client = self.entrance.client(request.headers());
         let visit = state.connections.visit(client);
-        self.place.bear(visit.ok_or_else(|| server::too_many_connections(state))?);
+        self.place.bear(visit.ok_or_else(|| accept::too_many_connections(state))?);
         Ok(())
     }
 }

@@ -3,6 +3,8 @@
 //! Who may use a stream sees what it refused; what deleted streams refused is for admins. Reading needs `read`, a replay
 //! `read` and `ingest`; dropping takes records away for good, so it needs `streams:write`, as dropping a stream does.
 
+pub mod guessed_text;
+
 use std::sync::Arc;
 
 use axum::Json;
@@ -17,10 +19,12 @@ use serde_json::value::{RawValue, to_raw_value};
 use time::{OffsetDateTime, UtcOffset};
 use uuid::Uuid;
 
-use crate::api::guessed_text::GuessedText;
-use crate::api::quarantine_room::QuarantineRoomView;
-use crate::api::records::{self, AckWord};
-use crate::api::{ApiError, AppState, counted_body, streams};
+use crate::api::bodies::counted_body;
+use crate::api::inputs::records::{self, AckWord};
+use crate::api::manage::quarantine::guessed_text::GuessedText;
+use crate::api::manage::streams;
+use crate::api::read::quarantine_level::QuarantineRoomView;
+use crate::api::{ApiError, AppState};
 use crate::auth::{Caller, Scope};
 use crate::db::answered;
 use crate::db::mending::{self, Filter, KeptCount, KeptRecord};

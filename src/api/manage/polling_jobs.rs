@@ -13,7 +13,8 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::api::caller::ApiJson;
-use crate::api::{ApiError, AppState, streams};
+use crate::api::manage::streams;
+use crate::api::{ApiError, AppState};
 use crate::auth::{Caller, Scope};
 use crate::db::answered;
 use crate::db::polling_jobs::{self, JobChange, JobOwner, JobRow, JobsToList, NewJob, RunNow};

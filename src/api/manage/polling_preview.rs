@@ -14,7 +14,8 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::api::caller::ApiJson;
-use crate::api::{ApiError, AppState, streams};
+use crate::api::manage::streams;
+use crate::api::{ApiError, AppState};
 use crate::auth::{Caller, Scope};
 use crate::sources::poll::definition::Definition;
 use crate::sources::poll::error::FetchError;

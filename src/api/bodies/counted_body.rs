@@ -5,7 +5,7 @@ use bytes::Bytes;
 use futures::Stream;
 
 use crate::api::AppState;
-use crate::api::held_bytes::{Held, Holder};
+use crate::api::bodies::held_bytes::{Held, Holder};
 use crate::sources::body::{BodyLimits, BodyReader, ContentEncoding};
 
 /// Reads the body of a caller who is known; what its decoder remembers counts for as long as it does.

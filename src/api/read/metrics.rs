@@ -7,9 +7,10 @@ use axum::http::request::Parts;
 use axum::response::IntoResponse;
 
 use crate::api::caller::authenticate;
-use crate::api::health::{self, Audience};
-use crate::api::requester::Requester;
-use crate::api::{ApiError, AppState, status};
+use crate::api::connections::requester::Requester;
+use crate::api::read::health::{self, Audience};
+use crate::api::read::status;
+use crate::api::{ApiError, AppState};
 use crate::auth::{Scope, SecretHash};
 use crate::hub::counters::{StreamCounters, StreamTotals};
 use crate::record::{Source, StreamId};

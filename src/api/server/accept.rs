@@ -12,11 +12,12 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::api::client_address::Peer;
+use crate::api::connections::client_address::Peer;
 use crate::api::connections::{Admission, Connections, Occupied, Paced};
-use crate::api::entrance::Entrance;
-use crate::api::express::{self, Leave};
-use crate::api::{ApiError, AppState, general};
+use crate::api::server::entrance::Entrance;
+use crate::api::server::fast_path::{self, Leave};
+use crate::api::server::general;
+use crate::api::{ApiError, AppState};
 use crate::lifecycle::Lifecycle;
 
 /// Wait after a failed accept, such as too many open files.
@@ -164,7 +165,7 @@ async fn serve(
     soft: CancellationToken,
     hard: CancellationToken,
 ) {
-    let leave = express::serve(entrance.state(), stream, soft.clone()).await;
+    let leave = fast_path::serve(entrance.state(), stream, soft.clone()).await;
     if let Leave::HandOver(stream) = leave {
         Box::pin(general::serve(builder, stream, entrance, soft, hard)).await;
     }

@@ -8,8 +8,8 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::api::health::{self, Audience};
-use crate::api::quarantine_room::QuarantineRoomView;
+use crate::api::read::health::{self, Audience};
+use crate::api::read::quarantine_level::QuarantineRoomView;
 use crate::api::{ApiError, AppState};
 use crate::auth::{Caller, Scope};
 use crate::clock::Clock;

@@ -8,7 +8,6 @@
 
 mod head;
 pub(super) mod reply;
-mod rewound;
 
 use std::future::poll_fn;
 use std::io;
@@ -26,14 +25,15 @@ use tokio::time::Instant;
 use tokio_util::io::poll_read_buf;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
+use crate::api::AppState;
 use crate::api::connections::{HEAD_MAX, IDLE_MAX, Paced, Patience};
-use crate::api::entrance::{add_default_headers, panicked};
-use crate::api::{AppState, records};
+use crate::api::inputs::records;
+use crate::api::server::entrance::{add_default_headers, panicked};
+use crate::api::server::prefixed::Rewound;
 use crate::telemetry::metrics::record_ingest_request;
 
 use head::{Head, Look, look};
 use reply::Replies;
-pub use rewound::Rewound;
 
 /// Longest head and body together that are taken here, in bytes.
 const REQUEST_BYTES_MAX: usize = head::HEAD_BYTES_MAX + head::BODY_BYTES_MAX;

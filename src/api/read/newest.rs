@@ -12,10 +12,12 @@ use serde_json::value::RawValue;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::api::bodies::held_bytes::Holder;
+use crate::api::bodies::replies;
 use crate::api::caller::PathText;
-use crate::api::held_bytes::Holder;
-use crate::api::turns::Turn;
-use crate::api::{ApiError, AppState, replies, streams};
+use crate::api::manage::streams;
+use crate::api::permits::Turn;
+use crate::api::{ApiError, AppState};
 use crate::auth::{Caller, Scope};
 use crate::db::pools::RECORDS_TIMEOUT_MS;
 use crate::db::reading::{self, NewestLimits, StoredRecord};

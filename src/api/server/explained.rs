@@ -21,11 +21,11 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::api::ApiError;
+use crate::api::bodies::held_bytes::{Full, Held, HeldBytes};
+use crate::api::connections::requester::Requester;
 use crate::api::connections::{HEAD_MAX, Phase, Place};
-use crate::api::entrance::DEFAULT_HEADERS;
-use crate::api::express::Rewound;
-use crate::api::held_bytes::{Full, Held, HeldBytes};
-use crate::api::requester::Requester;
+use crate::api::server::entrance::DEFAULT_HEADERS;
+use crate::api::server::prefixed::Rewound;
 use crate::telemetry::limits;
 
 /// Longest wait for a peer that was refused to stop sending, and how much of it is read.

@@ -12,12 +12,14 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::api::bodies::counted_body;
+use crate::api::bodies::held_bytes::Full;
 use crate::api::caller::{PathText, authenticate};
-use crate::api::client_address::Peer;
 use crate::api::connections::Place;
-use crate::api::held_bytes::Full;
-use crate::api::not_kept::{self, Reason};
-use crate::api::{ApiError, AppState, counted_body, streams};
+use crate::api::connections::client_address::Peer;
+use crate::api::inputs::not_kept::{self, Reason};
+use crate::api::manage::streams;
+use crate::api::{ApiError, AppState};
 use crate::auth::{Admission, Caller, Scope, Via};
 use crate::db::streams::NewStream;
 use crate::pipeline::{IntakeError, KeyError, SenderId};
@@ -70,7 +72,7 @@ pub struct RecordsQuery {
 
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum AckWord {
+pub enum AckWord {
     #[default]
     Journal,
     Commit,
@@ -144,7 +146,7 @@ pub async fn create(
 }
 
 /// 202 once the records are durable, or 201 once they are in the table.
-pub(super) async fn take<S, E>(
+pub async fn take<S, E>(
     state: &AppState,
     name: &str,
     from: (Option<Peer>, Option<&Place>),
@@ -200,7 +202,7 @@ where
 
 /// The same for a request that asks for nothing in particular, whose body is there as a whole. Gives the status and the
 /// JSON of the reply. `authorization`: the header, with a Bearer token.
-pub(super) async fn take_small(
+pub async fn take_small(
     state: &AppState,
     authorization: &str,
     name: &str,
@@ -246,7 +248,7 @@ fn admit(state: &AppState, caller: &Caller) -> Result<Option<Admission>, ApiErro
     Ok(state.auth.admit(caller).inspect_err(|_| metrics::count_refused("quota_exceeded"))?)
 }
 
-pub(super) fn body_limits(state: &AppState) -> BodyLimits {
+pub fn body_limits(state: &AppState) -> BodyLimits {
     BodyLimits {
         wire_bytes_max: state.config.intake.body_bytes_max,
         decompressed_bytes_max: state.config.intake.body_decompressed_bytes_max,
@@ -275,7 +277,7 @@ fn invalid_key() -> ApiError {
 }
 
 /// Those who share the intake: tokens, and users where no token was used.
-pub(super) fn sender(caller: &Caller) -> SenderId {
+pub fn sender(caller: &Caller) -> SenderId {
     match (caller.via, caller.user_id) {
         (Via::Bearer { token_id } | Via::Ticket { token_id: Some(token_id) }, _) => {
             SenderId::Token(token_id)
@@ -286,7 +288,7 @@ pub(super) fn sender(caller: &Caller) -> SenderId {
 }
 
 /// How a body is compressed.
-pub(super) fn content_encoding(headers: &HeaderMap) -> Result<ContentEncoding, ApiError> {
+pub fn content_encoding(headers: &HeaderMap) -> Result<ContentEncoding, ApiError> {
     let encoding = headers.get(header::CONTENT_ENCODING);
     let encoding = encoding.map(|value| value.to_str().unwrap_or("?"));
     ContentEncoding::from_header(encoding)
@@ -365,7 +367,7 @@ impl From<InvalidCsvOptions> for ApiError {
     }
 }
 
-pub(super) fn answer(state: &AppState, reply: IngestReply, return_ids: bool) -> Response {
+pub fn answer(state: &AppState, reply: IngestReply, return_ids: bool) -> Response {
     let replayed = reply.replayed;
     let mut response = first_answer(state, reply, return_ids);
     if replayed {
@@ -412,7 +414,7 @@ fn reply_json(state: &AppState, reply: IngestReply, return_ids: bool) -> (Status
 }
 
 /// What a refused request is told, with what was taken before the failure.
-pub(super) fn refusal(state: &AppState, failure: IngestFailure) -> ApiError {
+pub fn refusal(state: &AppState, failure: IngestFailure) -> ApiError {
     let IngestFailure { reason, before, is_outcome_unknown } = failure;
     let error = match reason {
         FailureReason::Body(error) => body_error(&error),
@@ -462,7 +464,7 @@ fn key_error(error: KeyError) -> ApiError {
     }
 }
 
-pub(super) fn body_error(error: &BodyError) -> ApiError {
+pub fn body_error(error: &BodyError) -> ApiError {
     match error {
         BodyError::TooLarge { .. } => ApiError::too_large("body_too_large", error.to_string()),
         BodyError::Idle { .. } => ApiError::timeout("body_too_slow", error.to_string()),

@@ -16,8 +16,8 @@ use rust_embed::{Embed, EmbeddedFile};
 use tokio::sync::OnceCell;
 
 use crate::api::ApiError;
+use crate::api::bodies::replies::Uncounted;
 use crate::api::caller::PathText;
-use crate::api::replies::Uncounted;
 
 /// What `npm run build` made; nothing but a placeholder where it was not run.
 #[derive(Embed)]

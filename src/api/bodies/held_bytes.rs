@@ -24,7 +24,7 @@ pub struct HeldBytes(Arc<Budget>);
 pub enum Holder {
     /// Callers whose credentials are good.
     Known,
-    /// Whoever is at this address: [`ClientAddress::group`](crate::api::client_address::ClientAddress::group).
+    /// Whoever is at this address: [`ClientAddress::group`](crate::api::connections::client_address::ClientAddress::group).
     Stranger(IpAddr),
 }
 

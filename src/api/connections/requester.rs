@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::http::Extensions;
 
-use crate::api::held_bytes::Holder;
+use crate::api::bodies::held_bytes::Holder;
 
 /// See the module; clones are the same.
 #[derive(Debug, Clone)]
@@ -22,7 +22,7 @@ struct Standing {
 }
 
 impl Requester {
-    /// `address`: as limits by address go by it, see [`ClientAddress::group`](crate::api::client_address::ClientAddress::group).
+    /// `address`: as limits by address go by it, see [`ClientAddress::group`](crate::api::connections::client_address::ClientAddress::group).
     pub fn new(address: IpAddr) -> Requester {
         Requester(Arc::new(Standing { address, is_known: AtomicBool::new(false) }))
     }

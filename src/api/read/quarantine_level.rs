@@ -6,7 +6,7 @@ use crate::api::AppState;
 
 /// `{"records":17,"bytes":5210,"records_max":4000000,…}`
 #[derive(Debug, Serialize)]
-pub(super) struct QuarantineRoomView {
+pub struct QuarantineRoomView {
     /// Invalid records that are kept, and bytes of them, with what this gateway is bringing in.
     records: u64,
     bytes: u64,
@@ -31,7 +31,7 @@ pub(super) struct QuarantineRoomView {
 }
 
 impl QuarantineRoomView {
-    pub(super) fn of(state: &AppState) -> QuarantineRoomView {
+    pub fn of(state: &AppState) -> QuarantineRoomView {
         let (room, settings) = (&state.source.quarantine, &state.config.quarantine);
         let (level, accepted, dropped) = (room.level(), room.accepted(), room.dropped());
         let limits = room.limits();

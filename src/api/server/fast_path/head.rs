@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use httparse::{EMPTY_HEADER, Header, Request, Status};
 
-use crate::api::entrance::stream_of;
+use crate::api::server::entrance::stream_of;
 
 /// Longest head that is looked at, in bytes.
 pub const HEAD_BYTES_MAX: usize = 4 << 10;

@@ -11,9 +11,11 @@ use bytes::BytesMut;
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
+use crate::api::bodies::counted_body;
+use crate::api::bodies::held_bytes::{Held, Holder};
 use crate::api::caller::{ApiJson, PathText};
-use crate::api::held_bytes::{Held, Holder};
-use crate::api::{ApiError, AppState, counted_body, records};
+use crate::api::inputs::records;
+use crate::api::{ApiError, AppState};
 use crate::auth::{Caller, Scope};
 use crate::db::reading::{self, StreamSize};
 use crate::db::streams::{NewStream, TableError};

@@ -21,17 +21,20 @@ use futures::FutureExt;
 use hyper::service::Service;
 use tower::ServiceExt;
 
-use crate::api::arriving_body::ArrivingBody;
-use crate::api::client_address::{ClientAddress, Peer};
+use crate::api::bodies::arriving_body::ArrivingBody;
+use crate::api::bodies::refused_body;
+use crate::api::bodies::refused_body::SharedBody;
 use crate::api::connections::Place;
-use crate::api::cross_origin::{self, Answer, CrossOrigin};
-use crate::api::refused_body::SharedBody;
-use crate::api::requester::Requester;
-use crate::api::{ApiError, AppState, heads, records, refused_body, router};
+use crate::api::connections::client_address::{ClientAddress, Peer};
+use crate::api::connections::requester::Requester;
+use crate::api::inputs::records;
+use crate::api::server::cross_origin::{self, Answer, CrossOrigin};
+use crate::api::server::heads;
+use crate::api::{ApiError, AppState, router};
 use crate::telemetry::metrics::record_ingest_request;
 
 /// In every response, unless the handler says something else.
-pub(super) const DEFAULT_HEADERS: [(HeaderName, HeaderValue); 4] = [
+pub const DEFAULT_HEADERS: [(HeaderName, HeaderValue); 4] = [
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
     (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
@@ -149,7 +152,7 @@ fn is_records(request: &Request<ArrivingBody>) -> bool {
 }
 
 /// The stream in the path of a request to ingest.
-pub(super) fn stream_of(path: &str) -> Option<&str> {
+pub fn stream_of(path: &str) -> Option<&str> {
     let stream = path.strip_prefix("/v1/streams/")?.strip_suffix("/records")?;
     (!stream.is_empty() && !stream.contains(['/', '%'])).then_some(stream)
 }
@@ -176,14 +179,14 @@ async fn take_records(
 }
 
 /// Adds the headers that every response has.
-pub(super) fn add_default_headers(headers: &mut HeaderMap) {
+pub fn add_default_headers(headers: &mut HeaderMap) {
     for (name, value) in DEFAULT_HEADERS {
         headers.entry(name).or_insert(value);
     }
 }
 
 /// What is answered for a handler that panicked.
-pub(super) fn panicked(_: Box<dyn Any + Send>) -> Response {
+pub fn panicked(_: Box<dyn Any + Send>) -> Response {
     ApiError::internal("a request handler panicked").into_response()
 }
 

@@ -11,8 +11,9 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use crate::api::caller::ApiJson;
-use crate::api::polling_jobs::{JobsQuery, apply, find, insert, job_exists, may_use, page};
-use crate::api::{ApiError, AppState, streams};
+use crate::api::manage::polling_jobs::{JobsQuery, apply, find, insert, job_exists, may_use, page};
+use crate::api::manage::streams;
+use crate::api::{ApiError, AppState};
 use crate::auth::{Caller, Scope};
 use crate::db::polling_jobs;
 use crate::sources::poll::job::{AskedJob, ShortJobView};

@@ -18,9 +18,9 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 
-use crate::api::client_address::ClientAddress;
-use crate::api::held_bytes::{HeldBytes, Holder};
-use crate::api::requester::Requester;
+use crate::api::bodies::held_bytes::{HeldBytes, Holder};
+use crate::api::connections::client_address::ClientAddress;
+use crate::api::connections::requester::Requester;
 use crate::api::{ApiError, AppState};
 
 /// Replies up to this size are not counted, in bytes: a connection has more than that of its own.

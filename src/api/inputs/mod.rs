@@ -1,0 +1,4 @@
+//! The ways in for records.
+
+mod not_kept;
+pub mod records;
