@@ -24,7 +24,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{
-    self, AppState, ConnectionLimits, Connections, Entrance, HeldBytes, Parts, Previews, Turns,
+    self, AppState, ConnectionLimits, Connections, Entrance, HeldBytes, Parts, Permits,
 };
 use crate::app::accounts::KnownAccounts;
 use crate::app::beginning::{Begun, Opened};
@@ -51,6 +51,7 @@ use crate::pipeline::{
 use crate::sources::encoders::Encoders;
 use crate::sources::http::HttpSource;
 use crate::sources::poll::Poller;
+use crate::sources::poll::preview::Previews;
 use crate::streams::encode::EncodeLimits;
 
 /// How long a person who starts it is not told how the database is, in case it is just starting, too.
@@ -430,8 +431,8 @@ impl Ground {
             },
             poller,
             previews: Previews::default(),
-            readers: Turns::new(&api::READING),
-            samples: Turns::new(&api::SAMPLES),
+            readers: Permits::new(&api::READING),
+            samples: Permits::new(&api::SAMPLES),
             counters: pipeline.counters.clone(),
             journal: self.journal.clone(),
             progress: pipeline.progress.clone(),
@@ -447,7 +448,6 @@ impl Ground {
                 trusted_proxies: self.config.access.trusted_proxies.clone(),
             }),
             held_bytes: HeldBytes::new(self.config.access.request_memory_bytes_max),
-            reply_reserve: HeldBytes::new(api::REPLY_RESERVE_BYTES),
             lifecycle: self.lifecycle.clone(),
             started_at: self.clock.now().date_time(),
             settings: self.settings.clone(),

@@ -1,4 +1,4 @@
-//! The HTTP API. From the bottom to the top: [`error`] is how it refuses; [`connections`] knows who is connected; [`bodies`]
+//! The HTTP API. From the bottom to the top: [`error`] is how it refuses; [`connections`] holds a place for each; [`bodies`]
 //! bounds what requests and replies hold; [`caller`] authenticates; [`inputs`], [`read`] and [`manage`] have the handlers, one
 //! file a noun; [`router`] has every route; [`server`] serves them.
 
@@ -8,19 +8,19 @@ mod connections;
 mod error;
 mod inputs;
 mod manage;
+mod named_stream;
 mod permits;
 mod read;
+mod response;
 pub mod router;
 mod server;
 mod state;
 
-pub use bodies::{held_bytes::HeldBytes, replies::RESERVE_BYTES as REPLY_RESERVE_BYTES};
+pub use bodies::HeldBytes;
 pub use connections::{ConnectionLimits, Connections};
 pub use error::ApiError;
-pub use manage::polling_preview::Previews;
-pub use manage::quarantine::{KeptView, guessed_text::GuessedText};
-pub use permits::{READING, SAMPLES, Turns};
+pub use manage::quarantine::{GuessedText, KeptView};
+pub use permits::{Permits, READING, SAMPLES};
 pub use read::status::node_load;
-pub use server::accept::run as serve;
-pub use server::entrance::Entrance;
+pub use server::{Entrance, serve};
 pub use state::{AppState, Parts};

@@ -8,10 +8,9 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use time::OffsetDateTime;
 use tokio::sync::watch;
 
-use crate::api::bodies::held_bytes::HeldBytes;
+use crate::api::bodies::HeldBytes;
 use crate::api::connections::Connections;
-use crate::api::manage::polling_preview::Previews;
-use crate::api::permits::Turns;
+use crate::api::permits::Permits;
 use crate::auth::Auth;
 use crate::catalog::Catalog;
 use crate::clock::Clock;
@@ -24,6 +23,7 @@ use crate::lifecycle::Lifecycle;
 use crate::pipeline::{AppenderThread, DatabaseState, Parking, Progress};
 use crate::sources::http::HttpSource;
 use crate::sources::poll::Poller;
+use crate::sources::poll::preview::Previews;
 
 /// The running parts. A clone is one count more, because the router makes several for each request.
 #[derive(Clone)]
@@ -38,10 +38,10 @@ pub struct Parts {
     pub source: HttpSource,
     pub poller: Poller,
     pub previews: Previews,
-    /// Turns for reading records.
-    pub readers: Turns,
-    /// Turns for samples.
-    pub samples: Turns,
+    /// Permits for reading records.
+    pub readers: Permits,
+    /// Permits for samples.
+    pub samples: Permits,
     pub counters: Counters,
     pub journal: Journal,
     pub progress: Progress,
@@ -53,8 +53,6 @@ pub struct Parts {
     pub metrics: PrometheusHandle,
     pub connections: Connections,
     pub held_bytes: HeldBytes,
-    /// What the status and the metrics may take beyond it.
-    pub reply_reserve: HeldBytes,
     pub lifecycle: Lifecycle,
     pub started_at: OffsetDateTime,
     /// What it was started with, for people.

@@ -1,19 +1,25 @@
 //! One budget in bytes for what is held for peers outside the records' own room: heads, bodies that are not records,
 //! replies.
 //!
-//! Nothing waits for it: whoever finds it used up is refused at once, and may come again. A wait would hold what the
+//! Nothing waits for it: a request that finds it used up is refused at once, and may come again. A wait would hold what the
 //! request holds already.
 //!
-//! Anybody can have bytes held, so those whose caller is not known share half of the budget, and none of their addresses has
-//! more of it than it leaves to the others: one address by itself a quarter of the budget, and whoever comes new finds room
+//! Every client can have bytes held, so requesters that are not known share half of the budget, and no address of theirs has
+//! more of it than it leaves to the others: one address by itself a quarter of the budget, and a new one finds some left
 //! however many there are. Callers with credentials have all that is left.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use crate::api::ApiError;
+use crate::api::connections::Requester;
 use crate::telemetry::limits;
+
+/// What a client is told to wait while the budget is used up.
+const FULL_RETRY: Duration = Duration::from_secs(1);
 
 /// The budget of a gateway; clones share it.
 #[derive(Debug, Clone)]
@@ -24,8 +30,14 @@ pub struct HeldBytes(Arc<Budget>);
 pub enum Holder {
     /// Callers whose credentials are good.
     Known,
-    /// Whoever is at this address: [`ClientAddress::group`](crate::api::connections::client_address::ClientAddress::group).
+    /// Requesters at this address that are not known.
     Stranger(IpAddr),
+}
+
+impl Holder {
+    pub fn of(requester: &Requester) -> Holder {
+        if requester.is_known() { Holder::Known } else { Holder::Stranger(requester.address()) }
+    }
 }
 
 /// A part of the budget; dropping it gives it back.
@@ -47,6 +59,12 @@ pub enum Full {
         "the gateway holds as many bytes as it may for this address's requests without credentials (a share of TIDEGATE_REQUEST_MEMORY_BYTES_MAX); send it again in a moment"
     )]
     Share,
+}
+
+impl From<Full> for ApiError {
+    fn from(full: Full) -> ApiError {
+        ApiError::unavailable("request_memory_full", full.to_string(), FULL_RETRY)
+    }
 }
 
 #[derive(Debug)]
@@ -205,7 +223,7 @@ mod tests {
             })
             .collect();
         assert_eq!(others.iter().map(Held::bytes).collect::<Vec<_>>(), [50, 25, 12, 6]);
-        // Whoever is known finds half of it, whatever strangers do.
+        // Known callers find half of it, whatever strangers do.
         let known = budget.hold(Holder::Known, 200).unwrap();
         assert_eq!(budget.held(), 100 + 93 + 200);
         drop((one, others, known));

@@ -19,7 +19,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 
-use crate::api::connections::{self, Place};
+use crate::api::connections::Requester;
 
 /// How much of a refused body is read off, and for how long.
 const DISCARD_BYTES_MAX: usize = 64 << 20;
@@ -27,8 +27,7 @@ const DISCARD_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// [`read_off`] for a route.
 pub async fn middleware(request: Request, next: Next) -> Response {
-    let place = request.extensions().get::<Arc<Place>>().cloned();
-    read_off(request, place.as_deref(), async |parts, body| {
+    read_off(request, async |parts, body| {
         next.run(Request::from_parts(parts, Body::from_stream(body))).await
     })
     .await
@@ -37,17 +36,17 @@ pub async fn middleware(request: Request, next: Next) -> Response {
 /// Has a request handled, and after an answer that is an error, takes the rest of the body off the wire.
 pub async fn read_off<B: IncomingBody>(
     request: http::Request<B>,
-    place: Option<&Place>,
     handle: impl AsyncFnOnce(Parts, SharedBody<B>) -> Response,
 ) -> Response {
     let asks_first = request.headers().contains_key(EXPECT);
+    let requester = Requester::of(request.extensions());
     let (parts, body) = request.into_parts();
     let rest = SharedBody::new(body);
     let response = handle(parts, rest.clone()).await;
     let refused = response.status().is_client_error() || response.status().is_server_error();
-    // Who asks before sending (`Expect: 100-continue`) would take reading for a yes.
+    // A sender that asks before sending (`Expect: 100-continue`) would take reading for a yes.
     if refused && (rest.was_read() || !asks_first) {
-        Box::pin(connections::asking(place, rest.discard())).await;
+        Box::pin(requester.asking(rest.discard())).await;
     }
     response
 }

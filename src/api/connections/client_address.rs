@@ -1,22 +1,14 @@
 //! Where a request comes from: the connection's peer, or what a trusted proxy says of it.
 
-use std::convert::Infallible;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use axum::extract::FromRequestParts;
-use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName};
 
-use crate::api::AppState;
 use crate::config::Networks;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// Bits of an IPv6 address that one customer is given as a whole.
 const IPV6_GROUP_BITS: u32 = 64;
-
-/// Who is at the other end of the connection; in the extensions of each request that the router gets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Peer(pub IpAddr);
 
 /// The client that a request comes from, as far as can be trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -25,7 +17,7 @@ pub struct ClientAddress(pub IpAddr);
 impl ClientAddress {
     /// The last address in `X-Forwarded-For` that is no trusted proxy, if the peer is one; else the peer. What stands
     /// left of it was written by the client, and may say anything.
-    pub fn new(Peer(peer): Peer, headers: &HeaderMap, trusted: &Networks) -> ClientAddress {
+    pub fn new(peer: IpAddr, headers: &HeaderMap, trusted: &Networks) -> ClientAddress {
         let mut client = peer.to_canonical();
         if !trusted.contain(client) {
             return ClientAddress(client);
@@ -64,19 +56,6 @@ fn address(word: &str) -> Option<IpAddr> {
     bare.parse::<IpAddr>().or_else(|_| with_port()).ok().map(|address| address.to_canonical())
 }
 
-impl FromRequestParts<AppState> for ClientAddress {
-    type Rejection = Infallible;
-
-    async fn from_request_parts(
-        parts: &mut Parts,
-        state: &AppState,
-    ) -> Result<ClientAddress, Infallible> {
-        // Every connection has a peer: only a request that a test made by hand has none.
-        let peer = parts.extensions.get().copied().unwrap_or(Peer(Ipv6Addr::UNSPECIFIED.into()));
-        Ok(ClientAddress::new(peer, &parts.headers, &state.config.access.trusted_proxies))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use axum::http::HeaderValue;
@@ -89,7 +68,7 @@ mod tests {
         for line in lines {
             headers.append(X_FORWARDED_FOR, HeaderValue::from_static(line));
         }
-        ClientAddress::new(Peer(peer.parse().unwrap()), &headers, &trusted).0.to_string()
+        ClientAddress::new(peer.parse().unwrap(), &headers, &trusted).0.to_string()
     }
 
     #[test]

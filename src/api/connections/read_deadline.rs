@@ -1,19 +1,19 @@
-//! How long more of a connection is waited for.
+//! Until when more bytes of a connection are waited for.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// A deadline that moves. Its timer is seldom moved, but for when it rings before its time: most waits are far shorter.
-pub struct Patience {
+/// A deadline that moves. Its timer does not move along, but is set anew when it rings too early: most waits are far shorter.
+pub struct ReadDeadline {
     deadline: Instant,
     timer: Pin<Box<Sleep>>,
 }
 
-impl Patience {
-    pub fn until(deadline: Instant) -> Patience {
-        Patience { deadline, timer: Box::pin(sleep_until(deadline)) }
+impl ReadDeadline {
+    pub fn until(deadline: Instant) -> ReadDeadline {
+        ReadDeadline { deadline, timer: Box::pin(sleep_until(deadline)) }
     }
 
     /// Moves the deadline, either way.
@@ -48,26 +48,26 @@ mod tests {
     use super::*;
 
     /// How long it lasts from now on.
-    async fn lasts(patience: &mut Patience) -> Duration {
+    async fn lasts(deadline: &mut ReadDeadline) -> Duration {
         let from = Instant::now();
-        poll_fn(|context| patience.poll(context)).await;
+        poll_fn(|context| deadline.poll(context)).await;
         Duration::from_secs(from.elapsed().as_secs())
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_deadline_may_be_moved_and_dripping_buys_no_time() {
         let after = |seconds| Instant::now() + Duration::from_secs(seconds);
-        let mut patience = Patience::until(after(30));
+        let mut deadline = ReadDeadline::until(after(30));
         tokio::time::advance(Duration::from_secs(20)).await;
-        patience.set(after(30));
-        assert_eq!(lasts(&mut patience).await, Duration::from_secs(30));
-        patience.set(after(30));
+        deadline.set(after(30));
+        assert_eq!(lasts(&mut deadline).await, Duration::from_secs(30));
+        deadline.set(after(30));
         tokio::time::advance(Duration::from_secs(20)).await;
-        patience.hurry(after(2));
+        deadline.hurry(after(2));
         tokio::time::advance(Duration::from_secs(1)).await;
-        patience.hurry(after(2));
-        assert_eq!(lasts(&mut patience).await, Duration::from_secs(1));
-        patience.set(after(30));
-        assert_eq!(lasts(&mut patience).await, Duration::from_secs(30));
+        deadline.hurry(after(2));
+        assert_eq!(lasts(&mut deadline).await, Duration::from_secs(1));
+        deadline.set(after(30));
+        assert_eq!(lasts(&mut deadline).await, Duration::from_secs(30));
     }
 }

@@ -6,52 +6,31 @@ use std::time::Duration;
 use axum::BoxError;
 use axum::extract::{Query, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderMap, HeaderName, StatusCode};
+use axum::response::Response;
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
-use uuid::Uuid;
+use serde::Deserialize;
 
-use crate::api::bodies::counted_body;
-use crate::api::bodies::held_bytes::Full;
 use crate::api::caller::{PathText, authenticate};
-use crate::api::connections::Place;
-use crate::api::connections::client_address::Peer;
-use crate::api::inputs::not_kept::{self, Reason};
-use crate::api::manage::streams;
-use crate::api::{ApiError, AppState};
+use crate::api::inputs::receipt::{answer, reply_json};
+use crate::api::inputs::refusal::refusal;
+use crate::api::inputs::{body, not_kept};
+use crate::api::{ApiError, AppState, named_stream};
 use crate::auth::{Admission, Caller, Scope, Via};
 use crate::db::streams::NewStream;
-use crate::pipeline::{IntakeError, KeyError, SenderId};
-use crate::record::{Position, StreamId};
-use crate::sources::PlacedError;
-use crate::sources::body::{BodyError, BodyLimits, BodyReader, ContentEncoding};
-use crate::sources::http::{
-    Ack, FailureReason, IDS_MAX, IngestFailure, IngestReply, IngestRequest, MakeStream, OnError,
-};
+use crate::pipeline::SenderId;
+use crate::record::StreamId;
+use crate::sources::body::BodyReader;
+use crate::sources::http::{Ack, IngestRequest, MakeStream, OnError};
 use crate::streams::csv::{CsvOptions, CsvWords, InvalidCsvOptions};
-use crate::streams::encode::MatchedName;
 use crate::streams::{PayloadType, Shape, Stream};
 use crate::telemetry::metrics;
 
-/// Advice while the gateway shuts down: it may be starting again.
-const RETRY_AFTER_SHUTDOWN: Duration = Duration::from_secs(5);
-/// Advice while the first request with the same key is under way.
-const RETRY_AFTER_UNDER_WAY: Duration = Duration::from_secs(1);
-/// Advice while the journal is an older copy, which a person has to take away.
-const RETRY_AFTER_OLDER_JOURNAL: Duration = Duration::from_secs(60);
-/// Advice where somebody else makes a stream of the same name at the same moment.
+/// Advice where another request makes a stream of the same name at the same moment.
 const RETRY_AFTER_MADE: Duration = Duration::from_secs(1);
-/// Advice while there are as many keys as there may be: about when some of them go.
-const RETRY_AFTER_KEYS_FULL: Duration = Duration::from_secs(60);
-/// Room for the usual reply.
-const REPLY_BYTES: usize = 160;
-const APPLICATION_JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// Longest idempotency key, in characters.
 const KEY_CHARACTERS_MAX: usize = 255;
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-/// Says that a request was taken before, and that this is what it was answered then.
-const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 /// What the query may say.
 #[derive(Debug, Default, Deserialize)]
@@ -101,40 +80,6 @@ enum ReturnWord {
     Ids,
 }
 
-/// The reply to records that were taken.
-#[derive(Debug, Serialize)]
-struct Receipt {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    id: Option<Uuid>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    accepted: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    committed: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    duplicates: Option<u64>,
-    quarantined: u64,
-    /// Invalid records that the quarantine does not keep; `accepted`, `quarantined` and these are all of the body's.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    not_kept: Option<u64>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    not_kept_because: Vec<Reason>,
-    position: Position,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    errors: Vec<PlacedError>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    errors_omitted: Option<u64>,
-    /// Lines without anything, which were no records.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    skipped_lines: Option<u64>,
-    /// Names of a CSV header that are not written as the keys that they were taken for.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    header_matched: Vec<MatchedName>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ids: Option<Vec<Uuid>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ids_omitted: Option<u64>,
-}
-
 /// [`take`] for a stream whose name is written with percent signs.
 pub async fn create(
     State(state): State<AppState>,
@@ -142,14 +87,13 @@ pub async fn create(
     request: Request,
 ) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
-    take(&state, &name, (None, None), parts, body.into_data_stream()).await
+    take(&state, &name, parts, body.into_data_stream()).await
 }
 
 /// 202 once the records are durable, or 201 once they are in the table.
 pub async fn take<S, E>(
     state: &AppState,
     name: &str,
-    from: (Option<Peer>, Option<&Place>),
     parts: Parts,
     body: S,
 ) -> Result<Response, ApiError>
@@ -157,11 +101,11 @@ where
     S: futures::Stream<Item = Result<Bytes, E>> + Send + Unpin + 'static,
     E: Into<BoxError> + 'static,
 {
-    let caller = authenticate(from, &parts, state).await?;
+    let caller = authenticate(&parts, state).await?;
     caller.require(Scope::Ingest)?;
     let Query(query) = Query::<RecordsQuery>::try_from_uri(&parts.uri)?;
-    let media_type = streams::media_type(&parts.headers)?;
-    let encoding = content_encoding(&parts.headers)?;
+    let media_type = body::media_type(&parts.headers)?;
+    let encoding = body::content_encoding(&parts.headers)?;
     let key = idempotency_key(&parts.headers)?.map(str::to_owned);
     let return_ids = query.returned == Some(ReturnWord::Ids);
     let words = CsvWords {
@@ -193,7 +137,7 @@ where
         },
         return_ids,
     };
-    let body = counted_body::read(state, body, encoding, body_limits(state));
+    let body = body::read(state, body, encoding, body::limits(state));
     match state.source.ingest(ingest, body, make).await {
         Ok(reply) => Ok(answer(state, reply, return_ids)),
         Err(failure) => Err(not_made.unwrap_or_else(|| refusal(state, *failure))),
@@ -211,7 +155,7 @@ pub async fn take_small(
 ) -> Result<(StatusCode, Vec<u8>), ApiError> {
     let caller = state.auth.authenticate_token(authorization).await?;
     caller.require(Scope::Ingest)?;
-    let media_type = streams::media_type_of(content_type)?;
+    let media_type = body::media_type_of(content_type)?;
     let csv = match media_type.header {
         None => CsvOptions::default(),
         said => CsvWords::default().check(said)?,
@@ -234,7 +178,7 @@ pub async fn take_small(
         on_error: OnError::default(),
         return_ids: false,
     };
-    let body = BodyReader::whole(body, body_limits(state));
+    let body = BodyReader::whole(body, body::limits(state));
     match state.source.ingest(ingest, body, make).await {
         Ok(reply) => match not_kept::nothing_taken(&state.config.quarantine, &reply) {
             Some(error) => Err(error),
@@ -246,14 +190,6 @@ pub async fn take_small(
 
 fn admit(state: &AppState, caller: &Caller) -> Result<Option<Admission>, ApiError> {
     Ok(state.auth.admit(caller).inspect_err(|_| metrics::count_refused("quota_exceeded"))?)
-}
-
-pub fn body_limits(state: &AppState) -> BodyLimits {
-    BodyLimits {
-        wire_bytes_max: state.config.intake.body_bytes_max,
-        decompressed_bytes_max: state.config.intake.body_decompressed_bytes_max,
-        idle_timeout: Duration::from_secs(state.config.intake.body_idle_seconds),
-    }
 }
 
 /// The header `Idempotency-Key`, if there is one.
@@ -287,14 +223,6 @@ pub fn sender(caller: &Caller) -> SenderId {
     }
 }
 
-/// How a body is compressed.
-pub fn content_encoding(headers: &HeaderMap) -> Result<ContentEncoding, ApiError> {
-    let encoding = headers.get(header::CONTENT_ENCODING);
-    let encoding = encoding.map(|value| value.to_str().unwrap_or("?"));
-    ContentEncoding::from_header(encoding)
-        .map_err(|error| ApiError::unsupported_media_type(error.to_string()))
-}
-
 /// The stream of this name, or, where it is still to be made and may be, what it will be; and whether it is still to be
 /// made.
 fn find_or_plan(
@@ -302,13 +230,13 @@ fn find_or_plan(
     caller: &Caller,
     name: &str,
 ) -> Result<(Arc<Stream>, bool), ApiError> {
-    let name = streams::parse_name(name)?;
-    streams::require_stream(caller, &name)?;
+    let name = named_stream::parse_name(name)?;
+    named_stream::require(caller, &name)?;
     if let Some(stream) = state.catalog.streams().by_name(&name) {
         return Ok((stream, false));
     }
     if !state.config.access.auto_create_streams || caller.require(Scope::StreamsWrite).is_err() {
-        return Err(streams::no_such_stream(name.as_str()));
+        return Err(named_stream::no_such_stream(name.as_str()));
     }
     let planned = Stream {
         id: StreamId(0),
@@ -349,151 +277,20 @@ async fn create_stream(
     if let Some(stream) = state.catalog.create(&new).await? {
         return Ok(stream);
     }
-    // Somebody else made it at the same moment.
+    // Another request made it at the same moment.
     let made = state.catalog.streams().by_name(&new.name);
-    let stream = made.ok_or_else(|| streams::no_such_stream(new.name.as_str()))?;
+    let stream = made.ok_or_else(|| named_stream::no_such_stream(new.name.as_str()))?;
     // What is waiting for it was read for a stream of documents without a key.
     if stream.shape == new.shape && stream.key.is_none() {
         return Ok(stream);
     }
     let detail =
-        "somebody else made this stream at the same moment, with a shape of its own; send again";
+        "another request made this stream at the same moment, with a shape of its own; send again";
     Err(ApiError::unavailable("stream_just_made", detail, RETRY_AFTER_MADE))
 }
 
 impl From<InvalidCsvOptions> for ApiError {
     fn from(error: InvalidCsvOptions) -> ApiError {
         ApiError::bad_request("invalid_query", error.to_string())
-    }
-}
-
-pub fn answer(state: &AppState, reply: IngestReply, return_ids: bool) -> Response {
-    let replayed = reply.replayed;
-    let mut response = first_answer(state, reply, return_ids);
-    if replayed {
-        metrics::count_idempotency_replay();
-        response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
-    }
-    response
-}
-
-fn first_answer(state: &AppState, reply: IngestReply, return_ids: bool) -> Response {
-    if let Some(error) = not_kept::nothing_taken(&state.config.quarantine, &reply) {
-        return error.into_response();
-    }
-    let (status, json) = reply_json(state, reply, return_ids);
-    (status, [(header::CONTENT_TYPE, APPLICATION_JSON)], json).into_response()
-}
-
-/// The reply to records that were taken.
-fn reply_json(state: &AppState, reply: IngestReply, return_ids: bool) -> (StatusCode, Vec<u8>) {
-    let committed = reply.committed;
-    let ids_omitted =
-        (return_ids && reply.accepted > IDS_MAX as u64).then(|| reply.accepted - IDS_MAX as u64);
-    let omitted = reply.refused - reply.errors.len() as u64;
-    let body = Receipt {
-        id: reply.ids.first().copied().filter(|_| reply.single),
-        accepted: committed.is_none().then_some(reply.accepted),
-        committed: committed.map(|outcome| outcome.committed),
-        duplicates: committed.map(|outcome| outcome.duplicates),
-        quarantined: reply.quarantined,
-        not_kept: (!reply.not_kept.is_empty()).then(|| reply.not_kept.total()),
-        not_kept_because: not_kept::reasons(&state.config.quarantine, &reply.not_kept),
-        position: reply.position.unwrap_or_else(|| state.journal.synced()),
-        errors: reply.errors,
-        errors_omitted: (omitted > 0).then_some(omitted),
-        skipped_lines: (reply.skipped_lines > 0).then_some(reply.skipped_lines),
-        header_matched: reply.matched,
-        ids: return_ids.then_some(reply.ids),
-        ids_omitted,
-    };
-    let status = if committed.is_some() { StatusCode::CREATED } else { StatusCode::ACCEPTED };
-    let mut json = Vec::with_capacity(REPLY_BYTES);
-    serde_json::to_writer(&mut json, &body).expect("plain structs become JSON");
-    (status, json)
-}
-
-/// What a refused request is told, with what was taken before the failure.
-pub fn refusal(state: &AppState, failure: IngestFailure) -> ApiError {
-    let IngestFailure { reason, before, is_outcome_unknown } = failure;
-    let error = match reason {
-        FailureReason::Body(error) => body_error(&error),
-        FailureReason::Framing(error) => {
-            ApiError::bad_request(error.code.as_str(), error.to_string())
-                .with("offset", error.offset)
-                .with("record", error.record)
-                .with("line", serde_json::json!(error.line))
-        }
-        FailureReason::Intake(error) => intake_error(&error),
-        FailureReason::Stream(message) => ApiError::unprocessable("unusable_stream", message),
-        FailureReason::TooLargeToReject { .. } | FailureReason::TooManyToReject { .. } => {
-            ApiError::too_large("too_large_to_reject", reason.to_string())
-        }
-        FailureReason::TooLargeForKey { .. } | FailureReason::TooManyForKey { .. } => {
-            ApiError::too_large("too_large_for_key", reason.to_string())
-        }
-        FailureReason::Rejected { .. } => ApiError::unprocessable("rejected", reason.to_string()),
-        FailureReason::NotReplayable => {
-            return ApiError::unprocessable("not_replayable", reason.to_string());
-        }
-        FailureReason::NotOneRecord { .. } => {
-            return ApiError::unprocessable("not_one_record", reason.to_string());
-        }
-        FailureReason::Gone => return ApiError::not_found("not_in_quarantine", reason.to_string()),
-        FailureReason::ReplayedElsewhere => {
-            return ApiError::conflict("replayed_elsewhere", reason.to_string());
-        }
-        FailureReason::Database(error) => return error.into(),
-        FailureReason::Key(error) => return key_error(error),
-        FailureReason::AnswerLost | FailureReason::NotMade => return ApiError::internal(reason),
-    };
-    let error = not_kept::with_counts(error, &state.config.quarantine, &before);
-    if is_outcome_unknown { error.with("outcome", "unknown") } else { error }
-}
-
-fn key_error(error: KeyError) -> ApiError {
-    let message = error.to_string();
-    match error {
-        KeyError::Reused => ApiError::unprocessable("idempotency_key_reused", message),
-        KeyError::UnderWay => ApiError::conflict("idempotency_key_under_way", message)
-            .retry_after(RETRY_AFTER_UNDER_WAY),
-        KeyError::Full { .. } => {
-            metrics::count_refused("idempotency_keys_full");
-            ApiError::unavailable("idempotency_keys_full", message, RETRY_AFTER_KEYS_FULL)
-        }
-    }
-}
-
-pub fn body_error(error: &BodyError) -> ApiError {
-    match error {
-        BodyError::TooLarge { .. } => ApiError::too_large("body_too_large", error.to_string()),
-        BodyError::Idle { .. } => ApiError::timeout("body_too_slow", error.to_string()),
-        BodyError::Corrupt { .. } | BodyError::Padded => {
-            ApiError::bad_request("corrupt_body", error.to_string())
-        }
-        BodyError::Undeclared { .. } => ApiError::unsupported_media_type(error.to_string()),
-        BodyError::NoMemory => ApiError::request_memory_full(Full::Budget),
-        BodyError::Interrupted { .. } => ApiError::bad_request("broken_body", error.to_string()),
-    }
-}
-
-fn intake_error(error: &IntakeError) -> ApiError {
-    let message = error.to_string();
-    let refused = |code, retry_after| {
-        metrics::count_refused(code);
-        ApiError::unavailable(code, message.clone(), retry_after)
-    };
-    match error {
-        IntakeError::Overloaded { retry_after } => refused("overloaded", *retry_after),
-        IntakeError::CostlyFull { retry_after } => refused("costly_documents", *retry_after),
-        IntakeError::JournalFull { retry_after, .. } => refused("journal_full", *retry_after),
-        IntakeError::JournalFailed { retry_after }
-        | IntakeError::JournalFailedMidway { retry_after } => {
-            refused("journal_failed", *retry_after)
-        }
-        IntakeError::OutcomeUnknown => ApiError::internal(&message),
-        IntakeError::ShuttingDown => refused("shutting_down", RETRY_AFTER_SHUTDOWN),
-        IntakeError::JournalIsOlder => refused("older_journal", RETRY_AFTER_OLDER_JOURNAL),
-        IntakeError::TooLarge { .. } => ApiError::too_large("entry_too_large", message),
     }
 }

@@ -1,4 +1,4 @@
-//! What is managed: streams, access, polling jobs, and records that were refused.
+//! What users and admins look after: streams, access, polling jobs, and records that were refused.
 
 pub mod polling_jobs;
 pub mod polling_preview;

@@ -12,19 +12,17 @@ use serde_json::{Map, Value};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::api::caller::ApiJson;
-use crate::api::manage::streams;
-use crate::api::{ApiError, AppState};
+use crate::api::bodies::ApiJson;
+use crate::api::{ApiError, AppState, named_stream};
 use crate::auth::{Caller, Scope};
 use crate::db::answered;
-use crate::db::polling_jobs::{self, JobChange, JobOwner, JobRow, JobsToList, NewJob, RunNow};
+use crate::db::polling_jobs::{self, JobOwner, JobRow, JobsToList, RunNow};
 use crate::db::polling_runs::{self, RunRow};
-use crate::record::UnixMicros;
 use crate::sources::poll::DestinationError;
-use crate::sources::poll::job::{AskedJob, ChangeError, JobView, new_job_id};
+use crate::sources::poll::job::{AskedJob, ChangeError, JobView};
+use crate::sources::poll::making::{self, MakeError};
 use crate::sources::poll::members::Invalid;
 use crate::streams::StreamName;
-use crate::telemetry::limits;
 
 /// How many jobs or runs a page has, unless the caller says.
 const PAGE_DEFAULT: u32 = 100;
@@ -32,7 +30,7 @@ const PAGE_DEFAULT: u32 = 100;
 const PAGE_MAX: u32 = 1_000;
 /// Most jobs of a page: each has up to 64 KiB of its own.
 const JOBS_PAGE_MAX: u32 = 200;
-/// Advice to who orders a run while there is one.
+/// Advice to a caller that orders a run while there is one.
 const RETRY_AFTER_UNDER_WAY: Duration = Duration::from_secs(5);
 
 /// `{"jobs":[…]}`
@@ -140,43 +138,12 @@ pub(super) async fn insert(
     caller: &Caller,
     asked: &AskedJob,
 ) -> Result<Option<JobRow>, ApiError> {
-    streams::require_stream(caller, &asked.stream)?;
+    named_stream::require(caller, &asked.stream)?;
     asked.check_new()?;
     let owner_id = owner_of_new(state, caller, asked.owner.as_deref())?;
-    let pool = state.auth.pool();
-    let detail = if polling_jobs::count(pool, owner_id).await? >= polling_jobs::PER_OWNER_MAX {
-        Some(format!("a user has at most {} polling jobs", polling_jobs::PER_OWNER_MAX))
-    } else if polling_jobs::about_all(pool).await? >= polling_jobs::JOBS_MAX {
-        Some(format!("there are at most about {} polling jobs", polling_jobs::JOBS_MAX))
-    } else {
-        None
-    };
-    if let Some(detail) = detail {
-        limits::POLLING_JOBS.hit();
-        return Err(ApiError::conflict("too_many_jobs", detail));
-    }
-    state.poller.destination(&asked.stream, &asked.definition, owner_id).await?;
-    let (id, now) = (new_job_id(state.clock.now()), polling_jobs::now(pool).await?);
-    let sealed = asked.sealed(id, &state.poller.sealer);
-    let (definition, schedule, short_key) =
-        (json(&asked.definition), json(&asked.schedule), asked.short_key());
-    let new = NewJob {
-        id,
-        owner_id,
-        user_id: asked.user_id.as_deref(),
-        short_key: short_key.as_deref(),
-        name: &asked.name,
-        stream: asked.stream.as_str(),
-        definition: &definition,
-        sealed: sealed.as_ref().map(|sealed| &sealed.0[..]),
-        schedule: &schedule,
-        paused: asked.paused,
-        due_at: asked.first_due(id, now).map(UnixMicros::date_time),
-    };
-    let made = polling_jobs::insert(pool, &new).await?;
-    if made.is_some() {
-        tracing::info!(job = %id, stream = %asked.stream, by = &*caller.user_name, "polling job made");
-        state.poller.nudge.notify_one();
+    let made = making::make(state.auth.pool(), &state.poller, asked, owner_id).await?;
+    if let Some(job) = &made {
+        tracing::info!(job = %job.id, stream = %asked.stream, by = &*caller.user_name, "polling job made");
     }
     Ok(made)
 }
@@ -209,32 +176,8 @@ pub(super) async fn apply(
     row: &JobRow,
     asked: &AskedJob,
 ) -> Result<JobRow, ApiError> {
-    streams::require_stream(caller, &asked.stream)?;
-    state.poller.destination(&asked.stream, &asked.definition, row.owner_id).await?;
-    let (definition, schedule) = (json(&asked.definition), json(&asked.schedule));
-    let is_asked_anew = definition != row.definition.0 || asked.has_new_secrets;
-    let is_scheduled_anew = schedule != row.schedule.0;
-    let now = polling_jobs::now(state.auth.pool()).await?;
-    let due_at = is_scheduled_anew.then(|| asked.schedule.next(now, now, row.id).date_time());
-    let sealed = asked.sealed(row.id, &state.poller.sealer);
-    let short_key = asked.short_key();
-    let change = JobChange {
-        id: row.id,
-        seen_at: row.updated_at,
-        short_key: short_key.as_deref(),
-        name: &asked.name,
-        stream: asked.stream.as_str(),
-        definition: &definition,
-        sealed: sealed.as_ref().map(|sealed| &sealed.0[..]),
-        schedule: &schedule,
-        paused: asked.paused,
-        due_at,
-        supersedes: is_asked_anew || is_scheduled_anew || asked.stream.as_str() != row.stream,
-        forgets_resume: is_asked_anew,
-    };
-    let changed =
-        answered(polling_jobs::change(state.auth.pool(), &change)).await.map_err(exists)?;
-    state.poller.nudge.notify_one();
+    named_stream::require(caller, &asked.stream)?;
+    let changed = making::change(state.auth.pool(), &state.poller, row, asked).await?;
     changed.ok_or_else(|| {
         let detail = "the job was changed or deleted in the meantime; look at it and try again";
         ApiError::conflict("job_changed", detail)
@@ -294,7 +237,7 @@ pub async fn runs(
     Ok(Json(RunList { runs: runs.into_iter().map(RunView::from).collect() }))
 }
 
-/// The job, if the caller may see it. That it is there at all is nobody else's business.
+/// The job, if the caller may see it. Other callers are not told that it is there at all.
 pub(super) async fn find(
     state: &AppState,
     caller: &Caller,
@@ -345,20 +288,8 @@ pub(super) fn job_exists() -> ApiError {
     ApiError::conflict("job_exists", "there is such a job already")
 }
 
-/// A job in the short form cannot become one that its owner has.
-fn exists(error: sqlx::Error) -> ApiError {
-    match error {
-        sqlx::Error::Database(reason) if reason.is_unique_violation() => job_exists(),
-        error => error.into(),
-    }
-}
-
 fn unknown() -> ApiError {
     ApiError::not_found("unknown_job", "there is no such polling job")
-}
-
-fn json(value: &impl Serialize) -> Value {
-    serde_json::to_value(value).expect("definitions and schedules are JSON")
 }
 
 fn parked_in_words(parked: i64) -> String {
@@ -404,6 +335,17 @@ impl From<ChangeError> for ApiError {
         match error {
             ChangeError::Invalid(error) => error.into(),
             ChangeError::Sealed(error) => ApiError::conflict("sealed_headers", error.to_string()),
+        }
+    }
+}
+
+impl From<MakeError> for ApiError {
+    fn from(error: MakeError) -> ApiError {
+        match error {
+            MakeError::TooMany(error) => ApiError::conflict("too_many_jobs", error.to_string()),
+            MakeError::Exists => job_exists(),
+            MakeError::Destination(error) => error.into(),
+            MakeError::Database(error) => error.into(),
         }
     }
 }

@@ -8,8 +8,8 @@ use axum::response::{AppendHeaders, IntoResponse};
 use axum_extra::extract::cookie::{Cookie, SameSite};
 use serde::{Deserialize, Serialize};
 
-use crate::api::caller::ApiJson;
-use crate::api::error::ApiError;
+use crate::api::ApiError;
+use crate::api::bodies::ApiJson;
 use crate::auth::origin::Origin;
 use crate::auth::{
     AT_HOME_FOR, Auth, AuthError, BROWSER_COOKIE, Caller, Role, SESSION_COOKIE, ScopeSet, User,
@@ -17,7 +17,7 @@ use crate::auth::{
 };
 use crate::streams::StreamName;
 
-/// Largest body of a request to sign in, in bytes: anybody may send one. A password has at most 1,000.
+/// Largest body of a request to sign in, in bytes: every client may send one. A password has at most 1,000.
 const SIGN_IN_BYTES_MAX: usize = 8 << 10;
 
 /// Name and password, as typed. No `Debug`: it holds a password.
@@ -56,7 +56,7 @@ pub struct WhoAmI {
 /// `POST /v1/sessions` `{"user","password"}` → 201 `{"user":{…}}` and the cookie. Another cookie, which opens nothing, lets the
 /// browser sign in again while others guess passwords from the same address.
 ///
-/// Refused from another site's pages, which could otherwise sign a browser in as somebody else.
+/// Refused from another site's pages, which could otherwise sign a browser in as another user.
 pub async fn create(
     State(auth): State<Auth>,
     whence: Whence,
@@ -80,7 +80,7 @@ pub async fn create(
 }
 
 /// `GET /v1/sessions` → 200: who the caller is and what this credential may do. A token that does not speak for its user is
-/// told no address: whoever has it sees no more of them than it needs.
+/// told no address: it is shown no more of its user than it needs.
 pub async fn show(State(auth): State<Auth>, caller: Caller) -> Json<WhoAmI> {
     let snapshot = auth.accounts();
     let user = match caller.user_id.and_then(|id| snapshot.user(id)) {

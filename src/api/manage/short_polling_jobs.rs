@@ -10,10 +10,9 @@ use axum::response::{AppendHeaders, IntoResponse};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use crate::api::caller::ApiJson;
+use crate::api::bodies::ApiJson;
 use crate::api::manage::polling_jobs::{JobsQuery, apply, find, insert, job_exists, may_use, page};
-use crate::api::manage::streams;
-use crate::api::{ApiError, AppState};
+use crate::api::{ApiError, AppState, named_stream};
 use crate::auth::{Caller, Scope};
 use crate::db::polling_jobs;
 use crate::sources::poll::job::{AskedJob, ShortJobView};
@@ -46,8 +45,8 @@ pub async fn create(
 ) -> Result<(StatusCode, Json<ShortJobView>), ApiError> {
     caller.require(Scope::Jobs)?;
     let asked = AskedJob::take_short(members)?;
-    // Before anything is looked up: what is there is nobody's business who may not use its stream.
-    streams::require_stream(&caller, &asked.stream)?;
+    // Before anything is looked up: a caller who may not use the stream is told nothing of what is there.
+    named_stream::require(&caller, &asked.stream)?;
     let short_key = asked.short_key().unwrap_or_default();
     for _ in 0..TRIES_MAX {
         let pool = state.auth.pool();

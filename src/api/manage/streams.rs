@@ -5,36 +5,34 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, Request, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use bytes::BytesMut;
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
-use crate::api::bodies::counted_body;
-use crate::api::bodies::held_bytes::{Held, Holder};
-use crate::api::caller::{ApiJson, PathText};
-use crate::api::inputs::records;
-use crate::api::{ApiError, AppState};
+use crate::api::bodies::{ApiJson, Held, Holder};
+use crate::api::caller::PathText;
+use crate::api::inputs::body;
+use crate::api::{ApiError, AppState, named_stream};
 use crate::auth::{Caller, Scope};
 use crate::db::reading::{self, StreamSize};
 use crate::db::streams::{NewStream, TableError};
 use crate::record::StreamId;
 use crate::sources;
 use crate::sources::body::{BodyError, BodyLimits, ContentEncoding};
-use crate::sources::formats::MediaType;
 use crate::streams::StreamView;
 use crate::streams::columns::Column;
 use crate::streams::csv::CsvWords;
 use crate::streams::definition::{Change, Definition, InvalidDefinition};
 use crate::streams::infer::SampleError;
-use crate::streams::{OnDuplicate, PayloadType, Stream, StreamName, UnknownKeys, infer};
+use crate::streams::{OnDuplicate, PayloadType, UnknownKeys, infer};
 
 /// Largest sample for inference, in bytes.
 const SAMPLE_BYTES_MAX: usize = 8 << 20;
 /// Longest time that a sample may take to arrive.
 const SAMPLE_WAIT_MAX: Duration = Duration::from_secs(60);
-/// What a client is told to wait while somebody holds the table that it wants to change.
+/// What a client is told to wait while another session of PostgreSQL holds the table that it wants to change.
 const LOCKED_RETRY: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Default, Deserialize)]
@@ -89,7 +87,7 @@ impl From<TableError> for ApiError {
     fn from(error: TableError) -> ApiError {
         match error {
             TableError::Database(error) => error.into(),
-            // Who holds a table is told to those who may change it, because only they can do something about it.
+            // Callers who may change a table are told what holds it, because only they can do something about it.
             TableError::Locked(ref locked) => {
                 tracing::warn!(error = %locked, "a stream was not changed");
                 let detail = format!(
@@ -142,8 +140,8 @@ pub async fn create(
     ApiJson(asked): ApiJson<CreateStream>,
 ) -> Result<impl IntoResponse, ApiError> {
     caller.require(Scope::StreamsWrite)?;
-    let name = parse_name(&asked.name)?;
-    require_stream(&caller, &name)?;
+    let name = named_stream::parse_name(&asked.name)?;
+    named_stream::require(&caller, &name)?;
     let definition = Definition {
         columns: asked.columns,
         payload: asked.payload,
@@ -176,7 +174,7 @@ pub async fn show(
     PathText(name): PathText,
 ) -> Result<Json<StreamView>, ApiError> {
     caller.require(Scope::Read)?;
-    let stream = find(&state, &caller, &name)?;
+    let stream = named_stream::find(&state, &caller, &name)?;
     Ok(Json(StreamView::from(&*stream)))
 }
 
@@ -189,7 +187,7 @@ pub async fn change(
     ApiJson(change): ApiJson<Change>,
 ) -> Result<Json<StreamView>, ApiError> {
     caller.require(Scope::StreamsWrite)?;
-    let stream = find(&state, &caller, &name)?;
+    let stream = named_stream::find(&state, &caller, &name)?;
     let changed = change.apply(&stream)?;
     match state.catalog.update(&stream, &changed).await? {
         Some(stream) => Ok(Json(StreamView::from(&*stream))),
@@ -207,11 +205,11 @@ pub async fn delete(
     PathText(name): PathText,
 ) -> Result<StatusCode, ApiError> {
     caller.require(Scope::StreamsWrite)?;
-    let stream = find(&state, &caller, &name)?;
+    let stream = named_stream::find(&state, &caller, &name)?;
     if state.catalog.delete(&stream).await? {
         Ok(StatusCode::NO_CONTENT)
     } else {
-        Err(no_such_stream(&name))
+        Err(named_stream::no_such_stream(&name))
     }
 }
 
@@ -234,16 +232,16 @@ pub async fn infer(
 ) -> Result<Json<infer::Inferred>, ApiError> {
     caller.require(Scope::Read)?;
     let Query(InferQuery { null, delimiter, quote, header, columns }) = query?;
-    let media_type = media_type(request.headers())?;
+    let media_type = body::media_type(request.headers())?;
     let csv = CsvWords { null, delimiter, quote, header, columns }.check(media_type.header)?;
-    let encoding = records::content_encoding(request.headers())?;
-    let turn = state.samples.take(&caller).await?;
+    let encoding = body::content_encoding(request.headers())?;
+    let permit = state.samples.take(&caller).await?;
     let sample = timeout(SAMPLE_WAIT_MAX, read_sample(&state, request, encoding)).await;
     let (body, held) = sample.map_err(|_| sample_too_slow())??;
-    // Apart from where requests are served; the memory is held until that is done, whether or not somebody waits for it.
+    // Apart from where requests are served; the memory is held until that is done, even if the request is given up.
     let look = move || {
         let inferred = infer::infer(sources::sample(media_type.format, &body, &csv));
-        drop((body, held, turn));
+        drop((body, held, permit));
         inferred
     };
     let inferred = tokio::task::spawn_blocking(look).await.map_err(ApiError::internal)?;
@@ -260,19 +258,18 @@ async fn read_sample(
     let limits = BodyLimits {
         wire_bytes_max: SAMPLE_BYTES_MAX as u64,
         decompressed_bytes_max: SAMPLE_BYTES_MAX as u64,
-        ..records::body_limits(state)
+        ..body::limits(state)
     };
     let body = request.into_body().into_data_stream();
-    let mut reader = counted_body::read(state, body, encoding, limits);
+    let mut reader = body::read(state, body, encoding, limits);
     let mut body = BytesMut::new();
-    let held = state.held_bytes.hold(Holder::Known, 0);
-    let mut held = held.map_err(ApiError::request_memory_full)?;
+    let mut held = state.held_bytes.hold(Holder::Known, 0)?;
     while let Some(chunk) = reader.next().await.map_err(|error| sample_error(&error))? {
         let bytes = body.len() + chunk.len();
         if bytes > body.capacity() {
             // Twice as much is kept, and while it is moved, what there was as well.
             let capacity = (2 * bytes).min(SAMPLE_BYTES_MAX);
-            held.grow(capacity).map_err(ApiError::request_memory_full)?;
+            held.grow(capacity)?;
             body.reserve(capacity - body.len());
             held.shrink_to(body.capacity());
         }
@@ -293,52 +290,6 @@ fn sample_error(error: &BodyError) -> ApiError {
             "sample_too_large",
             format!("a sample has at most {SAMPLE_BYTES_MAX} bytes; send its beginning"),
         ),
-        _ => records::body_error(error),
+        _ => body::error(error),
     }
-}
-
-/// The stream of this name, if it exists and the caller may use it.
-pub fn find(
-    state: &AppState,
-    caller: &Caller,
-    name: &str,
-) -> Result<std::sync::Arc<Stream>, ApiError> {
-    let name = parse_name(name)?;
-    require_stream(caller, &name)?;
-    state.catalog.streams().by_name(&name).ok_or_else(|| no_such_stream(name.as_str()))
-}
-
-/// A token with a list of streams is for these alone.
-pub fn require_stream(caller: &Caller, name: &StreamName) -> Result<(), ApiError> {
-    if caller.may_use(name) {
-        return Ok(());
-    }
-    Err(ApiError::forbidden(
-        "stream_not_allowed",
-        format!("this token is not for the stream \"{name}\""),
-    ))
-}
-
-pub fn no_such_stream(name: &str) -> ApiError {
-    ApiError::not_found("no_such_stream", format!("there is no stream \"{name}\""))
-}
-
-/// A stream's name from a request.
-pub fn parse_name(name: &str) -> Result<StreamName, ApiError> {
-    name.parse().map_err(|error: crate::streams::InvalidStreamName| {
-        ApiError::unprocessable("invalid_stream_name", error.to_string())
-    })
-}
-
-/// How a body is to be read.
-pub fn media_type(headers: &HeaderMap) -> Result<MediaType, ApiError> {
-    let header = headers.get(axum::http::header::CONTENT_TYPE);
-    let text = header.and_then(|value| value.to_str().ok()).unwrap_or_default();
-    media_type_of(text)
-}
-
-/// How a body of this content type is to be read.
-pub fn media_type_of(content_type: &str) -> Result<MediaType, ApiError> {
-    MediaType::read(content_type)
-        .map_err(|error| ApiError::unsupported_media_type(error.to_string()))
 }

@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use serde::Serialize;
 use time::OffsetDateTime;
 
-use crate::api::error::ApiError;
+use crate::api::ApiError;
 use crate::auth::{Auth, Caller, Scope, TICKET_SECONDS, moment};
 
 /// `{"ticket":"…","expires_at":"…"}`. No `Debug`: a ticket opens something.

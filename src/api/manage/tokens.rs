@@ -1,4 +1,4 @@
-//! `/v1/tokens`: Bearer tokens. Nobody grants what they lack, and a token alone makes no tokens, unless its scope is
+//! `/v1/tokens`: Bearer tokens. A token is granted nothing that its maker lacks, and a token alone makes no tokens, unless its scope is
 //! `admin`: one that leaked must not be able to outlive its revocation.
 
 use std::collections::BTreeSet;
@@ -11,8 +11,8 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::api::caller::ApiJson;
-use crate::api::error::ApiError;
+use crate::api::ApiError;
+use crate::api::bodies::ApiJson;
 use crate::auth::{
     AccountsSnapshot, Auth, Caller, RECORDS_PER_SECOND_MAX, Scope, ScopeSet, Secret, Token, User,
     Via,
@@ -166,7 +166,7 @@ pub async fn revoke(
     let unknown = || ApiError::not_found("unknown_token", "there is no such token");
     let snapshot = auth.accounts();
     if !caller.scopes.allows(Scope::Admin) {
-        // Whose token it is, or that it is there at all, is nobody else's business.
+        // Others are not told whose token it is, nor that it is there at all.
         if !caller.speaks_for_its_user() && caller.via != (Via::Bearer { token_id: id }) {
             return Err(password_needed());
         }
@@ -247,7 +247,7 @@ fn check_scopes(caller: &Caller, user: &User, scopes: ScopeSet) -> Result<(), Ap
         return Err(invalid("scopes", "a token needs at least one scope"));
     }
     if let Some(scope) = scopes.iter().find(|scope| !caller.scopes.allows(*scope)) {
-        let detail = format!("nobody grants what they lack: {scope}");
+        let detail = format!("a token is granted nothing that its maker lacks: {scope}");
         return Err(ApiError::forbidden("missing_scope", detail).with("scope", scope.as_str()));
     }
     if let Some(scope) = scopes.iter().find(|scope| !user.role.scopes().allows(*scope)) {
@@ -270,7 +270,8 @@ fn granted_streams(
         return Err(invalid("streams", detail));
     }
     if let Some(stream) = streams.iter().find(|stream| !caller.may_use(stream)) {
-        let detail = format!("nobody grants what they lack: the stream {stream}");
+        let detail =
+            format!("a token is granted nothing that its maker lacks: the stream {stream}");
         return Err(ApiError::forbidden("forbidden_stream", detail));
     }
     Ok(Some(streams.iter().map(ToString::to_string).collect()))
@@ -328,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_grants_what_they_lack() {
+    fn a_token_is_granted_nothing_that_its_maker_lacks() {
         let member = user(1, "ada", Role::Member);
         let admin = user(2, "eve", Role::Admin);
         let ada = member.caller(Via::Session);

@@ -1,4 +1,4 @@
-//! `/v1/users`: who may come in. Admins manage everybody; users change their own password and address.
+//! `/v1/users`: accounts. Admins manage all of them; users change their own password and address.
 
 use axum::Json;
 use axum::extract::rejection::PathRejection;
@@ -7,8 +7,8 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Deserializer, Serialize};
 use time::OffsetDateTime;
 
-use crate::api::caller::ApiJson;
-use crate::api::error::ApiError;
+use crate::api::ApiError;
+use crate::api::bodies::ApiJson;
 use crate::auth::{
     Auth, AuthError, Caller, Email, Password, Role, Scope, User, UserName, Via, Whence,
 };
@@ -212,7 +212,8 @@ fn may_change(caller: &Caller, id: i64, body: &ChangeUser) -> Result<(), ApiErro
     Ok(())
 }
 
-/// A session may be somebody else's, on a machine that was left alone. Who came with the password itself has shown it.
+/// A session may be used by another person, on a machine that was left alone. A caller that came with the password itself has
+/// shown it.
 async fn check_current_password(
     auth: &Auth,
     caller: &Caller,

@@ -16,12 +16,12 @@ pub struct Readiness {
     pub missing: Vec<String>,
 }
 
-/// Whom it is told.
+/// Whom it is told to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Audience {
-    /// Anybody who can connect. Paths, and PostgreSQL's words, which may name hosts and users, are not for them.
-    Anybody,
-    /// Who may read the status.
+    /// Every client that can connect. Paths, and PostgreSQL's words, which may name hosts and users, are not for it.
+    Public,
+    /// Callers who may read the status.
     Reader,
 }
 
@@ -33,7 +33,7 @@ pub fn readiness(state: &AppState, audience: Audience) -> Readiness {
     }
     if let Some(failure) = state.appender.failure() {
         let said = match audience {
-            Audience::Anybody => failure.without_directory(),
+            Audience::Public => failure.without_directory(),
             Audience::Reader => failure.to_string(),
         };
         missing.push(format!("the journal refuses records: {said}; {}", failure.advice()));
@@ -41,7 +41,7 @@ pub fn readiness(state: &AppState, audience: Audience) -> Readiness {
     let database = state.database_state.borrow();
     let mut lacks = |what: &str, why: &str| {
         missing.push(match audience {
-            Audience::Anybody => format!("{what}; GET /v1/status says why"),
+            Audience::Public => format!("{what}; GET /v1/status says why"),
             Audience::Reader => format!("{what}: {why}"),
         });
     };
@@ -62,7 +62,7 @@ pub async fn healthz() -> Json<serde_json::Value> {
 /// `GET /readyz`: 200 when everything works, 503 with what is missing. Records may be taken all the same while
 /// PostgreSQL is away.
 pub async fn readyz(State(state): State<AppState>) -> Response {
-    let readiness = readiness(&state, Audience::Anybody);
+    let readiness = readiness(&state, Audience::Public);
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(readiness)).into_response()
 }

@@ -1,5 +1,5 @@
-//! `GET /metrics`: Prometheus' text format. It tells counts and names of streams, no records; to anybody, unless the setting
-//! `TIDEGATE_METRICS_TOKEN` says who may read it.
+//! `GET /metrics`: Prometheus' text format. It tells counts and names of streams, no records; to every client, unless
+//! the setting `TIDEGATE_METRICS_TOKEN` asks for a token.
 
 use axum::extract::{Request, State};
 use axum::http::header;
@@ -7,7 +7,7 @@ use axum::http::request::Parts;
 use axum::response::IntoResponse;
 
 use crate::api::caller::authenticate;
-use crate::api::connections::requester::Requester;
+use crate::api::connections::Requester;
 use crate::api::read::health::{self, Audience};
 use crate::api::read::status;
 use crate::api::{ApiError, AppState};
@@ -57,7 +57,7 @@ pub async fn show(
         journal_backlog_bytes: load.backlog_bytes,
         disk_free_bytes: state.journal.disk_free_bytes().ok(),
         commit_lag_seconds: load.commit_lag_seconds,
-        ready: health::readiness(&state, Audience::Anybody).ready,
+        ready: health::readiness(&state, Audience::Public).ready,
         partitions_behind: state.catalog.partitions_behind().len(),
         streams: state.catalog.streams().snapshot().len(),
         streams_limit: state.config.access.streams_max,
@@ -81,10 +81,10 @@ async fn check_access(state: &AppState, parts: &Parts) -> Result<(), ApiError> {
     let given = given.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
     if given.is_some_and(|(_, given)| SecretHash::of(given.trim()).matches(&SecretHash::of(token)))
     {
-        Requester::recognize_sender(&parts.extensions);
+        Requester::of(&parts.extensions).recognize();
         return Ok(());
     }
-    let caller = authenticate((None, None), parts, state).await?;
+    let caller = authenticate(parts, state).await?;
     caller.require(Scope::Read)?;
     if caller.streams.is_some() {
         let detail = "the metrics tell of every stream, and this token is for some";

@@ -6,5 +6,7 @@ pub mod metrics;
 pub mod monitor;
 pub mod newest;
 pub mod page;
-pub mod quarantine_level;
+mod quarantine_level;
 pub mod status;
+
+pub use quarantine_level::QuarantineLevelView;

@@ -12,12 +12,10 @@ use serde_json::value::RawValue;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::api::bodies::held_bytes::Holder;
-use crate::api::bodies::replies;
+use crate::api::bodies::{Holder, reply_budget};
 use crate::api::caller::PathText;
-use crate::api::manage::streams;
-use crate::api::permits::Turn;
-use crate::api::{ApiError, AppState};
+use crate::api::permits::Permit;
+use crate::api::{ApiError, AppState, named_stream};
 use crate::auth::{Caller, Scope};
 use crate::db::pools::RECORDS_TIMEOUT_MS;
 use crate::db::reading::{self, NewestLimits, StoredRecord};
@@ -125,20 +123,19 @@ pub async fn newest(
     query: Result<Query<NewestQuery>, QueryRejection>,
 ) -> Result<Response, ApiError> {
     caller.require(Scope::Read)?;
-    let stream = streams::find(&state, &caller, &name)?;
+    let stream = named_stream::find(&state, &caller, &name)?;
     let Query(query) = query?;
     let limit = query.limit.unwrap_or(LIMIT_DEFAULT);
     if !(1..=LIMIT_MAX).contains(&limit) {
         let message = format!("`limit` is from 1 to {LIMIT_MAX}, not {limit}");
         return Err(ApiError::bad_request("invalid_limit", message));
     }
-    let Turn { permit, place } = state.readers.take(&caller).await?;
-    let held = state.held_bytes.hold(Holder::Known, READING_BYTES_MAX);
-    let held = held.map_err(ApiError::request_memory_full)?;
+    let Permit { of_all, of_user } = state.readers.take(&caller).await?;
+    let held = state.held_bytes.hold(Holder::Known, READING_BYTES_MAX)?;
     let limits =
         NewestLimits { records: limit, record_bytes: RECORD_BYTES_MAX, bytes: REPLY_BYTES_MAX };
     let records = reading::newest(&state.database.pools().records, &stream, limits).await;
-    drop(permit);
+    drop(of_all);
     let newest = Newest::new(records.map_err(|error| refused(&name, error))?);
     let newest = newest.map_err(ApiError::internal)?;
     if newest.truncated.is_some() {
@@ -147,7 +144,7 @@ pub async fn newest(
     let body = serde_json::to_vec(&newest).map_err(ApiError::internal)?;
     // The reply counts for itself from here on.
     drop(held);
-    Ok(replies::json_with(body, place))
+    Ok(reply_budget::json_with(body, of_user))
 }
 
 fn refused(stream: &str, error: sqlx::Error) -> ApiError {

@@ -16,7 +16,7 @@ use rust_embed::{Embed, EmbeddedFile};
 use tokio::sync::OnceCell;
 
 use crate::api::ApiError;
-use crate::api::bodies::replies::Uncounted;
+use crate::api::bodies::Uncounted;
 use crate::api::caller::PathText;
 
 /// What `npm run build` made; nothing but a placeholder where it was not run.
@@ -25,14 +25,14 @@ use crate::api::caller::PathText;
 #[exclude = ".gitkeep"]
 struct Build;
 
-/// Only what the application itself brings may run, and it talks to nobody else.
+/// Only what the application itself brings may run, and it talks to the gateway alone.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
      img-src 'self' data:; font-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 /// A file's name changes with its content.
 const FOR_EVER: &str = "public, max-age=31536000, immutable";
-/// The files are a part of this program, or were compressed once for all: a reply that nobody reads holds no more of them.
+/// The files are a part of this program, or were compressed once for all: a reply that is not read holds no more of them.
 const OF_THE_PROGRAM: Extension<Uncounted> = Extension(Uncounted);
-const UNBUILT: &str = include_str!("../../dashboards/unbuilt.html");
+const UNBUILT: &str = include_str!("../../../dashboards/unbuilt.html");
 
 /// `GET /`, and every other page of the application.
 pub async fn index() -> Response {
@@ -69,7 +69,7 @@ pub async fn asset(PathText(name): PathText, headers: HeaderMap) -> Result<Respo
     }
 }
 
-/// The files that compression makes smaller, compressed: once, because anybody may ask for them.
+/// The files that compression makes smaller, compressed: once, because every client may ask for them.
 async fn compressed() -> &'static HashMap<String, Bytes> {
     static COMPRESSED: OnceCell<HashMap<String, Bytes>> = OnceCell::const_new();
     let compress = || {

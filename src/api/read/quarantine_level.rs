@@ -6,7 +6,7 @@ use crate::api::AppState;
 
 /// `{"records":17,"bytes":5210,"records_max":4000000,…}`
 #[derive(Debug, Serialize)]
-pub struct QuarantineRoomView {
+pub struct QuarantineLevelView {
     /// Invalid records that are kept, and bytes of them, with what this gateway is bringing in.
     records: u64,
     bytes: u64,
@@ -30,13 +30,13 @@ pub struct QuarantineRoomView {
     dropped_for_age: u64,
 }
 
-impl QuarantineRoomView {
-    pub fn of(state: &AppState) -> QuarantineRoomView {
+impl QuarantineLevelView {
+    pub fn of(state: &AppState) -> QuarantineLevelView {
         let (room, settings) = (&state.source.quarantine, &state.config.quarantine);
         let (level, accepted, dropped) = (room.level(), room.accepted(), room.dropped());
         let limits = room.limits();
         let days = |days: u16| Some(days).filter(|days| *days > 0);
-        QuarantineRoomView {
+        QuarantineLevelView {
             records: level.records,
             bytes: level.bytes,
             records_max: limits.all.records,

@@ -8,8 +8,8 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::api::read::QuarantineLevelView;
 use crate::api::read::health::{self, Audience};
-use crate::api::read::quarantine_level::QuarantineRoomView;
 use crate::api::{ApiError, AppState};
 use crate::auth::{Caller, Scope};
 use crate::clock::Clock;
@@ -32,7 +32,7 @@ pub struct Status {
     partitions_behind: BTreeMap<String, BehindStatus>,
     /// Streams whose table cannot be written now, by name.
     parked: BTreeMap<String, ParkedStatus>,
-    quarantine: QuarantineRoomView,
+    quarantine: QuarantineLevelView,
     writers: usize,
     monitors: usize,
     streams: BTreeMap<String, StreamTotals>,
@@ -167,7 +167,7 @@ pub async fn show(State(state): State<AppState>, caller: Caller) -> Result<Json<
         },
         partitions_behind,
         parked,
-        quarantine: QuarantineRoomView::of(&state),
+        quarantine: QuarantineLevelView::of(&state),
         writers: state.config.writers(),
         monitors: state.hub.monitors(),
         streams,

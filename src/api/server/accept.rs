@@ -5,19 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::server::conn::http1;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::api::connections::client_address::Peer;
 use crate::api::connections::{Admission, Connections, Occupied, Paced};
 use crate::api::server::entrance::Entrance;
 use crate::api::server::fast_path::{self, Leave};
 use crate::api::server::general;
-use crate::api::{ApiError, AppState};
+use crate::api::server::reply::ReplyWriter;
 use crate::lifecycle::Lifecycle;
 
 /// Wait after a failed accept, such as too many open files.
@@ -30,8 +29,6 @@ const SHUTDOWN_LOOK_EVERY: Duration = Duration::from_millis(250);
 /// without a word.
 const TURNED_AWAY_AT_ONCE: usize = 64;
 const TURN_AWAY_MAX: Duration = Duration::from_secs(1);
-/// Advice to who has too many connections.
-const TOO_MANY_RETRY: Duration = Duration::from_secs(10);
 /// What a turned away connection may send until it has heard it, in bytes.
 const TURNED_AWAY_BYTES_MAX: u64 = 64 << 10;
 
@@ -66,16 +63,6 @@ pub async fn run(listener: TcpListener, entrance: Entrance, lifecycle: Lifecycle
     server.end().await;
 }
 
-/// What a client is told that has as many connections as it may.
-pub fn too_many_connections(state: &AppState) -> ApiError {
-    let detail = format!(
-        "your address has {} connections or requests under way, which is as many as one may have \
-         (TIDEGATE_CONNECTIONS_PER_ADDRESS_MAX); end some of them",
-        state.connections.per_address_max()
-    );
-    ApiError::too_many_requests("too_many_connections", detail, TOO_MANY_RETRY)
-}
-
 impl Server {
     async fn accept_all(&self) {
         loop {
@@ -90,7 +77,7 @@ impl Server {
             // One that is gone already is found out when it is read.
             let _ = stream.set_nodelay(true);
             match self.admit(peer).await {
-                Some(occupied) => self.serve(stream, peer, occupied),
+                Some(occupied) => self.serve(stream, occupied),
                 None => self.turn_away(stream),
             }
         }
@@ -110,11 +97,11 @@ impl Server {
         }
     }
 
-    fn serve(&self, stream: TcpStream, peer: IpAddr, occupied: Occupied) {
-        // A token of its own: whoever looks at it takes its lock, and all connections would take the same one.
+    fn serve(&self, stream: TcpStream, occupied: Occupied) {
+        // A token of its own: each look at it takes its lock, and all connections would take the same one.
         let (soft, hard) = (self.lifecycle.soft().child_token(), self.lifecycle.hard().clone());
         let place = Arc::clone(occupied.place());
-        let entrance = self.entrance.for_connection(Peer(peer), Arc::clone(&place));
+        let entrance = self.entrance.clone();
         let builder = self.builder.clone();
         let task = serve(builder, Paced::new(stream, occupied), entrance, soft, hard);
         let task = self.lifecycle.spawn("connection", self.tasks.track_future(task));
@@ -124,11 +111,11 @@ impl Server {
     /// Says why a connection is not served.
     fn turn_away(&self, mut stream: TcpStream) {
         let Ok(permit) = Arc::clone(&self.turning_away).try_acquire_owned() else { return };
-        let state = self.entrance.state().clone();
+        let error = self.connections.too_many_of_address();
+        let clock = self.entrance.state().clock.clone();
         let telling = async move {
             let _permit = permit;
-            let answer =
-                general::last_answer(too_many_connections(&state), state.clock.clone()).await;
+            let answer = ReplyWriter::last(clock, error).await;
             stream.write_all(&answer).await?;
             stream.shutdown().await?;
             // A connection that is closed over unread bytes is reset, and the answer lost.
@@ -157,10 +144,10 @@ impl Server {
     }
 }
 
-/// Serves a connection, on the express way for as long as it is for that.
-async fn serve(
+/// Serves a connection, on the fast path for as long as it is for that.
+async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     builder: http1::Builder,
-    stream: Paced<TcpStream>,
+    stream: Paced<S>,
     entrance: Entrance,
     soft: CancellationToken,
     hard: CancellationToken,

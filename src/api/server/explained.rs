@@ -1,15 +1,14 @@
 //! What the HTTP server refuses before any of our code sees it, told as every other refusal.
 //!
-//! Where the head of a request is no HTTP, the server writes a bare status by itself and hangs up, and leaves nobody else
-//! a say. So the connection that it writes to looks for such an answer, which no handler of ours gives, and puts a problem
-//! document into it. Then it reads on for a moment: who is still sending would otherwise be reset, and not see it.
+//! Where the head of a request is no HTTP, the server writes a bare status by itself and hangs up, and calls no service. So the
+//! connection that it writes to looks for such an answer, which no handler of ours gives, and puts a problem
+//! document into it. Then it reads on for a moment: a peer that is still sending would otherwise be reset, and not see it.
 //!
 //! The same where a request was answered before its body had come.
 //!
 //! It also sees how much of a head is there, and holds it against the gateway's budget of bytes: the server itself only knows
 //! how long one head may be, and not how many there are.
 
-use std::fmt::Write as _;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -20,12 +19,11 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
-use crate::api::ApiError;
-use crate::api::bodies::held_bytes::{Full, Held, HeldBytes};
-use crate::api::connections::requester::Requester;
-use crate::api::connections::{HEAD_MAX, Phase, Place};
-use crate::api::server::entrance::DEFAULT_HEADERS;
-use crate::api::server::prefixed::Rewound;
+use crate::api::bodies::{Full, Held, HeldBytes, Holder};
+use crate::api::connections::{HEAD_MAX, Phase, Place, Requester};
+use crate::api::error::{ApiError, PROBLEM_JSON};
+use crate::api::response::DEFAULT_HEADER_LINES;
+use crate::api::server::prefixed::PrefixedStream;
 use crate::telemetry::limits;
 
 /// Longest wait for a peer that was refused to stop sending, and how much of it is read.
@@ -36,7 +34,7 @@ const READ_ON_BYTES_MAX: usize = 4 << 20;
 pub const HEAD_BYTES_MAX: usize = 64 << 10;
 /// So much of a head is not counted, in bytes: nearly all heads are shorter.
 const HEAD_BYTES_FREE: usize = 8 << 10;
-/// Most bytes that are read at once while nobody knows who sends them. The server doubles its buffer after each read of 8
+/// Most bytes that are read at once while their sender is not authenticated. The server doubles its buffer after each read of 8
 /// KiB and more, and keeps it for as long as the connection: with this it stays as small as it begins.
 const UNKNOWN_READ_BYTES_MAX: u64 = (8 << 10) - 1;
 /// So much of what came first is kept, in bytes, to say what is wrong with it.
@@ -47,12 +45,12 @@ const BARE_START: &[u8] = b"HTTP/1.1 4";
 const BARE_LENGTH: &str = "content-length: 0\r\n";
 
 /// A connection that explains; see the module.
-pub struct Explained {
-    stream: Rewound,
+pub struct Explained<S> {
+    stream: PrefixedStream<S>,
     /// The beginning of what came first, until something is answered.
     first: Bytes,
-    /// What the express way had read, until it is read again.
-    rewound: Option<Held>,
+    /// What the fast path had read, until it is read here.
+    prefix: Option<Held>,
     /// An answer of ours that is still to be written.
     answer: Bytes,
     reading_on: Option<(Pin<Box<Sleep>>, usize)>,
@@ -69,23 +67,23 @@ struct UnfinishedHead {
     refused: Option<Full>,
 }
 
-impl Explained {
-    pub fn new(stream: Rewound, budget: HeldBytes, requester: Requester) -> Explained {
+impl<S: AsyncRead + AsyncWrite + Unpin> Explained<S> {
+    pub fn new(stream: PrefixedStream<S>, budget: HeldBytes, requester: Requester) -> Explained<S> {
         let first = stream.first();
         let counted = first.len().saturating_sub(HEAD_BYTES_FREE);
-        let hold = || budget.hold(requester.holder(), counted);
-        let (rewound, refused) = match (counted > 0).then(hold).transpose() {
+        let hold = || budget.hold(Holder::of(&requester), counted);
+        let (prefix, refused) = match (counted > 0).then(hold).transpose() {
             Ok(held) => (held, None),
             Err(full) => (None, Some(full)),
         };
         let first = Bytes::copy_from_slice(&first[..first.len().min(FIRST_BYTES_MAX)]);
         let head = UnfinishedHead { budget, requester, bytes: 0, held: None, refused };
-        Explained { stream, first, rewound, answer: Bytes::new(), reading_on: None, head }
+        Explained { stream, first, prefix, answer: Bytes::new(), reading_on: None, head }
     }
 
     /// Why the server is left without a request, or the rest of a head, if it is.
     pub fn refused(&self) -> Option<ApiError> {
-        self.head.refused.map(ApiError::request_memory_full)
+        self.head.refused.map(ApiError::from)
     }
 
     /// What is said when the head that has begun does not come in time; `None` where nothing came.
@@ -152,7 +150,7 @@ impl Explained {
 impl UnfinishedHead {
     /// Bytes came.
     fn add(&mut self, bytes: usize, place: &Place) -> Result<(), Full> {
-        // Of a request under way these are a body, or wait for their turn.
+        // Of a request under way these are a body, or belong to a later one.
         if place.head_deadline().is_none() {
             return Ok(());
         }
@@ -163,7 +161,7 @@ impl UnfinishedHead {
             Some(held) => held.grow(counted - held.bytes()),
             None if counted == 0 => Ok(()),
             None => {
-                let held = self.budget.hold(self.requester.holder(), counted);
+                let held = self.budget.hold(Holder::of(&self.requester), counted);
                 held.map(|held| self.held = Some(held))
             }
         };
@@ -199,12 +197,11 @@ fn explained(written: &[u8], first: &[u8]) -> Option<Vec<u8>> {
         _ => return None,
     };
     let body = error.body();
-    let mut told =
-        format!("content-type: application/problem+json\r\ncontent-length: {}\r\n", body.len());
-    for (name, value) in DEFAULT_HEADERS {
-        let value = value.to_str().unwrap_or_default();
-        write!(told, "{name}: {value}\r\n").expect("a string takes any text");
-    }
+    let told = format!(
+        "content-type: {PROBLEM_JSON}\r\ncontent-length: {}\r\n{}",
+        body.len(),
+        String::from_utf8_lossy(&DEFAULT_HEADER_LINES)
+    );
     let fields = fields.replacen(BARE_LENGTH, &told, 1);
     let status_line = head.split_once("\r\n")?.0;
     let mut answer = format!("{status_line}\r\n{fields}\r\n").into_bytes();
@@ -245,26 +242,26 @@ fn reason(first: &[u8]) -> String {
     format!("the head of the request is no HTTP/1.1: {fault}")
 }
 
-impl AsyncRead for Explained {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Explained<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let Explained { stream, head, rewound, .. } = &mut *self;
+        let Explained { stream, head, prefix, .. } = &mut *self;
         let is_known = stream.place().is_caller_known();
         let bytes_max = if is_known { u64::MAX } else { UNKNOWN_READ_BYTES_MAX };
         ready!(Pin::new(&mut (&mut *stream).take(bytes_max)).poll_read(context, buffer))?;
         if stream.first().is_empty() {
-            *rewound = None;
+            *prefix = None;
         }
         head.add(buffer.filled().len() - before, stream.place()).map_err(io::Error::other)?;
         Poll::Ready(Ok(()))
     }
 }
 
-impl AsyncWrite for Explained {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Explained<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

@@ -6,31 +6,31 @@
 //! connection does, because its service says what is under way. So the time for a head is kept here.
 
 use std::convert::Infallible;
-use std::future::{pending, poll_fn};
+use std::future::{self, pending, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::http::header::{CONNECTION, CONTENT_TYPE};
-use axum::http::{HeaderMap, HeaderValue, Request, StatusCode};
+use axum::http::{HeaderValue, Request, StatusCode};
 use axum::response::{IntoResponse, Response};
 use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::ApiError;
-use crate::api::bodies::arriving_body::ArrivingBody;
-use crate::api::connections::requester::Requester;
-use crate::api::connections::{Patience, Place};
-use crate::api::server::accept;
+use crate::api::bodies::ArrivingBody;
+use crate::api::connections::{ClientAddress, Place, ReadDeadline, Requester};
+use crate::api::response::add_default_headers;
 use crate::api::server::cross_origin::Answer;
-use crate::api::server::entrance::{Entrance, add_default_headers};
+use crate::api::server::entrance::Entrance;
 use crate::api::server::explained::{Explained, HEAD_BYTES_MAX};
-use crate::api::server::fast_path::reply::Replies;
-use crate::api::server::prefixed::Rewound;
+use crate::api::server::prefixed::PrefixedStream;
+use crate::api::server::reply::ReplyWriter;
 use crate::clock::Clock;
 
 /// Most bytes read at once and ahead on a connection; the head of a request must fit.
@@ -53,23 +53,22 @@ pub fn builder() -> http1::Builder {
 }
 
 /// Serves whatever comes over the connection.
-pub async fn serve(
+pub async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     builder: http1::Builder,
-    stream: Rewound,
+    stream: PrefixedStream<S>,
     entrance: Entrance,
     soft: CancellationToken,
     hard: CancellationToken,
 ) {
     let place = Arc::clone(stream.place());
     let clock = entrance.state().clock.clone();
-    let requester = Requester::new(entrance.client(&HeaderMap::new()).group());
+    let requester = Requester::of_connection(&place);
     let held_bytes = entrance.state().held_bytes.clone();
     let io = Explained::new(stream, held_bytes, requester.clone());
     if let Some(error) = io.refused() {
         return end(io, error, clock).await;
     }
-    let entrance = if place.is_proxy() { entrance } else { entrance.for_requester(requester) };
-    let service = Served { entrance, place: Arc::clone(&place) };
+    let service = Served { entrance, place: Arc::clone(&place), requester };
     let mut connection = builder.serve_connection(TokioIo::new(io), service).with_upgrades();
     let refusal = match drive(&mut connection, &place, &soft, &hard).await {
         Over::Hard | Over::Ended(Ok(())) => return,
@@ -86,28 +85,22 @@ pub async fn serve(
     }
 }
 
-async fn end(io: Explained, error: ApiError, clock: Clock) {
-    let answer = last_answer(error, clock).await;
-    // Who is gone does not hear it.
-    let _ = io.refuse(answer).await;
-}
-
-/// A refusal, after which the connection is closed.
-pub async fn last_answer(error: ApiError, clock: Clock) -> Vec<u8> {
-    Replies::new(clock).response(refused(error), true).await.to_vec()
+async fn end<S: AsyncRead + AsyncWrite + Unpin>(io: Explained<S>, error: ApiError, clock: Clock) {
+    // A peer that is gone does not hear it.
+    let _ = io.refuse(ReplyWriter::last(clock, error).await).await;
 }
 
 /// A connection as the library serves it.
-type Connection = http1::UpgradeableConnection<TokioIo<Explained>, Served>;
+type Connection<S> = http1::UpgradeableConnection<TokioIo<Explained<S>>, Served>;
 
-async fn drive(
-    connection: &mut Connection,
+async fn drive<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    connection: &mut Connection<S>,
     place: &Place,
     soft: &CancellationToken,
     hard: &CancellationToken,
 ) -> Over {
     let (mut ending, mut at_once) = (pin!(soft.cancelled()), pin!(hard.cancelled()));
-    let mut patience = None;
+    let mut head_deadline = None;
     let (mut is_set_up, mut is_ending) = (false, false);
     poll_fn(|context| {
         if let Poll::Ready(ended) = Pin::new(&mut *connection).poll(context) {
@@ -129,9 +122,9 @@ async fn drive(
             return Poll::Ready(Over::Hard);
         }
         let Some(deadline) = place.head_deadline() else { return Poll::Pending };
-        let patience = patience.get_or_insert_with(|| Patience::until(deadline));
-        patience.set(deadline);
-        patience.poll(context).map(|()| Over::Late)
+        let head_deadline = head_deadline.get_or_insert_with(|| ReadDeadline::until(deadline));
+        head_deadline.set(deadline);
+        head_deadline.poll(context).map(|()| Over::Late)
     })
     .await
 }
@@ -140,6 +133,8 @@ async fn drive(
 struct Served {
     entrance: Entrance,
     place: Arc<Place>,
+    /// The other end of the connection; a proxy that is trusted brings requests of others.
+    requester: Requester,
 }
 
 impl Service<Request<Incoming>> for Served {
@@ -149,39 +144,38 @@ impl Service<Request<Incoming>> for Served {
 
     fn call(&self, request: Request<Incoming>) -> UnderWay {
         let place = Arc::clone(&self.place);
-        let answer: Answer = if !place.begin_request() {
+        let answer: Answer = if place.begin_request() {
+            match self.requester(&request) {
+                Ok(requester) => self.entrance.answer(requester, ArrivingBody::of(request, &place)),
+                Err(error) => {
+                    // Its body may never come: no proxy waits for it to tell its client.
+                    drop(ArrivingBody::of(request, &place));
+                    let mut response = error.into_response();
+                    add_default_headers(response.headers_mut());
+                    Box::pin(future::ready(Ok(response)))
+                }
+            }
+        } else {
             // The task is about to end.
             Box::pin(pending())
-        } else if let Err(error) = self.count(&request) {
-            // Its body may never come: no proxy waits for it to tell its client.
-            drop(ArrivingBody::of(request, &place));
-            Box::pin(std::future::ready(Ok(refused(error))))
-        } else {
-            self.entrance.call(ArrivingBody::of(request, &place))
         };
         UnderWay { answer, place }
     }
 }
 
 impl Served {
-    /// Counts what a proxy brings for the client that it names.
-    fn count(&self, request: &Request<Incoming>) -> Result<(), ApiError> {
+    /// The sender of a request. What a proxy brings is counted for the client that it names.
+    fn requester(&self, request: &Request<Incoming>) -> Result<Requester, ApiError> {
         if !self.place.is_proxy() {
-            return Ok(());
+            return Ok(self.requester.clone());
         }
         let state = self.entrance.state();
-        let client = self.entrance.client(request.headers());
+        let trusted = &state.config.access.trusted_proxies;
+        let client = ClientAddress::new(self.place.peer(), request.headers(), trusted);
         let visit = state.connections.visit(client);
-        self.place.bear(visit.ok_or_else(|| accept::too_many_connections(state))?);
-        Ok(())
+        self.place.bear(visit.ok_or_else(|| state.connections.too_many_of_address())?);
+        Ok(Requester::behind_proxy(client.group(), &self.place))
     }
-}
-
-/// What is said to who is refused before anything of its body is read.
-fn refused(error: ApiError) -> Response {
-    let mut response = error.into_response();
-    add_default_headers(response.headers_mut());
-    response
 }
 
 /// A request that is being answered.

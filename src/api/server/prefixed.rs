@@ -7,32 +7,31 @@ use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use crate::api::connections::{Paced, Place};
 
-/// Reads the first bytes again, then goes on with the connection.
-pub struct Rewound {
+/// Gives the first bytes, then goes on with the connection.
+pub struct PrefixedStream<S> {
     first: Bytes,
-    stream: Paced<TcpStream>,
+    stream: Paced<S>,
 }
 
-impl Rewound {
-    pub fn new(first: Bytes, stream: Paced<TcpStream>) -> Rewound {
-        Rewound { first, stream }
+impl<S> PrefixedStream<S> {
+    pub fn new(first: Bytes, stream: Paced<S>) -> PrefixedStream<S> {
+        PrefixedStream { first, stream }
     }
 
     pub fn place(&self) -> &Arc<Place> {
         self.stream.place()
     }
 
-    /// What is still to be read again.
+    /// What is still to be given of them.
     pub fn first(&self) -> &Bytes {
         &self.first
     }
 }
 
-impl AsyncRead for Rewound {
+impl<S: AsyncRead + Unpin> AsyncRead for PrefixedStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -52,7 +51,7 @@ impl AsyncRead for Rewound {
     }
 }
 
-impl AsyncWrite for Rewound {
+impl<S: AsyncWrite + Unpin> AsyncWrite for PrefixedStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

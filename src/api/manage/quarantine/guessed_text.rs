@@ -1,4 +1,4 @@
-//! What bytes that are not UTF-8 most likely say, to mend a record from.
+//! What bytes that are not UTF-8 most likely say, to repair a record from.
 
 use serde::Serialize;
 

@@ -1,39 +1,32 @@
-//! `/v1/quarantine`: what streams refused; looking at it, dropping it, and taking it once more when it is mended.
+//! `/v1/quarantine`: what streams refused; looking at it, dropping it, and taking it once more when it is repaired.
 //!
-//! Who may use a stream sees what it refused; what deleted streams refused is for admins. Reading needs `read`, a replay
+//! Callers who may use a stream see what it refused; what deleted streams refused is for admins. Reading needs `read`, a replay
 //! `read` and `ingest`; dropping takes records away for good, so it needs `streams:write`, as dropping a stream does.
 
-pub mod guessed_text;
-
-use std::sync::Arc;
+mod guessed_text;
+mod kept_view;
+pub mod replay;
 
 use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{Path, Query, Request, State};
-use axum::http::{StatusCode, header};
-use axum::response::Response;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 use time::{OffsetDateTime, UtcOffset};
 use uuid::Uuid;
 
-use crate::api::bodies::counted_body;
-use crate::api::inputs::records::{self, AckWord};
-use crate::api::manage::quarantine::guessed_text::GuessedText;
-use crate::api::manage::streams;
-use crate::api::read::quarantine_level::QuarantineRoomView;
-use crate::api::{ApiError, AppState};
+use crate::api::read::QuarantineLevelView;
+use crate::api::{ApiError, AppState, named_stream};
 use crate::auth::{Caller, Scope};
 use crate::db::answered;
 use crate::db::mending::{self, Filter, KeptCount, KeptRecord};
 use crate::pipeline::keys::replay_key;
 use crate::record::StreamId;
-use crate::sources::formats::Format;
-use crate::sources::http::{FailureReason, IngestFailure, IngestRequest, OnError, Replay};
-use crate::streams::csv::{CsvDialect, CsvOptions};
-use crate::streams::{Stream, StreamName};
+use crate::streams::StreamName;
+
+pub use guessed_text::GuessedText;
+pub use kept_view::KeptView;
 
 /// How many records a page has, unless the caller says.
 const PAGE_DEFAULT: u16 = 50;
@@ -60,49 +53,6 @@ pub struct QuarantineQuery {
     limit: Option<u16>,
 }
 
-/// A quarantined record.
-#[derive(Debug, Serialize)]
-pub struct KeptView {
-    id: Uuid,
-    #[serde(with = "time::serde::rfc3339")]
-    received_at: OffsetDateTime,
-    /// null: the stream was deleted.
-    stream: Option<String>,
-    stream_id: StreamId,
-    source: String,
-    user: String,
-    record: Option<i64>,
-    line: Option<i64>,
-    column: Option<String>,
-    code: String,
-    /// PostgreSQL's own code, where it was the one that refused.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    sqlstate: Option<String>,
-    message: String,
-    format: String,
-    /// The header line of a CSV row; only where one record is shown.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    csv_header: Option<String>,
-    /// What separates and quotes its fields, where the sender said so.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    csv_delimiter: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    csv_quote: Option<String>,
-    /// What was sent, as text; a list shows the beginning.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    raw: Option<String>,
-    /// The same in base64, where it is not UTF-8.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    raw_base64: Option<String>,
-    /// And what it most likely says, there.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    raw_guess: Option<GuessedText>,
-    /// How many bytes are kept.
-    raw_bytes: i32,
-    /// More was sent than is kept.
-    truncated: bool,
-}
-
 /// `{"records":[…],"next":"…"}`: `next` is there when there are more.
 #[derive(Debug, Serialize)]
 pub struct KeptPage {
@@ -115,7 +65,7 @@ pub struct KeptPage {
 #[derive(Debug, Serialize)]
 pub struct KeptSummary {
     counts: Vec<CountView>,
-    room: QuarantineRoomView,
+    room: QuarantineLevelView,
 }
 
 #[derive(Debug, Serialize)]
@@ -134,14 +84,6 @@ struct CountView {
 #[derive(Debug, Serialize)]
 pub struct Dropped {
     dropped: u64,
-}
-
-/// What the query of a replay may say.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ReplayQuery {
-    #[serde(default)]
-    ack: AckWord,
 }
 
 /// `GET /v1/quarantine`: the newest first.
@@ -199,7 +141,7 @@ pub async fn summary(
     let filter = filter(&state, &caller, query)?;
     let counts = mending::summary(&state.database.pools().reading, &filter).await?;
     let counts = counts.into_iter().map(CountView::from).collect();
-    Ok(Json(KeptSummary { counts, room: QuarantineRoomView::of(&state) }))
+    Ok(Json(KeptSummary { counts, room: QuarantineLevelView::of(&state) }))
 }
 
 /// `GET /v1/quarantine/{id}`: one record, with all that is kept of it.
@@ -255,100 +197,6 @@ pub async fn delete_all(
     Ok(Json(Dropped { dropped }))
 }
 
-/// `POST /v1/quarantine/{id}/replay`: takes a record once more, as it is or, with a body, as the JSON object there. It
-/// leaves the quarantine when it is committed; until then the same replay is answered as the first.
-pub async fn replay(
-    State(state): State<AppState>,
-    caller: Caller,
-    id: Result<Path<Uuid>, PathRejection>,
-    query: Result<Query<ReplayQuery>, QueryRejection>,
-    request: Request,
-) -> Result<Response, ApiError> {
-    caller.require(Scope::Ingest)?;
-    caller.require(Scope::Read)?;
-    let (Path(id), Query(query)) = (id?, query?);
-    if request.headers().contains_key(header::CONTENT_TYPE)
-        && streams::media_type(request.headers())?.format != Format::Json
-    {
-        let detail = "a mended record is JSON, whatever it was before";
-        return Err(ApiError::unsupported_media_type(detail));
-    }
-    let encoding = records::content_encoding(request.headers())?;
-    let kept = find(&state, &caller, id).await?;
-    let ingest = IngestRequest {
-        stream: stream_of(&state, &kept)?,
-        sender: records::sender(&caller),
-        quota: None,
-        user: Arc::clone(&caller.user_name),
-        received_at: state.clock.now(),
-        format: if is_csv(&kept) { Format::Csv } else { Format::Json },
-        csv: csv_options(&kept),
-        ack: query.ack.into(),
-        // What is still invalid stays as it is.
-        on_error: OnError::Reject,
-        return_ids: false,
-        key: None,
-    };
-    let replay = Replay { id, kept: body_of(kept) };
-    let limits = records::body_limits(&state);
-    let body = request.into_body().into_data_stream();
-    let body = counted_body::read(&state, body, encoding, limits);
-    let take_over = answered(mending::take_over(state.auth.pool(), id, state.journal.id()));
-    match state.source.replay(ingest, replay, body, take_over).await {
-        Ok(reply) => Ok(records::answer(&state, reply, false)),
-        Err(failure) => Err(still_invalid(&state, *failure)),
-    }
-}
-
-fn still_invalid(state: &AppState, failure: IngestFailure) -> ApiError {
-    match &failure.reason {
-        FailureReason::Rejected { .. } | FailureReason::Framing(_) => {
-            let detail = match failure.before.errors.first() {
-                Some(error) => error.message.clone(),
-                None => failure.reason.to_string(),
-            };
-            let detail = format!("the record is invalid and stays in the quarantine: {detail}");
-            let errors = serde_json::json!(failure.before.errors);
-            ApiError::unprocessable("invalid_record", detail).with("errors", errors)
-        }
-        FailureReason::Key(crate::pipeline::KeyError::Reused) => ApiError::conflict(
-            "replayed_otherwise",
-            "this record is being replayed already, with another content",
-        ),
-        _ => records::refusal(state, failure),
-    }
-}
-
-/// The kept record as a body; `None` if not all of it was kept.
-fn body_of(kept: KeptRecord) -> Option<Vec<u8>> {
-    if kept.truncated {
-        return None;
-    }
-    if !is_csv(&kept) {
-        return Some(kept.raw);
-    }
-    // The line end makes a row of one that has nothing in it.
-    Some([&kept.csv_header?[..], b"\n", &kept.raw, b"\n"].concat())
-}
-
-/// How the kept record's file was read.
-fn csv_options(kept: &KeptRecord) -> CsvOptions {
-    let words = (kept.csv_delimiter.as_deref(), kept.csv_quote.as_deref());
-    let dialect = CsvDialect::from_words(words.0, words.1).unwrap_or_default();
-    CsvOptions { dialect, ..CsvOptions::of_null(kept.csv_null.clone()) }
-}
-
-fn is_csv(kept: &KeptRecord) -> bool {
-    kept.format.as_deref() == Some("csv")
-}
-
-fn stream_of(state: &AppState, kept: &KeptRecord) -> Result<Arc<Stream>, ApiError> {
-    state.catalog.streams().by_id(kept.stream_id).ok_or_else(|| {
-        let detail = "the stream that refused this record was deleted";
-        ApiError::unprocessable("stream_deleted", detail)
-    })
-}
-
 async fn find(state: &AppState, caller: &Caller, id: Uuid) -> Result<KeptRecord, ApiError> {
     let kept = mending::find(&state.database.pools().reading, id).await?.ok_or_else(not_there)?;
     let name = kept.stream.as_deref().and_then(|name| name.parse::<StreamName>().ok());
@@ -356,7 +204,7 @@ async fn find(state: &AppState, caller: &Caller, id: Uuid) -> Result<KeptRecord,
         Some(name) => caller.may_use(&name),
         None => sees_all(caller),
     };
-    // That it is there at all is nobody else's business.
+    // Other callers are not told that it is there at all.
     if visible { Ok(kept) } else { Err(not_there()) }
 }
 
@@ -402,56 +250,8 @@ fn stream_id(state: &AppState, caller: &Caller, stream: &str) -> Result<StreamId
     match stream.parse() {
         // No stream's name begins with a digit.
         Ok(number) => Ok(StreamId(number)),
-        Err(_) => Ok(streams::find(state, caller, stream)?.id),
+        Err(_) => Ok(named_stream::find(state, caller, stream)?.id),
     }
-}
-
-impl From<KeptRecord> for KeptView {
-    fn from(kept: KeptRecord) -> KeptView {
-        let format = kept.format.unwrap_or_else(|| "json".to_owned());
-        let is_cut = usize::try_from(kept.raw_bytes).is_ok_and(|bytes| bytes > kept.raw.len());
-        let (raw, raw_base64, raw_guess) = match text(kept.raw, is_cut || kept.truncated) {
-            Ok(text) => (Some(text), None, None),
-            Err(bytes) => (None, Some(STANDARD.encode(&bytes)), Some(GuessedText::of(&bytes))),
-        };
-        KeptView {
-            id: kept.id,
-            received_at: kept.received_at,
-            stream: kept.stream,
-            stream_id: kept.stream_id,
-            source: kept.source,
-            user: kept.user_name,
-            record: kept.record,
-            line: kept.line,
-            column: kept.column_name,
-            code: kept.code,
-            sqlstate: kept.sqlstate,
-            message: kept.message,
-            format,
-            csv_header: kept.csv_header.map(|raw| String::from_utf8_lossy(&raw).into_owned()),
-            csv_delimiter: kept.csv_delimiter,
-            csv_quote: kept.csv_quote,
-            raw,
-            raw_base64,
-            raw_guess,
-            raw_bytes: kept.raw_bytes,
-            truncated: kept.truncated,
-        }
-    }
-}
-
-/// The bytes as text, or back. A cut may go through a character, whose half is left out.
-fn text(raw: Vec<u8>, is_cut: bool) -> Result<String, Vec<u8>> {
-    String::from_utf8(raw).or_else(|error| {
-        let half_a_character = is_cut && error.utf8_error().error_len().is_none();
-        let valid = error.utf8_error().valid_up_to();
-        let mut raw = error.into_bytes();
-        if half_a_character {
-            raw.truncate(valid);
-            return String::from_utf8(raw).map_err(std::string::FromUtf8Error::into_bytes);
-        }
-        Err(raw)
-    })
 }
 
 impl From<KeptCount> for CountView {
@@ -464,19 +264,5 @@ impl From<KeptCount> for CountView {
             oldest: count.oldest,
             newest: count.newest,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cut_through_a_character_is_still_text() {
-        let euro = "€".as_bytes();
-        assert_eq!(text(euro.to_vec(), false), Ok("€".to_owned()));
-        assert_eq!(text([b"a", &euro[..2]].concat(), true), Ok("a".to_owned()));
-        assert_eq!(text(euro[..2].to_vec(), false), Err(euro[..2].to_vec()));
-        assert_eq!(text(b"\xff a".to_vec(), true), Err(b"\xff a".to_vec()));
     }
 }

@@ -1,4 +1,4 @@
-//! Which requests go the express way, told from the beginning of what a connection sent.
+//! Which requests take the fast path, told from the beginning of what a connection sent.
 //!
 //! Only what needs nothing but its body, its token and its stream: `POST /v1/streams/{stream}/records` with HTTP/1.1, a
 //! Bearer token, a short body of a known length, and no header that asks for more. Everything else is left to the general
@@ -8,8 +8,6 @@ use std::ops::Range;
 
 use httparse::{EMPTY_HEADER, Header, Request, Status};
 
-use crate::api::server::entrance::stream_of;
-
 /// Longest head that is looked at, in bytes.
 pub const HEAD_BYTES_MAX: usize = 4 << 10;
 /// Longest body, in bytes.
@@ -17,7 +15,7 @@ pub const BODY_BYTES_MAX: usize = 64 << 10;
 const HEADERS_MAX: usize = 32;
 
 const START: &[u8] = b"POST /v1/streams/";
-/// Headers that ask for something that the express way does not do.
+/// Headers that ask for something that the fast path does not do.
 const DEMANDS: [&str; 11] = [
     "transfer-encoding",
     "content-encoding",
@@ -35,8 +33,8 @@ const DEMANDS: [&str; 11] = [
 
 /// What the buffer begins with.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Look {
-    /// A request for the express way; its body may be still to come.
+pub enum Beginning {
+    /// A request for the fast path; its body may be still to come.
     Records(Head),
     /// Perhaps one; more has to be read.
     Unfinished,
@@ -57,17 +55,19 @@ pub struct Head {
 }
 
 /// Looks at the beginning of `buffer`.
-pub fn look(buffer: &[u8]) -> Look {
+pub fn begins(buffer: &[u8]) -> Beginning {
     let common = buffer.len().min(START.len());
     if buffer[..common] != START[..common] {
-        return Look::Other;
+        return Beginning::Other;
     }
     let mut headers = [EMPTY_HEADER; HEADERS_MAX];
     let mut request = Request::new(&mut headers);
     match request.parse(buffer) {
-        Ok(Status::Complete(len)) => head(buffer, len, &request).map_or(Look::Other, Look::Records),
-        Ok(Status::Partial) if buffer.len() < HEAD_BYTES_MAX => Look::Unfinished,
-        Ok(Status::Partial) | Err(_) => Look::Other,
+        Ok(Status::Complete(len)) => {
+            head(buffer, len, &request).map_or(Beginning::Other, Beginning::Records)
+        }
+        Ok(Status::Partial) if buffer.len() < HEAD_BYTES_MAX => Beginning::Unfinished,
+        Ok(Status::Partial) | Err(_) => Beginning::Other,
     }
 }
 
@@ -108,6 +108,12 @@ fn head(buffer: &[u8], len: usize, request: &Request<'_, '_>) -> Option<Head> {
     })
 }
 
+/// The stream in the path of a request to ingest.
+pub fn stream_of(path: &str) -> Option<&str> {
+    let stream = path.strip_prefix("/v1/streams/")?.strip_suffix("/records")?;
+    (!stream.is_empty() && !stream.contains(['/', '%'])).then_some(stream)
+}
+
 fn has(headers: &[Header<'_>], name: &str) -> bool {
     headers.iter().any(|header| header.name.eq_ignore_ascii_case(name))
 }
@@ -142,14 +148,14 @@ mod tests {
     const PLAIN: &str = "POST /v1/streams/weather_2/records HTTP/1.1\r\nHost: a\r\n\
         Authorization: Bearer t\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}";
 
-    fn changed(from: &str, to: &str) -> Look {
+    fn changed(from: &str, to: &str) -> Beginning {
         assert!(PLAIN.contains(from), "{from}");
-        look(PLAIN.replacen(from, to, 1).as_bytes())
+        begins(PLAIN.replacen(from, to, 1).as_bytes())
     }
 
     #[test]
     fn a_plain_request_is_taken_apart() {
-        let Look::Records(head) = look(PLAIN.as_bytes()) else { panic!("it is plain") };
+        let Beginning::Records(head) = begins(PLAIN.as_bytes()) else { panic!("it is plain") };
         assert_eq!(&PLAIN[head.stream], "weather_2");
         assert_eq!(&PLAIN[head.authorization], "Bearer t");
         assert_eq!(&PLAIN[head.content_type], "application/json");
@@ -160,11 +166,11 @@ mod tests {
     fn what_is_not_there_yet_is_waited_for() {
         let head = PLAIN.len() - 2;
         for end in 0..head {
-            assert_eq!(look(&PLAIN.as_bytes()[..end]), Look::Unfinished, "{end}");
+            assert_eq!(begins(&PLAIN.as_bytes()[..end]), Beginning::Unfinished, "{end}");
         }
-        assert!(matches!(look(&PLAIN.as_bytes()[..head]), Look::Records(_)));
+        assert!(matches!(begins(&PLAIN.as_bytes()[..head]), Beginning::Records(_)));
         let endless = format!("{}X-Long: {}", &PLAIN[..head - 2], "a".repeat(HEAD_BYTES_MAX));
-        assert_eq!(look(endless.as_bytes()), Look::Other);
+        assert_eq!(begins(endless.as_bytes()), Beginning::Other);
     }
 
     #[test]
@@ -202,7 +208,7 @@ mod tests {
             ("Host: a", "Host: a\r\n folded: b"),
             ("Content-Type: application/json", "Content-Type: a\r\nContent-Type: b"),
         ] {
-            assert_eq!(changed(from, to), Look::Other, "{to}");
+            assert_eq!(changed(from, to), Beginning::Other, "{to}");
         }
     }
 
@@ -214,7 +220,22 @@ mod tests {
             ("Content-Type: application/json\r\n", ""),
             ("Bearer", "bearer"),
         ] {
-            assert!(matches!(changed(from, to), Look::Records(_)), "{to}");
+            assert!(matches!(changed(from, to), Beginning::Records(_)), "{to}");
+        }
+    }
+
+    #[test]
+    fn records_are_told_by_their_path() {
+        assert_eq!(stream_of("/v1/streams/weather/records"), Some("weather"));
+        for other in [
+            "/v1/streams//records",
+            "/v1/streams/records",
+            "/v1/streams/a/b/records",
+            "/v1/streams/a%20b/records",
+            "/v1/streams/a/records/",
+            "/v1/streams/a",
+        ] {
+            assert_eq!(stream_of(other), None, "{other}");
         }
     }
 }

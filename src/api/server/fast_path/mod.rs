@@ -1,4 +1,4 @@
-//! The express way for small records: requests that lie whole in what was read from a connection are answered in place.
+//! The fast path for small records: requests that lie whole in what was read from a connection are answered in place.
 //!
 //! Most senders send one small record a request, over a connection that stays open, and then most of what a request costs
 //! is the general machinery of HTTP. So a connection begins here: as long as it brings nothing but plain requests to
@@ -7,33 +7,33 @@
 //! both ways.
 
 mod head;
-pub(super) mod reply;
 
 use std::future::poll_fn;
 use std::io;
+use std::mem::MaybeUninit;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::response::IntoResponse;
 use bytes::{Bytes, BytesMut};
 use futures::FutureExt;
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::Instant;
 use tokio_util::io::poll_read_buf;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::api::AppState;
-use crate::api::connections::{HEAD_MAX, IDLE_MAX, Paced, Patience};
+use crate::api::connections::{HEAD_MAX, IDLE_MAX, Paced, ReadDeadline};
 use crate::api::inputs::records;
-use crate::api::server::entrance::{add_default_headers, panicked};
-use crate::api::server::prefixed::Rewound;
+use crate::api::response::{add_default_headers, panicked};
+use crate::api::server::prefixed::PrefixedStream;
+use crate::api::server::reply::ReplyWriter;
 use crate::telemetry::metrics::record_ingest_request;
 
-use head::{Head, Look, look};
-use reply::Replies;
+pub use head::stream_of;
+use head::{Beginning, Head, begins};
 
 /// Longest head and body together that are taken here, in bytes.
 const REQUEST_BYTES_MAX: usize = head::HEAD_BYTES_MAX + head::BODY_BYTES_MAX;
@@ -42,21 +42,21 @@ const READ_BYTES: usize = 8 << 10;
 /// Longest time for the rest of a request; then the general server waits for it, which has its own limits.
 const REST_MAX: Duration = Duration::from_secs(1);
 
-/// Why a connection leaves the express way.
-pub enum Leave {
+/// Why a connection leaves the fast path.
+pub enum Leave<S> {
     /// It is over.
     Ended,
     /// The general server goes on with it, from the beginning of a request.
-    HandOver(Rewound),
+    HandOver(PrefixedStream<S>),
 }
 
-/// A connection on the express way.
-struct Express<'a> {
+/// A connection on the fast path.
+struct FastPath<'a, S> {
     state: &'a AppState,
-    stream: Paced<TcpStream>,
+    stream: Paced<S>,
     buffer: BytesMut,
-    replies: Replies,
-    patience: Patience,
+    writer: ReplyWriter,
+    deadline: ReadDeadline,
     ending: Ending,
 }
 
@@ -71,17 +71,21 @@ enum Filled {
 }
 
 /// Answers requests as long as they are for this way. `ending`: the gateway shuts down.
-pub async fn serve(state: &AppState, stream: Paced<TcpStream>, ending: CancellationToken) -> Leave {
-    let express = Express {
+pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
+    state: &AppState,
+    stream: Paced<S>,
+    ending: CancellationToken,
+) -> Leave<S> {
+    let fast_path = FastPath {
         state,
         stream,
         // Most attackers send nothing, and get no buffer for it.
         buffer: BytesMut::new(),
-        replies: Replies::new(state.clock.clone()),
-        patience: Patience::until(Instant::now() + HEAD_MAX),
+        writer: ReplyWriter::new(state.clock.clone()),
+        deadline: ReadDeadline::until(Instant::now() + HEAD_MAX),
         ending: Ending::new(ending),
     };
-    match express.run().await {
+    match fast_path.run().await {
         Ok(leave) => leave,
         Err(error) => {
             tracing::debug!(%error, "a connection ended early");
@@ -90,11 +94,11 @@ pub async fn serve(state: &AppState, stream: Paced<TcpStream>, ending: Cancellat
     }
 }
 
-impl Express<'_> {
-    async fn run(mut self) -> io::Result<Leave> {
+impl<S: AsyncRead + AsyncWrite + Unpin> FastPath<'_, S> {
+    async fn run(mut self) -> io::Result<Leave<S>> {
         loop {
-            let is_headless = match look(&self.buffer) {
-                Look::Records(head) if self.buffer.len() >= head.len + head.body_len => {
+            let is_headless = match begins(&self.buffer) {
+                Beginning::Records(head) if self.buffer.len() >= head.len + head.body_len => {
                     if !self.stream.place().begin_request() {
                         return Ok(Leave::Ended);
                     }
@@ -106,10 +110,10 @@ impl Express<'_> {
                     continue;
                 }
                 // Its body is under way, and its token not yet looked at.
-                Look::Records(_) if self.stream.place().begin_asking() => false,
-                Look::Records(_) => return Ok(Leave::Ended),
-                Look::Unfinished => true,
-                Look::Other => return Ok(self.hand_over()),
+                Beginning::Records(_) if self.stream.place().begin_asking() => false,
+                Beginning::Records(_) => return Ok(Leave::Ended),
+                Beginning::Unfinished => true,
+                Beginning::Other => return Ok(self.hand_over()),
             };
             match self.fill().await? {
                 Filled::More if self.buffer.len() <= REQUEST_BYTES_MAX => {}
@@ -121,9 +125,9 @@ impl Express<'_> {
         }
     }
 
-    fn hand_over(self) -> Leave {
+    fn hand_over(self) -> Leave<S> {
         self.stream.place().begin_head(Instant::now);
-        Leave::HandOver(Rewound::new(self.buffer.freeze(), self.stream))
+        Leave::HandOver(PrefixedStream::new(self.buffer.freeze(), self.stream))
     }
 
     /// Takes one request off the buffer and answers it.
@@ -140,7 +144,7 @@ impl Express<'_> {
             Ok(Ok(reply)) => {
                 let (status, json) = reply;
                 record_ingest_request(status.as_u16(), started.elapsed());
-                self.replies.json(status, &json, closes)
+                self.writer.json(status, &json, closes)
             }
             other => {
                 let mut response = match other {
@@ -149,38 +153,50 @@ impl Express<'_> {
                 };
                 add_default_headers(response.headers_mut());
                 record_ingest_request(response.status().as_u16(), started.elapsed());
-                self.replies.response(response, closes).await
+                self.writer.response(response, closes).await
             }
         };
         self.stream.write_all(reply).await?;
         self.stream.flush().await?;
         let now = Instant::now();
         self.stream.place().answered(now);
-        self.patience.set(now + IDLE_MAX);
+        self.deadline.set(now + IDLE_MAX);
         Ok(())
     }
 
     /// Waits for more bytes.
     async fn fill(&mut self) -> io::Result<Filled> {
         if !self.buffer.is_empty() {
-            self.patience.hurry(Instant::now() + REST_MAX);
+            self.deadline.hurry(Instant::now() + REST_MAX);
         }
         poll_fn(|context| self.poll_fill(context)).await
     }
 
     fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Filled>> {
-        if self.buffer.capacity() == 0 && self.stream.poll_readable(context)?.is_pending() {
-            return self.poll_no_longer(context);
-        }
-        self.buffer.reserve(READ_BYTES);
-        if let Poll::Ready(read) =
+        let read = if self.buffer.capacity() == 0 {
+            self.poll_read_first(context)
+        } else {
+            self.buffer.reserve(READ_BYTES);
             poll_read_buf(Pin::new(&mut self.stream), context, &mut self.buffer)
-        {
-            return Poll::Ready(
-                read.map(|bytes| if bytes == 0 { Filled::Closed } else { Filled::More }),
-            );
+        };
+        match read {
+            Poll::Ready(Ok(0)) => Poll::Ready(Ok(Filled::Closed)),
+            Poll::Ready(read) => Poll::Ready(read.map(|_| Filled::More)),
+            Poll::Pending => self.poll_no_longer(context),
         }
-        self.poll_no_longer(context)
+    }
+
+    /// Reads the first bytes, and makes the buffer only when they are there.
+    #[inline(never)]
+    fn poll_read_first(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut bytes = [MaybeUninit::uninit(); READ_BYTES];
+        let mut bytes = ReadBuf::uninit(&mut bytes);
+        ready!(Pin::new(&mut self.stream).poll_read(context, &mut bytes))?;
+        if !bytes.filled().is_empty() {
+            self.buffer.reserve(READ_BYTES);
+            self.buffer.extend_from_slice(bytes.filled());
+        }
+        Poll::Ready(Ok(bytes.filled().len()))
     }
 
     /// Ready when nothing more is waited for.
@@ -188,7 +204,7 @@ impl Express<'_> {
         if self.ending.poll(context).is_ready() {
             return Poll::Ready(Ok(Filled::Ending));
         }
-        self.patience.poll(context).map(|()| Ok(Filled::Late))
+        self.deadline.poll(context).map(|()| Ok(Filled::Late))
     }
 }
 
@@ -205,7 +221,7 @@ struct Ending {
 }
 
 impl Ending {
-    /// `token` is this connection's own: whoever looks at it takes its lock.
+    /// `token` is this connection's own: each look at it takes its lock.
     fn new(token: CancellationToken) -> Ending {
         let waiting = Box::pin(token.clone().cancelled_owned());
         Ending { token, waiting, is_set_up: false }

@@ -1,18 +1,22 @@
-//! Replies as they go over the wire. They look as the general server's: same headers, in lower case, with the date.
+//! Replies that the gateway writes itself: all of the fast path, and the last one of a connection that is refused. They look
+//! as the general server's: same headers, in lower case, with the date.
 
 use std::io::Write as _;
 use std::time::{Duration, UNIX_EPOCH};
 
 use axum::body::to_bytes;
 use axum::http::{StatusCode, header};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 
+use crate::api::ApiError;
+use crate::api::response::{DEFAULT_HEADER_LINES, add_default_headers};
 use crate::clock::Clock;
 
 /// Largest body of a refusal, in bytes; they are far shorter.
 const REFUSAL_BYTES_MAX: usize = 1 << 20;
+
 /// Writes one connection's replies, in one buffer.
-pub struct Replies {
+pub struct ReplyWriter {
     buffer: Vec<u8>,
     clock: Clock,
     /// The date as text, and its seconds since 1970.
@@ -20,20 +24,25 @@ pub struct Replies {
     seconds: Option<i64>,
 }
 
-impl Replies {
-    pub fn new(clock: Clock) -> Replies {
-        Replies { buffer: Vec::new(), clock, date: String::new(), seconds: None }
+impl ReplyWriter {
+    pub fn new(clock: Clock) -> ReplyWriter {
+        ReplyWriter { buffer: Vec::new(), clock, date: String::new(), seconds: None }
     }
 
     /// The reply to records that were taken.
     pub fn json(&mut self, status: StatusCode, json: &[u8], closes: bool) -> &[u8] {
         self.begin(status);
-        self.buffer.extend_from_slice(
-            b"content-type: application/json\r\nx-content-type-options: nosniff\r\n\
-              referrer-policy: no-referrer\r\nx-frame-options: DENY\r\ncache-control: no-store\r\n",
-        );
+        self.buffer.extend_from_slice(b"content-type: application/json\r\n");
+        self.buffer.extend_from_slice(&DEFAULT_HEADER_LINES);
         self.end(json, closes);
         &self.buffer
+    }
+
+    /// A refusal, after which the connection is closed.
+    pub async fn last(clock: Clock, error: ApiError) -> Vec<u8> {
+        let mut refused = error.into_response();
+        add_default_headers(refused.headers_mut());
+        ReplyWriter::new(clock).response(refused, true).await.to_vec()
     }
 
     /// Any other reply.
@@ -83,10 +92,7 @@ impl Replies {
 
 #[cfg(test)]
 mod tests {
-    use axum::response::IntoResponse;
-
     use super::*;
-    use crate::api::ApiError;
     use crate::record::UnixMicros;
 
     fn text(bytes: &[u8]) -> String {
@@ -96,25 +102,25 @@ mod tests {
     #[test]
     fn a_reply_has_its_date_and_length_and_says_when_it_is_the_last() {
         let clock = Clock::manual(UnixMicros(784_111_777_999_999));
-        let mut replies = Replies::new(clock.clone());
-        let reply = text(replies.json(StatusCode::ACCEPTED, b"{}", false));
+        let mut writer = ReplyWriter::new(clock.clone());
+        let reply = text(writer.json(StatusCode::ACCEPTED, b"{}", false));
         assert!(reply.starts_with("HTTP/1.1 202 Accepted\r\n"), "{reply}");
         assert!(reply.ends_with("\r\n\r\n{}"), "{reply}");
         assert!(reply.contains("content-length: 2\r\n"), "{reply}");
         assert!(reply.contains("date: Sun, 06 Nov 1994 08:49:37 GMT\r\n"), "{reply}");
         assert!(!reply.contains("connection:"), "{reply}");
         clock.set(UnixMicros(784_111_778_000_000));
-        let last = text(replies.json(StatusCode::ACCEPTED, b"{}", true));
+        let last = text(writer.json(StatusCode::ACCEPTED, b"{}", true));
         assert!(last.contains("08:49:38 GMT\r\n"), "{last}");
         assert!(last.contains("connection: close\r\n"), "{last}");
     }
 
     #[tokio::test]
     async fn a_refusal_keeps_its_headers_and_its_body() {
-        let mut replies = Replies::new(Clock::manual(UnixMicros(0)));
+        let mut writer = ReplyWriter::new(Clock::manual(UnixMicros(0)));
         let wait = std::time::Duration::from_secs(7);
         let refusal = ApiError::unavailable("overloaded", "full", wait).into_response();
-        let reply = text(replies.response(refusal, false).await);
+        let reply = text(writer.response(refusal, false).await);
         assert!(reply.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{reply}");
         assert!(reply.contains("retry-after: 7\r\n"), "{reply}");
         assert!(reply.contains("content-type: application/problem+json\r\n"), "{reply}");

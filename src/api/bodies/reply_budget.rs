@@ -1,9 +1,9 @@
 //! Replies that are not taken yet: their bytes count for as long as they are held.
 //!
-//! A reply is counted before its first byte leaves, and given back when its last one is handed to the system, whoever has
-//! it meanwhile. Without room for it the request is refused, so that peers who ask and never read cost no more than the
-//! budget. Beyond it there is a small reserve for the status and the metrics, so that a gateway whose budget others use up
-//! still says how it fares.
+//! A reply is counted before its first byte leaves, and given back when its last one is handed to the system, whichever buffer
+//! has it meanwhile. Without room for it the request is refused, so that peers who ask and never read cost no more than the
+//! budget. Beyond it there is a small reserve for the status and the metrics, so that a gateway whose budget is used up still
+//! says how it fares.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,39 +18,45 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 
-use crate::api::bodies::held_bytes::{HeldBytes, Holder};
-use crate::api::connections::client_address::ClientAddress;
-use crate::api::connections::requester::Requester;
-use crate::api::{ApiError, AppState};
+use crate::api::ApiError;
+use crate::api::bodies::{HeldBytes, Holder};
+use crate::api::connections::Requester;
 
 /// Replies up to this size are not counted, in bytes: a connection has more than that of its own.
 const UNCOUNTED_BYTES_MAX: usize = 4 << 10;
 /// What replies that say how the gateway fares may take when the budget is used up, in bytes.
-pub const RESERVE_BYTES: usize = 8 << 20;
+const RESERVE_BYTES: usize = 8 << 20;
 /// Where it says how it fares.
 const RESERVED_FOR: [&str; 2] = ["/metrics", "/v1/status"];
 
-/// In the extensions of a response whose bytes are held anyway, whoever reads them.
+/// What replies count against: the budget of the gateway, and the reserve beyond it.
+#[derive(Debug, Clone)]
+pub struct ReplyBudget {
+    held_bytes: HeldBytes,
+    reserve: HeldBytes,
+}
+
+impl ReplyBudget {
+    pub fn new(held_bytes: HeldBytes) -> ReplyBudget {
+        ReplyBudget { held_bytes, reserve: HeldBytes::new(RESERVE_BYTES) }
+    }
+}
+
+/// In the extensions of a response whose bytes are held anyway, even if it is never read.
 #[derive(Debug, Clone, Copy)]
 pub struct Uncounted;
 
-/// Counts the reply to a request, for whoever is known to have sent it by then.
+/// Counts the reply to a request for its requester, who may be known by then.
 pub async fn middleware(
-    State(state): State<AppState>,
-    client: ClientAddress,
-    mut request: Request,
+    State(budget): State<ReplyBudget>,
+    request: Request,
     next: Next,
 ) -> Response {
-    let extensions = request.extensions_mut();
-    let requester = extensions.get::<Requester>().cloned().unwrap_or_else(|| {
-        let requester = Requester::new(client.group());
-        extensions.insert(requester.clone());
-        requester
-    });
+    let requester = Requester::of(request.extensions());
     let has_reserve = RESERVED_FOR.contains(&request.uri().path());
     let response = next.run(request).await;
-    let reserve = has_reserve.then_some(&state.reply_reserve);
-    counted(response, requester.holder(), &state.held_bytes, reserve)
+    let reserve = has_reserve.then_some(&budget.reserve);
+    counted(response, Holder::of(&requester), &budget.held_bytes, reserve)
 }
 
 fn counted(
@@ -68,7 +74,7 @@ fn counted(
     let held = held.or_else(|full| reserve.ok_or(full)?.hold(holder, bytes));
     match held {
         Ok(held) => response.map(|body| held_until_written(body, Arc::new(held))),
-        Err(full) => ApiError::request_memory_full(full).into_response(),
+        Err(full) => ApiError::from(full).into_response(),
     }
 }
 
