@@ -22,6 +22,9 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
+use tidegate_record::clock::Clock;
+use tidegate_journal::{Appender, Journal};
+use tidegate_codec::encode::EncodeLimits;
 
 use crate::api::{
     self, AppState, ConnectionLimits, Connections, Entrance, HeldBytes, Parts, Permits,
@@ -35,14 +38,12 @@ pub use crate::app::preparation::Prepared;
 use crate::app::private_postgres::RunningCluster;
 use crate::auth::{self, Auth, AuthOptions, AuthParts, LocalToken, Password, UserName};
 use crate::catalog::Catalog;
-use crate::clock::Clock;
 use crate::config::{Config, Setting};
 use crate::db::Database;
 use crate::db::batch::BatchTimeouts;
 use crate::db::streams::StreamLimits;
-use crate::hub::counters::Counters;
+use crate::counters::Counters;
 use crate::hub::{Hub, HubLimits};
-use crate::journal::{Appender, Journal};
 use crate::lifecycle::Lifecycle;
 use crate::pipeline::{
     AppenderThread, BatchLimits, BatcherContext, Intake, IntakeLimits, Keys, Ledger, Pressure,
@@ -52,7 +53,6 @@ use crate::sources::encoders::Encoders;
 use crate::sources::http::HttpSource;
 use crate::sources::poll::Poller;
 use crate::sources::poll::preview::Previews;
-use crate::streams::encode::EncodeLimits;
 
 /// How long a person who starts it is not told how the database is, in case it is just starting, too.
 const DATABASE_WAIT: Duration = Duration::from_secs(10);

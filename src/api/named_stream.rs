@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use tidegate_codec::{InvalidStreamName, Stream, StreamName};
+
 use crate::api::{ApiError, AppState};
 use crate::auth::Caller;
-use crate::streams::{InvalidStreamName, Stream, StreamName};
 
 /// The stream of this name, if it exists and the caller may use it.
 pub fn find(state: &AppState, caller: &Caller, name: &str) -> Result<Arc<Stream>, ApiError> {

@@ -6,11 +6,11 @@ use serde_json::{Map, Value};
 use sqlx::PgPool;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
+use tidegate_record::clock::Clock;
 
 use crate::auth::LOCAL_USER_NAME;
 use crate::cli::user::{aligned, id_of, print};
 use crate::cli::{Place, database};
-use crate::clock::Clock;
 use crate::db::polling_jobs::{self, JobOwner, JobRow, JobsToList, RunNow};
 use crate::sources::poll::job::{AskedJob, JobView};
 use crate::sources::poll::making;

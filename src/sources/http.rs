@@ -12,26 +12,26 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use uuid::Uuid;
+use tidegate_journal::Journal;
+use tidegate_record::{Position, Source, UnixMicros};
+use tidegate_codec::formats::{Format, Framer, FramerLimits, Progress};
+use tidegate_codec::Stream;
+use tidegate_codec::csv::CsvOptions;
+use tidegate_codec::encode::MatchedName;
 
 use crate::auth::Admission;
 use crate::db::mending::TakenOver;
-use crate::hub::counters::Counters;
-use crate::journal::Journal;
+use crate::counters::Counters;
 use crate::pipeline::{
     Claim, CommitOutcome, CommitWait, Intake, IntakeError, Keys, Pending, Progress as Committed,
     QuarantineRoom, RequestFate, Reservation, SenderId, Submission,
 };
-use crate::record::{Position, Source, UnixMicros};
 use crate::sources::assembler::{
     Assembled, Assembler, ENTRY_TARGET_BYTES, Origin, PlacedError, nth_id,
 };
 use crate::sources::body::BodyReader;
 use crate::sources::encoders::Encoders;
-use crate::sources::formats::{Format, Framer, FramerLimits, Progress};
 use crate::sources::keeping::{Keeping, NotKept};
-use crate::streams::Stream;
-use crate::streams::csv::CsvOptions;
-use crate::streams::encode::MatchedName;
 
 pub use failure::{FailureReason, IngestFailure};
 

@@ -14,8 +14,8 @@ pub mod poll;
 pub use assembler::{Assembler, PlacedError, RECORD_ERRORS_MAX};
 pub use keeping::{Keeping, NotKept, WhyNotKept};
 
-use crate::streams::csv::CsvOptions;
-use crate::streams::infer::Sample;
+use tidegate_codec::csv::CsvOptions;
+use tidegate_codec::infer::Sample;
 use formats::Format;
 
 /// A body as a sample for inference. `csv`: how a body of CSV is to be read.

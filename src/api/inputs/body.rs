@@ -8,11 +8,11 @@ use axum::BoxError;
 use axum::http::{HeaderMap, header};
 use bytes::Bytes;
 use futures::Stream;
+use tidegate_codec::formats::MediaType;
 
 use crate::api::bodies::{Full, Held, Holder};
 use crate::api::{ApiError, AppState};
 use crate::sources::body::{BodyError, BodyLimits, BodyReader, ContentEncoding};
-use crate::sources::formats::MediaType;
 
 /// What a body says that it is.
 pub fn media_type(headers: &HeaderMap) -> Result<MediaType, ApiError> {

@@ -4,13 +4,13 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use uuid::Uuid;
+use tidegate_record::Position;
+use tidegate_codec::encode::MatchedName;
 
 use crate::api::AppState;
 use crate::api::inputs::not_kept::{self, Reason};
-use crate::record::Position;
 use crate::sources::PlacedError;
 use crate::sources::http::{IDS_MAX, IngestReply};
-use crate::streams::encode::MatchedName;
 use crate::telemetry::metrics;
 
 /// Room for the usual reply.

@@ -10,6 +10,9 @@ use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
 use serde::Deserialize;
+use tidegate_record::StreamId;
+use tidegate_codec::csv::{CsvOptions, CsvWords, InvalidCsvOptions};
+use tidegate_codec::{PayloadType, Shape, Stream};
 
 use crate::api::caller::{PathText, authenticate};
 use crate::api::inputs::receipt::{answer, reply_json};
@@ -19,11 +22,8 @@ use crate::api::{ApiError, AppState, named_stream};
 use crate::auth::{Admission, Caller, Scope, Via};
 use crate::db::streams::NewStream;
 use crate::pipeline::SenderId;
-use crate::record::StreamId;
 use crate::sources::body::BodyReader;
 use crate::sources::http::{Ack, IngestRequest, MakeStream, OnError};
-use crate::streams::csv::{CsvOptions, CsvWords, InvalidCsvOptions};
-use crate::streams::{PayloadType, Shape, Stream};
 use crate::telemetry::metrics;
 
 /// Advice where another request makes a stream of the same name at the same moment.

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
 use uuid::Uuid;
+use tidegate_codec::StreamName;
 
 use crate::api::bodies::ApiJson;
 use crate::api::{ApiError, AppState, named_stream};
@@ -22,7 +23,6 @@ use crate::sources::poll::DestinationError;
 use crate::sources::poll::job::{AskedJob, ChangeError, JobView};
 use crate::sources::poll::making::{self, MakeError};
 use crate::sources::poll::members::Invalid;
-use crate::streams::StreamName;
 
 /// How many jobs or runs a page has, unless the caller says.
 const PAGE_DEFAULT: u32 = 100;

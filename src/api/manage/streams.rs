@@ -10,6 +10,13 @@ use axum::response::IntoResponse;
 use bytes::BytesMut;
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
+use tidegate_record::StreamId;
+use tidegate_codec::StreamView;
+use tidegate_codec::columns::Column;
+use tidegate_codec::csv::CsvWords;
+use tidegate_codec::definition::{Change, Definition, InvalidDefinition};
+use tidegate_codec::infer::SampleError;
+use tidegate_codec::{OnDuplicate, PayloadType, UnknownKeys, infer};
 
 use crate::api::bodies::{ApiJson, Held, Holder};
 use crate::api::caller::PathText;
@@ -18,15 +25,8 @@ use crate::api::{ApiError, AppState, named_stream};
 use crate::auth::{Caller, Scope};
 use crate::db::reading::{self, StreamSize};
 use crate::db::streams::{NewStream, TableError};
-use crate::record::StreamId;
 use crate::sources;
 use crate::sources::body::{BodyError, BodyLimits, ContentEncoding};
-use crate::streams::StreamView;
-use crate::streams::columns::Column;
-use crate::streams::csv::CsvWords;
-use crate::streams::definition::{Change, Definition, InvalidDefinition};
-use crate::streams::infer::SampleError;
-use crate::streams::{OnDuplicate, PayloadType, UnknownKeys, infer};
 
 /// Largest sample for inference, in bytes.
 const SAMPLE_BYTES_MAX: usize = 8 << 20;

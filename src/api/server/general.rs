@@ -21,6 +21,7 @@ use hyper::service::Service;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
+use tidegate_record::clock::Clock;
 
 use crate::api::ApiError;
 use crate::api::bodies::ArrivingBody;
@@ -31,7 +32,6 @@ use crate::api::server::entrance::Entrance;
 use crate::api::server::explained::{Explained, HEAD_BYTES_MAX};
 use crate::api::server::prefixed::PrefixedStream;
 use crate::api::server::reply::ReplyWriter;
-use crate::clock::Clock;
 
 /// Most bytes read at once and ahead on a connection; the head of a request must fit.
 const READ_BUFFER_BYTES_MAX: usize = 2 * HEAD_BYTES_MAX;

@@ -7,10 +7,10 @@ use std::time::{Duration, UNIX_EPOCH};
 use axum::body::to_bytes;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use tidegate_record::clock::Clock;
 
 use crate::api::ApiError;
 use crate::api::response::{DEFAULT_HEADER_LINES, add_default_headers};
-use crate::clock::Clock;
 
 /// Largest body of a refusal, in bytes; they are far shorter.
 const REFUSAL_BYTES_MAX: usize = 1 << 20;
@@ -92,8 +92,9 @@ impl ReplyWriter {
 
 #[cfg(test)]
 mod tests {
+    use tidegate_record::UnixMicros;
+
     use super::*;
-    use crate::record::UnixMicros;
 
     fn text(bytes: &[u8]) -> String {
         String::from_utf8(bytes.to_vec()).unwrap()

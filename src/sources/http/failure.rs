@@ -1,9 +1,10 @@
 //! Why a request was not taken, and what of it was taken all the same.
 
+use tidegate_codec::formats::FramingError;
+
 use super::IngestReply;
 use crate::pipeline::{IntakeError, KeyError};
 use crate::sources::body::BodyError;
-use crate::sources::formats::FramingError;
 
 /// Why a request was not taken, or not all of it.
 #[derive(Debug)]

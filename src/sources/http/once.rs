@@ -7,19 +7,19 @@
 use bytes::BytesMut;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+use tidegate_journal::{Entry, Journal, ReadError};
+use tidegate_record::{ANSWER_BYTES_MAX, BodyHash, EntryKey, EntryMeta, KeyHash, Position};
+use tidegate_codec::formats::{Format, Progress};
+use tidegate_codec::csv::CsvOptions;
+use tidegate_codec::encode::MatchedName;
 
 use super::{FailureReason, OnError, Replay, Request};
 use crate::db::mending::TakenOver;
-use crate::journal::{Entry, Journal, ReadError};
 use crate::pipeline::keys::{body_hash, replay_key, request_key};
 use crate::pipeline::{Claim, Claimed, CommitOutcome};
-use crate::record::{ANSWER_BYTES_MAX, BodyHash, EntryKey, EntryMeta, KeyHash, Position};
 use crate::sources::assembler::{Assembler, PlacedError};
 use crate::sources::body::{BodyReader, DECOMPRESSED_CHUNK_BYTES};
-use crate::sources::formats::{Format, Progress};
 use crate::sources::keeping::NotKept;
-use crate::streams::csv::CsvOptions;
-use crate::streams::encode::MatchedName;
 
 /// What an answer without errors may take, in bytes.
 const ANSWER_FRAME_BYTES: usize = 1 << 10;

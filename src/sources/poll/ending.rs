@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use tidegate_record::UnixMicros;
+
 use crate::db::polling_runs::ClaimedRow;
 use crate::pipeline::IntakeError;
-use crate::record::UnixMicros;
 use crate::sources::NotKept;
 use crate::sources::poll::backoff::failure_wait;
 use crate::sources::poll::definition::{Definition, PAGES_MAX};

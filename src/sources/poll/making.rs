@@ -3,14 +3,14 @@
 use serde::Serialize;
 use serde_json::Value;
 use sqlx::PgPool;
+use tidegate_record::clock::Clock;
+use tidegate_record::UnixMicros;
 
 use super::job::{AskedJob, new_job_id};
 use super::poller::{DestinationError, Poller};
 use super::sealer::{SealedHeaders, Sealer};
-use crate::clock::Clock;
 use crate::db::answered;
 use crate::db::polling_jobs::{self, JOBS_MAX, JobChange, JobRow, NewJob, PER_OWNER_MAX};
-use crate::record::UnixMicros;
 use crate::telemetry::limits;
 
 /// There are as many jobs as there may be.

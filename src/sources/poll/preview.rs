@@ -11,10 +11,10 @@ use serde_json::{Map, Value};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::timeout;
+use tidegate_codec::infer::{self, ProposedColumn, Sample};
 
 use super::fetch::Page;
 use super::items::Item;
-use crate::streams::infer::{self, ProposedColumn, Sample};
 
 /// Most items that are shown.
 const SHOWN_MAX: usize = 20;

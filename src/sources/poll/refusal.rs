@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use reqwest::header::CONTENT_ENCODING;
 use reqwest::{Response, StatusCode};
+use tidegate_record::UnixMicros;
 
 use super::answer::Question;
 use super::definition::{Definition, Method};
@@ -17,7 +18,6 @@ use super::hosts::Turn;
 use super::mask::Mask;
 use super::retry_after;
 use super::shown::{address, one_line};
-use crate::record::UnixMicros;
 use crate::sources::body::{BodyLimits, BodyReader, ContentEncoding};
 
 /// So much of a refusal's body is read, in bytes, and what came with the last of them.

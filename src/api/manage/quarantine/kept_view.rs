@@ -5,10 +5,10 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use time::OffsetDateTime;
 use uuid::Uuid;
+use tidegate_record::StreamId;
 
 use super::guessed_text::GuessedText;
 use crate::db::mending::KeptRecord;
-use crate::record::StreamId;
 
 /// A quarantined record.
 #[derive(Debug, Serialize)]

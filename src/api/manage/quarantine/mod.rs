@@ -15,6 +15,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 use time::{OffsetDateTime, UtcOffset};
 use uuid::Uuid;
+use tidegate_record::StreamId;
+use tidegate_codec::StreamName;
 
 use crate::api::read::QuarantineLevelView;
 use crate::api::{ApiError, AppState, named_stream};
@@ -22,8 +24,6 @@ use crate::auth::{Caller, Scope};
 use crate::db::answered;
 use crate::db::mending::{self, Filter, KeptCount, KeptRecord};
 use crate::pipeline::keys::replay_key;
-use crate::record::StreamId;
-use crate::streams::StreamName;
 
 pub use guessed_text::GuessedText;
 pub use kept_view::KeptView;

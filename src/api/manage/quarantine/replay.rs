@@ -8,6 +8,9 @@ use axum::http::header;
 use axum::response::Response;
 use serde::Deserialize;
 use uuid::Uuid;
+use tidegate_codec::formats::Format;
+use tidegate_codec::Stream;
+use tidegate_codec::csv::{CsvDialect, CsvOptions};
 
 use super::find;
 use crate::api::inputs::records::{AckWord, sender};
@@ -18,10 +21,7 @@ use crate::auth::{Caller, Scope};
 use crate::db::answered;
 use crate::db::mending::{self, KeptRecord};
 use crate::pipeline::KeyError;
-use crate::sources::formats::Format;
 use crate::sources::http::{FailureReason, IngestFailure, IngestRequest, OnError, Replay};
-use crate::streams::Stream;
-use crate::streams::csv::{CsvDialect, CsvOptions};
 
 /// What the query of a replay may say.
 #[derive(Debug, Default, Deserialize)]
