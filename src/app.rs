@@ -19,12 +19,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use metrics_exporter_prometheus::PrometheusHandle;
+use tidegate_codec::encode::EncodeLimits;
+use tidegate_codec::encode::EncodeLimits;
+use tidegate_journal::{Appender, Journal};
+use tidegate_journal::{Appender, Journal};
+use tidegate_record::clock::Clock;
+use tidegate_record::clock::Clock;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
-use tidegate_record::clock::Clock;
-use tidegate_journal::{Appender, Journal};
-use tidegate_codec::encode::EncodeLimits;
 
 use crate::api::{
     self, AppState, ConnectionLimits, Connections, Entrance, HeldBytes, Parts, Permits,
@@ -32,17 +35,16 @@ use crate::api::{
 use crate::app::accounts::KnownAccounts;
 use crate::app::beginning::{Begun, Opened};
 use crate::app::open_files::allow_connections;
-pub use crate::app::open_files::{OpenFiles, raise_open_files};
 use crate::app::preparation::Preparation;
 pub use crate::app::preparation::Prepared;
 use crate::app::private_postgres::RunningCluster;
 use crate::auth::{self, Auth, AuthOptions, AuthParts, LocalToken, Password, UserName};
 use crate::catalog::Catalog;
 use crate::config::{Config, Setting};
+use crate::counters::Counters;
 use crate::db::Database;
 use crate::db::batch::BatchTimeouts;
 use crate::db::streams::StreamLimits;
-use crate::counters::Counters;
 use crate::hub::{Hub, HubLimits};
 use crate::lifecycle::Lifecycle;
 use crate::pipeline::{

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use axum::extract::FromRef;
 use metrics_exporter_prometheus::PrometheusHandle;
+use tidegate_journal::Journal;
+use tidegate_record::clock::Clock;
 use time::OffsetDateTime;
 use tokio::sync::watch;
-use tidegate_record::clock::Clock;
-use tidegate_journal::Journal;
 
 use crate::api::bodies::HeldBytes;
 use crate::api::connections::Connections;
@@ -16,9 +16,9 @@ use crate::api::permits::Permits;
 use crate::auth::Auth;
 use crate::catalog::Catalog;
 use crate::config::{Config, Setting};
+use crate::counters::Counters;
 use crate::db::Database;
 use crate::hub::Hub;
-use crate::counters::Counters;
 use crate::lifecycle::Lifecycle;
 use crate::pipeline::{AppenderThread, DatabaseState, Parking, Progress};
 use crate::sources::http::HttpSource;

@@ -4,16 +4,15 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand, ValueEnum};
-use tidegate_codec::formats::Format;
 use tidegate_codec::columns::Column;
 use tidegate_codec::csv::CsvWords;
 use tidegate_codec::definition::Definition;
+use tidegate_codec::formats::Format;
 use tidegate_codec::{Shape, Stream, StreamName, StreamView, infer};
 
 use crate::cli::{Place, database};
 use crate::config::STREAMS_MAX_DEFAULT;
 use crate::db::streams::{self, NewStream, StreamLimits};
-use crate::sources;
 
 /// What to do with streams.
 #[derive(Debug, Subcommand)]
@@ -247,7 +246,7 @@ fn print_inferred(arguments: &InferArgs) -> anyhow::Result<()> {
         columns: arguments.columns.clone(),
     };
     let csv = words.check(None)?;
-    let inferred = infer::infer(sources::sample(format, &bytes, &csv))
+    let inferred = infer::infer(infer::Sample::of(format, &bytes, &csv))
         .with_context(|| path.display().to_string())?;
     println!("{}", serde_json::to_string_pretty(&inferred)?);
     Ok(())

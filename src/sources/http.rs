@@ -11,17 +11,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use uuid::Uuid;
-use tidegate_journal::Journal;
-use tidegate_record::{Position, Source, UnixMicros};
-use tidegate_codec::formats::{Format, Framer, FramerLimits, Progress};
 use tidegate_codec::Stream;
 use tidegate_codec::csv::CsvOptions;
 use tidegate_codec::encode::MatchedName;
+use tidegate_codec::formats::{Format, Framer, FramerLimits, Progress};
+use tidegate_journal::Journal;
+use tidegate_record::{Position, Source, UnixMicros};
+use uuid::Uuid;
 
 use crate::auth::Admission;
-use crate::db::mending::TakenOver;
 use crate::counters::Counters;
+use crate::db::mending::TakenOver;
 use crate::pipeline::{
     Claim, CommitOutcome, CommitWait, Intake, IntakeError, Keys, Pending, Progress as Committed,
     QuarantineRoom, RequestFate, Reservation, SenderId, Submission,

@@ -3,9 +3,9 @@
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use uuid::Uuid;
-use tidegate_record::Position;
 use tidegate_codec::encode::MatchedName;
+use tidegate_record::Position;
+use uuid::Uuid;
 
 use crate::api::AppState;
 use crate::api::inputs::not_kept::{self, Reason};

@@ -10,9 +10,9 @@ use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
 use serde::Deserialize;
-use tidegate_record::StreamId;
 use tidegate_codec::csv::{CsvOptions, CsvWords, InvalidCsvOptions};
 use tidegate_codec::{PayloadType, Shape, Stream};
+use tidegate_record::StreamId;
 
 use crate::api::caller::{PathText, authenticate};
 use crate::api::inputs::receipt::{answer, reply_json};

@@ -9,9 +9,11 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use tidegate_codec::StreamName;
+use tidegate_codec::StreamName;
+use tidegate_record::UnixMicros;
 use time::OffsetDateTime;
 use uuid::Uuid;
-use tidegate_codec::StreamName;
 
 use crate::api::bodies::ApiJson;
 use crate::api::{ApiError, AppState, named_stream};

@@ -9,14 +9,22 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use bytes::BytesMut;
 use serde::{Deserialize, Serialize};
-use tokio::time::timeout;
-use tidegate_record::StreamId;
+use tidegate_codec::StreamView;
 use tidegate_codec::StreamView;
 use tidegate_codec::columns::Column;
+use tidegate_codec::columns::Column;
+use tidegate_codec::csv::CsvWords;
 use tidegate_codec::csv::CsvWords;
 use tidegate_codec::definition::{Change, Definition, InvalidDefinition};
+use tidegate_codec::definition::{Change, Definition, InvalidDefinition};
+use tidegate_codec::formats::MediaType;
 use tidegate_codec::infer::SampleError;
+use tidegate_codec::infer::SampleError;
+use tidegate_codec::{OnDuplicate, PayloadType, Stream, StreamName, UnknownKeys, infer};
 use tidegate_codec::{OnDuplicate, PayloadType, UnknownKeys, infer};
+use tidegate_record::StreamId;
+use tidegate_record::StreamId;
+use tokio::time::timeout;
 
 use crate::api::bodies::{ApiJson, Held, Holder};
 use crate::api::caller::PathText;
@@ -25,7 +33,6 @@ use crate::api::{ApiError, AppState, named_stream};
 use crate::auth::{Caller, Scope};
 use crate::db::reading::{self, StreamSize};
 use crate::db::streams::{NewStream, TableError};
-use crate::sources;
 use crate::sources::body::{BodyError, BodyLimits, ContentEncoding};
 
 /// Largest sample for inference, in bytes.
@@ -240,7 +247,7 @@ pub async fn infer(
     let (body, held) = sample.map_err(|_| sample_too_slow())??;
     // Apart from where requests are served; the memory is held until that is done, even if the request is given up.
     let look = move || {
-        let inferred = infer::infer(sources::sample(media_type.format, &body, &csv));
+        let inferred = infer::infer(infer::Sample::of(media_type.format, &body, &csv));
         drop((body, held, permit));
         inferred
     };

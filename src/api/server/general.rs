@@ -19,9 +19,10 @@ use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper_util::rt::TokioIo;
+use tidegate_record::clock::Clock;
+use tidegate_record::clock::Clock;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
-use tidegate_record::clock::Clock;
 
 use crate::api::ApiError;
 use crate::api::bodies::ArrivingBody;

@@ -6,12 +6,12 @@
 
 use bytes::BytesMut;
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
-use tidegate_journal::{Entry, Journal, ReadError};
-use tidegate_record::{ANSWER_BYTES_MAX, BodyHash, EntryKey, EntryMeta, KeyHash, Position};
-use tidegate_codec::formats::{Format, Progress};
 use tidegate_codec::csv::CsvOptions;
 use tidegate_codec::encode::MatchedName;
+use tidegate_codec::formats::{Format, Progress};
+use tidegate_journal::{Entry, Journal, ReadError};
+use tidegate_record::{ANSWER_BYTES_MAX, BodyHash, EntryKey, EntryMeta, KeyHash, Position};
+use uuid::Uuid;
 
 use super::{FailureReason, OnError, Replay, Request};
 use crate::db::mending::TakenOver;

@@ -6,12 +6,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use tokio_util::sync::CancellationToken;
-use tidegate_record::{CURSOR_ITEMS_MAX, Cursor, ItemHash, Position, RunId, SeenItem, Source};
-use tidegate_codec::formats::{RecordPlace, RecordSink};
 use tidegate_codec::Stream;
 use tidegate_codec::csv::CsvOptions;
 use tidegate_codec::encode::{JsonStep, RecordEncoder, RecordError, RecordErrorCode};
+use tidegate_codec::formats::{RecordPlace, RecordSink};
+use tidegate_record::{CURSOR_ITEMS_MAX, Cursor, ItemHash, Position, RunId, SeenItem, Source};
+use tokio_util::sync::CancellationToken;
 
 use crate::pipeline::{CommitWait, IntakeError, RequestFate, SenderId, Submission};
 use crate::sources::assembler::Origin;

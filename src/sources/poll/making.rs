@@ -3,8 +3,8 @@
 use serde::Serialize;
 use serde_json::Value;
 use sqlx::PgPool;
-use tidegate_record::clock::Clock;
 use tidegate_record::UnixMicros;
+use tidegate_record::clock::Clock;
 
 use super::job::{AskedJob, new_job_id};
 use super::poller::{DestinationError, Poller};

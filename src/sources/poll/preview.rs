@@ -8,10 +8,11 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
+use tidegate_codec::infer::{self, ProposedColumn, Sample};
+use tidegate_codec::infer::{self, ProposedColumn, Sample};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::timeout;
-use tidegate_codec::infer::{self, ProposedColumn, Sample};
 
 use super::fetch::Page;
 use super::items::Item;

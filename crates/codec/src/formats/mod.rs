@@ -16,9 +16,7 @@ mod no_json;
 mod tests;
 
 use crate::csv::{CsvOptions, HeaderLine};
-use crate::encode::{
-    MatchedName, RecordEncoder, RecordError, RecordErrorCode, TuplePrefix,
-};
+use crate::encode::{MatchedName, RecordEncoder, RecordError, RecordErrorCode, TuplePrefix};
 
 use csv::CsvFramer;
 use json::JsonFramer;

@@ -3,9 +3,9 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
+use tidegate_record::StreamId;
 use time::OffsetDateTime;
 use uuid::Uuid;
-use tidegate_record::StreamId;
 
 use super::guessed_text::GuessedText;
 use crate::db::mending::KeptRecord;

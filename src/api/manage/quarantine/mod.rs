@@ -13,10 +13,14 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
+use tidegate_codec::StreamName;
+use tidegate_codec::csv::{CsvDialect, CsvOptions};
+use tidegate_codec::formats::Format;
+use tidegate_codec::{Stream, StreamName};
+use tidegate_record::StreamId;
+use tidegate_record::StreamId;
 use time::{OffsetDateTime, UtcOffset};
 use uuid::Uuid;
-use tidegate_record::StreamId;
-use tidegate_codec::StreamName;
 
 use crate::api::read::QuarantineLevelView;
 use crate::api::{ApiError, AppState, named_stream};

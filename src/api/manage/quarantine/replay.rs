@@ -7,10 +7,10 @@ use axum::extract::{Path, Query, Request, State};
 use axum::http::header;
 use axum::response::Response;
 use serde::Deserialize;
-use uuid::Uuid;
-use tidegate_codec::formats::Format;
 use tidegate_codec::Stream;
 use tidegate_codec::csv::{CsvDialect, CsvOptions};
+use tidegate_codec::formats::Format;
+use uuid::Uuid;
 
 use super::find;
 use crate::api::inputs::records::{AckWord, sender};
