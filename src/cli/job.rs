@@ -4,8 +4,6 @@ use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value};
 use sqlx::PgPool;
-use tidegate_record::UnixMicros;
-use tidegate_record::clock::Clock;
 use tidegate_record::clock::Clock;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;

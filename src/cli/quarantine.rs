@@ -10,7 +10,6 @@ use clap::{Args, Subcommand};
 use reqwest::{Client, StatusCode};
 use sqlx::PgPool;
 use tidegate_record::StreamId;
-use tidegate_record::StreamId;
 use time::format_description::well_known::Rfc3339;
 use time::{OffsetDateTime, UtcOffset};
 use url::Url;

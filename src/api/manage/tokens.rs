@@ -10,8 +10,6 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use tidegate_codec::StreamName;
-use tidegate_codec::StreamName;
-use tidegate_record::UnixMicros;
 use tidegate_record::UnixMicros;
 use time::OffsetDateTime;
 

@@ -9,7 +9,6 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use tidegate_codec::infer::{self, ProposedColumn, Sample};
-use tidegate_codec::infer::{self, ProposedColumn, Sample};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::timeout;

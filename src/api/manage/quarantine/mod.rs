@@ -18,7 +18,6 @@ use tidegate_codec::csv::{CsvDialect, CsvOptions};
 use tidegate_codec::formats::Format;
 use tidegate_codec::{Stream, StreamName};
 use tidegate_record::StreamId;
-use tidegate_record::StreamId;
 use time::{OffsetDateTime, UtcOffset};
 use uuid::Uuid;
 
