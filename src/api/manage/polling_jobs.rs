@@ -10,7 +10,6 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tidegate_codec::StreamName;
-use tidegate_record::UnixMicros;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
