@@ -55,6 +55,7 @@ mod older_journal;
 mod oracle;
 mod origins;
 mod outages;
+mod pages;
 mod parking;
 mod partition_upkeep;
 mod people;
