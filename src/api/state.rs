@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use crate::api::bodies::HeldBytes;
 use crate::api::connections::Connections;
-use crate::api::permits::Permits;
+use crate::api::user_semaphore::UserSemaphore;
 use crate::auth::Auth;
 use crate::catalog::Catalog;
 use crate::config::{Config, Setting};
@@ -38,10 +38,10 @@ pub struct Parts {
     pub source: HttpSource,
     pub poller: Poller,
     pub previews: Previews,
-    /// Permits for reading records.
-    pub readers: Permits,
-    /// Permits for samples.
-    pub samples: Permits,
+    /// For reading records.
+    pub readers: UserSemaphore,
+    /// For samples.
+    pub samples: UserSemaphore,
     pub counters: Counters,
     pub journal: Journal,
     pub progress: Progress,

@@ -27,7 +27,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{
-    self, AppState, ConnectionLimits, Connections, Entrance, HeldBytes, Parts, Permits,
+    self, AppState, ConnectionLimits, Connections, Entrance, HeldBytes, Parts, UserSemaphore,
 };
 use crate::app::accounts::KnownAccounts;
 use crate::app::beginning::{Begun, Opened};
@@ -430,8 +430,8 @@ impl Ground {
             },
             poller,
             previews: Previews::default(),
-            readers: Permits::new(&api::READING),
-            samples: Permits::new(&api::SAMPLES),
+            readers: UserSemaphore::new(&api::READING),
+            samples: UserSemaphore::new(&api::SAMPLES),
             counters: pipeline.counters.clone(),
             journal: self.journal.clone(),
             progress: pipeline.progress.clone(),

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::api::bodies::{Holder, reply_budget};
 use crate::api::caller::PathText;
-use crate::api::permits::Permit;
+use crate::api::user_semaphore::UserPermit;
 use crate::api::{ApiError, AppState, named_stream};
 use crate::auth::{Caller, Scope};
 use crate::db::pools::RECORDS_TIMEOUT_MS;
@@ -130,7 +130,7 @@ pub async fn newest(
         let message = format!("`limit` is from 1 to {LIMIT_MAX}, not {limit}");
         return Err(ApiError::bad_request("invalid_limit", message));
     }
-    let Permit { of_all, of_user } = state.readers.take(&caller).await?;
+    let UserPermit { of_all, of_user } = state.readers.take(&caller).await?;
     let held = state.held_bytes.hold(Holder::Known, READING_BYTES_MAX)?;
     let limits =
         NewestLimits { records: limit, record_bytes: RECORD_BYTES_MAX, bytes: REPLY_BYTES_MAX };

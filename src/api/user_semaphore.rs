@@ -1,5 +1,5 @@
-//! Permits for work that costs much: few at a time, so that it holds up nothing else, and few for each user, so that one
-//! user holds up no other.
+//! A semaphore for work that costs much: few permits at a time, so that it holds up nothing else, and few for each user, so
+//! that one user holds up no other.
 //!
 //! A user's share may be kept for longer than the work takes, such as until a reply is written: a caller that does not take
 //! what was asked for gets no more.
@@ -43,9 +43,9 @@ pub const READING: Rules = Rules {
 pub const SAMPLES: Rules =
     Rules { what: "samples", at_once_max: 4, per_user_max: 2, limit: &limits::SAMPLES };
 
-/// Permits for one kind of work; clones are the same.
+/// The semaphore of one kind of work; clones are the same.
 #[derive(Debug, Clone)]
-pub struct Permits {
+pub struct UserSemaphore {
     rules: &'static Rules,
     all: Arc<Semaphore>,
     /// The shares of users who have a permit now; `None` is the local token's.
@@ -54,19 +54,19 @@ pub struct Permits {
 
 /// A permit to work, and its part of the user's share, which may outlive it.
 #[derive(Debug)]
-pub struct Permit {
+pub struct UserPermit {
     pub of_all: OwnedSemaphorePermit,
     pub of_user: OwnedSemaphorePermit,
 }
 
-impl Permits {
-    pub fn new(rules: &'static Rules) -> Permits {
+impl UserSemaphore {
+    pub fn new(rules: &'static Rules) -> UserSemaphore {
         let all = Arc::new(Semaphore::new(rules.at_once_max));
-        Permits { rules, all, by_user: Arc::default() }
+        UserSemaphore { rules, all, by_user: Arc::default() }
     }
 
     /// Waits for the caller's own share, and then for a permit; 429 or 503 if that takes too long.
-    pub async fn take(&self, caller: &Caller) -> Result<Permit, ApiError> {
+    pub async fn take(&self, caller: &Caller) -> Result<UserPermit, ApiError> {
         let Rules { what, at_once_max, per_user_max, limit } = self.rules;
         let share = self.share_of(caller.user_id);
         let Ok(Ok(of_user)) = timeout(WAIT_MAX, share.acquire_owned()).await else {
@@ -82,7 +82,7 @@ impl Permits {
                 format!("{at_once_max} {what} are answered at a time, and others came first");
             return Err(ApiError::unavailable("busy", detail, RETRY_AFTER));
         };
-        Ok(Permit { of_all, of_user })
+        Ok(UserPermit { of_all, of_user })
     }
 
     fn share_of(&self, user: Option<i64>) -> Arc<Semaphore> {
@@ -114,32 +114,32 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_caller_that_does_not_take_replies_holds_up_no_other() {
-        let permits = Permits::new(&READING);
+        let semaphore = UserSemaphore::new(&READING);
         let mut unread = Vec::new();
         for _ in 0..READING.per_user_max {
-            unread.push(permits.take(&caller(1)).await.unwrap().of_user);
+            unread.push(semaphore.take(&caller(1)).await.unwrap().of_user);
         }
-        let error = permits.take(&caller(1)).await.unwrap_err();
+        let error = semaphore.take(&caller(1)).await.unwrap_err();
         assert_eq!((error.status().as_u16(), error.code()), (429, "too_many_at_once"));
-        assert!(permits.take(&caller(2)).await.is_ok());
+        assert!(semaphore.take(&caller(2)).await.is_ok());
         unread.pop();
-        assert!(permits.take(&caller(1)).await.is_ok());
+        assert!(semaphore.take(&caller(1)).await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_caller_without_a_permit_is_told_to_come_again() {
-        let permits = Permits::new(&SAMPLES);
+        let semaphore = UserSemaphore::new(&SAMPLES);
         let mut all = Vec::new();
         for user in 0..SAMPLES.at_once_max {
-            all.push(permits.take(&caller(user)).await.unwrap());
+            all.push(semaphore.take(&caller(user)).await.unwrap());
         }
         let late = caller(SAMPLES.at_once_max);
-        let error = permits.take(&late).await.unwrap_err();
+        let error = semaphore.take(&late).await.unwrap_err();
         assert_eq!((error.status().as_u16(), error.code()), (503, "busy"));
         drop(all);
-        assert!(permits.take(&late).await.is_ok());
+        assert!(semaphore.take(&late).await.is_ok());
         assert_eq!(
-            permits.by_user.lock().unwrap().len(),
+            semaphore.by_user.lock().unwrap().len(),
             1,
             "only users with permits are remembered"
         );
