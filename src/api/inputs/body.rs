@@ -4,10 +4,8 @@
 
 use std::time::Duration;
 
-use axum::BoxError;
+use axum::body::Body;
 use axum::http::{HeaderMap, header};
-use bytes::Bytes;
-use futures::Stream;
 use tidegate_codec::formats::MediaType;
 
 use crate::api::bodies::{Full, Held, Holder};
@@ -45,17 +43,13 @@ pub fn limits(state: &AppState) -> BodyLimits {
 }
 
 /// Reads the body of an authenticated caller; what its decoder remembers counts for as long as it does.
-pub fn read<S, E>(
+pub fn read(
     state: &AppState,
-    body: S,
+    body: Body,
     encoding: ContentEncoding,
     limits: BodyLimits,
-) -> BodyReader
-where
-    S: Stream<Item = Result<Bytes, E>> + Send + Unpin + 'static,
-    E: Into<BoxError> + 'static,
-{
-    let reader = BodyReader::new(body, encoding, limits);
+) -> BodyReader {
+    let reader = BodyReader::new(body.into_data_stream(), encoding, limits);
     if encoding == ContentEncoding::Identity {
         return reader;
     }

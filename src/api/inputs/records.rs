@@ -3,9 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::BoxError;
 use axum::extract::{Query, Request, State};
-use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
@@ -80,27 +78,14 @@ enum ReturnWord {
     Ids,
 }
 
-/// [`take`] for a stream whose name is written with percent signs.
+/// 202 once the records are durable, or 201 once they are in the table.
 pub async fn create(
     State(state): State<AppState>,
     PathText(name): PathText,
     request: Request,
 ) -> Result<Response, ApiError> {
+    let state = &state;
     let (parts, body) = request.into_parts();
-    take(&state, &name, parts, body.into_data_stream()).await
-}
-
-/// 202 once the records are durable, or 201 once they are in the table.
-pub async fn take<S, E>(
-    state: &AppState,
-    name: &str,
-    parts: Parts,
-    body: S,
-) -> Result<Response, ApiError>
-where
-    S: futures::Stream<Item = Result<Bytes, E>> + Send + Unpin + 'static,
-    E: Into<BoxError> + 'static,
-{
     let caller = authenticate(&parts, state).await?;
     caller.require(Scope::Ingest)?;
     let Query(query) = Query::<RecordsQuery>::try_from_uri(&parts.uri)?;
@@ -116,7 +101,7 @@ where
         columns: query.columns,
     };
     let csv = words.check(media_type.header)?;
-    let (stream, is_new) = find_or_plan(state, &caller, name)?;
+    let (stream, is_new) = find_or_plan(state, &caller, &name)?;
     let quota = admit(state, &caller)?;
     let mut not_made = None;
     let make =

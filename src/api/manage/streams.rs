@@ -259,8 +259,7 @@ async fn read_sample(
         decompressed_bytes_max: SAMPLE_BYTES_MAX as u64,
         ..body::limits(state)
     };
-    let body = request.into_body().into_data_stream();
-    let mut reader = body::read(state, body, encoding, limits);
+    let mut reader = body::read(state, request.into_body(), encoding, limits);
     let mut body = BytesMut::new();
     let mut held = state.held_bytes.hold(Holder::Known, 0)?;
     while let Some(chunk) = reader.next().await.map_err(|error| sample_error(&error))? {

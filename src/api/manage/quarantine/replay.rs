@@ -66,8 +66,7 @@ pub async fn replay(
         key: None,
     };
     let replay = Replay { id, kept: body_of(kept) };
-    let body = request.into_body().into_data_stream();
-    let body = body::read(&state, body, encoding, body::limits(&state));
+    let body = body::read(&state, request.into_body(), encoding, body::limits(&state));
     let take_over = answered(mending::take_over(state.auth.pool(), id, state.journal.id()));
     match state.source.replay(ingest, replay, body, take_over).await {
         Ok(reply) => Ok(receipt::answer(&state, reply, false)),

@@ -109,7 +109,7 @@ fn head(buffer: &[u8], len: usize, request: &Request<'_, '_>) -> Option<Head> {
 }
 
 /// The stream in the path of a request to ingest.
-pub fn stream_of(path: &str) -> Option<&str> {
+fn stream_of(path: &str) -> Option<&str> {
     let stream = path.strip_prefix("/v1/streams/")?.strip_suffix("/records")?;
     (!stream.is_empty() && !stream.contains(['/', '%'])).then_some(stream)
 }

@@ -32,7 +32,6 @@ use crate::api::server::prefixed::PrefixedStream;
 use crate::api::server::reply::ReplyWriter;
 use crate::telemetry::metrics::record_ingest_request;
 
-pub use head::stream_of;
 use head::{Beginning, Head, begins};
 
 /// Longest head and body together that are taken here, in bytes.
