@@ -15,7 +15,6 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value};
 use sqlx::error::DatabaseError;
 
-use crate::api::held_bytes::Full;
 use crate::auth::{AuthError, Blamed, Denied, OverQuota};
 use crate::db::words::{ends_connection, words_of};
 
@@ -23,8 +22,6 @@ use crate::db::words::{ends_connection, words_of};
 pub const PROBLEM_JSON: &str = "application/problem+json";
 /// What a client is told to wait while PostgreSQL is away.
 pub const DATABASE_RETRY: Duration = Duration::from_secs(2);
-/// What a client is told to wait while the budget of held bytes is used up.
-const REQUEST_MEMORY_RETRY: Duration = Duration::from_secs(1);
 /// What is told while the database lacks what the gateway needs.
 const UNPREPARED: &str = "the database lacks something that the gateway needs, or the right to use it; GET /v1/status and the log say what";
 /// What is told of a text that PostgreSQL cannot keep.
@@ -61,12 +58,12 @@ impl ApiError {
         ApiError::new(StatusCode::BAD_REQUEST, code, detail)
     }
 
-    /// 401: we do not know who is calling.
+    /// 401: the caller is not authenticated.
     pub fn unauthorized(code: &'static str, detail: impl Into<Cow<'static, str>>) -> ApiError {
         ApiError::new(StatusCode::UNAUTHORIZED, code, detail)
     }
 
-    /// 403: we know, and they may not.
+    /// 403: the caller is, and may not.
     pub fn forbidden(code: &'static str, detail: impl Into<Cow<'static, str>>) -> ApiError {
         ApiError::new(StatusCode::FORBIDDEN, code, detail)
     }
@@ -123,11 +120,6 @@ impl ApiError {
         retry_after: Duration,
     ) -> ApiError {
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, code, detail).retry_after(retry_after)
-    }
-
-    /// 503: all that may be held for requests is held.
-    pub fn request_memory_full(full: Full) -> ApiError {
-        ApiError::unavailable("request_memory_full", full.to_string(), REQUEST_MEMORY_RETRY)
     }
 
     /// 503: PostgreSQL is needed for this and cannot be reached.
@@ -302,7 +294,7 @@ impl From<sqlx::Error> for ApiError {
     }
 }
 
-/// Do the gateway's own tables lack, or the right to use what is there? Both are for whoever keeps the database.
+/// Do the gateway's own tables lack, or the right to use what is there? Both are for the database's administrator to give.
 fn is_unprepared(reason: &dyn DatabaseError) -> bool {
     match reason.code().as_deref() {
         Some("42501") => true,

@@ -1,45 +1,26 @@
-//! The HTTP API: [`entrance`] lets requests in, [`router`] has every route, one file a noun has its handlers.
+//! The HTTP API. From the bottom to the top: [`error`] is how it refuses; [`connections`] holds a place for each; [`bodies`]
+//! bounds what requests and replies hold; [`caller`] authenticates; [`inputs`], [`read`] and [`manage`] have the handlers, one
+//! file a noun; [`router`] has every route; [`server`] serves them.
 
-mod arriving_body;
+mod bodies;
 mod caller;
-pub mod client_address;
-mod configuration;
-pub mod connections;
-mod counted_body;
-mod cross_origin;
-pub mod entrance;
+mod connections;
 mod error;
-mod explained;
-pub mod express;
-mod general;
-pub mod guessed_text;
-mod heads;
-mod health;
-pub mod held_bytes;
-mod metrics;
-mod monitor;
-mod not_kept;
-mod page;
-mod polling_jobs;
-pub mod polling_preview;
-pub mod quarantine;
-mod quarantine_room;
-mod reading;
-mod records;
-mod refused_body;
-pub mod replies;
-mod requester;
+mod inputs;
+mod manage;
+mod named_stream;
+mod read;
+mod response;
 pub mod router;
-pub mod server;
-mod sessions;
-mod short_polling_jobs;
-pub mod state;
-pub mod status;
-mod streams;
-mod tickets;
-mod tokens;
-pub mod turns;
-mod users;
+mod server;
+mod state;
+mod user_semaphore;
 
+pub use bodies::HeldBytes;
+pub use connections::{ConnectionLimits, Connections};
 pub use error::ApiError;
-pub use state::AppState;
+pub use manage::quarantine::{GuessedText, KeptView};
+pub use read::status::node_load;
+pub use server::{Entrance, serve};
+pub use state::{AppState, Parts};
+pub use user_semaphore::{READING, SAMPLES, UserSemaphore};

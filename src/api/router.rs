@@ -12,12 +12,15 @@ use axum::routing::{self, MethodRouter};
 use futures::future::BoxFuture;
 use tower_http::catch_panic::CatchPanicLayer;
 
-use crate::api::entrance::{add_default_headers, panicked};
-use crate::api::{
-    ApiError, AppState, configuration, health, metrics, monitor, page, polling_jobs,
-    polling_preview, quarantine, reading, records, refused_body, replies, sessions,
-    short_polling_jobs, status, streams, tickets, tokens, users,
+use crate::api::bodies::{ReplyBudget, refused_body, reply_budget};
+use crate::api::inputs::records;
+use crate::api::manage::{
+    polling_jobs, polling_preview, quarantine, sessions, short_polling_jobs, streams, tickets,
+    tokens, users,
 };
+use crate::api::read::{configuration, health, metrics, monitor, newest, page, status};
+use crate::api::response::{add_default_headers, panicked};
+use crate::api::{ApiError, AppState};
 use crate::auth::Caller;
 use crate::auth::Scope::{self, Admin, Jobs, StreamsWrite};
 use crate::telemetry::metrics::record_request;
@@ -67,14 +70,14 @@ pub fn routes() -> Vec<Route> {
         get("/v1/streams/{stream}", streams::show),
         patch("/v1/streams/{stream}", needs(StreamsWrite, streams::change)),
         delete("/v1/streams/{stream}", streams::delete),
-        get("/v1/streams/{stream}/records", reading::newest),
+        get("/v1/streams/{stream}/records", newest::newest),
         post("/v1/streams/{stream}/records", records::create).streamed(),
         get("/v1/quarantine", quarantine::list),
         delete("/v1/quarantine", quarantine::delete_all),
         get("/v1/quarantine/summary", quarantine::summary),
         get("/v1/quarantine/{id}", quarantine::show),
         delete("/v1/quarantine/{id}", quarantine::delete),
-        post("/v1/quarantine/{id}/replay", quarantine::replay).streamed(),
+        post("/v1/quarantine/{id}/replay", quarantine::replay::replay).streamed(),
         get("/v1/polling-jobs", polling_jobs::list),
         post("/v1/polling-jobs", needs(Jobs, polling_jobs::create)),
         post("/v1/polling-jobs/preview", needs(Jobs, polling_preview::preview)),
@@ -97,19 +100,20 @@ pub fn routes() -> Vec<Route> {
 
 /// The whole API.
 pub fn router(state: AppState) -> Router {
-    let all = routes();
-    all.into_iter()
+    let replies = ReplyBudget::new(state.held_bytes.clone());
+    routes()
+        .into_iter()
         .fold(Router::new(), |router, route| router.route(route.path, route.answers))
         .fallback(no_such_route)
         .method_not_allowed_fallback(wrong_method)
-        .layer(middleware::from_fn_with_state(state.clone(), replies::middleware))
+        .layer(middleware::from_fn_with_state(replies, reply_budget::middleware))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::from_fn(measure))
         .layer(middleware::map_response(with_default_headers))
         .with_state(state)
 }
 
-/// A handler with a body that is read only of a caller who may do `scope`: the handler itself cannot ask before it has the body.
+/// A handler whose body is read only if the caller may do `scope`: the handler itself cannot ask before it has the body.
 fn needs<T: 'static>(
     scope: Scope,
     handler: impl Handler<T, AppState>,

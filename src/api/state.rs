@@ -10,10 +10,9 @@ use tidegate_record::clock::Clock;
 use time::OffsetDateTime;
 use tokio::sync::watch;
 
+use crate::api::bodies::HeldBytes;
 use crate::api::connections::Connections;
-use crate::api::held_bytes::HeldBytes;
-use crate::api::polling_preview::Previews;
-use crate::api::turns::Turns;
+use crate::api::user_semaphore::UserSemaphore;
 use crate::auth::Auth;
 use crate::catalog::Catalog;
 use crate::config::{Config, Setting};
@@ -23,6 +22,7 @@ use crate::hub::Hub;
 use crate::lifecycle::Lifecycle;
 use crate::pipeline::{AppenderThread, DatabaseState, Parking, Progress};
 use crate::polling::PollingContext;
+use crate::polling::ask::Previews;
 use crate::sources::http::HttpSource;
 
 /// The running parts. A clone is one count more, because the router makes several for each request.
@@ -38,10 +38,10 @@ pub struct Parts {
     pub source: HttpSource,
     pub poller: PollingContext,
     pub previews: Previews,
-    /// Turns for reading records.
-    pub readers: Turns,
-    /// Turns for samples.
-    pub samples: Turns,
+    /// For reading records.
+    pub readers: UserSemaphore,
+    /// For samples.
+    pub samples: UserSemaphore,
     pub counters: Counters,
     pub journal: Journal,
     pub progress: Progress,
@@ -53,8 +53,6 @@ pub struct Parts {
     pub metrics: PrometheusHandle,
     pub connections: Connections,
     pub held_bytes: HeldBytes,
-    /// What the status and the metrics may take beyond it.
-    pub reply_reserve: HeldBytes,
     pub lifecycle: Lifecycle,
     pub started_at: OffsetDateTime,
     /// What it was started with, for people.

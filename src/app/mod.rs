@@ -26,13 +26,9 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::connections::{ConnectionLimits, Connections};
-use crate::api::entrance::Entrance;
-use crate::api::held_bytes::HeldBytes;
-use crate::api::polling_preview::Previews;
-use crate::api::state::Parts;
-use crate::api::turns::{self, Turns};
-use crate::api::{self, AppState, replies};
+use crate::api::{
+    self, AppState, ConnectionLimits, Connections, Entrance, HeldBytes, Parts, UserSemaphore,
+};
 use crate::app::accounts::KnownAccounts;
 use crate::app::beginning::{Begun, Opened};
 use crate::app::open_files::allow_connections;
@@ -53,6 +49,7 @@ use crate::pipeline::{
     Parking, Progress, QuarantineRoom, Writers, WritersConfig,
 };
 use crate::polling::PollingContext;
+use crate::polling::ask::Previews;
 use crate::sources::encoders::Encoders;
 use crate::sources::http::HttpSource;
 
@@ -365,7 +362,7 @@ impl Ground {
         };
         let (journal, progress) = (self.journal.clone(), pipeline.progress.clone());
         let clock = self.clock.clone();
-        let load = Arc::new(move || api::status::node_load(&journal, &progress, &clock));
+        let load = Arc::new(move || api::node_load(&journal, &progress, &clock));
         let hub = Hub::new(
             self.journal.clone(),
             self.catalog.streams().clone(),
@@ -429,8 +426,8 @@ impl Ground {
             },
             poller,
             previews: Previews::default(),
-            readers: Turns::new(&turns::READING),
-            samples: Turns::new(&turns::SAMPLES),
+            readers: UserSemaphore::new(&api::READING),
+            samples: UserSemaphore::new(&api::SAMPLES),
             counters: pipeline.counters.clone(),
             journal: self.journal.clone(),
             progress: pipeline.progress.clone(),
@@ -446,7 +443,6 @@ impl Ground {
                 trusted_proxies: self.config.access.trusted_proxies.clone(),
             }),
             held_bytes: HeldBytes::new(self.config.access.request_memory_bytes_max),
-            reply_reserve: HeldBytes::new(replies::RESERVE_BYTES),
             lifecycle: self.lifecycle.clone(),
             started_at: self.clock.now().date_time(),
             settings: self.settings.clone(),
@@ -472,7 +468,7 @@ fn check_first_admin(config: &Config) -> anyhow::Result<()> {
 /// Answers requests from now on; the token is cancelled when the last one is answered after a shutdown began.
 fn serve(listener: TcpListener, state: &AppState) -> CancellationToken {
     let entrance = Entrance::new(state.clone());
-    let server = api::server::run(listener, entrance, state.lifecycle.clone());
+    let server = api::serve(listener, entrance, state.lifecycle.clone());
     let served = CancellationToken::new();
     let at_end = served.clone().drop_guard();
     state.lifecycle.spawn_critical("http server", async move {

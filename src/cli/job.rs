@@ -4,7 +4,6 @@ use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value};
 use sqlx::PgPool;
-use tidegate_record::UnixMicros;
 use tidegate_record::clock::Clock;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
@@ -12,9 +11,10 @@ use uuid::Uuid;
 use crate::auth::LOCAL_USER_NAME;
 use crate::cli::user::{aligned, id_of, print};
 use crate::cli::{Place, database};
-use crate::db::polling_jobs::{self, JobOwner, JobRow, JobsToList, NewJob, RunNow};
+use crate::db::polling_jobs::{self, JobOwner, JobRow, JobsToList, RunNow};
 use crate::outbound::Sealer;
-use crate::polling::jobs::{AskedJob, JobView, new_job_id};
+use crate::polling::jobs::{AskedJob, JobView};
+use crate::polling::making;
 
 /// Jobs that are read at a time.
 const PAGE: u32 = 1_000;
@@ -164,32 +164,14 @@ async fn add(job: AddJob, place: &Place, pool: &PgPool, clock: &Clock) -> anyhow
     if asked.owner.is_some() {
         bail!("--more does not say whose job it is; --user does");
     }
-    if polling_jobs::count(pool, owner_id).await? >= polling_jobs::PER_OWNER_MAX {
-        bail!("a user has at most {} polling jobs", polling_jobs::PER_OWNER_MAX);
-    }
-    let (id, now) = (new_job_id(clock.now()), polling_jobs::now(pool).await?);
-    let sealed = if asked.secrets.is_empty() {
+    making::check_limits(pool, owner_id).await?;
+    let sealer = if asked.secrets.is_empty() {
         None
     } else {
-        let sealer = Sealer::load(key.as_deref(), &place.data.data_dir)?;
-        asked.sealed(id, &sealer)
+        Some(Sealer::load(key.as_deref(), &place.data.data_dir)?)
     };
-    let definition = serde_json::to_value(&asked.definition)?;
-    let schedule = serde_json::to_value(&asked.schedule)?;
-    let new = NewJob {
-        id,
-        owner_id,
-        user_id: None,
-        short_key: None,
-        name: &asked.name,
-        stream: asked.stream.as_str(),
-        definition: &definition,
-        sealed: sealed.as_ref().map(|sealed| &sealed.0[..]),
-        schedule: &schedule,
-        paused: asked.paused,
-        due_at: asked.first_due(id, now).map(UnixMicros::date_time),
-    };
-    let row = polling_jobs::insert(pool, &new).await?.context("the job was not made")?;
+    let row = making::insert(pool, clock, &asked, owner_id, sealer.as_ref()).await?;
+    let row = row.context("the job was not made")?;
     print(&format!("{}\n", serde_json::to_string_pretty(&JobView::from(row))?))
 }
 

@@ -15,8 +15,7 @@ use time::{OffsetDateTime, UtcOffset};
 use url::Url;
 use uuid::Uuid;
 
-use crate::api::guessed_text::GuessedText;
-use crate::api::quarantine::KeptView;
+use crate::api::{GuessedText, KeptView};
 use crate::cli::tail::{self, printer::printable};
 use crate::cli::user::{aligned, print};
 use crate::cli::{Place, database};

@@ -8,6 +8,7 @@ pub mod ask;
 mod context;
 mod database_clock;
 pub mod jobs;
+pub mod making;
 mod run;
 mod scheduler;
 

@@ -1,20 +1,22 @@
-//! Who has a connection: how many there may be, of one address and in all, and who has to go when there are as many.
+//! The connections there are: how many there may be, of one address and in all, and which make room when there are as many.
 //!
 //! When all places are taken, the least useful connections make room, of the address that has most of these: first those
 //! that never sent a request, then those that do not read their replies, then those that still owe the body of a request and
-//! have not said who they are, then those that were answered and are silent, and last those that came a moment ago. One that
-//! is in the midst of any other request, and a monitor, are never dropped for another; where there is nothing else, the
-//! newest waits. An address that has its share makes room itself, or is refused.
+//! whose sender is not authenticated, then those that were answered and are silent, and last those that came a moment ago.
+//! One that is in the midst of any other request, and a monitor, are never dropped for another; where there is nothing else,
+//! the newest waits. An address that has its share makes room itself, or is refused.
 //!
 //! A trusted proxy is no client: its connections have no share and are never dropped, and each request that it brings, for
 //! as long as it is under way, counts as a connection of the client that the proxy names.
 
+mod client_address;
 mod paced;
-mod patience;
+mod phase;
 mod place;
+mod read_deadline;
+mod requester;
+mod table;
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -22,22 +24,24 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::api::client_address::ClientAddress;
+use crate::api::ApiError;
 use crate::config::Networks;
 use crate::telemetry::limits;
 
+pub use client_address::ClientAddress;
 pub use paced::Paced;
-pub use patience::Patience;
-pub use place::{HEAD_MAX, IDLE_MAX, Phase, Place};
-use place::{Seen, Worth};
+pub use phase::Phase;
+pub use place::{HEAD_MAX, IDLE_MAX, Place};
+pub use read_deadline::ReadDeadline;
+pub use requester::Requester;
+use table::Table;
 
 /// A reply counts as unread when nothing of it was taken for so long.
 const UNREAD_MIN: Duration = Duration::from_secs(1);
-/// Of the places there are, this part is freed at once: to look through all of them for each connection of a flood would
-/// cost more than the flood.
-const FREED_AT_ONCE: usize = 64;
 /// How long after a shutdown began a head may still come, and a reply wait for its reader.
 const SHUTDOWN_WAIT: Duration = Duration::from_secs(2);
+/// Advice to a client that has too many connections.
+const TOO_MANY_RETRY: Duration = Duration::from_secs(10);
 
 /// How many there may be.
 #[derive(Debug, Clone)]
@@ -60,30 +64,13 @@ struct Shared {
     freed: Notify,
 }
 
-#[derive(Debug, Default)]
-struct Table {
-    next: u64,
-    open: usize,
-    addresses: HashMap<IpAddr, Address>,
-}
-
-/// What an address, or a customer's network, has.
-#[derive(Debug, Default)]
-struct Address {
-    places: HashMap<u64, Arc<Place>>,
-    /// Places of trusted proxies among these, which have no share.
-    proxies: usize,
-    /// Requests that proxies brought.
-    visits: usize,
-}
-
-/// What became of somebody who wants a connection.
+/// What became of a connection that was made.
 #[derive(Debug)]
 pub enum Admission {
     Taken(Occupied),
     /// The address has its share.
     AddressFull,
-    /// All places are taken by those who use them.
+    /// All places are taken by connections that use them.
     Full,
 }
 
@@ -123,7 +110,7 @@ impl Connections {
 
     /// Connections that are open now.
     pub fn open(&self) -> usize {
-        self.table().open
+        self.table().open()
     }
 
     /// Most connections.
@@ -131,9 +118,14 @@ impl Connections {
         self.0.limits.connections_max
     }
 
-    /// Most connections of one address.
-    pub fn per_address_max(&self) -> usize {
-        self.0.limits.per_address_max
+    /// What a client is told that has as many connections as it may.
+    pub fn too_many_of_address(&self) -> ApiError {
+        let detail = format!(
+            "your address has {} connections or requests under way, which is as many as one may have \
+             (TIDEGATE_CONNECTIONS_PER_ADDRESS_MAX); end some of them",
+            self.0.limits.per_address_max
+        );
+        ApiError::too_many_requests("too_many_connections", detail, TOO_MANY_RETRY)
     }
 
     pub fn counts(&self) -> Counts {
@@ -158,15 +150,14 @@ impl Connections {
                 return Admission::AddressFull;
             }
         }
-        if table.open >= limits.connections_max {
+        if table.open() >= limits.connections_max {
             let freed = table.free(limits.connections_max, None);
             limits::CONNECTIONS.hits(freed.max(1) as u64);
             if freed == 0 {
                 return Admission::Full;
             }
         }
-        let place = Arc::new(Place::new(table.next, group, is_proxy, self.0.epoch));
-        table.add(Arc::clone(&place));
+        let place = table.add(|number| Place::new(number, peer, is_proxy, self.0.epoch));
         Admission::Taken(Occupied { place, connections: self.clone() })
     }
 
@@ -178,17 +169,17 @@ impl Connections {
             limits::CONNECTIONS_OF_ADDRESS.hit();
             return None;
         }
-        table.addresses.entry(group).or_default().visits += 1;
+        table.begin_visit(group);
         Some(Visit { group, connections: self.clone() })
     }
 
-    /// Waits until somebody gave up a place.
+    /// Waits until a place was given up.
     pub async fn freed(&self) {
         self.0.freed.notified().await;
     }
 
-    /// Ends those for whom a shutdown, begun at `since`, does not wait any longer: no whole head came, or no body of somebody
-    /// unknown, or the reply is not read.
+    /// Ends those for which a shutdown, begun at `since`, does not wait any longer: no whole head came, or no body of an unknown
+    /// sender, or the reply is not read.
     pub fn end_useless(&self, since: Instant) {
         let (table, now) = (self.table(), Instant::now());
         let is_late = now.saturating_duration_since(since) >= SHUTDOWN_WAIT;
@@ -211,14 +202,6 @@ impl Occupied {
     }
 }
 
-/// Waits for what a request still lacks, as [`Place::asking`] says; a request that no connection brought only waits.
-pub async fn asking<T>(place: Option<&Place>, rest: impl Future<Output = T>) -> T {
-    match place {
-        Some(place) => place.asking(rest).await,
-        None => rest.await,
-    }
-}
-
 impl Drop for Occupied {
     fn drop(&mut self) {
         self.connections.table().remove(&self.place);
@@ -228,97 +211,7 @@ impl Drop for Occupied {
 
 impl Drop for Visit {
     fn drop(&mut self) {
-        let mut table = self.connections.table();
-        if let Some(address) = table.addresses.get_mut(&self.group) {
-            address.visits -= 1;
-            if address.is_empty() {
-                table.addresses.remove(&self.group);
-            }
-        }
-    }
-}
-
-impl Address {
-    fn is_empty(&self) -> bool {
-        self.places.is_empty() && self.visits == 0
-    }
-
-    /// What could be dropped, the least useful last.
-    fn droppable(&self, now: Instant) -> Vec<(Worth, u64, Seen, Arc<Place>)> {
-        let places = self.places.values().filter(|place| !place.is_proxy());
-        let droppable = places.filter_map(|place| {
-            let (worth, since, seen) = place.worth(now)?;
-            Some((worth, since, seen, Arc::clone(place)))
-        });
-        let mut droppable: Vec<_> = droppable.collect();
-        droppable.sort_unstable_by_key(|(worth, since, ..)| Reverse((*worth, *since)));
-        droppable
-    }
-}
-
-impl Table {
-    fn places(&self) -> impl Iterator<Item = &Arc<Place>> {
-        self.addresses.values().flat_map(|address| address.places.values())
-    }
-
-    /// What counts against an address's share.
-    fn held_by(&self, group: IpAddr) -> usize {
-        let address = self.addresses.get(&group);
-        address.map_or(0, |address| address.places.len() - address.proxies + address.visits)
-    }
-
-    fn add(&mut self, place: Arc<Place>) {
-        self.next += 1;
-        self.open += 1;
-        let address = self.addresses.entry(place.group).or_default();
-        address.proxies += usize::from(place.is_proxy());
-        address.places.insert(place.number, place);
-    }
-
-    fn remove(&mut self, place: &Place) {
-        let Some(address) = self.addresses.get_mut(&place.group) else { return };
-        // Who was dropped is gone already.
-        if address.places.remove(&place.number).is_some() {
-            self.open -= 1;
-            address.proxies -= usize::from(place.is_proxy());
-        }
-        if address.is_empty() {
-            self.addresses.remove(&place.group);
-        }
-    }
-
-    /// Drops a part of `max` connections, of one address or of those that have most; how many.
-    fn free(&mut self, max: usize, only: Option<IpAddr>) -> usize {
-        let now = Instant::now();
-        let wanted = (max / FREED_AT_ONCE).max(1);
-        let mut groups: Vec<_> = match only {
-            Some(group) => self.addresses.get(&group).into_iter().collect::<Vec<_>>(),
-            None => self.addresses.values().collect(),
-        }
-        .into_iter()
-        .map(|address| address.droppable(now))
-        .collect();
-        // The one that has most, and of equals the one whose next has been silent for longest.
-        let rank = |group: &Vec<(Worth, u64, Seen, Arc<Place>)>| {
-            group.last().map(|(worth, since, ..)| (group.len(), Reverse((*worth, *since))))
-        };
-        let ranked = groups.iter().enumerate();
-        let mut heap: BinaryHeap<_> =
-            ranked.filter_map(|(index, group)| Some((rank(group)?, index))).collect();
-        let mut freed = 0;
-        while freed < wanted
-            && let Some((_, index)) = heap.pop()
-        {
-            let group = &mut groups[index];
-            if let Some((.., seen, place)) = group.pop()
-                && place.take_away(seen)
-            {
-                self.remove(&place);
-                freed += 1;
-            }
-            heap.extend(rank(group).map(|rank| (rank, index)));
-        }
-        freed
+        self.connections.table().end_visit(self.group);
     }
 }
 
@@ -456,13 +349,13 @@ mod tests {
         // Nothing else could be dropped, and a proxy is not.
         assert!(matches!(connections.admit("10.0.0.1".parse().unwrap()), Admission::Full));
         assert!(proxies.iter().all(|proxy| phase(proxy) == Phase::Silent));
-        // Who is behind it and not named counts for the proxy, but its own connections do not.
+        // A client behind it that it does not name counts for the proxy, but the proxy's own connections do not.
         let nameless = ClientAddress("10.0.0.1".parse().unwrap());
         let visits = [(); 2].map(|()| connections.visit(nameless).unwrap());
         assert!(connections.visit(nameless).is_none());
         drop(visits);
         drop((proxies, direct));
-        assert!(connections.table().addresses.is_empty());
+        assert!(connections.table().is_empty());
     }
 
     #[tokio::test(start_paused = true)]

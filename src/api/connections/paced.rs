@@ -1,8 +1,8 @@
 //! A connection whose peer has to take what is written to it.
 //!
 //! A write that waits is given a window. In it the peer takes all, or so much that another window is worth while; else the
-//! connection ends. Both ways and the monitors write through this, so no reply can hold a connection for ever, whoever
-//! waits for it. It costs nothing until a write has to wait.
+//! connection ends. The fast path, the general server and the monitors write through this, so no reply can hold a connection
+//! for ever. It costs nothing until a write has to wait.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -11,7 +11,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{Occupied, Place};
@@ -22,7 +21,7 @@ use crate::telemetry::limits;
 const WINDOW: Duration = Duration::from_secs(20);
 const WINDOW_BYTES_MIN: usize = 32 << 10;
 
-/// See the module. The place is given up with the connection, whoever holds it then.
+/// See the module. The place is given up with the connection.
 pub struct Paced<S> {
     stream: S,
     place: Occupied,
@@ -87,13 +86,6 @@ impl<S> Paced<S> {
         {
             self.place.place().read();
         }
-    }
-}
-
-impl Paced<TcpStream> {
-    /// Ready when there is something to read, or the peer has ended.
-    pub fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream.poll_read_ready(context)
     }
 }
 

@@ -1,7 +1,7 @@
 //! One connection's place: what it is doing, and since when.
 //!
-//! Its own task says so with a single atomic operation, and whoever looks for the least useful connection reads it. A
-//! place that was taken away takes no request any more: between the two exactly one wins.
+//! Its own task says so with a single atomic operation; the search for the least useful connection reads it. A place that was
+//! taken away takes no request any more: of the two exactly one wins.
 
 use std::future::pending;
 use std::net::IpAddr;
@@ -12,6 +12,8 @@ use std::time::Duration;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
+use super::client_address::ClientAddress;
+use super::phase::{AtomicDoing, Doing, Phase, SINCE_MAX};
 use super::{UNREAD_MIN, Visit};
 
 /// Longest time from the connection to its first whole head, and from the first byte of a later head to its end.
@@ -20,30 +22,6 @@ pub const HEAD_MAX: Duration = Duration::from_secs(10);
 pub const IDLE_MAX: Duration = Duration::from_secs(30);
 /// For so long a silent connection is a newcomer, whose head is on its way.
 const NEWCOMER_MAX: Duration = Duration::from_secs(1);
-
-const PHASE_BITS: u32 = 3;
-
-/// What a connection is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u64)]
-pub enum Phase {
-    /// It never sent a whole head.
-    Silent = 0,
-    /// A request is under way.
-    Busy = 1,
-    /// It was answered, and asks for nothing now.
-    Idle = 2,
-    /// A later head has begun to come.
-    Begun = 3,
-    /// A monitor, which has rules of its own.
-    Monitor = 4,
-    /// The reply is made; some of it may be still to be written.
-    Answered = 5,
-    /// The rest of a request is waited for, and nobody knows who sends it.
-    Asking = 6,
-    /// The place was taken away.
-    Dropped = 7,
-}
 
 /// How little a connection is worth; the least comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,13 +37,14 @@ pub enum Worth {
 #[derive(Debug)]
 pub struct Place {
     pub(super) number: u64,
+    /// The other end of the connection.
+    peer: IpAddr,
     pub(super) group: IpAddr,
     /// A proxy that is trusted, which has many clients behind it.
     is_proxy: bool,
     /// Times are milliseconds since then.
     epoch: Instant,
-    /// The [`Phase`] in the lowest bits, and since when.
-    doing: AtomicU64,
+    doing: AtomicDoing,
     /// Since when the peer has taken nothing of what is written to it; 0: it takes what comes.
     unread_since: AtomicU64,
     /// It was authenticated who sent the request under way.
@@ -78,21 +57,29 @@ pub struct Place {
 }
 
 impl Place {
-    pub(super) fn new(number: u64, group: IpAddr, is_proxy: bool, epoch: Instant) -> Place {
-        let place = Place {
+    pub(super) fn new(number: u64, peer: IpAddr, is_proxy: bool, epoch: Instant) -> Place {
+        Place {
             number,
-            group,
+            peer,
+            group: ClientAddress(peer).group(),
             is_proxy,
             epoch,
-            doing: AtomicU64::new(0),
+            doing: AtomicDoing::new(Doing::new(Phase::Silent, millis(epoch, Instant::now()))),
             unread_since: AtomicU64::new(0),
             is_caller_known: AtomicBool::new(false),
             owes_body: AtomicBool::new(false),
             task: OnceLock::new(),
             visit: Mutex::default(),
-        };
-        place.set(Phase::Silent, Instant::now());
-        place
+        }
+    }
+
+    pub fn peer(&self) -> IpAddr {
+        self.peer
+    }
+
+    /// What limits by address go by.
+    pub fn group(&self) -> IpAddr {
+        self.group
     }
 
     pub fn is_proxy(&self) -> bool {
@@ -109,27 +96,23 @@ impl Place {
         self.begin(Phase::Busy, |since| since)
     }
 
-    /// A whole head is there, and the body is waited for before anybody looks who sends it. False: as above.
+    /// A whole head is there, and the body is waited for before its sender is authenticated. False: as above.
     pub fn begin_asking(&self) -> bool {
         self.phase() == Phase::Asking || self.begin(Phase::Asking, |_| self.millis(Instant::now()))
     }
 
     fn begin(&self, to: Phase, since: impl Fn(u64) -> u64) -> bool {
-        let mut seen = self.doing.load(Ordering::Relaxed);
-        loop {
-            let (phase, seen_since) = parts(seen);
-            if phase == Phase::Dropped {
-                return false;
-            }
-            let begun = packed(to, since(seen_since));
-            match self.doing.compare_exchange(seen, begun, Ordering::AcqRel, Ordering::Relaxed) {
-                Ok(_) => return true,
+        let mut seen = self.doing.load();
+        while seen.phase() != Phase::Dropped {
+            match self.doing.change(seen, Doing::new(to, since(seen.since()))) {
+                Ok(()) => return true,
                 Err(now) => seen = now,
             }
         }
+        false
     }
 
-    /// It is known who sent the request under way.
+    /// The sender of the request under way was authenticated.
     pub fn know_caller(&self) {
         self.is_caller_known.store(true, Ordering::Relaxed);
     }
@@ -152,9 +135,9 @@ impl Place {
         if self.is_caller_known() {
             return rest.await;
         }
-        self.turn(Phase::Busy, Phase::Asking, Instant::now());
+        self.shift(Phase::Busy, Phase::Asking, Instant::now());
         let rest = rest.await;
-        self.turn(Phase::Asking, Phase::Busy, self.epoch);
+        self.shift(Phase::Asking, Phase::Busy, self.epoch);
         if self.phase() == Phase::Dropped {
             pending::<()>().await;
         }
@@ -164,7 +147,7 @@ impl Place {
     /// The reply is made.
     pub fn end_request(&self) {
         for phase in [Phase::Busy, Phase::Asking, Phase::Monitor] {
-            self.turn(phase, Phase::Answered, self.epoch);
+            self.shift(phase, Phase::Answered, self.epoch);
         }
         self.is_caller_known.store(false, Ordering::Relaxed);
         if self.is_proxy {
@@ -174,12 +157,12 @@ impl Place {
 
     /// What was made has left; the next request may take its time.
     pub fn flushed(&self, now: Instant) {
-        self.turn(Phase::Answered, Phase::Idle, now);
+        self.shift(Phase::Answered, Phase::Idle, now);
     }
 
     /// The reply is made and has left.
     pub fn answered(&self, now: Instant) {
-        self.turn(Phase::Busy, Phase::Idle, now);
+        self.shift(Phase::Busy, Phase::Idle, now);
     }
 
     /// Counts the request under way for its client, until it ends.
@@ -190,13 +173,13 @@ impl Place {
     /// Bytes came that are not a whole head yet.
     pub fn begin_head(&self, now: impl FnOnce() -> Instant) {
         if self.phase() == Phase::Idle {
-            self.turn(Phase::Idle, Phase::Begun, now());
+            self.shift(Phase::Idle, Phase::Begun, now());
         }
     }
 
     /// What is answered is a monitor.
     pub fn begin_monitor(&self) {
-        self.turn(Phase::Busy, Phase::Monitor, self.epoch);
+        self.shift(Phase::Busy, Phase::Monitor, self.epoch);
     }
 
     /// Until when a head is waited for; `None` while a request is under way, or its reply.
@@ -204,17 +187,17 @@ impl Place {
         if self.unread_since.load(Ordering::Relaxed) > 0 {
             return None;
         }
-        let (phase, since) = parts(self.doing.load(Ordering::Relaxed));
-        let longest = match phase {
+        let doing = self.doing.load();
+        let longest = match doing.phase() {
             Phase::Silent | Phase::Begun => HEAD_MAX,
             Phase::Idle => IDLE_MAX,
             _ => return None,
         };
-        Some(self.epoch + Duration::from_millis(since) + longest)
+        Some(self.epoch + Duration::from_millis(doing.since()) + longest)
     }
 
     pub fn phase(&self) -> Phase {
-        parts(self.doing.load(Ordering::Relaxed)).0
+        self.doing.load().phase()
     }
 
     /// The peer takes nothing at the moment.
@@ -233,30 +216,27 @@ impl Place {
         since > 0 && self.has_lasted(since, now) >= for_at_least
     }
 
-    /// What it is worth and since when it does nothing, and what was seen; `None` if it is not to be dropped.
-    pub(super) fn worth(&self, now: Instant) -> Option<(Worth, u64, Seen)> {
-        let seen = self.doing.load(Ordering::Acquire);
-        let (phase, since) = parts(seen);
-        let worth = match phase {
-            Phase::Silent if self.has_lasted(since, now) < NEWCOMER_MAX => Worth::Newcomer,
+    /// What it is worth and what it was seen doing; `None` if it is not to be dropped.
+    pub(super) fn worth(&self, now: Instant) -> Option<(Worth, Doing)> {
+        let doing = self.doing.load();
+        let worth = match doing.phase() {
+            Phase::Silent if self.has_lasted(doing.since(), now) < NEWCOMER_MAX => Worth::Newcomer,
             Phase::Silent => Worth::Silent,
             Phase::Asking => Worth::Asking,
             Phase::Idle | Phase::Begun => Worth::Idle,
             Phase::Busy | Phase::Answered if self.is_unread(now, UNREAD_MIN) => Worth::Unread,
             _ => return None,
         };
-        Some((worth, since, Seen(seen)))
+        Some((worth, doing))
     }
 
-    /// Ends the connection if it is still as it was seen.
-    pub(super) fn take_away(&self, seen: Seen) -> bool {
-        let dropped = packed(Phase::Dropped, 0);
-        let taken =
-            self.doing.compare_exchange(seen.0, dropped, Ordering::AcqRel, Ordering::Relaxed);
-        if taken.is_ok() {
+    /// Ends the connection if it still does what it was seen doing.
+    pub(super) fn take_away(&self, seen: Doing) -> bool {
+        let taken = self.doing.change(seen, Doing::new(Phase::Dropped, 0)).is_ok();
+        if taken {
             self.end();
         }
-        taken.is_ok()
+        taken
     }
 
     /// Ends the connection, whatever it does.
@@ -270,17 +250,12 @@ impl Place {
         self.visit.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn turn(&self, from: Phase, to: Phase, now: Instant) {
-        let seen = self.doing.load(Ordering::Relaxed);
-        if parts(seen).0 == from {
-            let to = packed(to, self.millis(now));
-            // Whoever took the place away in between has the last word.
-            let _ = self.doing.compare_exchange(seen, to, Ordering::AcqRel, Ordering::Relaxed);
+    fn shift(&self, from: Phase, to: Phase, now: Instant) {
+        let seen = self.doing.load();
+        if seen.phase() == from {
+            // Where the place was taken away in between, it stays so.
+            let _ = self.doing.change(seen, Doing::new(to, self.millis(now)));
         }
-    }
-
-    fn set(&self, phase: Phase, now: Instant) {
-        self.doing.store(packed(phase, self.millis(now)), Ordering::Release);
     }
 
     fn has_lasted(&self, since: u64, now: Instant) -> Duration {
@@ -288,31 +263,13 @@ impl Place {
     }
 
     fn millis(&self, at: Instant) -> u64 {
-        let since = at.saturating_duration_since(self.epoch);
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX) & (u64::MAX >> PHASE_BITS)
+        millis(self.epoch, at)
     }
 }
 
-/// What a place was doing when it was looked at.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Seen(u64);
-
-fn packed(phase: Phase, millis: u64) -> u64 {
-    (millis << PHASE_BITS) | phase as u64
-}
-
-fn parts(doing: u64) -> (Phase, u64) {
-    let phase = match doing & ((1 << PHASE_BITS) - 1) {
-        0 => Phase::Silent,
-        1 => Phase::Busy,
-        2 => Phase::Idle,
-        3 => Phase::Begun,
-        4 => Phase::Monitor,
-        5 => Phase::Answered,
-        6 => Phase::Asking,
-        _ => Phase::Dropped,
-    };
-    (phase, doing >> PHASE_BITS)
+fn millis(epoch: Instant, at: Instant) -> u64 {
+    let since = at.saturating_duration_since(epoch);
+    u64::try_from(since.as_millis()).unwrap_or(SINCE_MAX).min(SINCE_MAX)
 }
 
 #[cfg(test)]
@@ -337,7 +294,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_is_unknown_and_owes_a_body_makes_room_and_is_not_answered() {
         let connections = connections(4, 4);
-        let (known, unknown, express) =
+        let (known, unknown, fast) =
             (busy(&connections), busy(&connections), connections.take("192.0.2.1"));
         let idle = busy(&connections);
         idle.place().answered(Instant::now());
@@ -351,18 +308,18 @@ mod tests {
             waits.push(wait);
         }
         tokio::time::advance(NEWCOMER_MAX).await;
-        assert!(express.place().begin_asking() && express.place().begin_asking());
-        let all = [&known, &unknown, &express, &idle];
+        assert!(fast.place().begin_asking() && fast.place().begin_asking());
+        let all = [&known, &unknown, &fast, &idle];
         assert_eq!(phases(&all), [Phase::Busy, Phase::Asking, Phase::Asking, Phase::Idle]);
 
         let mut new = Vec::new();
-        for dropped in [&unknown, &express, &idle] {
+        for dropped in [&unknown, &fast, &idle] {
             let next = connections.take("192.0.2.2");
             assert!(next.place().begin_request());
             new.push(next);
             assert_eq!(phases(&[dropped]), [Phase::Dropped]);
         }
-        assert!(!express.place().begin_request(), "what came is not touched");
+        assert!(!fast.place().begin_request(), "what came is not touched");
         assert_eq!(phases(&[&known]), [Phase::Busy]);
         // The bodies come after all.
         for body in bodies {
@@ -381,7 +338,7 @@ mod tests {
         assert_eq!(phases(&[&occupied]), [Phase::Busy]);
         occupied.place().know_caller();
         occupied.place().end_request();
-        assert!(!occupied.place().is_caller_known(), "the next request is somebody else's");
+        assert!(!occupied.place().is_caller_known(), "the next request has a caller of its own");
         assert_eq!(phases(&[&occupied]), [Phase::Answered]);
     }
 
@@ -403,7 +360,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_shutdown_does_not_wait_for_bodies_of_nobody() {
+    async fn a_shutdown_does_not_wait_for_bodies_of_unknown_senders() {
         let connections = connections(2, 2);
         let (asking, under_way) = (connections.take("192.0.2.1"), busy(&connections));
         assert!(asking.place().begin_asking());

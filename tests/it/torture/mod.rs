@@ -106,7 +106,7 @@ impl Scene {
     ) {
         let load = oracle.load(&self.gateway);
         let gateways = [&self.gateway, &self.neighbour];
-        let nudges = polled.nudge(&gateways, self.seed, figures.rounds);
+        let wakes = polled.wake(&gateways, self.seed, figures.rounds);
         for _ in 0..self.numbers.random_range(1..=FAULTS_PER_ROUND_MAX) {
             self.let_something_pass(&load, polled).await;
             let fault = deck.draw();
@@ -124,7 +124,7 @@ impl Scene {
             load.finish(oracle).await;
             figures.kills += 1;
         }
-        nudges.finish().await;
+        wakes.finish().await;
         self.gateway.restart().await;
         figures.rounds += 1;
     }

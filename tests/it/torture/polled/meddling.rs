@@ -11,7 +11,7 @@ async fn settled() -> (Gateway, Polled) {
     let gateway = Gateway::with(&ALLOW_LOOPBACK).await;
     let seed = Seed::draw();
     let mut polled = Polled::start(&gateway, seed).await;
-    let nudges = polled.nudge(&[&gateway], seed, 0);
+    let wakes = polled.wake(&[&gateway], seed, 0);
     eventually("every stream and the quarantine have rows", async || {
         let mut enough =
             gateway.scalar::<i64>("select count(*) from tidegate.quarantine").await > 0;
@@ -23,7 +23,7 @@ async fn settled() -> (Gateway, Polled) {
         enough.then_some(())
     })
     .await;
-    nudges.finish().await;
+    wakes.finish().await;
     polled.settle(&gateway).await;
     gateway.wait_all_committed().await;
     let verdict = polled.verdict(&gateway).await;

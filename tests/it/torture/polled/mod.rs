@@ -8,9 +8,9 @@
 
 mod job;
 mod meddling;
-mod nudges;
 mod shelf;
 mod verdict;
+mod wakes;
 
 use std::collections::BTreeMap;
 use std::ops::AddAssign;
@@ -22,9 +22,9 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use self::job::Job;
-pub use self::nudges::Nudges;
 use self::shelf::{Shelf, ShelfCounts};
 use self::verdict::{Brought, Counted, judge};
+pub use self::wakes::Wakes;
 use crate::support::{Api, Gateway, Seed, Verdict, eventually, soon};
 
 /// What the API's items are drawn for; one for each job.
@@ -105,8 +105,8 @@ impl Polled {
     }
 
     /// Starts to order runs, and to change jobs while they run.
-    pub fn nudge(&self, gateways: &[&Gateway], seed: Seed, round: u64) -> Nudges {
-        Nudges::start(gateways, seed, round, self.jobs.iter().map(|polling| polling.id).collect())
+    pub fn wake(&self, gateways: &[&Gateway], seed: Seed, round: u64) -> Wakes {
+        Wakes::start(gateways, seed, round, self.jobs.iter().map(|polling| polling.id).collect())
     }
 
     /// Waits until some job asks: so a run is under way.

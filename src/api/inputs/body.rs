@@ -1,0 +1,78 @@
+//! The body of a request that brings records: what it says that it is, how long it may be, and how it is read.
+//!
+//! A decoder counts what it remembers: a few hundred bytes on the line may have it remember megabytes.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{HeaderMap, header};
+use tidegate_codec::formats::MediaType;
+
+use crate::api::bodies::{Full, Held, Holder};
+use crate::api::{ApiError, AppState};
+use crate::sources::body::{BodyError, BodyLimits, BodyReader, ContentEncoding};
+
+/// What a body says that it is.
+pub fn media_type(headers: &HeaderMap) -> Result<MediaType, ApiError> {
+    let header = headers.get(header::CONTENT_TYPE);
+    let text = header.and_then(|value| value.to_str().ok()).unwrap_or_default();
+    media_type_of(text)
+}
+
+/// The same of a header that was read already.
+pub fn media_type_of(content_type: &str) -> Result<MediaType, ApiError> {
+    MediaType::read(content_type)
+        .map_err(|error| ApiError::unsupported_media_type(error.to_string()))
+}
+
+/// How a body is compressed.
+pub fn content_encoding(headers: &HeaderMap) -> Result<ContentEncoding, ApiError> {
+    let encoding = headers.get(header::CONTENT_ENCODING);
+    let encoding = encoding.map(|value| value.to_str().unwrap_or("?"));
+    ContentEncoding::from_header(encoding)
+        .map_err(|error| ApiError::unsupported_media_type(error.to_string()))
+}
+
+/// How long a body of records may be and take.
+pub fn limits(state: &AppState) -> BodyLimits {
+    BodyLimits {
+        wire_bytes_max: state.config.intake.body_bytes_max,
+        decompressed_bytes_max: state.config.intake.body_decompressed_bytes_max,
+        idle_timeout: Duration::from_secs(state.config.intake.body_idle_seconds),
+    }
+}
+
+/// Reads the body of an authenticated caller; what its decoder remembers counts for as long as it does.
+pub fn read(
+    state: &AppState,
+    body: Body,
+    encoding: ContentEncoding,
+    limits: BodyLimits,
+) -> BodyReader {
+    let reader = BodyReader::new(body.into_data_stream(), encoding, limits);
+    if encoding == ContentEncoding::Identity {
+        return reader;
+    }
+    let (budget, mut held) = (state.held_bytes.clone(), None::<Held>);
+    reader.with_account(move |bytes| match &mut held {
+        Some(held) => held.grow(bytes).is_ok(),
+        None => {
+            held = budget.hold(Holder::Known, bytes).ok();
+            held.is_some()
+        }
+    })
+}
+
+/// What a sender is told whose body cannot be read.
+pub fn error(error: &BodyError) -> ApiError {
+    match error {
+        BodyError::TooLarge { .. } => ApiError::too_large("body_too_large", error.to_string()),
+        BodyError::Idle { .. } => ApiError::timeout("body_too_slow", error.to_string()),
+        BodyError::Corrupt { .. } | BodyError::Padded => {
+            ApiError::bad_request("corrupt_body", error.to_string())
+        }
+        BodyError::Undeclared { .. } => ApiError::unsupported_media_type(error.to_string()),
+        BodyError::NoMemory => Full::Budget.into(),
+        BodyError::Interrupted { .. } => ApiError::bad_request("broken_body", error.to_string()),
+    }
+}

@@ -1,0 +1,124 @@
+//! `POST /v1/quarantine/{id}/replay`: a quarantined record is taken once more.
+
+use std::sync::Arc;
+
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, Request, State};
+use axum::http::header;
+use axum::response::Response;
+use serde::Deserialize;
+use tidegate_codec::Stream;
+use tidegate_codec::csv::{CsvDialect, CsvOptions};
+use tidegate_codec::formats::Format;
+use uuid::Uuid;
+
+use super::find;
+use crate::api::inputs::records::{AckWord, sender};
+use crate::api::inputs::refusal::refusal;
+use crate::api::inputs::{body, receipt};
+use crate::api::{ApiError, AppState};
+use crate::auth::{Caller, Scope};
+use crate::db::answered;
+use crate::db::mending::{self, KeptRecord};
+use crate::pipeline::KeyError;
+use crate::sources::http::{FailureReason, IngestFailure, IngestRequest, OnError, Replay};
+
+/// What the query of a replay may say.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReplayQuery {
+    #[serde(default)]
+    ack: AckWord,
+}
+
+/// `POST /v1/quarantine/{id}/replay`: takes a record once more, as it is or, with a body, as the JSON object there. It
+/// leaves the quarantine when it is committed; until then the same replay is answered as the first.
+pub async fn replay(
+    State(state): State<AppState>,
+    caller: Caller,
+    id: Result<Path<Uuid>, PathRejection>,
+    query: Result<Query<ReplayQuery>, QueryRejection>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    caller.require(Scope::Ingest)?;
+    caller.require(Scope::Read)?;
+    let (Path(id), Query(query)) = (id?, query?);
+    if request.headers().contains_key(header::CONTENT_TYPE)
+        && body::media_type(request.headers())?.format != Format::Json
+    {
+        let detail = "a repaired record is JSON, whatever it was before";
+        return Err(ApiError::unsupported_media_type(detail));
+    }
+    let encoding = body::content_encoding(request.headers())?;
+    let kept = find(&state, &caller, id).await?;
+    let ingest = IngestRequest {
+        stream: stream_of(&state, &kept)?,
+        sender: sender(&caller),
+        quota: None,
+        user: Arc::clone(&caller.user_name),
+        received_at: state.clock.now(),
+        format: if is_csv(&kept) { Format::Csv } else { Format::Json },
+        csv: csv_options(&kept),
+        ack: query.ack.into(),
+        // What is still invalid stays as it is.
+        on_error: OnError::Reject,
+        return_ids: false,
+        key: None,
+    };
+    let replay = Replay { id, kept: body_of(kept) };
+    let body = body::read(&state, request.into_body(), encoding, body::limits(&state));
+    let take_over = answered(mending::take_over(state.auth.pool(), id, state.journal.id()));
+    match state.source.replay(ingest, replay, body, take_over).await {
+        Ok(reply) => Ok(receipt::answer(&state, reply, false)),
+        Err(failure) => Err(still_invalid(&state, *failure)),
+    }
+}
+
+fn still_invalid(state: &AppState, failure: IngestFailure) -> ApiError {
+    match &failure.reason {
+        FailureReason::Rejected { .. } | FailureReason::Framing(_) => {
+            let detail = match failure.before.errors.first() {
+                Some(error) => error.message.clone(),
+                None => failure.reason.to_string(),
+            };
+            let detail = format!("the record is invalid and stays in the quarantine: {detail}");
+            let errors = serde_json::json!(failure.before.errors);
+            ApiError::unprocessable("invalid_record", detail).with("errors", errors)
+        }
+        FailureReason::Key(KeyError::Reused) => ApiError::conflict(
+            "replayed_otherwise",
+            "this record is being replayed already, with another content",
+        ),
+        _ => refusal(state, failure),
+    }
+}
+
+/// The kept record as a body; `None` if not all of it was kept.
+fn body_of(kept: KeptRecord) -> Option<Vec<u8>> {
+    if kept.truncated {
+        return None;
+    }
+    if !is_csv(&kept) {
+        return Some(kept.raw);
+    }
+    // The line end makes a row of one that has nothing in it.
+    Some([&kept.csv_header?[..], b"\n", &kept.raw, b"\n"].concat())
+}
+
+/// How the kept record's file was read.
+fn csv_options(kept: &KeptRecord) -> CsvOptions {
+    let words = (kept.csv_delimiter.as_deref(), kept.csv_quote.as_deref());
+    let dialect = CsvDialect::from_words(words.0, words.1).unwrap_or_default();
+    CsvOptions { dialect, ..CsvOptions::of_null(kept.csv_null.clone()) }
+}
+
+fn is_csv(kept: &KeptRecord) -> bool {
+    kept.format.as_deref() == Some("csv")
+}
+
+fn stream_of(state: &AppState, kept: &KeptRecord) -> Result<Arc<Stream>, ApiError> {
+    state.catalog.streams().by_id(kept.stream_id).ok_or_else(|| {
+        let detail = "the stream that refused this record was deleted";
+        ApiError::unprocessable("stream_deleted", detail)
+    })
+}

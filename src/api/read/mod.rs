@@ -1,0 +1,12 @@
+//! What there is to read: records, monitors, the state of the gateway, and the page that shows them.
+
+pub mod configuration;
+pub mod health;
+pub mod metrics;
+pub mod monitor;
+pub mod newest;
+pub mod page;
+mod quarantine_level;
+pub mod status;
+
+pub use quarantine_level::QuarantineLevelView;
