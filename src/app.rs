@@ -46,14 +46,14 @@ use crate::db::batch::BatchTimeouts;
 use crate::db::streams::StreamLimits;
 use crate::hub::counters::Counters;
 use crate::hub::{Hub, HubLimits};
+use crate::ingest::Ingest;
+use crate::ingest::encoders::Encoders;
 use crate::journal::{Appender, Journal};
 use crate::lifecycle::Lifecycle;
 use crate::pipeline::{
     AppenderThread, BatchLimits, BatcherContext, Intake, IntakeLimits, Keys, Ledger, Pressure,
     Progress, QuarantineRoom, Writers, WritersConfig,
 };
-use crate::sources::encoders::Encoders;
-use crate::sources::http::HttpSource;
 use crate::sources::poll::Poller;
 use crate::streams::encode::EncodeLimits;
 
@@ -235,9 +235,9 @@ impl App {
         lifecycle.soft().cancel();
         let deadline = self.state.config.shutdown_deadline();
         let finish = async {
-            self.state.source.intake.refuse_new();
+            self.state.ingest.intake.refuse_new();
             self.served.cancelled().await;
-            self.state.source.intake.close().await;
+            self.state.ingest.intake.close().await;
             lifecycle.finished().await;
         };
         tokio::select! {
@@ -421,7 +421,7 @@ impl Ground {
             auth,
             database: self.database.clone(),
             catalog: self.catalog.clone(),
-            source: HttpSource {
+            ingest: Ingest {
                 intake: pipeline.intake.clone(),
                 encoders: Encoders::new(self.encode_limits()),
                 counters: pipeline.counters.clone(),

@@ -16,6 +16,7 @@
 
 pub mod record;
 
+pub mod ingest;
 pub mod sources;
 pub mod streams;
 

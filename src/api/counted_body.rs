@@ -6,7 +6,7 @@ use futures::Stream;
 
 use crate::api::AppState;
 use crate::api::held_bytes::{Held, Holder};
-use crate::sources::body::{BodyLimits, BodyReader, ContentEncoding};
+use crate::ingest::body::{BodyLimits, BodyReader, ContentEncoding};
 
 /// Reads the body of a caller who is known; what its decoder remembers counts for as long as it does.
 pub fn read<S, E>(

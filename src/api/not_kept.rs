@@ -4,8 +4,8 @@ use serde::Serialize;
 
 use crate::api::ApiError;
 use crate::config::{Quarantine, QuarantineFull};
-use crate::sources::http::IngestReply;
-use crate::sources::{NotKept, WhyNotKept};
+use crate::ingest::IngestReply;
+use crate::ingest::{NotKept, WhyNotKept};
 
 /// One reason: `{"code":"request_limit","records":490000,"message":"…"}`.
 #[derive(Debug, Serialize)]

@@ -24,10 +24,10 @@ use crate::api::{ApiError, AppState, counted_body, streams};
 use crate::auth::{Caller, Scope};
 use crate::db::answered;
 use crate::db::mending::{self, Filter, KeptCount, KeptRecord};
+use crate::ingest::{FailureReason, IngestFailure, IngestRequest, OnError, Replay};
 use crate::pipeline::keys::replay_key;
 use crate::record::StreamId;
 use crate::sources::formats::Format;
-use crate::sources::http::{FailureReason, IngestFailure, IngestRequest, OnError, Replay};
 use crate::streams::csv::{CsvDialect, CsvOptions};
 use crate::streams::{Stream, StreamName};
 
@@ -219,7 +219,7 @@ pub async fn delete(
     let Path(id) = id?;
     find(&state, &caller, id).await?;
     // A replay was acknowledged, or will be: what it takes is written, whatever is dropped here.
-    let Some(_no_replay) = state.source.keys.keep_free(replay_key(id)) else {
+    let Some(_no_replay) = state.ingest.keys.keep_free(replay_key(id)) else {
         let detail = "this record is being replayed: it leaves the quarantine when it is written to its table";
         return Err(ApiError::conflict("replay_under_way", detail));
     };
@@ -290,7 +290,7 @@ pub async fn replay(
     let body = request.into_body().into_data_stream();
     let body = counted_body::read(&state, body, encoding, limits);
     let take_over = answered(mending::take_over(state.auth.pool(), id, state.journal.id()));
-    match state.source.replay(ingest, replay, body, take_over).await {
+    match state.ingest.replay(ingest, replay, body, take_over).await {
         Ok(reply) => Ok(records::answer(&state, reply, false)),
         Err(failure) => Err(still_invalid(&state, *failure)),
     }

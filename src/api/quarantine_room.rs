@@ -32,7 +32,7 @@ pub(super) struct QuarantineRoomView {
 
 impl QuarantineRoomView {
     pub(super) fn of(state: &AppState) -> QuarantineRoomView {
-        let (room, settings) = (&state.source.quarantine, &state.config.quarantine);
+        let (room, settings) = (&state.ingest.quarantine, &state.config.quarantine);
         let (level, accepted, dropped) = (room.level(), room.accepted(), room.dropped());
         let limits = room.limits();
         let days = |days: u16| Some(days).filter(|days| *days > 0);

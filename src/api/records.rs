@@ -20,13 +20,13 @@ use crate::api::not_kept::{self, Reason};
 use crate::api::{ApiError, AppState, counted_body, streams};
 use crate::auth::{Admission, Caller, Scope, Via};
 use crate::db::streams::NewStream;
-use crate::pipeline::{IntakeError, KeyError, SenderId};
-use crate::record::{Position, StreamId};
-use crate::sources::PlacedError;
-use crate::sources::body::{BodyError, BodyLimits, BodyReader, ContentEncoding};
-use crate::sources::http::{
+use crate::ingest::PlacedError;
+use crate::ingest::body::{BodyError, BodyLimits, BodyReader, ContentEncoding};
+use crate::ingest::{
     Ack, FailureReason, IDS_MAX, IngestFailure, IngestReply, IngestRequest, MakeStream, OnError,
 };
+use crate::pipeline::{IntakeError, KeyError, SenderId};
+use crate::record::{Position, StreamId};
 use crate::streams::csv::{CsvOptions, CsvWords, InvalidCsvOptions};
 use crate::streams::encode::MatchedName;
 use crate::streams::{PayloadType, Shape, Stream};
@@ -192,7 +192,7 @@ where
         return_ids,
     };
     let body = counted_body::read(state, body, encoding, body_limits(state));
-    match state.source.ingest(ingest, body, make).await {
+    match state.ingest.ingest(ingest, body, make).await {
         Ok(reply) => Ok(answer(state, reply, return_ids)),
         Err(failure) => Err(not_made.unwrap_or_else(|| refusal(state, *failure))),
     }
@@ -233,7 +233,7 @@ pub(super) async fn take_small(
         return_ids: false,
     };
     let body = BodyReader::whole(body, body_limits(state));
-    match state.source.ingest(ingest, body, make).await {
+    match state.ingest.ingest(ingest, body, make).await {
         Ok(reply) => match not_kept::nothing_taken(&state.config.quarantine, &reply) {
             Some(error) => Err(error),
             None => Ok(reply_json(state, reply, false)),

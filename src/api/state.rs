@@ -19,10 +19,10 @@ use crate::config::{Config, Setting};
 use crate::db::Database;
 use crate::hub::Hub;
 use crate::hub::counters::Counters;
+use crate::ingest::Ingest;
 use crate::journal::Journal;
 use crate::lifecycle::Lifecycle;
 use crate::pipeline::{AppenderThread, DatabaseState, Parking, Progress};
-use crate::sources::http::HttpSource;
 use crate::sources::poll::Poller;
 
 /// The running parts. A clone is one count more, because the router makes several for each request.
@@ -35,7 +35,7 @@ pub struct Parts {
     pub auth: Auth,
     pub database: Database,
     pub catalog: Catalog,
-    pub source: HttpSource,
+    pub ingest: Ingest,
     pub poller: Poller,
     pub previews: Previews,
     /// Turns for reading records.

@@ -17,10 +17,9 @@ use crate::api::{ApiError, AppState, counted_body, records};
 use crate::auth::{Caller, Scope};
 use crate::db::reading::{self, StreamSize};
 use crate::db::streams::{NewStream, TableError};
+use crate::ingest::body::{BodyError, BodyLimits, ContentEncoding};
 use crate::record::StreamId;
-use crate::sources;
-use crate::sources::body::{BodyError, BodyLimits, ContentEncoding};
-use crate::sources::formats::MediaType;
+use crate::sources::formats::{self, MediaType};
 use crate::streams::StreamView;
 use crate::streams::columns::Column;
 use crate::streams::csv::CsvWords;
@@ -240,7 +239,7 @@ pub async fn infer(
     let (body, held) = sample.map_err(|_| sample_too_slow())??;
     // Apart from where requests are served; the memory is held until that is done, whether or not somebody waits for it.
     let look = move || {
-        let inferred = infer::infer(sources::sample(media_type.format, &body, &csv));
+        let inferred = infer::infer(formats::sample(media_type.format, &body, &csv));
         drop((body, held, turn));
         inferred
     };

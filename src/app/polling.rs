@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 
 use crate::app::{Ground, Pipeline};
-use crate::sources::encoders::Encoders;
+use crate::ingest::encoders::Encoders;
 use crate::sources::poll::fetch::{FetchOptions, Fetcher};
 use crate::sources::poll::memory::MemoryDays;
 use crate::sources::poll::sealer::Sealer;

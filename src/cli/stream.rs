@@ -8,8 +8,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use crate::cli::{Place, database};
 use crate::config::STREAMS_MAX_DEFAULT;
 use crate::db::streams::{self, NewStream, StreamLimits};
-use crate::sources;
-use crate::sources::formats::Format;
+use crate::sources::formats::{self, Format};
 use crate::streams::columns::Column;
 use crate::streams::csv::CsvWords;
 use crate::streams::definition::Definition;
@@ -247,7 +246,7 @@ fn print_inferred(arguments: &InferArgs) -> anyhow::Result<()> {
         columns: arguments.columns.clone(),
     };
     let csv = words.check(None)?;
-    let inferred = infer::infer(sources::sample(format, &bytes, &csv))
+    let inferred = infer::infer(formats::sample(format, &bytes, &csv))
         .with_context(|| path.display().to_string())?;
     println!("{}", serde_json::to_string_pretty(&inferred)?);
     Ok(())

@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules from the bottom to the top. A module may name modules of lower layers; never one of its own layer.
-const LAYERS: [&[&str]; 13] = [
+const LAYERS: [&[&str]; 14] = [
     &["record"],
     &["clock", "backoff", "config", "private_file"],
     &["lifecycle"],
@@ -19,6 +19,7 @@ const LAYERS: [&[&str]; 13] = [
     &["db", "hub"],
     &["catalog"],
     &["auth", "pipeline"],
+    &["ingest"],
     &["sources", "monitors"],
     &["api"],
     &["app"],

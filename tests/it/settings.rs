@@ -13,8 +13,8 @@ use tidegate::auth::{
 use tidegate::config::Config;
 use tidegate::db::polling_jobs::PER_OWNER_MAX;
 use tidegate::db::polling_runs::RUNS_KEPT;
-use tidegate::sources::RECORD_ERRORS_MAX;
-use tidegate::sources::http::IDS_MAX;
+use tidegate::ingest::IDS_MAX;
+use tidegate::ingest::RECORD_ERRORS_MAX;
 use tidegate::streams::json::DEPTH_MAX;
 use tidegate::streams::{COLUMNS_MAX, KEY_FIELDS_MAX, MEMBER_BYTES_MAX, NAME_BYTES_MAX};
 use tidegate::telemetry::limits;

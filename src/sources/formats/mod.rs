@@ -19,6 +19,7 @@ use crate::streams::csv::{CsvOptions, HeaderLine};
 use crate::streams::encode::{
     MatchedName, RecordEncoder, RecordError, RecordErrorCode, TuplePrefix,
 };
+use crate::streams::infer::Sample;
 
 use csv::CsvFramer;
 use json::JsonFramer;
@@ -93,6 +94,15 @@ impl MediaType {
             }
         }
         Ok(MediaType { format, header })
+    }
+}
+
+/// A body as a sample for inference. `csv`: how a body of CSV is to be read.
+pub fn sample<'a>(format: Format, body: &'a [u8], csv: &'a CsvOptions) -> Sample<'a> {
+    match format {
+        Format::Json => Sample::Json(body),
+        Format::Ndjson => Sample::Ndjson(body),
+        Format::Csv => Sample::Csv { body, options: csv },
     }
 }
 

@@ -25,7 +25,7 @@ use super::resume::Resume;
 use super::room::{Held, Room};
 use super::shown::address;
 use crate::clock::Clock;
-use crate::sources::body::{BodyError, BodyLimits, BodyReader, ContentEncoding};
+use crate::ingest::body::{BodyError, BodyLimits, BodyReader, ContentEncoding};
 
 /// Most redirects of one request.
 pub const REDIRECTS_MAX: usize = 5;

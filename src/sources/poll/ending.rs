@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use crate::db::polling_runs::ClaimedRow;
+use crate::ingest::NotKept;
 use crate::pipeline::IntakeError;
 use crate::record::UnixMicros;
-use crate::sources::NotKept;
 use crate::sources::poll::backoff::failure_wait;
 use crate::sources::poll::definition::{Definition, PAGES_MAX};
 use crate::sources::poll::error::{FetchError, FetchErrorKind};

@@ -8,14 +8,14 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::ingest::Origin;
+use crate::ingest::{Assembler, Keeping, NotKept};
 use crate::pipeline::{CommitWait, IntakeError, RequestFate, SenderId, Submission};
 use crate::record::{CURSOR_ITEMS_MAX, Cursor, ItemHash, Position, RunId, SeenItem, Source};
-use crate::sources::assembler::Origin;
 use crate::sources::formats::{RecordPlace, RecordSink};
 use crate::sources::poll::fetch::Page;
 use crate::sources::poll::items::Item;
 use crate::sources::poll::poller::Poller;
-use crate::sources::{Assembler, Keeping, NotKept};
 use crate::streams::Stream;
 use crate::streams::csv::CsvOptions;
 use crate::streams::encode::{JsonStep, RecordEncoder, RecordError, RecordErrorCode};

@@ -17,8 +17,8 @@ use super::hosts::Turn;
 use super::mask::Mask;
 use super::retry_after;
 use super::shown::{address, one_line};
+use crate::ingest::body::{BodyLimits, BodyReader, ContentEncoding};
 use crate::record::UnixMicros;
-use crate::sources::body::{BodyLimits, BodyReader, ContentEncoding};
 
 /// So much of a refusal's body is read, in bytes, and what came with the last of them.
 const READ_BYTES: usize = 4 << 10;

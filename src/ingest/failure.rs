@@ -1,8 +1,8 @@
 //! Why a request was not taken, and what of it was taken all the same.
 
 use super::IngestReply;
+use crate::ingest::body::BodyError;
 use crate::pipeline::{IntakeError, KeyError};
-use crate::sources::body::BodyError;
 use crate::sources::formats::FramingError;
 
 /// Why a request was not taken, or not all of it.

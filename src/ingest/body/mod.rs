@@ -489,5 +489,4 @@ fn into_body_error(error: io::Error) -> BodyError {
 }
 
 #[cfg(test)]
-#[path = "body_tests.rs"]
 mod tests;

@@ -14,8 +14,7 @@ use time::OffsetDateTime;
 use super::assembler::ENTRY_TARGET_ROWS;
 use super::body::{BodyLimits, BodyReader, ContentEncoding};
 use super::encoders::Encoders;
-use super::formats::Format;
-use super::http::*;
+use super::*;
 use crate::auth::Quotas;
 use crate::hub::counters::Counters;
 use crate::journal::faults::FaultStorage;
@@ -49,11 +48,11 @@ const BODY: BodyLimits = BodyLimits {
 };
 
 /// A source on a journal of its own.
-fn source(journal_dir: &TempDir) -> HttpSource {
+fn source(journal_dir: &TempDir) -> Ingest {
     source_on(journal_dir.path(), DiskStorage)
 }
 
-fn source_on(directory: &Path, storage: impl Storage + 'static) -> HttpSource {
+fn source_on(directory: &Path, storage: impl Storage + 'static) -> Ingest {
     let Opened { journal, appender, .. } = Journal::open(directory, OPTIONS, storage).unwrap();
     let committed = Pressure::new(Instant::now());
     let (intake, _thread) = AppenderThread::start(
@@ -66,7 +65,7 @@ fn source_on(directory: &Path, storage: impl Storage + 'static) -> HttpSource {
     )
     .unwrap();
     let limits = EncodeLimits { record_bytes_max: 1 << 20, members_max: u64::MAX };
-    HttpSource {
+    Ingest {
         intake,
         encoders: Encoders::new(limits),
         counters: Counters::default(),

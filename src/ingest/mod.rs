@@ -3,8 +3,14 @@
 //! A large body is never held in memory: whenever an entry is full it goes to the intake, and only a few entries of
 //! one request are under way at once. A request with an idempotency key is read as a whole and taken [`once`].
 
+mod assembler;
+pub mod body;
+pub mod encoders;
 mod failure;
+mod keeping;
 mod once;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -22,18 +28,18 @@ use crate::pipeline::{
     QuarantineRoom, RequestFate, Reservation, SenderId, Submission,
 };
 use crate::record::{Position, Source, UnixMicros};
-use crate::sources::assembler::{
-    Assembled, Assembler, ENTRY_TARGET_BYTES, Origin, PlacedError, nth_id,
-};
-use crate::sources::body::BodyReader;
-use crate::sources::encoders::Encoders;
 use crate::sources::formats::{Format, Framer, FramerLimits, Progress};
-use crate::sources::keeping::{Keeping, NotKept};
 use crate::streams::Stream;
 use crate::streams::csv::CsvOptions;
 use crate::streams::encode::MatchedName;
 
+pub use assembler::{Assembler, Origin, PlacedError, RECORD_ERRORS_MAX};
 pub use failure::{FailureReason, IngestFailure};
+pub use keeping::{Keeping, NotKept, WhyNotKept};
+
+use assembler::{Assembled, ENTRY_TARGET_BYTES, nth_id};
+use body::BodyReader;
+use encoders::Encoders;
 
 /// Entries of one request that may be under way to the journal.
 const PENDING_ENTRIES_MAX: usize = 4;
@@ -120,7 +126,7 @@ pub struct IngestReply {
 
 /// The source; clones share everything.
 #[derive(Clone)]
-pub struct HttpSource {
+pub struct Ingest {
     pub intake: Intake,
     pub encoders: Encoders,
     pub counters: Counters,
@@ -135,7 +141,7 @@ pub struct HttpSource {
 
 /// One request under way.
 struct Request<'a> {
-    source: &'a HttpSource,
+    source: &'a Ingest,
     wanted: IngestRequest,
     /// Makes the stream, which is not there yet.
     make: Option<MakeStream<'a>>,
@@ -163,7 +169,7 @@ pub struct Replay {
     pub kept: Option<Vec<u8>>,
 }
 
-impl HttpSource {
+impl Ingest {
     /// Takes a quarantined record once more: as it is, or, where `body` is not empty, as the JSON object there. The
     /// request's key is the replay's. `take_over` is run when nobody else can be replaying it in this process.
     pub async fn replay<F>(
@@ -212,11 +218,7 @@ impl HttpSource {
 }
 
 impl<'a> Request<'a> {
-    fn new(
-        source: &'a HttpSource,
-        wanted: IngestRequest,
-        make: Option<MakeStream<'a>>,
-    ) -> Request<'a> {
+    fn new(source: &'a Ingest, wanted: IngestRequest, make: Option<MakeStream<'a>>) -> Request<'a> {
         Request {
             source,
             wanted,

@@ -10,14 +10,14 @@ use uuid::Uuid;
 
 use super::{FailureReason, OnError, Replay, Request};
 use crate::db::mending::TakenOver;
+use crate::ingest::assembler::{Assembler, PlacedError};
+use crate::ingest::body::{BodyReader, DECOMPRESSED_CHUNK_BYTES};
+use crate::ingest::keeping::NotKept;
 use crate::journal::{Entry, Journal, ReadError};
 use crate::pipeline::keys::{body_hash, replay_key, request_key};
 use crate::pipeline::{Claim, Claimed, CommitOutcome};
 use crate::record::{ANSWER_BYTES_MAX, BodyHash, EntryKey, EntryMeta, KeyHash, Position};
-use crate::sources::assembler::{Assembler, PlacedError};
-use crate::sources::body::{BodyReader, DECOMPRESSED_CHUNK_BYTES};
 use crate::sources::formats::{Format, Progress};
-use crate::sources::keeping::NotKept;
 use crate::streams::csv::CsvOptions;
 use crate::streams::encode::MatchedName;
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::db::quarantine::{self, QuarantinedRecord, ReadAs};
+use crate::ingest::keeping::{Keeping, NotKept};
 use crate::journal::{EntryDraft, SealedEntry};
 use crate::pipeline::RoomTaken;
 use crate::record::{
@@ -15,7 +16,6 @@ use crate::record::{
     excess_members,
 };
 use crate::sources::formats::{RecordPlace, RecordSink};
-use crate::sources::keeping::{Keeping, NotKept};
 use crate::streams::Stream;
 use crate::streams::csv::CsvOptions;
 use crate::streams::encode::{MatchedName, RecordError, RecordErrorCode, TuplePrefix};
