@@ -429,6 +429,8 @@ impl Ground {
                 journal: self.journal.clone(),
                 committed: pipeline.progress.clone(),
                 quarantine: pipeline.quarantine.clone(),
+                catalog: self.catalog.clone(),
+                database: self.database.clone(),
                 entry_bytes_max,
                 commit_wait: Duration::from_millis(self.config.intake.commit_wait_ms),
             },

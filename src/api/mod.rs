@@ -16,6 +16,7 @@ pub mod guessed_text;
 mod heads;
 mod health;
 pub mod held_bytes;
+mod many_records;
 mod metrics;
 mod monitor;
 mod not_kept;

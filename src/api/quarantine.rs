@@ -24,7 +24,9 @@ use crate::api::{ApiError, AppState, counted_body, streams};
 use crate::auth::{Caller, Scope};
 use crate::db::answered;
 use crate::db::mending::{self, Filter, KeptCount, KeptRecord};
-use crate::ingest::{FailureReason, IngestFailure, IngestRequest, OnError, Replay};
+use crate::ingest::{
+    Addressing, FailureReason, IngestFailure, IngestRequest, OnError, OneStream, Replay, Target,
+};
 use crate::pipeline::keys::replay_key;
 use crate::record::StreamId;
 use crate::sources::formats::Format;
@@ -272,13 +274,15 @@ pub async fn replay(
     let encoding = records::content_encoding(request.headers())?;
     let kept = find(&state, &caller, id).await?;
     let ingest = IngestRequest {
-        stream: stream_of(&state, &kept)?,
+        addressing: Addressing::OneStream(OneStream {
+            target: Target { stream: stream_of(&state, &kept)?, maker: None },
+            format: if is_csv(&kept) { Format::Csv } else { Format::Json },
+            csv: csv_options(&kept),
+        }),
         sender: records::sender(&caller),
         quota: None,
         user: Arc::clone(&caller.user_name),
         received_at: state.clock.now(),
-        format: if is_csv(&kept) { Format::Csv } else { Format::Json },
-        csv: csv_options(&kept),
         ack: query.ack.into(),
         // What is still invalid stays as it is.
         on_error: OnError::Reject,
@@ -289,8 +293,7 @@ pub async fn replay(
     let limits = records::body_limits(&state);
     let body = request.into_body().into_data_stream();
     let body = counted_body::read(&state, body, encoding, limits);
-    let take_over = answered(mending::take_over(state.auth.pool(), id, state.journal.id()));
-    match state.ingest.replay(ingest, replay, body, take_over).await {
+    match state.ingest.replay(ingest, replay, body).await {
         Ok(reply) => Ok(records::answer(&state, reply, false)),
         Err(failure) => Err(still_invalid(&state, *failure)),
     }

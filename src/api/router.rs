@@ -14,7 +14,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::api::entrance::{add_default_headers, panicked};
 use crate::api::{
-    ApiError, AppState, configuration, health, metrics, monitor, page, polling_jobs,
+    ApiError, AppState, configuration, health, many_records, metrics, monitor, page, polling_jobs,
     polling_preview, quarantine, reading, records, refused_body, replies, sessions,
     short_polling_jobs, status, streams, tickets, tokens, users,
 };
@@ -69,6 +69,7 @@ pub fn routes() -> Vec<Route> {
         delete("/v1/streams/{stream}", streams::delete),
         get("/v1/streams/{stream}/records", reading::newest),
         post("/v1/streams/{stream}/records", records::create).streamed(),
+        post("/v1/records", many_records::create).streamed(),
         get("/v1/quarantine", quarantine::list),
         delete("/v1/quarantine", quarantine::delete_all),
         get("/v1/quarantine/summary", quarantine::summary),

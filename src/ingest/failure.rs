@@ -1,6 +1,7 @@
 //! Why a request was not taken, and what of it was taken all the same.
 
-use super::IngestReply;
+use super::{IngestReply, NotMade};
+use crate::db;
 use crate::ingest::body::BodyError;
 use crate::pipeline::{IntakeError, KeyError};
 use crate::sources::formats::FramingError;
@@ -25,8 +26,8 @@ pub enum FailureReason {
     Intake(#[from] IntakeError),
     #[error("the stream cannot take records: {0}")]
     Stream(String),
-    #[error("the stream could not be made")]
-    NotMade,
+    #[error("the stream could not be made: {0}")]
+    NotMade(#[from] NotMade),
     #[error(
         "with on_error=reject a body holds at most {bytes_max} bytes; split it into several requests"
     )]
@@ -56,7 +57,7 @@ pub enum FailureReason {
     #[error("another gateway is replaying this record")]
     ReplayedElsewhere,
     #[error(transparent)]
-    Database(#[from] sqlx::Error),
+    Database(#[from] db::Error),
     /// Damage came over the journal since the request was taken.
     #[error("this request was taken before, but its answer cannot be read any more")]
     AnswerLost,

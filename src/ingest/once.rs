@@ -8,16 +8,18 @@ use bytes::BytesMut;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{FailureReason, OnError, Replay, Request};
-use crate::db::mending::TakenOver;
-use crate::ingest::assembler::{Assembler, PlacedError};
 use crate::ingest::body::{BodyReader, DECOMPRESSED_CHUNK_BYTES};
-use crate::ingest::keeping::NotKept;
+use crate::ingest::parser::{Gathered, Parser};
+use crate::ingest::request::Request;
+use crate::ingest::{
+    Ack, Addressing, FailureReason, NotKept, OnError, OneStream, PlacedError, StreamReply,
+};
 use crate::journal::{Entry, Journal, ReadError};
-use crate::pipeline::keys::{body_hash, replay_key, request_key};
+use crate::pipeline::keys::{body_hash, many_streams_key, request_key};
 use crate::pipeline::{Claim, Claimed, CommitOutcome};
 use crate::record::{ANSWER_BYTES_MAX, BodyHash, EntryKey, EntryMeta, KeyHash, Position};
 use crate::sources::formats::{Format, Progress};
+use crate::streams::StreamName;
 use crate::streams::csv::CsvOptions;
 use crate::streams::encode::MatchedName;
 
@@ -27,7 +29,7 @@ const ANSWER_FRAME_BYTES: usize = 1 << 10;
 /// What a request was told: all that is needed to tell it again.
 #[derive(Debug, Serialize, Deserialize)]
 struct Answer {
-    accepted: u32,
+    accepted: u64,
     quarantined: u64,
     #[serde(default, skip_serializing_if = "NotKept::is_empty")]
     not_kept: NotKept,
@@ -39,7 +41,13 @@ struct Answer {
     matched: Vec<MatchedName>,
     #[serde(default)]
     skipped_lines: u64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    streams: Vec<AnsweredStream>,
 }
+
+/// Of one stream of a request of many: its name, and how many were accepted, quarantined and not kept.
+#[derive(Debug, Serialize, Deserialize)]
+struct AnsweredStream(StreamName, u64, u64, NotKept);
 
 impl Request<'_> {
     /// Takes a request with a key, or answers as it was answered before.
@@ -50,14 +58,20 @@ impl Request<'_> {
     ) -> Result<(), FailureReason> {
         let body = self.read_whole(body).await?;
         let hash = self.hash(&body);
-        if self.make.is_some() {
+        if let Addressing::OneStream(OneStream { target, .. }) = &self.wanted.addressing
+            && target.maker.is_some()
+        {
             // What would be refused makes no stream, and without its stream the key is not known.
-            let mut assembler = self.parse_whole(&body, None).await?;
-            self.make_stream(&mut assembler).await?;
+            let mut parser = self.parse_whole(&body, None).await?;
+            self.make_streams(&mut parser).await?;
         }
-        let key = request_key(self.wanted.stream.id, &self.wanted.user, &key);
+        let user = &self.wanted.user;
+        let key = match &self.wanted.addressing {
+            Addressing::OneStream(one) => request_key(one.target.stream.id, user, &key),
+            Addressing::ManyStreams(_) => many_streams_key(user, &key),
+        };
         loop {
-            match self.source.keys.claim(key, hash).await? {
+            match self.ingest.keys.claim(key, hash).await? {
                 Claimed::New(claim) => return self.take_once(claim, &body, None).await,
                 Claimed::Before { position } => {
                     if self.answer_again(key, position).await? {
@@ -66,48 +80,18 @@ impl Request<'_> {
                 }
             }
             // The journal let go of it just now, so it is a new one.
-            self.source.keys.trim(self.source.journal.first());
+            self.ingest.keys.trim(self.ingest.journal.first());
         }
     }
 
-    /// Takes a quarantined record once more, or answers as its first replay was answered.
-    pub(super) async fn run_replay<F>(
+    pub(super) async fn read_whole(
         &mut self,
-        replay: Replay,
-        body: BodyReader,
-        take_over: F,
-    ) -> Result<(), FailureReason>
-    where
-        F: Future<Output = Result<TakenOver, sqlx::Error>>,
-    {
-        let key = replay_key(replay.id);
-        let mended = self.read_whole(body).await?;
-        let hash = self.hash(&mended);
-        let record = if mended.is_empty() {
-            replay.kept.ok_or(FailureReason::NotReplayable)?
-        } else {
-            self.wanted.format = Format::Json;
-            mended.into()
-        };
-        match self.source.keys.claim(key, hash).await? {
-            Claimed::Before { position } if self.answer_again(key, position).await? => Ok(()),
-            // Committed, and the journal let go of it just now.
-            Claimed::Before { .. } => Err(FailureReason::Gone),
-            // Invariant: what is committed has left the quarantine. So under the claim, a record that is there is
-            // neither committed nor on its way.
-            Claimed::New(claim) => match take_over.await? {
-                TakenOver::Yes => self.take_once(claim, &record, Some(replay.id)).await,
-                TakenOver::Gone => Err(FailureReason::Gone),
-                TakenOver::Elsewhere => Err(FailureReason::ReplayedElsewhere),
-            },
-        }
-    }
-
-    async fn read_whole(&mut self, mut body: BodyReader) -> Result<BytesMut, FailureReason> {
+        mut body: BodyReader,
+    ) -> Result<BytesMut, FailureReason> {
         let mut whole = BytesMut::new();
         while let Some(chunk) = body.next().await? {
             let bytes = whole.len() + chunk.len();
-            if bytes > self.source.entry_bytes_max {
+            if bytes > self.ingest.entry_bytes_max {
                 return Err(self.too_large());
             }
             self.make_room(bytes).await?;
@@ -117,17 +101,20 @@ impl Request<'_> {
     }
 
     /// The same for requests that mean the same. When to answer, and with how many ids, does not change what is taken.
-    fn hash(&self, body: &[u8]) -> BodyHash {
-        let format: &[u8] = match self.wanted.format {
-            Format::Json => b"json",
-            Format::Ndjson => b"ndjson",
-            Format::Csv => b"csv",
-        };
+    pub(super) fn hash(&self, body: &[u8]) -> BodyHash {
         let on_error: &[u8] = match self.wanted.on_error {
             OnError::Quarantine => b"quarantine",
             OnError::Reject => b"reject",
         };
-        let csv = &self.wanted.csv;
+        let OneStream { format, csv, .. } = match &self.wanted.addressing {
+            Addressing::OneStream(one) => one,
+            Addressing::ManyStreams(_) => return body_hash(&[b"many streams", on_error], body),
+        };
+        let format: &[u8] = match format {
+            Format::Json => b"json",
+            Format::Ndjson => b"ndjson",
+            Format::Csv => b"csv",
+        };
         let null = csv.null.as_deref().unwrap_or_default();
         let mut read_as = vec![format, on_error, null.as_bytes()];
         let dialect = [csv.dialect.delimiter_word(), csv.dialect.quote_word()];
@@ -148,102 +135,113 @@ impl Request<'_> {
         body: &[u8],
         replays: Option<Uuid>,
     ) -> Result<(), FailureReason> {
-        let mut assembler = self.parse_whole(body, replays).await?;
-        let answer = self.answer(&assembler);
-        let key = EntryKey { key: claim.key(), body: claim.body(), answer: Some(answer) };
-        let quarantined = assembler.quarantined();
-        let Some(assembled) = assembler.take_once(&key, claim.quarantine_is_kept()) else {
-            return Ok(());
-        };
-        self.make_room(body.len() + assembled.bytes()).await?;
-        self.submit(assembled, Some(claim)).await?;
-        while self.settle_oldest().await? {}
-        self.reply.quarantined = quarantined;
-        self.wait_for_commit().await;
+        let mut parser = self.parse_whole(body, replays).await?;
+        self.make_streams(&mut parser).await?;
+        let gathered = parser.gathered(&claim);
+        let answer = Some(self.answer(&parser, &gathered));
+        let key = EntryKey { key: claim.key(), body: claim.body(), answer };
+        let is_torn = !claim.torn().is_empty();
+        let parts = parser.take_once(key, &claim);
+        let is_for_journal = parts.is_some();
+        if let Some(parts) = parts {
+            self.make_room(body.len() + parts.bytes()).await?;
+            self.submit(parts, Some(claim)).await?;
+            while self.settle_oldest().await? {}
+        }
+        // With what a crash left of the request in the journal.
+        self.reply.accepted = gathered.accepted;
+        self.reply.quarantined = gathered.quarantined;
+        for (stream, counts) in self.reply.streams.iter_mut().zip(gathered.streams) {
+            (stream.accepted, stream.quarantined) = counts;
+        }
+        match self.reply.position {
+            Some(position) if is_torn && !self.reply.streams.is_empty() => {
+                self.wait_until_committed(position).await;
+            }
+            _ if is_for_journal => self.wait_for_commit().await,
+            _ => {}
+        }
         Ok(())
     }
 
-    /// Parses a body that is to be one entry.
+    /// Parses a body that is to be one entry of each of its streams.
     async fn parse_whole(
         &mut self,
         body: &[u8],
         replays: Option<Uuid>,
-    ) -> Result<Assembler, FailureReason> {
-        let (mut framer, mut assembler) = self.parser(true, replays)?;
-        let tuples_max = self.source.entry_tuples_bytes_max();
+    ) -> Result<Parser, FailureReason> {
+        let mut parser = self.parser(true, replays)?;
+        let tuples_max = self.entry_tuples_bytes_max();
         for chunk in body.chunks(DECOMPRESSED_CHUNK_BYTES) {
             let mut rest = chunk;
-            while let Progress::SinkFull { consumed } = framer.push(rest, &mut assembler)? {
+            while let Progress::SinkFull { consumed } = parser.push(rest)? {
                 rest = &rest[consumed..];
             }
-            if assembler.bytes() > tuples_max {
+            if parser.gathered_bytes() > tuples_max {
                 return Err(FailureReason::TooManyForKey { tuples_bytes_max: tuples_max });
             }
-            self.make_room(body.len() + framer.carry_bytes() + assembler.bytes()).await?;
+            self.make_room(body.len() + parser.held_bytes(0)).await?;
         }
-        let finished = framer.finish(&mut assembler)?;
-        self.give_back_encoder(framer, body.len() as u64);
+        while let Progress::SinkFull { .. } = parser.end() {}
+        let finished = parser.finish()?;
+        parser.give_back_encoders(&self.ingest.encoders, body.len() as u64);
         if replays.is_some() && finished.records != 1 {
             return Err(FailureReason::NotOneRecord { records: finished.records });
         }
         self.reply.single = finished.single || replays.is_some();
-        self.check_rejected(&assembler, finished.records)?;
-        Ok(assembler)
+        self.check_rejected(&parser, finished.records)?;
+        Ok(parser)
     }
 
     /// The answer to what was gathered, for the journal; with as many errors as it has room for.
-    fn answer(&mut self, assembler: &Assembler) -> Vec<u8> {
-        let (accepted, first_id) = assembler.gathered();
+    fn answer(&mut self, parser: &Parser, gathered: &Gathered) -> Vec<u8> {
+        self.take_errors(parser);
+        let counts = self.reply.streams.iter().zip(&gathered.streams);
+        let answered = |(stream, counts): (&StreamReply, &(u64, u64))| {
+            AnsweredStream(stream.name.clone(), counts.0, counts.1, stream.not_kept.clone())
+        };
+        let mut answer = Answer {
+            accepted: gathered.accepted,
+            quarantined: gathered.quarantined,
+            not_kept: self.reply.not_kept.clone(),
+            refused: self.reply.refused,
+            single: self.reply.single,
+            first_id: gathered.first_id,
+            errors: Vec::new(),
+            matched: self.reply.matched.clone(),
+            skipped_lines: self.reply.skipped_lines,
+            streams: counts.map(answered).collect(),
+        };
         let mut room = ANSWER_BYTES_MAX - ANSWER_FRAME_BYTES;
+        room = room.saturating_sub(json_bytes(&answer.streams));
         let fits = |error: &&PlacedError| {
-            let bytes = serde_json::to_vec(error).map_or(usize::MAX, |json| json.len() + 1);
-            room = room.saturating_sub(bytes);
+            room = room.saturating_sub(json_bytes(error) + 1);
             room > 0
         };
-        let errors: Vec<PlacedError> =
-            assembler.errors().iter().take_while(fits).cloned().collect();
-        let refused = assembler.refused();
-        self.reply.errors.clone_from(&errors);
-        self.reply.refused = refused;
-        self.take_not_kept(assembler);
-        let not_kept = self.reply.not_kept.clone();
-        let quarantined = assembler.quarantined();
-        let single = self.reply.single;
-        self.take_remarks(assembler);
-        let (matched, skipped_lines) = (self.reply.matched.clone(), self.reply.skipped_lines);
-        let answer = Answer {
-            accepted,
-            quarantined,
-            not_kept,
-            refused,
-            single,
-            first_id,
-            errors,
-            matched,
-            skipped_lines,
-        };
+        answer.errors = self.reply.errors.iter().take_while(fits).cloned().collect();
+        self.reply.errors.clone_from(&answer.errors);
         serde_json::to_vec(&answer).expect("numbers and text are JSON")
     }
 
     /// Answers as the journal says at this position; false if the journal does not retain it any more.
-    async fn answer_again(
+    pub(super) async fn answer_again(
         &mut self,
         key: KeyHash,
         position: Position,
     ) -> Result<bool, FailureReason> {
-        let journal = self.source.journal.clone();
+        let journal = self.ingest.journal.clone();
         let read = tokio::task::spawn_blocking(move || read_at(&journal, position))
             .await
             .expect("reading the journal does not panic");
         let entry = match read {
             Ok(Some(entry)) => entry,
-            Ok(None) if position < self.source.journal.first() => return Ok(false),
+            Ok(None) if position < self.ingest.journal.first() => return Ok(false),
             Ok(None) | Err(_) => return Err(FailureReason::AnswerLost),
         };
         let answer = EntryMeta::decode(&entry.meta).and_then(|meta| meta.key?.answer);
         let answer = answer.and_then(|json| serde_json::from_slice::<Answer>(&json).ok());
         let answer = answer.ok_or(FailureReason::AnswerLost)?;
-        self.reply.accepted = answer.accepted.into();
+        self.reply.accepted = answer.accepted;
         self.reply.quarantined = answer.quarantined;
         self.reply.not_kept = answer.not_kept;
         self.reply.refused = answer.refused;
@@ -253,10 +251,15 @@ impl Request<'_> {
         self.reply.skipped_lines = answer.skipped_lines;
         self.reply.position = Some(entry.header.end);
         self.reply.replayed = true;
-        self.add_ids(answer.first_id, answer.accepted);
-        if self.wanted.ack == super::Ack::Commit && answer.accepted > 0 {
+        if let Addressing::ManyStreams(_) = self.wanted.addressing {
+            self.reply.streams = answer.streams.into_iter().map(StreamReply::from).collect();
+            self.wait_until_committed(entry.header.position).await;
+            return Ok(true);
+        }
+        self.add_ids(answer.first_id, u32::try_from(answer.accepted).unwrap_or(u32::MAX));
+        if self.wanted.ack == Ack::Commit && answer.accepted > 0 {
             self.reply.committed = self.committed_before(key, &entry, answer.first_id).await;
-        } else if self.wanted.ack == super::Ack::Commit {
+        } else if self.wanted.ack == Ack::Commit {
             self.reply.committed = Some(CommitOutcome::default());
         }
         self.reply.quarantined += self.reply.committed.map_or(0, |outcome| outcome.refused);
@@ -271,13 +274,13 @@ impl Request<'_> {
         entry: &Entry,
         first_id: Uuid,
     ) -> Option<CommitOutcome> {
-        let mut low_water = self.source.committed.subscribe();
-        let mut wait = self.source.intake.wait_for_commit(first_id);
+        let mut low_water = self.ingest.committed.subscribe();
+        let mut wait = self.ingest.intake.wait_for_commit(first_id);
         // The outcome is noted before the commit is made known, so it is looked for after that. A database that forgot
         // the commit may have it noted all the same.
         let position = entry.header.position;
-        let known = || self.source.keys.outcome(key);
-        if self.source.committed.is_committed(position) {
+        let known = || self.ingest.keys.outcome(key);
+        if self.ingest.committed.is_committed(position) {
             return known();
         }
         let told = async {
@@ -286,13 +289,34 @@ impl Request<'_> {
                 _ = low_water.wait_for(|low_water| *low_water > position) => known(),
             }
         };
-        tokio::time::timeout(self.source.commit_wait, told).await.ok().flatten()
+        tokio::time::timeout(self.ingest.commit_wait, told).await.ok().flatten()
+    }
+
+    /// Waits, where that is wanted, until everything up to a position is committed. What became of the records of many streams
+    /// is told to their first request alone, so the reply has what was accepted of them.
+    async fn wait_until_committed(&self, position: Position) {
+        if self.wanted.ack == Ack::Commit {
+            let mut low_water = self.ingest.committed.subscribe();
+            let is_committed = low_water.wait_for(|low_water| *low_water > position);
+            let _ = tokio::time::timeout(self.ingest.commit_wait, is_committed).await;
+        }
     }
 
     fn too_large(&self) -> FailureReason {
-        let bytes_max = self.source.entry_bytes_max;
+        let bytes_max = self.ingest.entry_bytes_max;
         FailureReason::TooLargeForKey { bytes_max }
     }
+}
+
+impl From<AnsweredStream> for StreamReply {
+    fn from(answered: AnsweredStream) -> StreamReply {
+        let AnsweredStream(name, accepted, quarantined, not_kept) = answered;
+        StreamReply { accepted, quarantined, not_kept, ..StreamReply::new(name) }
+    }
+}
+
+fn json_bytes(value: &impl Serialize) -> usize {
+    serde_json::to_vec(value).map_or(usize::MAX, |json| json.len())
 }
 
 /// The entry that lies right there; `None` if it was trimmed or damaged.

@@ -16,6 +16,7 @@ use super::body::{BodyLimits, BodyReader, ContentEncoding};
 use super::encoders::Encoders;
 use super::*;
 use crate::auth::Quotas;
+use crate::db::streams::StreamLimits;
 use crate::hub::counters::Counters;
 use crate::journal::faults::FaultStorage;
 use crate::journal::{DiskStorage, Journal, JournalOptions, Opened, Storage};
@@ -65,6 +66,9 @@ fn source_on(directory: &Path, storage: impl Storage + 'static) -> Ingest {
     )
     .unwrap();
     let limits = EncodeLimits { record_bytes_max: 1 << 20, members_max: u64::MAX };
+    let database = Database::new("postgres://nobody@127.0.0.1:1/none").unwrap();
+    let stream_limits = StreamLimits { in_all_max: 10, per_user_max: 10 };
+    let catalog = Catalog::open(database.clone(), directory, stream_limits);
     Ingest {
         intake,
         encoders: Encoders::new(limits),
@@ -72,6 +76,8 @@ fn source_on(directory: &Path, storage: impl Storage + 'static) -> Ingest {
         keys: Keys::new(64),
         committed: Progress::new(journal.first()),
         quarantine: QuarantineRoom::new(QuarantineLimits::NONE),
+        catalog,
+        database,
         journal,
         entry_bytes_max: 1 << 20,
         commit_wait: Duration::from_secs(5),
@@ -88,18 +94,29 @@ fn ndjson() -> IngestRequest {
         created_at: OffsetDateTime::UNIX_EPOCH,
     };
     IngestRequest {
-        stream: Arc::new(stream),
+        addressing: Addressing::OneStream(OneStream {
+            target: Target { stream: Arc::new(stream), maker: None },
+            format: Format::Ndjson,
+            csv: CsvOptions::default(),
+        }),
         sender: SenderId::Local,
         quota: None,
         user: "ada".into(),
         received_at: UnixMicros(0),
-        format: Format::Ndjson,
-        csv: CsvOptions::default(),
         ack: Ack::Journal,
         on_error: OnError::Quarantine,
         return_ids: false,
         key: None,
     }
+}
+
+/// For a stream that is still to be made; nothing here can make it.
+fn of_unmade_stream() -> IngestRequest {
+    let mut request = ndjson();
+    if let Addressing::OneStream(one) = &mut request.addressing {
+        one.target.maker = Some(Maker { user_id: None });
+    }
+    request
 }
 
 /// The last record fills the entry, and from then on there is no room to be had: a 503 now would make the sender send
@@ -127,8 +144,7 @@ async fn nothing_is_refused_once_everything_is_handed_on() {
         }
     });
     let body = BodyReader::new(chunks.boxed(), ContentEncoding::Identity, BODY);
-    let reply =
-        source.ingest(ndjson(), body, None).await.map_err(|failure| failure.reason).unwrap();
+    let reply = source.take(ndjson(), body).await.map_err(|failure| failure.reason).unwrap();
     assert_eq!(reply.accepted, u64::from(ENTRY_TARGET_ROWS));
     source.intake.close().await;
 }
@@ -147,12 +163,12 @@ async fn a_sender_that_hangs_up_half_way_does_not_set_its_key_free() {
         };
         let request = || IngestRequest { key: Some(number.to_string()), ..ndjson() };
         {
-            let first = source.ingest(request(), body(), None);
+            let first = source.take(request(), body());
             tokio::pin!(first);
             // Everything is there and there is room, so that it goes as far as to wait for the journal.
             let _ = futures::poll!(&mut first);
         }
-        let second = source.ingest(request(), body(), None).await.unwrap();
+        let second = source.take(request(), body()).await.unwrap();
         assert!(second.replayed, "the journal would have {number} twice");
         assert_eq!(second.accepted, 1);
     }
@@ -177,7 +193,7 @@ async fn what_may_be_there_is_not_hidden_by_another_failure() {
         }
     });
     let body = BodyReader::new(chunks.boxed(), ContentEncoding::Identity, BODY);
-    let failure = source.ingest(ndjson(), body, None).await.unwrap_err();
+    let failure = source.take(ndjson(), body).await.unwrap_err();
     assert!(matches!(failure.reason, FailureReason::Body(_)), "{:?}", failure.reason);
     assert_eq!(failure.before.accepted, 0);
     assert!(failure.is_outcome_unknown);
@@ -195,7 +211,7 @@ async fn what_the_journal_did_not_take_is_given_back_to_the_quota() {
         let quota = Some(admit(token).expect("nothing is owed"));
         let key = key.map(str::to_owned);
         let body = BodyReader::whole(Bytes::from(lines.to_owned()), BODY);
-        source.ingest(IngestRequest { quota, key, ..ndjson() }, body, None).await
+        source.take(IngestRequest { quota, key, ..ndjson() }, body).await
     };
     // Of invalid ones a minute's worth is kept.
     let (good, bad) = ("{}\n".repeat(100), "{\n".repeat(100));
@@ -228,7 +244,7 @@ async fn what_is_not_handed_on_leaves_the_quarantine_its_room() {
         let body = BodyReader::new(chunks.boxed(), ContentEncoding::Identity, BODY);
         {
             let request = IngestRequest { key: key.clone(), ..ndjson() };
-            let under_way = source.ingest(request, body, None);
+            let under_way = source.take(request, body);
             tokio::pin!(under_way);
             assert!(futures::poll!(&mut under_way).is_pending());
             // A body with a key is read as a whole before anything of it is looked at.
@@ -238,18 +254,17 @@ async fn what_is_not_handed_on_leaves_the_quarantine_its_room() {
     }
     let chunks = stream::iter([lines(), Err(std::io::Error::other("broken"))]);
     let body = BodyReader::new(chunks, ContentEncoding::Identity, BODY);
-    let failure = source.ingest(ndjson(), body, None).await.unwrap_err();
+    let failure = source.take(ndjson(), body).await.unwrap_err();
     assert_eq!((failure.before.quarantined, level()), (0, 0));
     // No stream, no records.
     let body = BodyReader::whole(lines().unwrap(), BODY);
-    let make: MakeStream<'_> = Box::pin(async { None });
-    let failure = source.ingest(ndjson(), body, Some(make)).await.unwrap_err();
-    assert!(matches!(failure.reason, FailureReason::NotMade), "{:?}", failure.reason);
+    let failure = source.take(of_unmade_stream(), body).await.unwrap_err();
+    assert!(matches!(failure.reason, FailureReason::NotMade(_)), "{:?}", failure.reason);
     assert_eq!(level(), 0);
     // What is handed on keeps it, until it is measured.
     for (number, key) in [None, Some("key".to_owned())].into_iter().enumerate() {
         let body = BodyReader::whole(lines().unwrap(), BODY);
-        let reply = source.ingest(IngestRequest { key, ..ndjson() }, body, None).await.unwrap();
+        let reply = source.take(IngestRequest { key, ..ndjson() }, body).await.unwrap();
         assert_eq!((reply.quarantined, level()), (100, 100 * (number as u64 + 1)));
     }
     source.quarantine.note_committed(|_, _| true);

@@ -12,8 +12,8 @@ use crate::journal::{AppendError, Appender, Failure, Journal, SealedEntry};
 use crate::lifecycle::{CriticalGuard, Lifecycle};
 use crate::pipeline::intake::{DurableEntry, Message, QueuedSubmission, Refusal};
 use crate::pipeline::outage::Outage;
-use crate::pipeline::{Intake, IntakeLimits, Ledger, Pressure, Submission};
-use crate::record::{EntryKind, Position};
+use crate::pipeline::{Intake, IntakeLimits, Ledger, Pressure, Share, Submission};
+use crate::record::{EntryKind, Position, Source};
 use crate::telemetry::metrics;
 
 /// A group is closed at this many bytes or submissions; what waits longer goes with the next.
@@ -235,8 +235,14 @@ impl Run {
         for (mut queued, count) in group.drain(..).zip(counts) {
             let (own, others) = rest.split_at(*count);
             rest = others;
-            for entry in own {
-                self.count(&mut queued, entry);
+            let Submission { share, other_shares, source, .. } = &mut queued.submission;
+            let mut uncounted = own;
+            for share in std::iter::once(share).chain(other_shares) {
+                let (of_share, behind) = uncounted.split_at(share.entries);
+                uncounted = behind;
+                for entry in of_share {
+                    self.count(share, *source, entry);
+                }
             }
             // Before the writers are told, so that none commits what has no key yet.
             if let (Some(claim), Some(last)) = (queued.submission.claim, own.last()) {
@@ -250,9 +256,8 @@ impl Run {
         let _ = self.answers.blocking_send(answers);
     }
 
-    fn count(&self, queued: &mut QueuedSubmission, entry: &SealedEntry) {
-        let Submission { counters, source, kept, .. } = &mut queued.submission;
-        let source = *source;
+    fn count(&self, share: &mut Share, source: Source, entry: &SealedEntry) {
+        let Share { counters, kept, .. } = share;
         let (rows, bytes) = (u64::from(entry.rows()), entry.body_len() as u64);
         self.journaled.drained(bytes);
         match EntryKind::from_code(entry.kind()) {

@@ -8,7 +8,7 @@ use futures::FutureExt;
 
 use super::{
     AppenderThread, Intake, IntakeError, IntakeLimits, Ledger, Pending, Pressure, RequestFate,
-    SenderId, Submission,
+    SenderId, Share, Submission,
 };
 use crate::hub::counters::Counters;
 use crate::journal::faults::FaultStorage;
@@ -74,10 +74,10 @@ impl Bench {
         draft.buffer_mut().extend_from_slice(body);
         let submission = Submission {
             entries: vec![draft.seal(1, 1, ColumnSet(0), 1, UnixMicros(5))],
-            counters: self.counters.of(StreamId(1)),
+            share: Share { entries: 1, counters: self.counters.of(StreamId(1)), kept: None },
+            other_shares: Vec::new(),
             source: Source::Http,
             claim: None,
-            kept: None,
             request: request.clone(),
         };
         let room = self.intake.reserve(SenderId::Local, body.len()).await.unwrap();

@@ -83,14 +83,25 @@ impl IntakeError {
 #[derive(Debug)]
 pub struct Submission {
     pub entries: Vec<SealedEntry>,
-    /// Whose counters grow once the entries are durable.
-    pub counters: Arc<StreamCounters>,
+    /// Whose the first of them are.
+    pub share: Share,
+    /// Whose those behind them are, in their order; nearly always there is only one stream.
+    pub other_shares: Vec<Share>,
     pub source: Source,
     /// Of a request with an idempotency key; its last entry has the answer.
     pub claim: Option<Claim>,
+    pub request: RequestFate,
+}
+
+/// One stream's part of a submission.
+#[derive(Debug)]
+pub struct Share {
+    /// How many of the entries.
+    pub entries: usize,
+    /// Grow once the entries are durable.
+    pub counters: Arc<StreamCounters>,
     /// Of the quarantine's room, by the entry for it; given back where that does not reach the journal.
     pub kept: Option<Box<RoomTaken>>,
-    pub request: RequestFate,
 }
 
 /// What all submissions of one request have in common; clones are the same.
@@ -373,10 +384,10 @@ mod tests {
     fn submission() -> Submission {
         Submission {
             entries: Vec::new(),
-            counters: Arc::default(),
+            share: Share { entries: 0, counters: Arc::default(), kept: None },
+            other_shares: Vec::new(),
             source: Source::Http,
             claim: None,
-            kept: None,
             request: RequestFate::default(),
         }
     }

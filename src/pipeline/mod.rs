@@ -35,10 +35,10 @@ mod writers;
 pub use appender::AppenderThread;
 pub use batcher::{BatchLimits, BatcherContext};
 pub use intake::{
-    DurableEntry, Intake, IntakeError, IntakeLimits, Pending, RequestFate, Reservation, Submission,
-    TRIM_EVERY, entry_first_id,
+    DurableEntry, Intake, IntakeError, IntakeLimits, Pending, RequestFate, Reservation, Share,
+    Submission, TRIM_EVERY, entry_first_id,
 };
-pub use keys::{Claim, Claimed, KeyError, Keys};
+pub use keys::{Claim, Claimed, KeyError, Keys, TornEntry};
 pub use ledger::{CommitOutcome, CommitWait, Ledger};
 pub use parking::{ParkedState, Parking};
 pub use pressure::Pressure;

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ingest::Origin;
 use crate::ingest::{Assembler, Keeping, NotKept};
-use crate::pipeline::{CommitWait, IntakeError, RequestFate, SenderId, Submission};
+use crate::pipeline::{CommitWait, IntakeError, RequestFate, SenderId, Share, Submission};
 use crate::record::{CURSOR_ITEMS_MAX, Cursor, ItemHash, Position, RunId, SeenItem, Source};
 use crate::sources::formats::{RecordPlace, RecordSink};
 use crate::sources::poll::fetch::Page;
@@ -219,12 +219,17 @@ impl Feed {
         if assembled.rows > 0 {
             self.hurry = Some(intake.wait_for_commit(assembled.first_id));
         }
+        let share = Share {
+            entries: assembled.entries.len(),
+            counters: self.poller.counters.of(self.stream.id),
+            kept: assembled.kept,
+        };
         let submission = Submission {
             entries: assembled.entries,
-            counters: self.poller.counters.of(self.stream.id),
+            share,
+            other_shares: Vec::new(),
             source: Source::Poll,
             claim: None,
-            kept: assembled.kept,
             request: RequestFate::default(),
         };
         let pending = intake.submit(submission, room).await?;

@@ -111,12 +111,7 @@ impl Poller {
             retention_days: defined.retention_days,
             created_by: owner,
         };
-        if let Some(stream) = self.catalog.create(&new).await? {
-            tracing::info!(stream = %name, "made a stream for a polling job");
-            return Ok(stream);
-        }
-        // Somebody else made it at the same moment.
-        let stream = self.catalog.streams().by_name(name);
+        let stream = self.catalog.create_or_find(&new).await?;
         let stream = stream.ok_or_else(|| DestinationError::Gone(name.clone()))?;
         check_fit(&stream, definition)?;
         Ok(stream)
