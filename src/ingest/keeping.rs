@@ -98,6 +98,11 @@ impl NotKept {
         }
     }
 
+    /// How many for this reason.
+    pub fn because(&self, why: WhyNotKept) -> u64 {
+        self.0.get(&why).copied().unwrap_or_default()
+    }
+
     /// Counts those of `other` as well.
     pub fn add_all(&mut self, other: &NotKept) {
         for (why, records) in other.reasons() {

@@ -12,7 +12,7 @@ use crate::ingest::many::{Common, Many};
 use crate::ingest::parser::{One, Parser, Part, Parts};
 use crate::ingest::{
     Ack, Addressing, FailureReason, IDS_MAX, Ingest, IngestFailure, IngestReply, IngestRequest,
-    Keeping, NotKept, OnError,
+    Keeping, NotKept, OnError, WhyNotKept,
 };
 use crate::journal::SealedEntry;
 use crate::pipeline::{
@@ -21,6 +21,7 @@ use crate::pipeline::{
 };
 use crate::record::Source;
 use crate::sources::formats::Progress;
+use crate::telemetry::metrics::count_without_stream;
 
 /// Submissions of one request that may be under way to the journal.
 const PENDING_SUBMISSIONS_MAX: usize = 4;
@@ -287,6 +288,7 @@ impl<'a> Request<'a> {
                 not_kept.count(counters.as_deref(), Source::Http);
             }
             Addressing::ManyStreams(_) => {
+                count_without_stream(not_kept.because(WhyNotKept::NoStream));
                 for stream in streams {
                     stream.not_kept.count(stream.id.map(counters).as_deref(), Source::Http);
                 }
