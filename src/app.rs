@@ -22,6 +22,9 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
+use tidegate_record::clock::Clock;
+use tidegate_journal::{Appender, Journal};
+use tidegate_codec::encode::EncodeLimits;
 
 use crate::api::connections::{ConnectionLimits, Connections};
 use crate::api::entrance::Entrance;
@@ -39,23 +42,20 @@ pub use crate::app::preparation::Prepared;
 use crate::app::private_postgres::RunningCluster;
 use crate::auth::{self, Auth, AuthOptions, AuthParts, LocalToken, Password, UserName};
 use crate::catalog::Catalog;
-use crate::clock::Clock;
 use crate::config::{Config, Setting};
 use crate::db::Database;
 use crate::db::batch::BatchTimeouts;
 use crate::db::streams::StreamLimits;
-use crate::hub::counters::Counters;
+use crate::counters::Counters;
 use crate::hub::{Hub, HubLimits};
 use crate::ingest::Ingest;
 use crate::ingest::encoders::Encoders;
-use crate::journal::{Appender, Journal};
 use crate::lifecycle::Lifecycle;
 use crate::pipeline::{
     AppenderThread, BatchLimits, BatcherContext, Intake, IntakeLimits, Keys, Ledger, Pressure,
     Progress, QuarantineRoom, Writers, WritersConfig,
 };
 use crate::sources::poll::Poller;
-use crate::streams::encode::EncodeLimits;
 
 /// How long a person who starts it is not told how the database is, in case it is just starting, too.
 const DATABASE_WAIT: Duration = Duration::from_secs(10);

@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
-use tidegate::record::UnixMicros;
-use tidegate::sources::formats::{Format, Framer, FramerLimits, Progress, RecordPlace, RecordSink};
-use tidegate::streams::Stream;
-use tidegate::streams::csv::CsvOptions;
-use tidegate::streams::decode::decode_tuple;
-use tidegate::streams::encode::{EncodeLimits, RecordEncoder, RecordError, TuplePrefix};
+use tidegate_record::UnixMicros;
+use tidegate_codec::formats::{Format, Framer, FramerLimits, Progress, RecordPlace, RecordSink};
+use tidegate_codec::Stream;
+use tidegate_codec::csv::CsvOptions;
+use tidegate_codec::decode::decode_tuple;
+use tidegate_codec::encode::{EncodeLimits, RecordEncoder, RecordError, TuplePrefix};
 use uuid::Uuid;
 
 const LIMITS: FramerLimits = FramerLimits { record_bytes_max: 4 << 10, raw_bytes_max: 64 };

@@ -9,8 +9,8 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use tempfile::TempDir;
-use tidegate::journal::{DiskStorage, EntryDraft, Journal, JournalOptions, Opened};
-use tidegate::record::{ColumnSet, UnixMicros};
+use tidegate_journal::{DiskStorage, EntryDraft, Journal, JournalOptions, Opened};
+use tidegate_record::{ColumnSet, UnixMicros};
 
 const OPTIONS: JournalOptions = JournalOptions {
     segment_bytes: 4 << 10,

@@ -4,6 +4,6 @@ mod framing;
 mod streams;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| framing::fuzz(
-    tidegate::sources::formats::Format::Ndjson,
+    tidegate_codec::formats::Format::Ndjson,
     data
 ));

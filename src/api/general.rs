@@ -20,6 +20,7 @@ use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper_util::rt::TokioIo;
 use tokio_util::sync::CancellationToken;
+use tidegate_record::clock::Clock;
 
 use crate::api::arriving_body::ArrivingBody;
 use crate::api::connections::{Patience, Place};
@@ -30,7 +31,6 @@ use crate::api::express::Rewound;
 use crate::api::express::reply::Replies;
 use crate::api::requester::Requester;
 use crate::api::{ApiError, server};
-use crate::clock::Clock;
 
 /// Most bytes read at once and ahead on a connection; the head of a request must fit.
 const READ_BUFFER_BYTES_MAX: usize = 2 * HEAD_BYTES_MAX;

@@ -7,13 +7,13 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use serde::ser::{Serialize, Serializer};
 use serde::{Deserialize, Serialize as DeriveSerialize};
+use tidegate_codec::formats::Format;
 
 use crate::api::caller::authenticate;
 use crate::api::records::{self, AckWord, OnErrorWord};
 use crate::api::{ApiError, AppState, counted_body, streams};
 use crate::auth::Scope;
 use crate::ingest::{Addressing, IngestRequest, Rights, StreamReply};
-use crate::sources::formats::Format;
 
 /// What the query may say.
 #[derive(Debug, Default, Deserialize)]

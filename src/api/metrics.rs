@@ -5,14 +5,14 @@ use axum::extract::{Request, State};
 use axum::http::header;
 use axum::http::request::Parts;
 use axum::response::IntoResponse;
+use tidegate_record::{Source, StreamId};
 
 use crate::api::caller::authenticate;
 use crate::api::health::{self, Audience};
 use crate::api::requester::Requester;
 use crate::api::{ApiError, AppState, status};
 use crate::auth::{Scope, SecretHash};
-use crate::hub::counters::{StreamCounters, StreamTotals};
-use crate::record::{Source, StreamId};
+use crate::counters::{StreamCounters, StreamTotals};
 use crate::telemetry::metrics::{self, Gauges, SourceCounts, StreamCounts};
 
 /// The exposition format's own content type.

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
 use uuid::Uuid;
+use tidegate_record::UnixMicros;
+use tidegate_codec::StreamName;
 
 use crate::api::caller::ApiJson;
 use crate::api::{ApiError, AppState, streams};
@@ -18,11 +20,9 @@ use crate::auth::{Caller, Scope};
 use crate::db::answered;
 use crate::db::polling_jobs::{self, JobChange, JobOwner, JobRow, JobsToList, NewJob, RunNow};
 use crate::db::polling_runs::{self, RunRow};
-use crate::record::UnixMicros;
 use crate::sources::poll::DestinationError;
 use crate::sources::poll::job::{AskedJob, ChangeError, JobView, new_job_id};
 use crate::sources::poll::members::Invalid;
-use crate::streams::StreamName;
 use crate::telemetry::limits;
 
 /// How many jobs or runs a page has, unless the caller says.

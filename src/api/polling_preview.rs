@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
+use tidegate_codec::infer::{self, ProposedColumn, Sample};
 
 use crate::api::caller::ApiJson;
 use crate::api::{ApiError, AppState, streams};
@@ -23,7 +24,6 @@ use crate::sources::poll::items::Item;
 use crate::sources::poll::job::stream_of;
 use crate::sources::poll::members::Members;
 use crate::sources::poll::resume::Resume;
-use crate::streams::infer::{self, ProposedColumn, Sample};
 
 /// Most items that are shown.
 const SHOWN_MAX: usize = 20;

@@ -16,6 +16,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 use time::{OffsetDateTime, UtcOffset};
 use uuid::Uuid;
+use tidegate_record::StreamId;
+use tidegate_codec::formats::Format;
+use tidegate_codec::csv::{CsvDialect, CsvOptions};
+use tidegate_codec::{Stream, StreamName};
 
 use crate::api::guessed_text::GuessedText;
 use crate::api::quarantine_room::QuarantineRoomView;
@@ -28,10 +32,6 @@ use crate::ingest::{
     Addressing, FailureReason, IngestFailure, IngestRequest, OnError, OneStream, Replay, Target,
 };
 use crate::pipeline::keys::replay_key;
-use crate::record::StreamId;
-use crate::sources::formats::Format;
-use crate::streams::csv::{CsvDialect, CsvOptions};
-use crate::streams::{Stream, StreamName};
 
 /// How many records a page has, unless the caller says.
 const PAGE_DEFAULT: u16 = 50;

@@ -11,6 +11,9 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+use tidegate_record::Position;
+use tidegate_codec::csv::{CsvOptions, CsvWords, InvalidCsvOptions};
+use tidegate_codec::encode::MatchedName;
 
 use crate::api::caller::{PathText, authenticate};
 use crate::api::client_address::Peer;
@@ -27,9 +30,6 @@ use crate::ingest::{
     NotMade, OnError, OneStream, Target,
 };
 use crate::pipeline::{IntakeError, KeyError, SenderId};
-use crate::record::Position;
-use crate::streams::csv::{CsvOptions, CsvWords, InvalidCsvOptions};
-use crate::streams::encode::MatchedName;
 use crate::telemetry::metrics;
 
 /// Advice while the gateway shuts down: it may be starting again.

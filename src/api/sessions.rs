@@ -7,6 +7,7 @@ use axum::http::{StatusCode, Uri};
 use axum::response::{AppendHeaders, IntoResponse};
 use axum_extra::extract::cookie::{Cookie, SameSite};
 use serde::{Deserialize, Serialize};
+use tidegate_codec::StreamName;
 
 use crate::api::caller::ApiJson;
 use crate::api::error::ApiError;
@@ -15,7 +16,6 @@ use crate::auth::{
     AT_HOME_FOR, Auth, AuthError, BROWSER_COOKIE, Caller, Role, SESSION_COOKIE, ScopeSet, User,
     Whence, credentials,
 };
-use crate::streams::StreamName;
 
 /// Largest body of a request to sign in, in bytes: anybody may send one. A password has at most 1,000.
 const SIGN_IN_BYTES_MAX: usize = 8 << 10;

@@ -7,17 +7,17 @@ use axum::extract::State;
 use serde::Serialize;
 use time::OffsetDateTime;
 use uuid::Uuid;
+use tidegate_record::clock::Clock;
+use tidegate_journal::{Damage, Journal};
+use tidegate_record::Position;
 
 use crate::api::health::{self, Audience};
 use crate::api::quarantine_room::QuarantineRoomView;
 use crate::api::{ApiError, AppState};
 use crate::auth::{Caller, Scope};
-use crate::clock::Clock;
 use crate::hub::NodeStats;
-use crate::hub::counters::StreamTotals;
-use crate::journal::{Damage, Journal};
+use crate::counters::StreamTotals;
 use crate::pipeline::Progress;
-use crate::record::Position;
 
 #[derive(Debug, Serialize)]
 pub struct Status {

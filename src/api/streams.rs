@@ -10,6 +10,14 @@ use axum::response::IntoResponse;
 use bytes::BytesMut;
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
+use tidegate_record::StreamId;
+use tidegate_codec::formats::{self, MediaType};
+use tidegate_codec::StreamView;
+use tidegate_codec::columns::Column;
+use tidegate_codec::csv::CsvWords;
+use tidegate_codec::definition::{Change, Definition, InvalidDefinition};
+use tidegate_codec::infer::SampleError;
+use tidegate_codec::{OnDuplicate, PayloadType, Stream, StreamName, UnknownKeys, infer};
 
 use crate::api::caller::{ApiJson, PathText};
 use crate::api::held_bytes::{Held, Holder};
@@ -18,14 +26,6 @@ use crate::auth::{Caller, Scope};
 use crate::db::reading::{self, StreamSize};
 use crate::db::streams::{NewStream, TableError};
 use crate::ingest::body::{BodyError, BodyLimits, ContentEncoding};
-use crate::record::StreamId;
-use crate::sources::formats::{self, MediaType};
-use crate::streams::StreamView;
-use crate::streams::columns::Column;
-use crate::streams::csv::CsvWords;
-use crate::streams::definition::{Change, Definition, InvalidDefinition};
-use crate::streams::infer::SampleError;
-use crate::streams::{OnDuplicate, PayloadType, Stream, StreamName, UnknownKeys, infer};
 
 /// Largest sample for inference, in bytes.
 const SAMPLE_BYTES_MAX: usize = 8 << 20;
@@ -322,7 +322,7 @@ pub fn no_such_stream(name: &str) -> ApiError {
 
 /// A stream's name from a request.
 pub fn parse_name(name: &str) -> Result<StreamName, ApiError> {
-    name.parse().map_err(|error: crate::streams::InvalidStreamName| {
+    name.parse().map_err(|error: tidegate_codec::InvalidStreamName| {
         ApiError::unprocessable("invalid_stream_name", error.to_string())
     })
 }

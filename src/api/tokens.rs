@@ -10,6 +10,8 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
+use tidegate_record::UnixMicros;
+use tidegate_codec::StreamName;
 
 use crate::api::caller::ApiJson;
 use crate::api::error::ApiError;
@@ -18,8 +20,6 @@ use crate::auth::{
     Via,
 };
 use crate::db::tokens::{self, NewToken};
-use crate::record::UnixMicros;
-use crate::streams::StreamName;
 use crate::telemetry::limits;
 
 /// Longest name of a token, in bytes.

@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use tokio::net::TcpSocket;
 use tokio::task::JoinHandle;
+use tidegate_journal::{Appender, DiskStorage, Journal, JournalOptions, ReadError};
 
 use crate::app::data_dir::{self, JOURNAL_DIR};
 use crate::app::private_postgres::{RunningCluster, start_cluster};
 use crate::config::Config;
-use crate::journal::{Appender, DiskStorage, Journal, JournalOptions, ReadError};
 use crate::lifecycle::Lifecycle;
 use crate::pipeline::Keys;
 

@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use uuid::Uuid;
-
-use crate::postgres;
-use crate::private_file::{self, directory};
+use tidegate_private_postgres as postgres;
+use tidegate_private_file::{self as private_file, directory};
 
 /// Held by the gateway that uses the directory.
 const LOCK_FILE: &str = "lock";

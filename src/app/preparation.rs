@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::db::locks::longest_wait;
 use crate::db::notifications::Word;
 use crate::db::{Database, PreparationError};
-use crate::hub::counters::Counters;
+use crate::counters::Counters;
 use crate::lifecycle::Lifecycle;
 use crate::pipeline::Writers;
 use crate::sources::poll::{Poller, Scheduler};

@@ -4,10 +4,10 @@ use std::path::Path;
 
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
+use tidegate_private_postgres::{Cluster, ClusterOptions};
 
 use crate::config::Config;
 use crate::lifecycle::Lifecycle;
-use crate::postgres::{Cluster, ClusterOptions};
 
 /// The private PostgreSQL, which ends after everything else.
 pub(super) struct RunningCluster {

@@ -3,13 +3,14 @@
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
+use tidegate_record::StreamId;
+
 use crate::api::AppState;
 use crate::config::{Quarantine, QuarantineFull};
 use crate::db::quarantine_room::{self, CHUNK_ROWS, Drops, KeptOfStream};
 use crate::pipeline::{
     DroppedRecords, KeptAmount, MEASURE_EVERY, QuarantineLimits, QuarantineRoom,
 };
-use crate::record::StreamId;
 use crate::telemetry::limits::{QUARANTINE_AGE, QUARANTINE_OLDEST};
 
 /// Time between two looks while nothing comes in or leaves; others may put something in or take it out.

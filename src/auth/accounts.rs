@@ -12,6 +12,8 @@ use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
 use time::OffsetDateTime;
+use tidegate_record::UnixMicros;
+use tidegate_codec::StreamName;
 
 use crate::auth::caller::{Caller, PasswordMark, Via};
 use crate::auth::scope::{Role, Scope, ScopeSet};
@@ -20,8 +22,6 @@ use crate::auth::user_name::UserName;
 use crate::db;
 use crate::db::tokens::TokenRow;
 use crate::db::users::UserRow;
-use crate::record::UnixMicros;
-use crate::streams::StreamName;
 
 /// What the database knows of users and tokens.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -14,6 +14,7 @@ use axum::http::request::Parts;
 use axum::http::{Method, Uri};
 use sqlx::PgPool;
 use tokio::sync::{Notify, Semaphore};
+use tidegate_record::clock::Clock;
 
 use crate::auth::accounts::{Accounts, AccountsSnapshot, User};
 use crate::auth::caller::{Caller, Via};
@@ -30,7 +31,6 @@ use crate::auth::secret::{Secret, SecretHash};
 use crate::auth::sessions::{LOOKUP_WAIT_MAX, LookupError, Sessions};
 use crate::auth::tickets::{Holding, Presented, TICKET_SECONDS, Ticket, Tickets, View};
 use crate::auth::turns::{Busy, TURN_WAIT_MAX};
-use crate::clock::Clock;
 use crate::config::PublicUrl;
 use crate::db::answered;
 use crate::lifecycle::Lifecycle;

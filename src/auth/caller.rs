@@ -3,10 +3,11 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
+use tidegate_record::UnixMicros;
+use tidegate_codec::StreamName;
+
 use crate::auth::scope::{Role, Scope, ScopeSet};
 use crate::auth::secret::SecretHash;
-use crate::record::UnixMicros;
-use crate::streams::StreamName;
 
 /// An authenticated sender.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -101,10 +101,10 @@ fn basic(text: &str) -> Option<Credentials> {
 mod tests {
     use axum::http::HeaderValue;
     use base64::engine::general_purpose::STANDARD;
+    use tidegate_record::USER_NAME_BYTES_MAX;
 
     use super::*;
     use crate::auth::password::PASSWORD_BYTES_MAX;
-    use crate::record::USER_NAME_BYTES_MAX;
 
     fn with(fields: &[(&'static str, &[u8])]) -> Result<Option<Credentials>, Garbled> {
         let mut headers = HeaderMap::new();

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 use std::time::Duration;
 
-use crate::record::UnixMicros;
+use tidegate_record::UnixMicros;
 
 /// See the module. Not synchronised.
 #[derive(Debug)]

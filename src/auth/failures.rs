@@ -21,11 +21,12 @@ use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tidegate_record::UnixMicros;
+
 use crate::auth::caller::PasswordMark;
 use crate::auth::expiring_map::ExpiringMap;
 use crate::auth::homes::{Homes, Name, Place, Standing, Whence};
 use crate::auth::secret::SecretHash;
-use crate::record::UnixMicros;
 
 /// Of the failures that count, one is forgiven each time that this is over.
 pub const FORGIVEN_EVERY: Duration = Duration::from_mins(1);

@@ -10,6 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use sqlx::PgPool;
+use tidegate_private_file as private_file;
 
 use crate::auth::password::{InvalidPassword, Password, hash_password, verify_password};
 use crate::auth::scope::Role;
@@ -17,7 +18,6 @@ use crate::auth::secret::Secret;
 use crate::auth::user_name::{InvalidUserName, UserName};
 use crate::db;
 use crate::db::users::NewUser;
-use crate::private_file;
 
 /// Name of the file in the data directory.
 pub const ADMIN_PASSWORD_FILE: &str = "admin-password";

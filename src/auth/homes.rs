@@ -6,9 +6,10 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use tidegate_record::UnixMicros;
+
 use crate::auth::expiring_map::ExpiringMap;
 use crate::auth::secret::SecretHash;
-use crate::record::UnixMicros;
 
 /// How long after its latest right password an account is at home at a place.
 pub const AT_HOME_FOR: Duration = Duration::from_hours(7 * 24);

@@ -7,10 +7,11 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use tidegate_private_file as private_file;
+
 use crate::auth::caller::{Caller, Via};
 use crate::auth::scope::{Role, ScopeSet};
 use crate::auth::secret::{Secret, SecretHash};
-use crate::private_file;
 
 /// Name of the file in the data directory.
 pub const LOCAL_TOKEN_FILE: &str = "local-token";

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use rand::RngCore;
 use sha2::{Digest, Sha256};
+use tidegate_record::clock::Clock;
 
 use crate::auth::accounts::User;
 use crate::auth::expiring_map::ExpiringMap;
@@ -26,7 +27,6 @@ use crate::auth::password::{
 };
 use crate::auth::secret::Secret;
 use crate::auth::turns::{Busy, Holder, TURN_WAIT_MAX, Turns};
-use crate::clock::Clock;
 use crate::telemetry::limits;
 use crate::telemetry::metrics::{PasswordCheck, count_password_checks};
 
@@ -305,12 +305,12 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use time::OffsetDateTime;
+    use tidegate_record::UnixMicros;
 
     use super::*;
     use crate::auth::caller::PasswordMark;
     use crate::auth::failures::{FAILURES_FREE, OWN_FAILURES_FREE};
     use crate::auth::scope::Role;
-    use crate::record::UnixMicros;
 
     const HERE: Place = Place::Address(IpAddr::V4(Ipv4Addr::LOCALHOST));
     const THERE: Place = Place::Address(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)));

@@ -14,6 +14,8 @@ use std::time::Duration;
 
 use sqlx::PgPool;
 use tokio::time::{Instant, sleep_until};
+use tidegate_record::clock::Clock;
+use tidegate_record::UnixMicros;
 
 use crate::auth::accounts::{User, moment};
 use crate::auth::caller::SessionMark;
@@ -21,10 +23,8 @@ use crate::auth::expiring_map::ExpiringMap;
 use crate::auth::homes::{Place, Standing};
 use crate::auth::secret::{Secret, SecretHash};
 use crate::auth::turns::{Busy, Holder, Turn, Turns};
-use crate::clock::Clock;
 use crate::db::sessions::{NewSession, SessionRow};
 use crate::db::{self, answered};
-use crate::record::UnixMicros;
 
 /// Seconds that the database's answer about a session is remembered.
 pub const REMEMBERED_SECONDS: u64 = 5;

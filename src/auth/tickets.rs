@@ -13,13 +13,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
+use tidegate_record::clock::Clock;
+use tidegate_record::UnixMicros;
 
 use crate::auth::caller::{Caller, Via};
 use crate::auth::expiring_map::ExpiringMap;
 use crate::auth::scope::{Scope, ScopeSet};
 use crate::auth::secret::{Secret, SecretHash};
-use crate::clock::Clock;
-use crate::record::UnixMicros;
 
 /// Seconds that a ticket can be used.
 pub const TICKET_SECONDS: u64 = 60;

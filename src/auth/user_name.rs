@@ -6,8 +6,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-
-use crate::record::USER_NAME_BYTES_MAX;
+use tidegate_record::USER_NAME_BYTES_MAX;
 
 /// Longest e-mail address, in bytes (the limit of SMTP's path).
 pub const EMAIL_BYTES_MAX: usize = 254;

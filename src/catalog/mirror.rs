@@ -4,8 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-
-use crate::private_file;
+use tidegate_private_file as private_file;
 
 /// One file and what it last held.
 #[derive(Debug)]

@@ -13,12 +13,12 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::{Mutex, Notify};
 use tokio::time::Instant;
+use tidegate_record::StreamId;
+use tidegate_codec::{Stream, StreamName, Streams, StreamsSnapshot};
 
 use crate::db::notifications::{CatalogListener, Word};
 use crate::db::streams::{self, NewStream, StreamLimits, TableError, TooManyStreams};
 use crate::db::{Database, answered};
-use crate::record::StreamId;
-use crate::streams::{Stream, StreamName, Streams, StreamsSnapshot};
 use crate::telemetry::limits;
 
 pub use mirror::Mirror;

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tidegate_record::{StreamId, UnixMicros};
+
 use crate::catalog::Catalog;
 use crate::db::partitions;
-use crate::record::{StreamId, UnixMicros};
 
 /// How often [`Catalog::maintain_partitions`] must be called, and how soon a stream whose upkeep failed has its next try.
 pub const LOOK_AT_PARTITIONS_EVERY: Duration = Duration::from_secs(60);

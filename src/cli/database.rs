@@ -4,11 +4,11 @@
 use anyhow::{Context, bail};
 use sqlx::PgPool;
 use tokio::signal::unix::{SignalKind, signal};
+use tidegate_private_postgres::{Cluster, ClusterOptions};
 
 use crate::cli::Place;
 use crate::config::DataDir;
 use crate::db::Database;
-use crate::postgres::{Cluster, ClusterOptions};
 
 /// A database that a command works on, migrated.
 pub(super) struct Reached {

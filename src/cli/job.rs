@@ -6,13 +6,13 @@ use serde_json::{Map, Value};
 use sqlx::PgPool;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
+use tidegate_record::clock::Clock;
+use tidegate_record::UnixMicros;
 
 use crate::auth::LOCAL_USER_NAME;
 use crate::cli::user::{aligned, id_of, print};
 use crate::cli::{Place, database};
-use crate::clock::Clock;
 use crate::db::polling_jobs::{self, JobOwner, JobRow, JobsToList, NewJob, RunNow};
-use crate::record::UnixMicros;
 use crate::sources::poll::job::{AskedJob, JobView, new_job_id};
 use crate::sources::poll::sealer::Sealer;
 

@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Subcommand;
+use tidegate_journal::{Survey, SurveyError};
 
 use crate::config::DataDir;
-use crate::journal::{Survey, SurveyError};
 
 /// The journal's directory in the data directory.
 const JOURNAL_DIR: &str = "journal";

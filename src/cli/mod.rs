@@ -13,9 +13,9 @@ mod user;
 use std::ffi::OsStr;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use tidegate_record::clock::Clock;
 
 use crate::cli::database::until_interrupted;
-use crate::clock::Clock;
 use crate::config::{Config, DataDir, Database, Setting};
 
 /// Tidegate gets data into PostgreSQL, safely and live: it acknowledges a record only when it can no longer be lost,

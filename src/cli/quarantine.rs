@@ -13,6 +13,7 @@ use time::format_description::well_known::Rfc3339;
 use time::{OffsetDateTime, UtcOffset};
 use url::Url;
 use uuid::Uuid;
+use tidegate_record::StreamId;
 
 use crate::api::guessed_text::GuessedText;
 use crate::api::quarantine::KeptView;
@@ -22,7 +23,6 @@ use crate::cli::{Place, database};
 use crate::config::DataDir;
 use crate::db::mending::{self, Filter, KeptRecord};
 use crate::db::streams;
-use crate::record::StreamId;
 
 /// Longest time for one replay.
 const REPLAY_TIMEOUT: Duration = Duration::from_secs(60);

@@ -4,15 +4,15 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand, ValueEnum};
+use tidegate_codec::formats::{self, Format};
+use tidegate_codec::columns::Column;
+use tidegate_codec::csv::CsvWords;
+use tidegate_codec::definition::Definition;
+use tidegate_codec::{Shape, Stream, StreamName, StreamView, infer};
 
 use crate::cli::{Place, database};
 use crate::config::STREAMS_MAX_DEFAULT;
 use crate::db::streams::{self, NewStream, StreamLimits};
-use crate::sources::formats::{self, Format};
-use crate::streams::columns::Column;
-use crate::streams::csv::CsvWords;
-use crate::streams::definition::Definition;
-use crate::streams::{Shape, Stream, StreamName, StreamView, infer};
 
 /// What to do with streams.
 #[derive(Debug, Subcommand)]
@@ -211,8 +211,8 @@ fn print_list(streams: &[Stream]) {
             Shape::Typed { .. } => "typed",
         };
         let key = stream.key.as_ref().map_or("-", |key| match key.on_duplicate {
-            crate::streams::OnDuplicate::Ignore => "ignore",
-            crate::streams::OnDuplicate::Replace => "replace",
+            tidegate_codec::OnDuplicate::Ignore => "ignore",
+            tidegate_codec::OnDuplicate::Replace => "replace",
         });
         let retention =
             stream.retention_days.map_or_else(|| "-".to_owned(), |days| format!("{days} days"));

@@ -20,12 +20,12 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
 use url::Url;
+use tidegate_codec::StreamName;
 
 use self::printer::{Printer, Style, printable};
 use crate::auth::LocalToken;
 use crate::backoff::Backoff;
 use crate::config::DataDir;
-use crate::streams::StreamName;
 
 /// Longest time for connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

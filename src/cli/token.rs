@@ -6,13 +6,13 @@ use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use sqlx::PgPool;
 use time::{Duration, OffsetDateTime};
+use tidegate_record::clock::Clock;
+use tidegate_codec::StreamName;
 
 use crate::auth::{RECORDS_PER_SECOND_MAX, Role, Scope, ScopeSet, Secret, moment};
 use crate::cli::user::{aligned, id_of, print};
-use crate::clock::Clock;
 use crate::db::tokens::{self, NewToken, TokenRow};
 use crate::db::users;
-use crate::streams::StreamName;
 
 /// Most days that a token can be given.
 const TOKEN_DAYS_MAX: i64 = 36_500;

@@ -19,11 +19,11 @@ use bytes::Bytes;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
 use time::OffsetDateTime;
 use uuid::Uuid;
+use tidegate_record::{Position, StreamId};
+use tidegate_codec::Stream;
 
 use crate::db::journals::{CommittedRange, Fenced, SessionMark, fence, outcomes_literal, to_sql};
 use crate::db::{Database, quarantine};
-use crate::record::{Position, StreamId};
-use crate::streams::Stream;
 
 pub(super) use error::during;
 use error::during_stream;

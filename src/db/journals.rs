@@ -7,8 +7,7 @@ use sqlx::types::Json;
 use sqlx::{Connection, PgConnection};
 use time::OffsetDateTime;
 use uuid::Uuid;
-
-use crate::record::Position;
+use tidegate_record::Position;
 
 /// A committed part of the journal: positions `first` up to, not including, `last`.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use sqlx::{Connection, FromRow, PgConnection, PgPool};
+use tidegate_codec::StreamName;
 
 use crate::db::{Database, answered, quoted};
-use crate::streams::StreamName;
 
 /// Most holders that are named.
 const HOLDERS_SHOWN: usize = 3;

@@ -5,9 +5,9 @@
 use sqlx::{FromRow, PgPool};
 use time::OffsetDateTime;
 use uuid::Uuid;
+use tidegate_record::StreamId;
 
 use crate::db::answered;
-use crate::record::StreamId;
 
 /// Most rows that one statement drops.
 const DELETED_AT_ONCE: u64 = 10_000;

@@ -6,10 +6,10 @@ use bytes::Bytes;
 use sqlx::FromRow;
 use time::OffsetDateTime;
 use uuid::Uuid;
+use tidegate_record::{ColumnSet, Position, StreamId, UnixMicros};
 
 use crate::db::batch::{BatchConnection, BatchError, during};
 use crate::db::journals::{from_sql, to_sql};
-use crate::record::{ColumnSet, Position, StreamId, UnixMicros};
 
 /// An entry that waits for its table.
 #[derive(Debug, Clone)]

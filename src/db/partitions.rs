@@ -8,11 +8,11 @@
 use std::collections::BTreeMap;
 
 use sqlx::{AssertSqlSafe, Executor, PgConnection, PgPool};
+use tidegate_record::StreamId;
+use tidegate_codec::Stream;
 
 use crate::db::streams::TableError;
 use crate::db::{answered, quoted};
-use crate::record::StreamId;
-use crate::streams::Stream;
 
 /// Days of partitions that are made ahead.
 const AHEAD_DAYS: i64 = 3;

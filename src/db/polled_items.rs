@@ -6,10 +6,10 @@ use std::ops::{AddAssign, Sub};
 
 use sqlx::PgPool;
 use uuid::Uuid;
+use tidegate_record::{ItemHash, Position, RunId};
 
 use crate::db::batch::{BatchConnection, BatchError, during};
 use crate::db::journals::to_sql;
-use crate::record::{ItemHash, Position, RunId};
 
 /// Items that are looked at in one statement when old ones are forgotten.
 const FORGET_WINDOW: i64 = 10_000;

@@ -8,8 +8,7 @@ use sqlx::types::Json;
 use sqlx::{FromRow, PgPool};
 use time::OffsetDateTime;
 use uuid::Uuid;
-
-use crate::record::UnixMicros;
+use tidegate_record::UnixMicros;
 
 /// Most jobs of one user.
 pub const PER_OWNER_MAX: i64 = 100_000;

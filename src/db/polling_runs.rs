@@ -9,9 +9,9 @@ use sqlx::types::Json;
 use sqlx::{FromRow, PgPool};
 use time::OffsetDateTime;
 use uuid::Uuid;
+use tidegate_record::RunId;
 
 use crate::db::polled_items::RunCounts;
-use crate::record::RunId;
 
 /// Runs of a job that are kept.
 pub const RUNS_KEPT: i64 = 200;

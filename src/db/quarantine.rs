@@ -3,10 +3,10 @@
 use std::ops::Range;
 
 use uuid::Uuid;
+use tidegate_record::{ColumnSet, Position, Source, StreamId, UnixMicros};
+use tidegate_codec::decode::tuple_len;
 
 use crate::db::journals::to_sql;
-use crate::record::{ColumnSet, Position, Source, StreamId, UnixMicros};
-use crate::streams::decode::tuple_len;
 
 /// The table's columns in the order of a tuple.
 const COLUMNS: &str = "id, received_at, stream_id, source, user_name, record, line, column_name, \
@@ -221,8 +221,9 @@ fn put_null(out: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
+    use tidegate_codec::decode::split_tuple;
+
     use super::*;
-    use crate::streams::decode::split_tuple;
 
     #[test]
     fn a_stream_s_number_is_put_into_tuples_that_had_none() {

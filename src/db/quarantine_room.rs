@@ -6,8 +6,7 @@
 use sqlx::{FromRow, PgPool, Postgres, Transaction};
 use time::OffsetDateTime;
 use uuid::Uuid;
-
-use crate::record::StreamId;
+use tidegate_record::StreamId;
 
 /// Most rows that go in one transaction.
 pub const CHUNK_ROWS: u32 = 1_000;

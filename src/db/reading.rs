@@ -6,12 +6,12 @@ use serde::Serialize;
 use sqlx::{AssertSqlSafe, FromRow, PgPool};
 use time::OffsetDateTime;
 use uuid::Uuid;
+use tidegate_record::StreamId;
+use tidegate_codec::columns::Column;
+use tidegate_codec::json::write_string;
+use tidegate_codec::{Shape, Stream};
 
 use crate::db::{answered, literal, quoted};
-use crate::record::StreamId;
-use crate::streams::columns::Column;
-use crate::streams::json::write_string;
-use crate::streams::{Shape, Stream};
 
 /// How large a stream's table is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

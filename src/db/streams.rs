@@ -10,13 +10,13 @@ mod table_error;
 use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, Executor, FromRow, PgPool, Postgres, Transaction};
 use time::OffsetDateTime;
+use tidegate_record::StreamId;
+use tidegate_codec::columns::Column;
+use tidegate_codec::{Key, PayloadType, Shape, Stream, StreamName, defaults};
 
 use crate::db::batch::key_expressions;
 use crate::db::notifications::NOTIFY_CATALOG;
 use crate::db::{SCHEMA_LOCK, literal, partitions, quoted};
-use crate::record::StreamId;
-use crate::streams::columns::Column;
-use crate::streams::{Key, PayloadType, Shape, Stream, StreamName, defaults};
 
 pub use limits::{StreamLimits, TooManyStreams};
 pub use table_error::TableError;

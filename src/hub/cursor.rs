@@ -11,8 +11,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use uuid::Uuid;
-
-use crate::record::{Position, StreamId};
+use tidegate_record::{Position, StreamId};
 
 /// Longest text of a cursor, in bytes.
 pub const CURSOR_BYTES_MAX: usize = 120;

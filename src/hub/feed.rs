@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
+use tidegate_record::Position;
 
 use super::Shared;
 use super::cursor::{Place, Point};
@@ -25,7 +26,6 @@ use super::sample::{SAMPLE_INTERVAL, SampleBudget};
 use super::selection::Interest;
 use super::stats::{STATS_INTERVAL, send_stats};
 use super::tick::{Tick, TickBuilder};
-use crate::record::Position;
 use crate::telemetry::limits;
 
 /// Monitors that get a tick before other tasks have their turn.

@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use tidegate_journal::{EntryHeader, Journal, ReadError, Reader};
+use tidegate_record::{EntryKind, Position, StreamId, UnixMicros};
+use tidegate_codec::{Stream, StreamsSnapshot};
+
 use super::cursor::{Place, Point};
 use super::rows::{OpenEntry, Scratch, Undecodable};
 use super::sample::SampleBudget;
 use super::selection::Interest;
 use super::tick::TickBuilder;
-use crate::journal::{EntryHeader, Journal, ReadError, Reader};
-use crate::record::{EntryKind, Position, StreamId, UnixMicros};
-use crate::streams::{Stream, StreamsSnapshot};
 
 /// A tick ends when it holds this many bytes of records, so a frame is at most this and one record.
 pub(super) const FRAME_BYTES_MAX: usize = 256 * 1024;

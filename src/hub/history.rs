@@ -10,6 +10,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio::sync::OwnedSemaphorePermit;
+use tidegate_journal::ReadError;
+use tidegate_record::StreamId;
+use tidegate_codec::StreamsSnapshot;
 
 use super::Shared;
 use super::cursor::{Cursor, Place, Point};
@@ -18,9 +21,6 @@ use super::message::Message;
 use super::rows::{OpenEntry, Scratch};
 use super::selection::{Interest, Selection};
 use super::tick::TickBuilder;
-use crate::journal::ReadError;
-use crate::record::StreamId;
-use crate::streams::StreamsSnapshot;
 
 /// Most bytes of the journal that one step counts.
 const COUNT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
@@ -176,7 +176,7 @@ impl History {
         &self,
         streams: &'a StreamsSnapshot,
         id: StreamId,
-    ) -> Option<&'a crate::streams::Stream> {
+    ) -> Option<&'a tidegate_codec::Stream> {
         let stream = streams.by_id(id)?;
         self.selection.covers(&stream.name).then_some(&**stream)
     }
@@ -247,7 +247,7 @@ pub(super) fn unknown_gaps(
 ) -> Vec<Message> {
     let existing = selection.existing(streams);
     let last = existing.len().saturating_sub(1);
-    let gap = |(index, stream): (usize, &Arc<crate::streams::Stream>)| {
+    let gap = |(index, stream): (usize, &Arc<tidegate_codec::Stream>)| {
         Message::gap(&stream.name, from, if index == last { to } else { from }, None)
     };
     existing.iter().enumerate().map(gap).collect()

@@ -7,11 +7,11 @@ use std::fmt::Write as _;
 
 use axum::extract::ws::Utf8Bytes;
 use serde::Serialize;
+use tidegate_record::UnixMicros;
+use tidegate_codec::StreamName;
+use tidegate_codec::decode::write_rfc3339;
 
 use super::cursor::Cursor;
-use crate::record::UnixMicros;
-use crate::streams::StreamName;
-use crate::streams::decode::write_rfc3339;
 
 /// A message. Clones share the text.
 #[derive(Debug, Clone)]

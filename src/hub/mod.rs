@@ -11,7 +11,6 @@
 //! with exact `cursor`s) → `queue` (one a monitor; `frames` bounds all of them) → `monitors`. Catching up is `history`; `counters`, `stats` and `past`
 //! are the numbers.
 
-pub mod counters;
 mod cursor;
 mod feed;
 mod frames;
@@ -38,8 +37,12 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore, oneshot, watch};
 use tokio_util::sync::CancellationToken;
+use tidegate_record::clock::Clock;
+use tidegate_journal::Journal;
+use tidegate_record::{Position, UnixMicros};
+use tidegate_codec::Streams;
 
-use self::counters::Counters;
+use crate::counters::Counters;
 pub use self::cursor::{CURSOR_BYTES_MAX, Cursor, InvalidCursor, JournalTag, Place, Point};
 use self::feed::Feed;
 use self::frames::Frames;
@@ -52,10 +55,6 @@ use self::past::Past;
 pub use self::queue::Ended;
 pub use self::selection::Selection;
 pub use self::stats::NodeStats;
-use crate::clock::Clock;
-use crate::journal::Journal;
-use crate::record::{Position, UnixMicros};
-use crate::streams::Streams;
 
 /// Catch-ups that read the journal at once; the others wait for their turn.
 const CATCH_UPS_AT_ONCE: usize = 4;

@@ -7,12 +7,12 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
 use serde::Serialize;
+use tidegate_record::{StreamId, UnixMicros};
+use tidegate_codec::StreamsSnapshot;
 
-use super::counters::StreamTotals;
+use crate::counters::StreamTotals;
 use super::message::{Message, rfc3339};
 use super::selection::Selection;
-use crate::record::{StreamId, UnixMicros};
-use crate::streams::StreamsSnapshot;
 
 /// Counts are added up over this time.
 pub(super) const INTERVAL: Duration = Duration::from_secs(5);
@@ -133,9 +133,9 @@ impl Series {
 mod tests {
     use serde_json::{Value, json};
     use time::OffsetDateTime;
+    use tidegate_codec::{PayloadType, Shape, Stream};
 
     use super::*;
-    use crate::streams::{PayloadType, Shape, Stream};
 
     fn streams(count: i32) -> StreamsSnapshot {
         let stream = |id| Stream {

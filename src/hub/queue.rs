@@ -12,14 +12,14 @@ use std::time::Duration;
 use axum::extract::ws::Utf8Bytes;
 use tokio::sync::Notify;
 use tokio::time::Instant;
+use tidegate_record::StreamId;
+use tidegate_codec::{StreamName, StreamsSnapshot};
 
 use super::cursor::{Cursor, JournalTag, Place, Point};
 use super::frames::Fill;
 use super::message::Message;
 use super::selection::Selection;
 use super::tick::{Part, Tick};
-use crate::record::StreamId;
-use crate::streams::{StreamName, StreamsSnapshot};
 
 /// What a gap of one stream counts in a queue, in bytes.
 const GAP_BYTES: usize = 128;
@@ -271,10 +271,11 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use tidegate_record::Position;
+
     use super::*;
     use crate::hub::message::Content;
     use crate::hub::tick::TickBuilder;
-    use crate::record::Position;
     use proptest::prelude::*;
 
     fn point(position: u64) -> Point {

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::json;
+use tidegate_journal::{Entry, EntryHeader};
+use tidegate_record::EntryMeta;
+use tidegate_codec::decode::{DecodeError, decode_tuple, tuple_len, write_rfc3339};
+use tidegate_codec::{Shape, Stream};
 
 use super::cursor::Point;
-use crate::journal::{Entry, EntryHeader};
-use crate::record::EntryMeta;
-use crate::streams::decode::{DecodeError, decode_tuple, tuple_len, write_rfc3339};
-use crate::streams::{Shape, Stream};
 
 /// Why the rest of an entry cannot be shown.
 #[derive(Debug, thiserror::Error)]

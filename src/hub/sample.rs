@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::record::{StreamId, UnixMicros};
+use tidegate_record::{StreamId, UnixMicros};
 
 /// A sample is sent this often; so its monitors get at most this many frames and gaps a second and stream.
 pub(super) const SAMPLE_INTERVAL: Duration = Duration::from_millis(250);

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::streams::{Stream, StreamName, StreamsSnapshot};
+use tidegate_codec::{Stream, StreamName, StreamsSnapshot};
 
 /// All streams, those that are created later among them, or a list of names.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -8,14 +8,14 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
+use tidegate_record::clock::Clock;
+use tidegate_journal::{Appender, DiskStorage, EntryDraft, Journal, JournalOptions, SealedEntry};
+use tidegate_record::{ColumnSet, EntryKind, EntryMeta, Position, Source, StreamId, UnixMicros};
+use tidegate_codec::{PayloadType, Shape, Stream, StreamName, Streams, StreamsSnapshot};
 
-use super::counters::Counters;
+use crate::counters::Counters;
 use super::{Cursor, Hub, HubLimits, JournalTag, Message, NodeStats, Place, Point};
-use crate::clock::Clock;
-use crate::journal::{Appender, DiskStorage, EntryDraft, Journal, JournalOptions, SealedEntry};
 use crate::lifecycle::Lifecycle;
-use crate::record::{ColumnSet, EntryKind, EntryMeta, Position, Source, StreamId, UnixMicros};
-use crate::streams::{PayloadType, Shape, Stream, StreamName, Streams, StreamsSnapshot};
 
 /// The streams of every bench, with the ids 1, 2 and 3.
 pub(crate) const STREAMS: [&str; 3] = ["flights", "quakes", "zones"];

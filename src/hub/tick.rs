@@ -5,10 +5,11 @@
 
 use std::collections::BTreeMap;
 
+use tidegate_record::StreamId;
+use tidegate_codec::StreamName;
+
 use super::cursor::{Cursor, JournalTag, Place, Point};
 use super::message::Message;
-use crate::record::StreamId;
-use crate::streams::StreamName;
 
 /// What is gathered of one stream.
 #[derive(Debug)]

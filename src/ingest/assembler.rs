@@ -6,19 +6,19 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
-
-use crate::db::quarantine::{self, QuarantinedRecord, ReadAs};
-use crate::ingest::keeping::{Keeping, NotKept};
-use crate::journal::{EntryDraft, SealedEntry};
-use crate::pipeline::{KeptAmount, RoomTaken};
-use crate::record::{
+use tidegate_journal::{EntryDraft, SealedEntry};
+use tidegate_record::{
     ColumnSet, Cursor, DENSE_EXCESS_MIN, EntryKey, EntryKind, EntryMeta, Source, UnixMicros,
     excess_members,
 };
-use crate::sources::formats::{RecordPlace, RecordSink};
-use crate::streams::Stream;
-use crate::streams::csv::CsvOptions;
-use crate::streams::encode::{MatchedName, RecordError, RecordErrorCode, TuplePrefix};
+use tidegate_codec::formats::{RecordPlace, RecordSink};
+use tidegate_codec::Stream;
+use tidegate_codec::csv::CsvOptions;
+use tidegate_codec::encode::{MatchedName, RecordError, RecordErrorCode, TuplePrefix};
+
+use crate::db::quarantine::{self, QuarantinedRecord, ReadAs};
+use crate::ingest::keeping::{Keeping, NotKept};
+use crate::pipeline::{KeptAmount, RoomTaken};
 use crate::telemetry::limits;
 
 /// An entry is handed on at this many bytes or records, so that a large body is never held in memory.
@@ -497,10 +497,10 @@ pub fn nth_id(first: Uuid, index: u32) -> Uuid {
 #[cfg(test)]
 mod tests {
     use time::OffsetDateTime;
+    use tidegate_record::StreamId;
+    use tidegate_codec::{PayloadType, Shape};
 
     use super::*;
-    use crate::record::StreamId;
-    use crate::streams::{PayloadType, Shape};
 
     fn assembler() -> Assembler {
         let stream = Stream {

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::streams::Stream;
-use crate::streams::encode::{EncodeLimits, EncoderError, RecordEncoder};
+use tidegate_codec::Stream;
+use tidegate_codec::encode::{EncodeLimits, EncoderError, RecordEncoder};
 
 /// Most encoders that wait; the one that waited longest goes first.
 const WAITING_MAX: usize = 256;
@@ -52,11 +52,11 @@ impl Encoders {
 #[cfg(test)]
 mod tests {
     use time::OffsetDateTime;
+    use tidegate_record::StreamId;
+    use tidegate_codec::columns::{Column, ColumnType};
+    use tidegate_codec::{Shape, UnknownKeys};
 
     use super::*;
-    use crate::record::StreamId;
-    use crate::streams::columns::{Column, ColumnType};
-    use crate::streams::{Shape, UnknownKeys};
 
     /// With so many columns.
     fn stream(columns: usize) -> Arc<Stream> {

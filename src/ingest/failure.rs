@@ -1,10 +1,11 @@
 //! Why a request was not taken, and what of it was taken all the same.
 
+use tidegate_codec::formats::FramingError;
+
 use super::{IngestReply, NotMade};
 use crate::db;
 use crate::ingest::body::BodyError;
 use crate::pipeline::{IntakeError, KeyError};
-use crate::sources::formats::FramingError;
 
 /// Why a request was not taken, or not all of it.
 #[derive(Debug)]

@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use tidegate_record::{Source, StreamId};
 
 use crate::auth::InvalidRecords;
-use crate::hub::counters::StreamCounters;
+use crate::counters::StreamCounters;
 use crate::pipeline::{KeptAmount, NoRoomToKeep, QuarantineRoom, RoomTaken};
-use crate::record::{Source, StreamId};
 use crate::telemetry::limits::{self, Limit};
 
 /// Why an invalid record was not kept. The words are part of the API.

@@ -8,6 +8,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use uuid::Uuid;
+use tidegate_record::{EntryKey, EntryKind, Source, UnixMicros};
+use tidegate_codec::formats::{
+    Finished, FramingError, Progress, RecordPlace, StreamsFramer, StreamsSink,
+};
+use tidegate_codec::StreamName;
+use tidegate_codec::csv::CsvOptions;
+use tidegate_codec::encode::{RecordEncoder, RecordError};
 
 use crate::auth::InvalidRecords;
 use crate::catalog::Catalog;
@@ -20,13 +27,6 @@ use crate::ingest::{
     Ingest, IngestReply, Keeping, NotKept, NotMade, Rights, StreamReply, Target, WhyNotKept,
 };
 use crate::pipeline::Claim;
-use crate::record::{EntryKey, EntryKind, Source, UnixMicros};
-use crate::sources::formats::{
-    Finished, FramingError, Progress, RecordPlace, StreamsFramer, StreamsSink,
-};
-use crate::streams::StreamName;
-use crate::streams::csv::CsvOptions;
-use crate::streams::encode::{RecordEncoder, RecordError};
 use crate::telemetry::limits;
 
 /// Most streams of one request. The answer to one with an idempotency key must fit an entry's meta.

@@ -25,20 +25,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use uuid::Uuid;
+use tidegate_journal::Journal;
+use tidegate_record::{Position, StreamId, UnixMicros};
+use tidegate_codec::formats::Format;
+use tidegate_codec::StreamName;
+use tidegate_codec::csv::CsvOptions;
+use tidegate_codec::encode::MatchedName;
 
 use crate::auth::Admission;
 use crate::catalog::Catalog;
 use crate::db::Database;
-use crate::hub::counters::Counters;
-use crate::journal::Journal;
+use crate::counters::Counters;
 use crate::pipeline::{
     CommitOutcome, Intake, Keys, Progress as Committed, QuarantineRoom, SenderId,
 };
-use crate::record::{Position, StreamId, UnixMicros};
-use crate::sources::formats::Format;
-use crate::streams::StreamName;
-use crate::streams::csv::CsvOptions;
-use crate::streams::encode::MatchedName;
 
 pub use assembler::{Assembler, Origin, PlacedError, RECORD_ERRORS_MAX};
 pub use failure::{FailureReason, IngestFailure};

@@ -7,6 +7,12 @@
 use bytes::BytesMut;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+use tidegate_journal::{Entry, Journal, ReadError};
+use tidegate_record::{ANSWER_BYTES_MAX, BodyHash, EntryKey, EntryMeta, KeyHash, Position};
+use tidegate_codec::formats::{Format, Progress};
+use tidegate_codec::StreamName;
+use tidegate_codec::csv::CsvOptions;
+use tidegate_codec::encode::MatchedName;
 
 use crate::ingest::body::{BodyReader, DECOMPRESSED_CHUNK_BYTES};
 use crate::ingest::parser::{Gathered, Parser};
@@ -14,14 +20,8 @@ use crate::ingest::request::Request;
 use crate::ingest::{
     Ack, Addressing, FailureReason, NotKept, OnError, OneStream, PlacedError, StreamReply,
 };
-use crate::journal::{Entry, Journal, ReadError};
 use crate::pipeline::keys::{body_hash, many_streams_key, request_key};
 use crate::pipeline::{Claim, Claimed, CommitOutcome};
-use crate::record::{ANSWER_BYTES_MAX, BodyHash, EntryKey, EntryMeta, KeyHash, Position};
-use crate::sources::formats::{Format, Progress};
-use crate::streams::StreamName;
-use crate::streams::csv::CsvOptions;
-use crate::streams::encode::MatchedName;
 
 /// What an answer without errors may take, in bytes.
 const ANSWER_FRAME_BYTES: usize = 1 << 10;

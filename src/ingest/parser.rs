@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use uuid::Uuid;
+use tidegate_record::{EntryKey, EntryKind, StreamId};
+use tidegate_codec::formats::{Finished, Framer, FramerLimits, FramingError, Progress};
 
 use crate::ingest::assembler::{Assembled, Assembler, EntryKeys, Origin, PlacedError};
 use crate::ingest::encoders::Encoders;
 use crate::ingest::many::Many;
 use crate::ingest::{FailureReason, Ingest, IngestReply, Keeping, NotMade, OneStream, Target};
 use crate::pipeline::Claim;
-use crate::record::{EntryKey, EntryKind, StreamId};
-use crate::sources::formats::{Finished, Framer, FramerLimits, FramingError, Progress};
 
 /// First bytes of a refused record that are kept.
 const RAW_BYTES_MAX: usize = 64 << 10;

@@ -1,6 +1,7 @@
 //! A quarantined record that is taken once more, as it is or repaired. It is taken once, however often that is asked for.
 
 use uuid::Uuid;
+use tidegate_codec::formats::Format;
 
 use crate::db::mending::{self, TakenOver};
 use crate::db::{self, answered};
@@ -9,7 +10,6 @@ use crate::ingest::request::Request;
 use crate::ingest::{Addressing, FailureReason};
 use crate::pipeline::Claimed;
 use crate::pipeline::keys::replay_key;
-use crate::sources::formats::Format;
 
 /// A quarantined record that is to be taken once more.
 #[derive(Debug)]

@@ -4,6 +4,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use uuid::Uuid;
+use tidegate_journal::SealedEntry;
+use tidegate_record::Source;
+use tidegate_codec::formats::Progress;
 
 use crate::auth::Admission;
 use crate::ingest::assembler::{Assembled, ENTRY_TARGET_BYTES, Origin, nth_id};
@@ -14,13 +17,10 @@ use crate::ingest::{
     Ack, Addressing, FailureReason, IDS_MAX, Ingest, IngestFailure, IngestReply, IngestRequest,
     Keeping, NotKept, OnError, WhyNotKept,
 };
-use crate::journal::SealedEntry;
 use crate::pipeline::{
     Claim, CommitOutcome, CommitWait, IntakeError, Pending, RequestFate, Reservation, Share,
     Submission,
 };
-use crate::record::Source;
-use crate::sources::formats::Progress;
 use crate::telemetry::metrics::count_without_stream;
 
 /// Submissions of one request that may be under way to the journal.

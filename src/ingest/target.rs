@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use time::OffsetDateTime;
+use tidegate_record::StreamId;
+use tidegate_codec::{InvalidStreamName, PayloadType, Shape, Stream, StreamName};
 
 use crate::auth::{Caller, Scope};
 use crate::catalog::Catalog;
 use crate::db::streams::{NewStream, TableError};
-use crate::record::StreamId;
-use crate::streams::{InvalidStreamName, PayloadType, Shape, Stream, StreamName};
 
 /// A stream for records.
 #[derive(Debug, Clone)]

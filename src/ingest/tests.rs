@@ -10,6 +10,12 @@ use bytes::Bytes;
 use futures::stream::{self, StreamExt};
 use tempfile::TempDir;
 use time::OffsetDateTime;
+use tidegate_journal::faults::FaultStorage;
+use tidegate_journal::{DiskStorage, Journal, JournalOptions, Opened, Storage};
+use tidegate_record::{StreamId, UnixMicros};
+use tidegate_codec::csv::CsvOptions;
+use tidegate_codec::encode::EncodeLimits;
+use tidegate_codec::{PayloadType, Shape, Stream};
 
 use super::assembler::ENTRY_TARGET_ROWS;
 use super::body::{BodyLimits, BodyReader, ContentEncoding};
@@ -17,18 +23,12 @@ use super::encoders::Encoders;
 use super::*;
 use crate::auth::Quotas;
 use crate::db::streams::StreamLimits;
-use crate::hub::counters::Counters;
-use crate::journal::faults::FaultStorage;
-use crate::journal::{DiskStorage, Journal, JournalOptions, Opened, Storage};
+use crate::counters::Counters;
 use crate::lifecycle::Lifecycle;
 use crate::pipeline::{
     AppenderThread, IntakeLimits, KeptAmount, Keys, Ledger, Pressure, Progress, QuarantineLimits,
     QuarantineRoom, SenderId,
 };
-use crate::record::{StreamId, UnixMicros};
-use crate::streams::csv::CsvOptions;
-use crate::streams::encode::EncodeLimits;
-use crate::streams::{PayloadType, Shape, Stream};
 
 const OPTIONS: JournalOptions = JournalOptions {
     segment_bytes: 4 << 20,

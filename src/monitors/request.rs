@@ -1,7 +1,8 @@
 //! What a monitor asks for, read from the request's query.
 
+use tidegate_codec::{StreamName, Streams};
+
 use crate::hub::{Cursor, InvalidCursor, Mode, Selection};
-use crate::streams::{StreamName, Streams};
 
 /// Most streams that one monitor can name.
 const STREAMS_MAX: usize = 1_000;
@@ -141,9 +142,10 @@ fn shown(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tidegate_record::StreamId;
+    use tidegate_codec::{PayloadType, Shape, Stream, StreamsSnapshot};
+
     use super::*;
-    use crate::record::StreamId;
-    use crate::streams::{PayloadType, Shape, Stream, StreamsSnapshot};
 
     fn name(text: &str) -> StreamName {
         text.parse().unwrap()

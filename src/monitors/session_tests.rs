@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use tidegate_record::{Position, UnixMicros};
 
 use crate::hub::testing::{Bench, STREAMS, Told, name};
 use crate::hub::{
     Content, Cursor, Ended, HubLimits, Message, Mode, Place, Selection, SubscribeError,
 };
 use crate::monitors::{MonitorRequest, Session};
-use crate::record::{Position, UnixMicros};
 
 fn open(bench: &Bench, since: Option<Cursor>) -> Session {
     open_with(bench, Selection::All, Mode::Full, since)
@@ -194,8 +194,8 @@ async fn a_cursor_of_another_journal_or_of_the_future_is_a_gap_and_then_live() {
 async fn stats_are_exact_and_tell_only_of_selected_streams() {
     let bench = Bench::start(HubLimits::default());
     for (id, rows) in [(1, 10), (2, 20)] {
-        let counters = bench.counters.of(crate::record::StreamId(id));
-        counters.add_accepted(crate::record::Source::Http, rows, rows * 100);
+        let counters = bench.counters.of(tidegate_record::StreamId(id));
+        counters.add_accepted(tidegate_record::Source::Http, rows, rows * 100);
         counters.add_committed(rows - 1, 1);
     }
     let total = |rows: u64| json!({"accepted": rows, "committed": rows - 1, "duplicates": 1, "quarantined": 0, "not_kept": 0, "refused": 0, "bytes": rows * 100});
@@ -220,7 +220,7 @@ async fn stats_are_exact_and_tell_only_of_selected_streams() {
 #[tokio::test(start_paused = true)]
 async fn history_comes_after_hello_where_it_is_asked_for() {
     let bench = Bench::start(HubLimits::default());
-    bench.counters.of(crate::record::StreamId(2)).add_accepted(crate::record::Source::Http, 30, 1);
+    bench.counters.of(tidegate_record::StreamId(2)).add_accepted(tidegate_record::Source::Http, 30, 1);
     tokio::time::sleep(Duration::from_secs(6)).await;
     let request = MonitorRequest { history: true, ..MonitorRequest::default() };
     let mut session = Session::open(&bench.hub, Selection::All, &request).unwrap();

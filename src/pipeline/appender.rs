@@ -7,13 +7,13 @@ use std::time::Instant;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
+use tidegate_journal::{AppendError, Appender, Failure, Journal, SealedEntry};
+use tidegate_record::{EntryKind, Position, Source};
 
-use crate::journal::{AppendError, Appender, Failure, Journal, SealedEntry};
 use crate::lifecycle::{CriticalGuard, Lifecycle};
 use crate::pipeline::intake::{DurableEntry, Message, QueuedSubmission, Refusal};
 use crate::pipeline::outage::Outage;
 use crate::pipeline::{Intake, IntakeLimits, Ledger, Pressure, Share, Submission};
-use crate::record::{EntryKind, Position, Source};
 use crate::telemetry::metrics;
 
 /// A group is closed at this many bytes or submissions; what waits longer goes with the next.

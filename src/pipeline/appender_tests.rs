@@ -5,16 +5,16 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
+use tidegate_journal::faults::FaultStorage;
+use tidegate_journal::{EntryDraft, Journal, JournalOptions, Opened, Reader};
+use tidegate_record::{ColumnSet, Source, StreamId, UnixMicros};
 
 use super::{
     AppenderThread, Intake, IntakeError, IntakeLimits, Ledger, Pending, Pressure, RequestFate,
     SenderId, Share, Submission,
 };
-use crate::hub::counters::Counters;
-use crate::journal::faults::FaultStorage;
-use crate::journal::{EntryDraft, Journal, JournalOptions, Opened, Reader};
+use crate::counters::Counters;
 use crate::lifecycle::Lifecycle;
-use crate::record::{ColumnSet, Source, StreamId, UnixMicros};
 
 const OPTIONS: JournalOptions = JournalOptions {
     segment_bytes: 4096,

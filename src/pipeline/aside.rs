@@ -17,10 +17,10 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::timeout;
+use tidegate_journal::{Journal, ReadError};
+use tidegate_record::{Position, StreamId};
 
-use crate::journal::{Journal, ReadError};
 use crate::pipeline::batcher::{Batch, Gate};
-use crate::record::{Position, StreamId};
 use crate::telemetry::metrics;
 
 /// While so many batches wait aside, whoever sends more of their kind waits too, and is refused in the end.

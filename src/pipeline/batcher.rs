@@ -16,17 +16,17 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
+use tidegate_journal::{Entry, Journal, ReadError};
+use tidegate_record::{EntryKind, Position, StreamId};
+use tidegate_codec::Streams;
 
 use self::cutter::Cutter;
 use crate::db::journals::EntryOutcome;
-use crate::hub::counters::Counters;
-use crate::journal::{Entry, Journal, ReadError};
+use crate::counters::Counters;
 use crate::pipeline::aside::AsideSender;
 use crate::pipeline::ledger::CommitOutcome;
 use crate::pipeline::progress::Believed;
 use crate::pipeline::{Keys, Ledger, Progress, entry_first_id};
-use crate::record::{EntryKind, Position, StreamId};
-use crate::streams::Streams;
 
 pub(super) use self::batch::{Batch, Gate, source_of, stream_of};
 

@@ -10,6 +10,9 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use uuid::Uuid;
+use tidegate_record::{ColumnSet, EntryMeta, Source};
+use tidegate_codec::Stream;
+use tidegate_codec::decode::{decode_tuple, tuple_len};
 
 use crate::db::batch::{BatchError, Fit, Refusal, Savepoint, Target};
 use crate::db::quarantine::{QuarantinedRecord, REFUSED_CODE};
@@ -17,9 +20,6 @@ use crate::db::verdict::Verdict;
 use crate::pipeline::plan::Part;
 use crate::pipeline::transaction::{Fate, Transaction, day_of};
 use crate::pipeline::{CommitOutcome, entry_first_id};
-use crate::record::{ColumnSet, EntryMeta, Source};
-use crate::streams::Stream;
-use crate::streams::decode::{decode_tuple, tuple_len};
 
 /// How a part ended.
 #[derive(Debug, PartialEq, Eq)]

@@ -8,14 +8,14 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use uuid::Uuid;
+use tidegate_journal::Entry;
+use tidegate_record::{Cursor, EntryKind, EntryMeta, ItemHash, RunId, SeenItem};
 
 use crate::db::batch::BatchError;
 use crate::db::polled_items::{RunCounts, SeenRow};
-use crate::journal::Entry;
 use crate::pipeline::plan::{Destination, Part};
 use crate::pipeline::transaction::{Fate, Transaction};
 use crate::pipeline::{CommitOutcome, entry_first_id};
-use crate::record::{Cursor, EntryKind, EntryMeta, ItemHash, RunId, SeenItem};
 
 /// The cursors of a batch, with the number of the entry that has each.
 fn cursors(entries: &[Entry]) -> Vec<(usize, Cursor)> {
@@ -156,9 +156,9 @@ fn leave_out(part: &mut Part, superseded: &BTreeSet<usize>) {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use tidegate_record::ColumnSet;
 
     use super::*;
-    use crate::record::ColumnSet;
 
     #[test]
     fn what_is_left_out_takes_its_own_body_with_it() {

@@ -4,20 +4,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
+use tidegate_journal::{Entry, EntryHeader};
+use tidegate_record::{EntryKind, EntryMeta, StreamId};
+use tidegate_codec::Stream;
+use tidegate_codec::decode::tuple_len;
 
 use crate::db::batch::BatchConnection;
 use crate::db::journals::SessionMark;
 use crate::db::parked::{ParkedEntry, ParkedLimits};
 use crate::db::verdict::Verdict;
-use crate::journal::{Entry, EntryHeader};
 use crate::pipeline::careful::{PartEnd, Patience};
 use crate::pipeline::plan::{Destination, Part};
 use crate::pipeline::transaction::{Fate, Transaction};
 use crate::pipeline::writer::{CARE_SHARE, UNKNOWN_STREAM};
 use crate::pipeline::writers::{SessionError, Writers};
-use crate::record::{EntryKind, EntryMeta, StreamId};
-use crate::streams::Stream;
-use crate::streams::decode::tuple_len;
 
 /// Most entries that follow in one transaction.
 const ENTRIES_MAX: u32 = 1_000;
@@ -254,9 +254,9 @@ fn entry(stream: StreamId, parked: &ParkedEntry) -> Entry {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use tidegate_record::{ColumnSet, Position, UnixMicros};
 
     use super::*;
-    use crate::record::{ColumnSet, Position, UnixMicros};
 
     /// A tuple of no fields.
     const TUPLE: [u8; 2] = [0, 0];

@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use uuid::Uuid;
+use tidegate_journal::SealedEntry;
+use tidegate_record::{Position, Source};
 
-use crate::hub::counters::StreamCounters;
-use crate::journal::SealedEntry;
+use crate::counters::StreamCounters;
 use crate::pipeline::aside::{COSTLY_WAITING_MAX, CostlyLevel};
 use crate::pipeline::ledger::CommitWait;
 use crate::pipeline::room::{Held, NoRoom, Room};
 use crate::pipeline::{Claim, Ledger, Pressure, RoomTaken, SenderId};
-use crate::record::{Position, Source};
 use crate::telemetry::limits;
 
 /// Whoever sends costly documents while many of them wait is told to come again after this.

@@ -16,10 +16,10 @@ use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
+use tidegate_journal::{Entry, Journal, ReadError};
+use tidegate_record::{BodyHash, EntryKind, EntryMeta, KeyHash, Position, StreamId};
 
-use crate::journal::{Entry, Journal, ReadError};
 use crate::pipeline::ledger::CommitOutcome;
-use crate::record::{BodyHash, EntryKind, EntryMeta, KeyHash, Position, StreamId};
 
 /// Longest wait for a request with the same key that is under way.
 const UNDER_WAY_WAIT_MAX: Duration = Duration::from_secs(30);

@@ -12,8 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::watch;
-
-use crate::record::StreamId;
+use tidegate_record::StreamId;
 
 /// Most batches of a stream that are staged without a try to copy them directly.
 const PAUSE_BATCHES_MAX: u32 = 64;

@@ -5,8 +5,9 @@
 
 use std::time::{Duration, Instant};
 
+use tidegate_journal::Failure;
+
 use crate::backoff::Backoff;
-use crate::journal::Failure;
 
 /// Shortest advice to a refused sender.
 const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);

@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
+use tidegate_record::StreamId;
 
 use crate::backoff::Backoff;
 use crate::db::parked::ParkedStream;
-use crate::record::StreamId;
 
 /// Longest wait of a writer for a stream that is nearly drained, and of the drainer for the writers.
 const NEARLY_DRAINED_WAIT: Duration = Duration::from_secs(1);

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tidegate_journal::Entry;
+use tidegate_record::{ColumnSet, EntryKind, StreamId};
+use tidegate_codec::{Stream, StreamsSnapshot};
 
 use crate::db::batch::{Fit, Staged};
-use crate::journal::Entry;
 use crate::pipeline::batcher::stream_of;
 use crate::pipeline::parking::{Parked, Parking};
-use crate::record::{ColumnSet, EntryKind, StreamId};
-use crate::streams::{Stream, StreamsSnapshot};
 
 /// Entries of a batch that go to the same place.
 #[derive(Debug)]
@@ -104,11 +104,11 @@ fn destination(stream: &Arc<Stream>, parking: &Parking) -> Destination {
 #[cfg(test)]
 mod tests {
     use time::OffsetDateTime;
+    use tidegate_journal::EntryHeader;
+    use tidegate_record::{Position, UnixMicros};
+    use tidegate_codec::{Key, KeyField, OnDuplicate, PayloadType, Shape};
 
     use super::*;
-    use crate::journal::EntryHeader;
-    use crate::record::{Position, UnixMicros};
-    use crate::streams::{Key, KeyField, OnDuplicate, PayloadType, Shape};
 
     fn stream(id: i32, is_keyed: bool) -> Stream {
         let fields = vec![KeyField::Pointer(vec!["k".to_owned()])];

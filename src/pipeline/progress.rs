@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
+use tidegate_record::Position;
 
 use crate::db::journals::CommittedRange;
-use crate::record::Position;
 
 /// Ranges below the low-water mark are folded into one row of PostgreSQL when there are this many.
 const RANGES_BEFORE_FOLDING: usize = 64;

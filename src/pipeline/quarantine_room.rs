@@ -13,8 +13,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tidegate_record::{Position, StreamId};
+
 use crate::config::QuarantineFull;
-use crate::record::{Position, StreamId};
 
 /// Time between two measurements while something comes in or leaves.
 pub const MEASURE_EVERY: Duration = Duration::from_secs(1);

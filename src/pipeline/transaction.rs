@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use uuid::Uuid;
+use tidegate_journal::Entry;
+use tidegate_record::{Cursor, EntryMeta, StreamId, UnixMicros};
+use tidegate_codec::{Key, Stream};
 
 use crate::db::batch::{BatchConnection, BatchError, Target};
 use crate::db::parked::ParkedEntry;
-use crate::journal::Entry;
 use crate::pipeline::plan::{Destination, Part};
 use crate::pipeline::{CommitOutcome, entry_first_id};
-use crate::record::{Cursor, EntryMeta, StreamId, UnixMicros};
-use crate::streams::{Key, Stream};
 use crate::telemetry::metrics;
 
 /// What becomes of an entry when the transaction commits.

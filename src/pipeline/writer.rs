@@ -11,6 +11,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
+use tidegate_record::{Position, StreamId};
+use tidegate_codec::Stream;
 
 use self::layouts::Layouts;
 use crate::db::batch::{BatchConnection, BatchError};
@@ -24,8 +26,6 @@ use crate::pipeline::lanes::Lanes;
 use crate::pipeline::plan::{Destination, Part, plan};
 use crate::pipeline::transaction::{Fate, Transaction, day_of};
 use crate::pipeline::writers::{SessionError, Writers};
-use crate::record::{Position, StreamId};
-use crate::streams::Stream;
 use crate::telemetry::metrics;
 
 /// Why entries of a stream that the catalog does not have are parked.

@@ -10,13 +10,14 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio_util::sync::CancellationToken;
+use tidegate_journal::{Entry, ReadError, SEGMENT_HEADER_BYTES};
+use tidegate_record::{EntryKind, Position};
 
 use crate::backoff::Backoff;
 use crate::db::Database;
 use crate::db::batch::{BatchConnection, BatchError, BatchTimeouts};
 use crate::db::journals::{CommittedRange, EntryOutcome, Fenced, SessionMark};
 use crate::db::verdict::Verdict;
-use crate::journal::{Entry, ReadError, SEGMENT_HEADER_BYTES};
 use crate::lifecycle::Lifecycle;
 use crate::pipeline::aside::{Aside, AsideSender, Supply, aside_writers};
 use crate::pipeline::batcher::{Batcher, BatcherContext, source_of, stream_of};
@@ -27,7 +28,6 @@ use crate::pipeline::parking::Parking;
 use crate::pipeline::transaction::Fate;
 use crate::pipeline::writer::Writer;
 use crate::pipeline::{CommitOutcome, Intake, Pressure, entry_first_id};
-use crate::record::{EntryKind, Position};
 use crate::telemetry::metrics;
 
 /// A batch may take this many times as long as one statement before its connection is given up.

@@ -4,7 +4,7 @@
 //! shows, without any waiting for what shall not happen.
 
 use serde_json::{Value, json};
-use tidegate::record::Position;
+use tidegate_record::Position;
 use tokio::task::JoinSet;
 
 use crate::support::{Client, Gateway, Stall, parse_position};

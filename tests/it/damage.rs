@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tidegate::record::Position;
+use tidegate_record::Position;
 
 use crate::support::{Gateway, Metrics, Stall, parse_position};
 

@@ -7,13 +7,13 @@ use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Executor, PgConnection, Row};
-use tidegate::record::{StreamId, UnixMicros};
-use tidegate::streams::columns::{Column, ColumnType};
-use tidegate::streams::decode::decode_tuple;
-use tidegate::streams::encode::{
+use tidegate_codec::columns::{Column, ColumnType};
+use tidegate_codec::decode::decode_tuple;
+use tidegate_codec::encode::{
     EncodeLimits, JsonStep, RecordEncoder, RecordError, RecordErrorCode, TuplePrefix,
 };
-use tidegate::streams::{PayloadType, Shape, Stream, UnknownKeys};
+use tidegate_codec::{PayloadType, Shape, Stream, UnknownKeys};
+use tidegate_record::{StreamId, UnixMicros};
 use uuid::Uuid;
 
 /// Random texts a type.

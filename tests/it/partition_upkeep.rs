@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, Executor, PgPool, Postgres, Transaction};
 use tidegate::db::Database;
 use tidegate::db::partitions::maintain;
 use tidegate::db::streams::TableError;
-use tidegate::streams::Stream;
+use tidegate_codec::Stream;
 use tokio::task::JoinSet;
 
 use crate::support::{Gateway, Metrics, Stall, eventually, soon};

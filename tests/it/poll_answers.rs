@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tidegate::clock::Clock;
 use tidegate::sources::poll::error::{FetchError, FetchErrorKind};
 use tidegate::sources::poll::fetch::{Fetcher, Outcome, Pages, Reached};
 use tidegate::sources::poll::resume::Resume;
 use tidegate::sources::poll::since::SinceValue;
+use tidegate_record::clock::Clock;
 
 use crate::poll_fetch::{definition, fetcher, options, run, run_from};
 use crate::support::{Answer, Api, Compression, compressed, soon};

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
-use tidegate::clock::Clock;
 use tidegate::sources::poll::definition::Definition;
 use tidegate::sources::poll::error::{FetchError, FetchErrorKind};
 use tidegate::sources::poll::fetch::{FetchOptions, Fetcher, Outcome};
 use tidegate::sources::poll::headers::Secrets;
 use tidegate::sources::poll::members::Members;
 use tidegate::sources::poll::resume::Resume;
+use tidegate_record::clock::Clock;
 
 use crate::support::{Answer, Api, Compression, compressed, soon};
 

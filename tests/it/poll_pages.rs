@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tidegate::clock::Clock;
-use tidegate::record::UnixMicros;
 use tidegate::sources::poll::error::{FetchError, FetchErrorKind};
 use tidegate::sources::poll::fetch::{FetchOptions, Fetcher};
 use tidegate::sources::poll::resume::Resume;
 use tidegate::sources::poll::since::SinceValue;
+use tidegate_record::UnixMicros;
+use tidegate_record::clock::Clock;
 
 use crate::poll_fetch::{Run, definition, fetcher, options, run, run_from};
 use crate::support::{Answer, Api, Asked};

@@ -1,10 +1,10 @@
 //! What an API's answer may cost: whatever it is made of, it has its room before anything is made of it, or is refused.
 
 use serde_json::{Value, json};
-use tidegate::clock::Clock;
 use tidegate::sources::poll::error::{FetchError, FetchErrorKind};
 use tidegate::sources::poll::fetch::{FetchOptions, Fetcher};
 use tidegate::sources::poll::resume::Resume;
+use tidegate_record::clock::Clock;
 
 use crate::poll_fetch::{Run, only_one_answer_fits, options, run, run_from};
 use crate::support::{Answer, Api, soon};

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use serde_json::{Value, json};
-use tidegate::clock::Clock;
+use tidegate_record::clock::Clock;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 

@@ -10,7 +10,7 @@ use sqlx::{Postgres, Transaction};
 use tidegate::db::Database;
 use tidegate::db::batch::{BatchConnection, BatchTimeouts};
 use tidegate::db::polling_runs::{self, ClaimedRow};
-use tidegate::record::RunId;
+use tidegate_record::RunId;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 

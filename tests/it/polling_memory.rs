@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use tidegate::db::polled_items::SeenRow;
-use tidegate::record::{ItemHash, Position};
+use tidegate_record::{ItemHash, Position};
 use uuid::Uuid;
 
 use crate::polling::{make, run};

@@ -10,7 +10,7 @@ use tidegate::db::Database;
 use tidegate::db::batch::{BatchConnection, BatchTimeouts};
 use tidegate::db::polling_jobs::{self, NewJob};
 use tidegate::db::polling_runs::{self, ClaimedRow, FinishedRun, RUNS_KEPT};
-use tidegate::record::RunId;
+use tidegate_record::RunId;
 use time::OffsetDateTime;
 use uuid::Uuid;
 

@@ -2,7 +2,7 @@
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use tidegate::clock::Clock;
+use tidegate_record::clock::Clock;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 

@@ -3,6 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use tidegate_codec::json::DEPTH_MAX;
+use tidegate_codec::{COLUMNS_MAX, KEY_FIELDS_MAX, MEMBER_BYTES_MAX, NAME_BYTES_MAX};
+
 use crate::command::{Serve, working_directory};
 use crate::support::TestDatabase;
 use clap::{Arg, Args, Command};
@@ -14,8 +17,6 @@ use tidegate::config::Config;
 use tidegate::db::polling_jobs::PER_OWNER_MAX;
 use tidegate::db::polling_runs::RUNS_KEPT;
 use tidegate::ingest::{IDS_MAX, RECORD_ERRORS_MAX, REQUEST_STREAMS_MAX};
-use tidegate::streams::json::DEPTH_MAX;
-use tidegate::streams::{COLUMNS_MAX, KEY_FIELDS_MAX, MEMBER_BYTES_MAX, NAME_BYTES_MAX};
 use tidegate::telemetry::limits;
 
 const README: &str = include_str!("../../README.md");

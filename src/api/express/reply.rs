@@ -6,8 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use axum::body::to_bytes;
 use axum::http::{StatusCode, header};
 use axum::response::Response;
-
-use crate::clock::Clock;
+use tidegate_record::clock::Clock;
 
 /// Largest body of a refusal, in bytes; they are far shorter.
 const REFUSAL_BYTES_MAX: usize = 1 << 20;
@@ -84,10 +83,10 @@ impl Replies {
 #[cfg(test)]
 mod tests {
     use axum::response::IntoResponse;
+    use tidegate_record::UnixMicros;
 
     use super::*;
     use crate::api::ApiError;
-    use crate::record::UnixMicros;
 
     fn text(bytes: &[u8]) -> String {
         String::from_utf8(bytes.to_vec()).unwrap()

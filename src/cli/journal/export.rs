@@ -6,14 +6,14 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
 use anyhow::Context;
+use tidegate_journal::{Finding, SurveyError};
+use tidegate_record::Position;
+use tidegate_codec::StreamsSnapshot;
 
 use super::What;
 use super::lines::Lines;
 use crate::catalog;
 use crate::config::DataDir;
-use crate::journal::{Finding, SurveyError};
-use crate::record::Position;
-use crate::streams::StreamsSnapshot;
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct ExportArgs {

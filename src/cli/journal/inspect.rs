@@ -6,13 +6,13 @@ use std::path::PathBuf;
 use anyhow::Context;
 use serde::Serialize;
 use uuid::Uuid;
+use tidegate_journal::{Entry, Finding, SurveyError};
+use tidegate_record::{EntryKind, Position, StreamId, UnixMicros};
+use tidegate_codec::decode::write_rfc3339;
 
 use super::{What, file_name};
 use crate::catalog;
 use crate::config::DataDir;
-use crate::journal::{Entry, Finding, SurveyError};
-use crate::record::{EntryKind, Position, StreamId, UnixMicros};
-use crate::streams::decode::write_rfc3339;
 
 /// Everything, in the form of `--json`.
 #[derive(Debug, Serialize)]

@@ -7,12 +7,12 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use uuid::Uuid;
+use tidegate_journal::{Entry, Part};
+use tidegate_record::{ColumnSet, EntryKind, EntryMeta, Position, StreamId, UnixMicros};
+use tidegate_codec::decode::{decode_tuple, split_tuple, write_rfc3339};
+use tidegate_codec::{Stream, StreamsSnapshot};
 
 use crate::db::quarantine::QuarantinedRecord;
-use crate::journal::{Entry, Part};
-use crate::record::{ColumnSet, EntryKind, EntryMeta, Position, StreamId, UnixMicros};
-use crate::streams::decode::{decode_tuple, split_tuple, write_rfc3339};
-use crate::streams::{Stream, StreamsSnapshot};
 
 /// Bytes of a damaged part in one line.
 const PIECE_BYTES: usize = 1 << 20;

@@ -2,9 +2,10 @@
 
 use std::process::ExitCode;
 
+use tidegate_journal::{Finding, Part, SurveyError};
+
 use super::What;
 use crate::config::DataDir;
-use crate::journal::{Finding, Part, SurveyError};
 
 /// Something is damaged.
 const DAMAGED: u8 = 1;

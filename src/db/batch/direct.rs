@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use tidegate_record::ColumnSet;
+use tidegate_codec::{Key, Stream};
 
 use super::statements::key_probe_statement;
 use super::{BatchConnection, BatchError, Savepoint, Target};
-use crate::record::ColumnSet;
-use crate::streams::{Key, Stream};
 
 /// Longest wait for a lock. What waits for a key of another transaction finds it taken in the end, so it may as well be
 /// staged; and two that wait for each other are told apart before PostgreSQL looks for that (`deadlock_timeout`, 1 s).

@@ -1,11 +1,11 @@
 //! Why a batch was not committed, and what that means for it.
 
 use sqlx::postgres::PgDatabaseError;
+use tidegate_codec::Stream;
 
 use crate::db::connection_check::{ConnectError, Unfit};
 use crate::db::verdict::{Verdict, verdict};
 use crate::db::words::words_of;
-use crate::streams::Stream;
 
 /// Why a batch was not committed.
 #[derive(Debug, thiserror::Error)]

@@ -9,14 +9,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use sqlx::{AssertSqlSafe, Executor, FromRow};
+use tidegate_record::{ColumnSet, StreamId};
+use tidegate_codec::Stream;
+use tidegate_codec::columns::ColumnType;
 
 use super::statements::table;
 use super::tuple::{TupleColumn, TupleType, tuple_columns};
 use super::{BatchConnection, BatchError, during, during_stream};
 use crate::db::quoted;
-use crate::record::{ColumnSet, StreamId};
-use crate::streams::Stream;
-use crate::streams::columns::ColumnType;
 
 /// Most columns whose trouble is told; more are counted.
 const MISFITS_TOLD_MAX: usize = 3;

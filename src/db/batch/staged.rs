@@ -4,11 +4,11 @@
 use bytes::Bytes;
 use sqlx::{AssertSqlSafe, Executor};
 use uuid::Uuid;
+use tidegate_record::ColumnSet;
+use tidegate_codec::{Key, Stream};
 
 use super::statements::{create_staging_statement, insert_statement, merge_statement, staging};
 use super::{BatchConnection, BatchError, Fit, Target, during_stream};
-use crate::record::ColumnSet;
-use crate::streams::{Key, Stream};
 
 /// Which staging table: tuples of one form, and how they come into the stream's table.
 #[derive(Debug, Clone, Copy)]

@@ -1,10 +1,11 @@
 //! The statements that bring tuples into tables.
 
+use tidegate_record::ColumnSet;
+use tidegate_codec::{Key, KeyField, OnDuplicate, Shape, Stream};
+
 use super::Staged;
 use super::tuple::{TupleColumn, tuple_columns};
 use crate::db::{quarantine, quoted};
-use crate::record::ColumnSet;
-use crate::streams::{Key, KeyField, OnDuplicate, Shape, Stream};
 
 /// Where tuples go.
 #[derive(Debug, Clone, Copy)]

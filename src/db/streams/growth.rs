@@ -5,12 +5,12 @@
 //! beforehand, is done.
 
 use sqlx::{Postgres, Transaction};
+use tidegate_codec::columns::{Column, ColumnType};
+use tidegate_codec::{Stream, defaults};
 
 use super::table_error::sqlstate;
 use super::{TableError, column_sql, run};
 use crate::db::{literal, quoted};
-use crate::streams::columns::{Column, ColumnType};
-use crate::streams::{Stream, defaults};
 
 /// A column as the table has it.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
@@ -134,11 +134,11 @@ fn widening(column: &Column, kind: ColumnType) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use time::OffsetDateTime;
+    use tidegate_record::StreamId;
+    use tidegate_codec::definition::Change;
+    use tidegate_codec::{Shape, UnknownKeys};
 
     use super::*;
-    use crate::record::StreamId;
-    use crate::streams::definition::Change;
-    use crate::streams::{Shape, UnknownKeys};
 
     fn stream(columns: serde_json::Value) -> Stream {
         let columns: Vec<Column> = serde_json::from_value(columns).unwrap();

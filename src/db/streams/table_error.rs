@@ -4,11 +4,11 @@
 //! else stays an error of the database.
 
 use sqlx::PgPool;
+use tidegate_codec::StreamName;
 
 use crate::db::locks::TableLocked;
 use crate::db::streams::limits::TooManyStreams;
 use crate::db::words::words_of;
-use crate::streams::StreamName;
 
 /// Why a stream's table could not be made or changed.
 #[derive(Debug, thiserror::Error)]

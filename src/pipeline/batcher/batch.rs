@@ -2,9 +2,8 @@
 //! order.
 
 use tokio::sync::oneshot;
-
-use crate::journal::{Entry, Journal, ReadError};
-use crate::record::{EntryMeta, Position, Source, StreamId, excess_members};
+use tidegate_journal::{Entry, Journal, ReadError};
+use tidegate_record::{EntryMeta, Position, Source, StreamId, excess_members};
 
 /// What the log says of damage.
 pub(super) const UNREADABLE: &str =

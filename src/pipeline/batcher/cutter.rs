@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use tidegate_journal::{Entry, ReadError, Reader};
+use tidegate_record::{DENSE_EXCESS_MIN, EntryKind, Position, StreamId};
+use tidegate_codec::Streams;
+
 use super::batch::{Batch, UNREADABLE, excess_of, stream_of};
 use super::{BatchLimits, BatcherContext, SKIPPED_BYTES_MAX};
-use crate::journal::{Entry, ReadError, Reader};
 use crate::pipeline::aside::{ASIDE_MEMBERS_MAX, AsideSender};
 use crate::pipeline::{Ledger, Progress, entry_first_id};
-use crate::record::{DENSE_EXCESS_MIN, EntryKind, Position, StreamId};
-use crate::streams::Streams;
 
 /// Reads on until a batch is full or the journal ends.
 pub struct Cutter {
@@ -177,12 +178,13 @@ mod tests {
 
     use std::time::Duration;
 
+    use tidegate_journal::Journal;
+    use tidegate_journal::{DiskStorage, EntryDraft, JournalOptions, Opened};
+    use tidegate_record::{ColumnSet, UnixMicros};
+    use tidegate_record::{EntryMeta, Source};
+
     use super::*;
-    use crate::journal::Journal;
-    use crate::journal::{DiskStorage, EntryDraft, JournalOptions, Opened};
     use crate::pipeline::aside::{Aside, CostlyLevel};
-    use crate::record::{ColumnSet, UnixMicros};
-    use crate::record::{EntryMeta, Source};
 
     const OPTIONS: JournalOptions = JournalOptions {
         segment_bytes: 1 << 20,

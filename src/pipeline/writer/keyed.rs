@@ -8,6 +8,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
+use tidegate_record::StreamId;
+use tidegate_codec::{Key, Stream};
 
 use super::{Failure, Writer};
 use crate::pipeline::batcher::Gate;
@@ -15,8 +17,6 @@ use crate::pipeline::lanes::{Direct, Merging, Obstacle};
 use crate::pipeline::plan::{Destination, Part};
 use crate::pipeline::transaction::Transaction;
 use crate::pipeline::writers::SessionError;
-use crate::record::StreamId;
-use crate::streams::{Key, Stream};
 use crate::telemetry::metrics;
 
 /// How keyed parts were written; kept until the transaction is over, so that others know of it.

@@ -2,11 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 
+use tidegate_record::StreamId;
+use tidegate_codec::Stream;
+
 use super::Failure;
 use crate::db::batch::{BatchConnection, BatchError, Layout};
 use crate::pipeline::plan::Part;
-use crate::record::StreamId;
-use crate::streams::Stream;
 
 /// See the module.
 #[derive(Debug, Default)]

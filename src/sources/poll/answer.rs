@@ -13,6 +13,7 @@ use reqwest::header::{
 };
 use reqwest::{Client, Response, StatusCode};
 use url::Url;
+use tidegate_record::clock::Clock;
 
 use super::definition::{Definition, Method};
 use super::endpoint::Endpoint;
@@ -24,7 +25,6 @@ use super::refusal::{Refusal, is_answer};
 use super::resume::Resume;
 use super::room::{Held, Room};
 use super::shown::address;
-use crate::clock::Clock;
 use crate::ingest::body::{BodyError, BodyLimits, BodyReader, ContentEncoding};
 
 /// Most redirects of one request.

@@ -3,8 +3,7 @@
 use std::ops::Range;
 
 use sha2::{Digest, Sha256};
-
-use crate::streams::json::{Scanner, Stop, Value, ValueKind, unescape};
+use tidegate_codec::json::{Scanner, Stop, Value, ValueKind, unescape};
 
 /// Deeper than this, values are compared by their text: the recursion ends here.
 const DEPTH_MAX: usize = 128;

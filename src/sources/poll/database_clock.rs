@@ -2,9 +2,9 @@
 //! computed before that lie too far in the future.
 
 use tokio::time::Instant;
+use tidegate_record::UnixMicros;
 
 use crate::db::polling_runs::SET_BACK_MIN;
-use crate::record::UnixMicros;
 
 /// Readings of the database's clock, held against this process's own time, which only goes forward.
 #[derive(Debug)]

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use tidegate_record::UnixMicros;
+
 use crate::db::polling_runs::ClaimedRow;
 use crate::ingest::NotKept;
 use crate::pipeline::IntakeError;
-use crate::record::UnixMicros;
 use crate::sources::poll::backoff::failure_wait;
 use crate::sources::poll::definition::{Definition, PAGES_MAX};
 use crate::sources::poll::error::{FetchError, FetchErrorKind};

@@ -7,8 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use url::Url;
-
-use crate::streams::{NAME_BYTES_MAX, StreamName};
+use tidegate_codec::{NAME_BYTES_MAX, StreamName};
 
 /// Longest address, in bytes.
 pub const ENDPOINT_BYTES_MAX: usize = 8_192;

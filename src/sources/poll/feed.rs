@@ -7,18 +7,18 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
+use tidegate_record::{CURSOR_ITEMS_MAX, Cursor, ItemHash, Position, RunId, SeenItem, Source};
+use tidegate_codec::formats::{RecordPlace, RecordSink};
+use tidegate_codec::Stream;
+use tidegate_codec::csv::CsvOptions;
+use tidegate_codec::encode::{JsonStep, RecordEncoder, RecordError, RecordErrorCode};
 
 use crate::ingest::Origin;
 use crate::ingest::{Assembler, Keeping, NotKept};
 use crate::pipeline::{CommitWait, IntakeError, RequestFate, SenderId, Share, Submission};
-use crate::record::{CURSOR_ITEMS_MAX, Cursor, ItemHash, Position, RunId, SeenItem, Source};
-use crate::sources::formats::{RecordPlace, RecordSink};
 use crate::sources::poll::fetch::Page;
 use crate::sources::poll::items::Item;
 use crate::sources::poll::poller::Poller;
-use crate::streams::Stream;
-use crate::streams::csv::CsvOptions;
-use crate::streams::encode::{JsonStep, RecordEncoder, RecordError, RecordErrorCode};
 
 /// Items that are looked up in the memory at a time.
 const LOOKED_UP_MAX: usize = 5_000;

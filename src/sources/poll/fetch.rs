@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ipnet::IpNet;
+use tidegate_record::clock::Clock;
 
 use super::answer::{Answer, Asker, Content, Question, client};
 use super::canonical;
@@ -25,7 +26,6 @@ use super::room::{Held, Room};
 use super::shown::address;
 use super::since::{Since, SinceSeen};
 use super::walk::{Seen, Walk};
-use crate::clock::Clock;
 
 /// Most items that a run of several pages may give.
 pub const RUN_ITEMS_MAX: usize = 1_000_000;

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
+use tidegate_codec::json::{Scanner, Stop, Value, ValueKind};
 
 use super::canonical::{self, Unhashable};
 use super::error::{FetchError, FetchErrorKind};
 use super::pointer::Pointer;
-use crate::streams::json::{Scanner, Stop, Value, ValueKind};
 
 /// Most items in one answer.
 pub const ITEMS_MAX: usize = 200_000;

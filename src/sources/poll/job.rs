@@ -5,6 +5,8 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 use uuid::Uuid;
+use tidegate_record::UnixMicros;
+use tidegate_codec::StreamName;
 
 use super::definition::{Definition, parse_endpoint};
 use super::endpoint::Endpoint;
@@ -14,8 +16,6 @@ use super::schedule::Schedule;
 use super::sealer::{OpenError, SealedHeaders, Sealer};
 use crate::auth::LOCAL_USER_NAME;
 use crate::db::polling_jobs::JobRow;
-use crate::record::UnixMicros;
-use crate::streams::StreamName;
 
 /// Longest name of a job, and longest `userId` of the short form, in bytes.
 pub const JOB_NAME_BYTES_MAX: usize = 200;
@@ -359,7 +359,7 @@ fn take_interval(members: &mut Members) -> Result<Option<Schedule>, Invalid> {
 pub fn stream_of(given: Option<String>, definition: &Definition) -> Result<StreamName, Invalid> {
     match given {
         None => Ok(definition.url.stream_name()),
-        Some(name) => name.parse().map_err(|error: crate::streams::InvalidStreamName| {
+        Some(name) => name.parse().map_err(|error: tidegate_codec::InvalidStreamName| {
             invalid("/stream", error.to_string())
         }),
     }

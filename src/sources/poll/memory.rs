@@ -8,9 +8,9 @@ use std::collections::HashMap;
 
 use sqlx::PgPool;
 use uuid::Uuid;
+use tidegate_record::{ItemHash, RunId};
 
 use crate::db::{polled_items, polling_runs};
-use crate::record::{ItemHash, RunId};
 use crate::sources::poll::poller::Poller;
 
 /// A day is noted, and old items are looked for, this many times within the memory.

@@ -3,8 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-
-use crate::streams::json::{Scanner, Stop, Value, ValueKind, unescape};
+use tidegate_codec::json::{Scanner, Stop, Value, ValueKind, unescape};
 
 /// Longest pointer, in bytes.
 pub const POINTER_BYTES_MAX: usize = 1_000;

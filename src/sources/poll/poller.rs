@@ -6,21 +6,21 @@ use std::time::Duration;
 use sqlx::PgPool;
 use tokio::sync::Notify;
 use uuid::Uuid;
+use tidegate_record::clock::Clock;
+use tidegate_record::Position;
+use tidegate_codec::definition::{self, InvalidDefinition};
+use tidegate_codec::{OnDuplicate, Stream, StreamName};
 
 use crate::catalog::Catalog;
-use crate::clock::Clock;
 use crate::db::streams::{NewStream, TableError};
-use crate::hub::counters::Counters;
+use crate::counters::Counters;
 use crate::ingest::encoders::Encoders;
 use crate::lifecycle::Lifecycle;
 use crate::pipeline::{Intake, Progress, QuarantineRoom};
-use crate::record::Position;
 use crate::sources::poll::definition::{Definition, OnChange};
 use crate::sources::poll::fetch::Fetcher;
 use crate::sources::poll::memory::MemoryDays;
 use crate::sources::poll::sealer::Sealer;
-use crate::streams::definition::{self, InvalidDefinition};
-use crate::streams::{OnDuplicate, Stream, StreamName};
 
 /// Limits of a node's runs.
 #[derive(Debug, Clone, Copy)]

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use reqwest::header::CONTENT_ENCODING;
 use reqwest::{Response, StatusCode};
+use tidegate_record::UnixMicros;
 
 use super::answer::Question;
 use super::definition::{Definition, Method};
@@ -18,7 +19,6 @@ use super::mask::Mask;
 use super::retry_after;
 use super::shown::{address, one_line};
 use crate::ingest::body::{BodyLimits, BodyReader, ContentEncoding};
-use crate::record::UnixMicros;
 
 /// So much of a refusal's body is read, in bytes, and what came with the last of them.
 const READ_BYTES: usize = 4 << 10;

@@ -3,9 +3,9 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use reqwest::header::{HeaderMap, RETRY_AFTER};
+use tidegate_record::UnixMicros;
 
 use super::error::RETRY_AFTER_MAX;
-use crate::record::UnixMicros;
 
 /// The wait that the headers ask for, at most [`RETRY_AFTER_MAX`]; none if they do not, or not in words that are known.
 pub(super) fn read(headers: &HeaderMap, now: UnixMicros) -> Option<Duration> {

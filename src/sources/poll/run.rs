@@ -11,12 +11,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use url::Url;
+use tidegate_record::UnixMicros;
 
 use crate::auth::LOCAL_USER_NAME;
 use crate::backoff::Backoff;
 use crate::db::polled_items::RunCounts;
 use crate::db::polling_runs::{self, ClaimedRow, FinishedRun};
-use crate::record::UnixMicros;
 use crate::sources::poll::definition::Definition;
 use crate::sources::poll::ending::{Ended, RunError, RunStatus, later};
 use crate::sources::poll::feed::{Feed, FeedCounts, FeedError};

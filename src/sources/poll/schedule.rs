@@ -11,9 +11,9 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+use tidegate_record::UnixMicros;
 
 use super::members::{Invalid, Members, invalid};
-use crate::record::UnixMicros;
 
 /// Shortest interval, in milliseconds.
 pub const INTERVAL_MS_MIN: u64 = 1_000;

@@ -12,11 +12,11 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
+use tidegate_record::{RunId, UnixMicros};
 
 use crate::backoff::Backoff;
 use crate::db::answered;
 use crate::db::polling_runs::{self, ClaimedRow};
-use crate::record::{RunId, UnixMicros};
 use crate::sources::poll::database_clock::DatabaseClock;
 use crate::sources::poll::poller::Poller;
 use crate::sources::poll::run::Run;

@@ -10,9 +10,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use uuid::Uuid;
+use tidegate_private_file as private_file;
 
 use super::headers::Secrets;
-use crate::private_file;
 
 /// Length of the key, in bytes.
 pub const KEY_BYTES: usize = 32;

@@ -1,15 +1,15 @@
 //! Asking only for what is newer than the newest that was seen: a query parameter, filled from a field of the items.
 
 use serde::{Deserialize, Serialize};
+use tidegate_record::UnixMicros;
+use tidegate_codec::json::ValueKind;
+use tidegate_codec::timestamps::{parse_timestamp, to_unix};
 
 use super::ascent::Ascent;
 use super::items::Item;
 use super::members::{Invalid, invalid};
 use super::pointer::{Pointer, text_of};
 use super::since_format::{MICROS_DIGITS, SinceFormat};
-use crate::record::UnixMicros;
-use crate::streams::json::ValueKind;
-use crate::streams::values::timestamps::{parse_timestamp, to_unix};
 
 /// Longest overlap: a year in seconds, or that many numbers.
 pub const OVERLAP_MAX: u32 = 31_536_000;

@@ -2,9 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 use time::format_description::{OwnedFormatItem, parse_strftime_owned};
-
-use crate::record::UnixMicros;
-use crate::streams::values::timestamps::write_rfc3339;
+use tidegate_record::UnixMicros;
+use tidegate_codec::timestamps::write_rfc3339;
 
 /// Longest pattern, in bytes.
 const PATTERN_BYTES_MAX: usize = 100;

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 use url::{Url, form_urlencoded};
+use tidegate_codec::json::ValueKind;
 
 use super::canonical;
 use super::definition::Definition;
@@ -11,7 +12,6 @@ use super::endpoint::Endpoint;
 use super::error::{FetchError, FetchErrorKind};
 use super::pagination::Pagination;
 use super::pointer::{Pointer, text_of};
-use crate::streams::json::ValueKind;
 
 /// So many pages one after the other may have nothing new while the API names another one. Some are usual where an API
 /// filters what it pages over.

@@ -16,7 +16,7 @@ use nix::unistd::Pid;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, PgPool};
 use tempfile::TempDir;
-use tidegate::postgres::{Cluster, ClusterOptions};
+use tidegate_private_postgres::{Cluster, ClusterOptions};
 use uuid::Uuid;
 
 use super::eventually;

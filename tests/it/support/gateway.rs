@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgPool, Postgres};
 use tempfile::TempDir;
-use tidegate::record::Position;
+use tidegate_record::Position;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
-use tidegate::clock::Clock;
+use tidegate_record::clock::Clock;
 use tokio::net::TcpSocket;
 use tokio::task::JoinSet;
 use tokio::time::{Interval, MissedTickBehavior};
