@@ -29,7 +29,7 @@ soak: ## Attack it in every way for SECONDS=900 beside honest people, and print 
 	@TIDEGATE_SOAK_SECONDS=$(or $(SECONDS),900) scripts/torture.sh soak
 
 check: ## Formatting, clippy, then every test
-	cargo fmt --check
+	cargo fmt --all --check
 	cargo clippy --locked --all-targets -- -D warnings
 	@scripts/test.sh
 
@@ -40,7 +40,7 @@ fuzz: ## Feed the parsers what nobody thought of (SECONDS=60 for each target, TA
 	@scripts/fuzz.sh $(or $(SECONDS),60) $(TARGETS)
 
 fmt: ## Format the sources
-	cargo fmt
+	cargo fmt --all
 
 audit: ## Hold the dependencies against deny.toml: advisories, licences, sources (OFFLINE=1: without the advisories)
 	@OFFLINE=$(OFFLINE) scripts/audit.sh

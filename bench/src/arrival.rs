@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::gateway::Gateway;
 use crate::load;
 use crate::offer::Offer;
+use crate::process;
 use crate::run::Bench;
 use crate::watchers::{Door, Watchers};
 
@@ -30,7 +31,7 @@ const STREAM: &str = "arrival";
 /// One round on a gateway that does nothing else.
 pub async fn measure(bench: &mut Bench, round: usize, gateway: &Gateway) -> anyhow::Result<()> {
     bench.say(&format!("round {}: arrival → monitor", round + 1));
-    tidegate::app::raise_open_files()?;
+    process::raise_open_files()?;
     gateway.create_stream(&definition()).await?;
     let path = format!("/v1/monitor?streams={STREAM}");
     let door = Door { address: &gateway.address, path: &path, token: &gateway.token };

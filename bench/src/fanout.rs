@@ -60,7 +60,7 @@ struct Server<'a> {
 }
 
 pub async fn measure(bench: &mut Bench) -> anyhow::Result<()> {
-    tidegate::app::raise_open_files()?;
+    process::raise_open_files()?;
     let bodies = bodies();
     let (some, many) = (bench.size.monitors, bench.size.monitors_many);
     for round in 0..bench.size.rounds {

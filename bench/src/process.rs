@@ -4,9 +4,16 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// Ticks of the processor times in `/proc`, the same on every Linux.
 const TICKS_PER_SECOND: f64 = 100.0;
+
+/// Raises the soft limit on this process's open files to the hard one: each connection is a file.
+pub fn raise_open_files() -> anyhow::Result<()> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    Ok(setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?)
+}
 
 /// Resident memory now, in bytes.
 pub fn resident_bytes(pid: u32) -> anyhow::Result<u64> {

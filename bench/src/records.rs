@@ -7,11 +7,11 @@ use std::sync::Arc;
 use anyhow::{Context, bail, ensure};
 use bytes::Bytes;
 use serde_json::{Value, json};
-use tidegate_record::clock::Clock;
-use tidegate_record::{StreamId, UnixMicros};
 use tidegate_codec::columns::{Column, ColumnType};
 use tidegate_codec::encode::{EncodeLimits, JsonStep, RecordEncoder, TuplePrefix};
 use tidegate_codec::{PayloadType, Shape, Stream, UnknownKeys};
+use tidegate_record::clock::Clock;
+use tidegate_record::{StreamId, UnixMicros};
 use time::OffsetDateTime;
 use uuid::Uuid;
 

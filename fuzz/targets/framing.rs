@@ -88,7 +88,7 @@ fn frame(
 /// The first byte says how long the pieces are; the others are the body.
 pub fn fuzz(format: Format, data: &[u8]) {
     let Some((&cut, body)) = data.split_first() else { return };
-    for stream in crate::streams::streams() {
+    for stream in tidegate_codec::streams() {
         let whole = frame(format, stream, &[body], false);
         let chunks: Vec<&[u8]> = body.chunks(usize::from(cut % 16) + 1).collect();
         let cut = frame(format, stream, &chunks, cut >= 128);

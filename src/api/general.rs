@@ -19,8 +19,8 @@ use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper_util::rt::TokioIo;
-use tokio_util::sync::CancellationToken;
 use tidegate_record::clock::Clock;
+use tokio_util::sync::CancellationToken;
 
 use crate::api::arriving_body::ArrivingBody;
 use crate::api::connections::{Patience, Place};

@@ -9,10 +9,10 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use tidegate_codec::StreamName;
+use tidegate_record::UnixMicros;
 use time::OffsetDateTime;
 use uuid::Uuid;
-use tidegate_record::UnixMicros;
-use tidegate_codec::StreamName;
 
 use crate::api::caller::ApiJson;
 use crate::api::{ApiError, AppState, streams};

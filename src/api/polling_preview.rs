@@ -10,9 +10,9 @@ use axum::extract::State;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
+use tidegate_codec::infer::{self, ProposedColumn, Sample};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
-use tidegate_codec::infer::{self, ProposedColumn, Sample};
 
 use crate::api::caller::ApiJson;
 use crate::api::{ApiError, AppState, streams};

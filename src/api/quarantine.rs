@@ -14,12 +14,12 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
+use tidegate_codec::csv::{CsvDialect, CsvOptions};
+use tidegate_codec::formats::Format;
+use tidegate_codec::{Stream, StreamName};
+use tidegate_record::StreamId;
 use time::{OffsetDateTime, UtcOffset};
 use uuid::Uuid;
-use tidegate_record::StreamId;
-use tidegate_codec::formats::Format;
-use tidegate_codec::csv::{CsvDialect, CsvOptions};
-use tidegate_codec::{Stream, StreamName};
 
 use crate::api::guessed_text::GuessedText;
 use crate::api::quarantine_room::QuarantineRoomView;

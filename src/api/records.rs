@@ -10,10 +10,10 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
-use tidegate_record::Position;
 use tidegate_codec::csv::{CsvOptions, CsvWords, InvalidCsvOptions};
 use tidegate_codec::encode::MatchedName;
+use tidegate_record::Position;
+use uuid::Uuid;
 
 use crate::api::caller::{PathText, authenticate};
 use crate::api::client_address::Peer;

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use axum::extract::FromRef;
 use metrics_exporter_prometheus::PrometheusHandle;
+use tidegate_journal::Journal;
+use tidegate_record::clock::Clock;
 use time::OffsetDateTime;
 use tokio::sync::watch;
-use tidegate_record::clock::Clock;
-use tidegate_journal::Journal;
 
 use crate::api::connections::Connections;
 use crate::api::held_bytes::HeldBytes;
@@ -17,9 +17,9 @@ use crate::api::turns::Turns;
 use crate::auth::Auth;
 use crate::catalog::Catalog;
 use crate::config::{Config, Setting};
+use crate::counters::Counters;
 use crate::db::Database;
 use crate::hub::Hub;
-use crate::counters::Counters;
 use crate::ingest::Ingest;
 use crate::lifecycle::Lifecycle;
 use crate::pipeline::{AppenderThread, DatabaseState, Parking, Progress};

@@ -5,18 +5,18 @@ use std::collections::BTreeMap;
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
-use time::OffsetDateTime;
-use uuid::Uuid;
-use tidegate_record::clock::Clock;
 use tidegate_journal::{Damage, Journal};
 use tidegate_record::Position;
+use tidegate_record::clock::Clock;
+use time::OffsetDateTime;
+use uuid::Uuid;
 
 use crate::api::health::{self, Audience};
 use crate::api::quarantine_room::QuarantineRoomView;
 use crate::api::{ApiError, AppState};
 use crate::auth::{Caller, Scope};
-use crate::hub::NodeStats;
 use crate::counters::StreamTotals;
+use crate::hub::NodeStats;
 use crate::pipeline::Progress;
 
 #[derive(Debug, Serialize)]

@@ -9,15 +9,15 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
 use bytes::BytesMut;
 use serde::{Deserialize, Serialize};
-use tokio::time::timeout;
-use tidegate_record::StreamId;
-use tidegate_codec::formats::{self, MediaType};
 use tidegate_codec::StreamView;
 use tidegate_codec::columns::Column;
 use tidegate_codec::csv::CsvWords;
 use tidegate_codec::definition::{Change, Definition, InvalidDefinition};
+use tidegate_codec::formats::MediaType;
 use tidegate_codec::infer::SampleError;
 use tidegate_codec::{OnDuplicate, PayloadType, Stream, StreamName, UnknownKeys, infer};
+use tidegate_record::StreamId;
+use tokio::time::timeout;
 
 use crate::api::caller::{ApiJson, PathText};
 use crate::api::held_bytes::{Held, Holder};
@@ -239,7 +239,7 @@ pub async fn infer(
     let (body, held) = sample.map_err(|_| sample_too_slow())??;
     // Apart from where requests are served; the memory is held until that is done, whether or not somebody waits for it.
     let look = move || {
-        let inferred = infer::infer(formats::sample(media_type.format, &body, &csv));
+        let inferred = infer::infer(infer::Sample::of(media_type.format, &body, &csv));
         drop((body, held, turn));
         inferred
     };

@@ -9,9 +9,9 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
-use time::OffsetDateTime;
-use tidegate_record::UnixMicros;
 use tidegate_codec::StreamName;
+use tidegate_record::UnixMicros;
+use time::OffsetDateTime;
 
 use crate::api::caller::ApiJson;
 use crate::api::error::ApiError;

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use tidegate_journal::{Appender, DiskStorage, Journal, JournalOptions, ReadError};
 use tokio::net::TcpSocket;
 use tokio::task::JoinHandle;
-use tidegate_journal::{Appender, DiskStorage, Journal, JournalOptions, ReadError};
 
 use crate::app::data_dir::{self, JOURNAL_DIR};
 use crate::app::private_postgres::{RunningCluster, start_cluster};

@@ -5,9 +5,9 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use uuid::Uuid;
-use tidegate_private_postgres as postgres;
 use tidegate_private_file::{self as private_file, directory};
+use tidegate_private_postgres as postgres;
+use uuid::Uuid;
 
 /// Held by the gateway that uses the directory.
 const LOCK_FILE: &str = "lock";

@@ -11,14 +11,14 @@ const OPEN_FILES_BESIDE: u64 = 256;
 
 /// What was allowed, and what is now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OpenFiles {
-    pub before: rlim_t,
-    pub now: rlim_t,
+struct OpenFiles {
+    before: rlim_t,
+    now: rlim_t,
 }
 
 /// Raises the soft limit to the hard one. The soft one is often 1,024, for the sake of programs that use `select`, which
 /// nothing here does.
-pub fn raise_open_files() -> io::Result<OpenFiles> {
+fn raise_open_files() -> io::Result<OpenFiles> {
     let (before, now) = getrlimit(Resource::RLIMIT_NOFILE)?;
     if before < now {
         setrlimit(Resource::RLIMIT_NOFILE, now, now)?;

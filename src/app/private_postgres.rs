@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
+use tidegate_private_postgres::{Cluster, ClusterOptions};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
-use tidegate_private_postgres::{Cluster, ClusterOptions};
 
 use crate::config::Config;
 use crate::lifecycle::Lifecycle;

@@ -11,9 +11,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
-use time::OffsetDateTime;
-use tidegate_record::UnixMicros;
 use tidegate_codec::StreamName;
+use tidegate_record::UnixMicros;
+use time::OffsetDateTime;
 
 use crate::auth::caller::{Caller, PasswordMark, Via};
 use crate::auth::scope::{Role, Scope, ScopeSet};

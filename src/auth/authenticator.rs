@@ -13,8 +13,8 @@ use axum::http::header::HeaderMap;
 use axum::http::request::Parts;
 use axum::http::{Method, Uri};
 use sqlx::PgPool;
-use tokio::sync::{Notify, Semaphore};
 use tidegate_record::clock::Clock;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::auth::accounts::{Accounts, AccountsSnapshot, User};
 use crate::auth::caller::{Caller, Via};

@@ -3,8 +3,8 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use tidegate_record::UnixMicros;
 use tidegate_codec::StreamName;
+use tidegate_record::UnixMicros;
 
 use crate::auth::scope::{Role, Scope, ScopeSet};
 use crate::auth::secret::SecretHash;

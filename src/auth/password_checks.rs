@@ -304,8 +304,8 @@ fn hashes_at_once(cores: usize) -> usize {
 mod tests {
     use std::net::Ipv4Addr;
 
-    use time::OffsetDateTime;
     use tidegate_record::UnixMicros;
+    use time::OffsetDateTime;
 
     use super::*;
     use crate::auth::caller::PasswordMark;

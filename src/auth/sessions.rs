@@ -13,9 +13,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sqlx::PgPool;
-use tokio::time::{Instant, sleep_until};
-use tidegate_record::clock::Clock;
 use tidegate_record::UnixMicros;
+use tidegate_record::clock::Clock;
+use tokio::time::{Instant, sleep_until};
 
 use crate::auth::accounts::{User, moment};
 use crate::auth::caller::SessionMark;

@@ -13,8 +13,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
-use tidegate_record::clock::Clock;
 use tidegate_record::UnixMicros;
+use tidegate_record::clock::Clock;
 
 use crate::auth::caller::{Caller, Via};
 use crate::auth::expiring_map::ExpiringMap;

@@ -11,10 +11,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use tidegate_codec::{Stream, StreamName, Streams, StreamsSnapshot};
+use tidegate_record::StreamId;
 use tokio::sync::{Mutex, Notify};
 use tokio::time::Instant;
-use tidegate_record::StreamId;
-use tidegate_codec::{Stream, StreamName, Streams, StreamsSnapshot};
 
 use crate::db::notifications::{CatalogListener, Word};
 use crate::db::streams::{self, NewStream, StreamLimits, TableError, TooManyStreams};

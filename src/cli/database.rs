@@ -3,8 +3,8 @@
 
 use anyhow::{Context, bail};
 use sqlx::PgPool;
-use tokio::signal::unix::{SignalKind, signal};
 use tidegate_private_postgres::{Cluster, ClusterOptions};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::Place;
 use crate::config::DataDir;

@@ -4,10 +4,10 @@ use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value};
 use sqlx::PgPool;
+use tidegate_record::UnixMicros;
+use tidegate_record::clock::Clock;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
-use tidegate_record::clock::Clock;
-use tidegate_record::UnixMicros;
 
 use crate::auth::LOCAL_USER_NAME;
 use crate::cli::user::{aligned, id_of, print};

@@ -9,11 +9,11 @@ use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use reqwest::{Client, StatusCode};
 use sqlx::PgPool;
+use tidegate_record::StreamId;
 use time::format_description::well_known::Rfc3339;
 use time::{OffsetDateTime, UtcOffset};
 use url::Url;
 use uuid::Uuid;
-use tidegate_record::StreamId;
 
 use crate::api::guessed_text::GuessedText;
 use crate::api::quarantine::KeptView;

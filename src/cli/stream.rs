@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand, ValueEnum};
-use tidegate_codec::formats::{self, Format};
 use tidegate_codec::columns::Column;
 use tidegate_codec::csv::CsvWords;
 use tidegate_codec::definition::Definition;
+use tidegate_codec::formats::Format;
 use tidegate_codec::{Shape, Stream, StreamName, StreamView, infer};
 
 use crate::cli::{Place, database};
@@ -246,7 +246,7 @@ fn print_inferred(arguments: &InferArgs) -> anyhow::Result<()> {
         columns: arguments.columns.clone(),
     };
     let csv = words.check(None)?;
-    let inferred = infer::infer(formats::sample(format, &bytes, &csv))
+    let inferred = infer::infer(infer::Sample::of(format, &bytes, &csv))
         .with_context(|| path.display().to_string())?;
     println!("{}", serde_json::to_string_pretty(&inferred)?);
     Ok(())

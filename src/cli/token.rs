@@ -5,9 +5,9 @@
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use sqlx::PgPool;
-use time::{Duration, OffsetDateTime};
-use tidegate_record::clock::Clock;
 use tidegate_codec::StreamName;
+use tidegate_record::clock::Clock;
+use time::{Duration, OffsetDateTime};
 
 use crate::auth::{RECORDS_PER_SECOND_MAX, Role, Scope, ScopeSet, Secret, moment};
 use crate::cli::user::{aligned, id_of, print};

@@ -17,10 +17,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
+use tidegate_codec::Stream;
+use tidegate_record::{Position, StreamId};
 use time::OffsetDateTime;
 use uuid::Uuid;
-use tidegate_record::{Position, StreamId};
-use tidegate_codec::Stream;
 
 use crate::db::journals::{CommittedRange, Fenced, SessionMark, fence, outcomes_literal, to_sql};
 use crate::db::{Database, quarantine};

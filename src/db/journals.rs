@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use sqlx::types::Json;
 use sqlx::{Connection, PgConnection};
+use tidegate_record::Position;
 use time::OffsetDateTime;
 use uuid::Uuid;
-use tidegate_record::Position;
 
 /// A committed part of the journal: positions `first` up to, not including, `last`.
 #[derive(Debug, Clone, PartialEq, Eq)]

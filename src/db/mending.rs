@@ -3,9 +3,9 @@
 //! A record that is replayed leaves the quarantine in the transaction that commits it (`db/batch.rs`), never here.
 
 use sqlx::{FromRow, PgPool};
+use tidegate_record::StreamId;
 use time::OffsetDateTime;
 use uuid::Uuid;
-use tidegate_record::StreamId;
 
 use crate::db::answered;
 

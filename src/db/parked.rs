@@ -4,9 +4,9 @@
 
 use bytes::Bytes;
 use sqlx::FromRow;
+use tidegate_record::{ColumnSet, Position, StreamId, UnixMicros};
 use time::OffsetDateTime;
 use uuid::Uuid;
-use tidegate_record::{ColumnSet, Position, StreamId, UnixMicros};
 
 use crate::db::batch::{BatchConnection, BatchError, during};
 use crate::db::journals::{from_sql, to_sql};

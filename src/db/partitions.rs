@@ -8,8 +8,8 @@
 use std::collections::BTreeMap;
 
 use sqlx::{AssertSqlSafe, Executor, PgConnection, PgPool};
-use tidegate_record::StreamId;
 use tidegate_codec::Stream;
+use tidegate_record::StreamId;
 
 use crate::db::streams::TableError;
 use crate::db::{answered, quoted};

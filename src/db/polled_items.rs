@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::{AddAssign, Sub};
 
 use sqlx::PgPool;
-use uuid::Uuid;
 use tidegate_record::{ItemHash, Position, RunId};
+use uuid::Uuid;
 
 use crate::db::batch::{BatchConnection, BatchError, during};
 use crate::db::journals::to_sql;

@@ -6,9 +6,9 @@
 use serde_json::Value;
 use sqlx::types::Json;
 use sqlx::{FromRow, PgPool};
+use tidegate_record::UnixMicros;
 use time::OffsetDateTime;
 use uuid::Uuid;
-use tidegate_record::UnixMicros;
 
 /// Most jobs of one user.
 pub const PER_OWNER_MAX: i64 = 100_000;

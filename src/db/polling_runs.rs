@@ -7,9 +7,9 @@ use std::time::Duration;
 use serde_json::Value;
 use sqlx::types::Json;
 use sqlx::{FromRow, PgPool};
+use tidegate_record::RunId;
 use time::OffsetDateTime;
 use uuid::Uuid;
-use tidegate_record::RunId;
 
 use crate::db::polled_items::RunCounts;
 

@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use uuid::Uuid;
-use tidegate_record::{ColumnSet, Position, Source, StreamId, UnixMicros};
 use tidegate_codec::decode::tuple_len;
+use tidegate_record::{ColumnSet, Position, Source, StreamId, UnixMicros};
+use uuid::Uuid;
 
 use crate::db::journals::to_sql;
 

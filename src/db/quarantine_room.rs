@@ -4,9 +4,9 @@
 //! drops rows, a few in each transaction, so that nobody waits long for it and no two drop too many together.
 
 use sqlx::{FromRow, PgPool, Postgres, Transaction};
+use tidegate_record::StreamId;
 use time::OffsetDateTime;
 use uuid::Uuid;
-use tidegate_record::StreamId;
 
 /// Most rows that go in one transaction.
 pub const CHUNK_ROWS: u32 = 1_000;

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 use sqlx::{AssertSqlSafe, FromRow, PgPool};
-use time::OffsetDateTime;
-use uuid::Uuid;
-use tidegate_record::StreamId;
 use tidegate_codec::columns::Column;
 use tidegate_codec::json::write_string;
 use tidegate_codec::{Shape, Stream};
+use tidegate_record::StreamId;
+use time::OffsetDateTime;
+use uuid::Uuid;
 
 use crate::db::{answered, literal, quoted};
 

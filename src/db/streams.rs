@@ -9,10 +9,10 @@ mod table_error;
 
 use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, Executor, FromRow, PgPool, Postgres, Transaction};
-use time::OffsetDateTime;
-use tidegate_record::StreamId;
 use tidegate_codec::columns::Column;
 use tidegate_codec::{Key, PayloadType, Shape, Stream, StreamName, defaults};
+use tidegate_record::StreamId;
+use time::OffsetDateTime;
 
 use crate::db::batch::key_expressions;
 use crate::db::notifications::NOTIFY_CATALOG;

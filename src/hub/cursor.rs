@@ -10,8 +10,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use uuid::Uuid;
 use tidegate_record::{Position, StreamId};
+use uuid::Uuid;
 
 /// Longest text of a cursor, in bytes.
 pub const CURSOR_BYTES_MAX: usize = 120;

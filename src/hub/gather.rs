@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use tidegate_codec::{Stream, StreamsSnapshot};
 use tidegate_journal::{EntryHeader, Journal, ReadError, Reader};
 use tidegate_record::{EntryKind, Position, StreamId, UnixMicros};
-use tidegate_codec::{Stream, StreamsSnapshot};
 
 use super::cursor::{Place, Point};
 use super::rows::{OpenEntry, Scratch, Undecodable};

@@ -9,10 +9,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use tokio::sync::OwnedSemaphorePermit;
+use tidegate_codec::StreamsSnapshot;
 use tidegate_journal::ReadError;
 use tidegate_record::StreamId;
-use tidegate_codec::StreamsSnapshot;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::Shared;
 use super::cursor::{Cursor, Place, Point};

@@ -7,9 +7,9 @@ use std::fmt::Write as _;
 
 use axum::extract::ws::Utf8Bytes;
 use serde::Serialize;
-use tidegate_record::UnixMicros;
 use tidegate_codec::StreamName;
 use tidegate_codec::decode::write_rfc3339;
+use tidegate_record::UnixMicros;
 
 use super::cursor::Cursor;
 

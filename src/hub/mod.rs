@@ -35,14 +35,13 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tidegate_codec::Streams;
+use tidegate_journal::Journal;
+use tidegate_record::clock::Clock;
+use tidegate_record::{Position, UnixMicros};
 use tokio::sync::{Notify, Semaphore, oneshot, watch};
 use tokio_util::sync::CancellationToken;
-use tidegate_record::clock::Clock;
-use tidegate_journal::Journal;
-use tidegate_record::{Position, UnixMicros};
-use tidegate_codec::Streams;
 
-use crate::counters::Counters;
 pub use self::cursor::{CURSOR_BYTES_MAX, Cursor, InvalidCursor, JournalTag, Place, Point};
 use self::feed::Feed;
 use self::frames::Frames;
@@ -55,6 +54,7 @@ use self::past::Past;
 pub use self::queue::Ended;
 pub use self::selection::Selection;
 pub use self::stats::NodeStats;
+use crate::counters::Counters;
 
 /// Catch-ups that read the journal at once; the others wait for their turn.
 const CATCH_UPS_AT_ONCE: usize = 4;

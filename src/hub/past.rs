@@ -7,12 +7,12 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
 use serde::Serialize;
-use tidegate_record::{StreamId, UnixMicros};
 use tidegate_codec::StreamsSnapshot;
+use tidegate_record::{StreamId, UnixMicros};
 
-use crate::counters::StreamTotals;
 use super::message::{Message, rfc3339};
 use super::selection::Selection;
+use crate::counters::StreamTotals;
 
 /// Counts are added up over this time.
 pub(super) const INTERVAL: Duration = Duration::from_secs(5);
@@ -132,8 +132,8 @@ impl Series {
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
-    use time::OffsetDateTime;
     use tidegate_codec::{PayloadType, Shape, Stream};
+    use time::OffsetDateTime;
 
     use super::*;
 

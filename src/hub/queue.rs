@@ -10,10 +10,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::extract::ws::Utf8Bytes;
+use tidegate_codec::{StreamName, StreamsSnapshot};
+use tidegate_record::StreamId;
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use tidegate_record::StreamId;
-use tidegate_codec::{StreamName, StreamsSnapshot};
 
 use super::cursor::{Cursor, JournalTag, Place, Point};
 use super::frames::Fill;

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::json;
-use tidegate_journal::{Entry, EntryHeader};
-use tidegate_record::EntryMeta;
 use tidegate_codec::decode::{DecodeError, decode_tuple, tuple_len, write_rfc3339};
 use tidegate_codec::{Shape, Stream};
+use tidegate_journal::{Entry, EntryHeader};
+use tidegate_record::EntryMeta;
 
 use super::cursor::Point;
 

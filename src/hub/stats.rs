@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use axum::extract::ws::Utf8Bytes;
 use serde::Serialize;
-use tokio::time::Instant;
 use tidegate_codec::StreamName;
+use tokio::time::Instant;
 
 use super::Shared;
-use crate::counters::StreamTotals;
 use super::message::{Message, rfc3339};
 use super::monitor::Member;
 use super::queue::Ended;
 use super::selection::Selection;
+use crate::counters::StreamTotals;
 
 /// Statistics are sent this often.
 pub(super) const STATS_INTERVAL: Duration = Duration::from_secs(1);

@@ -5,16 +5,16 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use tempfile::TempDir;
+use tidegate_codec::{PayloadType, Shape, Stream, StreamName, Streams, StreamsSnapshot};
+use tidegate_journal::{Appender, DiskStorage, EntryDraft, Journal, JournalOptions, SealedEntry};
+use tidegate_record::clock::Clock;
+use tidegate_record::{ColumnSet, EntryKind, EntryMeta, Position, Source, StreamId, UnixMicros};
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
-use tidegate_record::clock::Clock;
-use tidegate_journal::{Appender, DiskStorage, EntryDraft, Journal, JournalOptions, SealedEntry};
-use tidegate_record::{ColumnSet, EntryKind, EntryMeta, Position, Source, StreamId, UnixMicros};
-use tidegate_codec::{PayloadType, Shape, Stream, StreamName, Streams, StreamsSnapshot};
 
-use crate::counters::Counters;
 use super::{Cursor, Hub, HubLimits, JournalTag, Message, NodeStats, Place, Point};
+use crate::counters::Counters;
 use crate::lifecycle::Lifecycle;
 
 /// The streams of every bench, with the ids 1, 2 and 3.

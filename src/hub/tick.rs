@@ -5,8 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use tidegate_record::StreamId;
 use tidegate_codec::StreamName;
+use tidegate_record::StreamId;
 
 use super::cursor::{Cursor, JournalTag, Place, Point};
 use super::message::Message;

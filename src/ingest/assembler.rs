@@ -5,16 +5,16 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
+use tidegate_codec::Stream;
+use tidegate_codec::csv::CsvOptions;
+use tidegate_codec::encode::{MatchedName, RecordError, RecordErrorCode, TuplePrefix};
+use tidegate_codec::formats::{RecordPlace, RecordSink};
 use tidegate_journal::{EntryDraft, SealedEntry};
 use tidegate_record::{
     ColumnSet, Cursor, DENSE_EXCESS_MIN, EntryKey, EntryKind, EntryMeta, Source, UnixMicros,
     excess_members,
 };
-use tidegate_codec::formats::{RecordPlace, RecordSink};
-use tidegate_codec::Stream;
-use tidegate_codec::csv::CsvOptions;
-use tidegate_codec::encode::{MatchedName, RecordError, RecordErrorCode, TuplePrefix};
+use uuid::Uuid;
 
 use crate::db::quarantine::{self, QuarantinedRecord, ReadAs};
 use crate::ingest::keeping::{Keeping, NotKept};
@@ -496,9 +496,9 @@ pub fn nth_id(first: Uuid, index: u32) -> Uuid {
 
 #[cfg(test)]
 mod tests {
-    use time::OffsetDateTime;
-    use tidegate_record::StreamId;
     use tidegate_codec::{PayloadType, Shape};
+    use tidegate_record::StreamId;
+    use time::OffsetDateTime;
 
     use super::*;
 

@@ -51,10 +51,13 @@ impl Encoders {
 
 #[cfg(test)]
 mod tests {
-    use time::OffsetDateTime;
-    use tidegate_record::StreamId;
+    use tidegate_codec::columns::{Column, ColumnType};
     use tidegate_codec::columns::{Column, ColumnType};
     use tidegate_codec::{Shape, UnknownKeys};
+    use tidegate_codec::{Shape, UnknownKeys};
+    use tidegate_record::StreamId;
+    use tidegate_record::StreamId;
+    use time::OffsetDateTime;
 
     use super::*;
 

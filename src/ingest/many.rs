@@ -7,14 +7,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use uuid::Uuid;
-use tidegate_record::{EntryKey, EntryKind, Source, UnixMicros};
-use tidegate_codec::formats::{
-    Finished, FramingError, Progress, RecordPlace, StreamsFramer, StreamsSink,
-};
 use tidegate_codec::StreamName;
 use tidegate_codec::csv::CsvOptions;
 use tidegate_codec::encode::{RecordEncoder, RecordError};
+use tidegate_codec::formats::{
+    Finished, FramingError, Progress, RecordPlace, StreamsFramer, StreamsSink,
+};
+use tidegate_record::{EntryKey, EntryKind, Source, UnixMicros};
+use uuid::Uuid;
 
 use crate::auth::InvalidRecords;
 use crate::catalog::Catalog;

@@ -24,18 +24,18 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use uuid::Uuid;
-use tidegate_journal::Journal;
-use tidegate_record::{Position, StreamId, UnixMicros};
-use tidegate_codec::formats::Format;
 use tidegate_codec::StreamName;
 use tidegate_codec::csv::CsvOptions;
 use tidegate_codec::encode::MatchedName;
+use tidegate_codec::formats::Format;
+use tidegate_journal::Journal;
+use tidegate_record::{Position, StreamId, UnixMicros};
+use uuid::Uuid;
 
 use crate::auth::Admission;
 use crate::catalog::Catalog;
-use crate::db::Database;
 use crate::counters::Counters;
+use crate::db::Database;
 use crate::pipeline::{
     CommitOutcome, Intake, Keys, Progress as Committed, QuarantineRoom, SenderId,
 };

@@ -6,13 +6,13 @@
 
 use bytes::BytesMut;
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
-use tidegate_journal::{Entry, Journal, ReadError};
-use tidegate_record::{ANSWER_BYTES_MAX, BodyHash, EntryKey, EntryMeta, KeyHash, Position};
-use tidegate_codec::formats::{Format, Progress};
 use tidegate_codec::StreamName;
 use tidegate_codec::csv::CsvOptions;
 use tidegate_codec::encode::MatchedName;
+use tidegate_codec::formats::{Format, Progress};
+use tidegate_journal::{Entry, Journal, ReadError};
+use tidegate_record::{ANSWER_BYTES_MAX, BodyHash, EntryKey, EntryMeta, KeyHash, Position};
+use uuid::Uuid;
 
 use crate::ingest::body::{BodyReader, DECOMPRESSED_CHUNK_BYTES};
 use crate::ingest::parser::{Gathered, Parser};

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use uuid::Uuid;
-use tidegate_record::{EntryKey, EntryKind, StreamId};
 use tidegate_codec::formats::{Finished, Framer, FramerLimits, FramingError, Progress};
+use tidegate_record::{EntryKey, EntryKind, StreamId};
+use uuid::Uuid;
 
 use crate::ingest::assembler::{Assembled, Assembler, EntryKeys, Origin, PlacedError};
 use crate::ingest::encoders::Encoders;

@@ -1,7 +1,7 @@
 //! A quarantined record that is taken once more, as it is or repaired. It is taken once, however often that is asked for.
 
-use uuid::Uuid;
 use tidegate_codec::formats::Format;
+use uuid::Uuid;
 
 use crate::db::mending::{self, TakenOver};
 use crate::db::{self, answered};

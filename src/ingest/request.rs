@@ -3,10 +3,10 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use uuid::Uuid;
+use tidegate_codec::formats::Progress;
 use tidegate_journal::SealedEntry;
 use tidegate_record::Source;
-use tidegate_codec::formats::Progress;
+use uuid::Uuid;
 
 use crate::auth::Admission;
 use crate::ingest::assembler::{Assembled, ENTRY_TARGET_BYTES, Origin, nth_id};

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use time::OffsetDateTime;
-use tidegate_record::StreamId;
 use tidegate_codec::{InvalidStreamName, PayloadType, Shape, Stream, StreamName};
+use tidegate_record::StreamId;
+use time::OffsetDateTime;
 
 use crate::auth::{Caller, Scope};
 use crate::catalog::Catalog;

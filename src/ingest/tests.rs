@@ -9,21 +9,21 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures::stream::{self, StreamExt};
 use tempfile::TempDir;
-use time::OffsetDateTime;
-use tidegate_journal::faults::FaultStorage;
-use tidegate_journal::{DiskStorage, Journal, JournalOptions, Opened, Storage};
-use tidegate_record::{StreamId, UnixMicros};
 use tidegate_codec::csv::CsvOptions;
 use tidegate_codec::encode::EncodeLimits;
 use tidegate_codec::{PayloadType, Shape, Stream};
+use tidegate_journal::faults::FaultStorage;
+use tidegate_journal::{DiskStorage, Journal, JournalOptions, Opened, Storage};
+use tidegate_record::{StreamId, UnixMicros};
+use time::OffsetDateTime;
 
 use super::assembler::ENTRY_TARGET_ROWS;
 use super::body::{BodyLimits, BodyReader, ContentEncoding};
 use super::encoders::Encoders;
 use super::*;
 use crate::auth::Quotas;
-use crate::db::streams::StreamLimits;
 use crate::counters::Counters;
+use crate::db::streams::StreamLimits;
 use crate::lifecycle::Lifecycle;
 use crate::pipeline::{
     AppenderThread, IntakeLimits, KeptAmount, Keys, Ledger, Pressure, Progress, QuarantineLimits,

@@ -142,8 +142,8 @@ fn shown(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use tidegate_record::StreamId;
     use tidegate_codec::{PayloadType, Shape, Stream, StreamsSnapshot};
+    use tidegate_record::StreamId;
 
     use super::*;
 

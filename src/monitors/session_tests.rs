@@ -220,7 +220,11 @@ async fn stats_are_exact_and_tell_only_of_selected_streams() {
 #[tokio::test(start_paused = true)]
 async fn history_comes_after_hello_where_it_is_asked_for() {
     let bench = Bench::start(HubLimits::default());
-    bench.counters.of(tidegate_record::StreamId(2)).add_accepted(tidegate_record::Source::Http, 30, 1);
+    bench.counters.of(tidegate_record::StreamId(2)).add_accepted(
+        tidegate_record::Source::Http,
+        30,
+        1,
+    );
     tokio::time::sleep(Duration::from_secs(6)).await;
     let request = MonitorRequest { history: true, ..MonitorRequest::default() };
     let mut session = Session::open(&bench.hub, Selection::All, &request).unwrap();

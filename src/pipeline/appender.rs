@@ -4,11 +4,11 @@
 use std::thread;
 use std::time::Instant;
 
+use tidegate_journal::{AppendError, Appender, Failure, Journal, SealedEntry};
+use tidegate_record::{EntryKind, Position, Source};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
-use tidegate_journal::{AppendError, Appender, Failure, Journal, SealedEntry};
-use tidegate_record::{EntryKind, Position, Source};
 
 use crate::lifecycle::{CriticalGuard, Lifecycle};
 use crate::pipeline::intake::{DurableEntry, Message, QueuedSubmission, Refusal};

@@ -15,10 +15,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc, watch};
-use tokio::time::timeout;
 use tidegate_journal::{Journal, ReadError};
 use tidegate_record::{Position, StreamId};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::timeout;
 
 use crate::pipeline::batcher::{Batch, Gate};
 use crate::telemetry::metrics;

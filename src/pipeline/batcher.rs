@@ -13,16 +13,16 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidegate_codec::Streams;
+use tidegate_journal::{Entry, Journal, ReadError};
+use tidegate_record::{EntryKind, Position, StreamId};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tidegate_journal::{Entry, Journal, ReadError};
-use tidegate_record::{EntryKind, Position, StreamId};
-use tidegate_codec::Streams;
 
 use self::cutter::Cutter;
-use crate::db::journals::EntryOutcome;
 use crate::counters::Counters;
+use crate::db::journals::EntryOutcome;
 use crate::pipeline::aside::AsideSender;
 use crate::pipeline::ledger::CommitOutcome;
 use crate::pipeline::progress::Believed;

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use uuid::Uuid;
-use tidegate_record::{ColumnSet, EntryMeta, Source};
 use tidegate_codec::Stream;
 use tidegate_codec::decode::{decode_tuple, tuple_len};
+use tidegate_record::{ColumnSet, EntryMeta, Source};
+use uuid::Uuid;
 
 use crate::db::batch::{BatchError, Fit, Refusal, Savepoint, Target};
 use crate::db::quarantine::{QuarantinedRecord, REFUSED_CODE};

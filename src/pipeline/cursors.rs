@@ -7,9 +7,9 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use uuid::Uuid;
 use tidegate_journal::Entry;
 use tidegate_record::{Cursor, EntryKind, EntryMeta, ItemHash, RunId, SeenItem};
+use uuid::Uuid;
 
 use crate::db::batch::BatchError;
 use crate::db::polled_items::{RunCounts, SeenRow};

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio_util::sync::CancellationToken;
-use tidegate_journal::{Entry, EntryHeader};
-use tidegate_record::{EntryKind, EntryMeta, StreamId};
 use tidegate_codec::Stream;
 use tidegate_codec::decode::tuple_len;
+use tidegate_journal::{Entry, EntryHeader};
+use tidegate_record::{EntryKind, EntryMeta, StreamId};
+use tokio_util::sync::CancellationToken;
 
 use crate::db::batch::BatchConnection;
 use crate::db::journals::SessionMark;

@@ -6,10 +6,10 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::sync::{Semaphore, mpsc, oneshot};
-use uuid::Uuid;
 use tidegate_journal::SealedEntry;
 use tidegate_record::{Position, Source};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use uuid::Uuid;
 
 use crate::counters::StreamCounters;
 use crate::pipeline::aside::{COSTLY_WAITING_MAX, CostlyLevel};

@@ -13,11 +13,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
+use tidegate_journal::{Entry, Journal, ReadError};
+use tidegate_record::{BodyHash, EntryKind, EntryMeta, KeyHash, Position, StreamId};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
-use tidegate_journal::{Entry, Journal, ReadError};
-use tidegate_record::{BodyHash, EntryKind, EntryMeta, KeyHash, Position, StreamId};
 
 use crate::pipeline::ledger::CommitOutcome;
 

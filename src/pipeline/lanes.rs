@@ -11,8 +11,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tokio::sync::watch;
 use tidegate_record::StreamId;
+use tokio::sync::watch;
 
 /// Most batches of a stream that are staged without a try to copy them directly.
 const PAUSE_BATCHES_MAX: u32 = 64;

@@ -10,9 +10,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tidegate_record::StreamId;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
-use tidegate_record::StreamId;
 
 use crate::backoff::Backoff;
 use crate::db::parked::ParkedStream;

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tidegate_codec::{Stream, StreamsSnapshot};
 use tidegate_journal::Entry;
 use tidegate_record::{ColumnSet, EntryKind, StreamId};
-use tidegate_codec::{Stream, StreamsSnapshot};
 
 use crate::db::batch::{Fit, Staged};
 use crate::pipeline::batcher::stream_of;
@@ -103,10 +103,10 @@ fn destination(stream: &Arc<Stream>, parking: &Parking) -> Destination {
 
 #[cfg(test)]
 mod tests {
-    use time::OffsetDateTime;
+    use tidegate_codec::{Key, KeyField, OnDuplicate, PayloadType, Shape};
     use tidegate_journal::EntryHeader;
     use tidegate_record::{Position, UnixMicros};
-    use tidegate_codec::{Key, KeyField, OnDuplicate, PayloadType, Shape};
+    use time::OffsetDateTime;
 
     use super::*;
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::watch;
 use tidegate_record::Position;
+use tokio::sync::watch;
 
 use crate::db::journals::CommittedRange;
 

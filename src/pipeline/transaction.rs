@@ -4,10 +4,10 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use uuid::Uuid;
+use tidegate_codec::{Key, Stream};
 use tidegate_journal::Entry;
 use tidegate_record::{Cursor, EntryMeta, StreamId, UnixMicros};
-use tidegate_codec::{Key, Stream};
+use uuid::Uuid;
 
 use crate::db::batch::{BatchConnection, BatchError, Target};
 use crate::db::parked::ParkedEntry;

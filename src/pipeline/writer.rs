@@ -10,9 +10,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio_util::sync::CancellationToken;
-use tidegate_record::{Position, StreamId};
 use tidegate_codec::Stream;
+use tidegate_record::{Position, StreamId};
+use tokio_util::sync::CancellationToken;
 
 use self::layouts::Layouts;
 use crate::db::batch::{BatchConnection, BatchError};

@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Mutex, mpsc, watch};
-use tokio_util::sync::CancellationToken;
 use tidegate_journal::{Entry, ReadError, SEGMENT_HEADER_BYTES};
 use tidegate_record::{EntryKind, Position};
+use tokio::sync::{Mutex, mpsc, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
 use crate::db::Database;

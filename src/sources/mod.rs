@@ -1,4 +1,3 @@
-//! What asks others for records ([`poll`]), and how records are written ([`formats`]).
+//! What asks others for records.
 
-pub mod formats;
 pub mod poll;

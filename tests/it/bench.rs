@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::command::{program, run, working_directory};
+use crate::command::{program, run, working_directory, workspace_binary};
 
 /// Of every group but that of polling jobs at least one figure.
 const FIGURES: [&str; 16] = [
@@ -60,7 +60,7 @@ async fn the_benchmark_of_polling_jobs_writes_its_figures_and_goals() {
 
 async fn measure(groups: &str, figures: &[&str], goals: &[&str]) {
     let directory = working_directory();
-    let mut command = program(env!("CARGO_BIN_EXE_tidegate-bench"), directory.path());
+    let mut command = program(workspace_binary("tidegate-bench"), directory.path());
     command.args(["--smoke", "--out", "out"]);
     for group in groups.split(',') {
         command.args(["--only", group]);

@@ -1,6 +1,7 @@
 //! The binary as a person runs it: any command, and `serve` in a directory, with its private PostgreSQL unless told
 //! otherwise.
 
+use std::ffi::OsStr;
 use std::fs::{File, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -47,8 +48,15 @@ pub fn working_directory() -> TempDir {
     directory
 }
 
+/// A program of another package of this workspace. Building all tests builds it, beside the gateway.
+pub fn workspace_binary(name: &str) -> PathBuf {
+    let binary = Path::new(env!("CARGO_BIN_EXE_tidegate")).with_file_name(name);
+    assert!(binary.exists(), "{name} is not built: build the tests of the whole workspace");
+    binary
+}
+
 /// A program that knows nothing of its caller's environment, and finds `tidegate` through `PATH`.
-pub fn program(name: &str, directory: &Path) -> Command {
+pub fn program(name: impl AsRef<OsStr>, directory: &Path) -> Command {
     let binaries = Path::new(env!("CARGO_BIN_EXE_tidegate")).parent().expect("a directory");
     let path = std::env::var_os("PATH").unwrap_or_default();
     let path = std::iter::once(binaries.to_owned()).chain(std::env::split_paths(&path));

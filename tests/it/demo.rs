@@ -3,7 +3,7 @@
 use serde_json::json;
 use tokio::process::Command;
 
-use crate::command::{Output, run, working_directory};
+use crate::command::{Output, run, working_directory, workspace_binary};
 use crate::support::{ALLOW_LOOPBACK, Gateway};
 
 /// How most tests let it send.
@@ -28,7 +28,7 @@ async fn demo(gateway: &Gateway, arguments: &[&str]) -> Output {
 /// With only these arguments about how to send.
 async fn demo_sending(gateway: &Gateway, arguments: &[&str]) -> Output {
     let directory = working_directory();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate-demo"));
+    let mut command = Command::new(workspace_binary("tidegate-demo"));
     command
         .env_clear()
         .current_dir(directory.path())

@@ -1,4 +1,5 @@
-//! Imports go downward only, SQL stays in `db`, and the journal knows bytes and positions only.
+//! Imports go downward only, and SQL stays in `db`. That the crates below know nothing of the gateway, and which of them know
+//! no runtime and no database, their `Cargo.toml` holds.
 //!
 //! Reads the sources of `src/` as text: comments and literals are blanked, `use` groups are followed. A reference that
 //! goes upward or sideways is named with its file and line. Tests beside the code keep the layers too, but may ask
@@ -10,12 +11,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules from the bottom to the top. A module may name modules of lower layers; never one of its own layer.
-const LAYERS: [&[&str]; 14] = [
-    &["record"],
-    &["clock", "backoff", "config", "private_file"],
+const LAYERS: [&[&str]; 12] = [
+    &["backoff", "config"],
     &["lifecycle"],
-    &["telemetry", "journal", "postgres"],
-    &["streams"],
+    &["telemetry", "counters"],
     &["db", "hub"],
     &["catalog"],
     &["auth", "pipeline"],
@@ -38,16 +37,6 @@ const SQL_WORDS: [&str; 9] = [
     "copy_in_raw",
     "copy_out_raw",
     "PgListener",
-];
-
-/// What a module must not name at all, with the reason.
-const FORBIDDEN: [(&str, &[&str], &str); 2] = [
-    (
-        "journal",
-        &["tokio", "tokio_util", "futures", "sqlx", "axum", "hyper", "http", "reqwest"],
-        "the journal is synchronous and knows only bytes and positions",
-    ),
-    ("streams", &["tokio", "tokio_util", "axum", "hyper", "reqwest"], "streams are pure: no I/O"),
 ];
 
 #[test]
@@ -92,11 +81,6 @@ fn check(path: &Path, text: &str) -> Vec<String> {
     for (index, token) in tokens.iter().enumerate() {
         if module != "db" && index < tests_begin && is_sql(&tokens, index) {
             report(token.line, format!("`{}` is SQL, which lives in `db`", token.text));
-        }
-        for (_, words, reason) in FORBIDDEN.iter().filter(|(name, ..)| *name == module) {
-            if words.contains(&token.text.as_str()) && names_a_crate(&tokens, index) {
-                report(token.line, format!("`{module}` names `{}`: {reason}", token.text));
-            }
         }
     }
     violations
@@ -222,14 +206,6 @@ fn is_sql(tokens: &[Token], index: usize) -> bool {
     SQL_WORDS.contains(&text(index)) || (text(index) == "query" && is_sqlx_path)
 }
 
-/// Whether a word stands where a crate's name would: before `::`, or at the end of `use …;`.
-fn names_a_crate(tokens: &[Token], index: usize) -> bool {
-    let text = |index: usize| tokens.get(index).map_or("", |token| token.text.as_str());
-    let inside_a_path = index > 0 && text(index - 1) == ":";
-    let begins_a_path = text(index + 1) == ":" && text(index + 2) == ":";
-    !inside_a_path && (begins_a_path || (index > 0 && text(index - 1) == "use"))
-}
-
 /// The code with comments and the insides of literals replaced by spaces; line breaks stay.
 fn blank_comments_and_literals(text: &str) -> String {
     let mut code = String::with_capacity(text.len());
@@ -298,8 +274,8 @@ mod checker {
 
     #[test]
     fn an_upward_import_is_named_with_its_line() {
-        let found = complaints("journal/reader.rs", "use std::fs;\nuse crate::pipeline::Writer;\n");
-        assert_eq!(found, ["journal/reader.rs:2: `journal` must not name `pipeline`"]);
+        let found = complaints("db/users.rs", "use std::fs;\nuse crate::pipeline::Writer;\n");
+        assert_eq!(found, ["db/users.rs:2: `db` must not name `pipeline`"]);
     }
 
     #[test]
@@ -307,12 +283,12 @@ mod checker {
         for text in [
             "use crate::api;",
             "pub use crate::api::router as routes;",
-            "use crate::{\n    record::{Position, StreamId},\n    api::Router,\n};",
-            "use crate::{record::Position, api};",
+            "use crate::{\n    config::{Config, Setting},\n    api::Router,\n};",
+            "use crate::{config::Config, api};",
             "fn f() { crate::api::router() }",
             "fn f(x: &crate :: api :: Router) {}",
             "use super::super::api::Router;",
-            "use super::super::{api, record};",
+            "use super::super::{api, config};",
             "fn f<'a>(x: &'a str) -> char { crate::api::f('\"') }",
             "const A: &str = r#\"\"#; use crate::api::x; const B: &str = r#\"\"#;",
         ] {
@@ -320,7 +296,7 @@ mod checker {
             assert_eq!(found.len(), 1, "{text}: {found:?}");
             assert!(found[0].ends_with("`hub` must not name `api`"), "{text}: {found:?}");
         }
-        assert_eq!(complaints("clock.rs", "use super::hub::Hub;").len(), 1);
+        assert_eq!(complaints("backoff.rs", "use super::hub::Hub;").len(), 1);
         assert_eq!(complaints("hub/mod.rs", "use super::api::Router;").len(), 1);
     }
 
@@ -333,17 +309,16 @@ mod checker {
     #[test]
     fn what_is_allowed_passes() {
         for (path, text) in [
-            ("api/router.rs", "use crate::{auth::User, db::Database, record::Position};"),
-            ("hub/frames.rs", "use crate::hub::Hub; use super::Hub; use crate::record;"),
+            ("api/router.rs", "use crate::{auth::User, db::Database, hub::Hub};"),
+            ("hub/frames.rs", "use crate::hub::Hub; use super::Hub; use crate::config;"),
             ("hub/frames.rs", "//! See [`crate::api`].\n/* crate::api\ncrate::cli */"),
             ("hub/frames.rs", "const TEXT: &str = \"use crate::api; \\\" crate::api\";"),
             ("hub/mod.rs", "mod tests { use super::*; use super::frames::Frame; }"),
-            ("streams/encode/mod.rs", "use super::super::columns::Column;"),
+            ("db/batch/mod.rs", "use super::super::streams::Row;"),
             ("sources/http.rs", "async fn post(Query(query): Query<Options>) { query.ack }"),
             ("db/users.rs", "sqlx::query(\"select 1\"); sqlx::query_as(\"select 2\");"),
-            ("record.rs", "#[derive(sqlx::Type)] pub struct StreamId(pub i32);"),
+            ("auth/scope.rs", "#[derive(sqlx::Type)] pub struct Scopes(pub i32);"),
             ("lib.rs", "pub mod api; pub use crate::app::run;"),
-            ("journal/entry.rs", "let http = 1; use crate::record::Position;"),
         ] {
             assert_eq!(complaints(path, text), [""; 0], "{path}: {text}");
         }
@@ -361,18 +336,6 @@ mod checker {
             for path in ["cli/users.rs", "app.rs", "pipeline/writer.rs"] {
                 assert_eq!(complaints(path, text).len(), 1, "{path}: {text}");
             }
-        }
-    }
-
-    #[test]
-    fn the_journal_names_no_runtime_and_no_database() {
-        for text in [
-            "use tokio;",
-            "use tokio::sync::watch;",
-            "fn f(pool: &sqlx::PgPool) {}",
-            "axum::serve()",
-        ] {
-            assert_eq!(complaints("journal/mod.rs", text).len(), 1, "{text}");
         }
     }
 

@@ -3,8 +3,8 @@
 //! The journal's checksums say that the bytes are as they were written; a tuple that still makes no sense is an error,
 //! never a panic.
 
-use uuid::Uuid;
 use tidegate_record::{ColumnSet, UnixMicros};
+use uuid::Uuid;
 
 use crate::json::write_string;
 pub use crate::values::timestamps::write_rfc3339;

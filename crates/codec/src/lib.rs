@@ -1,4 +1,5 @@
-//! Streams: what they are, how a record becomes a COPY tuple of one, and how it is read back.
+//! Streams and their codec: what a stream is, how the bytes of a body become its records ([`formats`]), how a record becomes a
+//! COPY tuple ([`encode`]), and how it is read back ([`decode`]).
 //!
 //! Everything here is pure: no I/O, no clock. [`Streams`] is the snapshot that the hot path looks names up in.
 
@@ -9,10 +10,11 @@ pub mod defaults;
 pub mod definition;
 mod directory;
 pub mod encode;
+pub mod formats;
 pub mod infer;
 pub mod json;
 mod stream;
-pub(crate) mod values;
+mod values;
 mod view;
 
 pub use directory::{Streams, StreamsSnapshot};
@@ -21,4 +23,5 @@ pub use stream::{
     NAME_BYTES_MAX, OnDuplicate, PayloadType, Shape, Stream, StreamName, UnknownKeys,
     WIDENINGS_MAX, Widening,
 };
+pub use values::timestamps;
 pub use view::StreamView;

@@ -5,8 +5,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use time::OffsetDateTime;
 use tidegate_record::{ColumnSet, StreamId};
+use time::OffsetDateTime;
 
 use crate::columns::{Column, ColumnType};
 

@@ -1,8 +1,8 @@
 //! A stream as people and programs see it: the API and the command line show the same.
 
 use serde::Serialize;
-use time::OffsetDateTime;
 use tidegate_record::StreamId;
+use time::OffsetDateTime;
 
 use crate::columns::Column;
 use crate::{KeyField, OnDuplicate, PayloadType, Shape, Stream, StreamName, UnknownKeys};

@@ -4,6 +4,8 @@
 //! unsynced sector, length and name by itself; a failed sync forgets that anything was unsynced, as
 //! Linux does, so that a second sync writes nothing and still succeeds.
 
+#![expect(clippy::unwrap_used, reason = "a file system for tests: a panic is the report")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
@@ -16,7 +18,7 @@ use super::storage::{Storage, StorageFile};
 const SECTOR_BYTES: usize = 512;
 
 #[derive(Clone, Default)]
-pub(crate) struct FaultStorage {
+pub struct FaultStorage {
     state: Arc<Mutex<State>>,
     gate: Arc<Gate>,
 }

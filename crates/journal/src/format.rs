@@ -34,8 +34,8 @@
 //! 6. The header CRC starts from a secret of the journal. Whoever finds a lost place again by
 //!    searching for headers cannot be misled by bytes that a sender put into a record.
 
-use uuid::Uuid;
 use tidegate_record::{ColumnSet, Position, UnixMicros};
+use uuid::Uuid;
 
 use super::entry::EntryHeader;
 

@@ -21,8 +21,8 @@ mod cut;
 mod damage;
 mod entry;
 mod failure;
-#[cfg(test)]
-pub(crate) mod faults;
+#[cfg(any(test, feature = "faults"))]
+pub mod faults;
 #[cfg(test)]
 mod fixture;
 mod format;
@@ -48,8 +48,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use uuid::Uuid;
 use tidegate_record::{Position, UnixMicros};
+use uuid::Uuid;
 
 pub use self::appender::{AppendError, Appended, Appender};
 pub use self::damage::Damage;

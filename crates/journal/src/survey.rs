@@ -10,8 +10,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use uuid::Uuid;
 use tidegate_record::Position;
+use uuid::Uuid;
 
 use super::damage::DIR_NAME;
 use super::entry::Entry;

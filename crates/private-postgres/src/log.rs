@@ -6,8 +6,8 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use tokio::io::AsyncWriteExt;
 use tidegate_private_file as private_file;
+use tokio::io::AsyncWriteExt;
 
 use super::error::PostgresError;
 

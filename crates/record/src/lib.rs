@@ -1,7 +1,9 @@
 //! The words every layer shares: positions, ids, the kind of an entry, and where a record came from.
 //!
-//! Nothing here does I/O. Numbers are newtypes, so that a stream cannot be taken for a position.
+//! Nothing here does I/O, but that [`clock`] reads the time of day. Numbers are newtypes, so that a stream cannot be taken
+//! for a position.
 
+pub mod clock;
 mod column_set;
 mod cursor;
 mod density;
@@ -58,11 +60,9 @@ impl<'de> Deserialize<'de> for Position {
 }
 
 /// The number of a stream in the catalog; it is never used again after a stream is deleted.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, sqlx::Type,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-#[sqlx(transparent)]
+#[cfg_attr(feature = "sqlx", derive(sqlx::Type), sqlx(transparent))]
 pub struct StreamId(pub i32);
 
 /// Microseconds since 1970-01-01T00:00:00Z.

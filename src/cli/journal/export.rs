@@ -6,9 +6,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
 use anyhow::Context;
+use tidegate_codec::StreamsSnapshot;
 use tidegate_journal::{Finding, SurveyError};
 use tidegate_record::Position;
-use tidegate_codec::StreamsSnapshot;
 
 use super::What;
 use super::lines::Lines;

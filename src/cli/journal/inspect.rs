@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use serde::Serialize;
-use uuid::Uuid;
+use tidegate_codec::decode::write_rfc3339;
 use tidegate_journal::{Entry, Finding, SurveyError};
 use tidegate_record::{EntryKind, Position, StreamId, UnixMicros};
-use tidegate_codec::decode::write_rfc3339;
+use uuid::Uuid;
 
 use super::{What, file_name};
 use crate::catalog;

@@ -6,11 +6,11 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use uuid::Uuid;
-use tidegate_journal::{Entry, Part};
-use tidegate_record::{ColumnSet, EntryKind, EntryMeta, Position, StreamId, UnixMicros};
 use tidegate_codec::decode::{decode_tuple, split_tuple, write_rfc3339};
 use tidegate_codec::{Stream, StreamsSnapshot};
+use tidegate_journal::{Entry, Part};
+use tidegate_record::{ColumnSet, EntryKind, EntryMeta, Position, StreamId, UnixMicros};
+use uuid::Uuid;
 
 use crate::db::quarantine::QuarantinedRecord;
 

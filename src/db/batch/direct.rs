@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use tidegate_record::ColumnSet;
 use tidegate_codec::{Key, Stream};
+use tidegate_record::ColumnSet;
 
 use super::statements::key_probe_statement;
 use super::{BatchConnection, BatchError, Savepoint, Target};

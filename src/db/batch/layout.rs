@@ -9,9 +9,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use sqlx::{AssertSqlSafe, Executor, FromRow};
-use tidegate_record::{ColumnSet, StreamId};
 use tidegate_codec::Stream;
 use tidegate_codec::columns::ColumnType;
+use tidegate_record::{ColumnSet, StreamId};
 
 use super::statements::table;
 use super::tuple::{TupleColumn, TupleType, tuple_columns};

@@ -3,9 +3,9 @@
 
 use bytes::Bytes;
 use sqlx::{AssertSqlSafe, Executor};
-use uuid::Uuid;
-use tidegate_record::ColumnSet;
 use tidegate_codec::{Key, Stream};
+use tidegate_record::ColumnSet;
+use uuid::Uuid;
 
 use super::statements::{create_staging_statement, insert_statement, merge_statement, staging};
 use super::{BatchConnection, BatchError, Fit, Target, during_stream};

@@ -1,7 +1,7 @@
 //! The statements that bring tuples into tables.
 
-use tidegate_record::ColumnSet;
 use tidegate_codec::{Key, KeyField, OnDuplicate, Shape, Stream};
+use tidegate_record::ColumnSet;
 
 use super::Staged;
 use super::tuple::{TupleColumn, tuple_columns};

@@ -1,8 +1,8 @@
 //! The columns of a stream's tuples, with the types that their bytes have.
 
-use tidegate_record::ColumnSet;
 use tidegate_codec::columns::ColumnType;
 use tidegate_codec::{PayloadType, Shape, Stream};
+use tidegate_record::ColumnSet;
 
 /// One field of a tuple.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -133,10 +133,10 @@ fn widening(column: &Column, kind: ColumnType) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use time::OffsetDateTime;
-    use tidegate_record::StreamId;
     use tidegate_codec::definition::Change;
     use tidegate_codec::{Shape, UnknownKeys};
+    use tidegate_record::StreamId;
+    use time::OffsetDateTime;
 
     use super::*;
 

@@ -1,9 +1,9 @@
 //! A batch: consecutive entries of the journal that are committed in one transaction, and what keeps its keyed streams in
 //! order.
 
-use tokio::sync::oneshot;
 use tidegate_journal::{Entry, Journal, ReadError};
 use tidegate_record::{EntryMeta, Position, Source, StreamId, excess_members};
+use tokio::sync::oneshot;
 
 /// What the log says of damage.
 pub(super) const UNREADABLE: &str =

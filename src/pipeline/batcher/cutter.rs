@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use tidegate_codec::Streams;
 use tidegate_journal::{Entry, ReadError, Reader};
 use tidegate_record::{DENSE_EXCESS_MIN, EntryKind, Position, StreamId};
-use tidegate_codec::Streams;
 
 use super::batch::{Batch, UNREADABLE, excess_of, stream_of};
 use super::{BatchLimits, BatcherContext, SKIPPED_BYTES_MAX};

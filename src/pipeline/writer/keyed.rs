@@ -7,9 +7,9 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
-use tidegate_record::StreamId;
 use tidegate_codec::{Key, Stream};
+use tidegate_record::StreamId;
+use tokio::sync::oneshot;
 
 use super::{Failure, Writer};
 use crate::pipeline::batcher::Gate;

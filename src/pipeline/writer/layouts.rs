@@ -2,8 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use tidegate_record::StreamId;
 use tidegate_codec::Stream;
+use tidegate_record::StreamId;
 
 use super::Failure;
 use crate::db::batch::{BatchConnection, BatchError, Layout};

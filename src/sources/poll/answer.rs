@@ -12,8 +12,8 @@ use reqwest::header::{
     HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED, LINK, LOCATION,
 };
 use reqwest::{Client, Response, StatusCode};
-use url::Url;
 use tidegate_record::clock::Clock;
+use url::Url;
 
 use super::definition::{Definition, Method};
 use super::endpoint::Endpoint;

@@ -1,8 +1,8 @@
 //! Sees when the database's clock is set back, as by a person or by a failover to another machine: due times that were
 //! computed before that lie too far in the future.
 
-use tokio::time::Instant;
 use tidegate_record::UnixMicros;
+use tokio::time::Instant;
 
 use crate::db::polling_runs::SET_BACK_MIN;
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
-use url::Url;
 use tidegate_codec::{NAME_BYTES_MAX, StreamName};
+use url::Url;
 
 /// Longest address, in bytes.
 pub const ENDPOINT_BYTES_MAX: usize = 8_192;

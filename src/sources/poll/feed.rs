@@ -6,15 +6,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use tokio_util::sync::CancellationToken;
-use tidegate_record::{CURSOR_ITEMS_MAX, Cursor, ItemHash, Position, RunId, SeenItem, Source};
-use tidegate_codec::formats::{RecordPlace, RecordSink};
 use tidegate_codec::Stream;
 use tidegate_codec::csv::CsvOptions;
 use tidegate_codec::encode::{JsonStep, RecordEncoder, RecordError, RecordErrorCode};
+use tidegate_codec::formats::{RecordPlace, RecordSink};
+use tidegate_record::{CURSOR_ITEMS_MAX, Cursor, ItemHash, Position, RunId, SeenItem, Source};
+use tokio_util::sync::CancellationToken;
 
-use crate::ingest::Origin;
-use crate::ingest::{Assembler, Keeping, NotKept};
+use crate::ingest::{Assembler, Keeping, NotKept, Origin};
 use crate::pipeline::{CommitWait, IntakeError, RequestFate, SenderId, Share, Submission};
 use crate::sources::poll::fetch::Page;
 use crate::sources::poll::items::Item;

@@ -3,10 +3,10 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
+use tidegate_codec::StreamName;
+use tidegate_record::UnixMicros;
 use time::OffsetDateTime;
 use uuid::Uuid;
-use tidegate_record::UnixMicros;
-use tidegate_codec::StreamName;
 
 use super::definition::{Definition, parse_endpoint};
 use super::endpoint::Endpoint;

@@ -7,8 +7,8 @@
 use std::collections::HashMap;
 
 use sqlx::PgPool;
-use uuid::Uuid;
 use tidegate_record::{ItemHash, RunId};
+use uuid::Uuid;
 
 use crate::db::{polled_items, polling_runs};
 use crate::sources::poll::poller::Poller;

@@ -4,16 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::PgPool;
-use tokio::sync::Notify;
-use uuid::Uuid;
-use tidegate_record::clock::Clock;
-use tidegate_record::Position;
 use tidegate_codec::definition::{self, InvalidDefinition};
 use tidegate_codec::{OnDuplicate, Stream, StreamName};
+use tidegate_record::Position;
+use tidegate_record::clock::Clock;
+use tokio::sync::Notify;
+use uuid::Uuid;
 
 use crate::catalog::Catalog;
-use crate::db::streams::{NewStream, TableError};
 use crate::counters::Counters;
+use crate::db::streams::{NewStream, TableError};
 use crate::ingest::encoders::Encoders;
 use crate::lifecycle::Lifecycle;
 use crate::pipeline::{Intake, Progress, QuarantineRoom};

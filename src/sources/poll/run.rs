@@ -8,10 +8,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidegate_record::UnixMicros;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use url::Url;
-use tidegate_record::UnixMicros;
 
 use crate::auth::LOCAL_USER_NAME;
 use crate::backoff::Backoff;

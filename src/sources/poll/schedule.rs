@@ -10,8 +10,8 @@ use croner::parser::{CronParser, Seconds, Year};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 use tidegate_record::UnixMicros;
+use uuid::Uuid;
 
 use super::members::{Invalid, Members, invalid};
 

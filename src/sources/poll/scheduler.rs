@@ -7,12 +7,12 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use tidegate_record::{RunId, UnixMicros};
 use time::OffsetDateTime;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
-use tidegate_record::{RunId, UnixMicros};
 
 use crate::backoff::Backoff;
 use crate::db::answered;

@@ -9,8 +9,8 @@ use std::path::Path;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
-use uuid::Uuid;
 use tidegate_private_file as private_file;
+use uuid::Uuid;
 
 use super::headers::Secrets;
 

@@ -1,9 +1,9 @@
 //! Asking only for what is newer than the newest that was seen: a query parameter, filled from a field of the items.
 
 use serde::{Deserialize, Serialize};
-use tidegate_record::UnixMicros;
 use tidegate_codec::json::ValueKind;
 use tidegate_codec::timestamps::{parse_timestamp, to_unix};
+use tidegate_record::UnixMicros;
 
 use super::ascent::Ascent;
 use super::items::Item;

@@ -1,9 +1,9 @@
 //! How a value is written in the query parameter of `since`: the forms that APIs take.
 
 use serde::{Deserialize, Serialize};
-use time::format_description::{OwnedFormatItem, parse_strftime_owned};
-use tidegate_record::UnixMicros;
 use tidegate_codec::timestamps::write_rfc3339;
+use tidegate_record::UnixMicros;
+use time::format_description::{OwnedFormatItem, parse_strftime_owned};
 
 /// Longest pattern, in bytes.
 const PATTERN_BYTES_MAX: usize = 100;

@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use bytes::Bytes;
-use url::{Url, form_urlencoded};
 use tidegate_codec::json::ValueKind;
+use url::{Url, form_urlencoded};
 
 use super::canonical;
 use super::definition::Definition;

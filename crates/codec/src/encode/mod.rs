@@ -22,8 +22,8 @@ pub use csv::{CsvHeader, MatchedName};
 use document::DocumentEncoder;
 pub use error::{RecordError, RecordErrorCode, SHOWN_CHARS_MAX, UnknownRecordErrorCode, not_utf8};
 pub use pointers::{KEY_BYTES_MAX, KEY_TOTAL_BYTES_MAX};
-use typed::TypedEncoder;
 use tidegate_record::{ColumnSet, UnixMicros};
+use typed::TypedEncoder;
 
 use crate::json::{Scanner, Stop};
 use crate::values::{put, timestamps};

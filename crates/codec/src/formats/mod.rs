@@ -18,10 +18,7 @@ mod no_json;
 mod tests;
 
 use crate::csv::{CsvOptions, HeaderLine};
-use crate::encode::{
-    MatchedName, RecordEncoder, RecordError, RecordErrorCode, TuplePrefix,
-};
-use crate::infer::Sample;
+use crate::encode::{MatchedName, RecordEncoder, RecordError, RecordErrorCode, TuplePrefix};
 
 use csv::CsvFramer;
 use json::JsonFramer;
@@ -98,15 +95,6 @@ impl MediaType {
             }
         }
         Ok(MediaType { format, header })
-    }
-}
-
-/// A body as a sample for inference. `csv`: how a body of CSV is to be read.
-pub fn sample<'a>(format: Format, body: &'a [u8], csv: &'a CsvOptions) -> Sample<'a> {
-    match format {
-        Format::Json => Sample::Json(body),
-        Format::Ndjson => Sample::Ndjson(body),
-        Format::Csv => Sample::Csv { body, options: csv },
     }
 }
 

@@ -22,6 +22,7 @@ use serde_json::Value as Json;
 
 use crate::columns::ColumnType;
 use crate::csv::CsvOptions;
+use crate::formats::Format;
 
 use observed::Columns;
 
@@ -39,6 +40,17 @@ pub enum Sample<'a> {
     Ndjson(&'a [u8]),
     /// A header line and rows, or as the options say.
     Csv { body: &'a [u8], options: &'a CsvOptions },
+}
+
+impl<'a> Sample<'a> {
+    /// A body of this format. `csv`: how a body of CSV is to be read.
+    pub fn of(format: Format, body: &'a [u8], csv: &'a CsvOptions) -> Sample<'a> {
+        match format {
+            Format::Json => Sample::Json(body),
+            Format::Ndjson => Sample::Ndjson(body),
+            Format::Csv => Sample::Csv { body, options: csv },
+        }
+    }
 }
 
 /// A column that would take every value of the sample.

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
+use tidegate_record::{StreamId, UnixMicros};
 use time::OffsetDateTime;
 use uuid::Uuid;
-use tidegate_record::{StreamId, UnixMicros};
 
 use super::*;
 use crate::columns::Column;

@@ -11,9 +11,9 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use tidegate_record::{ColumnSet, StreamId, UnixMicros};
 use time::OffsetDateTime;
 use uuid::Uuid;
-use tidegate_record::{ColumnSet, StreamId, UnixMicros};
 
 use super::*;
 use crate::columns::{Column, ColumnType};

@@ -2,9 +2,7 @@
 
 use super::*;
 use crate::columns::EpochUnit;
-use crate::values::timestamps::{
-    parse_date, write_date_json, write_rfc3339, write_timestamp_json,
-};
+use crate::values::timestamps::{parse_date, write_date_json, write_rfc3339, write_timestamp_json};
 
 #[test]
 fn timestamps_are_read_in_every_iso_spelling() {
