@@ -48,7 +48,7 @@ pub enum FailureReason {
     )]
     TooManyForKey { tuples_bytes_max: usize },
     #[error(
-        "this record cannot be replayed as it is, because not all of it was kept; send the mended record"
+        "this record cannot be replayed as it is, because not all of it was kept; send the repaired record"
     )]
     NotReplayable,
     #[error("a replay is of one record, not of {records}")]

@@ -324,3 +324,30 @@ fn read_at(journal: &Journal, position: Position) -> Result<Option<Entry>, ReadE
     let entry = journal.reader(position).next()?;
     Ok(entry.filter(|entry| entry.header.position == position))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ingest::{REQUEST_STREAMS_MAX, WhyNotKept};
+
+    /// Every number of it has five digits, which is more than a body has records for.
+    #[test]
+    fn the_answer_to_a_request_of_as_many_streams_as_may_be_fits_its_entry() {
+        const RECORDS: u64 = 99_999;
+        let mut not_kept = NotKept::default();
+        for why in [
+            WhyNotKept::RequestLimit,
+            WhyNotKept::Quota,
+            WhyNotKept::StreamFull,
+            WhyNotKept::QuarantineFull,
+        ] {
+            not_kept.add(why, RECORDS);
+        }
+        let stream = |number: usize| {
+            let name = format!("s{number:062}").parse().unwrap();
+            AnsweredStream(name, RECORDS, RECORDS, not_kept.clone())
+        };
+        let streams: Vec<AnsweredStream> = (0..REQUEST_STREAMS_MAX).map(stream).collect();
+        assert!(json_bytes(&streams) <= ANSWER_BYTES_MAX - ANSWER_FRAME_BYTES);
+    }
+}

@@ -11,7 +11,7 @@ use futures::stream::{self, StreamExt};
 use tempfile::TempDir;
 use tidegate_codec::csv::CsvOptions;
 use tidegate_codec::encode::EncodeLimits;
-use tidegate_codec::{PayloadType, Shape, Stream};
+use tidegate_codec::{PayloadType, Shape, Stream, StreamsSnapshot};
 use tidegate_journal::faults::FaultStorage;
 use tidegate_journal::{DiskStorage, Journal, JournalOptions, Opened, Storage};
 use tidegate_record::{StreamId, UnixMicros};
@@ -21,7 +21,7 @@ use super::assembler::ENTRY_TARGET_ROWS;
 use super::body::{BodyLimits, BodyReader, ContentEncoding};
 use super::encoders::Encoders;
 use super::*;
-use crate::auth::Quotas;
+use crate::auth::{Caller, Quotas, Role, ScopeSet, Via};
 use crate::counters::Counters;
 use crate::db::streams::StreamLimits;
 use crate::lifecycle::Lifecycle;
@@ -84,18 +84,21 @@ fn source_on(directory: &Path, storage: impl Storage + 'static) -> Ingest {
     }
 }
 
-fn ndjson() -> IngestRequest {
-    let stream = Stream {
-        id: StreamId(1),
-        name: "tests".parse().unwrap(),
+fn stream_of(id: i32, name: &str) -> Stream {
+    Stream {
+        id: StreamId(id),
+        name: name.parse().unwrap(),
         shape: Shape::Document { payload: PayloadType::Json },
         key: None,
         retention_days: None,
         created_at: OffsetDateTime::UNIX_EPOCH,
-    };
+    }
+}
+
+fn ndjson() -> IngestRequest {
     IngestRequest {
         addressing: Addressing::OneStream(OneStream {
-            target: Target { stream: Arc::new(stream), maker: None },
+            target: Target { stream: Arc::new(stream_of(1, "tests")), maker: None },
             format: Format::Ndjson,
             csv: CsvOptions::default(),
         }),
@@ -108,6 +111,28 @@ fn ndjson() -> IngestRequest {
         return_ids: false,
         key: None,
     }
+}
+
+/// For the streams that its lines name.
+fn of_many_streams() -> IngestRequest {
+    let caller = Caller {
+        user_id: None,
+        user_name: "ada".into(),
+        role: Role::Admin,
+        scopes: ScopeSet::ALL,
+        streams: None,
+        via: Via::Local,
+        password: None,
+        session: None,
+    };
+    let addressing = Addressing::ManyStreams(Rights { caller, makes_streams: true });
+    IngestRequest { addressing, ..ndjson() }
+}
+
+/// The service knows streams of these names, numbered from 1.
+fn know_streams(source: &Ingest, names: &[&str]) {
+    let streams = (1..).zip(names).map(|(id, name)| stream_of(id, name));
+    source.catalog.streams().replace(StreamsSnapshot::new(streams));
 }
 
 /// For a stream that is still to be made; nothing here can make it.
@@ -270,5 +295,89 @@ async fn what_is_not_handed_on_leaves_the_quarantine_its_room() {
     source.quarantine.note_committed(|_, _| true);
     source.quarantine.measured(&HashMap::new(), KeptAmount::default());
     assert_eq!(level(), 0);
+    source.intake.close().await;
+}
+
+/// What is kept of one request at most is shared by its streams, and so are the errors that it is told.
+#[tokio::test]
+async fn the_streams_of_a_request_share_its_limits() {
+    let directory = tempfile::tempdir().unwrap();
+    let request = KeptAmount { records: 5, bytes: 1 << 20 };
+    let limits = QuarantineLimits { request, ..QuarantineLimits::NONE };
+    let source = Ingest { quarantine: QuarantineRoom::new(limits), ..source(&directory) };
+    know_streams(&source, &["one", "two"]);
+    let lines: String = (0..200)
+        .map(|n| format!("{{\"stream\":\"{}\",\"record\":5}}\n", ["one", "two"][n % 2]))
+        .collect();
+    let body = BodyReader::whole(Bytes::from(lines), BODY);
+    let reply = source.take(of_many_streams(), body).await.unwrap();
+    assert_eq!((reply.quarantined, reply.not_kept.total(), reply.refused), (5, 195, 200));
+    let by_stream =
+        reply.streams.iter().map(|stream| (stream.quarantined, stream.not_kept.total()));
+    assert_eq!(by_stream.collect::<Vec<_>>(), [(3, 97), (2, 98)]);
+    let told: Vec<u64> = reply.errors.iter().map(|error| error.record).collect();
+    assert_eq!(told, (1..=100).collect::<Vec<u64>>());
+    assert_eq!(source.counters.of(StreamId(2)).totals().not_kept, 98);
+    source.intake.close().await;
+}
+
+/// Whatever becomes of a request, what it took of the quarantine's room and of the quota is right for all its streams.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_taken_of_many_streams_is_given_back() {
+    let storage = FaultStorage::new(7);
+    let source = source_on(Path::new("/journal"), storage.clone());
+    know_streams(&source, &["one", "two"]);
+    let (quotas, now) = (Quotas::default(), Instant::now());
+    let lines =
+        "{\"stream\":\"one\",\"record\":{}}\n{\"stream\":\"two\",\"record\":5}\n".repeat(50);
+    let body = || BodyReader::whole(Bytes::from(lines.clone()), BODY);
+    let send = async |token, key: Option<&str>| {
+        let quota = Some(quotas.admit(token, 1, now).expect("nothing is owed"));
+        let key = key.map(str::to_owned);
+        source.take(IngestRequest { quota, key, ..of_many_streams() }, body()).await
+    };
+    for (token, key) in [(1, None), (2, Some("key"))] {
+        let reply = send(token, key).await.unwrap();
+        assert_eq!((reply.accepted, reply.quarantined), (50, 50));
+        assert!(quotas.admit(token, 1, now).is_err(), "what was taken is paid for");
+        assert_eq!(source.quarantine.level().records, 50 * u64::try_from(token).unwrap());
+    }
+    {
+        let chunks = stream::iter([Ok::<_, Infallible>(Bytes::from(lines.clone()))])
+            .chain(stream::pending());
+        let body = BodyReader::new(chunks.boxed(), ContentEncoding::Identity, BODY);
+        let under_way = source.take(of_many_streams(), body);
+        tokio::pin!(under_way);
+        assert!(futures::poll!(&mut under_way).is_pending());
+        assert_eq!(source.quarantine.level().records, 150);
+    }
+    assert_eq!(source.quarantine.level().records, 100, "its sender hung up");
+    storage.fail_sync_after(Some(0));
+    for (token, key) in [(3, None), (4, Some("other"))] {
+        let failure = send(token, key).await.unwrap_err();
+        assert!(matches!(failure.reason, FailureReason::Intake(_)), "{:?}", failure.reason);
+        assert!(failure.before.streams.is_empty());
+        assert!(quotas.admit(token, 1, now).is_ok(), "what was not taken is not paid for");
+    }
+    assert_eq!(source.quarantine.level().records, 100);
+}
+
+/// What is gathered is handed on for all streams at once, so that what is taken of a request is its beginning.
+#[tokio::test]
+async fn a_request_that_breaks_off_is_taken_to_one_place_in_all_its_streams() {
+    let directory = tempfile::tempdir().unwrap();
+    let source = source(&directory);
+    know_streams(&source, &["one", "two", "three"]);
+    let names = ["one", "two", "three"];
+    let lines: String = (0..ENTRY_TARGET_ROWS as usize + 7)
+        .map(|n| format!("{{\"stream\":\"{}\",\"record\":{{}}}}\n", names[n % 3]))
+        .collect();
+    let chunks = [Ok(Bytes::from(lines)), Err(std::io::Error::other("hung up"))];
+    let body = BodyReader::new(stream::iter(chunks), ContentEncoding::Identity, BODY);
+    let failure = source.take(of_many_streams(), body).await.unwrap_err();
+    let before = failure.before;
+    assert_eq!(before.accepted, u64::from(ENTRY_TARGET_ROWS));
+    let by_stream: Vec<u64> = before.streams.iter().map(|stream| stream.accepted).collect();
+    assert_eq!(by_stream, [3_334, 3_333, 3_333]);
     source.intake.close().await;
 }

@@ -138,7 +138,7 @@ fn a_line_s_records_are_its_stream_s() {
 }
 
 #[test]
-fn a_line_that_names_no_stream_is_nobody_s() {
+fn what_names_no_stream_is_taken_by_none() {
     for (line, code) in [
         ("{\"record\":{}}", "invalid_line"),
         ("{}", "invalid_line"),
