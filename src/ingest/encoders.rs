@@ -52,10 +52,7 @@ impl Encoders {
 #[cfg(test)]
 mod tests {
     use tidegate_codec::columns::{Column, ColumnType};
-    use tidegate_codec::columns::{Column, ColumnType};
     use tidegate_codec::{Shape, UnknownKeys};
-    use tidegate_codec::{Shape, UnknownKeys};
-    use tidegate_record::StreamId;
     use tidegate_record::StreamId;
     use time::OffsetDateTime;
 
