@@ -17,15 +17,12 @@ use tidegate_record::{
 use uuid::Uuid;
 
 use crate::db::quarantine::{self, QuarantinedRecord, ReadAs};
+use crate::ingest::ids::{first_id, nth_id};
 use crate::ingest::keeping::{Keeping, NotKept};
+use crate::ingest::level::{ENTRY_TARGET_BYTES, Level};
 use crate::pipeline::{KeptAmount, RoomTaken};
 use crate::telemetry::limits;
 
-/// An entry is handed on at this many bytes or records, so that a large body is never held in memory.
-pub const ENTRY_TARGET_BYTES: usize = 1 << 20;
-pub const ENTRY_TARGET_ROWS: u32 = 10_000;
-/// And at so many keys and values in the records' documents: a megabyte of plain records has half of them.
-pub const ENTRY_TARGET_MEMBERS: u64 = 250_000;
 /// Most errors that a reply lists.
 pub const RECORD_ERRORS_MAX: usize = 100;
 /// Room for the body that a new entry begins with. Small pieces of memory come cheaper than a page.
@@ -80,48 +77,6 @@ impl Assembled {
     pub fn bytes(&self) -> usize {
         let bytes: u64 = self.entries.iter().map(SealedEntry::len_bytes).sum();
         usize::try_from(bytes).unwrap_or(usize::MAX)
-    }
-}
-
-/// How much is gathered.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Level {
-    pub bytes: usize,
-    pub rows: u32,
-    pub members: u64,
-    pub quarantined: u32,
-}
-
-impl Level {
-    pub fn plus(self, other: Level) -> Level {
-        Level {
-            bytes: self.bytes + other.bytes,
-            rows: self.rows + other.rows,
-            members: self.members.saturating_add(other.members),
-            quarantined: self.quarantined + other.quarantined,
-        }
-    }
-
-    /// Less what is part of it.
-    pub fn minus(self, part: Level) -> Level {
-        Level {
-            bytes: self.bytes - part.bytes,
-            rows: self.rows - part.rows,
-            members: self.members.saturating_sub(part.members),
-            quarantined: self.quarantined - part.quarantined,
-        }
-    }
-
-    pub fn is_empty(self) -> bool {
-        self.rows == 0 && self.quarantined == 0
-    }
-
-    /// It is to be handed on.
-    pub fn is_full(self) -> bool {
-        self.bytes >= ENTRY_TARGET_BYTES
-            || self.rows >= ENTRY_TARGET_ROWS
-            || self.members >= ENTRY_TARGET_MEMBERS
-            || self.quarantined >= ENTRY_TARGET_ROWS
     }
 }
 
@@ -480,20 +435,6 @@ fn with_meta(draft: &EntryDraft, meta: &EntryMeta) -> EntryDraft {
     replacement
 }
 
-/// A fresh UUIDv7 whose following ids are free as well: the highest random bit is 0, so that counting up from it
-/// never reaches the variant.
-fn first_id(at: UnixMicros) -> Uuid {
-    let milliseconds = u64::try_from(at.0 / 1_000).unwrap_or_default();
-    let mut random: [u8; 10] = rand::random();
-    random[2] &= 0x1f;
-    uuid::Builder::from_unix_timestamp_millis(milliseconds, &random).into_uuid()
-}
-
-/// The id of an entry's record, counted from 0.
-pub fn nth_id(first: Uuid, index: u32) -> Uuid {
-    Uuid::from_u128(first.as_u128() + u128::from(index))
-}
-
 #[cfg(test)]
 mod tests {
     use tidegate_codec::{PayloadType, Shape};
@@ -544,20 +485,6 @@ mod tests {
             assert_eq!(assembler.told_members(assembler.excess()), told, "{members}");
             assert_eq!(assembler.take().unwrap().is_costly, is_costly, "{members}");
             assert!(assembler.take().is_none());
-        }
-    }
-
-    #[test]
-    fn ids_of_an_entry_are_version_7_and_consecutive() {
-        for _ in 0..1_000 {
-            let first = first_id(UnixMicros(1_700_000_000_000_000));
-            let last = nth_id(first, u32::MAX);
-            for id in [first, last] {
-                assert_eq!(id.get_version_num(), 7);
-                assert_eq!(id.get_variant(), uuid::Variant::RFC4122);
-                assert_eq!(id.get_timestamp().unwrap().to_unix().0, 1_700_000_000);
-            }
-            assert!(first < last);
         }
     }
 }

@@ -19,9 +19,10 @@ use uuid::Uuid;
 use crate::auth::InvalidRecords;
 use crate::catalog::Catalog;
 use crate::ingest::assembler::{
-    Assembled, Assembler, EntryKeys, Level, Origin, PlacedError, RECORD_ERRORS_MAX,
+    Assembled, Assembler, EntryKeys, Origin, PlacedError, RECORD_ERRORS_MAX,
 };
 use crate::ingest::encoders::Encoders;
+use crate::ingest::level::Level;
 use crate::ingest::parser::{Gathered, Part, Parts, framer_limits};
 use crate::ingest::{
     Ingest, IngestReply, Keeping, NotKept, NotMade, Rights, StreamReply, Target, WhyNotKept,

@@ -9,8 +9,10 @@ use tidegate_record::Source;
 use uuid::Uuid;
 
 use crate::auth::Admission;
-use crate::ingest::assembler::{Assembled, ENTRY_TARGET_BYTES, Origin, nth_id};
+use crate::ingest::assembler::{Assembled, Origin};
 use crate::ingest::body::BodyReader;
+use crate::ingest::ids::nth_id;
+use crate::ingest::level::ENTRY_TARGET_BYTES;
 use crate::ingest::many::{Common, Many};
 use crate::ingest::parser::{One, Parser, Part, Parts};
 use crate::ingest::{

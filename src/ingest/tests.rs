@@ -17,9 +17,9 @@ use tidegate_journal::{DiskStorage, Journal, JournalOptions, Opened, Storage};
 use tidegate_record::{StreamId, UnixMicros};
 use time::OffsetDateTime;
 
-use super::assembler::ENTRY_TARGET_ROWS;
 use super::body::{BodyLimits, BodyReader, ContentEncoding};
 use super::encoders::Encoders;
+use super::level::ENTRY_TARGET_ROWS;
 use super::*;
 use crate::auth::{Caller, Quotas, Role, ScopeSet, Via};
 use crate::counters::Counters;
