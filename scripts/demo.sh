@@ -103,7 +103,7 @@ start_gateway() {
     # Job control puts the gateway into a process group of its own: Ctrl-C reaches this script alone, which then asks
     # the gateway once to stop (a second signal would cut its drain short).
     set -m
-    "$target/release/tidegate" serve --listen "$listen" --data-dir "$data_dir" \
+    "$target/trial/tidegate" serve --listen "$listen" --data-dir "$data_dir" \
         </dev/null >"$gateway_log" 2>&1 &
     gateway_pid=$!
     set +m
@@ -127,7 +127,7 @@ run_demo() {
     # In the background and waited for, because a trap runs only between commands: a signal must not wait for the end
     # of the demo. demo_args is a list of words, so the split is meant.
     # shellcheck disable=SC2086
-    TIDEGATE_URL=$url TIDEGATE_DATA_DIR=$data_dir "$target/release/tidegate-demo" $demo_args &
+    TIDEGATE_URL=$url TIDEGATE_DATA_DIR=$data_dir "$target/trial/tidegate-demo" $demo_args &
     demo_pid=$!
     wait "$demo_pid" || code=$?
     demo_pid=
@@ -147,7 +147,7 @@ if ! scripts/web.sh try >"$target/demo-web.log"; then
     cat "$target/demo-web.log" >&2
     fail 'the dashboard could not be built'
 fi
-cargo build --release --locked --bin tidegate --bin tidegate-demo
+cargo build --profile trial --locked --bin tidegate --bin tidegate-demo
 
 say "starting the gateway on $url, its data in $data_dir, its log in $gateway_log"
 start_gateway
