@@ -5,8 +5,7 @@ use std::sync::Arc;
 use axum::extract::{Query, Request, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
-use serde::ser::{Serialize, Serializer};
-use serde::{Deserialize, Serialize as DeriveSerialize};
+use serde::{Deserialize, Serialize, Serializer};
 use tidegate_codec::formats::Format;
 
 use crate::api::caller::authenticate;
@@ -30,7 +29,7 @@ pub struct ManyRecordsQuery {
 pub(super) struct ByStream(pub Vec<StreamReply>);
 
 /// What became of one stream's records; with `ack=commit` the members are those of the whole reply.
-#[derive(Debug, DeriveSerialize)]
+#[derive(Debug, Serialize)]
 struct StreamView {
     #[serde(skip_serializing_if = "Option::is_none")]
     accepted: Option<u64>,

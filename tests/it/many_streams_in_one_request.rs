@@ -432,10 +432,12 @@ async fn many_streams_in_one_request_are_what_each_is_by_itself() {
         let record = written[round * 5 % written.len()];
         let name = ["together_typed", "together_documents"][which];
         let _ = writeln!(alone[which], "{record}");
-        let _ = match round % 3 {
-            0 => writeln!(together, "{{\"stream\":\"{name}\",\"records\":[{record}]}}"),
-            _ => writeln!(together, "{{\"stream\":\"{name}\",\"record\":{record}}}"),
+        let records = if round % 3 == 0 {
+            format!("\"records\":[{record}]")
+        } else {
+            format!("\"record\":{record}")
         };
+        let _ = writeln!(together, "{{\"stream\":\"{name}\",{records}}}");
     }
     let reply = gateway.many_records().ndjson(together).send().await.expect(202);
     for (name, lines) in ["typed", "documents"].into_iter().zip(alone) {

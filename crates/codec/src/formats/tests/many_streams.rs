@@ -258,13 +258,15 @@ struct Written {
 impl Written {
     fn line(&self) -> String {
         let Written { stream, records, .. } = self;
-        let records = match self.is_list {
-            true => format!("\"records\":[{}]", records.join(",")),
-            false => format!("\"record\":{}", records[0]),
+        let records = if self.is_list {
+            format!("\"records\":[{}]", records.join(","))
+        } else {
+            format!("\"record\":{}", records[0])
         };
-        match self.stream_is_last {
-            true => format!("{{{records},\"stream\":\"{stream}\"}}\n"),
-            false => format!("{{\"stream\":\"{stream}\",{records}}}\n"),
+        if self.stream_is_last {
+            format!("{{{records},\"stream\":\"{stream}\"}}\n")
+        } else {
+            format!("{{\"stream\":\"{stream}\",{records}}}\n")
         }
     }
 }
