@@ -228,23 +228,24 @@ fn a_line_that_is_too_long_is_refused_for_its_stream_if_it_names_it_soon() {
     }
 }
 
-/// A record as it is written, and whether it is JSON.
+/// Records as they are written, some of them no JSON.
+const RECORDS: &[&str] = &[
+    "{}",
+    "{\"a\":1}",
+    "{\"a\":\"x\"}",
+    "{\"b\":[1,{\"c\":\"]}\"}]}",
+    "{\"a\":null,\"b\":\"\\\"\"}",
+    "5",
+    "[1]",
+    "nan",
+    "01",
+    "{'s':2}",
+    "{\"s\":2,}",
+    "{\"longer\":\"than the limit of a record is\"}",
+];
+
 fn record_strategy() -> impl Strategy<Value = String> {
-    let written = [
-        "{}",
-        "{\"a\":1}",
-        "{\"a\":\"x\"}",
-        "{\"b\":[1,{\"c\":\"]}\"}]}",
-        "{\"a\":null,\"b\":\"\\\"\"}",
-        "5",
-        "[1]",
-        "nan",
-        "01",
-        "{'s':2}",
-        "{\"s\":2,}",
-        "{\"longer\":\"than the limit of a record is\"}",
-    ];
-    prop::sample::select(&written[..]).prop_map(str::to_owned)
+    prop::sample::select(RECORDS).prop_map(str::to_owned)
 }
 
 #[derive(Debug, Clone)]
