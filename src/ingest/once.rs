@@ -21,7 +21,7 @@ use crate::ingest::{
     Ack, Addressing, FailureReason, NotKept, OnError, OneStream, PlacedError, StreamReply,
 };
 use crate::pipeline::keys::{body_hash, many_streams_key, request_key};
-use crate::pipeline::{Claim, Claimed, CommitOutcome};
+use crate::pipeline::{Claim, Claimed, CommitOutcome, entry_first_id};
 
 /// What an answer without errors may take, in bytes.
 const ANSWER_FRAME_BYTES: usize = 1 << 10;
@@ -253,7 +253,10 @@ impl Request<'_> {
         self.reply.replayed = true;
         if let Addressing::ManyStreams(_) = self.wanted.addressing {
             self.reply.streams = answer.streams.into_iter().map(StreamReply::from).collect();
-            self.wait_until_committed(entry.header.position).await;
+            // While an entry is waited for, its batch is cut at once.
+            let first_id = entry_first_id(&entry.body);
+            let _hurries = first_id.map(|id| self.ingest.intake.wait_for_commit(id));
+            self.wait_until_committed(entry.header.end).await;
             return Ok(true);
         }
         self.add_ids(answer.first_id, u32::try_from(answer.accepted).unwrap_or(u32::MAX));
@@ -294,10 +297,10 @@ impl Request<'_> {
 
     /// Waits, where that is wanted, until everything up to a position is committed. What became of the records of many streams
     /// is told to their first request alone, so the reply has what was accepted of them.
-    async fn wait_until_committed(&self, position: Position) {
+    async fn wait_until_committed(&self, end: Position) {
         if self.wanted.ack == Ack::Commit {
             let mut low_water = self.ingest.committed.subscribe();
-            let is_committed = low_water.wait_for(|low_water| *low_water > position);
+            let is_committed = low_water.wait_for(|low_water| *low_water >= end);
             let _ = tokio::time::timeout(self.ingest.commit_wait, is_committed).await;
         }
     }

@@ -225,6 +225,7 @@ async fn with_ack_commit_every_stream_s_rows_are_there_when_the_reply_is() {
 async fn one_key_is_for_the_whole_request() {
     let mut gateway = Gateway::start().await;
     make_typed(&gateway, "typed").await;
+    gateway.create_stream(&json!({"name": "fresh"})).await;
     let body = line("typed", &json!({"n": 1}))
         + &line("typed", &json!({"n": "x"}))
         + &line("fresh", &json!({"n": 2}))
