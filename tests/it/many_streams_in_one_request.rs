@@ -381,9 +381,9 @@ async fn a_large_body_of_many_streams_is_taken_in_bounded_memory() {
 
 #[tokio::test]
 async fn deep_and_dear_documents_are_refused_as_for_one_stream() {
-    let gateway = Gateway::with(&["--document-members-max=1000"]).await;
+    let gateway = Gateway::with(&["--document-members-max=2000"]).await;
     let deep = format!("{{\"a\":{}1{}}}", "[".repeat(1_100), "]".repeat(1_100));
-    let dear = format!("{{\"a\":[{}]}}", vec!["1"; 2_000].join(","));
+    let dear = format!("{{\"a\":[{}]}}", vec!["1"; 3_000].join(","));
     let body = format!(
         "{{\"stream\":\"s\",\"record\":{deep}}}\n{{\"stream\":\"s\",\"record\":{dear}}}\n{{\"stream\":\"s\",\"record\":{{}}}}\n"
     );

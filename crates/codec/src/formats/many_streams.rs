@@ -154,7 +154,6 @@ impl StreamsFramer {
     }
 
     fn read<S: StreamsSink>(&mut self, line: &Line, chunk: &[u8], sink: &mut S) {
-        self.has_lines = true;
         let number = line.number;
         match &line.found {
             Found::InChunk(range) => {

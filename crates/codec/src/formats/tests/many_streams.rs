@@ -300,12 +300,10 @@ proptest! {
         prop_assert_eq!(finished, Ok(Finished { records: records as u64, single: false }));
         for name in NAMES {
             let own = lines.iter().filter(|line| line.stream == name);
-            let alone: String = own.flat_map(|line| &line.records).fold(String::new(), |mut all, record| {
-                writeln!(all, "{record}").unwrap();
-                all
-            });
+            let own: Vec<&str> = own.flat_map(|line| &line.records).map(String::as_str).collect();
+            let alone = format!("[{}]", own.join(","));
             let stream = if name == "typed" { typed() } else { documents() };
-            let (events, _) = frame(framer(Format::Ndjson, &stream, LIMITS), [alone.as_bytes()], usize::MAX);
+            let (events, _) = frame(framer(Format::Json, &stream, LIMITS), [alone.as_bytes()], usize::MAX);
             let of = |event: &Event| match event {
                 Event::Encoded(tuple) => Ok(tuple.clone()),
                 Event::Refused { error, raw, .. } => Err((error.code, raw.clone())),
