@@ -12,7 +12,7 @@ need_psql
 { have prometheus && have promtool; } || install_packages 'Prometheus' 'prometheus' 'prometheus'
 # The gateway must notice a pooler between itself and PostgreSQL. Debian keeps it where only root's PATH looks.
 have pgbouncer || [ -x /usr/sbin/pgbouncer ] || install_packages 'PgBouncer' 'pgbouncer' 'pgbouncer'
-# The README's walkthrough is run word for word.
+# The examples of README.md and docs/ are run word for word.
 have curl || install_packages 'curl' 'curl ca-certificates' 'curl'
 # The dashboard is built and tried in a real browser.
 need_node

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Takes the README's pictures anew: docs/images/*.png, of a gateway through which the demo's data flows.
+# Takes the pictures of README.md and docs/ anew: docs/images/*.png, of a gateway through which the demo's data flows.
 #
 # Arguments: how many seconds data flows first (240), so that the chart shows something.
 set -euo pipefail

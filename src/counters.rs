@@ -112,12 +112,12 @@ impl StreamCounters {
     }
 }
 
-/// Most streams that metrics tell by name, where nobody says otherwise.
+/// Most streams that metrics tell by name, by default.
 const NAMED_MAX_DEFAULT: usize = 200;
 
 /// The counters of every stream that had traffic; clones share them.
 ///
-/// Metrics tell so many streams by name, and the others together: else whoever may make streams could have each of them
+/// Metrics tell so many streams by name, and the others together: else a user who may make streams could have each of them
 /// carry series of its own through every scrape. Which are named is decided when a stream first counts something, and stays
 /// so for as long as it is there; so neither a name's counters nor the others' sum ever fall.
 #[derive(Debug, Clone)]
@@ -193,7 +193,7 @@ impl Counters {
     }
 
     /// Forgets streams that are not among these, so that the map stays as large as the catalog, and keeps the names that are
-    /// free for the oldest streams: after a restart the same ones have them, whoever is first to send.
+    /// free for the oldest streams: after a restart the same ones have them, whichever is first to send.
     pub fn follow(&self, streams: impl IntoIterator<Item = StreamId>) {
         let streams: BTreeSet<StreamId> = streams.into_iter().collect();
         let mut all = self.write();

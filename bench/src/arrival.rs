@@ -54,7 +54,7 @@ pub async fn measure(bench: &mut Bench, round: usize, gateway: &Gateway) -> anyh
     tokio::join!(offering, warm_up).0?;
     watchers.wait_given((offer.bodies() * BODY_RECORDS) as u64).await?;
     let omitted = watchers.total().omitted;
-    ensure!(omitted == 0, "{omitted} records were left out, whose times nobody knows");
+    ensure!(omitted == 0, "{omitted} records were left out, whose times are unknown");
     let latencies = watchers.take_latencies();
     ensure!(!latencies.is_empty(), "no record was timed");
     bench.seconds(round, ARRIVAL_P50, load::quantile_seconds(&latencies, 0.5));

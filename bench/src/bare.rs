@@ -79,7 +79,7 @@ pub async fn serve_broadcast() -> anyhow::Result<()> {
 
 async fn publish(State(records): State<broadcast::Sender<Utf8Bytes>>, body: String) -> StatusCode {
     for line in body.lines() {
-        // Without monitors nobody gets it.
+        // Without monitors it goes nowhere.
         let _ = records.send(line.into());
     }
     StatusCode::ACCEPTED

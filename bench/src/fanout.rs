@@ -156,7 +156,7 @@ async fn watch(
         watchers.wait_given((offer.bodies() * BODY_RECORDS) as u64).await?;
         seen?
     } else {
-        // It takes requests more slowly than they are due, and nobody waits for the last.
+        // It takes requests more slowly than they are due, and the last are not waited for.
         tokio::pin!(window);
         tokio::select! {
             seen = &mut window => seen?,

@@ -88,7 +88,7 @@ impl FrameCounter {
         match self.head.bytes()[0] & 0x0f {
             OPCODE_CLOSE => bail!("the server closed the WebSocket"),
             OPCODE_PING => {
-                ensure!(length == 0, "a ping with a payload, which nobody here answers");
+                ensure!(length == 0, "a ping with a payload, which is not answered here");
                 tally.pings += 1;
             }
             _ => {}

@@ -94,7 +94,7 @@ impl Collections {
                 contents.push(item.clone());
                 changes.changed += 1;
             }
-            // Not one that has just changed: nobody would have seen it.
+            // Not one that has just changed: no job would have seen it.
             items.remove((first + 1) % items.len());
             changes.removed += 1;
             let added = json!({

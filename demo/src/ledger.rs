@@ -29,7 +29,7 @@ pub struct StreamLedger {
     /// Acknowledged, but in a batch that does not say which of its records are quarantined.
     unnamed_acknowledged: u64,
     pub quarantined: u64,
-    /// Sent, and nobody answered.
+    /// Sent, and not answered.
     pub unknown: u64,
     /// Given up after refusals, or invalid and not kept: the gateway never took them.
     pub refused: u64,
@@ -132,7 +132,7 @@ impl Ledger {
         self.last_failure = Some(reason);
     }
 
-    /// Nobody knows whether the gateway took these records.
+    /// Whether the gateway took these records is unknown.
     pub fn unknown(&mut self, dataset: Dataset, sequences: Range<u64>, reason: String) {
         let stream = self.streams.get_mut(dataset);
         stream.unknown += sequences.end - sequences.start;

@@ -91,7 +91,7 @@ impl Monitor {
         let socket = match self.start().await {
             Ok(socket) => socket,
             Err(error) => {
-                // Nobody waits any more when the demo was interrupted.
+                // No task waits any more when the demo was interrupted.
                 let _ = watching.send(Err(error.context("cannot watch the streams")));
                 return;
             }

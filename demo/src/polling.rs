@@ -1,4 +1,4 @@
-//! `tidegate-demo --jobs`: an API that nobody pushes from becomes streams, and exactly what changes there arrives.
+//! `tidegate-demo --jobs`: an API that pushes nothing becomes streams, and exactly what changes there arrives.
 //!
 //! The demo serves an API of its own, makes a polling job for each of its collections, changes some items round by round,
 //! and compares the tables with every content that the items had: each must be there exactly once.

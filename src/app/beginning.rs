@@ -18,7 +18,7 @@ use crate::lifecycle::Lifecycle;
 use crate::pipeline::Keys;
 
 /// What the system holds of one connection's replies until its peer has taken them, in bytes (Linux takes the double, for its
-/// own needs). It would be up to 4 MiB, of which some must be free again before anybody here sees that a peer reads at all.
+/// own needs). It would be up to 4 MiB, of which some must be free again before it is seen here that a peer reads at all.
 const SEND_BUFFER_BYTES: u32 = 256 << 10;
 
 /// What is there before the parts are made.

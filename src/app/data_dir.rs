@@ -21,7 +21,7 @@ const WRITTEN: [&str; 2] = [LOCK_FILE, JOURNAL_DIR];
 /// How deep the journal's directories lie in each other: it, and what was damaged.
 const JOURNAL_DEPTH: usize = 2;
 
-/// Makes the directory, for its owner alone; returns its absolute path. Refuses one that somebody else could have prepared.
+/// Makes the directory, for its owner alone; returns its absolute path. Refuses one that another user could have prepared.
 pub(super) fn prepare(path: &Path) -> anyhow::Result<PathBuf> {
     let path = directory::open(path, postgres::is_passed_through(path))
         .context("the data directory cannot be used")?;

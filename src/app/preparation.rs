@@ -136,7 +136,7 @@ impl Preparation {
         format!("PostgreSQL did not answer within {PREPARE_TIMEOUT:?}{waits}")
     }
 
-    /// Tells whoever still waits, else the log; a password is not for the log.
+    /// Tells the waiting caller, else the log; a password is not for the log.
     fn ready(&self, admin: &FirstAdmin, answer: Option<oneshot::Sender<Prepared>>) {
         self.writers.reached();
         let told = Prepared::Ready { sign_in: sign_in(admin) };
@@ -203,7 +203,7 @@ fn words(error: &anyhow::Error) -> String {
     words
 }
 
-/// Is it worth waiting a moment before somebody is told?
+/// Is it worth waiting a moment before the person at the terminal is told?
 fn passes(error: &anyhow::Error) -> bool {
     error.downcast_ref::<PreparationError>().is_some_and(PreparationError::passes)
 }

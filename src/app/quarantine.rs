@@ -102,7 +102,7 @@ impl Upkeep {
         let pool = self.state.database.pools().changes.clone();
         let limits = *self.room.limits();
         let mut old = if with_old_ones { self.old_ones() } else { Vec::new() };
-        // Streams of which less is there than is counted: somebody switched the triggers off.
+        // Streams of which less is there than is counted: the triggers were switched off.
         let mut miscounted = HashSet::new();
         for _ in 0..CHUNKS_MAX {
             let Some(mut dropping) = quarantine_room::begin_dropping(&pool).await? else {

@@ -3,7 +3,7 @@
 
 mod mirror;
 mod partitions;
-mod turns;
+mod user_locks;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -23,6 +23,7 @@ use crate::telemetry::limits;
 
 pub use mirror::Mirror;
 pub use partitions::{LOOK_AT_PARTITIONS_EVERY, PartitionsBehind};
+use user_locks::UserLocks;
 
 /// The truth is looked at this often, whether or not a node said that something changed.
 pub const LOOK_EVERY: Duration = Duration::from_secs(15);
@@ -40,7 +41,7 @@ pub struct Catalog {
     limits: StreamLimits,
     /// How many streams each user made, as of the last look.
     made_by: Arc<ArcSwap<HashMap<i64, usize>>>,
-    turns: turns::Turns,
+    user_locks: UserLocks,
 }
 
 impl Catalog {
@@ -50,8 +51,8 @@ impl Catalog {
         let streams = Streams::default();
         streams.replace(StreamsSnapshot::new(mirror.load().unwrap_or_default()));
         let (mirror, partitions) = (Arc::new(Mutex::new(mirror)), partitions::Upkeep::default());
-        let (made_by, turns) = (Arc::default(), turns::Turns::default());
-        Catalog { database, streams, mirror, partitions, limits, made_by, turns }
+        let (made_by, user_locks) = (Arc::default(), UserLocks::default());
+        Catalog { database, streams, mirror, partitions, limits, made_by, user_locks }
     }
 
     /// The snapshot that lookups use.
@@ -91,7 +92,7 @@ impl Catalog {
             let pool = &self.database.pools().schema;
             for id in streams::forgotten(pool, &unlisted).await? {
                 let Some(stream) = known.by_id(id) else { continue };
-                // The records of one that cannot be made are parked, and hold up nobody else.
+                // The records of one that cannot be made are parked, and hold up no other stream.
                 let made = streams::restore(pool, stream).await;
                 restored = true;
                 if made.is_err() {
@@ -138,7 +139,7 @@ impl Catalog {
         new: &NewStream,
     ) -> Result<Option<Arc<Stream>>, TableError> {
         self.check_known(new)?;
-        let _turn = self.turns.take(new.created_by).await;
+        let _guard = self.user_locks.lock(new.created_by).await;
         self.check_known(new)?;
         // A database that was set back must remember its streams before it gives their numbers to new ones.
         self.refresh().await?;
@@ -148,7 +149,7 @@ impl Catalog {
         Ok(created.map(Arc::new))
     }
 
-    /// Refuses by what is known here, so that whoever goes on asking at a limit costs PostgreSQL nothing. The transaction
+    /// Refuses by what is known here, so that a user who goes on asking at a limit costs PostgreSQL nothing. The transaction
     /// that makes the stream counts exactly.
     fn check_known(&self, new: &NewStream) -> Result<(), TooManyStreams> {
         let known = self.streams.snapshot();

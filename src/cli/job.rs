@@ -86,7 +86,7 @@ pub struct AddJob {
     /// Header to send, as `Name: value`; once for each.
     #[arg(long = "header", env = "TIDEGATE_JOB_HEADERS", value_delimiter = '\u{1f}')]
     headers: Vec<String>,
-    /// Header to send that nobody shall see again, as `Name: value`; once for each.
+    /// Header to send that is never shown again, as `Name: value`; once for each.
     #[arg(
         long = "secret-header",
         env = "TIDEGATE_JOB_SECRET_HEADERS",
@@ -97,7 +97,7 @@ pub struct AddJob {
     /// Anything else of the API's form, as a JSON object, such as `{"pagination":{"by":"link"}}`.
     #[arg(long, env = "TIDEGATE_JOB_MORE", value_name = "JSON")]
     more: Option<String>,
-    /// Whose job it is; without it nobody's but the admins'.
+    /// Whose job it is; without it only admins see it.
     #[arg(long, env = "TIDEGATE_JOB_USER")]
     user: Option<String>,
     /// Key that secret headers are sealed with, as the gateway has it; without it that of the data directory.

@@ -57,7 +57,7 @@ pub struct SetPassword {
     /// Name of the user.
     name: String,
 
-    /// Take all of the user's tokens away, too: whoever knew the password may have made some.
+    /// Take all of the user's tokens away, too: a person who knew the password may have made some.
     #[arg(long, env = "TIDEGATE_REVOKE_TOKENS")]
     revoke_tokens: bool,
 

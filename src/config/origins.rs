@@ -1,7 +1,7 @@
 //! Origins, as browsers name them: where people find this gateway, and whose pages may use it beside its own.
 //!
 //! The two are apart on purpose. Pages of the public URL are this gateway's own, and speak with the session's cookie. Pages
-//! of an allowed origin are somebody else's: they come with a token or a ticket, and no cookie speaks for them.
+//! of an allowed origin are another site's: they come with a token or a ticket, and no cookie speaks for them.
 
 use std::fmt;
 use std::str::FromStr;

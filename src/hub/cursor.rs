@@ -97,7 +97,7 @@ pub struct Cursor {
 }
 
 impl Cursor {
-    /// Of whoever remembers a place that nobody here knows. (To a journal whose id begins with eight zeros it is the
+    /// Of a reader that remembers a place which is unknown here. (To a journal whose id begins with eight zeros it is the
     /// beginning, from where nothing is missed either.)
     pub const NOWHERE: Cursor = Cursor {
         journal: JournalTag(0),

@@ -1,7 +1,7 @@
 //! The loop that follows the journal and feeds the monitors.
 //!
 //! The first record after a pause is shown at once; after that records are gathered for a tick. Reading and decoding
-//! run on a blocking thread, so that no other task waits for them. With nobody watching it only notes where the
+//! run on a blocking thread, so that no other task waits for them. Without a monitor it only notes where the
 //! journal's end is.
 
 use std::collections::BTreeMap;
@@ -79,7 +79,7 @@ impl Feed {
         }
     }
 
-    /// Runs until `shutdown`, or until nobody can append any more.
+    /// Runs until `shutdown`, or until the last appender is gone.
     pub async fn run(mut self, shutdown: CancellationToken) {
         let shared = Arc::clone(&self.shared);
         let mut stats = tokio::time::interval(STATS_INTERVAL);

@@ -1,7 +1,7 @@
-//! The memory of frames that monitors did not take yet, whoever has them: queues, sessions, transports.
+//! The memory of frames that monitors did not take yet, wherever they are: queues, sessions, transports.
 //!
 //! A frame's text is shared by its monitors, so it counts once, from when it is made to when the last of them let it go.
-//! The hub waits for nobody: with much of the budget in use only monitors for which nothing waits get new frames, and with
+//! The hub waits for no monitor: with much of the budget in use only monitors for which nothing waits get new frames, and with
 //! all of it none do; the others get gaps. What catches up waits a little before it gets gaps, too.
 //!
 //! Invariant: what is counted is at most the budget, one tick of the live feed and one step of each catch-up that reads.
@@ -134,7 +134,7 @@ mod tests {
         assert_eq!((frames.bytes(), frames.fill()), (100, Fill::Full));
         let mut room = std::pin::pin!(frames.room());
         drop(first);
-        assert_eq!(frames.fill(), Fill::Full, "somebody has it");
+        assert_eq!(frames.fill(), Fill::Full, "it is held");
         assert!(room.as_mut().now_or_never().is_none());
         drop(shared);
         assert_eq!(frames.fill(), Fill::High);

@@ -226,7 +226,7 @@ impl History {
         self.lose(streams, to)
     }
 
-    /// Goes on at `to`, saying that nobody knows how much was missed.
+    /// Goes on at `to`, saying that how much was missed is unknown.
     fn lose(&mut self, streams: &StreamsSnapshot, to: Point) -> Vec<Message> {
         let journal = self.shared.journal_tag();
         let from = Cursor { journal, place: self.place };

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::message::Content;
 
-/// Plain counters; whoever shows them reads them.
+/// Plain counters, read where they are shown.
 #[derive(Debug, Default)]
 pub struct HubMetrics {
     frames: AtomicU64,

@@ -119,7 +119,7 @@ impl Monitor {
         self.shared.roster().position
     }
 
-    /// Gaps that say that nobody knows what was missed between the two.
+    /// Gaps that say that what was missed between the two is unknown.
     pub(crate) fn unknown_gaps(&self, from: Cursor, to: Point) -> Vec<Message> {
         let to = Cursor { journal: self.shared.journal_tag(), place: Place::At(to) };
         let streams = self.shared.streams.snapshot();

@@ -1,7 +1,7 @@
 //! The last quarter of an hour in numbers: how many records of each stream were accepted and committed in each interval,
-//! so that whoever begins to watch sees a chart at once.
+//! so that a new monitor shows a chart at once.
 //!
-//! It is kept whether or not somebody watches. Of streams that are many, the busiest are kept.
+//! It is kept without monitors, too. Of streams that are many, the busiest are kept.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;

@@ -35,7 +35,7 @@ impl Selection {
     }
 }
 
-/// What all monitors of a kind watch together; what nobody watches is not decoded.
+/// What all monitors of a kind watch together; a stream without a monitor is not decoded.
 #[derive(Debug, Default)]
 pub(super) struct Interest {
     all: bool,

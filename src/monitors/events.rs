@@ -19,7 +19,7 @@ use super::session::Session;
 use super::{PERMISSION_INTERVAL, until_revoked};
 use crate::hub::{Ended, Message};
 
-/// A comment goes out after this long without an event, so that nobody on the way takes the connection for dead.
+/// A comment goes out after this long without an event, so that no proxy on the way takes the connection for dead.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 /// Browsers wait this long before they connect again.
 const RETRY_MS: u32 = 2_000;

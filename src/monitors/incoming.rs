@@ -1,5 +1,5 @@
 //! The side of a connection that is read, as the WebSocket library wants it: it reads here, and what it answers by itself,
-//! such as pongs, goes to whoever writes, who may be in the middle of a frame.
+//! such as pongs, goes to the writer, which may be in the middle of a frame.
 
 use std::io;
 use std::pin::Pin;

@@ -2,9 +2,9 @@
 //!
 //! A [`MonitorRequest`] says what is wanted, a [`Session`] is one monitor's life (hello, catching up, live), and
 //! [`websocket`] and [`events`] carry its messages over the two transports. They promise the same messages in the same
-//! order on both, that a stuck monitor is let go, and that nobody watches any longer than they may.
+//! order on both, that a stuck monitor is let go, and that watching ends with the permission to watch.
 //!
-//! They refuse to know who the caller is: whoever opens the session says which streams are allowed.
+//! They refuse to know who the caller is: the opener of a session says which streams are allowed.
 
 pub mod events;
 mod frame;
@@ -12,9 +12,7 @@ mod incoming;
 mod request;
 mod session;
 #[cfg(test)]
-mod session_tests;
-#[cfg(test)]
-mod transport_tests;
+mod tests;
 mod upgrade;
 pub mod websocket;
 

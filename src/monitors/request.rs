@@ -69,7 +69,7 @@ impl MonitorRequest {
     /// Takes the id of the last event that a browser saw. It wins over `since`: a browser that reconnects sends both,
     /// and the address is the one it began with.
     ///
-    /// An id that is no cursor came from elsewhere: nobody knows what its reader missed, which is a gap. A refusal would
+    /// An id that is no cursor came from elsewhere: what its reader missed is unknown, which is a gap. A refusal would
     /// end an `EventSource` for good, as it sends the id again with every try.
     pub fn resume_after(&mut self, last_event_id: &str) {
         if !last_event_id.is_empty() {

@@ -3,7 +3,7 @@
 //! The framework could do it, but hands out a socket that copies each message for each connection.
 //!
 //! One subprotocol has a name, [`SUBPROTOCOL`], for clients that cannot do without. A request that offers others alone is
-//! refused: a browser drops a WebSocket whose offers nobody took, and what it offered may be a secret, so none is repeated.
+//! refused: a browser drops a WebSocket of whose offers none was taken, and what it offered may be a secret, so none is repeated.
 
 use axum::body::Body;
 use axum::extract::Request;

@@ -1,7 +1,7 @@
 //! A monitor over a WebSocket.
 //!
 //! It promises to say why it ends: 1001 the gateway shuts down, 1002 and 1007 the monitor sent what is no frame or no text,
-//! 1008 it may not watch any longer or keeps sending what nobody asked for, 1009 it sent something large, 1013 it is too
+//! 1008 it may not watch any longer or keeps sending what it was not asked for, 1009 it sent something large, 1013 it is too
 //! slow or silent. After that it reads on for a moment: a connection that is closed over unread bytes is reset, and the
 //! other side might never see the reason.
 //!

@@ -1,7 +1,7 @@
 //! Limits that keep one caller from taking everybody's share: how often each was hit, and a line in the log now and then.
 //!
 //! A limit that is hit may be hit a thousand times a second, so its line comes at most once in [`LINE_EVERY`], with the
-//! number of hits since the one before. docs/LIMITS.md says of each what happens at it.
+//! number of hits since the one before. docs/limits.md says of each what happens at it.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};

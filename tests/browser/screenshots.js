@@ -1,5 +1,5 @@
 /**
- * Takes the README's pictures of a gateway through which the demo's data flows. Run by scripts/screenshots.sh.
+ * Takes the pictures of README.md and docs/, of a gateway through which the demo's data flows. Run by scripts/screenshots.sh.
  *
  *   node screenshots.js [seconds=240]   how long data flows first, so that the chart shows something
  */

@@ -1,6 +1,6 @@
 //! The data directory: private in every part from the first moment, and used only where nobody else could have prepared it.
 //!
-//! Before: the directory was 0710 where root had a private PostgreSQL (that is so, and the README says why), `journal/` was
+//! Before: the directory was 0710 where root had a private PostgreSQL (that is so, and docs/operation.md says why), `journal/` was
 //! 0755 and `lock` 0644; a symbolic link to `journal` or `postgres.log` was followed as root, and somebody else's directory, or
 //! one that everybody could write, was taken.
 

@@ -1,4 +1,4 @@
-//! A limit is what README says, to the byte: what has exactly so much is taken, and one more is refused.
+//! A limit is what docs/limits.md says, to the byte: what has exactly so much is taken, and one more is refused.
 //!
 //! The express way has its own limit, and `express::both_ways_answer_alike` meets it.
 

@@ -1,8 +1,8 @@
-//! docs/GUARANTEES.md names for each promise the tests that hold it: they exist.
+//! docs/guarantees.md names for each promise the tests that hold it: they exist.
 
 use std::path::{Path, PathBuf};
 
-const GUARANTEES: &str = include_str!("../../docs/GUARANTEES.md");
+const GUARANTEES: &str = include_str!("../../docs/guarantees.md");
 const PROMISES: usize = 10;
 
 /// Everything in backticks that looks like the path of a test.
@@ -11,14 +11,16 @@ fn named(text: &str) -> Vec<&str> {
     quoted.filter(|quoted| quoted.contains("::") && !quoted.contains(' ')).collect()
 }
 
-/// The files that a module may be in.
+/// The files that a module may be in: of the tests, of the gateway, or of a crate that the path begins with.
 fn files(module: &str) -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let path = module.replace("::", "/");
-    let with = |start: &str| {
-        [root.join(start).join(format!("{path}.rs")), root.join(start).join(&path).join("mod.rs")]
-    };
-    ["tests/it", "src"].into_iter().flat_map(with).filter(|file| file.exists()).collect()
+    let mut stems = vec![root.join("tests/it").join(&path), root.join("src").join(&path)];
+    if let Some((name, rest)) = path.split_once('/') {
+        stems.push(root.join("crates").join(name.replace('_', "-")).join("src").join(rest));
+    }
+    let may_be = |stem: &PathBuf| [stem.with_extension("rs"), stem.join("mod.rs")];
+    stems.iter().flat_map(may_be).filter(|file| file.exists()).collect()
 }
 
 fn exists(test: &str) -> bool {

@@ -56,6 +56,7 @@ mod older_journal;
 mod oracle;
 mod origins;
 mod outages;
+mod pages;
 mod parking;
 mod partition_upkeep;
 mod people;

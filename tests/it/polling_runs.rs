@@ -172,7 +172,7 @@ async fn of_a_job_s_runs_the_latest_are_kept_as_many_as_are_promised() {
     let kept = "select array[count(*), min(fence), max(fence)] from tidegate.polling_runs";
     let kept: Vec<i64> = sqlx::query_scalar(kept).fetch_one(pool).await.unwrap();
     assert_eq!(kept, [RUNS_KEPT, run.fence - RUNS_KEPT + 1, run.fence]);
-    assert_eq!(RUNS_KEPT, 200, "README says so");
+    assert_eq!(RUNS_KEPT, 200, "docs/api.md says so");
 }
 
 /// The clock is the database's own; a job that knows a time later than now was computed before it was set back.

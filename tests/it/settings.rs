@@ -1,4 +1,4 @@
-//! The settings and limits as README, docs/LIMITS.md and `.env.sample` tell them, with their values, are those that the gateway has.
+//! The settings and limits as docs/configuration.md, docs/limits.md and `.env.sample` tell them, with their values, are those that the gateway has.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -19,8 +19,8 @@ use tidegate::db::polling_runs::RUNS_KEPT;
 use tidegate::ingest::{IDS_MAX, RECORD_ERRORS_MAX, REQUEST_STREAMS_MAX};
 use tidegate::telemetry::limits;
 
-const README: &str = include_str!("../../README.md");
-const LIMITS: &str = include_str!("../../docs/LIMITS.md");
+const CONFIGURATION: &str = include_str!("../../docs/configuration.md");
+const LIMITS: &str = include_str!("../../docs/limits.md");
 const LIMITS_HEADING: &str =
     "| what | setting or constant | default | what happens at it | `limit=` |";
 const SAMPLE: &str = include_str!("../../.env.sample");
@@ -74,25 +74,27 @@ fn for_people(number: &str) -> String {
 }
 
 #[test]
-fn every_setting_has_its_default_in_the_readme_and_in_env_sample() {
-    let in_readme: BTreeMap<&str, &str> = rows(README, "| variable | default | meaning |")
+fn every_setting_has_its_default_in_its_page_and_in_env_sample() {
+    let in_page: BTreeMap<&str, &str> = rows(CONFIGURATION, "| variable | default | meaning |")
         .map(|cells| (codes(cells[0]).next().expect("a name"), cells[1]))
         .collect();
     let line = |line: &'static str| line.trim_start_matches(['#', ' ']).split_once('=');
     let in_sample: BTreeMap<&str, &str> = SAMPLE.lines().filter_map(line).collect();
     let settings = settings();
     for (name, default) in &settings {
-        let written = in_readme.get(&**name).unwrap_or_else(|| panic!("{name} is not in README"));
+        let written = in_page
+            .get(&**name)
+            .unwrap_or_else(|| panic!("{name} is not in docs/configuration.md"));
         // Code is a value; anything else says in words where the value comes from.
         let value = written.strip_prefix('`').and_then(|rest| rest.strip_suffix('`'));
-        assert_eq!(value, default.as_deref(), "{name} in README");
+        assert_eq!(value, default.as_deref(), "{name} in docs/configuration.md");
         let written =
             in_sample.get(&**name).unwrap_or_else(|| panic!("{name} is not in .env.sample"));
         let value = Some(*written).filter(|value| !value.is_empty());
         assert_eq!(value, default.as_deref(), "{name} in .env.sample");
     }
-    for name in in_readme.keys() {
-        assert!(settings.contains_key(*name), "{name} in README is no setting");
+    for name in in_page.keys() {
+        assert!(settings.contains_key(*name), "{name} in docs/configuration.md is no setting");
     }
     for name in in_sample.keys().filter(|name| name.starts_with("TIDEGATE_")) {
         assert!(settings.contains_key(*name), "{name} in .env.sample is no setting");

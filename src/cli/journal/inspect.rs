@@ -1,4 +1,4 @@
-//! `tidegate journal inspect`: what the journal holds, for somebody who needs to know it quickly.
+//! `tidegate journal inspect`: what the journal holds, for an operator who needs to know it quickly.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -215,7 +215,7 @@ impl<W: Write> Lines<W> {
         write_line(&mut self.out, &line)
     }
 
-    /// What is no entry. With a stream asked for it is only complained about: nobody knows whose bytes they are.
+    /// What is no entry. With a stream asked for it is only complained about: whose bytes they are is unknown.
     pub fn part(&mut self, part: &Part<'_>) -> io::Result<()> {
         let Part { from, to, reason, .. } = part;
         eprintln!("{from} to {to}: {reason}");

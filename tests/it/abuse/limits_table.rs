@@ -1,9 +1,9 @@
-//! docs/LIMITS.md is complete: every setting of a limit stands in it, and every row says what happens.
+//! docs/limits.md is complete: every setting of a limit stands in it, and every row says what happens.
 //! [`crate::settings`] holds its values against the settings and the code, and its last column against what is counted.
 
 use std::collections::BTreeSet;
 
-const TABLE: &str = include_str!("../../../docs/LIMITS.md");
+const TABLE: &str = include_str!("../../../docs/limits.md");
 const SETTINGS: &str = include_str!("../../../.env.sample");
 
 /// Names of settings in a text.

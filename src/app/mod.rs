@@ -267,7 +267,7 @@ impl Ground {
         let local_token = match LocalToken::create(&self.data_dir) {
             // A gateway that does not start cannot bring into PostgreSQL what fills the disk.
             Err(error) if error.kind() == ErrorKind::StorageFull => {
-                tracing::error!(%error, "the local token was not written: nobody can use one until the next start");
+                tracing::error!(%error, "the local token was not written: none can be used until the next start");
                 LocalToken::unknown()
             }
             created => {

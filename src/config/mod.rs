@@ -1,6 +1,6 @@
 //! Every setting, once: the doc comments are the help, the fields are the flags, each has an environment variable.
 //!
-//! `.env.sample` and the README's table show the same list; a test holds them together.
+//! `.env.sample` and the tables of docs/configuration.md show the same list; a test holds them together.
 
 mod origins;
 mod quarantine;
@@ -18,9 +18,9 @@ use serde::Serialize;
 pub use origins::{AllowedOrigins, PublicUrl};
 pub use quarantine::{Quarantine, QuarantineFull};
 
-/// Most streams, where nobody says otherwise; the command line has the same.
+/// Most streams by default; the command line has the same.
 pub const STREAMS_MAX_DEFAULT: usize = 5_000;
-/// Fewest characters of a token for the metrics: whoever has it reads the names of all streams.
+/// Fewest characters of a token for the metrics: its holder reads the names of all streams.
 const METRICS_TOKEN_CHARACTERS_MIN: usize = 16;
 
 /// The largest record is held this often for a moment: as it came, what follows it, and as a tuple.
@@ -153,7 +153,7 @@ pub struct Access {
     #[arg(long, env = "TIDEGATE_METRIC_STREAMS_MAX", default_value_t = 200)]
     pub metric_streams_max: usize,
 
-    /// Token that `/metrics` asks for; without it the counts and the names of streams are open to whoever can connect.
+    /// Token that `/metrics` asks for; without it the counts and the names of streams are open to every peer that can connect.
     #[arg(long, env = "TIDEGATE_METRICS_TOKEN", hide_env_values = true)]
     pub metrics_token: Option<String>,
 
@@ -465,7 +465,7 @@ impl Config {
         Ok(())
     }
 
-    /// Connections of one address: as asked for, else so many that whoever has them leaves a quarter to all others.
+    /// Connections of one address: as asked for, else so many that an address which has them leaves a quarter to all others.
     pub fn connections_per_address_max(&self) -> usize {
         let share = || self.access.connections_max.div_ceil(4).saturating_mul(3);
         self.access.connections_per_address_max.unwrap_or_else(share)

@@ -234,3 +234,6 @@ async fn join(
     *joining = None;
     Ok(point)
 }
+
+#[cfg(test)]
+mod tests;

@@ -78,7 +78,7 @@ pub async fn run(args: TailArgs) -> anyhow::Result<()> {
         interrupted = tokio::signal::ctrl_c() => interrupted.map_err(anyhow::Error::from),
     };
     match ended {
-        // Whoever read the output, as `head` does, has enough.
+        // The reader of the output, `head` for example, has enough.
         Err(error) if is_closed_output(&error) => Ok(()),
         other => other,
     }
@@ -369,9 +369,9 @@ mod tests {
         };
         assert!(try_once(&url).await.contains("does not know this token"));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let nobody = format!("http://{}", listener.local_addr().unwrap());
+        let unreachable = format!("http://{}", listener.local_addr().unwrap());
         drop(listener);
-        assert!(try_once(&nobody).await.contains("cannot be reached"));
+        assert!(try_once(&unreachable).await.contains("cannot be reached"));
     }
 
     /// A pipe that its reader closed.

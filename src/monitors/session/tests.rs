@@ -531,7 +531,7 @@ async fn next_is_cancel_safe() {
     }
 }
 
-/// The hub reads for nobody: without monitors it only moves on, and a stream that nobody watches is not decoded.
+/// The hub does not read in vain: without monitors it only moves on, and a stream without one is not decoded.
 #[tokio::test(start_paused = true)]
 async fn what_nobody_watches_is_not_decoded() {
     let mut bench = Bench::start(HubLimits::default());
