@@ -96,7 +96,7 @@ enum Opened {
 fn opened(path: &str) -> Option<Opened> {
     let parts: Vec<&str> = path.strip_prefix("/v1/")?.split('/').collect();
     match parts[..] {
-        ["streams", _, "records"] | ["records"] | ["monitor", "tickets"] | ["monitor"] => {
+        ["streams", _, "records"] | ["records" | "monitor"] | ["monitor", "tickets"] => {
             Some(Opened::Sending)
         }
         ["streams", "infer"] => None,

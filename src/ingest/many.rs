@@ -11,7 +11,7 @@ use tidegate_codec::StreamName;
 use tidegate_codec::csv::CsvOptions;
 use tidegate_codec::encode::{RecordEncoder, RecordError};
 use tidegate_codec::formats::{
-    Finished, FramingError, Progress, RecordPlace, StreamsFramer, StreamsSink,
+    Finished, FramingError, PushProgress, RecordPlace, StreamsFramer, StreamsSink,
 };
 use tidegate_record::{EntryKey, EntryKind, Source, UnixMicros};
 use uuid::Uuid;
@@ -119,11 +119,11 @@ impl Many {
         Many { framer: StreamsFramer::new(framer_limits(ingest)), streams }
     }
 
-    pub(super) fn push(&mut self, chunk: &[u8]) -> Progress {
+    pub(super) fn push(&mut self, chunk: &[u8]) -> PushProgress {
         self.framer.push(chunk, &mut self.streams)
     }
 
-    pub(super) fn end(&mut self) -> Progress {
+    pub(super) fn end(&mut self) -> PushProgress {
         self.framer.end(&mut self.streams)
     }
 
@@ -155,7 +155,7 @@ impl Many {
                 continue;
             }
             match slot.target.make(catalog).await {
-                Ok(_) => slot.assembler.set_stream(Arc::clone(&slot.target.stream)),
+                Ok(()) => slot.assembler.set_stream(Arc::clone(&slot.target.stream)),
                 Err(error) if error.is_of_stream() && keeps => slot.give_up(&error),
                 Err(error) => return Err(error),
             }
@@ -171,7 +171,7 @@ impl Many {
     }
 
     /// An entry that a crash left in the journal is not taken again; the answer goes into the last of those that are.
-    pub(super) fn take_once(&mut self, answered: EntryKey, claim: &Claim) -> Option<Parts> {
+    pub(super) fn take_once(&mut self, answered: &EntryKey, claim: &Claim) -> Option<Parts> {
         let unanswered = EntryKey { answer: None, ..answered.clone() };
         let is_new = |slot: &Slot, kind: EntryKind| {
             slot.gathered(kind) > 0 && claim.torn_rows(slot.target.stream.id, kind).is_none()
@@ -183,7 +183,7 @@ impl Many {
         });
         let last = new.last()?;
         let key = |index: usize, slot: &Slot, kind: EntryKind| {
-            let key = if (index, kind) == last { &answered } else { &unanswered };
+            let key = if (index, kind) == last { answered } else { &unanswered };
             is_new(slot, kind).then(|| key.clone())
         };
         self.streams.take_each(|index, slot| {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use tidegate_codec::StreamName;
 use tidegate_codec::csv::CsvOptions;
 use tidegate_codec::encode::MatchedName;
-use tidegate_codec::formats::{Format, Progress};
+use tidegate_codec::formats::{Format, PushProgress};
 use tidegate_journal::{Entry, Journal, ReadError};
 use tidegate_record::{ANSWER_BYTES_MAX, BodyHash, EntryKey, EntryMeta, KeyHash, Position};
 use uuid::Uuid;
@@ -174,7 +174,7 @@ impl Request<'_> {
         let tuples_max = self.entry_tuples_bytes_max();
         for chunk in body.chunks(DECOMPRESSED_CHUNK_BYTES) {
             let mut rest = chunk;
-            while let Progress::SinkFull { consumed } = parser.push(rest)? {
+            while let PushProgress::SinkFull { consumed } = parser.push(rest)? {
                 rest = &rest[consumed..];
             }
             if parser.gathered_bytes() > tuples_max {
@@ -182,7 +182,7 @@ impl Request<'_> {
             }
             self.make_room(body.len() + parser.held_bytes(0)).await?;
         }
-        while let Progress::SinkFull { .. } = parser.end() {}
+        while let PushProgress::SinkFull { .. } = parser.end() {}
         let finished = parser.finish()?;
         parser.give_back_encoders(&self.ingest.encoders, body.len() as u64);
         if replays.is_some() && finished.records != 1 {

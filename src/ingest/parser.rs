@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tidegate_codec::formats::{Finished, Framer, FramerLimits, FramingError, Progress};
+use tidegate_codec::formats::{Finished, Framer, FramerLimits, FramingError, PushProgress};
 use tidegate_record::{EntryKey, EntryKind, StreamId};
 use uuid::Uuid;
 
@@ -76,20 +76,20 @@ impl Parser {
     }
 
     /// Takes the next bytes of the body.
-    pub(super) fn push(&mut self, chunk: &[u8]) -> Result<Progress, FramingError> {
+    pub(super) fn push(&mut self, chunk: &[u8]) -> Result<PushProgress, FramingError> {
         match self {
             Parser::One(One { framer: Some(framer), assembler, .. }) => {
                 framer.push(chunk, assembler)
             }
-            Parser::One(_) => Ok(Progress::ChunkTaken),
+            Parser::One(_) => Ok(PushProgress::ChunkTaken),
             Parser::Many(many) => Ok(many.push(chunk)),
         }
     }
 
     /// Takes the end of the body. To be called again as long as there is more than fits.
-    pub(super) fn end(&mut self) -> Progress {
+    pub(super) fn end(&mut self) -> PushProgress {
         match self {
-            Parser::One(_) => Progress::ChunkTaken,
+            Parser::One(_) => PushProgress::ChunkTaken,
             Parser::Many(many) => many.end(),
         }
     }
@@ -167,7 +167,7 @@ impl Parser {
                 let assembled = one.assembler.take_once(keys)?;
                 Some(one.part(assembled))
             }
-            Parser::Many(many) => many.take_once(answered, claim),
+            Parser::Many(many) => many.take_once(&answered, claim),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use tidegate_codec::formats::Progress;
+use tidegate_codec::formats::PushProgress;
 use tidegate_journal::SealedEntry;
 use tidegate_record::Source;
 use uuid::Uuid;
@@ -118,7 +118,7 @@ impl<'a> Request<'a> {
             self.make_room(parser.held_bytes(chunk.len())).await?;
             parser.expect(chunk.len());
             let mut rest = &chunk[..];
-            while let Progress::SinkFull { consumed } = parser.push(rest)? {
+            while let PushProgress::SinkFull { consumed } = parser.push(rest)? {
                 rest = &rest[consumed..];
                 self.send(&mut parser).await?;
                 self.make_room(parser.held_bytes(rest.len())).await?;
@@ -128,7 +128,7 @@ impl<'a> Request<'a> {
                 return Err(FailureReason::TooManyToReject { tuples_bytes_max });
             }
         }
-        while let Progress::SinkFull { .. } = parser.end() {
+        while let PushProgress::SinkFull { .. } = parser.end() {
             self.send(&mut parser).await?;
             self.make_room(parser.held_bytes(0)).await?;
         }

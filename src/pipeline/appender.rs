@@ -4,7 +4,7 @@
 use std::thread;
 use std::time::Instant;
 
-use tidegate_journal::{AppendError, Appender, Failure, Journal, SealedEntry};
+use tidegate_journal::{AppendError, Appender, DiskFailure, Journal, SealedEntry};
 use tidegate_record::{EntryKind, Position, Source};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -26,7 +26,7 @@ const ANSWERED_GROUPS_MAX: usize = 16;
 #[derive(Debug, Clone)]
 pub struct AppenderThread {
     synced: watch::Receiver<Position>,
-    failure: watch::Receiver<Option<Failure>>,
+    failure: watch::Receiver<Option<DiskFailure>>,
     finished: CancellationToken,
 }
 
@@ -76,12 +76,12 @@ impl AppenderThread {
     }
 
     /// Why the journal cannot be written at the moment, if it cannot; nothing is taken then.
-    pub fn failure(&self) -> Option<Failure> {
+    pub fn failure(&self) -> Option<DiskFailure> {
         self.failure.borrow().clone()
     }
 
     /// Follows [`AppenderThread::failure`].
-    pub fn follow_failure(&self) -> watch::Receiver<Option<Failure>> {
+    pub fn follow_failure(&self) -> watch::Receiver<Option<DiskFailure>> {
         self.failure.clone()
     }
 
@@ -110,7 +110,7 @@ struct Run {
     appender: Appender,
     journal: Journal,
     synced: watch::Sender<Position>,
-    failure: watch::Sender<Option<Failure>>,
+    failure: watch::Sender<Option<DiskFailure>>,
     /// There is one while the appender is failed.
     outage: Option<Outage>,
     /// For waiting with an end.

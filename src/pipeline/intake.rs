@@ -113,6 +113,10 @@ pub struct RequestFate(pub(super) Arc<OnceLock<Refusal>>);
 
 /// What the appender thread receives.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "every message but the last is a submission, and a box would cost each an allocation"
+)]
 pub(super) enum Message {
     /// With its place in the queue, which is free again when it is taken out.
     Submit(QueuedSubmission, Held),

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use tidegate_journal::Failure;
+use tidegate_journal::DiskFailure;
 
 use crate::backoff::Backoff;
 
@@ -23,7 +23,7 @@ pub(super) struct Outage {
 
 impl Outage {
     /// Begins, and says so.
-    pub fn begin(failure: &Failure, now: Instant) -> Outage {
+    pub fn begin(failure: &DiskFailure, now: Instant) -> Outage {
         let mut backoff = Backoff::new();
         let next_try = now + backoff.next_wait();
         let (said, advice) = (failure.to_string(), failure.advice());
@@ -46,7 +46,7 @@ impl Outage {
     }
 
     /// A try failed. Says so only where the failure is another one.
-    pub fn failed_again(&mut self, failure: &Failure, now: Instant) {
+    pub fn failed_again(&mut self, failure: &DiskFailure, now: Instant) {
         self.tries += 1;
         self.next_try = now + self.backoff.next_wait();
         let text = failure.to_string();

@@ -98,10 +98,10 @@ impl Poller {
             return Ok(stream);
         }
         let replaces = definition.on_change == OnChange::Replace;
-        let defined = definition::Definition {
+        let defined = definition::StreamDefinition {
             key: replaces.then(|| definition.key.iter().map(ToString::to_string).collect()),
             on_duplicate: replaces.then_some(OnDuplicate::Replace),
-            ..definition::Definition::default()
+            ..definition::StreamDefinition::default()
         };
         let defined = defined.check()?;
         let new = NewStream {

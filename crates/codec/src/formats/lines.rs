@@ -92,6 +92,7 @@ impl Lines {
         self.carry.len()
     }
 
+    #[cfg(test)]
     pub(super) fn carry_capacity_bytes(&self) -> usize {
         self.carry.capacity()
     }

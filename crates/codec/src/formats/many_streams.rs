@@ -13,7 +13,7 @@ use std::borrow::Cow;
 use super::lines::{Found, Line, Lines};
 use super::no_json::invalid_json;
 use super::{
-    BYTE_ORDER_MARK, Finished, FramerLimits, FramingError, Progress, RecordPlace, RecordSink,
+    BYTE_ORDER_MARK, Finished, FramerLimits, FramingError, PushProgress, RecordPlace, RecordSink,
 };
 use super::{empty_body, is_blank, too_large};
 use crate::encode::{JsonStep, RecordEncoder, RecordError, RecordErrorCode};
@@ -102,9 +102,9 @@ impl StreamsFramer {
     }
 
     /// Takes the next bytes of the body.
-    pub fn push<S: StreamsSink>(&mut self, chunk: &[u8], sink: &mut S) -> Progress {
+    pub fn push<S: StreamsSink>(&mut self, chunk: &[u8], sink: &mut S) -> PushProgress {
         if !self.go_on(sink) {
-            return Progress::SinkFull { consumed: 0 };
+            return PushProgress::SinkFull { consumed: 0 };
         }
         let mut at = 0;
         while at < chunk.len() {
@@ -114,20 +114,20 @@ impl StreamsFramer {
             let Some(line) = line else { continue };
             self.read(&line, rest, sink);
             if self.left.is_some() || sink.is_full() {
-                return Progress::SinkFull { consumed: at };
+                return PushProgress::SinkFull { consumed: at };
             }
         }
-        Progress::ChunkTaken
+        PushProgress::ChunkTaken
     }
 
     /// Takes the end of the body. To be called again as long as the sink is full.
-    pub fn end<S: StreamsSink>(&mut self, sink: &mut S) -> Progress {
+    pub fn end<S: StreamsSink>(&mut self, sink: &mut S) -> PushProgress {
         let mut is_read = self.go_on(sink);
         if is_read && let Some(line) = self.lines.last() {
             self.read(&line, &[], sink);
             is_read = self.left.is_none();
         }
-        if is_read { Progress::ChunkTaken } else { Progress::SinkFull { consumed: 0 } }
+        if is_read { PushProgress::ChunkTaken } else { PushProgress::SinkFull { consumed: 0 } }
     }
 
     /// What the whole body was; after [`StreamsFramer::end`].

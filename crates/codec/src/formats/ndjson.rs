@@ -5,7 +5,7 @@
 
 use super::lines::{Found, Line, Lines};
 use super::no_json::invalid_json;
-use super::{Finished, FramerLimits, FramingError, Progress, RecordPlace, RecordSink};
+use super::{Finished, FramerLimits, FramingError, PushProgress, RecordPlace, RecordSink};
 use super::{empty_body, is_blank, too_large};
 use crate::encode::{JsonStep, RecordEncoder};
 
@@ -30,11 +30,12 @@ impl NdjsonFramer {
         self.lines.carry_bytes()
     }
 
+    #[cfg(test)]
     pub(super) fn carry_capacity_bytes(&self) -> usize {
         self.lines.carry_capacity_bytes()
     }
 
-    pub(super) fn push<S: RecordSink>(&mut self, chunk: &[u8], sink: &mut S) -> Progress {
+    pub(super) fn push<S: RecordSink>(&mut self, chunk: &[u8], sink: &mut S) -> PushProgress {
         let mut at = 0;
         while at < chunk.len() {
             let rest = &chunk[at..];
@@ -43,10 +44,10 @@ impl NdjsonFramer {
             let Some(line) = line else { continue };
             self.read(&line, rest, sink);
             if sink.is_full() {
-                return Progress::SinkFull { consumed: at };
+                return PushProgress::SinkFull { consumed: at };
             }
         }
-        Progress::ChunkTaken
+        PushProgress::ChunkTaken
     }
 
     pub(super) fn into_encoder(self) -> RecordEncoder {

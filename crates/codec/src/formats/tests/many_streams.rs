@@ -101,12 +101,12 @@ fn read<'a>(
         sink.by_name.values_mut().for_each(|(_, sink)| sink.in_entry = 0);
     };
     for mut chunk in chunks {
-        while let Progress::SinkFull { consumed } = framer.push(chunk, &mut sink) {
+        while let PushProgress::SinkFull { consumed } = framer.push(chunk, &mut sink) {
             empty(&mut sink);
             chunk = &chunk[consumed..];
         }
     }
-    while let Progress::SinkFull { .. } = framer.end(&mut sink) {
+    while let PushProgress::SinkFull { .. } = framer.end(&mut sink) {
         empty(&mut sink);
     }
     assert_eq!(framer.carry_bytes(), 0);
@@ -322,7 +322,9 @@ proptest! {
         cuts in prop::collection::vec(any::<usize>(), 0..6),
         room in 1..4_usize,
     ) {
-        lines.iter_mut().for_each(|line| line.stream_is_last = last);
+        for line in &mut lines {
+            line.stream_is_last = last;
+        }
         let mut body: Vec<u8> = lines.iter().map(Written::line).collect::<String>().into();
         if let Some((at, bit)) = flip {
             let at = at % body.len();

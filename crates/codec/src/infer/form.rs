@@ -13,7 +13,7 @@ const DOUBLE_INTEGER_MAX: u64 = 1 << 53;
 
 /// What a value looks like, before the encoder is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Look {
+pub(super) enum ValueForm {
     Boolean,
     Integer,
     Decimal,
@@ -26,18 +26,18 @@ pub(super) enum Look {
     Nested,
 }
 
-impl Look {
+impl ValueForm {
     /// Whether a type is meant, and keeps all of the value; `number` is its text if it is a number.
     pub(super) fn allows(self, kind: ColumnType, number: &[u8]) -> bool {
         match self {
-            Look::Boolean => kind == ColumnType::Boolean,
-            Look::Integer => match kind {
+            ValueForm::Boolean => kind == ColumnType::Boolean,
+            ValueForm::Integer => match kind {
                 ColumnType::Integer | ColumnType::BigInt | ColumnType::Numeric => true,
                 ColumnType::DoublePrecision => numbers::parse_integer::<i64>(number)
                     .is_ok_and(|value| value.unsigned_abs() <= DOUBLE_INTEGER_MAX),
                 _ => false,
             },
-            Look::Decimal => match kind {
+            ValueForm::Decimal => match kind {
                 ColumnType::Numeric => true,
                 ColumnType::DoublePrecision => Decimal::parse(number).is_some_and(|decimal| {
                     let digits = |(first, last)| last - first + 1;
@@ -45,42 +45,42 @@ impl Look {
                 }),
                 _ => false,
             },
-            Look::Timestamp => kind == ColumnType::TimestampTz,
+            ValueForm::Timestamp => kind == ColumnType::TimestampTz,
             // Among times a date is the moment at which it begins.
-            Look::Date => matches!(kind, ColumnType::Date | ColumnType::TimestampTz),
-            Look::Uuid => kind == ColumnType::Uuid,
-            Look::Text | Look::Nested => false,
+            ValueForm::Date => matches!(kind, ColumnType::Date | ColumnType::TimestampTz),
+            ValueForm::Uuid => kind == ColumnType::Uuid,
+            ValueForm::Text | ValueForm::Nested => false,
         }
     }
 }
 
 /// A CSV field has no type of its own: it is a number if JSON would write it so, a boolean if it says true or false.
-pub(super) fn look_of_field(field: &[u8]) -> Look {
+pub(super) fn form_of_field(field: &[u8]) -> ValueForm {
     if field.eq_ignore_ascii_case(b"true") || field.eq_ignore_ascii_case(b"false") {
-        return Look::Boolean;
+        return ValueForm::Boolean;
     }
     match Scanner::new(field, true).value(0) {
         Ok(value) if value.start == 0 && value.end == field.len() => match value.kind {
-            ValueKind::Integer => Look::Integer,
-            ValueKind::Number => Look::Decimal,
-            _ => look_of_string(field),
+            ValueKind::Integer => ValueForm::Integer,
+            ValueKind::Number => ValueForm::Decimal,
+            _ => form_of_string(field),
         },
-        _ => look_of_string(field),
+        _ => form_of_string(field),
     }
 }
 
 /// Looks at a date's form only; whether there is such a day is the encoder's to say.
-pub(super) fn look_of_string(text: &[u8]) -> Look {
+pub(super) fn form_of_string(text: &[u8]) -> ValueForm {
     if text.len() == 36 && has_form(text, b"xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx") {
-        return Look::Uuid;
+        return ValueForm::Uuid;
     }
     if has_form(text, b"0000-00-00") {
-        return Look::Date;
+        return ValueForm::Date;
     }
-    if is_time(text) { Look::Timestamp } else { Look::Text }
+    if is_time(text) { ValueForm::Timestamp } else { ValueForm::Text }
 }
 
-/// Whatever a column of times takes, but for a date by itself and for words: who writes those may mean something else.
+/// Whatever a column of times takes, but for a date by itself and for words: those may mean something else.
 fn is_time(text: &[u8]) -> bool {
     text.first().is_some_and(u8::is_ascii_digit)
         && timestamps::parse_timestamp(text).is_ok()

@@ -1,8 +1,11 @@
 //! Opening: what is in the directory, what of it is valid, and where the next entry goes.
 //!
 //! Every entry is verified, with bounded memory. Damage never keeps the journal from opening. What
-//! is damaged and what is only the torn tail of an unacknowledged write follows from the
-//! invariants 1 and 2 of format.rs.
+//! is damaged and what is only the torn tail of an unacknowledged write is `scan`'s to say; here it
+//! is set aside, cut off, and made durable.
+
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::ops::Range;
@@ -12,18 +15,14 @@ use std::sync::Arc;
 use tidegate_record::{Position, UnixMicros};
 
 use super::JournalOptions;
-use super::damage::{Damage, Damaged};
+use super::damage::{CHECKSUM, Damage, Damaged, FOREIGN, HEADER, MISSING};
 use super::format::{
-    ALIGNMENT_BYTES, Identity, SEGMENT_HEADER_BYTES, SEGMENT_HEADER_LEN, SegmentHeader,
-    SegmentHeaderFault, VERSION,
+    ALIGNMENT_BYTES, Identity, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentHeaderFault, VERSION,
 };
 use super::identity;
-use super::segment::{Segment, UNFINISHED_SUFFIX, file_name, parse_file_name};
-use super::storage::{Storage, StorageFile, read_range, write_all};
-use super::walk::{Depth, Step, Walk};
-
-/// Bytes of the unproven tail that are written again at once.
-const REWRITE_BYTES: u64 = 1024 * 1024;
+use super::scan::{Scan, Scanned};
+use super::segment::{Segment, file_name, list_segments, read_header};
+use super::storage::{Storage, StorageFile, UNFINISHED_SUFFIX, copy_range};
 
 /// Why a journal could not be opened. Damage is not among the reasons.
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +61,7 @@ pub(super) fn recover(
         storage,
         damaged: Damaged::new(storage, dir),
         options,
-        identity,
+        secret: identity.secret,
         segments: Vec::new(),
         damages: Vec::new(),
     };
@@ -72,13 +71,14 @@ pub(super) fn recover(
     Ok(Recovered { identity, segments, end, damages })
 }
 
-struct Found {
+/// A segment's file, before its content is looked at.
+struct FoundSegment {
     first: u64,
     length: u64,
     header: Result<SegmentHeader, SegmentHeaderFault>,
 }
 
-impl Found {
+impl FoundSegment {
     fn end(&self) -> u64 {
         self.first + self.length
     }
@@ -89,42 +89,40 @@ impl Found {
 }
 
 /// Every segment in the directory, the oldest first. Removes what a crash left unfinished.
-fn find_segments(dir: &Path, storage: &dyn Storage) -> io::Result<Vec<Found>> {
+fn find_segments(dir: &Path, storage: &dyn Storage) -> io::Result<Vec<FoundSegment>> {
     storage.create_dir(dir)?;
-    let mut firsts = Vec::new();
-    for name in storage.list(dir)? {
-        if name.ends_with(UNFINISHED_SUFFIX) {
-            storage.remove(&dir.join(&name))?;
-        }
-        firsts.extend(parse_file_name(&name));
+    for name in storage.list(dir)?.iter().filter(|name| name.ends_with(UNFINISHED_SUFFIX)) {
+        storage.remove(&dir.join(name))?;
     }
     // A rename whose sync failed is made durable before anything relies on it.
     storage.sync_dir(dir)?;
-    firsts.sort_unstable();
-    firsts.into_iter().map(|first| find_segment(dir, storage, first)).collect()
+    list_segments(dir, storage)?
+        .into_iter()
+        .map(|first| find_segment(dir, storage, first))
+        .collect()
 }
 
-fn find_segment(dir: &Path, storage: &dyn Storage, first: u64) -> io::Result<Found> {
+fn find_segment(dir: &Path, storage: &dyn Storage, first: u64) -> io::Result<FoundSegment> {
     let file = storage.open(&dir.join(file_name(first)))?;
-    let header = match SegmentHeader::decode(&read_range(&*file, 0, SEGMENT_HEADER_LEN)?) {
+    let header = match read_header(&*file)? {
         Ok(header) if header.first.0 != first => Err(SegmentHeaderFault::Damaged),
         other => other,
     };
-    Ok(Found { first, length: file.len_bytes()?, header })
+    Ok(FoundSegment { first, length: file.len_bytes()?, header })
 }
 
-/// Who the journal is, and which of the segments may be its own. Where no segment is, the identity
+/// The journal's identity, and which of the segments may be its own. Where no segment is, the identity
 /// is new even if the file with the old one is there: its positions may have been used, and a
 /// position must never stand for two entries of the same journal.
 fn decide_identity(
     dir: &Path,
     storage: &dyn Storage,
-    found: &[Found],
+    found: &[FoundSegment],
 ) -> io::Result<(Identity, Vec<bool>)> {
     let kept = identity::load(storage, dir)?;
     let of_segments = found.iter().rev().find_map(|segment| segment.header.ok());
     let identity = kept.or(of_segments.map(|header| header.identity));
-    let is_own = |segment: &Found| match (segment.header, identity) {
+    let is_own = |segment: &FoundSegment| match (segment.header, identity) {
         (Ok(header), Some(identity)) => header.identity == identity,
         _ => true,
     };
@@ -141,20 +139,20 @@ struct Recovery<'a> {
     storage: &'a dyn Storage,
     damaged: Damaged<'a>,
     options: &'a JournalOptions,
-    identity: Identity,
+    secret: u32,
     segments: Vec<Segment>,
     damages: Vec<Damage>,
 }
 
 impl Recovery<'_> {
     /// Goes through the segments; returns where the journal ends.
-    fn run(&mut self, found: Vec<Found>, own: &[bool]) -> io::Result<u64> {
+    fn run(&mut self, found: Vec<FoundSegment>, own: &[bool]) -> io::Result<u64> {
         let (own, foreign): (Vec<_>, Vec<_>) =
             found.into_iter().zip(own).partition(|(_, own)| **own);
         for (segment, _) in foreign {
-            self.move_away(segment.first, segment.end(), "it belongs to another journal");
+            self.move_away(segment.first, segment.end(), FOREIGN);
         }
-        let own: Vec<Found> = own.into_iter().map(|(segment, _)| segment).collect();
+        let own: Vec<FoundSegment> = own.into_iter().map(|(segment, _)| segment).collect();
         for pair in own.windows(2) {
             self.recover_sealed(&pair[0], pair[1].first)?;
         }
@@ -162,133 +160,116 @@ impl Recovery<'_> {
     }
 
     /// A segment that is followed by another: all of it was durable, so every bad byte is damage.
-    fn recover_sealed(&mut self, found: &Found, next_first: u64) -> io::Result<()> {
+    fn recover_sealed(&mut self, found: &FoundSegment, next_first: u64) -> io::Result<()> {
         let end = found.end().min(next_first);
         let file = self.open(found)?;
-        let scan = Scan::of(found, &file, end, self.identity.secret)?;
-        let is_lost = scan.entries_end.is_none() && found.header.is_err();
+        let content = SegmentContent::of(found, &file, end, self.secret, false)?;
+        let is_lost = !content.has_entries && found.header.is_err();
         if is_lost || end < found.content_start() {
-            self.move_away(found.first, next_first, "the segment's header cannot be read");
+            self.move_away(found.first, next_first, HEADER);
             return Ok(());
         }
-        self.list_damage(found, &*file, &scan.bad);
+        self.list_damage(found, &*file, &content.bad);
         if end < next_first {
             let set_aside = self.damaged.moved_segment(end);
-            self.list(end, next_first, set_aside, "the segment is missing");
+            self.list(end, next_first, set_aside, MISSING);
         }
-        self.segments.push(Segment::new(self.dir, found.first, end, scan.newest));
+        self.segments.push(Segment::new(self.dir, found.first, end, content.newest));
         Ok(())
     }
 
     /// The last segment: finds where its torn tail begins, cuts there, and makes sure that the rest
     /// is durable.
-    fn recover_last(&mut self, found: &Found) -> io::Result<u64> {
+    fn recover_last(&mut self, found: &FoundSegment) -> io::Result<u64> {
         let file = self.open(found)?;
-        let scan = Scan::of(found, &file, found.end(), self.identity.secret)?;
-        let durable = scan.durable.max(found.content_start());
-        let torn = scan.bad.iter().position(|bad| bad.start >= durable);
-        let (bad, end) = match torn {
-            Some(index) => (&scan.bad[..index], scan.bad[index].start),
-            None => (&scan.bad[..], found.end()),
-        };
+        let content = SegmentContent::of(found, &file, found.end(), self.secret, true)?;
+        let end = content.end;
         let is_empty = end <= found.content_start();
         if is_empty && found.header.is_err() {
             // Its name says that it was once whole, so its positions may have been used.
             let end = found.first + found.length.max(self.options.segment_bytes);
             let end = end.next_multiple_of(ALIGNMENT_BYTES as u64);
-            self.move_away(found.first, end, "the segment's header cannot be read");
+            self.move_away(found.first, end, HEADER);
             return Ok(end);
         }
         if is_empty {
             // The new segment takes its place.
             return Ok(found.first);
         }
-        self.list_damage(found, &*file, bad);
+        self.list_damage(found, &*file, &content.bad);
         // What a failed sync left in memory reads as valid but need not be on disk, and syncing
         // again would not write it: so what is not proven durable is written again.
-        write_again(&*file, durable - found.first..end - found.first)?;
-        file.truncate(end - found.first)?;
+        let unproven = content.durable.max(found.content_start()) - found.first;
+        let length = end - found.first;
+        copy_range(&*file, unproven..length, &*file, unproven)?;
+        file.truncate(length)?;
         file.sync()?;
-        self.segments.push(Segment::new(self.dir, found.first, end, scan.newest));
+        self.segments.push(Segment::new(self.dir, found.first, end, content.newest));
         Ok(end)
     }
 
     /// One file at a time, for there may be more segments than a process may open files.
-    fn open(&self, found: &Found) -> io::Result<Arc<dyn StorageFile>> {
+    fn open(&self, found: &FoundSegment) -> io::Result<Arc<dyn StorageFile>> {
         self.storage.open(&self.dir.join(file_name(found.first)))
     }
 
     /// Sets aside and lists the bad ranges of a segment that stays; adjacent ones are one damage.
-    fn list_damage(&mut self, found: &Found, file: &dyn StorageFile, bad: &[Range<u64>]) {
+    fn list_damage(&mut self, found: &FoundSegment, file: &dyn StorageFile, bad: &[Range<u64>]) {
         for run in bad.chunk_by(|before, after| before.end == after.start) {
             let (from, to) = (run[0].start, run[run.len() - 1].end);
-            let reason = if from == found.first {
-                "the segment's header cannot be read"
-            } else {
-                "a checksum does not match"
-            };
+            let reason = if from == found.first { HEADER } else { CHECKSUM };
             let set_aside = self.damaged.copy(file, found.first, from, to);
             self.list(from, to, set_aside, reason);
         }
     }
 
-    fn move_away(&mut self, first: u64, end: u64, reason: &str) {
+    fn move_away(&mut self, first: u64, end: u64, reason: &'static str) {
         let set_aside = self.damaged.move_segment(first);
         self.list(first, end, set_aside, reason);
     }
 
-    fn list(&mut self, from: u64, to: u64, set_aside: Option<PathBuf>, reason: &str) {
+    fn list(&mut self, from: u64, to: u64, set_aside: Option<PathBuf>, reason: &'static str) {
         let (from, to) = (Position(from), Position(to));
-        self.damages.push(Damage { from, to, set_aside, reason: reason.to_owned() });
+        self.damages.push(Damage { from, to, set_aside, reason });
     }
 }
 
-/// What a walk through a whole segment found.
-struct Scan {
-    /// Ranges without a valid entry, in order. The reserved space after the last entry is one.
+/// What lies in a segment, with bounded memory.
+struct SegmentContent {
+    /// The damaged ranges, in order, the header's included.
     bad: Vec<Range<u64>>,
-    /// End of the last valid entry.
-    entries_end: Option<u64>,
+    has_entries: bool,
+    /// The latest time of its entries.
     newest: UnixMicros,
+    /// Where its tail begins, or all of it ends.
+    end: u64,
     /// The highest position that an entry says was durable.
     durable: u64,
 }
 
-impl Scan {
-    fn of(found: &Found, file: &Arc<dyn StorageFile>, limit: u64, secret: u32) -> io::Result<Scan> {
-        let mut walk = Walk::new(Arc::clone(file), found.first, secret);
-        let mut at = found.content_start();
-        let newest = UnixMicros(i64::MIN);
-        let mut scan = Scan { bad: Vec::new(), entries_end: None, newest, durable: 0 };
-        if found.header.is_err() {
-            scan.bad.push(found.first..at);
-        }
-        loop {
-            match walk.step(at, limit, Depth::Whole)? {
-                Step::Entry { header, synced, .. } => {
-                    scan.durable = scan.durable.max(synced.0);
-                    scan.newest = scan.newest.max(header.received_at);
-                    at = header.end.0;
-                    scan.entries_end = Some(at);
+impl SegmentContent {
+    fn of(
+        found: &FoundSegment,
+        file: &Arc<dyn StorageFile>,
+        limit: u64,
+        secret: u32,
+        has_tail: bool,
+    ) -> io::Result<SegmentContent> {
+        let start = found.content_start();
+        let mut scan = Scan::new(Arc::clone(file), found.first, start..limit, secret, has_tail);
+        let (mut bad, mut has_entries, mut end) = (Vec::new(), false, limit);
+        let mut newest = UnixMicros(i64::MIN);
+        bad.extend(found.header.is_err().then_some(found.first..start));
+        while let Some(scanned) = scan.next()? {
+            match scanned {
+                Scanned::Entry(header, _) => {
+                    has_entries = true;
+                    newest = newest.max(header.received_at);
                 }
-                Step::Damaged { to, synced } => {
-                    scan.durable = scan.durable.max(synced.map_or(0, |synced| synced.0));
-                    scan.bad.push(at..to);
-                    at = to;
-                }
-                Step::End => return Ok(scan),
+                Scanned::Damage(range) => bad.push(range),
+                Scanned::Tail(range) => end = range.start,
             }
         }
+        Ok(SegmentContent { bad, has_entries, newest, end, durable: scan.durable() })
     }
-}
-
-fn write_again(file: &dyn StorageFile, range: Range<u64>) -> io::Result<()> {
-    let mut at = range.start;
-    while at < range.end {
-        let length = usize::try_from((range.end - at).min(REWRITE_BYTES)).expect("1 MiB fits");
-        let bytes = read_range(file, at, length)?;
-        write_all(file, [&bytes[..]].into_iter(), at)?;
-        at += length as u64;
-    }
-    Ok(())
 }

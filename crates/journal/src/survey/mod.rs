@@ -2,8 +2,11 @@
 //!
 //! It works on the directory of a gateway that runs as well as of one that is stopped, and on a
 //! single file, also one that was set aside. It sees the same entries and the same damage as opening
-//! would. What may be there beyond the last durable entry (reserved space, a group that is being
-//! written, the torn end of one that never was acknowledged) is told apart as the tail.
+//! would (`scan`). What may be there beyond the last durable entry (reserved space, a group that is
+//! being written, the torn end of one that never was acknowledged) is told apart as the tail.
+
+#[cfg(test)]
+mod tests;
 
 use std::fs;
 use std::io;
@@ -13,14 +16,16 @@ use std::sync::Arc;
 use tidegate_record::Position;
 use uuid::Uuid;
 
-use super::damage::DIR_NAME;
+use super::damage::{CHECKSUM, DIR_NAME, FOREIGN, HEADER, MISSING};
 use super::entry::Entry;
-use super::format::{Identity, SEGMENT_HEADER_LEN, SegmentHeader, SegmentHeaderFault};
+use super::format::{Identity, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentHeaderFault};
 use super::identity;
-use super::look::Look;
-use super::segment::parse_file_name;
-use super::storage::{StorageFile, open_to_read, read_range};
+use super::scan::{Scan, Scanned};
+use super::segment::{file_name, list_segments, read_header};
+use super::storage::{DiskStorage, StorageFile, open_to_read, read_range};
 
+/// Bytes of a tail that are looked at for anything but zeros.
+const TAIL_BYTES_SEEN: u64 = 1024 * 1024;
 /// Lists of a directory that changes all the time; then the latest counts.
 const LISTS_MAX: usize = 10;
 
@@ -53,17 +58,17 @@ pub enum Finding<'a> {
     },
     Entry(Entry),
     /// No entry can be read here.
-    Damage(Part<'a>),
+    Damage(UnreadRange<'a>),
     /// Behind all that is known to be durable there is no entry. Damage to the very last group looks
     /// the same, unless the journal was closed behind it.
     Tail {
-        part: Part<'a>,
+        part: UnreadRange<'a>,
         is_blank: bool,
     },
 }
 
 /// A range of positions without an entry.
-pub struct Part<'a> {
+pub struct UnreadRange<'a> {
     pub from: Position,
     pub to: Position,
     pub reason: &'static str,
@@ -117,8 +122,8 @@ impl Survey {
         Ok(Survey { identity, files, has_tail: true, set_aside })
     }
 
-    /// One file: a segment, wherever it lies, or a part that was set aside. `journal_dir` is asked
-    /// who the journal is, where the file does not tell.
+    /// One file: a segment, wherever it lies, or a part that was set aside. Where the file
+    /// does not tell the journal's identity, it is read in `journal_dir`.
     pub fn of_file(path: &Path, journal_dir: &Path) -> Result<Survey, SurveyError> {
         let failed = |source| SurveyError::Io { path: path.to_owned(), source };
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
@@ -138,7 +143,7 @@ impl Survey {
         Ok(Survey { identity, files: vec![file], has_tail, set_aside: Vec::new() })
     }
 
-    /// Who the journal is, if that can still be known.
+    /// The journal's id, if it can still be known.
     pub fn id(&self) -> Option<Uuid> {
         self.identity.map(|identity| identity.id)
     }
@@ -149,13 +154,13 @@ impl Survey {
     }
 
     /// Goes through everything once. Entries are checked whole; memory is bounded by one of them.
-    pub fn walk<E: From<SurveyError>>(
+    pub fn visit<E: From<SurveyError>>(
         &self,
         mut visit: impl FnMut(Finding<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         for (index, file) in self.files.iter().enumerate() {
             let next = self.files.get(index + 1).map(|next| next.first.0);
-            let failed = |source| E::from(SurveyError::Io { path: file.path.clone(), source });
+            let failed = |source| SurveyError::Io { path: file.path.clone(), source };
             let handle = match open_to_read(&file.path) {
                 // A running gateway trimmed it, or moved on from an empty one.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
@@ -163,14 +168,92 @@ impl Survey {
             };
             let bytes = handle.len_bytes().map_err(failed)?;
             visit(Finding::File { file, bytes })?;
-            let has_tail = next.is_none() && self.has_tail;
-            Look::new(file, handle, bytes, next, self.identity, has_tail).run(&mut visit)?;
+            let end = file.first.0 + bytes;
+            let limit = next.map_or(end, |next| next.min(end));
+            self.visit_file(&OpenFile { file, handle }, next.is_none(), limit, &mut visit)?;
+            if let Some(next) = next.filter(|next| limit < *next) {
+                visit(Finding::Damage(missing(limit, next)))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells of all in a file up to `limit`.
+    fn visit_file<E: From<SurveyError>>(
+        &self,
+        open: &OpenFile<'_>,
+        is_last: bool,
+        limit: u64,
+        visit: &mut impl FnMut(Finding<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let (first, path) = (open.file.first.0, &open.file.path);
+        let failed = |source| SurveyError::Io { path: path.clone(), source };
+        let mut start = first;
+        if open.file.is_segment {
+            start = (first + SEGMENT_HEADER_BYTES).min(limit);
+            match read_header(&*open.handle).map_err(failed)? {
+                Err(SegmentHeaderFault::Version(version)) => {
+                    return Err(SurveyError::Version { path: path.clone(), version }.into());
+                }
+                Ok(header) if self.identity.is_some_and(|own| own != header.identity) => {
+                    return visit(Finding::Damage(open.part(first, limit, FOREIGN)));
+                }
+                Ok(header) if header.first.0 == first => {}
+                _ => visit(Finding::Damage(open.part(first, start, HEADER)))?,
+            }
+        }
+        let secret = self.identity.map_or(0, |identity| identity.secret);
+        let has_tail = self.has_tail && is_last;
+        let mut scan = Scan::new(Arc::clone(&open.handle), first, start..limit, secret, has_tail);
+        while let Some(scanned) = scan.next().map_err(failed)? {
+            visit(match scanned {
+                Scanned::Entry(header, content) => Finding::Entry(Entry::new(header, content)),
+                Scanned::Damage(range) => {
+                    Finding::Damage(open.part(range.start, range.end, CHECKSUM))
+                }
+                Scanned::Tail(range) => {
+                    let is_blank = open.is_blank(range.start, range.end).map_err(failed)?;
+                    let part = open.part(range.start, range.end, "not acknowledged");
+                    Finding::Tail { part, is_blank }
+                }
+            })?;
         }
         Ok(())
     }
 }
 
-impl Part<'_> {
+/// A file that is looked at.
+struct OpenFile<'a> {
+    file: &'a SurveyedFile,
+    handle: Arc<dyn StorageFile>,
+}
+
+impl<'a> OpenFile<'a> {
+    fn part(&self, from: u64, to: u64, reason: &'static str) -> UnreadRange<'a> {
+        let (from, to) = (Position(from), Position(to));
+        UnreadRange {
+            from,
+            to,
+            reason,
+            file: Some(self.file),
+            handle: Some(Arc::clone(&self.handle)),
+        }
+    }
+
+    fn is_blank(&self, from: u64, to: u64) -> io::Result<bool> {
+        let length = usize::try_from((to - from).min(TAIL_BYTES_SEEN)).unwrap_or_default();
+        let bytes = read_range(&*self.handle, from - self.file.first.0, length)?;
+        Ok(bytes.iter().all(|byte| *byte == 0))
+    }
+}
+
+/// A range that no file has.
+fn missing(from: u64, to: u64) -> UnreadRange<'static> {
+    let (from, to) = (Position(from), Position(to));
+    UnreadRange { from, to, reason: MISSING, file: None, handle: None }
+}
+
+impl UnreadRange<'_> {
     /// Where it begins in its file.
     pub fn offset(&self) -> u64 {
         self.file.map_or(0, |file| self.from.0 - file.first.0)
@@ -194,25 +277,19 @@ impl Part<'_> {
 }
 
 fn segments_in(dir: &Path) -> io::Result<Vec<SurveyedFile>> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(dir)? {
-        let path = entry?.path();
-        let name = path.file_name().and_then(|name| name.to_str());
-        if let Some(first) = name.and_then(parse_file_name) {
-            files.push(SurveyedFile { path, first: Position(first), is_segment: true });
-        }
-    }
-    files.sort_by_key(|file| file.first);
-    Ok(files)
+    let file = |first| {
+        let path = dir.join(file_name(first));
+        SurveyedFile { path, first: Position(first), is_segment: true }
+    };
+    Ok(list_segments(dir, &DiskStorage)?.into_iter().map(file).collect())
 }
 
 fn identity_in(dir: &Path) -> Option<Identity> {
     identity::read(&*open_to_read(&dir.join(identity::FILE_NAME)).ok()?).ok()?
 }
 
-pub(super) fn header_of(path: &Path) -> io::Result<Result<SegmentHeader, SegmentHeaderFault>> {
-    let file = open_to_read(path)?;
-    Ok(SegmentHeader::decode(&read_range(&*file, 0, SEGMENT_HEADER_LEN)?))
+fn header_of(path: &Path) -> io::Result<Result<SegmentHeader, SegmentHeaderFault>> {
+    read_header(&*open_to_read(path)?)
 }
 
 /// The first position in the name of a segment (perhaps with the number that setting aside gave it)

@@ -1,4 +1,4 @@
-//! To look at a journal finds what opening it finds, over any damage, and changes nothing.
+//! A survey finds what opening finds, over any damage, and changes nothing.
 
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -8,8 +8,8 @@ use proptest::prelude::*;
 use proptest::test_runner::Config;
 use tidegate_record::Position;
 
-use super::fixture::{OPTIONS, append, read_bodies};
-use super::{DiskStorage, Finding, Journal, JournalOptions, Opened, Survey, SurveyError};
+use super::super::fixture::{OPTIONS, append, read_bodies};
+use super::super::{DiskStorage, Finding, Journal, JournalOptions, Opened, Survey, SurveyError};
 
 /// Ranges of positions, those that touch as one.
 type Ranges = Vec<(u64, u64)>;
@@ -30,7 +30,7 @@ fn add(ranges: &mut Ranges, from: Position, to: Position) {
 fn look(survey: &Survey) -> (Seen, Option<bool>) {
     let (mut seen, mut tail) = (Seen::default(), None);
     survey
-        .walk(|finding| {
+        .visit(|finding| {
             match finding {
                 Finding::File { .. } => {}
                 Finding::Entry(entry) => seen.bodies.push(entry.body.to_vec()),
@@ -114,7 +114,7 @@ proptest! {
         for (which, place) in flips {
             let path = &paths[usize::from(which) % paths.len()];
             let length = fs::metadata(path).unwrap().len();
-            // Opening gives a last segment without a header up as a whole; to look there is no need.
+            // Opening gives a last segment without a header up as a whole; a survey need not.
             let header = if Some(path) == paths.last() { 64 } else { 0 };
             flip(path, header + u64::from(place) % (length - header));
         }
@@ -128,7 +128,7 @@ proptest! {
         let begin = u64::from_str_radix(&begin, 16).unwrap();
         let behind = |&(from, to): &(u64, u64)| (to > begin).then_some((from.max(begin), to));
         let damages = found.damages.iter().filter_map(behind).collect();
-        prop_assert_eq!(after, Seen { damages, ..found }, "set aside is not mended");
+        prop_assert_eq!(after, Seen { damages, ..found }, "what was set aside stays damaged");
     }
 }
 
@@ -173,7 +173,7 @@ fn a_missing_segment_and_a_file_alone_are_read_too() {
 }
 
 #[test]
-fn what_is_appended_while_somebody_looks_is_never_damage() {
+fn what_is_appended_during_a_survey_is_never_damage() {
     let dir = tempfile::tempdir().unwrap();
     let options = JournalOptions { segment_bytes: 8 << 20, bytes_max: 64 << 20, ..OPTIONS };
     let Opened { mut appender, .. } = Journal::open(dir.path(), options, DiskStorage).unwrap();
@@ -181,7 +181,7 @@ fn what_is_appended_while_somebody_looks_is_never_damage() {
     let (mut bodies, mut damages) = (0, Vec::new());
     Survey::of_dir(dir.path())
         .unwrap()
-        .walk(|finding| {
+        .visit(|finding| {
             match finding {
                 Finding::Entry(_) => {
                     bodies += 1;

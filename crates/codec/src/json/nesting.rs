@@ -2,7 +2,7 @@
 
 /// A stack of bits. The innermost 64 levels are in a register; only deeper nesting allocates.
 #[derive(Debug, Default)]
-pub(super) struct Levels {
+pub(super) struct Nesting {
     depth: usize,
     /// The innermost levels, the last one in the lowest bit.
     inner: u64,
@@ -10,7 +10,7 @@ pub(super) struct Levels {
     outer: Vec<u64>,
 }
 
-impl Levels {
+impl Nesting {
     pub(super) fn depth(&self) -> usize {
         self.depth
     }
@@ -47,18 +47,18 @@ mod tests {
     #[test]
     fn remembers_every_level() {
         let object = |level: usize| (level * 7919) % 3 == 1;
-        let mut levels = Levels::default();
+        let mut nesting = Nesting::default();
         for level in 0..1_000 {
-            levels.open(object(level));
+            nesting.open(object(level));
             // Going back and forth over every boundary must not lose a bit.
-            levels.open(true);
-            levels.close();
+            nesting.open(true);
+            nesting.close();
         }
         for level in (0..1_000).rev() {
-            assert_eq!(levels.depth(), level + 1);
-            assert_eq!(levels.in_object(), object(level), "{level}");
-            levels.close();
+            assert_eq!(nesting.depth(), level + 1);
+            assert_eq!(nesting.in_object(), object(level), "{level}");
+            nesting.close();
         }
-        assert_eq!(levels.depth(), 0);
+        assert_eq!(nesting.depth(), 0);
     }
 }

@@ -13,12 +13,12 @@ use crate::{
 };
 
 /// Longest retention, in days.
-pub const RETENTION_DAYS_MAX: u16 = 3_650;
+const RETENTION_DAYS_MAX: u16 = 3_650;
 
 /// A new stream as asked for, without its name.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Definition {
+pub struct StreamDefinition {
     pub columns: Option<Vec<Column>>,
     pub payload: Option<PayloadType>,
     pub unknown: Option<UnknownKeys>,
@@ -39,7 +39,7 @@ pub struct Defined {
 /// A change to a stream as asked for.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Change {
+pub struct StreamChange {
     /// The old columns as they are or with wider types, and new ones after them.
     pub columns: Option<Vec<Column>>,
     pub unknown: Option<UnknownKeys>,
@@ -60,7 +60,7 @@ fn invalid(place: impl Into<String>, message: impl Into<String>) -> InvalidDefin
     InvalidDefinition { place: place.into(), message: message.into() }
 }
 
-impl Definition {
+impl StreamDefinition {
     /// Checks everything that can be known without PostgreSQL.
     pub fn check(self) -> Result<Defined, InvalidDefinition> {
         let shape = match self.columns {
@@ -97,7 +97,7 @@ impl Definition {
     }
 }
 
-impl Change {
+impl StreamChange {
     /// The stream as it shall be.
     pub fn apply(self, stream: &Stream) -> Result<Stream, InvalidDefinition> {
         let mut changed = stream.clone();
@@ -241,7 +241,7 @@ mod tests {
     use super::*;
 
     fn check(json: serde_json::Value) -> Result<Defined, InvalidDefinition> {
-        serde_json::from_value::<Definition>(json).unwrap().check()
+        serde_json::from_value::<StreamDefinition>(json).unwrap().check()
     }
 
     #[test]

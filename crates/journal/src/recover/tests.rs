@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 
 use tidegate_record::{ColumnSet, Position};
 
-use super::faults::FaultStorage;
-use super::fixture::{
+use super::super::faults::FaultStorage;
+use super::super::fixture::{
     DIR, OPTIONS, all_bodies, append, memory, open, read_bodies, segment_path, try_open,
 };
-use super::format::{Identity, SegmentHeader};
-use super::storage::{Storage, write_all};
-use super::{Appended, Damage, EntryHeader, Journal, OpenError, Opened};
+use super::super::format::{Identity, SegmentHeader};
+use super::super::storage::{Storage, write_all};
+use super::super::{Appended, Damage, EntryHeader, Journal, OpenError, Opened};
 
 /// Three segments with one entry each (bodies of 1, 2 and 3), closed. Returns where they lie.
 fn three_segments(storage: &FaultStorage) -> Vec<Appended> {
@@ -26,7 +26,7 @@ fn ranges(damages: &[Damage]) -> Vec<(u64, u64)> {
 
 fn overwrite(storage: &FaultStorage, path: &Path, offset: u64, bytes: &[u8]) {
     let file = storage.open(path).unwrap();
-    write_all(&*file, [bytes].into_iter(), offset).unwrap();
+    write_all(&*file, [bytes], offset).unwrap();
     file.sync().unwrap();
 }
 
@@ -287,7 +287,7 @@ fn a_header_inside_a_record_is_never_taken_for_an_entry() {
         meta_len: 0,
         body_len: 0,
     };
-    let frame = super::format::Frame { header, content_crc: 0, synced: Position(0) };
+    let frame = super::super::format::EntryFrame { header, content_crc: 0, synced: Position(0) };
     let mut forged = [0; 64];
     frame.encode(0, &mut forged);
     let body = [&[0; 4][..], &forged[..]].concat();
