@@ -144,13 +144,13 @@ impl StreamsFramer {
         self.lines.carry_bytes() + self.left.as_ref().map_or(0, |left| left.line.len())
     }
 
-    /// Goes on with the line that was left; true if all of it is read.
+    /// Goes on with the line that was left; true if all of it is read, and there is room for more.
     fn go_on<S: StreamsSink>(&mut self, sink: &mut S) -> bool {
         let Some(left) = self.left.take() else { return true };
         if let Some(list) = self.read_list(&left.line, left.number, left.list, sink) {
             self.left = Some(LeftLine { list, ..left });
         }
-        self.left.is_none()
+        self.left.is_none() && !sink.is_full()
     }
 
     fn read<S: StreamsSink>(&mut self, line: &Line, chunk: &[u8], sink: &mut S) {
