@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::fmt::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -133,6 +134,14 @@ fn of_many_streams() -> IngestRequest {
 fn know_streams(source: &Ingest, names: &[&str]) {
     let streams = (1..).zip(names).map(|(id, name)| stream_of(id, name));
     source.catalog.streams().replace(StreamsSnapshot::new(streams));
+}
+
+/// Lines that name these streams in turns.
+fn lines_naming(names: &[&str], record: &str, count: usize) -> String {
+    names.iter().cycle().take(count).fold(String::new(), |mut lines, name| {
+        let _ = writeln!(lines, "{{\"stream\":\"{name}\",\"record\":{record}}}");
+        lines
+    })
 }
 
 /// For a stream that is still to be made; nothing here can make it.
@@ -306,9 +315,7 @@ async fn the_streams_of_a_request_share_its_limits() {
     let limits = QuarantineLimits { request, ..QuarantineLimits::NONE };
     let source = Ingest { quarantine: QuarantineRoom::new(limits), ..source(&directory) };
     know_streams(&source, &["one", "two"]);
-    let lines: String = (0..200)
-        .map(|n| format!("{{\"stream\":\"{}\",\"record\":5}}\n", ["one", "two"][n % 2]))
-        .collect();
+    let lines = lines_naming(&["one", "two"], "5", 200);
     let body = BodyReader::whole(Bytes::from(lines), BODY);
     let reply = source.take(of_many_streams(), body).await.unwrap();
     assert_eq!((reply.quarantined, reply.not_kept.total(), reply.refused), (5, 195, 200));
@@ -368,10 +375,7 @@ async fn a_request_that_breaks_off_is_taken_to_one_place_in_all_its_streams() {
     let directory = tempfile::tempdir().unwrap();
     let source = source(&directory);
     know_streams(&source, &["one", "two", "three"]);
-    let names = ["one", "two", "three"];
-    let lines: String = (0..ENTRY_TARGET_ROWS as usize + 7)
-        .map(|n| format!("{{\"stream\":\"{}\",\"record\":{{}}}}\n", names[n % 3]))
-        .collect();
+    let lines = lines_naming(&["one", "two", "three"], "{}", ENTRY_TARGET_ROWS as usize + 7);
     let chunks = [Ok(Bytes::from(lines)), Err(std::io::Error::other("hung up"))];
     let body = BodyReader::new(stream::iter(chunks), ContentEncoding::Identity, BODY);
     let failure = source.take(of_many_streams(), body).await.unwrap_err();
