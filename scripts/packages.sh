@@ -61,9 +61,10 @@ postgresql_directory() {
         if have postgres; then dirname "$(command -v postgres)"; fi
         if have pg_config; then pg_config --bindir; fi
         printf '%s\n' \
-            /usr/lib/postgresql/*/bin /usr/pgsql-*/bin \
+            /usr/lib/postgresql/*/bin /usr/pgsql-*/bin /usr/libexec/postgresql* /usr/lib/postgresql*/bin \
             /opt/homebrew/opt/postgresql@*/bin /usr/local/opt/postgresql@*/bin \
-            /Applications/Postgres.app/Contents/Versions/*/bin /usr/local/pgsql/bin
+            /home/linuxbrew/.linuxbrew/opt/postgresql@*/bin \
+            /Applications/Postgres.app/Contents/Versions/*/bin /usr/local/pgsql*/bin /opt/postgresql-*/bin
     )
 }
 

@@ -1,4 +1,8 @@
-//! How long to wait before trying again: exponential, jittered and capped. One policy for every retry of the gateway.
+//! How long the gateway waits before it tries again what it needs itself, PostgreSQL above all: exponential backoff with
+//! jitter, capped at seconds, so that it goes on soon after an outage.
+//!
+//! What belongs to somebody else is left alone for longer, by a rule that stands beside it: a polling job's API that fails, a
+//! fault that only an operator can mend.
 
 use std::time::Duration;
 
@@ -6,7 +10,7 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
 /// First wait.
 pub const WAIT_MIN: Duration = Duration::from_millis(50);
-/// Longest wait.
+/// Longest wait, without its jitter.
 pub const WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// The waits between tries, without an end. Start again from the first after a success.

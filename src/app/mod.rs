@@ -51,8 +51,8 @@ use crate::ingest::Ingest;
 use crate::ingest::encoders::Encoders;
 use crate::lifecycle::Lifecycle;
 use crate::pipeline::{
-    AppenderThread, BatchLimits, BatcherContext, Intake, IntakeLimits, Keys, Ledger, Pressure,
-    Progress, QuarantineRoom, Writers, WritersConfig,
+    AppenderThread, BatchLimits, CommitContext, DrainRate, Intake, IntakeLimits, Keys, Ledger,
+    Parking, Progress, QuarantineRoom, Writers, WritersConfig,
 };
 use crate::sources::poll::Poller;
 
@@ -115,7 +115,7 @@ struct Pipeline {
     progress: Progress,
     counters: Counters,
     quarantine: QuarantineRoom,
-    committed: Pressure,
+    committed: DrainRate,
 }
 
 /// Where the local token is kept.
@@ -295,7 +295,7 @@ impl Ground {
         let (config, ledger) = (&self.config, Ledger::default());
         let counters = Counters::new(config.access.metric_streams_max);
         counters.follow(self.catalog.streams().snapshot().iter().map(|stream| stream.id));
-        let committed = Pressure::new(Instant::now());
+        let committed = DrainRate::new(Instant::now());
         let limits = IntakeLimits {
             entries_max: config.intake.intake_entries_max,
             bytes_max: config.intake.intake_bytes_max,
@@ -312,13 +312,20 @@ impl Ground {
         )
         .context("cannot start the journal's thread")?;
         let progress = Progress::new(self.journal.first());
-        let context = BatcherContext {
+        let context = CommitContext {
             journal: self.journal.clone(),
             streams: self.catalog.streams().clone(),
             counters: counters.clone(),
             ledger,
             keys: keys.clone(),
             progress: progress.clone(),
+            parking: Parking::default(),
+            committed: committed.clone(),
+            database: self.database.clone(),
+            timeouts: BatchTimeouts {
+                statement: Duration::from_secs(config.writer.statement_timeout_seconds),
+                lock: Duration::from_millis(config.writer.lock_timeout_ms),
+            },
             limits: BatchLimits {
                 rows: config.writer.batch_rows,
                 bytes: config.writer.batch_bytes,
@@ -330,20 +337,9 @@ impl Ground {
         let writers_config = WritersConfig {
             node: config.node_name(),
             writers: config.writers(),
-            timeouts: BatchTimeouts {
-                statement: Duration::from_secs(config.writer.statement_timeout_seconds),
-                lock: Duration::from_millis(config.writer.lock_timeout_ms),
-            },
             commit_stall: Duration::from_secs(config.writer.commit_stall_seconds),
         };
-        let writers = Writers::new(
-            writers_config,
-            self.database.clone(),
-            context,
-            intake.clone(),
-            self.lifecycle.clone(),
-            committed.clone(),
-        );
+        let writers = Writers::new(writers_config, context, intake.clone(), self.lifecycle.clone());
         let quarantine = QuarantineRoom::new(quarantine::limits(&config.quarantine));
         Ok(Pipeline { intake, appender, writers, keys, progress, counters, quarantine, committed })
     }

@@ -20,7 +20,7 @@ use crate::ingest::{
     Keeping, NotKept, OnError, WhyNotKept,
 };
 use crate::pipeline::{
-    Claim, CommitOutcome, CommitWait, IntakeError, Pending, RequestFate, Reservation, Share,
+    Claim, CommitOutcome, CommitWait, IntakeError, Pending, RequestRefusal, Reservation, Share,
     Submission,
 };
 use crate::telemetry::metrics::count_without_stream;
@@ -40,7 +40,7 @@ pub(super) struct Request<'a> {
     room: Option<Reservation>,
     room_bytes: usize,
     pending: VecDeque<Sent>,
-    fate: RequestFate,
+    refusal: RequestRefusal,
     /// Each with the stream that it is for.
     waits: Vec<(usize, CommitWait)>,
     pub(super) reply: IngestReply,
@@ -69,7 +69,7 @@ impl<'a> Request<'a> {
             room: None,
             room_bytes: 0,
             pending: VecDeque::new(),
-            fate: RequestFate::default(),
+            refusal: RequestRefusal::default(),
             waits: Vec::new(),
             reply: IngestReply::default(),
         }
@@ -195,7 +195,7 @@ impl<'a> Request<'a> {
             other_shares.push(share);
             other_parts.push(part);
         }
-        let (source, request) = (Source::Http, self.fate.clone());
+        let (source, request) = (Source::Http, self.refusal.clone());
         let submission = Submission { entries, share, other_shares, source, claim, request };
         let pending = self.ingest.intake.submit(submission, room).await?;
         // Now, and not with the answer, so that hanging up in between is no way around the quota.

@@ -27,7 +27,7 @@ use crate::counters::Counters;
 use crate::db::streams::StreamLimits;
 use crate::lifecycle::Lifecycle;
 use crate::pipeline::{
-    AppenderThread, IntakeLimits, KeptAmount, Keys, Ledger, Pressure, Progress, QuarantineLimits,
+    AppenderThread, DrainRate, IntakeLimits, KeptAmount, Keys, Ledger, Progress, QuarantineLimits,
     QuarantineRoom, SenderId,
 };
 
@@ -56,7 +56,7 @@ fn source(journal_dir: &TempDir) -> Ingest {
 
 fn source_on(directory: &Path, storage: impl Storage + 'static) -> Ingest {
     let Opened { journal, appender, .. } = Journal::open(directory, OPTIONS, storage).unwrap();
-    let committed = Pressure::new(Instant::now());
+    let committed = DrainRate::new(Instant::now());
     let (intake, _thread) = AppenderThread::start(
         &Lifecycle::new(),
         &journal,

@@ -91,19 +91,17 @@ impl UnixMicros {
 pub enum Source {
     Http,
     Poll,
-    File,
 }
 
 impl Source {
-    /// Every source, for metrics and tests.
-    pub const ALL: [Source; 3] = [Source::Http, Source::Poll, Source::File];
+    /// Every source.
+    pub const ALL: [Source; 2] = [Source::Http, Source::Poll];
 
     /// The word used in messages, metrics and SQL.
     pub fn as_str(self) -> &'static str {
         match self {
             Source::Http => "http",
             Source::Poll => "poll",
-            Source::File => "file",
         }
     }
 
@@ -111,7 +109,6 @@ impl Source {
         match self {
             Source::Http => 1,
             Source::Poll => 2,
-            Source::File => 3,
         }
     }
 

@@ -14,7 +14,7 @@ use tidegate_record::{CURSOR_ITEMS_MAX, Cursor, ItemHash, Position, RunId, SeenI
 use tokio_util::sync::CancellationToken;
 
 use crate::ingest::{Assembler, Keeping, NotKept, Origin};
-use crate::pipeline::{CommitWait, IntakeError, RequestFate, SenderId, Share, Submission};
+use crate::pipeline::{CommitWait, IntakeError, RequestRefusal, SenderId, Share, Submission};
 use crate::sources::poll::fetch::Page;
 use crate::sources::poll::items::Item;
 use crate::sources::poll::poller::Poller;
@@ -229,7 +229,7 @@ impl Feed {
             other_shares: Vec::new(),
             source: Source::Poll,
             claim: None,
-            request: RequestFate::default(),
+            request: RequestRefusal::default(),
         };
         let pending = intake.submit(submission, room).await?;
         self.uncommitted = Some(intake.durable(pending).await?.end);
