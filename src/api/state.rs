@@ -23,7 +23,7 @@ use crate::hub::Hub;
 use crate::ingest::Ingest;
 use crate::lifecycle::Lifecycle;
 use crate::pipeline::{AppenderThread, DatabaseState, Parking, Progress};
-use crate::sources::poll::Poller;
+use crate::polling::PollingContext;
 
 /// The running parts. A clone is one count more, because the router makes several for each request.
 #[derive(Clone)]
@@ -36,7 +36,7 @@ pub struct Parts {
     pub database: Database,
     pub catalog: Catalog,
     pub ingest: Ingest,
-    pub poller: Poller,
+    pub poller: PollingContext,
     pub previews: Previews,
     /// Turns for reading records.
     pub readers: Turns,

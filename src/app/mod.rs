@@ -54,7 +54,7 @@ use crate::pipeline::{
     AppenderThread, BatchLimits, CommitContext, DrainRate, Intake, IntakeLimits, Keys, Ledger,
     Parking, Progress, QuarantineRoom, Writers, WritersConfig,
 };
-use crate::sources::poll::Poller;
+use crate::polling::PollingContext;
 
 /// How long a person who starts it is not told how the database is, in case it is just starting, too.
 const DATABASE_WAIT: Duration = Duration::from_secs(10);
@@ -184,7 +184,7 @@ impl App {
         let keys = keys.await?.context("the journal's idempotency keys cannot be read")?;
         let pipeline = ground.pipeline(appender, keys)?;
         let hub = ground.hub(&pipeline);
-        let poller = ground.poller(&pipeline)?;
+        let poller = ground.polling_context(&pipeline)?;
         let preparation = ground.preparation(accounts, auth.clone(), &pipeline, poller.clone());
         let prepared = preparation.start();
         let state = ground.state(auth, hub, poller, &pipeline, metrics);
@@ -386,7 +386,7 @@ impl Ground {
         accounts: KnownAccounts,
         auth: Auth,
         pipeline: &Pipeline,
-        poller: Poller,
+        poller: PollingContext,
     ) -> Preparation {
         Preparation {
             poller,
@@ -406,7 +406,7 @@ impl Ground {
         &self,
         auth: Auth,
         hub: Hub,
-        poller: Poller,
+        poller: PollingContext,
         pipeline: &Pipeline,
         metrics: PrometheusHandle,
     ) -> AppState {

@@ -8,7 +8,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use tidegate_journal::Entry;
-use tidegate_record::{Cursor, EntryKind, EntryMeta, ItemHash, RunId, SeenItem};
+use tidegate_record::{EntryKind, EntryMeta, ItemHash, RunId, SeenItem, SeenItems};
 use uuid::Uuid;
 
 use super::outcome::EntryOutcome;
@@ -19,9 +19,9 @@ use crate::db::polled_items::{RunCounts, SeenRow};
 use crate::pipeline::admission::{CommitOutcome, entry_first_id};
 
 /// The cursors of a batch, with the number of the entry that has each.
-fn cursors(entries: &[Entry]) -> Vec<(usize, Cursor)> {
+fn cursors(entries: &[Entry]) -> Vec<(usize, SeenItems)> {
     let cursor =
-        |(number, entry): (usize, &Entry)| Some((number, EntryMeta::cursor_of(&entry.meta)?));
+        |(number, entry): (usize, &Entry)| Some((number, EntryMeta::seen_items_of(&entry.meta)?));
     entries.iter().enumerate().filter_map(cursor).collect()
 }
 
@@ -122,7 +122,7 @@ impl Transaction<'_> {
     fn counts_of(
         &self,
         number: usize,
-        cursor: &Cursor,
+        cursor: &SeenItems,
         outcome: EntryOutcome,
         refused: &HashSet<u128>,
     ) -> RunCounts {

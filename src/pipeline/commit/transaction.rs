@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use tidegate_codec::{Key, Stream};
 use tidegate_journal::Entry;
-use tidegate_record::{Cursor, EntryMeta, StreamId, UnixMicros};
+use tidegate_record::{EntryMeta, SeenItems, StreamId, UnixMicros};
 use uuid::Uuid;
 
 use super::outcome::EntryOutcome;
@@ -30,7 +30,7 @@ pub(super) struct Transaction<'a> {
     /// The entries and ids of these rows.
     pub(super) refused_ids: HashSet<(usize, Uuid)>,
     /// Of entries of polling jobs, by their numbers; known after [`Transaction::leave_out_superseded`].
-    pub(super) cursors: Vec<(usize, Cursor)>,
+    pub(super) cursors: Vec<(usize, SeenItems)>,
 }
 
 impl<'a> Transaction<'a> {

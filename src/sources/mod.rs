@@ -1,3 +1,0 @@
-//! What asks others for records.
-
-pub mod poll;
