@@ -2,8 +2,8 @@
 //!
 //! The path of a record, in the order of the modules:
 //!
-//! 1. [`sources`]: a request's body is split into records; [`tidegate_codec`] encodes each into a COPY tuple as it is read,
-//!    or says what is wrong with it. Tuples of one request and stream become an entry.
+//! 1. [`ingest`]: a request's body is split into records; [`tidegate_codec`] encodes each into a COPY tuple as it is read,
+//!    or says what is wrong with it. Tuples of one request and stream become an entry, also where a request is for many.
 //! 2. [`pipeline`]'s intake takes the entry when there is room; the appender thread writes a group of entries to the
 //!    [`tidegate_journal`] and syncs it. Now the record cannot be lost, and the sender is told.
 //! 3. The batcher reads the journal and cuts batches; writers copy each into PostgreSQL ([`db`]), together with the
@@ -15,9 +15,9 @@
 //! Around it: [`catalog`] knows the streams, [`auth`] who may do what, [`api`] has every route, [`app`] puts all of it
 //! together, [`cli`] is the command line, and [`tidegate_private_postgres`] runs a PostgreSQL where none is given.
 
+pub mod ingest;
 pub mod outbound;
 pub mod polling;
-pub mod sources;
 
 pub mod pipeline;
 

@@ -13,7 +13,7 @@ use futures::future::BoxFuture;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::api::bodies::{ReplyBudget, refused_body, reply_budget};
-use crate::api::inputs::records;
+use crate::api::inputs::{many_records, records};
 use crate::api::manage::{
     polling_jobs, polling_preview, quarantine, sessions, short_polling_jobs, streams, tickets,
     tokens, users,
@@ -72,6 +72,7 @@ pub fn routes() -> Vec<Route> {
         delete("/v1/streams/{stream}", streams::delete),
         get("/v1/streams/{stream}/records", newest::newest),
         post("/v1/streams/{stream}/records", records::create).streamed(),
+        post("/v1/records", many_records::create).streamed(),
         get("/v1/quarantine", quarantine::list),
         delete("/v1/quarantine", quarantine::delete_all),
         get("/v1/quarantine/summary", quarantine::summary),

@@ -19,11 +19,11 @@ use crate::config::{Config, Setting};
 use crate::counters::Counters;
 use crate::db::Database;
 use crate::hub::Hub;
+use crate::ingest::Ingest;
 use crate::lifecycle::Lifecycle;
 use crate::pipeline::{AppenderThread, DatabaseState, Parking, Progress};
 use crate::polling::PollingContext;
 use crate::polling::ask::Previews;
-use crate::sources::http::HttpSource;
 
 /// The running parts. A clone is one count more, because the router makes several for each request.
 #[derive(Clone)]
@@ -35,7 +35,7 @@ pub struct Parts {
     pub auth: Auth,
     pub database: Database,
     pub catalog: Catalog,
-    pub source: HttpSource,
+    pub ingest: Ingest,
     pub poller: PollingContext,
     pub previews: Previews,
     /// For reading records.

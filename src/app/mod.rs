@@ -43,6 +43,8 @@ use crate::db::Database;
 use crate::db::batch::BatchTimeouts;
 use crate::db::streams::StreamLimits;
 use crate::hub::{Hub, HubLimits};
+use crate::ingest::Ingest;
+use crate::ingest::encoders::Encoders;
 use crate::lifecycle::Lifecycle;
 use crate::pipeline::{
     AppenderThread, BatchLimits, CommitContext, DrainRate, Intake, IntakeLimits, Keys, Ledger,
@@ -50,8 +52,6 @@ use crate::pipeline::{
 };
 use crate::polling::PollingContext;
 use crate::polling::ask::Previews;
-use crate::sources::encoders::Encoders;
-use crate::sources::http::HttpSource;
 
 /// How long a person who starts it is not told how the database is, in case it is just starting, too.
 const DATABASE_WAIT: Duration = Duration::from_secs(10);
@@ -231,9 +231,9 @@ impl App {
         lifecycle.soft().cancel();
         let deadline = self.state.config.shutdown_deadline();
         let finish = async {
-            self.state.source.intake.refuse_new();
+            self.state.ingest.intake.refuse_new();
             self.served.cancelled().await;
-            self.state.source.intake.close().await;
+            self.state.ingest.intake.close().await;
             lifecycle.finished().await;
         };
         tokio::select! {
@@ -413,7 +413,7 @@ impl Ground {
             auth,
             database: self.database.clone(),
             catalog: self.catalog.clone(),
-            source: HttpSource {
+            ingest: Ingest {
                 intake: pipeline.intake.clone(),
                 encoders: Encoders::new(self.encode_limits()),
                 counters: pipeline.counters.clone(),
@@ -421,6 +421,8 @@ impl Ground {
                 journal: self.journal.clone(),
                 committed: pipeline.progress.clone(),
                 quarantine: pipeline.quarantine.clone(),
+                catalog: self.catalog.clone(),
+                database: self.database.clone(),
                 entry_bytes_max,
                 commit_wait: Duration::from_millis(self.config.intake.commit_wait_ms),
             },

@@ -6,10 +6,10 @@ use std::time::Duration;
 use anyhow::Context;
 
 use crate::app::{Ground, Pipeline};
+use crate::ingest::encoders::Encoders;
 use crate::outbound::Sealer;
 use crate::polling::ask::{FetchOptions, Fetcher};
 use crate::polling::{MemoryDays, PollLimits, PollingContext};
-use crate::sources::encoders::Encoders;
 
 impl Ground {
     /// What the runs of polling jobs share.

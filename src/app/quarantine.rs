@@ -42,7 +42,7 @@ pub(super) fn limits(settings: &Quarantine) -> QuarantineLimits {
 /// Starts it.
 pub(super) fn start(state: &AppState) {
     let mut upkeep =
-        Upkeep { state: state.clone(), room: state.source.quarantine.clone(), aged_at: None };
+        Upkeep { state: state.clone(), room: state.ingest.quarantine.clone(), aged_at: None };
     let soft = state.lifecycle.soft().clone();
     state.lifecycle.spawn("quarantine", async move {
         loop {

@@ -22,7 +22,7 @@ pub(super) fn start(state: &AppState, committed: DrainRate) {
     });
     let measured = state.clone();
     every(lifecycle, "rates", MEASURE_EVERY, move || {
-        measured.source.intake.measure();
+        measured.ingest.intake.measure();
         let backlog = measured.journal.synced().0.saturating_sub(measured.progress.low_water().0);
         committed.measure(backlog, Instant::now());
         std::future::ready(())
@@ -51,7 +51,7 @@ async fn trim(state: AppState) {
         } else {
             state.journal.trim(committed, now)
         };
-        state.source.keys.trim(state.journal.first());
+        state.ingest.keys.trim(state.journal.first());
         trimmed
     });
     let trimmed = trimmed.await;

@@ -131,6 +131,12 @@ impl Admission {
 }
 
 impl InvalidRecords {
+    /// The same for another stream of the request.
+    #[must_use]
+    pub fn another(&self) -> InvalidRecords {
+        InvalidRecords { quotas: self.quotas.clone(), token_id: self.token_id, unsent: 0 }
+    }
+
     /// Pays for one record; false if the rate does not cover it.
     pub fn take(&mut self) -> bool {
         let mut buckets = self.quotas.lock();

@@ -125,6 +125,15 @@ impl Catalog {
         created
     }
 
+    /// Makes a stream and its table, or finds the one of this name that was made at the same moment. `None`: that one is gone
+    /// again.
+    pub async fn create_or_find(&self, new: &NewStream) -> Result<Option<Arc<Stream>>, TableError> {
+        match self.create(new).await? {
+            Some(made) => Ok(Some(made)),
+            None => Ok(self.streams.by_name(&new.name)),
+        }
+    }
+
     async fn create_within_limits(
         &self,
         new: &NewStream,

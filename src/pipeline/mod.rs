@@ -21,7 +21,7 @@ pub use self::admission::{
     Claim, Claimed, CommitOutcome, CommitWait, DrainRate, DroppedRecords, DurableEntry, Intake,
     IntakeError, IntakeLimits, KeptAmount, KeyError, Keys, Ledger, MEASURE_EVERY, NoRoomToKeep,
     Pending, QuarantineLimits, QuarantineRoom, RequestRefusal, Reservation, RoomTaken, SenderId,
-    Submission, TRIM_EVERY, entry_first_id,
+    Share, Submission, TRIM_EVERY, TornEntry, entry_first_id,
 };
 pub use self::append::AppenderThread;
 pub use self::commit::{

@@ -11,11 +11,11 @@ use uuid::Uuid;
 
 use crate::catalog::Catalog;
 use crate::counters::Counters;
+use crate::ingest::encoders::Encoders;
 use crate::lifecycle::Lifecycle;
 use crate::outbound::Sealer;
 use crate::pipeline::{Intake, Progress, QuarantineRoom};
 use crate::polling::ask::Fetcher;
-use crate::sources::encoders::Encoders;
 
 /// Limits of a node's runs.
 #[derive(Debug, Clone, Copy)]

@@ -86,6 +86,12 @@ pub static QUARANTINE_REQUEST: Limit = Limit::new(
     "invalid records were not kept: their requests had more than TIDEGATE_QUARANTINE_REQUEST_RECORDS_MAX or TIDEGATE_QUARANTINE_REQUEST_BYTES_MAX",
 );
 
+/// Streams of one request.
+pub static REQUEST_STREAMS: Limit = Limit::new(
+    "request_streams",
+    "lines were refused: their requests are for more streams than one request may be",
+);
+
 /// Invalid records that a token's rate covers.
 pub static QUARANTINE_QUOTA: Limit = Limit::new(
     "quarantine_quota",
@@ -185,6 +191,7 @@ const ALL: &[&Limit] = &[
     &SAMPLES,
     &MONITOR_FRAMES,
     &QUARANTINE_REQUEST,
+    &REQUEST_STREAMS,
     &QUARANTINE_QUOTA,
     &QUARANTINE_STREAM,
     &QUARANTINE_ALL,

@@ -38,6 +38,7 @@ const INTAKE_REFUSED: &str = "tidegate_intake_refused_total";
 const IDEMPOTENCY_KEYS: &str = "tidegate_idempotency_keys";
 const IDEMPOTENCY_KEYS_LIMIT: &str = "tidegate_idempotency_keys_limit";
 const IDEMPOTENCY_REPLAYS: &str = "tidegate_idempotency_replays_total";
+const WITHOUT_STREAM: &str = "tidegate_records_without_stream_total";
 const QUARANTINE_RECORDS: &str = "tidegate_quarantine_records";
 const QUARANTINE_RECORDS_LIMIT: &str = "tidegate_quarantine_records_limit";
 const QUARANTINE_BYTES: &str = "tidegate_quarantine_bytes";
@@ -151,6 +152,11 @@ fn describe_way_in() {
         "Requests answered as the first one with their key was."
     );
     counter!(IDEMPOTENCY_REPLAYS).absolute(0);
+    describe_counter!(
+        WITHOUT_STREAM,
+        "Records of requests of many streams that no stream takes; nothing of them is kept."
+    );
+    counter!(WITHOUT_STREAM).absolute(0);
     describe_gauge!(QUARANTINE_RECORDS, "Invalid records in the quarantine.");
     describe_gauge!(QUARANTINE_RECORDS_LIMIT, "Most invalid records in the quarantine.");
     describe_gauge!(QUARANTINE_BYTES, Unit::Bytes, "Bytes of invalid records in the quarantine.");
@@ -310,6 +316,11 @@ pub(super) fn count_limit_hits(label: &'static str, hits: u64) {
 /// A request with an idempotency key was answered as it had been before.
 pub fn count_idempotency_replay() {
     counter!(IDEMPOTENCY_REPLAYS).increment(1);
+}
+
+/// So many records of a request of many streams were taken by none of them.
+pub fn count_without_stream(records: u64) {
+    counter!(WITHOUT_STREAM).increment(records);
 }
 
 /// What became of a password that was sent.

@@ -18,8 +18,8 @@ const LAYERS: [&[&str]; 12] = [
     &["db", "hub"],
     &["catalog"],
     &["auth", "outbound", "pipeline"],
-    &["sources", "monitors"],
-    &["polling"],
+    &["ingest"],
+    &["polling", "monitors"],
     &["api"],
     &["app"],
     &["cli"],
@@ -302,8 +302,8 @@ mod checker {
 
     #[test]
     fn modules_of_one_layer_do_not_know_each_other() {
-        assert_eq!(complaints("sources/http.rs", "use crate::monitors::Frame;").len(), 1);
-        assert_eq!(complaints("monitors/sse.rs", "use crate::sources::http::Body;").len(), 1);
+        assert_eq!(complaints("polling/run.rs", "use crate::monitors::Frame;").len(), 1);
+        assert_eq!(complaints("monitors/sse.rs", "use crate::polling::Run;").len(), 1);
     }
 
     #[test]

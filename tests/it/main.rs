@@ -47,6 +47,7 @@ mod keyed_parking;
 mod large_bodies;
 mod layers;
 mod limits;
+mod many_streams_in_one_request;
 mod metrics;
 mod monitors;
 mod monitors_under_fire;

@@ -16,8 +16,7 @@ use tidegate::auth::{
 use tidegate::config::Config;
 use tidegate::db::polling_jobs::PER_OWNER_MAX;
 use tidegate::db::polling_runs::RUNS_KEPT;
-use tidegate::sources::RECORD_ERRORS_MAX;
-use tidegate::sources::http::IDS_MAX;
+use tidegate::ingest::{IDS_MAX, RECORD_ERRORS_MAX, REQUEST_STREAMS_MAX};
 use tidegate::telemetry::limits;
 
 const CONFIGURATION: &str = include_str!("../../docs/configuration.md");
@@ -126,6 +125,7 @@ fn the_limits_as_told_are_those_of_the_settings_and_the_code() {
         ("name of a stream or column", vec![NAME_BYTES_MAX, MEMBER_BYTES_MAX]),
         ("polling jobs of a user", vec![whole(PER_OWNER_MAX), whole(RUNS_KEPT)]),
         ("errors in a reply; ids in a reply", vec![RECORD_ERRORS_MAX, IDS_MAX]),
+        ("streams of one request to `/v1/records`", vec![REQUEST_STREAMS_MAX]),
         ("password", vec![PASSWORD_CHARACTERS_MIN, PASSWORD_BYTES_MAX]),
         (
             "wrong passwords for one user from one address",

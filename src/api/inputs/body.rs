@@ -10,7 +10,7 @@ use tidegate_codec::formats::MediaType;
 
 use crate::api::bodies::{Full, Held, Holder};
 use crate::api::{ApiError, AppState};
-use crate::sources::body::{BodyError, BodyLimits, BodyReader, ContentEncoding};
+use crate::ingest::body::{BodyError, BodyLimits, BodyReader, ContentEncoding};
 
 /// What a body says that it is.
 pub fn media_type(headers: &HeaderMap) -> Result<MediaType, ApiError> {

@@ -3,9 +3,10 @@
 use serde::Serialize;
 
 use crate::api::ApiError;
+use crate::api::inputs::many_records::ByStream;
 use crate::config::{Quarantine, QuarantineFull};
-use crate::sources::http::IngestReply;
-use crate::sources::{NotKept, WhyNotKept};
+use crate::ingest::IngestReply;
+use crate::ingest::{NotKept, WhyNotKept};
 
 /// One reason: `{"code":"request_limit","records":490000,"message":"…"}`.
 #[derive(Debug, Serialize)]
@@ -50,6 +51,11 @@ fn message(limits: &Quarantine, why: WhyNotKept) -> String {
             limits.quarantine_bytes_max,
             when_again(limits.quarantine_full)
         ),
+        WhyNotKept::NoStream => {
+            "these lines name no stream, or one that takes nothing from this request; the errors say what is wrong with the \
+             first"
+                .to_owned()
+        }
     }
 }
 
@@ -70,7 +76,13 @@ pub fn nothing_taken(limits: &Quarantine, reply: &IngestReply) -> Option<ApiErro
             ("invalid_record", "the record is invalid, and it is not kept".to_owned())
         } else {
             let records = reply.not_kept.total();
-            ("not_kept", format!("all {records} records are invalid, and none of them is kept"))
+            let has_stream = |(why, _)| why != WhyNotKept::NoStream;
+            let what = if reply.not_kept.reasons().all(has_stream) {
+                format!("all {records} records are invalid, and none of them is kept")
+            } else {
+                format!("none of the {records} records or lines is taken")
+            };
+            ("not_kept", what)
         };
         ApiError::unprocessable(code, format!("{what}: {}", why.join("; ")))
     } else if reply.single && reply.refused > 0 {
@@ -88,6 +100,10 @@ pub fn with_counts(error: ApiError, limits: &Quarantine, reply: &IngestReply) ->
     if !reply.not_kept.is_empty() {
         let because = serde_json::json!(reasons(limits, &reply.not_kept));
         error = error.with("not_kept", reply.not_kept.total()).with("not_kept_because", because);
+    }
+    if !reply.streams.is_empty() {
+        let streams = serde_json::json!(ByStream(reply.streams.clone()));
+        error = error.with("streams", streams);
     }
     if let Some(position) = reply.position {
         error = error.with("position", position.to_string());

@@ -8,9 +8,9 @@ use tidegate_record::Position;
 use uuid::Uuid;
 
 use crate::api::AppState;
+use crate::api::inputs::many_records::ByStream;
 use crate::api::inputs::not_kept::{self, Reason};
-use crate::sources::PlacedError;
-use crate::sources::http::{IDS_MAX, IngestReply};
+use crate::ingest::{IDS_MAX, IngestReply, PlacedError};
 use crate::telemetry::metrics;
 
 /// Room for the usual reply.
@@ -51,6 +51,9 @@ struct Receipt {
     ids: Option<Vec<Uuid>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ids_omitted: Option<u64>,
+    /// Only of a request of many streams.
+    #[serde(skip_serializing_if = "ByStream::is_empty")]
+    streams: ByStream,
 }
 
 /// The whole response.
@@ -93,6 +96,7 @@ pub fn reply_json(state: &AppState, reply: IngestReply, return_ids: bool) -> (St
         header_matched: reply.matched,
         ids: return_ids.then_some(reply.ids),
         ids_omitted,
+        streams: ByStream(reply.streams),
     };
     let status = if committed.is_some() { StatusCode::CREATED } else { StatusCode::ACCEPTED };
     let mut json = Vec::with_capacity(REPLY_BYTES);

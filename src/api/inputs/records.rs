@@ -9,19 +9,18 @@ use axum::response::Response;
 use bytes::Bytes;
 use serde::Deserialize;
 use tidegate_codec::csv::{CsvOptions, CsvWords, InvalidCsvOptions};
-use tidegate_codec::{PayloadType, Shape, Stream};
-use tidegate_record::StreamId;
 
 use crate::api::caller::{PathText, authenticate};
 use crate::api::inputs::receipt::{answer, reply_json};
 use crate::api::inputs::refusal::refusal;
 use crate::api::inputs::{body, not_kept};
-use crate::api::{ApiError, AppState, named_stream};
+use crate::api::{ApiError, AppState};
 use crate::auth::{Admission, Caller, Scope, Via};
-use crate::db::streams::NewStream;
+use crate::ingest::body::BodyReader;
+use crate::ingest::{
+    Ack, Addressing, IngestRequest, NoTarget, NotMade, OnError, OneStream, Target,
+};
 use crate::pipeline::SenderId;
-use crate::sources::body::BodyReader;
-use crate::sources::http::{Ack, IngestRequest, MakeStream, OnError};
 use crate::telemetry::metrics;
 
 /// Advice where another request makes a stream of the same name at the same moment.
@@ -66,10 +65,19 @@ impl From<AckWord> for Ack {
 
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum OnErrorWord {
+pub enum OnErrorWord {
     #[default]
     Quarantine,
     Reject,
+}
+
+impl From<OnErrorWord> for OnError {
+    fn from(word: OnErrorWord) -> OnError {
+        match word {
+            OnErrorWord::Quarantine => OnError::Quarantine,
+            OnErrorWord::Reject => OnError::Reject,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -101,31 +109,23 @@ pub async fn create(
         columns: query.columns,
     };
     let csv = words.check(media_type.header)?;
-    let (stream, is_new) = find_or_plan(state, &caller, &name)?;
+    let target = find_target(state, &caller, &name)?;
     let quota = admit(state, &caller)?;
-    let mut not_made = None;
-    let make =
-        is_new.then(|| make_stream(state, caller.user_id, Arc::clone(&stream), &mut not_made));
     let ingest = IngestRequest {
         key,
-        stream,
+        addressing: Addressing::OneStream(OneStream { target, format: media_type.format, csv }),
         sender: sender(&caller),
         quota,
         user: Arc::clone(&caller.user_name),
         received_at: state.clock.now(),
-        format: media_type.format,
-        csv,
         ack: query.ack.into(),
-        on_error: match query.on_error {
-            OnErrorWord::Quarantine => OnError::Quarantine,
-            OnErrorWord::Reject => OnError::Reject,
-        },
+        on_error: query.on_error.into(),
         return_ids,
     };
     let body = body::read(state, body, encoding, body::limits(state));
-    match state.source.ingest(ingest, body, make).await {
+    match state.ingest.take(ingest, body).await {
         Ok(reply) => Ok(answer(state, reply, return_ids)),
-        Err(failure) => Err(not_made.unwrap_or_else(|| refusal(state, *failure))),
+        Err(failure) => Err(refusal(state, *failure)),
     }
 }
 
@@ -145,40 +145,35 @@ pub async fn take_small(
         None => CsvOptions::default(),
         said => CsvWords::default().check(said)?,
     };
-    let (stream, is_new) = find_or_plan(state, &caller, name)?;
+    let target = find_target(state, &caller, name)?;
     let quota = admit(state, &caller)?;
-    let mut not_made = None;
-    let make =
-        is_new.then(|| make_stream(state, caller.user_id, Arc::clone(&stream), &mut not_made));
     let ingest = IngestRequest {
         key: None,
-        stream,
+        addressing: Addressing::OneStream(OneStream { target, format: media_type.format, csv }),
         sender: sender(&caller),
         quota,
         user: caller.user_name,
         received_at: state.clock.now(),
-        format: media_type.format,
-        csv,
         ack: Ack::default(),
         on_error: OnError::default(),
         return_ids: false,
     };
     let body = BodyReader::whole(body, body::limits(state));
-    match state.source.ingest(ingest, body, make).await {
+    match state.ingest.take(ingest, body).await {
         Ok(reply) => match not_kept::nothing_taken(&state.config.quarantine, &reply) {
             Some(error) => Err(error),
             None => Ok(reply_json(state, reply, false)),
         },
-        Err(failure) => Err(not_made.unwrap_or_else(|| refusal(state, *failure))),
+        Err(failure) => Err(refusal(state, *failure)),
     }
 }
 
-fn admit(state: &AppState, caller: &Caller) -> Result<Option<Admission>, ApiError> {
+pub fn admit(state: &AppState, caller: &Caller) -> Result<Option<Admission>, ApiError> {
     Ok(state.auth.admit(caller).inspect_err(|_| metrics::count_refused("quota_exceeded"))?)
 }
 
 /// The header `Idempotency-Key`, if there is one.
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
+pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
     let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
     let (Some(value), None) = (values.next(), values.next()) else {
         return if headers.contains_key(IDEMPOTENCY_KEY) { Err(invalid_key()) } else { Ok(None) };
@@ -208,70 +203,27 @@ pub fn sender(caller: &Caller) -> SenderId {
     }
 }
 
-/// The stream of this name, or, where it is still to be made and may be, what it will be; and whether it is still to be
-/// made.
-fn find_or_plan(
-    state: &AppState,
-    caller: &Caller,
-    name: &str,
-) -> Result<(Arc<Stream>, bool), ApiError> {
-    let name = named_stream::parse_name(name)?;
-    named_stream::require(caller, &name)?;
-    if let Some(stream) = state.catalog.streams().by_name(&name) {
-        return Ok((stream, false));
-    }
-    if !state.config.access.auto_create_streams || caller.require(Scope::StreamsWrite).is_err() {
-        return Err(named_stream::no_such_stream(name.as_str()));
-    }
-    let planned = Stream {
-        id: StreamId(0),
-        name,
-        shape: Shape::Document { payload: PayloadType::Jsonb },
-        key: None,
-        retention_days: None,
-        created_at: time::OffsetDateTime::UNIX_EPOCH,
-    };
-    Ok((Arc::new(planned), true))
-}
-
-/// Makes an unknown stream, for its first record; or says in `not_made` why not.
-fn make_stream<'a>(
-    state: &'a AppState,
-    maker: Option<i64>,
-    planned: Arc<Stream>,
-    not_made: &'a mut Option<ApiError>,
-) -> MakeStream<'a> {
-    Box::pin(async move {
-        let made = create_stream(state, maker, &planned).await;
-        made.map_err(|error| *not_made = Some(error)).ok()
+fn find_target(state: &AppState, caller: &Caller, name: &str) -> Result<Target, ApiError> {
+    let makes_streams = state.config.access.auto_create_streams;
+    Target::find(&state.catalog, caller, makes_streams, name).map_err(|error| {
+        let (code, message) = (error.code(), error.to_string());
+        match error {
+            NoTarget::InvalidName(_) => ApiError::unprocessable(code, message),
+            NoTarget::NotAllowed(_) => ApiError::forbidden(code, message),
+            NoTarget::Unknown(_) => ApiError::not_found(code, message),
+        }
     })
 }
 
-async fn create_stream(
-    state: &AppState,
-    maker: Option<i64>,
-    planned: &Stream,
-) -> Result<Arc<Stream>, ApiError> {
-    let new = NewStream {
-        name: planned.name.clone(),
-        shape: planned.shape.clone(),
-        key: None,
-        retention_days: None,
-        created_by: maker,
-    };
-    if let Some(stream) = state.catalog.create(&new).await? {
-        return Ok(stream);
+impl From<NotMade> for ApiError {
+    fn from(error: NotMade) -> ApiError {
+        let (code, message) = (error.code(), error.to_string());
+        match error {
+            NotMade::Table(error) => error.into(),
+            NotMade::Gone(_) => ApiError::not_found(code, message),
+            NotMade::MadeOtherwise => ApiError::unavailable(code, message, RETRY_AFTER_MADE),
+        }
     }
-    // Another request made it at the same moment.
-    let made = state.catalog.streams().by_name(&new.name);
-    let stream = made.ok_or_else(|| named_stream::no_such_stream(new.name.as_str()))?;
-    // What is waiting for it was read for a stream of documents without a key.
-    if stream.shape == new.shape && stream.key.is_none() {
-        return Ok(stream);
-    }
-    let detail =
-        "another request made this stream at the same moment, with a shape of its own; send again";
-    Err(ApiError::unavailable("stream_just_made", detail, RETRY_AFTER_MADE))
 }
 
 impl From<InvalidCsvOptions> for ApiError {

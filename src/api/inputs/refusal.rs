@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::api::inputs::{body, not_kept};
 use crate::api::{ApiError, AppState};
+use crate::ingest::{FailureReason, IngestFailure};
 use crate::pipeline::{IntakeError, KeyError};
-use crate::sources::http::{FailureReason, IngestFailure};
 use crate::telemetry::metrics;
 
 /// Advice while the gateway shuts down: it may be starting again.
@@ -49,7 +49,9 @@ pub fn refusal(state: &AppState, failure: IngestFailure) -> ApiError {
         }
         FailureReason::Database(error) => return error.into(),
         FailureReason::Key(error) => return key_error(error),
-        FailureReason::AnswerLost | FailureReason::NotMade => return ApiError::internal(reason),
+        FailureReason::NotMade(error) if before.position.is_none() => return error.into(),
+        FailureReason::NotMade(error) => error.into(),
+        FailureReason::AnswerLost => return ApiError::internal(reason),
     };
     let error = not_kept::with_counts(error, &state.config.quarantine, &before);
     if is_outcome_unknown { error.with("outcome", "unknown") } else { error }

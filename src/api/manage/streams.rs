@@ -25,7 +25,7 @@ use crate::api::{ApiError, AppState, named_stream};
 use crate::auth::{Caller, Scope};
 use crate::db::reading::{self, StreamSize};
 use crate::db::streams::{NewStream, TableError};
-use crate::sources::body::{BodyError, BodyLimits, ContentEncoding};
+use crate::ingest::body::{BodyError, BodyLimits, ContentEncoding};
 
 /// Largest sample for inference, in bytes.
 const SAMPLE_BYTES_MAX: usize = 8 << 20;

@@ -26,11 +26,11 @@ pub async fn show(
 ) -> Result<impl IntoResponse, ApiError> {
     check_access(&state, &request.into_parts().0).await?;
     let load = status::node_load(&state.journal, &state.progress, &state.clock);
-    let (intake_bytes, intake_entries) = state.source.intake.fill();
-    let limits = state.source.intake.limits();
+    let (intake_bytes, intake_entries) = state.ingest.intake.fill();
+    let limits = state.ingest.intake.limits();
     let hub = state.hub.metrics();
     let connections = state.connections.counts();
-    let quarantine = &state.source.quarantine;
+    let quarantine = &state.ingest.quarantine;
     let (kept, kept_limit) = (quarantine.level(), quarantine.limits().all);
     metrics::set_gauges(&Gauges {
         connections: state.connections.open(),
@@ -43,7 +43,7 @@ pub async fn show(
         intake_entries_limit: limits.entries_max,
         intake_bytes,
         intake_bytes_limit: limits.bytes_max,
-        idempotency_keys: state.source.keys.count(),
+        idempotency_keys: state.ingest.keys.count(),
         idempotency_keys_limit: state.config.intake.idempotency_keys_max,
         quarantine_records: kept.records,
         quarantine_records_limit: kept_limit.records,

@@ -32,7 +32,7 @@ pub struct QuarantineLevelView {
 
 impl QuarantineLevelView {
     pub fn of(state: &AppState) -> QuarantineLevelView {
-        let (room, settings) = (&state.source.quarantine, &state.config.quarantine);
+        let (room, settings) = (&state.ingest.quarantine, &state.config.quarantine);
         let (level, accepted, dropped) = (room.level(), room.accepted(), room.dropped());
         let limits = room.limits();
         let days = |days: u16| Some(days).filter(|days| *days > 0);

@@ -96,7 +96,9 @@ enum Opened {
 fn opened(path: &str) -> Option<Opened> {
     let parts: Vec<&str> = path.strip_prefix("/v1/")?.split('/').collect();
     match parts[..] {
-        ["streams", _, "records"] | ["monitor", "tickets"] | ["monitor"] => Some(Opened::Sending),
+        ["streams", _, "records"] | ["records" | "monitor"] | ["monitor", "tickets"] => {
+            Some(Opened::Sending)
+        }
         ["streams", "infer"] => None,
         ["streams"] | ["streams", _] | ["monitor", "events"] => Some(Opened::Reading),
         _ => None,
@@ -112,6 +114,7 @@ mod tests {
         for path in [
             "/v1/streams/a/records",
             "/v1/streams/a%20b/records",
+            "/v1/records",
             "/v1/monitor/tickets",
             "/v1/monitor",
         ] {

@@ -224,7 +224,7 @@ impl Intake {
 mod tests {
     use tidegate_record::Source;
 
-    use super::super::submission::RequestRefusal;
+    use super::super::submission::{RequestRefusal, Share};
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -252,10 +252,10 @@ mod tests {
     fn submission() -> Submission {
         Submission {
             entries: Vec::new(),
-            counters: Arc::default(),
+            share: Share { entries: 0, counters: Arc::default(), kept: None },
+            other_shares: Vec::new(),
             source: Source::Http,
             claim: None,
-            kept: None,
             request: RequestRefusal::default(),
         }
     }

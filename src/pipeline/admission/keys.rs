@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use tidegate_journal::{Entry, Journal, ReadError};
-use tidegate_record::{BodyHash, EntryMeta, KeyHash, Position, StreamId};
+use tidegate_record::{BodyHash, EntryKind, EntryMeta, KeyHash, Position, StreamId};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
@@ -39,6 +39,8 @@ struct State {
     taken: HashMap<KeyHash, Taken>,
     /// Closed when the claim ends.
     under_way: HashMap<KeyHash, watch::Receiver<()>>,
+    /// Of taken ones that are not whole: what a crash left of their requests.
+    torn: HashMap<KeyHash, Vec<TornEntry>>,
     /// Everything below is forgotten already.
     first: Position,
 }
@@ -53,6 +55,14 @@ struct Taken {
     whole: bool,
     /// Of its records, if this process saw their commit.
     outcome: Option<Counts>,
+}
+
+/// An entry of a request of which a crash left only the beginning: it is in the journal, and must not be there twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TornEntry {
+    pub stream: StreamId,
+    pub kind: EntryKind,
+    pub rows: u32,
 }
 
 /// A [`CommitOutcome`] of one entry, smaller.
@@ -89,7 +99,7 @@ pub struct Claim {
     keys: Keys,
     key: KeyHash,
     body: BodyHash,
-    quarantine_is_kept: bool,
+    torn: Vec<TornEntry>,
     _ends_with_this: watch::Sender<()>,
 }
 
@@ -97,6 +107,15 @@ pub struct Claim {
 pub fn request_key(stream: StreamId, user: &str, key: &str) -> KeyHash {
     let mut hash = Sha256::new_with_prefix(b"request");
     hash.update(stream.0.to_le_bytes());
+    hash.update(user.len().to_le_bytes());
+    hash.update(user);
+    hash.update(key);
+    KeyHash(half(hash))
+}
+
+/// The hash of a key that a user gave for a request of many streams. It is apart from those for one stream.
+pub fn many_streams_key(user: &str, key: &str) -> KeyHash {
+    let mut hash = Sha256::new_with_prefix(b"many streams");
     hash.update(user.len().to_le_bytes());
     hash.update(user);
     hash.update(key);
@@ -176,8 +195,8 @@ impl Keys {
             }
             _ => {}
         }
-        let quarantine_is_kept = taken.is_some();
-        Ok(Ok(Claimed::New(self.begin(&mut state, key, body, quarantine_is_kept))))
+        let torn = state.torn.get(&key).cloned().unwrap_or_default();
+        Ok(Ok(Claimed::New(self.begin(&mut state, key, body, torn))))
     }
 
     /// The key, so that no request with it can begin; `None` if one is under way, or in the journal.
@@ -186,7 +205,7 @@ impl Keys {
         if state.under_way.contains_key(&key) || state.taken.contains_key(&key) {
             return None;
         }
-        Some(self.begin(&mut state, key, body_hash(&[], b""), false))
+        Some(self.begin(&mut state, key, body_hash(&[], b""), Vec::new()))
     }
 
     fn begin(
@@ -194,12 +213,12 @@ impl Keys {
         state: &mut State,
         key: KeyHash,
         body: BodyHash,
-        quarantine_is_kept: bool,
+        torn: Vec<TornEntry>,
     ) -> Claim {
         let (ends_with_this, under_way) = watch::channel(());
         state.under_way.insert(key, under_way);
         let keys = self.clone();
-        Claim { keys, key, body, quarantine_is_kept, _ends_with_this: ends_with_this }
+        Claim { keys, key, body, torn, _ends_with_this: ends_with_this }
     }
 
     /// Notes what became of an entry's records, if it has a key; before its commit is made known.
@@ -228,7 +247,9 @@ impl Keys {
         let mut state = self.lock();
         if journal_first > state.first {
             state.first = journal_first;
-            state.taken.retain(|_, taken| taken.position >= journal_first);
+            let State { taken, torn, .. } = &mut *state;
+            taken.retain(|_, taken| taken.position >= journal_first);
+            torn.retain(|key, _| taken.contains_key(key));
         }
     }
 
@@ -251,7 +272,19 @@ impl State {
             let (position, whole) = (entry.header.position, key.answer.is_some());
             let taken = Taken { body: key.body, position, whole, outcome: None };
             self.taken.insert(key.key, taken);
+            match TornEntry::of(entry) {
+                Some(torn) if !whole => self.torn.entry(key.key).or_default().push(torn),
+                _ => drop(self.torn.remove(&key.key)),
+            }
         }
+    }
+}
+
+impl TornEntry {
+    fn of(entry: &Entry) -> Option<TornEntry> {
+        let stream = StreamId(i32::try_from(entry.header.stream).ok()?);
+        let kind = EntryKind::from_code(entry.header.kind)?;
+        Some(TornEntry { stream, kind, rows: entry.header.rows })
     }
 }
 
@@ -264,15 +297,25 @@ impl Claim {
         self.body
     }
 
-    /// Of this very request the refused records are in the journal already: a crash came between its entries.
-    pub fn quarantine_is_kept(&self) -> bool {
-        self.quarantine_is_kept
+    /// What a crash left of this very request: it is in the journal already. Nearly always nothing.
+    pub fn torn(&self) -> &[TornEntry] {
+        &self.torn
+    }
+
+    /// How many records of a stream are in the journal already, in an entry of this kind.
+    pub fn torn_rows(&self, stream: StreamId, kind: EntryKind) -> Option<u32> {
+        let mut of_stream = self.torn.iter().filter(|it| it.stream == stream && it.kind == kind);
+        of_stream.next().map(|entry| entry.rows)
     }
 
     /// The request's last entry is durable at this position.
     pub(crate) fn taken(self, position: Position) {
         let taken = Taken { body: self.body, position, whole: true, outcome: None };
-        self.keys.lock().taken.insert(self.key, taken);
+        let mut state = self.keys.lock();
+        state.taken.insert(self.key, taken);
+        if !self.torn.is_empty() {
+            state.torn.remove(&self.key);
+        }
     }
 }
 
@@ -366,6 +409,8 @@ mod tests {
             request_key(StreamId(2), "ada", "k"),
             request_key(StreamId(1), "eve", "k"),
             request_key(StreamId(1), "ad", "ak"),
+            many_streams_key("ada", "k"),
+            many_streams_key("ad", "ak"),
             replay_key(Uuid::from_u128(1)),
         ];
         let distinct: std::collections::HashSet<_> = all.iter().collect();

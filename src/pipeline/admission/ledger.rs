@@ -21,6 +21,15 @@ pub struct CommitOutcome {
     pub refused: u64,
 }
 
+impl CommitOutcome {
+    /// Counts those of `other` as well.
+    pub fn add(&mut self, other: CommitOutcome) {
+        self.committed += other.committed;
+        self.duplicates += other.duplicates;
+        self.refused += other.refused;
+    }
+}
+
 /// The waiters; clones share them. As many as there are requests under way at most; several may wait for one entry, when
 /// a request is repeated.
 #[derive(Debug, Clone, Default)]

@@ -21,13 +21,13 @@ pub use self::costly_level::CostlyLevel;
 pub use self::drain_rate::DrainRate;
 pub use self::error::IntakeError;
 pub use self::intake::{Intake, IntakeLimits, Pending, TRIM_EVERY};
-pub use self::keys::{Claim, Claimed, KeyError, Keys};
+pub use self::keys::{Claim, Claimed, KeyError, Keys, TornEntry};
 pub use self::ledger::{CommitOutcome, CommitWait, Ledger, entry_first_id};
 pub use self::quarantine_room::{
     DroppedRecords, KeptAmount, MEASURE_EVERY, NoRoomToKeep, QuarantineLimits, QuarantineRoom,
     RoomTaken,
 };
 pub use self::sender::SenderId;
-pub use self::submission::{DurableEntry, RequestRefusal, Reservation, Submission};
+pub use self::submission::{DurableEntry, RequestRefusal, Reservation, Share, Submission};
 
 pub(super) use self::submission::{Message, QueuedSubmission, Refusal};

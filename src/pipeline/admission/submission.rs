@@ -16,14 +16,25 @@ use crate::counters::StreamCounters;
 #[derive(Debug)]
 pub struct Submission {
     pub entries: Vec<SealedEntry>,
-    /// The stream's counters, which grow once the entries are durable.
-    pub counters: Arc<StreamCounters>,
+    /// Whose the first of them are.
+    pub share: Share,
+    /// Whose those behind them are, in their order; nearly always there is only one stream.
+    pub other_shares: Vec<Share>,
     pub source: Source,
     /// Of a request with an idempotency key; its last entry has the answer.
     pub claim: Option<Claim>,
+    pub request: RequestRefusal,
+}
+
+/// One stream's part of a submission.
+#[derive(Debug)]
+pub struct Share {
+    /// How many of the entries.
+    pub entries: usize,
+    /// The stream's counters, which grow once the entries are durable.
+    pub counters: Arc<StreamCounters>,
     /// Of the quarantine's room, by the entry for it; given back where that does not reach the journal.
     pub kept: Option<Box<RoomTaken>>,
-    pub request: RequestRefusal,
 }
 
 /// The journal's refusal of one of a request's submissions, once there is one; clones are the same.
@@ -34,6 +45,10 @@ pub struct RequestRefusal(pub(crate) Arc<OnceLock<Refusal>>);
 
 /// What the appender thread receives.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "every message but the last is a submission, and a box would cost each an allocation"
+)]
 pub(crate) enum Message {
     /// With its place in the queue, which is free again when it is taken out.
     Submit(QueuedSubmission, Permit),

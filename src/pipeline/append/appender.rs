@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Instant;
 
 use tidegate_journal::{AppendError, Appender, DiskFailure, Journal, SealedEntry};
-use tidegate_record::{EntryKind, Position};
+use tidegate_record::{EntryKind, Position, Source};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -14,7 +14,7 @@ use super::outage::Outage;
 use crate::lifecycle::{CriticalGuard, Lifecycle};
 use crate::pipeline::admission::{
     DrainRate, DurableEntry, Intake, IntakeLimits, Ledger, Message, QueuedSubmission, Refusal,
-    Submission,
+    Share, Submission,
 };
 use crate::telemetry::metrics;
 
@@ -237,8 +237,14 @@ impl Run {
         for (mut queued, count) in group.drain(..).zip(counts) {
             let (own, others) = rest.split_at(*count);
             rest = others;
-            for entry in own {
-                self.count(&mut queued, entry);
+            let Submission { share, other_shares, source, .. } = &mut queued.submission;
+            let mut uncounted = own;
+            for share in std::iter::once(share).chain(other_shares) {
+                let (of_share, behind) = uncounted.split_at(share.entries);
+                uncounted = behind;
+                for entry in of_share {
+                    self.count(share, *source, entry);
+                }
             }
             // Before the writers are told, so that none commits what has no key yet.
             if let (Some(claim), Some(last)) = (queued.submission.claim, own.last()) {
@@ -252,9 +258,8 @@ impl Run {
         let _ = self.answers.blocking_send(answers);
     }
 
-    fn count(&self, queued: &mut QueuedSubmission, entry: &SealedEntry) {
-        let Submission { counters, source, kept, .. } = &mut queued.submission;
-        let source = *source;
+    fn count(&self, share: &mut Share, source: Source, entry: &SealedEntry) {
+        let Share { counters, kept, .. } = share;
         let (rows, bytes) = (u64::from(entry.rows()), entry.body_len() as u64);
         self.journaled.drained(bytes);
         match EntryKind::from_code(entry.kind()) {

@@ -13,7 +13,7 @@ use super::AppenderThread;
 use crate::counters::Counters;
 use crate::lifecycle::Lifecycle;
 use crate::pipeline::admission::{
-    DrainRate, Intake, IntakeError, IntakeLimits, Ledger, Pending, RequestRefusal, SenderId,
+    DrainRate, Intake, IntakeError, IntakeLimits, Ledger, Pending, RequestRefusal, SenderId, Share,
     Submission,
 };
 
@@ -75,10 +75,10 @@ impl Bench {
         draft.buffer_mut().extend_from_slice(body);
         let submission = Submission {
             entries: vec![draft.seal(1, 1, ColumnSet(0), 1, UnixMicros(5))],
-            counters: self.counters.of(StreamId(1)),
+            share: Share { entries: 1, counters: self.counters.of(StreamId(1)), kept: None },
+            other_shares: Vec::new(),
             source: Source::Http,
             claim: None,
-            kept: None,
             request: request.clone(),
         };
         let room = self.intake.reserve(SenderId::Local, body.len()).await.unwrap();
@@ -253,4 +253,32 @@ async fn what_was_written_is_the_rate_that_a_full_intake_is_told_by() {
     let refused = bench.intake.reserve(SenderId::Local, 1).await.unwrap_err();
     // A hundred bytes in all this time: a mebibyte would take longer than the longest advice.
     assert_eq!(refused, IntakeError::Overloaded { retry_after: Duration::from_secs(300) });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_stream_of_a_submission_has_its_own_counters() {
+    let bench = Bench::start();
+    let entry = |stream, rows| {
+        let mut draft = EntryDraft::new(b"", 8);
+        draft.buffer_mut().extend_from_slice(b"rows");
+        draft.seal(1, stream, ColumnSet(0), rows, UnixMicros(5))
+    };
+    let share = |stream, entries| {
+        let counters = bench.counters.of(StreamId(stream));
+        Share { entries, counters, kept: None }
+    };
+    let submission = Submission {
+        entries: vec![entry(1, 2), entry(1, 1), entry(2, 5), entry(3, 7)],
+        share: share(1, 2),
+        other_shares: vec![share(2, 1), share(3, 1)],
+        source: Source::Http,
+        claim: None,
+        request: RequestRefusal::default(),
+    };
+    let room = bench.intake.reserve(SenderId::Local, 100).await.unwrap();
+    let pending = bench.intake.submit(submission, room).await.unwrap();
+    let durable = bench.intake.durable(pending).await.unwrap();
+    assert_eq!(durable.end, bench.journal.synced(), "one group has all of them");
+    let accepted = |stream| bench.counters.of(StreamId(stream)).totals().accepted;
+    assert_eq!([1, 2, 3].map(accepted), [3, 5, 7]);
 }

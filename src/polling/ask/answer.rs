@@ -15,9 +15,9 @@ use super::budget::{AnswerBudget, AnswerPermit};
 use super::error::{FetchError, FetchErrorKind};
 use super::question::Question;
 use super::refusal::{Refusal, is_answer};
+use crate::ingest::body::{BodyError, BodyLimits, BodyReader, ContentEncoding};
 use crate::outbound::{Client, Endpoint, HostPermit, Hosts, may_see_secrets, shown};
 use crate::polling::jobs::{Definition, Method};
-use crate::sources::body::{BodyError, BodyLimits, BodyReader, ContentEncoding};
 
 /// Most redirects of one request.
 const REDIRECTS_MAX: usize = 5;

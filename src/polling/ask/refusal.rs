@@ -11,9 +11,9 @@ use tidegate_record::UnixMicros;
 
 use super::error::{FetchError, FetchErrorKind};
 use super::question::Question;
+use crate::ingest::body::{BodyLimits, BodyReader, ContentEncoding};
 use crate::outbound::{Endpoint, HostPermit, Mask, may_see_secrets, retry_after, shown};
 use crate::polling::jobs::{Definition, Method};
-use crate::sources::body::{BodyLimits, BodyReader, ContentEncoding};
 
 /// So much of a refusal's body is read, in bytes, and what came with the last of them.
 const READ_BYTES: usize = 4 << 10;

@@ -73,12 +73,7 @@ pub async fn destination(
         retention_days: defined.retention_days,
         created_by: owner,
     };
-    if let Some(stream) = catalog.create(&new).await? {
-        tracing::info!(stream = %name, "made a stream for a polling job");
-        return Ok(stream);
-    }
-    // Another request made it at the same moment.
-    let stream = catalog.streams().by_name(name);
+    let stream = catalog.create_or_find(&new).await?;
     let stream = stream.ok_or_else(|| DestinationError::Gone(name.clone()))?;
     check_fit(&stream, definition)?;
     Ok(stream)

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::feed::FeedError;
+use crate::ingest::NotKept;
 use crate::outbound::OpenError;
 use crate::pipeline::IntakeError;
 use crate::polling::ask::{FetchError, FetchErrorKind, Reached, Resume};
 use crate::polling::jobs::{Definition, DestinationError, PAGES_MAX};
-use crate::sources::NotKept;
 
 /// So many runs in a row that fail behind their first page will not come to their end by themselves.
 const LASTING_FAILURES: i32 = 3;

@@ -15,10 +15,10 @@ use tidegate_record::{ItemHash, Position, RunId, SEEN_ITEMS_MAX, SeenItem, SeenI
 use tokio_util::sync::CancellationToken;
 
 use super::memory::Memory;
-use crate::pipeline::{CommitWait, IntakeError, RequestRefusal, SenderId, Submission};
+use crate::ingest::{Assembler, Keeping, NotKept, Origin};
+use crate::pipeline::{CommitWait, IntakeError, RequestRefusal, SenderId, Share, Submission};
 use crate::polling::ask::{Item, Page};
 use crate::polling::context::PollingContext;
-use crate::sources::{Assembler, Keeping, NotKept, Origin};
 
 /// Items that are looked up in the memory at a time.
 const LOOKED_UP_MAX: usize = 5_000;
@@ -211,12 +211,17 @@ impl Feed {
         if assembled.rows > 0 {
             self.hurry = Some(intake.wait_for_commit(assembled.first_id));
         }
+        let share = Share {
+            entries: assembled.entries.len(),
+            counters: self.context.counters.of(self.stream.id),
+            kept: assembled.kept,
+        };
         let submission = Submission {
             entries: assembled.entries,
-            counters: self.context.counters.of(self.stream.id),
+            share,
+            other_shares: Vec::new(),
             source: Source::Poll,
             claim: None,
-            kept: assembled.kept,
             request: RequestRefusal::default(),
         };
         let pending = intake.submit(submission, permit).await?;

@@ -80,7 +80,15 @@ impl Client {
 
     /// The start of a request that sends records.
     pub fn records(&self, stream: &str) -> Records {
-        let path = format!("/v1/streams/{stream}/records");
+        self.records_to(format!("/v1/streams/{stream}/records"))
+    }
+
+    /// The start of a request that sends records of many streams.
+    pub fn many_records(&self) -> Records {
+        self.records_to("/v1/records".to_owned())
+    }
+
+    fn records_to(&self, path: String) -> Records {
         Records {
             client: self.clone(),
             path,

@@ -26,6 +26,8 @@ pub struct RecordError {
 pub enum RecordErrorCode {
     InvalidJson,
     InvalidCsv,
+    /// A line of a body of many streams does not say what it must.
+    InvalidLine,
     NotAnObject,
     InvalidUtf8,
     InvalidUnicode,
@@ -42,9 +44,10 @@ pub enum RecordErrorCode {
 
 impl RecordErrorCode {
     /// Every code, for tests and documentation.
-    pub const ALL: [RecordErrorCode; 14] = [
+    pub const ALL: [RecordErrorCode; 15] = [
         RecordErrorCode::InvalidJson,
         RecordErrorCode::InvalidCsv,
+        RecordErrorCode::InvalidLine,
         RecordErrorCode::NotAnObject,
         RecordErrorCode::InvalidUtf8,
         RecordErrorCode::InvalidUnicode,
@@ -64,6 +67,7 @@ impl RecordErrorCode {
         match self {
             RecordErrorCode::InvalidJson => "invalid_json",
             RecordErrorCode::InvalidCsv => "invalid_csv",
+            RecordErrorCode::InvalidLine => "invalid_line",
             RecordErrorCode::NotAnObject => "not_an_object",
             RecordErrorCode::InvalidUtf8 => "invalid_utf8",
             RecordErrorCode::InvalidUnicode => "invalid_unicode",

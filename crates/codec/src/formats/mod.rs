@@ -1,4 +1,4 @@
-//! From the bytes of a body to records: JSON (one object, or an array), NDJSON and CSV.
+//! From the bytes of a body to records: JSON (one object, or an array), NDJSON and CSV of one stream, and NDJSON of many.
 //!
 //! The framers are push parsers: bytes come in chunks of any size, cut anywhere. They promise: the outcome does not
 //! depend on where the cuts are; a record that lies whole in a chunk is encoded straight from it, and only the
@@ -10,6 +10,8 @@
 
 mod csv;
 mod json;
+mod lines;
+mod many_streams;
 mod ndjson;
 mod no_json;
 #[cfg(test)]
@@ -21,6 +23,8 @@ use crate::encode::{MatchedName, RecordEncoder, RecordError, RecordErrorCode, Tu
 use csv::CsvFramer;
 use json::JsonFramer;
 use ndjson::NdjsonFramer;
+
+pub use many_streams::{StreamsFramer, StreamsSink};
 
 /// The UTF-8 byte order mark, which may stand at the very beginning of a body.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";

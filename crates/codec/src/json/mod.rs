@@ -106,6 +106,11 @@ impl<'a> Scanner<'a> {
         self.position
     }
 
+    /// Steps over bytes that are no part of the text.
+    pub fn skip(&mut self, bytes: usize) {
+        self.position += bytes;
+    }
+
     /// The first fault so far.
     pub fn fault(&self) -> Option<Fault> {
         self.fault

@@ -165,7 +165,7 @@ pub async fn delete(
     let Path(id) = id?;
     find(&state, &caller, id).await?;
     // A replay was acknowledged, or will be: what it takes is written, whatever is dropped here.
-    let Some(_no_replay) = state.source.keys.keep_free(replay_key(id)) else {
+    let Some(_no_replay) = state.ingest.keys.keep_free(replay_key(id)) else {
         let detail = "this record is being replayed: it leaves the quarantine when it is written to its table";
         return Err(ApiError::conflict("replay_under_way", detail));
     };

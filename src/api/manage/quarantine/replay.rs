@@ -18,10 +18,11 @@ use crate::api::inputs::refusal::refusal;
 use crate::api::inputs::{body, receipt};
 use crate::api::{ApiError, AppState};
 use crate::auth::{Caller, Scope};
-use crate::db::answered;
-use crate::db::mending::{self, KeptRecord};
+use crate::db::mending::KeptRecord;
+use crate::ingest::{
+    Addressing, FailureReason, IngestFailure, IngestRequest, OnError, OneStream, Replay, Target,
+};
 use crate::pipeline::KeyError;
-use crate::sources::http::{FailureReason, IngestFailure, IngestRequest, OnError, Replay};
 
 /// What the query of a replay may say.
 #[derive(Debug, Default, Deserialize)]
@@ -52,13 +53,15 @@ pub async fn replay(
     let encoding = body::content_encoding(request.headers())?;
     let kept = find(&state, &caller, id).await?;
     let ingest = IngestRequest {
-        stream: stream_of(&state, &kept)?,
+        addressing: Addressing::OneStream(OneStream {
+            target: Target { stream: stream_of(&state, &kept)?, maker: None },
+            format: if is_csv(&kept) { Format::Csv } else { Format::Json },
+            csv: csv_options(&kept),
+        }),
         sender: sender(&caller),
         quota: None,
         user: Arc::clone(&caller.user_name),
         received_at: state.clock.now(),
-        format: if is_csv(&kept) { Format::Csv } else { Format::Json },
-        csv: csv_options(&kept),
         ack: query.ack.into(),
         // What is still invalid stays as it is.
         on_error: OnError::Reject,
@@ -67,8 +70,7 @@ pub async fn replay(
     };
     let replay = Replay { id, kept: body_of(kept) };
     let body = body::read(&state, request.into_body(), encoding, body::limits(&state));
-    let take_over = answered(mending::take_over(state.auth.pool(), id, state.journal.id()));
-    match state.source.replay(ingest, replay, body, take_over).await {
+    match state.ingest.replay(ingest, replay, body).await {
         Ok(reply) => Ok(receipt::answer(&state, reply, false)),
         Err(failure) => Err(still_invalid(&state, *failure)),
     }

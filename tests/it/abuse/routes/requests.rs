@@ -28,6 +28,8 @@ pub const UPGRADE: [(&str, &str); 4] = [
     ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
 ];
 
+const LINES: [(&str, &str); 1] = [("content-type", "application/x-ndjson")];
+
 /// What there is to be asked for.
 #[derive(Debug)]
 pub struct Things {
@@ -70,7 +72,11 @@ impl Things {
         Wanted {
             path: path + query(row),
             body: self.body(row),
-            headers: if is_socket { &UPGRADE } else { &[] },
+            headers: match row.path {
+                _ if is_socket => &UPGRADE,
+                "/v1/records" => &LINES,
+                _ => &[],
+            },
         }
     }
 
@@ -125,6 +131,7 @@ impl Things {
             }),
             ("PATCH", "/polling-jobs/{id}") => json!({"pollingInterval": 80_000}),
             ("PATCH", _) => json!({}),
+            ("POST", "/v1/records") => json!({"stream": "open", "record": {"n": 1}}),
             ("POST", path) if !path.ends_with("/run") => json!({"n": 1}),
             _ => return None,
         };

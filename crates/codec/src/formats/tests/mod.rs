@@ -3,6 +3,7 @@
 
 mod cases;
 mod csv;
+mod many_streams;
 mod properties;
 
 use std::fmt::Write;

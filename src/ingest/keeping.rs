@@ -26,6 +26,8 @@ pub enum WhyNotKept {
     StreamFull,
     /// The quarantine holds as much as it may.
     QuarantineFull,
+    /// No stream takes them: their lines name none, or none that the request may use.
+    NoStream,
 }
 
 impl WhyNotKept {
@@ -36,6 +38,7 @@ impl WhyNotKept {
             WhyNotKept::Quota => "quota",
             WhyNotKept::StreamFull => "stream_full",
             WhyNotKept::QuarantineFull => "quarantine_full",
+            WhyNotKept::NoStream => "no_stream",
         }
     }
 
@@ -45,15 +48,17 @@ impl WhyNotKept {
             WhyNotKept::Quota => "the token's rate does not cover them",
             WhyNotKept::StreamFull => "the quarantine is full of this stream",
             WhyNotKept::QuarantineFull => "the quarantine is full",
+            WhyNotKept::NoStream => "no stream takes them",
         }
     }
 
-    fn limit(self) -> &'static Limit {
+    fn limit(self) -> Option<&'static Limit> {
         match self {
-            WhyNotKept::RequestLimit => &limits::QUARANTINE_REQUEST,
-            WhyNotKept::Quota => &limits::QUARANTINE_QUOTA,
-            WhyNotKept::StreamFull => &limits::QUARANTINE_STREAM,
-            WhyNotKept::QuarantineFull => &limits::QUARANTINE_ALL,
+            WhyNotKept::RequestLimit => Some(&limits::QUARANTINE_REQUEST),
+            WhyNotKept::Quota => Some(&limits::QUARANTINE_QUOTA),
+            WhyNotKept::StreamFull => Some(&limits::QUARANTINE_STREAM),
+            WhyNotKept::QuarantineFull => Some(&limits::QUARANTINE_ALL),
+            WhyNotKept::NoStream => None,
         }
     }
 }
@@ -86,8 +91,23 @@ impl NotKept {
         self.0.iter().map(|(why, records)| (*why, *records))
     }
 
-    fn add(&mut self, why: WhyNotKept) {
-        *self.0.entry(why).or_default() += 1;
+    /// Counts so many more.
+    pub fn add(&mut self, why: WhyNotKept, records: u64) {
+        if records > 0 {
+            *self.0.entry(why).or_default() += records;
+        }
+    }
+
+    /// How many for this reason.
+    pub fn because(&self, why: WhyNotKept) -> u64 {
+        self.0.get(&why).copied().unwrap_or_default()
+    }
+
+    /// Counts those of `other` as well.
+    pub fn add_all(&mut self, other: &NotKept) {
+        for (why, records) in other.reasons() {
+            self.add(why, records);
+        }
     }
 
     /// Counts them where everybody can see it; `counters`: of their stream.
@@ -96,7 +116,9 @@ impl NotKept {
             counters.add_not_kept(source, self.total());
         }
         for (why, records) in self.reasons() {
-            why.limit().hits(records);
+            if let Some(limit) = why.limit() {
+                limit.hits(records);
+            }
         }
     }
 }
@@ -131,6 +153,20 @@ impl Keeping {
         Keeping { room, left, quota, not_kept: NotKept::default() }
     }
 
+    /// What is left of what the request may keep: one amount for all its streams, which goes from one to the next.
+    pub fn left(&self) -> KeptAmount {
+        self.left
+    }
+
+    pub fn set_left(&mut self, left: KeptAmount) {
+        self.left = left;
+    }
+
+    /// What was kept and not handed on is given up.
+    pub fn give_up(&mut self) {
+        drop(self.room.split());
+    }
+
     /// The stream was made only now.
     pub fn set_stream(&mut self, stream: StreamId) {
         self.room.set_stream(stream);
@@ -141,7 +177,7 @@ impl Keeping {
         match self.try_take(bytes) {
             Ok(()) => true,
             Err(why) => {
-                self.not_kept.add(why);
+                self.not_kept.add(why, 1);
                 false
             }
         }

@@ -1,6 +1,6 @@
 //! The body of a request as a bounded stream of decompressed bytes.
 //!
-//! Promises: at most one chunk is held at a time, and what a decoder remembers is told to whoever keeps the account of
+//! Promises: at most one chunk is held at a time, and what a decoder remembers is told to the account of
 //! memory before it grows; a body that arrives uncompressed is passed through without a copy;
 //! nothing beyond the limits is read, neither before nor after decompression; a compressed body that is damaged, cut
 //! off or followed by something else is an error, never a shorter body.
@@ -26,7 +26,7 @@ use tokio_util::io::StreamReader;
 
 /// Size of a decompressed chunk, in bytes.
 pub const DECOMPRESSED_CHUNK_BYTES: usize = 128 * 1024;
-/// After so many bytes other tasks have their turn.
+/// After so many bytes other tasks may run.
 const TURN_BYTES: u64 = 64 * 1024;
 /// Largest zstd window, as a power of two: 8 MiB, what RFC 9659 allows a sender of `Content-Encoding: zstd` to use.
 /// A frame may ask for gigabytes otherwise.
@@ -123,7 +123,7 @@ pub enum BodyError {
         "zero bytes follow the compressed data, as tape archives and block devices add them; leave them out"
     )]
     Padded,
-    /// 415: the content is compressed, although nobody said so, or once more than was said.
+    /// 415: the content is compressed, although the header does not say so, or once more than it says.
     #[error("the body is {what}: {help}")]
     Undeclared { what: &'static str, help: &'static str },
     /// 503: there is no memory for what the decoder remembers.
@@ -131,7 +131,7 @@ pub enum BodyError {
         "there is no memory left for decompressing; send it again in a moment, or less compressed"
     )]
     NoMemory,
-    /// The connection failed; there may be nobody left to answer.
+    /// The connection failed; there may be no peer left to answer.
     #[error("the body ended early: {message}")]
     Interrupted { message: String },
 }
@@ -146,7 +146,7 @@ pub struct BodyReader {
     content: Content,
     limits: BodyLimits,
     decompressed_bytes: u64,
-    /// From so many bytes on it is another task's turn.
+    /// From so many bytes on other tasks run first.
     turn_ends: u64,
     /// Room for the next decompressed chunk; its memory is used again once the chunk before was dropped.
     buffer: BytesMut,
@@ -489,5 +489,4 @@ fn into_body_error(error: io::Error) -> BodyError {
 }
 
 #[cfg(test)]
-#[path = "body_tests.rs"]
 mod tests;

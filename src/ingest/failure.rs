@@ -2,9 +2,10 @@
 
 use tidegate_codec::formats::FramingError;
 
-use super::IngestReply;
+use super::{IngestReply, NotMade};
+use crate::db;
+use crate::ingest::body::BodyError;
 use crate::pipeline::{IntakeError, KeyError};
-use crate::sources::body::BodyError;
 
 /// Why a request was not taken, or not all of it.
 #[derive(Debug)]
@@ -26,8 +27,8 @@ pub enum FailureReason {
     Intake(#[from] IntakeError),
     #[error("the stream cannot take records: {0}")]
     Stream(String),
-    #[error("the stream could not be made")]
-    NotMade,
+    #[error("the stream could not be made: {0}")]
+    NotMade(#[from] NotMade),
     #[error(
         "with on_error=reject a body holds at most {bytes_max} bytes; split it into several requests"
     )]
@@ -47,7 +48,7 @@ pub enum FailureReason {
     )]
     TooManyForKey { tuples_bytes_max: usize },
     #[error(
-        "this record cannot be replayed as it is, because not all of it was kept; send the mended record"
+        "this record cannot be replayed as it is, because not all of it was kept; send the repaired record"
     )]
     NotReplayable,
     #[error("a replay is of one record, not of {records}")]
@@ -57,7 +58,7 @@ pub enum FailureReason {
     #[error("another gateway is replaying this record")]
     ReplayedElsewhere,
     #[error(transparent)]
-    Database(#[from] sqlx::Error),
+    Database(#[from] db::Error),
     /// Damage came over the journal since the request was taken.
     #[error("this request was taken before, but its answer cannot be read any more")]
     AnswerLost,

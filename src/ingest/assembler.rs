@@ -17,15 +17,12 @@ use tidegate_record::{
 use uuid::Uuid;
 
 use crate::db::quarantine::{self, QuarantinedRecord, ReadAs};
-use crate::pipeline::RoomTaken;
-use crate::sources::keeping::{Keeping, NotKept};
+use crate::ingest::ids::{first_id, nth_id};
+use crate::ingest::keeping::{Keeping, NotKept};
+use crate::ingest::level::{ENTRY_TARGET_BYTES, Level};
+use crate::pipeline::{KeptAmount, RoomTaken};
 use crate::telemetry::limits;
 
-/// An entry is handed on at this many bytes or records, so that a large body is never held in memory.
-pub const ENTRY_TARGET_BYTES: usize = 1 << 20;
-pub const ENTRY_TARGET_ROWS: u32 = 10_000;
-/// And at so many keys and values in the records' documents: a megabyte of plain records has half of them.
-pub const ENTRY_TARGET_MEMBERS: u64 = 250_000;
 /// Most errors that a reply lists.
 pub const RECORD_ERRORS_MAX: usize = 100;
 /// Room for the body that a new entry begins with. Small pieces of memory come cheaper than a page.
@@ -37,6 +34,9 @@ pub struct PlacedError {
     pub record: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub line: Option<u64>,
+    /// Only of a request of many streams: what the line says, whether or not there is such a stream.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub column: Option<String>,
     pub code: Cow<'static, str>,
@@ -80,6 +80,21 @@ impl Assembled {
     }
 }
 
+/// What is left of what one request may have kept and told.
+#[derive(Debug, Clone, Copy)]
+pub struct Allowance {
+    errors: usize,
+    kept: Option<KeptAmount>,
+}
+
+/// What the entries of a request with a key tell of it: of the good records and of the refused ones. `None`: they are in the
+/// journal already.
+#[derive(Debug, Default)]
+pub struct EntryKeys {
+    pub records: Option<EntryKey>,
+    pub quarantine: Option<EntryKey>,
+}
+
 /// Gathers records; see the module.
 #[derive(Debug)]
 pub struct Assembler {
@@ -96,6 +111,7 @@ pub struct Assembler {
     quarantine: Option<EntryDraft>,
     quarantined: u32,
     errors: Vec<PlacedError>,
+    errors_left: usize,
     refused: u64,
     csv_header: Option<Vec<u8>>,
     matched: Vec<MatchedName>,
@@ -118,6 +134,7 @@ impl Assembler {
             quarantine: None,
             quarantined: 0,
             errors: Vec::new(),
+            errors_left: RECORD_ERRORS_MAX,
             refused: 0,
             csv_header: None,
             matched: Vec::new(),
@@ -161,6 +178,34 @@ impl Assembler {
         self.records.body_len() + self.quarantine.as_ref().map_or(0, EntryDraft::body_len)
     }
 
+    /// All that waits to be taken.
+    pub fn level(&self) -> Level {
+        let Assembler { rows, members, quarantined, .. } = *self;
+        Level { bytes: self.bytes(), rows, members, quarantined }
+    }
+
+    /// What is left for the records to come, of all the request's streams.
+    pub fn allowance(&self) -> Allowance {
+        Allowance { errors: self.errors_left, kept: self.keeping.as_ref().map(Keeping::left) }
+    }
+
+    pub fn set_allowance(&mut self, allowance: Allowance) {
+        self.errors_left = allowance.errors;
+        if let (Some(keeping), Some(left)) = (&mut self.keeping, allowance.kept) {
+            keeping.set_left(left);
+        }
+    }
+
+    /// Gives up what was gathered: there is no stream for it.
+    pub fn give_up(&mut self) {
+        self.records = EntryDraft::new(&self.meta, DRAFT_BYTES);
+        self.quarantine = None;
+        (self.rows, self.members, self.quarantined) = (0, 0, 0);
+        if let Some(keeping) = &mut self.keeping {
+            keeping.give_up();
+        }
+    }
+
     /// How many refused records wait to be taken.
     pub fn quarantined(&self) -> u64 {
         self.quarantined.into()
@@ -173,7 +218,7 @@ impl Assembler {
 
     /// Nothing waits to be taken.
     pub fn is_empty(&self) -> bool {
-        self.rows == 0 && self.quarantined == 0
+        self.level().is_empty()
     }
 
     /// The stream was made only now; it is shaped like the one that everything was gathered for.
@@ -206,25 +251,24 @@ impl Assembler {
         self.taken(entries, excess)
     }
 
-    /// Takes everything as the entries of a request with a key, whose answer goes into the last of them.
+    /// Takes everything as entries of a request with a key.
     ///
-    /// Invariant: the refused records come first, so that whatever a crash leaves of a request, no record is in the
-    /// journal whose key is not. `quarantine_is_kept`: such a crash left the refused records in the journal.
-    pub fn take_once(&mut self, key: &EntryKey, quarantine_is_kept: bool) -> Option<Assembled> {
+    /// Invariant: the refused records come first, and the answer is in the last entry of all, so that whatever a crash leaves
+    /// of a request, no record is in the journal whose key is not.
+    pub fn take_once(&mut self, keys: EntryKeys) -> Option<Assembled> {
         let (mut entries, excess) = (Vec::with_capacity(2), self.excess());
         let members = self.told_members(excess);
-        let answered = self.origin.meta(Some(key.clone()));
-        let unanswered = self.origin.meta(Some(EntryKey { answer: None, ..key.clone() }));
-        let has_records = self.rows > 0;
-        if let Some(draft) = self.quarantine.take()
-            && !(quarantine_is_kept && has_records)
-        {
-            let meta = if has_records { &unanswered } else { &answered };
-            entries.push(self.seal_quarantine(with_meta(&draft, meta)));
+        if let (Some(draft), Some(key)) = (self.quarantine.take(), keys.quarantine) {
+            let meta = self.origin.meta(Some(key));
+            entries.push(self.seal_quarantine(with_meta(&draft, &meta)));
+        } else {
+            self.quarantined = 0;
         }
-        if has_records {
-            let answered = EntryMeta { members, ..answered };
-            entries.push(self.seal_records(with_meta(&self.records, &answered)));
+        if let Some(key) = keys.records.filter(|_| self.rows > 0) {
+            let meta = EntryMeta { members, ..self.origin.meta(Some(key)) };
+            entries.push(self.seal_records(with_meta(&self.records, &meta)));
+        } else {
+            self.rows = 0;
         }
         self.taken(entries, excess)
     }
@@ -348,10 +392,12 @@ impl RecordSink for Assembler {
             self.keep(place, &error, raw, truncated);
         }
         self.refused += 1;
-        if self.errors.len() < RECORD_ERRORS_MAX {
+        if self.errors_left > 0 {
+            self.errors_left -= 1;
             self.errors.push(PlacedError {
                 record: place.record,
                 line: place.line,
+                stream: None,
                 column: error.column,
                 code: error.code.as_str().into(),
                 message: error.message,
@@ -369,11 +415,7 @@ impl RecordSink for Assembler {
     }
 
     fn is_full(&self) -> bool {
-        !self.origin.one_entry
-            && (self.bytes() >= ENTRY_TARGET_BYTES
-                || self.rows >= ENTRY_TARGET_ROWS
-                || self.members >= ENTRY_TARGET_MEMBERS
-                || self.quarantined >= ENTRY_TARGET_ROWS)
+        !self.origin.one_entry && self.level().is_full()
     }
 }
 
@@ -391,20 +433,6 @@ fn with_meta(draft: &EntryDraft, meta: &EntryMeta) -> EntryDraft {
     let mut replacement = EntryDraft::new(&encoded, draft.body_len());
     replacement.buffer_mut().extend_from_slice(draft.body());
     replacement
-}
-
-/// A fresh UUIDv7 whose following ids are free as well: the highest random bit is 0, so that counting up from it
-/// never reaches the variant.
-fn first_id(at: UnixMicros) -> Uuid {
-    let milliseconds = u64::try_from(at.0 / 1_000).unwrap_or_default();
-    let mut random: [u8; 10] = rand::random();
-    random[2] &= 0x1f;
-    uuid::Builder::from_unix_timestamp_millis(milliseconds, &random).into_uuid()
-}
-
-/// The id of an entry's record, counted from 0.
-pub fn nth_id(first: Uuid, index: u32) -> Uuid {
-    Uuid::from_u128(first.as_u128() + u128::from(index))
 }
 
 #[cfg(test)]
@@ -457,20 +485,6 @@ mod tests {
             assert_eq!(assembler.told_members(assembler.excess()), told, "{members}");
             assert_eq!(assembler.take().unwrap().is_costly, is_costly, "{members}");
             assert!(assembler.take().is_none());
-        }
-    }
-
-    #[test]
-    fn ids_of_an_entry_are_version_7_and_consecutive() {
-        for _ in 0..1_000 {
-            let first = first_id(UnixMicros(1_700_000_000_000_000));
-            let last = nth_id(first, u32::MAX);
-            for id in [first, last] {
-                assert_eq!(id.get_version_num(), 7);
-                assert_eq!(id.get_variant(), uuid::Variant::RFC4122);
-                assert_eq!(id.get_timestamp().unwrap().to_unix().0, 1_700_000_000);
-            }
-            assert!(first < last);
         }
     }
 }

@@ -1,0 +1,63 @@
+//! A quarantined record that is taken once more, as it is or repaired. It is taken once, however often that is asked for.
+
+use tidegate_codec::formats::Format;
+use uuid::Uuid;
+
+use crate::db::mending::{self, TakenOver};
+use crate::db::{self, answered};
+use crate::ingest::body::BodyReader;
+use crate::ingest::request::Request;
+use crate::ingest::{Addressing, FailureReason};
+use crate::pipeline::Claimed;
+use crate::pipeline::keys::replay_key;
+
+/// A quarantined record that is to be taken once more.
+#[derive(Debug)]
+pub struct Replay {
+    pub id: Uuid,
+    /// The record as a body of the request's format; `None` if not all of it was kept.
+    pub kept: Option<Vec<u8>>,
+}
+
+impl Request<'_> {
+    /// Takes a quarantined record once more, or answers as its first replay was answered.
+    pub(super) async fn run_replay(
+        &mut self,
+        replay: Replay,
+        body: BodyReader,
+    ) -> Result<(), FailureReason> {
+        let key = replay_key(replay.id);
+        let repaired = self.read_whole(body).await?;
+        let hash = self.hash(&repaired);
+        let record = if repaired.is_empty() {
+            replay.kept.ok_or(FailureReason::NotReplayable)?
+        } else {
+            self.read_as_json();
+            repaired.into()
+        };
+        match self.ingest.keys.claim(key, hash).await? {
+            Claimed::Before { position } if self.answer_again(key, position).await? => Ok(()),
+            // Committed, and the journal let go of it just now.
+            Claimed::Before { .. } => Err(FailureReason::Gone),
+            // Invariant: what is committed has left the quarantine. So under the claim, a record that is there is
+            // neither committed nor on its way.
+            Claimed::New(claim) => match self.take_over(replay.id).await? {
+                TakenOver::Yes => self.take_once(claim, &record, Some(replay.id)).await,
+                TakenOver::Gone => Err(FailureReason::Gone),
+                TakenOver::Elsewhere => Err(FailureReason::ReplayedElsewhere),
+            },
+        }
+    }
+
+    fn read_as_json(&mut self) {
+        if let Addressing::OneStream(one) = &mut self.wanted.addressing {
+            one.format = Format::Json;
+        }
+    }
+
+    /// Has no other gateway replay the record.
+    async fn take_over(&self, id: Uuid) -> Result<TakenOver, db::Error> {
+        answered(mending::take_over(self.ingest.database.pool(), id, self.ingest.journal.id()))
+            .await
+    }
+}
