@@ -20,6 +20,7 @@ use crate::auth::accounts::{Accounts, AccountsSnapshot, User};
 use crate::auth::caller::{Caller, Via};
 use crate::auth::credentials::{self, Credentials, Garbled};
 use crate::auth::failures::Throttled;
+use crate::auth::fair_queue::{HASH_WAIT_MAX, NoPermit};
 use crate::auth::homes::Whence;
 use crate::auth::local_token::LocalToken;
 use crate::auth::origin::{ForeignOrigin, Origin, origin_of};
@@ -30,14 +31,13 @@ use crate::auth::second_look::{CannotLook, SecondLook};
 use crate::auth::secret::{Secret, SecretHash};
 use crate::auth::sessions::{LOOKUP_WAIT_MAX, LookupError, Sessions};
 use crate::auth::tickets::{Holding, Presented, TICKET_SECONDS, Ticket, Tickets, View};
-use crate::auth::turns::{Busy, TURN_WAIT_MAX};
 use crate::config::PublicUrl;
 use crate::db::answered;
 use crate::lifecycle::Lifecycle;
 
 /// Name of the cookie that carries a browser session.
 pub const SESSION_COOKIE: &str = "tidegate_session";
-/// Name of the cookie by which a browser is known where somebody signed in before.
+/// Name of the cookie by which a browser is known where a user signed in before.
 pub const BROWSER_COOKIE: &str = "tidegate_browser";
 /// Most changes of users and tokens at a time.
 pub const CHANGES_MAX: usize = 8;
@@ -129,9 +129,9 @@ impl AuthError {
     }
 }
 
-impl From<Busy> for AuthError {
-    fn from(_: Busy) -> AuthError {
-        AuthError::Busy { retry_after: TURN_WAIT_MAX }
+impl From<NoPermit> for AuthError {
+    fn from(_: NoPermit) -> AuthError {
+        AuthError::Busy { retry_after: HASH_WAIT_MAX }
     }
 }
 
@@ -139,7 +139,7 @@ impl From<Unchecked> for AuthError {
     fn from(unchecked: Unchecked) -> AuthError {
         match unchecked {
             Unchecked::Throttled(throttled) => AuthError::Throttled(throttled),
-            Unchecked::Busy => Busy.into(),
+            Unchecked::Busy => NoPermit.into(),
         }
     }
 }
@@ -325,7 +325,7 @@ impl Auth {
     }
 
     /// Checks a password and begins a browser session: the user, the session, and what the browser is known by from now on.
-    /// While the database cannot be asked, nobody is told that they are unknown.
+    /// While the database cannot be asked, no user is told that they are unknown.
     pub async fn sign_in(
         &self,
         name: &str,
@@ -468,7 +468,7 @@ struct Refused {
 }
 
 impl Refused {
-    /// Nobody is told no who could not be looked for.
+    /// A refusal needs a look into the database before it.
     fn if_looked(self) -> AuthError {
         if self.looked.is_ok() { self.error } else { AuthError::NotKnown }
     }

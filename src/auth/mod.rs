@@ -17,6 +17,7 @@ pub mod credentials;
 mod expiring_map;
 mod failure_log;
 mod failures;
+mod fair_queue;
 mod first_admin;
 mod homes;
 mod local_token;
@@ -29,7 +30,6 @@ mod second_look;
 mod secret;
 mod sessions;
 mod tickets;
-mod turns;
 mod user_name;
 
 pub(crate) use accounts::moment;
@@ -40,6 +40,7 @@ pub use failure_log::TELL_FAILURES_EVERY;
 pub use failures::{
     ACCOUNT_WAIT_MAX, Blamed, FAILURES_FREE, OWN_FAILURES_FREE, PLACE_WAIT_MAX, Throttled,
 };
+pub use fair_queue::WAITING_MAX as PASSWORDS_WAITING_MAX;
 pub use first_admin::{
     ADMIN_PASSWORD_FILE, FirstAdmin, FirstAdminError, ensure_first_admin, remove_stale_password,
 };
@@ -52,5 +53,4 @@ pub use quota::{Admission, InvalidRecords, OverQuota, Quotas, RECORDS_PER_SECOND
 pub use scope::{Role, Scope, ScopeSet, UnknownRole, UnknownScope};
 pub use secret::{Secret, SecretHash};
 pub use tickets::{Holding, Presented, TICKET_SECONDS, View};
-pub use turns::WAITING_MAX as PASSWORDS_WAITING_MAX;
 pub use user_name::{EMAIL_BYTES_MAX, Email, InvalidEmail, InvalidUserName, UserName};

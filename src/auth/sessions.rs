@@ -5,7 +5,7 @@
 //! no longer than it remembers it. What does not exist is remembered too, because a browser repeats a dead cookie with
 //! every request; apart, so that made-up ones push none out that exist.
 //!
-//! Lookups are handed out in [`Turns`]: made-up cookies wait for each other, by the address that they come from, and not
+//! Lookups wait in a [`FairQueue`]: made-up cookies wait for each other, by the address that they come from, and not
 //! those that are known.
 
 use std::net::{IpAddr, Ipv6Addr};
@@ -20,9 +20,9 @@ use tokio::time::{Instant, sleep_until};
 use crate::auth::accounts::{User, moment};
 use crate::auth::caller::SessionMark;
 use crate::auth::expiring_map::ExpiringMap;
+use crate::auth::fair_queue::{FairQueue, Flow, NoPermit, QueuePermit};
 use crate::auth::homes::{Place, Standing};
 use crate::auth::secret::{Secret, SecretHash};
-use crate::auth::turns::{Busy, Holder, Turn, Turns};
 use crate::db::sessions::{NewSession, SessionRow};
 use crate::db::{self, answered};
 
@@ -30,7 +30,7 @@ use crate::db::{self, answered};
 pub const REMEMBERED_SECONDS: u64 = 5;
 /// Most sessions remembered, and most that do not exist (each takes some 200 bytes).
 pub const REMEMBERED_MAX: usize = 10_000;
-/// How long a session that existed is looked up before those that nobody knows.
+/// How long a session that existed is looked up before those that are unknown.
 const KNOWN_FOR: Duration = Duration::from_hours(24);
 /// Most sessions of one user; a new one ends the oldest.
 pub const SESSIONS_PER_USER_MAX: u16 = 100;
@@ -38,7 +38,7 @@ pub const SESSIONS_PER_USER_MAX: u16 = 100;
 pub const LOOKUPS_MAX: usize = 4;
 /// Longest wait for a lookup to begin.
 pub const LOOKUP_WAIT_MAX: Duration = Duration::from_secs(2);
-/// Whoever watches was known before: all of them are one place.
+/// A monitor was let in before: all of them are one place.
 const WATCHERS: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 
 /// The sessions of all browsers.
@@ -49,7 +49,7 @@ pub struct Sessions {
     sign_ins: PgPool,
     clock: Clock,
     lifetime: Duration,
-    lookups: Turns,
+    lookups: FairQueue,
     memory: Mutex<Memory>,
 }
 
@@ -57,7 +57,7 @@ pub struct Sessions {
 struct Memory {
     known: ExpiringMap<SecretHash, SessionRow>,
     unknown: ExpiringMap<SecretHash, ()>,
-    // Only sessions that exist get in, so strangers cannot crowd them out. It says nothing but who comes first.
+    // Only sessions that exist get in, so made-up ones cannot crowd them out. It says nothing but which come first.
     lately: ExpiringMap<SecretHash, ()>,
     /// Counts the endings. An answer that was asked for before an ending may be wrong after it.
     endings: u64,
@@ -84,7 +84,7 @@ impl Sessions {
             sign_ins,
             clock,
             lifetime,
-            lookups: Turns::new(LOOKUPS_MAX, LOOKUP_WAIT_MAX),
+            lookups: FairQueue::new(LOOKUPS_MAX, LOOKUP_WAIT_MAX),
             memory: Mutex::new(memory),
         }
     }
@@ -131,7 +131,7 @@ impl Sessions {
         if let Ok(remembered) = self.lock().remembered(hash, now) {
             return Ok(remembered.and_then(living));
         }
-        let turn = self.turn(hash, address).await.map_err(|Busy| LookupError::Busy)?;
+        let permit = self.permit(hash, address).await.map_err(|NoPermit| LookupError::Busy)?;
         // While this one waited, another asked for the same.
         let now = self.clock.now();
         let endings = match self.lock().remembered(hash, now) {
@@ -141,7 +141,7 @@ impl Sessions {
         let found = answered(db::sessions::find(&self.pool, hash.as_bytes(), moment(now)))
             .await
             .map_err(LookupError::Database)?;
-        drop(turn);
+        drop(permit);
         let mut memory = self.lock();
         if memory.endings == endings {
             memory.remember(*hash, found, now);
@@ -149,19 +149,23 @@ impl Sessions {
         Ok(found.and_then(living))
     }
 
-    async fn turn(&self, hash: &SecretHash, address: IpAddr) -> Result<Turn, Busy> {
+    async fn permit(
+        &self,
+        hash: &SecretHash,
+        address: IpAddr,
+    ) -> Result<QueuePermit, NoPermit> {
         let is_known = self.lock().lately.get(hash, self.clock.now()).is_some();
         let standing = if is_known { Standing::AtHome } else { Standing::New };
         let asked = Instant::now();
-        let turn = self.lookups.take(Holder { place: Place::Address(address), standing }).await;
-        if turn.is_err() {
-            // Whoever is told at once that the queue is full comes again at once.
+        let permit = self.lookups.acquire(Flow { place: Place::Address(address), standing }).await;
+        if permit.is_err() {
+            // A client that is told at once that the queue is full comes again at once.
             sleep_until(asked + LOOKUP_WAIT_MAX).await;
         }
-        turn
+        permit
     }
 
-    /// Is a session over? One that cannot be looked up now is not: who watches goes on while PostgreSQL is away.
+    /// Is a session over? One that cannot be looked up now is not: a monitor goes on while PostgreSQL is away.
     pub async fn is_over(&self, session: &SessionMark) -> bool {
         match self.find(&session.hash, WATCHERS).await {
             Ok(found) => found.is_none(),
@@ -250,13 +254,13 @@ mod tests {
     use futures::FutureExt;
 
     use super::*;
-    use crate::auth::turns::WAITING_MAX;
+    use crate::auth::fair_queue::WAITING_MAX;
 
     const SESSION: SessionRow =
         SessionRow { user_id: 1, expires_at: time::macros::datetime!(2026-01-01 00:00 UTC) };
 
     fn sessions() -> Sessions {
-        let pool = PgPool::connect_lazy("postgres://nobody@127.0.0.1:1/nothing").unwrap();
+        let pool = PgPool::connect_lazy("postgres://gateway@127.0.0.1:1/nothing").unwrap();
         Sessions::new(pool.clone(), pool, Clock::manual(UnixMicros(0)), Duration::from_hours(1))
     }
 
@@ -275,25 +279,25 @@ mod tests {
         sessions.lock().remember(honest, Some(SESSION), UnixMicros(0));
         let mut running = Vec::new();
         for number in 0..LOOKUPS_MAX {
-            running.push(sessions.turn(&made_up(number), address(1)).await.unwrap());
+            running.push(sessions.permit(&made_up(number), address(1)).await.unwrap());
         }
         let hashes: Vec<SecretHash> = (0..2 * WAITING_MAX).map(made_up).collect();
         let mut flood: Vec<_> =
-            hashes.iter().map(|hash| Box::pin(sessions.turn(hash, address(1)))).collect();
+            hashes.iter().map(|hash| Box::pin(sessions.permit(hash, address(1)))).collect();
         for waiting in &mut flood {
             assert!(waiting.now_or_never().is_none());
         }
-        let mut honest = Box::pin(sessions.turn(&honest, address(1)));
-        let mut new = Box::pin(sessions.turn(&new, address(2)));
+        let mut honest = Box::pin(sessions.permit(&honest, address(1)));
+        let mut new = Box::pin(sessions.permit(&new, address(2)));
         assert!((&mut honest).now_or_never().is_none() && (&mut new).now_or_never().is_none());
         running.pop();
-        let turn = (&mut honest).now_or_never().expect("it was valid lately: it is next");
-        assert!(turn.is_ok());
-        drop(turn);
+        let permit = (&mut honest).now_or_never().expect("it was valid lately: it is next");
+        assert!(permit.is_ok());
+        drop(permit);
         assert!((&mut new).now_or_never().is_none(), "the flood came before");
         // Its turns go to the flood and to the other address by turns.
         running.pop();
-        assert!((&mut new).now_or_never().is_some_and(|turn| turn.is_ok()));
+        assert!((&mut new).now_or_never().is_some_and(|permit| permit.is_ok()));
     }
 
     #[tokio::test]

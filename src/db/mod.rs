@@ -6,8 +6,8 @@
 pub mod batch;
 pub mod connection_check;
 pub mod journals;
+pub mod kept_records;
 pub mod locks;
-pub mod mending;
 pub mod notifications;
 pub mod parked;
 pub mod partitions;
@@ -16,7 +16,7 @@ pub mod polling_jobs;
 pub mod polling_runs;
 pub mod pools;
 pub mod quarantine;
-pub mod quarantine_room;
+pub mod quarantine_limits;
 pub mod reading;
 pub mod sessions;
 pub mod streams;

@@ -86,14 +86,14 @@ pub struct JobChange<'a> {
 /// Whose jobs to look at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JobOwner {
-    Anybody,
+    Any,
     User(i64),
 }
 
 impl JobOwner {
     fn user(self) -> Option<i64> {
         match self {
-            JobOwner::Anybody => None,
+            JobOwner::Any => None,
             JobOwner::User(id) => Some(id),
         }
     }

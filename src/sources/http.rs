@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 use crate::auth::Admission;
 use crate::counters::Counters;
-use crate::db::mending::TakenOver;
+use crate::db::kept_records::TakenOver;
 use crate::pipeline::{
     Claim, CommitOutcome, CommitWait, Intake, IntakeError, Keys, Pending, Progress as Committed,
     QuarantineRoom, RequestFate, Reservation, SenderId, Submission,

@@ -14,7 +14,7 @@ use tidegate_record::{ANSWER_BYTES_MAX, BodyHash, EntryKey, EntryMeta, KeyHash, 
 use uuid::Uuid;
 
 use super::{FailureReason, OnError, Replay, Request};
-use crate::db::mending::TakenOver;
+use crate::db::kept_records::TakenOver;
 use crate::pipeline::keys::{body_hash, replay_key, request_key};
 use crate::pipeline::{Claim, Claimed, CommitOutcome};
 use crate::sources::assembler::{Assembler, PlacedError};
