@@ -413,7 +413,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn rows_without_sense_grant_nothing_and_harm_nobody_else() {
+    fn rows_without_sense_grant_nothing_and_harm_no_other_user() {
         let mut strange = user(1, "eve", Role::Admin);
         strange.role = "root".into();
         let mut short = token(8, 2, "tg_b", &[Scope::Admin]);

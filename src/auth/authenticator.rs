@@ -58,7 +58,7 @@ pub struct AuthOptions {
 /// What [`Auth`] is made of.
 pub struct AuthParts {
     pub accounts: Accounts,
-    /// For changes that somebody asked for.
+    /// For changes that users ask for.
     pub pool: PgPool,
     /// For looking sessions up.
     pub lookups: PgPool,
@@ -176,7 +176,7 @@ impl Auth {
         &self.0.parts.clock
     }
 
-    /// The pool for changes that somebody asked for.
+    /// The pool for changes that users ask for.
     pub fn pool(&self) -> &PgPool {
         &self.0.parts.pool
     }

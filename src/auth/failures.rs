@@ -1,18 +1,18 @@
-//! Failed guesses at passwords: who waits before the next one, and who does not wait for what others did.
+//! Failed guesses at passwords: which accounts wait before the next one, and which do not wait for what others did.
 //!
 //! A failure counts against the account at the place that it came from, against the place, and against the account. Each
 //! of the three has a few free, then waits that double up to a limit, and is forgiven one failure each
 //! [`FORGIVEN_EVERY`]. The wait comes before the password's hash is computed, so guessing costs the gateway little.
 //!
 //! An account whose password was right from a place within [`AT_HOME_FOR`] is *at home* there: neither what others
-//! guessed from that place nor what anybody guessed at the account from elsewhere keeps it waiting, only its own failures
-//! there. So nobody locks a person out from elsewhere. A place is an address; for whoever signed in with a browser it is that
-//! browser as well, by a cookie that opens nothing, so that people whom a proxy or a company's network gives one address
+//! guessed from that place nor what was guessed at the account from elsewhere keeps it waiting, only its own failures
+//! there. So guesses from elsewhere lock no person out. A place is an address; for a user who signed in with a browser it is
+//! that browser as well, by a cookie that opens nothing, so that people whom a proxy or a company's network gives one address
 //! do not wait for each other.
 //!
 //! A right password, and a new one, end the waits that earlier failures at the account left: the first those at its place.
 //!
-//! It promises bounded memory, and that a name that nobody has counts and waits like one that somebody has. It is kept in
+//! It promises bounded memory, and that a name without a user counts and waits like one with a user. It is kept in
 //! memory by gateway: a restart forgets it.
 
 use std::fmt;
@@ -49,7 +49,7 @@ const OWN: Rule = Rule { free: OWN_FAILURES_FREE, wait_max: PLACE_WAIT_MAX };
 const OF_PLACE: Rule = Rule { free: FAILURES_FREE, wait_max: PLACE_WAIT_MAX };
 const OF_ACCOUNT: Rule = Rule { free: FAILURES_FREE, wait_max: ACCOUNT_WAIT_MAX };
 
-/// A name that was given, whether or not somebody has it, and the password that it has: failures at an earlier one count no
+/// A name that was given, whether or not a user has it, and the password that it has: failures at an earlier one count no
 /// more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Account {
@@ -103,7 +103,7 @@ impl fmt::Display for Throttled {
 /// See the module.
 #[derive(Debug)]
 pub struct Failures {
-    /// Random, so that nobody can make two names one.
+    /// Random, so that no sender can make two names one.
     names: RandomState,
     memory: Mutex<Memory>,
 }
@@ -259,7 +259,7 @@ impl Bucket {
         (self.failures.saturating_sub(forgiven), UnixMicros(since))
     }
 
-    /// A clock that was set back makes nobody wait longer than the rule says.
+    /// A clock that was set back makes no account wait longer than the rule says.
     fn wait(&self, rule: &Rule, now: UnixMicros) -> Duration {
         let left = u64::try_from(self.until.0.saturating_sub(now.0)).unwrap_or(0);
         Duration::from_micros(left).min(rule.wait_max)

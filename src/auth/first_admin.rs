@@ -1,7 +1,7 @@
 //! The first admin: a gateway without users makes one, so that it can be signed in to.
 //!
 //! A generated password is written to a 0600 file before the user exists: a crash in between leaves a password
-//! without a user, which the next start replaces, and never a user whose password nobody knows. The file goes
+//! without a user, which the next start replaces, and never a user whose password is unknown. The file goes
 //! when the first admin gets another password.
 
 use std::fmt;

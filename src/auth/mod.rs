@@ -7,8 +7,11 @@
 //!
 //! It promises that a Bearer token or a known password costs no query and no argon2; that whatever belongs to a
 //! disabled user is dead at once on this node; that no secret is stored, logged or shown except where it is made; that
-//! guessing passwords from one place keeps nobody else out; and that every queue and cache here is bounded. It refuses to
+//! guessing passwords from one place keeps no user of another out; and that every queue and cache here is bounded. It refuses to
 //! tell which part of a credential was wrong.
+//!
+//! A *place* is an address or a known browser, and an account is *at home* at a place where its password was right within a
+//! week; elsewhere it is new, and waits for what others did ([`homes`], [`failures`], [`fair_queue`]).
 
 mod accounts;
 mod authenticator;

@@ -1,7 +1,7 @@
-//! A second look at users and tokens before somebody is refused.
+//! A second look at users and tokens before a caller is refused.
 //!
 //! A token may have been made, or its user let in again, a moment ago: on another gateway, or from the command line. Word
-//! of it is on its way. So before the answer is no, the database is asked once more: for everybody who waits together, and
+//! of it is on its way. So before the answer is no, the database is asked once more: for all requests that wait together, and
 //! for a small part of the time only, so that made-up credentials cost it next to nothing.
 
 use std::sync::Arc;
@@ -23,7 +23,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 const PAUSE_FOR_LOOK: u32 = 10;
 /// Longest wait for one.
 pub const LOOK_WAIT_MAX: Duration = Duration::from_secs(5);
-/// How long nobody waits for another after one that failed.
+/// How long no request waits for another look after one that failed.
 pub const GIVEN_UP_FOR: Duration = Duration::from_secs(5);
 
 /// See the module; clones are the same.
@@ -51,7 +51,7 @@ enum Ended {
 pub struct CannotLook;
 
 impl SecondLook {
-    /// Reads users and tokens, unless somebody did since this was called.
+    /// Reads users and tokens, unless another call did since this one began.
     pub async fn look(
         &self,
         accounts: &Accounts,
@@ -81,7 +81,7 @@ impl SecondLook {
             }
             sleep_until(next).await;
         }
-        // A task, because who hangs up must not take it from the others.
+        // A task, because a client that hangs up must not take it from the others.
         let (accounts, pool) = (accounts.clone(), pool.clone());
         let look = lifecycle.spawn("second look", async move {
             let began = Instant::now();
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_dear_look_has_a_small_part_of_the_time() {
+    fn a_slow_look_has_a_small_part_of_the_time() {
         let began = Instant::now();
         for (took, pause) in
             [(0, 50), (1, 50), (20, 200), (100, 1_000), (900, 1_000), (4_000, 1_000)]

@@ -149,11 +149,7 @@ impl Sessions {
         Ok(found.and_then(living))
     }
 
-    async fn permit(
-        &self,
-        hash: &SecretHash,
-        address: IpAddr,
-    ) -> Result<QueuePermit, NoPermit> {
+    async fn permit(&self, hash: &SecretHash, address: IpAddr) -> Result<QueuePermit, NoPermit> {
         let is_known = self.lock().lately.get(hash, self.clock.now()).is_some();
         let standing = if is_known { Standing::AtHome } else { Standing::New };
         let asked = Instant::now();
@@ -295,7 +291,7 @@ mod tests {
         assert!(permit.is_ok());
         drop(permit);
         assert!((&mut new).now_or_never().is_none(), "the flood came before");
-        // Its turns go to the flood and to the other address by turns.
+        // The permits go to the flood and to the other address by turns.
         running.pop();
         assert!((&mut new).now_or_never().is_some_and(|permit| permit.is_ok()));
     }

@@ -50,7 +50,7 @@ const READ_COMMITTED: (&str, &str) = ("default_transaction_isolation", "read com
 /// keeps it for ever.
 const FULL_FLOATS: (&str, &str) = ("extra_float_digits", "1");
 const ISO_DATES: (&str, &str) = ("datestyle", "ISO");
-/// Longest time for a connection of the writers to come about: a line that went silent tells nobody.
+/// Longest time for a connection of the writers to come about: a line that went silent does not say so.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest wait for the answer to a question of the pool's connections: PostgreSQL itself ends the statement before.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
@@ -190,7 +190,7 @@ impl Database {
     }
 }
 
-/// The answer, unless the line went silent: then nobody would ever say that there is none.
+/// The answer, unless the line went silent: then no error would ever come.
 pub(crate) async fn answered<T, E: From<sqlx::Error>>(
     asking: impl Future<Output = Result<T, E>>,
 ) -> Result<T, E> {

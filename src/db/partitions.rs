@@ -1,6 +1,6 @@
 //! Daily partitions of streams with retention: made ahead, and dropped when their days are over.
 //!
-//! Nobody waits for it. A partition is made as a table of its own and then attached; a constraint in place says that its
+//! No request waits for it. A partition is made as a table of its own and then attached; a constraint in place says that its
 //! rows fit, so nothing is read, and the parent is locked so that others read and write it all the while. One that is over
 //! is detached before it is dropped. What does not get its lock within the connection's `lock_timeout` fails, and is tried
 //! again later.
@@ -19,7 +19,7 @@ const AHEAD_DAYS: i64 = 3;
 /// First of the two keys of the advisory locks under which a stream's partitions are made ("part" in ASCII); the second is
 /// the stream's number.
 const PARTITIONS_LOCK: i32 = 0x7061_7274;
-/// The comment on a partition that was found to be over. What else is detached is somebody's own, and stays.
+/// The comment on a partition that was found to be over. What else is detached is a user's own, and stays.
 const OVER: &str = "tidegate: its day is over, to be dropped";
 /// The first PostgreSQL that detaches without waiting for those who read the parent.
 const DETACHES_CONCURRENTLY: i32 = 140_000;
@@ -28,7 +28,7 @@ const DETACHES_CONCURRENTLY: i32 = 140_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Attached,
-    /// A detaching was begun, and somebody still reads it.
+    /// A detaching was begun, and a transaction still reads it.
     Detaching,
     Detached,
 }
@@ -51,7 +51,8 @@ pub(super) async fn ensure(
     let Some(next) = day.next_day().filter(|_| !exists) else {
         return Ok(());
     };
-    // One message is one transaction. Who else makes partitions of this stream is waited for, and then found to have done it.
+    // One message is one transaction. Another one that makes partitions of this stream is waited for, and then found to have
+    // done it.
     let sql = format!(
         "select pg_advisory_xact_lock({PARTITIONS_LOCK}, {id});
          do $partition$ begin

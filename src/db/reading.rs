@@ -83,7 +83,7 @@ pub struct NewestLimits {
     pub bytes: u32,
 }
 
-/// How many bytes of the table are looked at for each byte that may be shown: `jsonb` needs more room than its text.
+/// How many bytes of the table are looked at for each byte that may be shown: `jsonb` needs more bytes than its text.
 const STORED_FOR_SHOWN: i64 = 4;
 
 /// Is it because the stream's table has not the columns that the stream says?

@@ -22,7 +22,7 @@ impl BatchConnection {
     }
 
     /// Copies tuples of a keyed stream into its table; returns the rows that PostgreSQL counted. Fails where a key is
-    /// taken, and where no unique index sees to the key any more: then nobody would notice that one is.
+    /// taken, and where no unique index sees to the key any more: then a taken one would go unnoticed.
     pub async fn copy_direct(
         &mut self,
         stream: &Stream,

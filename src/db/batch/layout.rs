@@ -3,7 +3,7 @@
 //! Invariant: a tuple is copied only into columns of its own types, and cast only into types that keep every value. Binary
 //! COPY goes by the layout of bytes: into a column of another type it stores other values, or fails with words that name
 //! nothing. A layout is learned once and kept; behind the rows it is compared again, under the lock that writing them
-//! took: from then on nobody changes the table before the commit.
+//! took: from then on the table does not change before the commit.
 
 use std::collections::HashMap;
 use std::sync::Arc;

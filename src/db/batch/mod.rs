@@ -129,7 +129,7 @@ impl BatchConnection {
     }
 
     /// Keeps what was done since the savepoint, and checks constraints that would otherwise wait for the commit, where
-    /// nobody could tell any more whose rows they are about.
+    /// it could not be told any more whose rows they are about.
     pub async fn release(&mut self, savepoint: Savepoint) -> Result<(), BatchError> {
         let name = savepoint.name();
         self.command(&format!("set constraints all immediate; release savepoint {name}")).await

@@ -45,7 +45,7 @@ impl BatchConnection {
         let mut fresh = vec![0; entries.len()];
         for (bucket, count) in rows {
             let entry = usize::try_from(bucket - 1).ok().and_then(|index| fresh.get_mut(index));
-            // A trigger of the user's may have given a row another id, which belongs to nobody's entry.
+            // A trigger of the user's may have given a row another id, which belongs to no entry.
             if let Some(entry) = entry {
                 *entry = count.unsigned_abs();
             }

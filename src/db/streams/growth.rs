@@ -1,7 +1,7 @@
 //! A stream's table grows with its stream: more columns, and columns of wider types.
 //!
 //! The table may not be what the stream says any more: people alter tables. So it is looked at under the lock that
-//! keeps it as it is, and what cannot be done without loss is refused. What somebody did already, by hand and
+//! keeps it as it is, and what cannot be done without loss is refused. What a user did already, by hand and
 //! beforehand, is done.
 
 use sqlx::{Postgres, Transaction};

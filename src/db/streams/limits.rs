@@ -13,12 +13,12 @@ pub struct StreamLimits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TooManyStreams {
     #[error(
-        "there are {limit} streams, as many as there may be (TIDEGATE_STREAMS_MAX); delete some that nobody needs, or raise it"
+        "there are {limit} streams, as many as there may be (TIDEGATE_STREAMS_MAX); delete some that are not needed, or raise it"
     )]
     InAll { limit: usize },
     #[error(
         "this user made {limit} streams that are there, as many as one user may (TIDEGATE_STREAMS_PER_USER_MAX); delete \
-         some that nobody needs, or have it raised"
+         some that are not needed, or have it raised"
     )]
     OfUser { limit: usize },
 }

@@ -1,7 +1,7 @@
 //! Streams in the catalog, and their tables.
 //!
 //! A stream's row and its table are made, grown and dropped in one transaction. Streams get their numbers one at a time,
-//! under an advisory lock; whoever changes a stream holds its row, and waits for nobody who changes another.
+//! under an advisory lock; a change of a stream holds its row, and waits for no change of another.
 
 mod growth;
 mod limits;
@@ -29,7 +29,8 @@ pub struct NewStream {
     pub shape: Shape,
     pub key: Option<Key>,
     pub retention_days: Option<u16>,
-    /// The user who makes it; `None`: whoever can read a gateway's data directory, who is held to no limit of a user.
+    /// The user who makes it; `None`: a user of the command line, who can read a gateway's data directory and is held to
+    /// no limit of a user.
     pub created_by: Option<i64>,
 }
 
@@ -110,7 +111,7 @@ pub async fn create(
 }
 
 /// Changes a stream, and its table with it where columns came or got wider. `None` if it is not as it was `before` any
-/// more: it was deleted, or somebody else added or widened columns.
+/// more: it was deleted, or another request added or widened columns.
 pub async fn update(
     pool: &PgPool,
     before: &Stream,
@@ -142,7 +143,7 @@ pub async fn update(
 /// Drops the stream and its table with all its rows; false if there was no such stream.
 pub async fn delete(pool: &PgPool, stream: &Stream) -> Result<bool, TableError> {
     let mut transaction = pool.begin().await?;
-    // The row stays for its number; what it said of the stream would only let rows grow that nobody reads.
+    // The row stays for its number; what it said of the stream would only let rows grow that are never read.
     let nothing = Shape::Document { payload: PayloadType::Jsonb };
     let deleted = sqlx::query(
         "update tidegate.streams set deleted_at = now(), shape = $2, key = null
