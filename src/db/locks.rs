@@ -6,7 +6,8 @@ use std::time::Duration;
 use sqlx::{Connection, FromRow, PgConnection, PgPool};
 use tidegate_codec::StreamName;
 
-use crate::db::{Database, answered, quoted};
+use crate::db::sql::quoted;
+use crate::db::{Database, answered};
 
 /// Most holders that are named.
 const HOLDERS_SHOWN: usize = 3;

@@ -11,8 +11,9 @@ use sqlx::{AssertSqlSafe, Executor, PgConnection, PgPool};
 use tidegate_codec::Stream;
 use tidegate_record::StreamId;
 
-use crate::db::streams::TableError;
-use crate::db::{answered, quoted};
+use crate::db::answered;
+use crate::db::sql::{quoted, table};
+use crate::db::table_error::TableError;
 
 /// Days of partitions that are made ahead.
 const AHEAD_DAYS: i64 = 3;
@@ -40,7 +41,7 @@ pub(super) async fn ensure(
     stream: &Stream,
     day: time::Date,
 ) -> Result<(), sqlx::Error> {
-    let (parent, child) = (parent(stream), partition(stream.id, day));
+    let (parent, child) = (table(stream), partition(stream.id, day));
     let exists: bool = sqlx::query_scalar(
         "select exists (select from pg_inherits where inhparent = to_regclass($1) and inhrelid = to_regclass($2))",
     )
@@ -123,7 +124,7 @@ async fn drop_over(
     let over = found.into_iter().filter(|(name, _)| {
         day_of(stream.id, name).is_some_and(|day| is_over(day, today, retention_days))
     });
-    let parent = parent(stream);
+    let parent = table(stream);
     let mut dropped = 0;
     // What is being detached already comes first: only one can be at a time.
     let mut over: Vec<(String, State)> = over.collect();
@@ -166,7 +167,7 @@ async fn found(
     );
     let rows: Vec<(String, bool, bool)> = sqlx::query_as(AssertSqlSafe(sql))
         .persistent(false)
-        .bind(parent(stream))
+        .bind(table(stream))
         .bind(format!("s{}_", stream.id.0))
         .fetch_all(connection)
         .await?;
@@ -198,10 +199,6 @@ async fn run(connection: &mut PgConnection, sql: String) -> Result<(), sqlx::Err
 /// Has the last moment of the day been kept for as many whole days as the stream says?
 fn is_over(day: time::Date, today: time::Date, retention_days: u16) -> bool {
     today - day > time::Duration::days(i64::from(retention_days))
-}
-
-fn parent(stream: &Stream) -> String {
-    format!("streams.{}", quoted(stream.name.as_str()))
 }
 
 fn partition(stream: StreamId, day: time::Date) -> String {

@@ -11,7 +11,8 @@ use tidegate_record::StreamId;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::db::{answered, literal, quoted};
+use crate::db::answered;
+use crate::db::sql::{literal, quoted};
 
 /// How large a stream's table is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

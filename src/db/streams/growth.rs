@@ -8,9 +8,9 @@ use sqlx::{Postgres, Transaction};
 use tidegate_codec::columns::{Column, ColumnType};
 use tidegate_codec::{Stream, defaults};
 
-use super::table_error::sqlstate;
-use super::{TableError, column_sql, run};
-use crate::db::{literal, quoted};
+use super::table::{column_sql, run};
+use crate::db::sql::{literal, quoted};
+use crate::db::table_error::{TableError, sqlstate};
 
 /// A column as the table has it.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]

@@ -4,23 +4,23 @@
 //! under an advisory lock; a change of a stream holds its row, and waits for no change of another.
 
 mod growth;
-mod limits;
-mod table_error;
+mod table;
 
 use sqlx::types::Json;
-use sqlx::{AssertSqlSafe, Executor, FromRow, PgPool, Postgres, Transaction};
-use tidegate_codec::columns::Column;
-use tidegate_codec::{Key, PayloadType, Shape, Stream, StreamName, defaults};
+use sqlx::{FromRow, PgPool, Postgres, Transaction};
+use tidegate_codec::{Key, PayloadType, Shape, Stream, StreamName};
 use tidegate_record::StreamId;
 use time::OffsetDateTime;
 
-use crate::db::batch::key_expressions;
+use self::table::{create_table, run};
+use crate::db::database::SCHEMA_LOCK;
 use crate::db::notifications::NOTIFY_CATALOG;
-use crate::db::{SCHEMA_LOCK, literal, partitions, quoted};
+use crate::db::sql::quoted;
+use crate::db::table_error::sqlstate;
+use crate::db::{partitions, stream_limits};
 
-pub use limits::{StreamLimits, TooManyStreams};
-pub use table_error::TableError;
-use table_error::sqlstate;
+pub use crate::db::stream_limits::{StreamLimits, TooManyStreams};
+pub use crate::db::table_error::TableError;
 
 /// A stream that is still to be made.
 #[derive(Debug, Clone)]
@@ -99,7 +99,8 @@ pub async fn create(
     .fetch_optional(&mut *transaction)
     .await?;
     let Some(row) = row else { return Ok(None) };
-    limits::check(&mut transaction, new.created_by, limits).await?;
+    let (total, own) = stream_limits::count(&mut transaction, new.created_by).await?;
+    limits.check(total, own)?;
     let stream = row.into_stream()?;
     if let Err(error) = run(&mut transaction, create_table(&stream)).await {
         transaction.rollback().await?;
@@ -249,13 +250,6 @@ async fn finish(mut transaction: Transaction<'static, Postgres>) -> Result<(), s
     transaction.commit().await
 }
 
-async fn run(
-    transaction: &mut Transaction<'static, Postgres>,
-    sql: String,
-) -> Result<(), sqlx::Error> {
-    transaction.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.map(drop)
-}
-
 async fn make_partitions_ahead(
     transaction: &mut Transaction<'static, Postgres>,
     stream: &Stream,
@@ -267,45 +261,6 @@ async fn make_partitions_ahead(
         .fetch_one(&mut **transaction)
         .await?;
     partitions::make_ahead(transaction, stream, today).await
-}
-
-/// One statement for the table, one for the unique index of a key.
-fn create_table(stream: &Stream) -> String {
-    let name = quoted(stream.name.as_str());
-    let mut parts =
-        vec!["id uuid not null".to_owned(), "received_at timestamptz not null".to_owned()];
-    match &stream.shape {
-        Shape::Document { payload: PayloadType::Jsonb } => {
-            parts.push("payload jsonb not null".to_owned());
-        }
-        Shape::Document { payload: PayloadType::Json } => {
-            parts.push("payload json not null".to_owned());
-        }
-        Shape::Typed { columns, .. } => {
-            parts.push("extra jsonb".to_owned());
-            parts.extend(columns.iter().map(column_sql));
-        }
-    }
-    let partitioned = stream.retention_days.is_some();
-    parts.push(
-        if partitioned { "primary key (received_at, id)" } else { "primary key (id)" }.to_owned(),
-    );
-    let suffix = if partitioned { " partition by range (received_at)" } else { "" };
-    let table = format!("create table streams.{name} ({}){suffix}", parts.join(", "));
-    if let Some(key) = &stream.key {
-        let expressions = key_expressions(stream, key).join(", ");
-        return format!("{table}; create unique index on streams.{name} ({expressions})");
-    }
-    table
-}
-
-fn column_sql(column: &Column) -> String {
-    let kind = column.kind.as_str();
-    let name = quoted(&column.name);
-    match defaults::default_sql_text(column) {
-        Some(text) => format!("{name} {kind} default {}::{kind}", literal(&text)),
-        None => format!("{name} {kind}"),
-    }
 }
 
 fn days(retention_days: u16) -> i16 {

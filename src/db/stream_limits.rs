@@ -44,13 +44,12 @@ impl StreamLimits {
     }
 }
 
-/// Counts the streams with the one that this transaction made. Exact, because they are made one at a time, under a lock
-/// that it holds.
-pub(super) async fn check(
+/// How many streams there are, in all and of one user, with the one that this transaction made. Exact, because they are made
+/// one at a time, under a lock that it holds.
+pub(super) async fn count(
     transaction: &mut Transaction<'static, Postgres>,
     created_by: Option<i64>,
-    limits: StreamLimits,
-) -> Result<(), super::TableError> {
+) -> Result<(usize, usize), sqlx::Error> {
     let (total, own): (i64, i64) = sqlx::query_as(
         "select count(*), count(*) filter (where created_by = $1) from tidegate.streams where deleted_at is null",
     )
@@ -58,7 +57,7 @@ pub(super) async fn check(
     .fetch_one(&mut **transaction)
     .await?;
     let whole = |count| usize::try_from(count).unwrap_or(usize::MAX);
-    Ok(limits.check(whole(total), whole(own))?)
+    Ok((whole(total), whole(own)))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use sqlx::PgPool;
 use tidegate_codec::StreamName;
 
 use crate::db::locks::TableLocked;
-use crate::db::streams::limits::TooManyStreams;
+use crate::db::stream_limits::TooManyStreams;
 use crate::db::words::words_of;
 
 /// Why a stream's table could not be made or changed.
