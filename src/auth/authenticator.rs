@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 use axum::http::header::HeaderMap;
 use axum::http::request::Parts;
 use axum::http::{Method, Uri};
-use sqlx::PgPool;
 use tidegate_record::clock::Clock;
 use tokio::sync::{Notify, Semaphore};
 
@@ -32,7 +31,7 @@ use crate::auth::secret::{Secret, SecretHash};
 use crate::auth::sessions::{LOOKUP_WAIT_MAX, LookupError, Sessions};
 use crate::auth::tickets::{Holding, Presented, TICKET_SECONDS, Ticket, Tickets, View};
 use crate::config::PublicUrl;
-use crate::db::answered;
+use crate::db::{self, Database, answered};
 use crate::lifecycle::Lifecycle;
 
 /// Name of the cookie that carries a browser session.
@@ -58,12 +57,7 @@ pub struct AuthOptions {
 /// What [`Auth`] is made of.
 pub struct AuthParts {
     pub accounts: Accounts,
-    /// For changes that users ask for.
-    pub pool: PgPool,
-    /// For looking sessions up.
-    pub lookups: PgPool,
-    /// For signing in and out, which must not keep others from their connections.
-    pub sign_ins: PgPool,
+    pub database: Database,
     pub clock: Clock,
     pub lifecycle: Lifecycle,
     pub local_token: LocalToken,
@@ -119,7 +113,7 @@ pub enum AuthError {
     #[error("the change was cut off")]
     Interrupted,
     #[error(transparent)]
-    Database(#[from] sqlx::Error),
+    Database(#[from] db::Error),
 }
 
 impl AuthError {
@@ -147,12 +141,11 @@ impl From<Unchecked> for AuthError {
 impl Auth {
     pub fn new(parts: AuthParts) -> Auth {
         let clock = parts.clock.clone();
-        let (lookups, sign_ins) = (parts.lookups.clone(), parts.sign_ins.clone());
         let lifetime = parts.options.session_lifetime;
         Auth(Arc::new(Inner {
             passwords: PasswordChecks::new(clock.clone()),
             second_look: SecondLook::default(),
-            sessions: Sessions::new(lookups, sign_ins, clock.clone(), lifetime),
+            sessions: Sessions::new(parts.database.clone(), clock.clone(), lifetime),
             tickets: Tickets::new(clock),
             changes: Arc::new(Semaphore::new(CHANGES_MAX)),
             quotas: Quotas::default(),
@@ -177,8 +170,8 @@ impl Auth {
     }
 
     /// The pool for changes that users ask for.
-    pub fn pool(&self) -> &PgPool {
-        &self.0.parts.pool
+    pub fn pool(&self) -> &db::Pool {
+        &self.0.parts.database.pools().changes
     }
 
     /// Who sent this request, and from where? A cookie is taken only from this gateway's own pages, unless all it does is
@@ -309,7 +302,7 @@ impl Auth {
     /// See [`crate::auth::second_look`].
     async fn look_again(&self) -> Result<(), CannotLook> {
         let parts = &self.0.parts;
-        self.0.second_look.look(&parts.accounts, &parts.lookups, &parts.lifecycle).await
+        self.0.second_look.look(&parts.accounts, &parts.database, &parts.lifecycle).await
     }
 
     /// Would the credential behind `caller` still be taken? A connection that outlives its first check asks this from time
@@ -356,7 +349,7 @@ impl Auth {
     }
 
     /// Ends the browser session whose cookie this is.
-    pub async fn sign_out(&self, hash: &SecretHash) -> Result<(), sqlx::Error> {
+    pub async fn sign_out(&self, hash: &SecretHash) -> Result<(), db::Error> {
         self.0.sessions.end(hash).await
     }
 
@@ -435,7 +428,7 @@ impl Auth {
     pub async fn change<T, F>(&self, work: F) -> Result<T, AuthError>
     where
         T: Send + 'static,
-        F: Future<Output = Result<T, sqlx::Error>> + Send + 'static,
+        F: Future<Output = Result<T, db::Error>> + Send + 'static,
     {
         let permit = Arc::clone(&self.0.changes)
             .try_acquire_owned()
@@ -454,7 +447,7 @@ impl Auth {
     }
 
     /// Reads users and tokens again, so that this node knows what has just been changed, and tells the catalog.
-    pub async fn refresh(&self) -> Result<(), sqlx::Error> {
+    pub async fn refresh(&self) -> Result<(), db::Error> {
         let reloaded = self.0.parts.accounts.reload(self.pool()).await;
         self.0.parts.catalog_changed.notify_one();
         reloaded

@@ -7,12 +7,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::PgPool;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::auth::accounts::Accounts;
-use crate::db::answered;
+use crate::db::{Database, answered};
 use crate::lifecycle::Lifecycle;
 
 /// Shortest and longest time from the end of a look to the beginning of the next.
@@ -55,17 +54,17 @@ impl SecondLook {
     pub async fn look(
         &self,
         accounts: &Accounts,
-        pool: &PgPool,
+        database: &Database,
         lifecycle: &Lifecycle,
     ) -> Result<(), CannotLook> {
-        let looking = self.look_in_turn(accounts, pool, lifecycle);
+        let looking = self.look_in_turn(accounts, database, lifecycle);
         timeout(LOOK_WAIT_MAX, looking).await.unwrap_or(Err(CannotLook))
     }
 
     async fn look_in_turn(
         &self,
         accounts: &Accounts,
-        pool: &PgPool,
+        database: &Database,
         lifecycle: &Lifecycle,
     ) -> Result<(), CannotLook> {
         let asked = Instant::now();
@@ -82,11 +81,11 @@ impl SecondLook {
             sleep_until(next).await;
         }
         // A task, because a client that hangs up must not take it from the others.
-        let (accounts, pool) = (accounts.clone(), pool.clone());
+        let (accounts, database) = (accounts.clone(), database.clone());
         let look = lifecycle.spawn("second look", async move {
             let began = Instant::now();
             *last = Last { began: Some(began), ended: None };
-            let read = answered(accounts.reload(&pool)).await;
+            let read = answered(accounts.reload(database.pool())).await;
             last.ended = Some(match &read {
                 Ok(()) => Ended::Well { next: next_look(began, Instant::now()) },
                 Err(_) => Ended::Badly(Instant::now()),

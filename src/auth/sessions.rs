@@ -12,7 +12,6 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use sqlx::PgPool;
 use tidegate_record::UnixMicros;
 use tidegate_record::clock::Clock;
 use tokio::time::{Instant, sleep_until};
@@ -24,7 +23,7 @@ use crate::auth::fair_queue::{FairQueue, Flow, NoPermit, QueuePermit};
 use crate::auth::homes::{Place, Standing};
 use crate::auth::secret::{Secret, SecretHash};
 use crate::db::sessions::{NewSession, SessionRow};
-use crate::db::{self, answered};
+use crate::db::{self, Database, answered};
 
 /// Seconds that the database's answer about a session is remembered.
 pub const REMEMBERED_SECONDS: u64 = 5;
@@ -44,9 +43,9 @@ const WATCHERS: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 /// The sessions of all browsers.
 #[derive(Debug)]
 pub struct Sessions {
-    pool: PgPool,
-    /// Changes wait for others, and for standbys. What waits here keeps no session from being looked up.
-    sign_ins: PgPool,
+    // Sessions begin and end in a pool of their own: changes wait for others, and for standbys, and what waits there keeps
+    // no session from being looked up.
+    database: Database,
     clock: Clock,
     lifetime: Duration,
     lookups: FairQueue,
@@ -67,11 +66,11 @@ struct Memory {
 #[derive(Debug)]
 pub enum LookupError {
     Busy,
-    Database(sqlx::Error),
+    Database(db::Error),
 }
 
 impl Sessions {
-    pub fn new(pool: PgPool, sign_ins: PgPool, clock: Clock, lifetime: Duration) -> Sessions {
+    pub fn new(database: Database, clock: Clock, lifetime: Duration) -> Sessions {
         let remembered = Duration::from_secs(REMEMBERED_SECONDS);
         let memory = Memory {
             known: ExpiringMap::new(REMEMBERED_MAX, remembered),
@@ -80,8 +79,7 @@ impl Sessions {
             endings: 0,
         };
         Sessions {
-            pool,
-            sign_ins,
+            database,
             clock,
             lifetime,
             lookups: FairQueue::new(LOOKUPS_MAX, LOOKUP_WAIT_MAX),
@@ -95,10 +93,11 @@ impl Sessions {
     }
 
     /// Begins a session of a user whose password was just checked; None if the user changed meanwhile.
-    pub async fn begin(&self, user: &User) -> Result<Option<Secret>, sqlx::Error> {
+    pub async fn begin(&self, user: &User) -> Result<Option<Secret>, db::Error> {
         let now = moment(self.clock.now());
         let keep = i64::from(SESSIONS_PER_USER_MAX) - 1;
-        answered(db::sessions::prune(&self.sign_ins, user.id, keep, now)).await?;
+        let sign_ins = &self.database.pools().sign_ins;
+        answered(db::sessions::prune(sign_ins, user.id, keep, now)).await?;
         let secret = Secret::bare();
         let hash = secret.hash();
         let session = NewSession {
@@ -108,7 +107,7 @@ impl Sessions {
             created_at: now,
             expires_at: now.saturating_add(self.lifetime.try_into().unwrap_or(time::Duration::MAX)),
         };
-        let begun = answered(db::sessions::insert(&self.sign_ins, &session)).await?;
+        let begun = answered(db::sessions::insert(sign_ins, &session)).await?;
         if begun {
             self.lock().lately.insert(hash, (), self.clock.now());
         }
@@ -138,7 +137,8 @@ impl Sessions {
             Ok(remembered) => return Ok(remembered.and_then(living)),
             Err(NotRemembered { endings }) => endings,
         };
-        let found = answered(db::sessions::find(&self.pool, hash.as_bytes(), moment(now)))
+        let lookups = self.database.pool();
+        let found = answered(db::sessions::find(lookups, hash.as_bytes(), moment(now)))
             .await
             .map_err(LookupError::Database)?;
         drop(permit);
@@ -170,8 +170,9 @@ impl Sessions {
     }
 
     /// Ends a session, here and on other nodes.
-    pub async fn end(&self, hash: &SecretHash) -> Result<(), sqlx::Error> {
-        let ended = answered(db::sessions::delete(&self.sign_ins, hash.as_bytes())).await;
+    pub async fn end(&self, hash: &SecretHash) -> Result<(), db::Error> {
+        let ended =
+            answered(db::sessions::delete(&self.database.pools().sign_ins, hash.as_bytes())).await;
         self.forget(hash);
         ended
     }
@@ -256,8 +257,8 @@ mod tests {
         SessionRow { user_id: 1, expires_at: time::macros::datetime!(2026-01-01 00:00 UTC) };
 
     fn sessions() -> Sessions {
-        let pool = PgPool::connect_lazy("postgres://gateway@127.0.0.1:1/nothing").unwrap();
-        Sessions::new(pool.clone(), pool, Clock::manual(UnixMicros(0)), Duration::from_hours(1))
+        let database = Database::new("postgres://gateway@127.0.0.1:1/nothing").unwrap();
+        Sessions::new(database, Clock::manual(UnixMicros(0)), Duration::from_hours(1))
     }
 
     fn made_up(number: usize) -> SecretHash {

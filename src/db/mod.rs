@@ -30,7 +30,7 @@ pub mod users;
 pub mod verdict;
 pub mod words;
 
-pub use sqlx::Error;
+pub use sqlx::{Error, PgPool as Pool};
 
 pub(crate) use answer::answered;
 pub use database::{Database, OwnConnection, PreparationError};
