@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_at_home_waits_for_nobody_else_s_guesses() {
+    fn an_account_at_home_does_not_wait_for_guesses_of_others() {
         let failures = Failures::default();
         let ada = account(&failures, "ada");
         right(&failures, ada, HOME);
@@ -427,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn a_browser_is_a_place_for_who_signed_in_there_and_for_nobody_else() {
+    fn a_browser_is_a_place_for_the_user_who_signed_in_there_and_for_no_other() {
         let failures = Failures::default();
         let [ada, eve] = ["ada", "eve"].map(|name| account(&failures, name));
         let [first, second] = ["first", "second"].map(SecretHash::of);
@@ -448,20 +448,20 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_nobody_has_waits_like_one_that_somebody_has() {
+    fn a_name_without_a_user_waits_like_one_with_a_user() {
         let failures = Failures::default();
         right(&failures, account(&failures, "ada"), HOME);
         for number in 0..100 {
-            let waits = ["ada", "nobody"].map(|name| wait(&failures, name, place(number), at(0)));
+            let waits = ["ada", "unknown"].map(|name| wait(&failures, name, place(number), at(0)));
             assert_eq!(waits[0], waits[1], "{number}");
             fail_times(&failures, 1, "ada", place(number + 1_000));
-            fail_times(&failures, 1, "nobody", place(number + 2_000));
+            fail_times(&failures, 1, "unknown", place(number + 2_000));
         }
-        assert!(wait(&failures, "nobody", ELSEWHERE, at(0)).is_some());
+        assert!(wait(&failures, "unknown", ELSEWHERE, at(0)).is_some());
     }
 
     #[test]
-    fn a_clock_set_back_makes_nobody_wait_longer() {
+    fn a_clock_set_back_makes_no_account_wait_longer() {
         let failures = Failures::default();
         for _ in 0..100 {
             failures.failed(account(&failures, "ada"), HOME, at(1_000_000));

@@ -17,6 +17,7 @@ mod accounts;
 mod authenticator;
 mod caller;
 pub mod credentials;
+mod error;
 mod expiring_map;
 mod failure_log;
 mod failures;
@@ -37,8 +38,9 @@ mod user_name;
 
 pub(crate) use accounts::moment;
 pub use accounts::{AccountRows, Accounts, AccountsSnapshot, Reading, Token, User};
-pub use authenticator::{Auth, AuthError, AuthOptions, AuthParts, BROWSER_COOKIE, SESSION_COOKIE};
+pub use authenticator::{Auth, AuthOptions, AuthParts, BROWSER_COOKIE, SESSION_COOKIE};
 pub use caller::{Caller, Denied, PasswordMark, SessionMark, Via};
+pub use error::AuthError;
 pub use failure_log::TELL_FAILURES_EVERY;
 pub use failures::{
     ACCOUNT_WAIT_MAX, Blamed, FAILURES_FREE, OWN_FAILURES_FREE, PLACE_WAIT_MAX, Throttled,

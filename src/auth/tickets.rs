@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_can_take_all_tickets() {
+    fn no_user_can_take_all_tickets() {
         let clock = Clock::manual(UnixMicros(0));
         let tickets = Tickets::new(clock.clone());
         for _ in 0..TICKETS_PER_USER_MAX {
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_can_have_all_the_streams_that_can_be_resumed() {
+    fn no_user_can_have_all_the_streams_that_can_be_resumed() {
         let tickets = Tickets::new(Clock::manual(UnixMicros(0)));
         let view = View::of("all");
         let open = |user_id| {
