@@ -3,6 +3,9 @@
 #   docker build -t tidegate .
 #   docker run -e DATABASE_URL=postgres://… -e TIDEGATE_ADMIN_PASSWORD=… -v tidegate:/var/lib/tidegate \
 #              -p 127.0.0.1:8000:8000 --stop-timeout 40 tidegate
+#
+# The history stays outside, so `tidegate --version` names a commit only where the build is told:
+# --build-arg TIDEGATE_COMMIT="$(git describe --always --dirty --exclude '*')"
 
 FROM node:22-bookworm-slim AS web
 WORKDIR /src
@@ -15,10 +18,11 @@ FROM rust:1.95-bookworm AS build
 WORKDIR /src
 COPY . .
 COPY --from=web /src/dist dashboards/web/dist
+ARG TIDEGATE_COMMIT
 RUN cargo build --release --locked --bin tidegate
 
 FROM debian:12-slim
-# curl is for the health check below and for a look around; without certificates polling jobs could ask nobody by https.
+# curl is for the health check below and for a look around; without certificates polling jobs could not ask by https.
 RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates curl \
     && rm -rf /var/lib/apt/lists/* \

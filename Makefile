@@ -36,7 +36,7 @@ check: ## Formatting, clippy, then every test
 bench: ## Measure it beside the limits of this machine (QUICK=1: under three minutes; GROUPS="bulk single" only these)
 	@QUICK=$(QUICK) scripts/bench.sh $(GROUPS)
 
-fuzz: ## Feed the parsers what nobody thought of (SECONDS=60 for each target, TARGETS="json csv ...")
+fuzz: ## Feed the parsers what libFuzzer makes up (SECONDS=60 for each target, TARGETS="json csv ...")
 	@scripts/fuzz.sh $(or $(SECONDS),60) $(TARGETS)
 
 fmt: ## Format the sources

@@ -32,6 +32,11 @@ fi
 if [ $# -gt 0 ]; then
     options+=(--only "$(IFS=,; printf '%s' "$*")")
 fi
+if [ $# -eq 0 ] || [[ " $* " == *' instead '* ]]; then
+    if python=$(instead_python); then
+        options+=(--python "$python")
+    fi
+fi
 # BENCH_ARGS is a list of words, so the split is meant.
 # shellcheck disable=SC2086
 exec "$target/release/tidegate-bench" "${options[@]}" ${BENCH_ARGS:-}

@@ -61,9 +61,10 @@ postgresql_directory() {
         if have postgres; then dirname "$(command -v postgres)"; fi
         if have pg_config; then pg_config --bindir; fi
         printf '%s\n' \
-            /usr/lib/postgresql/*/bin /usr/pgsql-*/bin \
+            /usr/lib/postgresql/*/bin /usr/pgsql-*/bin /usr/libexec/postgresql* /usr/lib/postgresql*/bin \
             /opt/homebrew/opt/postgresql@*/bin /usr/local/opt/postgresql@*/bin \
-            /Applications/Postgres.app/Contents/Versions/*/bin /usr/local/pgsql/bin
+            /home/linuxbrew/.linuxbrew/opt/postgresql@*/bin \
+            /Applications/Postgres.app/Contents/Versions/*/bin /usr/local/pgsql*/bin /opt/postgresql-*/bin
     )
 }
 
@@ -140,6 +141,25 @@ need_chromium() {
     # Without a font there is no text, and nothing is as wide as it should be.
     install_packages 'Chromium' 'chromium fonts-liberation' '--cask chromium'
     [ -n "$(chromium_program)" ] || fail 'Chromium is not where it is looked for: set TIDEGATE_CHROMIUM to its program'
+}
+
+# The Python of the benchmark's group `instead`, with that group's packages in a directory of its own; where it cannot be had,
+# says so and fails.
+instead_python() {
+    local directory=${CARGO_TARGET_DIR:-target}/instead-python
+    local requirements=bench/instead/requirements.txt
+    if ! [ -x "$directory/bin/python" ] || ! [ "$directory/complete" -nt "$requirements" ]; then
+        say "installing the benchmark's FastAPI service"
+        # pip may wait for a network that is not there.
+        { timeout 60 python3 -m venv --clear "$directory" &&
+            timeout 300 "$directory/bin/python" -m pip install --quiet --disable-pip-version-check --retries 2 \
+                --require-hashes --only-binary :all: --requirement "$requirements" &&
+            touch "$directory/complete"; } >&2 || {
+            say 'left out: the group `instead` needs Python 3.11 or later with venv, and its packages'
+            return 1
+        }
+    fi
+    printf '%s\n' "$directory/bin/python"
 }
 
 # A Rust toolchain is the one thing that is not installed here: how, is for the reader to choose.

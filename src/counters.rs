@@ -79,6 +79,7 @@ impl StreamCounters {
             let part = counters.of_source(source);
             self.add_accepted(source, part.accepted, part.bytes);
             self.add_quarantined(source, part.quarantined);
+            self.add_not_kept(source, part.not_kept);
         }
     }
 
@@ -282,8 +283,15 @@ mod tests {
             "the fourth stays where it is"
         );
         count(&counters, 6, 1);
+        counters.of(StreamId(6)).add_not_kept(Source::Http, 3);
         counters.follow(streams([]));
         assert_eq!(told(&counters), (vec![], Some(26)));
+        let others = counters.for_metrics().others.expect("they counted something");
+        assert_eq!(
+            others.totals().not_kept,
+            3,
+            "it is no part of what was accepted, and is told all the same"
+        );
     }
 
     #[test]

@@ -8,12 +8,15 @@
 //!    [`tidegate_journal`] and syncs it. Now the record cannot be lost, and the sender is told.
 //! 3. The batcher reads the journal and cuts batches; writers copy each into PostgreSQL ([`db`]), together with the
 //!    range of the journal that it covers, in one transaction. Now the record is in its table, exactly once.
-//!    What polling jobs ask for ([`sources::poll`]) comes the same way, and what they have seen is committed with it.
+//!    What polling jobs ask for ([`polling`], through [`outbound`]) comes the same way, and what they have seen is
+//!    committed with it.
 //! 4. The [`hub`] reads the same journal and makes frames for [`monitors`].
 //!
 //! Around it: [`catalog`] knows the streams, [`auth`] who may do what, [`api`] has every route, [`app`] puts all of it
 //! together, [`cli`] is the command line, and [`tidegate_private_postgres`] runs a PostgreSQL where none is given.
 
+pub mod outbound;
+pub mod polling;
 pub mod sources;
 
 pub mod pipeline;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use tidegate::cli::Cli;
 
 /// Gives what was freed back to the system within seconds; the system's own keeps what a burst of requests took
-/// (docs/decisions/allocator.md).
+/// (docs/decisions/061-allocator.md).
 #[cfg(not(target_env = "msvc"))]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;

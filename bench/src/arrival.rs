@@ -8,11 +8,11 @@ use bytes::Bytes;
 use serde_json::json;
 use tokio::time::{Instant, sleep_until};
 
+use crate::bench::Bench;
 use crate::gateway::Gateway;
 use crate::load;
 use crate::offer::Offer;
 use crate::process;
-use crate::run::Bench;
 use crate::watchers::{Door, Watchers};
 
 pub const ARRIVAL_P50: &str = "arrival → monitor at 10,000 records/s, 100 monitors: p50";

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use anyhow::ensure;
 use bytes::Bytes;
 
+use crate::bench::Bench;
 use crate::bulk;
 use crate::copies::Copies;
 use crate::load;
 use crate::records::{self, Packing};
-use crate::run::Bench;
 
 pub const TYPED: &str = "backlog, typed: drained records/s";
 pub const DOCUMENTS: &str = "backlog, documents: drained records/s";

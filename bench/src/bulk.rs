@@ -6,14 +6,13 @@ use std::time::{Duration, Instant};
 use anyhow::ensure;
 use bytes::Bytes;
 
+use crate::bench::Bench;
 use crate::copies::Copies;
-use crate::figures::Unit;
 use crate::gateway::Gateway;
 use crate::http;
 use crate::limits;
 use crate::load;
 use crate::records::{self, Packing, Records};
-use crate::run::Bench;
 
 /// Connections of the load generator.
 pub const CONNECTIONS: usize = 8;
@@ -142,13 +141,4 @@ async fn limits_of(bench: &mut Bench, prepared: &Prepared, round: usize) -> anyh
     let took = limits::sync_all(&bench.dir, prepared.weather.bytes(), SYNC_BYTES)?;
     bench.rate(round, L4, records, took);
     Ok(())
-}
-
-impl Bench {
-    /// Adds so many in such a time.
-    pub fn rate(&mut self, round: usize, name: impl Into<String>, count: usize, took: Duration) {
-        #[expect(clippy::cast_precision_loss, reason = "far fewer records than 2^52")]
-        let rate = count as f64 / took.as_secs_f64();
-        self.figures.add(round, name, Unit::PerSecond, rate);
-    }
 }

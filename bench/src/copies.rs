@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::bench::Bench;
 use crate::records::{self, Records};
-use crate::run::Bench;
 
 /// The same records as text for a table of documents, and as binary tuples for a typed one.
 pub struct Copies {

@@ -11,13 +11,13 @@ use anyhow::ensure;
 use bytes::Bytes;
 use tokio::time::{Instant, sleep_until};
 
+use crate::bench::Bench;
 use crate::figures::Unit;
 use crate::gateway::Gateway;
 use crate::limits::BareServer;
 use crate::offer::Offer;
 use crate::process;
 use crate::records;
-use crate::run::Bench;
 use crate::watchers::{Door, Total, Watchers};
 
 pub const DELIVERED: &str = "fan-out, gateway: deliveries/s";

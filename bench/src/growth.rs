@@ -5,11 +5,11 @@ use std::sync::Arc;
 use anyhow::ensure;
 use bytes::Bytes;
 
+use crate::bench::Bench;
 use crate::bulk;
 use crate::copies::Copies;
 use crate::gateway::Gateway;
 use crate::records::{self, BATCH_RECORDS, Packing, Records};
-use crate::run::Bench;
 
 pub const ONE_STREAM: &str = "all records into one stream: committed records/s";
 pub const MANY_STREAMS: &str = "the same spread over many streams: committed records/s";

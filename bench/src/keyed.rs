@@ -11,10 +11,10 @@ use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 
+use crate::bench::Bench;
 use crate::bulk;
 use crate::gateway::Gateway;
 use crate::records::{self, Packing};
-use crate::run::Bench;
 
 const RECORD_BYTES: usize = 100;
 /// Every run sends the same.

@@ -8,10 +8,10 @@ use bytes::Bytes;
 use tokio::task;
 
 use crate::arrival;
+use crate::bench::Bench;
 use crate::gateway::Gateway;
 use crate::limits::{self, BareServer};
 use crate::load;
-use crate::run::Bench;
 use crate::single;
 
 const CONNECTIONS: usize = 64;

@@ -44,6 +44,14 @@ pub async fn send_all(
     Ok(started.elapsed())
 }
 
+/// What a closed loop found.
+pub struct ClosedLoop {
+    pub replies: u64,
+    pub per_second: f64,
+    /// Microseconds from each request to its reply, as its sender waits for it.
+    pub latencies: Histogram<u64>,
+}
+
 /// Sends one of the requests after the other for a time, over so many connections; replies a second.
 pub async fn rate(
     address: &str,
@@ -51,6 +59,16 @@ pub async fn rate(
     connections: usize,
     length: Duration,
 ) -> anyhow::Result<f64> {
+    Ok(closed_loop(address, requests, connections, length).await?.per_second)
+}
+
+/// Sends one of the requests after the other for a time, over so many connections.
+pub async fn closed_loop(
+    address: &str,
+    requests: &Arc<Vec<Bytes>>,
+    connections: usize,
+    length: Duration,
+) -> anyhow::Result<ClosedLoop> {
     let connections = open(address, connections).await?;
     let mut workers = JoinSet::new();
     let started = Instant::now();
@@ -58,21 +76,31 @@ pub async fn rate(
     for (number, mut connection) in connections.into_iter().enumerate() {
         let requests = Arc::clone(requests);
         workers.spawn(async move {
-            let mut replies = 0_u32;
+            let mut latencies = histogram();
             let mut turn = requests.iter().cycle().skip(number % requests.len());
-            while Instant::now() < end {
+            let mut now = Instant::now();
+            while now < end {
                 let request = turn.next().context("there are no requests")?;
                 connection.send(request).await?;
-                replies += 1;
+                let sent = std::mem::replace(&mut now, Instant::now());
+                record(&mut latencies, now - sent);
             }
-            anyhow::Ok(replies)
+            anyhow::Ok(latencies)
         });
     }
-    let mut replies = 0.0;
+    let mut of_workers = Vec::new();
     while let Some(worker) = workers.join_next().await {
-        replies += f64::from(worker??);
+        of_workers.push(worker??);
     }
-    Ok(replies / started.elapsed().as_secs_f64())
+    let took = started.elapsed();
+    let mut latencies = histogram();
+    for of_worker in of_workers {
+        latencies.add(of_worker)?;
+    }
+    let replies = latencies.len();
+    #[expect(clippy::cast_precision_loss, reason = "far fewer replies than 2^52")]
+    let per_second = replies as f64 / took.as_secs_f64();
+    Ok(ClosedLoop { replies, per_second, latencies })
 }
 
 /// Sends so many requests a second, each when it is due and a connection is free; the histogram has microseconds from when

@@ -1,11 +1,13 @@
 //! `tidegate-bench`: measures the gateway beside the limits of the machine, in one run.
 //!
 //! Absolute figures say more about the machine than about the gateway, so every figure that is promised is a ratio to
-//! something that was measured next to it, round by round: `psql \copy`, a bare HTTP handler, a bare `fdatasync`.
+//! something that was measured next to it, round by round: `psql \copy`, a bare HTTP handler, a bare `fdatasync`, the service
+//! that people write instead.
 
 mod arrival;
 mod backlog;
 mod bare;
+mod bench;
 mod bulk;
 mod copies;
 mod fanout;
@@ -14,6 +16,7 @@ mod frames;
 mod gateway;
 mod growth;
 mod http;
+mod instead;
 mod keyed;
 mod latency;
 mod limits;
@@ -28,6 +31,7 @@ mod process;
 mod records;
 mod report;
 mod run;
+mod service;
 mod single;
 mod watchers;
 

@@ -6,13 +6,12 @@ use std::time::Duration;
 use anyhow::ensure;
 use bytes::Bytes;
 
+use crate::bench::Bench;
 use crate::bulk;
-use crate::figures::Unit;
 use crate::gateway::Gateway;
 use crate::load;
 use crate::process;
 use crate::records::{self, Packing};
-use crate::run::Bench;
 
 pub const IDLE: &str = "resident memory, idle";
 pub const LOADED: &str = "resident memory at full load, the peak";
@@ -87,12 +86,4 @@ fn interleaved(gateway: &Gateway, bodies: &Bodies) -> Arc<Vec<Bytes>> {
         }
     }
     Arc::new(requests)
-}
-
-impl Bench {
-    fn bytes(&mut self, round: usize, name: &str, bytes: u64) {
-        #[expect(clippy::cast_precision_loss, reason = "far fewer bytes than 2^52")]
-        let bytes = bytes as f64;
-        self.figures.add(round, name, Unit::Bytes, bytes);
-    }
 }

@@ -57,6 +57,10 @@ pub struct Measure {
     /// The gateway that is measured; the one beside this program where not given.
     #[arg(long)]
     pub gateway: Option<PathBuf>,
+
+    /// A Python that has the packages of `bench/instead/requirements.txt`; where not given, the group `instead` is left out.
+    #[arg(long)]
+    pub python: Option<PathBuf>,
 }
 
 /// Figures that are measured together.
@@ -68,6 +72,8 @@ pub enum Group {
     Keyed,
     /// One record a request, against a bare handler.
     Single,
+    /// What people write instead: a service with `FastAPI` and `asyncpg`, which needs `--python`.
+    Instead,
     /// Acknowledgement and arrival → monitor at a fixed rate.
     Latency,
     /// Many monitors.

@@ -17,10 +17,10 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use crate::bench::Bench;
 use crate::figures::Unit;
 use crate::gateway::Gateway;
 use crate::process;
-use crate::run::Bench;
 
 /// With many jobs.
 pub const LATENESS_P99: &str = "polling, many jobs: from due to begun, p99";

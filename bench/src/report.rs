@@ -5,10 +5,12 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use crate::bench::Bench;
 use crate::figures::{Figures, Goal, Summary, Target, Unit};
 use crate::options::Size;
-use crate::run::Bench;
-use crate::{arrival, backlog, bulk, fanout, growth, keyed, latency, memory, polling, single};
+use crate::{
+    arrival, backlog, bulk, fanout, growth, instead, keyed, latency, memory, polling, single,
+};
 
 /// A run's result; the file `bench.json` has the same.
 #[derive(Debug, Serialize)]
@@ -157,7 +159,23 @@ fn targets(figures: &Figures) -> Vec<Target> {
         figures.absolute(memory::IDLE, Goal::AtMost(f64::from(30 << 20))),
         figures.absolute(memory::LOADED, Goal::AtMost(f64::from(200 << 20))),
     ];
-    targets.into_iter().flatten().collect()
+    targets.into_iter().chain(instead_of(figures)).flatten().collect()
+}
+
+/// Beside what people write instead.
+fn instead_of(figures: &Figures) -> [Option<Target>; 5] {
+    let to_service = |figure: fn(&str) -> String, name: &str, of: &str, goal| {
+        let name = format!("{name}: {of} ÷ FastAPI");
+        figures.ratio(&name, &figure(of), &[&figure(instead::SERVICE)], goal)
+    };
+    let (one, many) = ("a record a request", "many records a request");
+    [
+        to_service(instead::one, one, instead::JOURNAL, Goal::AtLeast(8.0)),
+        to_service(instead::one, one, instead::COMMIT, Goal::AtLeast(1.5)),
+        to_service(instead::one_p99, "its p99", instead::JOURNAL, Goal::AtMost(0.25)),
+        to_service(instead::many, many, instead::JOURNAL, Goal::AtLeast(5.0)),
+        to_service(instead::many, many, instead::COMMIT, Goal::AtLeast(2.0)),
+    ]
 }
 
 fn show(unit: Unit, summary: Summary) -> String {

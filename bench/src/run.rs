@@ -1,57 +1,11 @@
 //! A run: everything that was asked for, one group after the other, and the report.
 
-use std::path::PathBuf;
-
-use anyhow::{Context, ensure};
-use tempfile::TempDir;
-
-use crate::figures::{Figures, Unit};
-use crate::gateway::Site;
-use crate::options::{Group, Measure, Size};
-use crate::postgres::Postgres;
+use crate::bench::Bench;
+use crate::options::{Group, Measure};
 use crate::report::{Machine, Report};
-use crate::{backlog, bulk, fanout, growth, keyed, latency, memory, plot, polling, single};
-
-/// What every measurement uses.
-pub struct Bench {
-    pub size: Size,
-    pub postgres: Postgres,
-    pub site: Site,
-    pub figures: Figures,
-    /// For files of the run; gone with it.
-    pub dir: PathBuf,
-    _temporary: TempDir,
-}
-
-impl Bench {
-    async fn start(measure: &Measure) -> anyhow::Result<Bench> {
-        let binary = match &measure.gateway {
-            Some(binary) => binary.clone(),
-            None => std::env::current_exe()?.with_file_name("tidegate"),
-        };
-        ensure!(binary.exists(), "{} is not there: `make build` makes it", binary.display());
-        // Beside the report, because the usual place for temporary files may be memory, where syncing costs nothing.
-        std::fs::create_dir_all(&measure.out)
-            .with_context(|| format!("{} cannot be made", measure.out.display()))?;
-        let temporary = tempfile::tempdir_in(&measure.out)?;
-        let dir = temporary.path().canonicalize()?;
-        let postgres = Postgres::start(&dir.join("postgres")).await?;
-        let site = Site { binary, database_url: postgres.url(), dir: dir.clone() };
-        let figures = Figures::default();
-        let size = measure.size();
-        Ok(Bench { size, postgres, site, figures, dir, _temporary: temporary })
-    }
-
-    /// Tells the one who waits what is going on.
-    #[expect(clippy::unused_self, reason = "it belongs to the run")]
-    pub fn say(&self, what: &str) {
-        eprintln!("· {what}");
-    }
-
-    pub fn seconds(&mut self, round: usize, name: impl Into<String>, seconds: f64) {
-        self.figures.add(round, name, Unit::Seconds, seconds);
-    }
-}
+use crate::{
+    backlog, bulk, fanout, growth, instead, keyed, latency, memory, plot, polling, single,
+};
 
 /// Measures, prints the table, writes the files.
 pub async fn run(measure: &Measure) -> anyhow::Result<()> {
@@ -87,6 +41,9 @@ async fn measure_groups(bench: &mut Bench, measure: &Measure) -> anyhow::Result<
     }
     if measure.wants(Group::Single) {
         single::measure(bench).await?;
+    }
+    if measure.wants(Group::Instead) {
+        instead::measure(bench, measure.python.as_deref()).await?;
     }
     if measure.wants(Group::Latency) {
         latency::measure(bench).await?;

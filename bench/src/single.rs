@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::bench::Bench;
 use crate::figures::Unit;
 use crate::gateway::Gateway;
 use crate::http;
 use crate::limits::BareServer;
 use crate::load;
 use crate::records;
-use crate::run::Bench;
 
 const CONNECTIONS: [usize; 4] = [1, 16, 64, 256];
 /// Different records, so that no branch is learnt by heart.

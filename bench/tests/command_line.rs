@@ -5,7 +5,7 @@ use std::process::Command;
 #[test]
 fn a_wrong_option_is_named_and_groups_are_listed() {
     for (arguments, words) in [
-        (&["--only", "everything"][..], &["--only", "bulk", "single", "polling"][..]),
+        (&["--only", "everything"][..], &["--only", "bulk", "single", "instead", "polling"][..]),
         (&["--quick", "--smoke"], &["--quick", "--smoke"]),
         (&["--rounds", "many"], &["--rounds"]),
     ] {

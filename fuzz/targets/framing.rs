@@ -3,12 +3,14 @@
 
 use std::sync::Arc;
 
-use tidegate_record::UnixMicros;
-use tidegate_codec::formats::{Format, Framer, FramerLimits, Progress, RecordPlace, RecordSink};
 use tidegate_codec::Stream;
 use tidegate_codec::csv::CsvOptions;
 use tidegate_codec::decode::decode_tuple;
 use tidegate_codec::encode::{EncodeLimits, RecordEncoder, RecordError, TuplePrefix};
+use tidegate_codec::formats::{
+    Format, Framer, FramerLimits, PushProgress, RecordPlace, RecordSink,
+};
+use tidegate_record::UnixMicros;
 use uuid::Uuid;
 
 const LIMITS: FramerLimits = FramerLimits { record_bytes_max: 4 << 10, raw_bytes_max: 64 };
@@ -62,13 +64,14 @@ fn frame(
 ) -> (Vec<Outcome>, String) {
     let limits = EncodeLimits { record_bytes_max: LIMITS.record_bytes_max, members_max: 1 << 10 };
     let encoder = RecordEncoder::new(stream, limits).expect("the stream makes sense");
-    let mut framer = Framer::new(format, encoder, LIMITS, CsvOptions::of_null(Some("NA".to_owned())));
+    let mut framer =
+        Framer::new(format, encoder, LIMITS, CsvOptions::of_null(Some("NA".to_owned())));
     let mut sink = Sink { small, ..Sink::default() };
     for mut chunk in chunks.iter().copied() {
         loop {
             match framer.push(chunk, &mut sink) {
-                Ok(Progress::ChunkTaken) => break,
-                Ok(Progress::SinkFull { consumed }) => {
+                Ok(PushProgress::ChunkTaken) => break,
+                Ok(PushProgress::SinkFull { consumed }) => {
                     sink.full = false;
                     chunk = &chunk[consumed..];
                 }
@@ -88,7 +91,7 @@ fn frame(
 /// The first byte says how long the pieces are; the others are the body.
 pub fn fuzz(format: Format, data: &[u8]) {
     let Some((&cut, body)) = data.split_first() else { return };
-    for stream in tidegate_codec::streams() {
+    for stream in crate::streams::streams() {
         let whole = frame(format, stream, &[body], false);
         let chunks: Vec<&[u8]> = body.chunks(usize::from(cut % 16) + 1).collect();
         let cut = frame(format, stream, &chunks, cut >= 128);

@@ -2,9 +2,9 @@
 
 use std::sync::{Arc, LazyLock};
 
-use tidegate_record::StreamId;
 use tidegate_codec::columns::{Column, ColumnType};
 use tidegate_codec::{PayloadType, Shape, Stream, UnknownKeys};
+use tidegate_record::StreamId;
 
 static STREAMS: LazyLock<[Arc<Stream>; 2]> = LazyLock::new(|| {
     let kinds = [

@@ -4,8 +4,8 @@
 
 mod streams;
 
-use tidegate_record::{ColumnSet, EntryMeta};
 use tidegate_codec::decode::{decode_tuple, tuple_len};
+use tidegate_record::{ColumnSet, EntryMeta};
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     for stream in streams::streams() {

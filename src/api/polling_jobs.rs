@@ -20,9 +20,9 @@ use crate::auth::{Caller, Scope};
 use crate::db::answered;
 use crate::db::polling_jobs::{self, JobChange, JobOwner, JobRow, JobsToList, NewJob, RunNow};
 use crate::db::polling_runs::{self, RunRow};
-use crate::sources::poll::DestinationError;
-use crate::sources::poll::job::{AskedJob, ChangeError, JobView, new_job_id};
-use crate::sources::poll::members::Invalid;
+use crate::polling::jobs::{
+    AskedJob, ChangeError, DestinationError, Invalid, JobView, destination, new_job_id,
+};
 use crate::telemetry::limits;
 
 /// How many jobs or runs a page has, unless the caller says.
@@ -154,7 +154,7 @@ pub(super) async fn insert(
         limits::POLLING_JOBS.hit();
         return Err(ApiError::conflict("too_many_jobs", detail));
     }
-    state.poller.destination(&asked.stream, &asked.definition, owner_id).await?;
+    destination(&state.catalog, &asked.stream, &asked.definition, owner_id).await?;
     let (id, now) = (new_job_id(state.clock.now()), polling_jobs::now(pool).await?);
     let sealed = asked.sealed(id, &state.poller.sealer);
     let (definition, schedule, short_key) =
@@ -175,7 +175,7 @@ pub(super) async fn insert(
     let made = polling_jobs::insert(pool, &new).await?;
     if made.is_some() {
         tracing::info!(job = %id, stream = %asked.stream, by = &*caller.user_name, "polling job made");
-        state.poller.nudge.notify_one();
+        state.poller.wake.notify_one();
     }
     Ok(made)
 }
@@ -209,7 +209,7 @@ pub(super) async fn apply(
     asked: &AskedJob,
 ) -> Result<JobRow, ApiError> {
     streams::require_stream(caller, &asked.stream)?;
-    state.poller.destination(&asked.stream, &asked.definition, row.owner_id).await?;
+    destination(&state.catalog, &asked.stream, &asked.definition, row.owner_id).await?;
     let (definition, schedule) = (json(&asked.definition), json(&asked.schedule));
     let is_asked_anew = definition != row.definition.0 || asked.has_new_secrets;
     let is_scheduled_anew = schedule != row.schedule.0;
@@ -233,7 +233,7 @@ pub(super) async fn apply(
     };
     let changed =
         answered(polling_jobs::change(state.auth.pool(), &change)).await.map_err(exists)?;
-    state.poller.nudge.notify_one();
+    state.poller.wake.notify_one();
     changed.ok_or_else(|| {
         let detail = "the job was changed or deleted in the meantime; look at it and try again";
         ApiError::conflict("job_changed", detail)
@@ -273,7 +273,7 @@ pub async fn run(
             let error = ApiError::conflict("run_under_way", "the job is running now");
             return Err(error.retry_after(RETRY_AFTER_UNDER_WAY));
         }
-        RunNow::Due => state.poller.nudge.notify_one(),
+        RunNow::Due => state.poller.wake.notify_one(),
     }
     let row = polling_jobs::find(pool, row.id, owner).await?.ok_or_else(unknown)?;
     Ok((StatusCode::ACCEPTED, Json(row.into())))

@@ -17,13 +17,8 @@ use tokio::time::timeout;
 use crate::api::caller::ApiJson;
 use crate::api::{ApiError, AppState, streams};
 use crate::auth::{Caller, Scope};
-use crate::sources::poll::definition::Definition;
-use crate::sources::poll::error::FetchError;
-use crate::sources::poll::fetch::Page;
-use crate::sources::poll::items::Item;
-use crate::sources::poll::job::stream_of;
-use crate::sources::poll::members::Members;
-use crate::sources::poll::resume::Resume;
+use crate::polling::ask::{FetchError, Item, Page, Resume};
+use crate::polling::jobs::{Definition, Members, stream_of};
 
 /// Most items that are shown.
 const SHOWN_MAX: usize = 20;

@@ -15,7 +15,7 @@ use crate::api::polling_jobs::{JobsQuery, apply, find, insert, job_exists, may_u
 use crate::api::{ApiError, AppState, streams};
 use crate::auth::{Caller, Scope};
 use crate::db::polling_jobs;
-use crate::sources::poll::job::{AskedJob, ShortJobView};
+use crate::polling::jobs::{AskedJob, ShortJobView};
 
 /// Tries at a job that others make, change or delete at the same moment.
 const TRIES_MAX: usize = 5;

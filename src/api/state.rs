@@ -22,8 +22,8 @@ use crate::db::Database;
 use crate::hub::Hub;
 use crate::lifecycle::Lifecycle;
 use crate::pipeline::{AppenderThread, DatabaseState, Parking, Progress};
+use crate::polling::PollingContext;
 use crate::sources::http::HttpSource;
-use crate::sources::poll::Poller;
 
 /// The running parts. A clone is one count more, because the router makes several for each request.
 #[derive(Clone)]
@@ -36,7 +36,7 @@ pub struct Parts {
     pub database: Database,
     pub catalog: Catalog,
     pub source: HttpSource,
-    pub poller: Poller,
+    pub poller: PollingContext,
     pub previews: Previews,
     /// Turns for reading records.
     pub readers: Turns,

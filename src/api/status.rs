@@ -42,6 +42,9 @@ pub struct Status {
 struct Node {
     name: String,
     version: &'static str,
+    /// The commit that it was built from, where that is known.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    commit: &'static str,
     #[serde(with = "time::serde::rfc3339")]
     started_at: OffsetDateTime,
 }
@@ -142,6 +145,7 @@ pub async fn show(State(state): State<AppState>, caller: Caller) -> Result<Json<
         node: Node {
             name: state.config.node_name(),
             version: env!("CARGO_PKG_VERSION"),
+            commit: env!("TIDEGATE_COMMIT"),
             started_at: state.started_at,
         },
         ready: readiness.ready,

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use tidegate_codec::StreamView;
 use tidegate_codec::columns::Column;
 use tidegate_codec::csv::CsvWords;
-use tidegate_codec::definition::{Change, Definition, InvalidDefinition};
+use tidegate_codec::definition::{InvalidDefinition, StreamChange, StreamDefinition};
 use tidegate_codec::formats::MediaType;
 use tidegate_codec::infer::SampleError;
 use tidegate_codec::{OnDuplicate, PayloadType, Stream, StreamName, UnknownKeys, infer};
@@ -63,7 +63,7 @@ enum Size {
     Unknown,
 }
 
-/// A stream to make. The members are those of [`Definition`], and the name.
+/// A stream to make. The members are those of [`StreamDefinition`], and the name.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CreateStream {
@@ -141,7 +141,7 @@ pub async fn create(
     caller.require(Scope::StreamsWrite)?;
     let name = parse_name(&asked.name)?;
     require_stream(&caller, &name)?;
-    let definition = Definition {
+    let definition = StreamDefinition {
         columns: asked.columns,
         payload: asked.payload,
         unknown: asked.unknown,
@@ -183,7 +183,7 @@ pub async fn change(
     State(state): State<AppState>,
     caller: Caller,
     PathText(name): PathText,
-    ApiJson(change): ApiJson<Change>,
+    ApiJson(change): ApiJson<StreamChange>,
 ) -> Result<Json<StreamView>, ApiError> {
     caller.require(Scope::StreamsWrite)?;
     let stream = find(&state, &caller, &name)?;

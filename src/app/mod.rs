@@ -49,12 +49,12 @@ use crate::db::streams::StreamLimits;
 use crate::hub::{Hub, HubLimits};
 use crate::lifecycle::Lifecycle;
 use crate::pipeline::{
-    AppenderThread, BatchLimits, BatcherContext, Intake, IntakeLimits, Keys, Ledger, Pressure,
-    Progress, QuarantineRoom, Writers, WritersConfig,
+    AppenderThread, BatchLimits, CommitContext, DrainRate, Intake, IntakeLimits, Keys, Ledger,
+    Parking, Progress, QuarantineRoom, Writers, WritersConfig,
 };
+use crate::polling::PollingContext;
 use crate::sources::encoders::Encoders;
 use crate::sources::http::HttpSource;
-use crate::sources::poll::Poller;
 
 /// How long a person who starts it is not told how the database is, in case it is just starting, too.
 const DATABASE_WAIT: Duration = Duration::from_secs(10);
@@ -115,7 +115,7 @@ struct Pipeline {
     progress: Progress,
     counters: Counters,
     quarantine: QuarantineRoom,
-    committed: Pressure,
+    committed: DrainRate,
 }
 
 /// Where the local token is kept.
@@ -184,7 +184,7 @@ impl App {
         let keys = keys.await?.context("the journal's idempotency keys cannot be read")?;
         let pipeline = ground.pipeline(appender, keys)?;
         let hub = ground.hub(&pipeline);
-        let poller = ground.poller(&pipeline)?;
+        let poller = ground.polling_context(&pipeline)?;
         let preparation = ground.preparation(accounts, auth.clone(), &pipeline, poller.clone());
         let prepared = preparation.start();
         let state = ground.state(auth, hub, poller, &pipeline, metrics);
@@ -293,7 +293,7 @@ impl Ground {
         let (config, ledger) = (&self.config, Ledger::default());
         let counters = Counters::new(config.access.metric_streams_max);
         counters.follow(self.catalog.streams().snapshot().iter().map(|stream| stream.id));
-        let committed = Pressure::new(Instant::now());
+        let committed = DrainRate::new(Instant::now());
         let limits = IntakeLimits {
             entries_max: config.intake.intake_entries_max,
             bytes_max: config.intake.intake_bytes_max,
@@ -310,13 +310,20 @@ impl Ground {
         )
         .context("cannot start the journal's thread")?;
         let progress = Progress::new(self.journal.first());
-        let context = BatcherContext {
+        let context = CommitContext {
             journal: self.journal.clone(),
             streams: self.catalog.streams().clone(),
             counters: counters.clone(),
             ledger,
             keys: keys.clone(),
             progress: progress.clone(),
+            parking: Parking::default(),
+            committed: committed.clone(),
+            database: self.database.clone(),
+            timeouts: BatchTimeouts {
+                statement: Duration::from_secs(config.writer.statement_timeout_seconds),
+                lock: Duration::from_millis(config.writer.lock_timeout_ms),
+            },
             limits: BatchLimits {
                 rows: config.writer.batch_rows,
                 bytes: config.writer.batch_bytes,
@@ -328,20 +335,9 @@ impl Ground {
         let writers_config = WritersConfig {
             node: config.node_name(),
             writers: config.writers(),
-            timeouts: BatchTimeouts {
-                statement: Duration::from_secs(config.writer.statement_timeout_seconds),
-                lock: Duration::from_millis(config.writer.lock_timeout_ms),
-            },
             commit_stall: Duration::from_secs(config.writer.commit_stall_seconds),
         };
-        let writers = Writers::new(
-            writers_config,
-            self.database.clone(),
-            context,
-            intake.clone(),
-            self.lifecycle.clone(),
-            committed.clone(),
-        );
+        let writers = Writers::new(writers_config, context, intake.clone(), self.lifecycle.clone());
         let quarantine = QuarantineRoom::new(quarantine::limits(&config.quarantine));
         Ok(Pipeline { intake, appender, writers, keys, progress, counters, quarantine, committed })
     }
@@ -388,7 +384,7 @@ impl Ground {
         accounts: KnownAccounts,
         auth: Auth,
         pipeline: &Pipeline,
-        poller: Poller,
+        poller: PollingContext,
     ) -> Preparation {
         Preparation {
             poller,
@@ -408,7 +404,7 @@ impl Ground {
         &self,
         auth: Auth,
         hub: Hub,
-        poller: Poller,
+        poller: PollingContext,
         pipeline: &Pipeline,
         metrics: PrometheusHandle,
     ) -> AppState {

@@ -6,15 +6,14 @@ use std::time::Duration;
 use anyhow::Context;
 
 use crate::app::{Ground, Pipeline};
+use crate::outbound::Sealer;
+use crate::polling::ask::{FetchOptions, Fetcher};
+use crate::polling::{MemoryDays, PollLimits, PollingContext};
 use crate::sources::encoders::Encoders;
-use crate::sources::poll::fetch::{FetchOptions, Fetcher};
-use crate::sources::poll::memory::MemoryDays;
-use crate::sources::poll::sealer::Sealer;
-use crate::sources::poll::{PollLimits, Poller};
 
 impl Ground {
     /// What the runs of polling jobs share.
-    pub(super) fn poller(&self, pipeline: &Pipeline) -> anyhow::Result<Poller> {
+    pub(super) fn polling_context(&self, pipeline: &Pipeline) -> anyhow::Result<PollingContext> {
         let config = &self.config.polling;
         let fetcher = Fetcher::new(
             FetchOptions {
@@ -28,7 +27,7 @@ impl Ground {
         .context("polling jobs cannot ask")?;
         let sealer = Sealer::load_or_make(config.secret_key(), &self.data_dir)
             .context("the key of the polling jobs' secret headers")?;
-        Ok(Poller {
+        Ok(PollingContext {
             pool: self.database.pools().polling.clone(),
             journal: self.journal.id(),
             node: self.config.node_name(),
@@ -49,7 +48,7 @@ impl Ground {
                 run_time_max: Duration::from_secs(config.polling_run_seconds),
                 memory: MemoryDays(Some(config.polling_memory_days).filter(|days| *days > 0)),
             },
-            nudge: Arc::default(),
+            wake: Arc::default(),
         })
     }
 }

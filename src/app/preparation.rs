@@ -19,7 +19,7 @@ use crate::db::notifications::Word;
 use crate::db::{Database, PreparationError};
 use crate::lifecycle::Lifecycle;
 use crate::pipeline::Writers;
-use crate::sources::poll::{Poller, Scheduler};
+use crate::polling::{PollingContext, Scheduler};
 
 /// Longest time for one try at preparing the database; a line that went silent would never end it.
 const PREPARE_TIMEOUT: Duration = Duration::from_secs(120);
@@ -44,7 +44,7 @@ pub(super) struct Preparation {
     pub auth: Auth,
     pub counters: Counters,
     pub writers: Writers,
-    pub poller: Poller,
+    pub poller: PollingContext,
 }
 
 impl Preparation {

@@ -6,14 +6,14 @@ use crate::api::AppState;
 use crate::auth::TELL_FAILURES_EVERY;
 use crate::catalog::LOOK_AT_PARTITIONS_EVERY;
 use crate::lifecycle::Lifecycle;
-use crate::pipeline::{Pressure, TRIM_EVERY};
+use crate::pipeline::{DrainRate, TRIM_EVERY};
 use crate::telemetry::metrics;
 
 /// How often rates are measured.
 const MEASURE_EVERY: Duration = Duration::from_secs(1);
 
 /// Starts all of them. `committed`: how fast PostgreSQL takes records.
-pub(super) fn start(state: &AppState, committed: Pressure) {
+pub(super) fn start(state: &AppState, committed: DrainRate) {
     let lifecycle = &state.lifecycle;
     let metrics = state.metrics.clone();
     every(lifecycle, "metrics upkeep", metrics::UPKEEP_EVERY, move || {

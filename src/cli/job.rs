@@ -13,8 +13,8 @@ use crate::auth::LOCAL_USER_NAME;
 use crate::cli::user::{aligned, id_of, print};
 use crate::cli::{Place, database};
 use crate::db::polling_jobs::{self, JobOwner, JobRow, JobsToList, NewJob, RunNow};
-use crate::sources::poll::job::{AskedJob, JobView, new_job_id};
-use crate::sources::poll::sealer::Sealer;
+use crate::outbound::Sealer;
+use crate::polling::jobs::{AskedJob, JobView, new_job_id};
 
 /// Jobs that are read at a time.
 const PAGE: u32 = 1_000;

@@ -23,7 +23,7 @@ use crate::config::{Config, DataDir, Database, Setting};
 ///
 /// Every flag can also be given as the environment variable shown beside it, or in a file `.env`.
 #[derive(Debug, Parser)]
-#[command(name = "tidegate", version, max_term_width = 100)]
+#[command(name = "tidegate", version = env!("TIDEGATE_VERSION"), max_term_width = 100)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use tidegate_codec::columns::Column;
 use tidegate_codec::csv::CsvWords;
-use tidegate_codec::definition::Definition;
+use tidegate_codec::definition::StreamDefinition;
 use tidegate_codec::formats::Format;
 use tidegate_codec::{Shape, Stream, StreamName, StreamView, infer};
 
@@ -148,7 +148,7 @@ impl CreateArgs {
             let (column, unit) = setting(&mut columns, "--epoch", "s|ms|us|ns", text)?;
             column.epoch = parse_word("epoch", Some(unit.to_owned()))?;
         }
-        let definition = Definition {
+        let definition = StreamDefinition {
             columns: (!columns.is_empty()).then_some(columns),
             payload: parse_word("payload", self.payload)?,
             unknown: parse_word("unknown", self.unknown)?,

@@ -15,12 +15,12 @@ pub struct CommittedRange {
     pub first: Position,
     pub last: Position,
     /// By position: entries of which not all records made a row.
-    pub outcomes: BTreeMap<Position, EntryOutcome>,
+    pub outcomes: BTreeMap<Position, EntryShortfall>,
 }
 
 /// What became of an entry's records that made no row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct EntryOutcome {
+pub struct EntryShortfall {
     /// They found their key taken.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub duplicates: u64,
@@ -51,7 +51,7 @@ pub struct Fenced {
 }
 
 /// first, last, outcomes
-type RangeRow = (i64, i64, Option<Json<BTreeMap<Position, EntryOutcome>>>);
+type RangeRow = (i64, i64, Option<Json<BTreeMap<Position, EntryShortfall>>>);
 
 /// Makes the journal known, adds one to its epoch, and reads what is committed.
 ///
@@ -100,7 +100,7 @@ pub(super) fn from_sql(position: i64) -> Position {
 }
 
 /// The outcomes as a literal of `jsonb`: keys are hexadecimal, values plain numbers, so nothing needs escaping.
-pub(super) fn outcomes_literal(outcomes: &BTreeMap<Position, EntryOutcome>) -> String {
+pub(super) fn outcomes_literal(outcomes: &BTreeMap<Position, EntryShortfall>) -> String {
     if outcomes.is_empty() {
         return "null".to_owned();
     }

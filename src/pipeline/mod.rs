@@ -1,51 +1,30 @@
 //! The pipeline: from an encoded entry to a committed row.
 //!
-//! [`Intake`] takes entries and answers when they are durable; the appender thread puts groups of them into the
-//! journal; a session of writers reads the journal and commits batches. Sources know [`Intake`] and nothing else.
+//! 1. [`admission`]: a request gets room for the bytes that it holds, shared fairly between senders, and hands its entries
+//!    to the [`Intake`]. Without room in time its sender is told when to come again.
+//! 2. [`append`]: a thread puts groups of entries into the journal, syncs, and answers. From here on they cannot be lost.
+//! 3. [`commit`]: a session of writers reads the journal, cuts batches and commits each, exactly once.
+//! 4. [`parking`]: where a stream's table cannot be written, its entries wait in PostgreSQL until it can.
+//!
+//! Imports go one way: append and commit name admission, commit names parking. Others know what is exported here.
 //!
 //! Promises: nothing is acknowledged before its fsync returned; every acknowledged entry is committed exactly once;
-//! everything that waits is bounded, and who cannot wait is told when to come again.
+//! everything that waits is bounded, and a sender that cannot wait is told when to come again.
 
-mod appender;
-#[cfg(test)]
-mod appender_tests;
-mod aside;
-mod batcher;
-mod careful;
-mod commit_watch;
-mod cursors;
-mod drainer;
-mod intake;
-pub mod keys;
-mod lanes;
-mod ledger;
-mod outage;
+mod admission;
+mod append;
+mod commit;
 mod parking;
-mod plan;
-mod pressure;
-mod progress;
-mod quarantine_room;
-mod room;
-mod sender;
-mod transaction;
-mod waiters;
-mod writer;
-mod writers;
 
-pub use appender::AppenderThread;
-pub use batcher::{BatchLimits, BatcherContext};
-pub use intake::{
-    DurableEntry, Intake, IntakeError, IntakeLimits, Pending, RequestFate, Reservation, Submission,
-    TRIM_EVERY, entry_first_id,
+pub use self::admission::keys;
+pub use self::admission::{
+    Claim, Claimed, CommitOutcome, CommitWait, DrainRate, DroppedRecords, DurableEntry, Intake,
+    IntakeError, IntakeLimits, KeptAmount, KeyError, Keys, Ledger, MEASURE_EVERY, NoRoomToKeep,
+    Pending, QuarantineLimits, QuarantineRoom, RequestRefusal, Reservation, RoomTaken, SenderId,
+    Submission, TRIM_EVERY, entry_first_id,
 };
-pub use keys::{Claim, Claimed, KeyError, Keys};
-pub use ledger::{CommitOutcome, CommitWait, Ledger};
-pub use parking::{ParkedState, Parking};
-pub use pressure::Pressure;
-pub use progress::Progress;
-pub use quarantine_room::{
-    DroppedRecords, KeptAmount, MEASURE_EVERY, NoRoomToKeep, QuarantineLimits, QuarantineRoom,
-    RoomTaken,
+pub use self::append::AppenderThread;
+pub use self::commit::{
+    BatchLimits, CommitContext, DatabaseState, Progress, Writers, WritersConfig,
 };
-pub use sender::SenderId;
-pub use writers::{DatabaseState, Writers, WritersConfig};
+pub use self::parking::{ParkedState, Parking};

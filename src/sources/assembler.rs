@@ -11,7 +11,7 @@ use tidegate_codec::encode::{MatchedName, RecordError, RecordErrorCode, TuplePre
 use tidegate_codec::formats::{RecordPlace, RecordSink};
 use tidegate_journal::{EntryDraft, SealedEntry};
 use tidegate_record::{
-    ColumnSet, Cursor, DENSE_EXCESS_MIN, EntryKey, EntryKind, EntryMeta, Source, UnixMicros,
+    ColumnSet, DENSE_EXCESS_MIN, EntryKey, EntryKind, EntryMeta, SeenItems, Source, UnixMicros,
     excess_members,
 };
 use uuid::Uuid;
@@ -229,12 +229,12 @@ impl Assembler {
         self.taken(entries, excess)
     }
 
-    /// Takes everything as entries of a polling job's run, each with the cursor of its own items: `good` of those that
+    /// Takes everything as entries of a polling job's run, each with its own seen items: `good` of those that
     /// were encoded, `refused` of those that were not.
-    pub fn take_polled(&mut self, good: Cursor, refused: Cursor) -> Option<Assembled> {
+    pub fn take_polled(&mut self, good: SeenItems, refused: SeenItems) -> Option<Assembled> {
         let (mut entries, excess) = (Vec::with_capacity(2), self.excess());
         let members = self.told_members(excess);
-        let meta = |cursor| EntryMeta { cursor: Some(cursor), ..self.origin.meta(None) };
+        let meta = |seen| EntryMeta { seen_items: Some(seen), ..self.origin.meta(None) };
         let good = EntryMeta { members, ..meta(good) };
         let refused = meta(refused);
         if let Some(draft) = self.quarantine.take() {

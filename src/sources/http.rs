@@ -14,7 +14,7 @@ use futures::future::BoxFuture;
 use tidegate_codec::Stream;
 use tidegate_codec::csv::CsvOptions;
 use tidegate_codec::encode::MatchedName;
-use tidegate_codec::formats::{Format, Framer, FramerLimits, Progress};
+use tidegate_codec::formats::{Format, Framer, FramerLimits, PushProgress};
 use tidegate_journal::Journal;
 use tidegate_record::{Position, Source, UnixMicros};
 use uuid::Uuid;
@@ -24,7 +24,7 @@ use crate::counters::Counters;
 use crate::db::kept_records::TakenOver;
 use crate::pipeline::{
     Claim, CommitOutcome, CommitWait, Intake, IntakeError, Keys, Pending, Progress as Committed,
-    QuarantineRoom, RequestFate, Reservation, SenderId, Submission,
+    QuarantineRoom, RequestRefusal, Reservation, SenderId, Submission,
 };
 use crate::sources::assembler::{
     Assembled, Assembler, ENTRY_TARGET_BYTES, Origin, PlacedError, nth_id,
@@ -142,7 +142,7 @@ struct Request<'a> {
     room: Option<Reservation>,
     room_bytes: usize,
     pending: VecDeque<Sent>,
-    fate: RequestFate,
+    fate: RequestRefusal,
     waits: Vec<CommitWait>,
     reply: IngestReply,
 }
@@ -224,7 +224,7 @@ impl<'a> Request<'a> {
             room: None,
             room_bytes: 0,
             pending: VecDeque::new(),
-            fate: RequestFate::default(),
+            fate: RequestRefusal::default(),
             waits: Vec::new(),
             reply: IngestReply::default(),
         }
@@ -281,7 +281,7 @@ impl<'a> Request<'a> {
             self.make_room(held(&framer, &chunk) + assembler.bytes()).await?;
             assembler.expect(chunk.len());
             let mut rest = &chunk[..];
-            while let Progress::SinkFull { consumed } = framer.push(rest, &mut assembler)? {
+            while let PushProgress::SinkFull { consumed } = framer.push(rest, &mut assembler)? {
                 rest = &rest[consumed..];
                 self.send(&mut assembler).await?;
                 self.make_room(held(&framer, rest)).await?;

@@ -26,7 +26,7 @@ use crate::auth::Quotas;
 use crate::counters::Counters;
 use crate::lifecycle::Lifecycle;
 use crate::pipeline::{
-    AppenderThread, IntakeLimits, KeptAmount, Keys, Ledger, Pressure, Progress, QuarantineLimits,
+    AppenderThread, DrainRate, IntakeLimits, KeptAmount, Keys, Ledger, Progress, QuarantineLimits,
     QuarantineRoom, SenderId,
 };
 
@@ -55,7 +55,7 @@ fn source(journal_dir: &TempDir) -> HttpSource {
 
 fn source_on(directory: &Path, storage: impl Storage + 'static) -> HttpSource {
     let Opened { journal, appender, .. } = Journal::open(directory, OPTIONS, storage).unwrap();
-    let committed = Pressure::new(Instant::now());
+    let committed = DrainRate::new(Instant::now());
     let (intake, _thread) = AppenderThread::start(
         &Lifecycle::new(),
         &journal,

@@ -127,7 +127,7 @@ pub struct Keeping {
 impl Keeping {
     /// `quota`: pays for what is kept, where the sender has a rate.
     pub fn new(room: &QuarantineRoom, stream: StreamId, quota: Option<InvalidRecords>) -> Keeping {
-        let (left, room) = (room.request_limit(), room.begin(stream));
+        let (left, room) = (room.limits().request, room.begin(stream));
         Keeping { room, left, quota, not_kept: NotKept::default() }
     }
 

@@ -8,7 +8,6 @@ pub mod http;
 #[cfg(test)]
 mod http_tests;
 mod keeping;
-pub mod poll;
 
-pub use assembler::{Assembler, PlacedError, RECORD_ERRORS_MAX};
+pub use assembler::{Assembler, Origin, PlacedError, RECORD_ERRORS_MAX};
 pub use keeping::{Keeping, NotKept, WhyNotKept};

@@ -1,8 +1,8 @@
 //! Every metric of the gateway: its name, meaning, unit and labels, in Prometheus' conventions.
 //!
 //! Labels are bounded: so many streams have their own (`TIDEGATE_METRIC_STREAMS_MAX`) and the others share
-//! [`OTHER_STREAMS`], routes, methods and statuses are fixed sets. Counts that the hot
-//! path keeps as plain numbers are read when the metrics are ([`render_streams`], [`set_gauges`]).
+//! [`OTHER_STREAMS`]; routes, methods and statuses are fixed sets. Counts of records, which the path of a record keeps as
+//! plain numbers, are read when the metrics are ([`render_streams`], [`set_gauges`]).
 
 use std::fmt::Write as _;
 use std::sync::LazyLock;

@@ -1,4 +1,4 @@
-//! What the gateway tells of itself: logs and metrics.
+//! What the gateway tells of itself: logs, metrics, and which limits were hit.
 
 pub mod limits;
 pub mod logs;

@@ -11,14 +11,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules from the bottom to the top. A module may name modules of lower layers; never one of its own layer.
-const LAYERS: [&[&str]; 11] = [
+const LAYERS: [&[&str]; 12] = [
     &["backoff", "config"],
     &["lifecycle"],
     &["telemetry", "counters"],
     &["db", "hub"],
     &["catalog"],
-    &["auth", "pipeline"],
+    &["auth", "outbound", "pipeline"],
     &["sources", "monitors"],
+    &["polling"],
     &["api"],
     &["app"],
     &["cli"],

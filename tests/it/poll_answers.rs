@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tidegate::sources::poll::error::{FetchError, FetchErrorKind};
-use tidegate::sources::poll::fetch::{Fetcher, Outcome, Pages, Reached};
-use tidegate::sources::poll::resume::Resume;
-use tidegate::sources::poll::since::SinceValue;
+use tidegate::polling::ask::{
+    FetchError, FetchErrorKind, Fetcher, Outcome, Pages, Reached, Resume,
+};
+use tidegate::polling::jobs::SinceValue;
 use tidegate_record::clock::Clock;
 
 use crate::poll_fetch::{definition, fetcher, options, run, run_from};
@@ -114,7 +114,7 @@ async fn what_an_api_says_with_its_refusal_is_told_without_secrets() {
             assert!(!error.message.contains(secret), "{error}");
         }
     }
-    // Who stops in the middle of saying it is not waited for as long as for an answer.
+    // An API that stops in the middle of saying it is not waited for as long as for an answer.
     let begun = Instant::now();
     api.always("/items", Answer::stalled("wait").status(500));
     assert_eq!(error_of(members()).await.kind, FetchErrorKind::Status(500));

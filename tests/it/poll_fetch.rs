@@ -4,12 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
-use tidegate::sources::poll::definition::Definition;
-use tidegate::sources::poll::error::{FetchError, FetchErrorKind};
-use tidegate::sources::poll::fetch::{FetchOptions, Fetcher, Outcome};
-use tidegate::sources::poll::headers::Secrets;
-use tidegate::sources::poll::members::Members;
-use tidegate::sources::poll::resume::Resume;
+use tidegate::outbound::Secrets;
+use tidegate::polling::ask::{FetchError, FetchErrorKind, FetchOptions, Fetcher, Outcome, Resume};
+use tidegate::polling::jobs::{Definition, Members};
 use tidegate_record::clock::Clock;
 
 use crate::support::{Answer, Api, Compression, compressed, soon};
@@ -57,7 +54,7 @@ pub(crate) async fn run_from(
     let mut pages = fetcher.pages(Arc::new(definition), secrets, resume);
     let (mut all, mut duplicates) = (Vec::new(), 0);
     while let Some(page) = soon("a page or an error", pages.next()).await? {
-        let parse = |item: &tidegate::sources::poll::items::Item| {
+        let parse = |item: &tidegate::polling::ask::Item| {
             serde_json::from_slice(&item.json).expect("an item is JSON")
         };
         all.push(page.items.iter().map(parse).collect());
@@ -177,7 +174,7 @@ async fn what_did_not_change_is_not_sent_again() {
     }
     api.always("/liar", Answer::text(304, ""));
     let error = error_of(json!({"url": api.url("/liar")})).await;
-    assert_eq!(error.kind, FetchErrorKind::Status(304), "nobody asked whether it changed");
+    assert_eq!(error.kind, FetchErrorKind::Status(304), "it was not asked whether it changed");
 }
 
 #[tokio::test]
@@ -238,7 +235,7 @@ async fn shapes_that_change_are_named() {
 }
 
 #[tokio::test]
-async fn whoever_hangs_is_left() {
+async fn an_api_that_hangs_is_left() {
     let api = Api::start().await;
     api.always("/silent", Answer::silence());
     api.always("/stalled", Answer::stalled("[{\"id\":1},"));
@@ -255,7 +252,7 @@ async fn whoever_hangs_is_left() {
 }
 
 #[tokio::test]
-async fn nobody_listens() {
+async fn no_server_listens() {
     let url = Api::start().await.url("/users");
     let error = error_of(json!({"url": url})).await;
     assert_eq!(error.kind, FetchErrorKind::Connect, "{error}");
@@ -308,16 +305,16 @@ async fn compressed_answers_are_read_and_broken_ones_named() {
     assert_eq!(error.kind, FetchErrorKind::Encoding, "{error}");
 }
 
-/// While one answer is held there is no room for another; then there is again.
+/// While one answer is held another does not fit; then it does again.
 pub(crate) async fn only_one_answer_fits(fetcher: &Fetcher, members: Value) {
     let (definition, secrets) = definition(members);
     let definition = Arc::new(definition);
     let pages = || fetcher.pages(Arc::clone(&definition), secrets.clone(), Resume::default());
-    let page = pages().next().await.unwrap().expect("there is room for one");
-    let error = soon("no room", pages().next()).await.unwrap_err();
+    let page = pages().next().await.unwrap().expect("one fits");
+    let error = soon("it does not fit", pages().next()).await.unwrap_err();
     assert_eq!(error.kind, FetchErrorKind::Busy, "{error}");
     drop(page);
-    pages().next().await.unwrap().expect("there is room again");
+    pages().next().await.unwrap().expect("it fits again");
 }
 
 #[tokio::test]

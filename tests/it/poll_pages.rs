@@ -1,13 +1,11 @@
-//! Where a job may go, and how it walks through pages: redirects, private networks, certificates, every pagination.
+//! Where a job may go, and how it gets from page to page: redirects, private networks, certificates, every pagination.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tidegate::sources::poll::error::{FetchError, FetchErrorKind};
-use tidegate::sources::poll::fetch::{FetchOptions, Fetcher};
-use tidegate::sources::poll::resume::Resume;
-use tidegate::sources::poll::since::SinceValue;
+use tidegate::polling::ask::{FetchError, FetchErrorKind, FetchOptions, Fetcher, Resume};
+use tidegate::polling::jobs::SinceValue;
 use tidegate_record::UnixMicros;
 use tidegate_record::clock::Clock;
 
@@ -332,7 +330,7 @@ async fn a_busy_host_puts_runs_off_and_others_do_not_notice() {
     assert_eq!(busy.requests().len(), 1);
 }
 
-/// Somebody who signs certificates.
+/// Signs certificates.
 pub struct Authority {
     issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
     der: Vec<u8>,

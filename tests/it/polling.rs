@@ -221,11 +221,11 @@ async fn what_did_not_change_is_not_sent_and_a_failure_is_told() {
     // The secret stays where the patch does not touch it, and the answer is asked for anew.
     api.serve("/x", json!([{"id": 1}, {"id": 2}]));
     gateway.patch(&path, &json!({"headers": {"x-a": "b"}})).await.expect(200);
-    let mended = run(&gateway, &id).await;
+    let repaired = run(&gateway, &id).await;
     assert_eq!(
-        (&mended["status"], counts(&mended)),
+        (&repaired["status"], counts(&repaired)),
         (&json!("success"), [2, 1, 0, 1, 0]),
-        "{mended}"
+        "{repaired}"
     );
     assert_eq!(api.header("/x", "authorization").as_deref(), Some(secret));
     assert_eq!(api.header("/x", "x-a").as_deref(), Some("b"));
@@ -436,7 +436,7 @@ async fn a_job_whose_stream_was_deleted_begins_anew() {
 async fn many_items_over_many_pages_come_once() {
     const PAGES: usize = 5;
     let (gateway, api) = (Gateway::with(&ALLOW_LOOPBACK).await, ItemsApi::start().await);
-    // Pages overlap, as they do when items are added while somebody pages.
+    // Pages overlap, as they do when items are added while a run reads its pages.
     let page = |page: usize| (page * 900..page * 900 + 1_000).map(|id| json!({"id": id})).collect();
     api.serve_pages("/x", (0..PAGES).map(page).collect());
     let pagination = json!({"by": "page"});

@@ -1,5 +1,5 @@
-//! Bad input of polling jobs, through a whole gateway: what people ask for and cannot have, and what APIs do that nobody
-//! should. A run ends with a clear error, the job goes on, and no other job notices anything.
+//! Bad input of polling jobs, through a whole gateway: what people ask for and cannot have, and what APIs do that
+//! they should not. A run ends with a clear error, the job goes on, and no other job notices anything.
 
 use futures::future::join_all;
 use serde_json::{Value, json};
@@ -108,7 +108,7 @@ async fn misbehaving() -> Vec<Case> {
     cases
 }
 
-/// An API that nobody has anything against.
+/// An API without a fault.
 struct Neighbour {
     api: ItemsApi,
     id: String,
@@ -122,7 +122,7 @@ impl Neighbour {
         Neighbour { api, id }
     }
 
-    /// It goes on, in time, as if there were nobody else.
+    /// It goes on, in time, as if there were no other job.
     async fn notices_nothing(&self, gateway: &Gateway) {
         let before = self.api.asked("/neighbour");
         eventually("the neighbour runs on", async || {

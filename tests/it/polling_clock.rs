@@ -130,8 +130,8 @@ async fn a_clock_that_jumps_ahead_makes_one_run_and_one_that_goes_back_delays_no
     assert_spread(scene.due(&id).await - (start + DAY), MINUTE, begun.elapsed());
 
     scene.clock.turn_to(start).await;
-    let mended = finished(&scene.gateway, &id, 2).await;
-    assert_eq!(moment(mended["started_at"].as_str().unwrap()), start);
+    let repaired = finished(&scene.gateway, &id, 2).await;
+    assert_eq!(moment(repaired["started_at"].as_str().unwrap()), start);
     assert_spread(scene.due(&id).await - start, MINUTE, begun.elapsed());
     scene.look().await;
     scene.run_when_due(&id).await;

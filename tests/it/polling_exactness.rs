@@ -1,4 +1,4 @@
-//! Every item of a polling job makes exactly one record, whatever crashes, and whoever runs the job: kills between the
+//! Every item of a polling job makes exactly one record, whatever crashes, and whichever gateway runs the job: kills between the
 //! journal and the commit, gateways that take over from each other, tables that cannot be written, a database that was
 //! set back, jobs that change or go while they run.
 
@@ -141,7 +141,7 @@ async fn gateways_that_share_jobs_bring_every_item_once_while_one_is_killed() {
         // Some runs are in the middle of a question, others on their way to the commit.
         api.hold("/x0", kill % 2 == 0);
         let ran = "select count(*) from tidegate.polling_runs where finished_at is null and node is not null";
-        eventually("somebody runs something", async || {
+        eventually("a run is under way", async || {
             (steady.scalar::<i64>(ran).await > 0).then_some(())
         })
         .await;
@@ -237,7 +237,7 @@ async fn a_job_that_is_changed_or_deleted_while_it_runs_writes_nothing_more_of_i
     api.serve("/y", items(8..9));
     assert_eq!(gateway.delete(&path).await.status, 204);
     api.hold("/y", false);
-    // Whoever runs something now comes after it.
+    // A run that begins now comes after it.
     make(&gateway, &api, "/y", json!({"stream": "other"})).await;
     eventually("no run is under way", async || {
         (!gateway.log().contains("panic") && gateway.total("s", "accepted").await >= 3)
@@ -396,7 +396,7 @@ async fn claimed_runs(gateway: &Gateway) -> Vec<RunId> {
     runs
 }
 
-/// Batches of a keyed stream wait in memory for each other's turn, where PostgreSQL sees no circle: so they must not wait
+/// Batches of a keyed stream wait in memory for the one before, where PostgreSQL sees no deadlock: so they must not wait
 /// for each other's lock on the job as well.
 #[tokio::test]
 async fn batches_side_by_side_may_be_of_one_run() {
@@ -412,7 +412,7 @@ async fn batches_side_by_side_may_be_of_one_run() {
     for batch in batches {
         batch.close().await;
     }
-    // Who takes the jobs over ends the runs.
+    // A gateway that takes the jobs over ends the runs.
     gateway.execute("update tidegate.polling_jobs set wake_at = now()").await;
     let claimed = polling_runs::claim(gateway.pool(), Uuid::nil(), "other", LEASE, 10, &[]).await;
     assert_eq!(claimed.unwrap().len(), 2);
@@ -421,8 +421,8 @@ async fn batches_side_by_side_may_be_of_one_run() {
     assert_eq!(late.latest_runs(&runs).await.unwrap(), BTreeSet::new());
 }
 
-/// Batches lock the jobs of their runs one after the other, by id. Whoever renews leases and locks jobs in another order
-/// waits for a batch that waits for them: PostgreSQL ends one of the two a second later.
+/// Batches lock the jobs of their runs one after the other, by id. A renewal of leases that locks jobs in another order
+/// waits for a batch that waits for it: PostgreSQL ends one of the two a second later.
 #[tokio::test]
 async fn leases_are_renewed_in_the_order_in_which_batches_lock_jobs() {
     let gateway = Gateway::with(&["--polling-runs-max=0"]).await;

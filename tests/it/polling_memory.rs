@@ -36,7 +36,7 @@ async fn an_item_that_no_answer_has_is_forgotten_in_time_and_the_others_are_not(
     let_days_pass(&gateway, 1).await;
     run(&gateway, &id).await;
     assert_eq!(remembered(&gateway).await, 3);
-    // Of a failed run nobody knows what the API has.
+    // A failed run does not tell what the API has.
     let_days_pass(&gateway, 400).await;
     api.fail("/x", 500, "later");
     assert_eq!(run(&gateway, &id).await["status"], "failed");

@@ -219,6 +219,6 @@ async fn a_run_waits_for_its_commit_longer_than_its_lease_and_is_not_followed() 
     stall.release().await;
     let ended = finished(&gateway, &id, 1).await;
     assert_eq!((&ended["status"], &ended["new"]), (&json!("success"), &json!(10)), "{ended}");
-    assert_eq!((&ended["number"], api.asked("/x")), (&json!(2), 2), "nobody followed it");
+    assert_eq!((&ended["number"], api.asked("/x")), (&json!(2), 2), "no other run followed it");
     assert_eq!(ids(&gateway, "x").await, (0..10).collect::<Vec<i64>>());
 }

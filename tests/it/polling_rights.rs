@@ -1,4 +1,4 @@
-//! Who may see which polling jobs, and that nothing tells a sealed password from a guess.
+//! Which users may see which polling jobs, and that nothing tells a sealed password from a guess.
 //!
 //! Before: `POST /polling-jobs` with a token for other streams showed the job that was there, its address and its stream
 //! (200), and did so only if the password in the address was the sealed one; a `PATCH` with the right secret left the job's
@@ -88,7 +88,7 @@ async fn nothing_is_asked_for_a_stream_that_the_token_is_not_for() {
             limited.post(path, &asked(stream)).await.problem(403, "stream_not_allowed");
         }
     }
-    assert_eq!(api.header("/other", "host"), None, "nobody asked");
+    assert_eq!(api.header("/other", "host"), None, "it was not asked");
     let preview = limited.post("/v1/polling-jobs/preview", &asked(json!("mine"))).await.expect(200);
     assert_eq!(preview["count"], 1);
 }

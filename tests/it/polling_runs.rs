@@ -1,5 +1,5 @@
-//! Runs of polling jobs as PostgreSQL keeps them: who was followed changes nothing any more, a batch that is under way
-//! keeps others off, and what is kept and mended has its limits.
+//! Runs of polling jobs as PostgreSQL keeps them: a run that another followed changes nothing any more, a batch that is
+//! under way keeps others off, and what is kept and repaired has its limits.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -20,7 +20,7 @@ const TIMEOUTS: BatchTimeouts =
     BatchTimeouts { statement: Duration::from_secs(30), lock: Duration::from_secs(30) };
 const LEASE: Duration = Duration::from_secs(60);
 
-/// The gateway's own tables, and nobody who uses them.
+/// The gateway's own tables, with no gateway that uses them.
 async fn prepared() -> (Database, TestDatabase) {
     let database = TestDatabase::create().await;
     let gateways = Database::new(database.url()).unwrap();
@@ -133,7 +133,7 @@ async fn a_run_that_was_followed_neither_ends_nor_changes_the_one_that_followed_
     assert_eq!(resume, "on time");
 }
 
-/// Whoever claims the job now would not know the items that the batch is about to note.
+/// A gateway that claims the job now would not know the items that the batch is about to note.
 #[tokio::test]
 async fn a_batch_that_has_looked_at_its_run_keeps_others_off_until_it_ends() {
     let (database, _kept) = prepared().await;
@@ -181,15 +181,15 @@ async fn a_clock_that_was_set_back_a_little_is_left_alone() {
     let (database, _kept) = prepared().await;
     let pool = database.pool();
     // Statements take their time, so the limit of ten seconds is met by a second at most.
-    for (ahead, is_mended) in [(8, false), (15, true)] {
+    for (ahead, is_repaired) in [(8, false), (15, true)] {
         let run = claim_anew(pool).await;
         let by_its_clock = now(pool).await + Duration::from_secs(ahead);
         assert!(finish_at(pool, run, "{}", by_its_clock).await);
         let due = "select due_at <= now() from tidegate.polling_jobs";
         let due: bool = sqlx::query_scalar(due).fetch_one(pool).await.unwrap();
-        assert_eq!(due, is_mended, "a run that ended {ahead} s ahead of the clock");
+        assert_eq!(due, is_repaired, "a run that ended {ahead} s ahead of the clock");
     }
-    for (scheduled, leased, is_mended) in
+    for (scheduled, leased, is_repaired) in
         [(8, 590, false), (15, 0, true), (0, 0, false), (0, 610, true)]
     {
         claim_anew(pool).await;
@@ -197,8 +197,8 @@ async fn a_clock_that_was_set_back_a_little_is_left_alone() {
             "update tidegate.polling_jobs set scheduled_at = now() + $1 * interval '1 second',
             lease_until = now() + $2 * interval '1 second', due_at = now() + interval '1 day'";
         sqlx::query(set).bind(scheduled).bind(leased).execute(pool).await.unwrap();
-        let mended = polling_runs::mend_clock(pool).await.unwrap();
-        assert_eq!(mended, u64::from(is_mended), "{scheduled} s and {leased} s ahead");
+        let repaired = polling_runs::mend_clock(pool).await.unwrap();
+        assert_eq!(repaired, u64::from(is_repaired), "{scheduled} s and {leased} s ahead");
     }
 }
 

@@ -1,5 +1,5 @@
 //! Many polling jobs of which few are due: what is due is found by an index. PostgreSQL's own statistics say how often
-//! somebody read a whole table.
+//! a whole table was read.
 
 use serde_json::json;
 use sqlx::AssertSqlSafe;
@@ -47,7 +47,7 @@ async fn reads(url: &str) -> Vec<Reads> {
     reads
 }
 
-/// A hundred thousand jobs of somebody like the one that is there, due in a year, with a run each.
+/// A hundred thousand jobs like the one that is there, due in a year, with a run each.
 async fn fill(gateway: &Gateway) {
     let sql = format!(
         "insert into tidegate.polling_jobs

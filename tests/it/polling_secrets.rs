@@ -1,4 +1,4 @@
-//! Secrets of polling jobs: they reach the address that they were given for, and nobody else.
+//! Secrets of polling jobs: they reach the address that they were given for, and no other.
 
 use serde_json::{Value, json};
 
@@ -116,7 +116,7 @@ async fn no_secret_is_in_logs_replies_or_tables() {
         let path = format!("/v1/polling-jobs/{id}");
         replies.push_str(&gateway.get(&path).await.expect(200).to_string());
     }
-    assert!(replies.contains("path7secret"), "who may see the job is told what was asked");
+    assert!(replies.contains("path7secret"), "a user who may see the job is told what was asked");
     let runs = "select string_agg(run::text, ' ') from tidegate.polling_runs run";
     let jobs = "select string_agg(job::text, ' ') from tidegate.polling_jobs job";
     let tables = [gateway.scalar::<String>(runs).await, gateway.scalar(jobs).await].concat();

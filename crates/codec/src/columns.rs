@@ -87,7 +87,7 @@ impl ColumnType {
 
     /// Whether values of this type are equal as `wider` exactly where they are equal now, also one from before the change
     /// and one that is sent after it. As text, `1` and `01` are two; as double precision, 0.1 is not what it was as real.
-    pub fn keeps_equality(self, wider: ColumnType) -> bool {
+    pub(crate) fn keeps_equality(self, wider: ColumnType) -> bool {
         let whole = matches!(self, ColumnType::SmallInt | ColumnType::Integer | ColumnType::BigInt);
         whole && wider != ColumnType::Text
     }

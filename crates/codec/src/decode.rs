@@ -55,7 +55,7 @@ pub fn decode_tuple(
 
 /// The length of the tuple at the start of `tuple`, found without looking into its fields.
 pub fn tuple_len(tuple: &[u8]) -> Result<usize, DecodeError> {
-    let mut fields = Fields::new(tuple)?;
+    let mut fields = TupleReader::new(tuple)?;
     for _ in 0..fields.count {
         fields.next()?;
     }
@@ -67,7 +67,7 @@ pub type TupleFields<'a> = Vec<Option<&'a [u8]>>;
 
 /// The fields of the tuple at the start of `tuple`, whatever they mean, and its length.
 pub fn split_tuple(tuple: &[u8]) -> Result<(TupleFields<'_>, usize), DecodeError> {
-    let mut fields = Fields::new(tuple)?;
+    let mut fields = TupleReader::new(tuple)?;
     let split = (0..fields.count).map(|_| fields.next()).collect::<Result<Vec<_>, _>>()?;
     Ok((split, tuple.len() - fields.rest.len()))
 }
@@ -78,7 +78,7 @@ fn read_tuple(
     tuple: &[u8],
     out: &mut Vec<u8>,
 ) -> Result<DecodedTuple, DecodeError> {
-    let mut fields = Fields::new(tuple)?;
+    let mut fields = TupleReader::new(tuple)?;
     let columns =
         shape.column_types(column_set).ok_or(DecodeError::UnknownColumnSet { column_set })?;
     let expected = 3 + column_set.columns();
@@ -140,15 +140,15 @@ fn members(object: &[u8]) -> Option<&[u8]> {
 }
 
 /// The fields of a tuple, one after the other.
-struct Fields<'a> {
+struct TupleReader<'a> {
     count: usize,
     rest: &'a [u8],
 }
 
-impl<'a> Fields<'a> {
-    fn new(tuple: &'a [u8]) -> Result<Fields<'a>, DecodeError> {
+impl<'a> TupleReader<'a> {
+    fn new(tuple: &'a [u8]) -> Result<TupleReader<'a>, DecodeError> {
         let (count, rest) = tuple.split_first_chunk().ok_or(DecodeError::Truncated)?;
-        Ok(Fields { count: usize::from(u16::from_be_bytes(*count)), rest })
+        Ok(TupleReader { count: usize::from(u16::from_be_bytes(*count)), rest })
     }
 
     /// The next field's bytes, `None` for NULL.

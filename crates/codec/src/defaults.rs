@@ -6,15 +6,15 @@ use crate::json::Scanner;
 use crate::values::{self, NULL_FIELD};
 
 /// Longest default, in bytes of its JSON. Every record without the key carries it.
-pub const DEFAULT_BYTES_MAX: usize = 1_000;
+const DEFAULT_BYTES_MAX: usize = 1_000;
 
 /// Whether the column's type can hold its default.
-pub fn check_default(column: &Column) -> Result<(), RecordError> {
+pub(crate) fn check_default(column: &Column) -> Result<(), RecordError> {
     encode_default(column).map(drop)
 }
 
 /// The default as text that PostgreSQL reads when it is cast to the column's type; it is to be quoted as a literal.
-/// `None` without a default, with null, or if [`check_default`] refuses it.
+/// `None` without a default, with null, or if the type cannot hold it.
 pub fn default_sql_text(column: &Column) -> Option<String> {
     let field = encode_default(column).ok()?;
     let (length, bytes) = field.split_first_chunk::<4>()?;
@@ -25,7 +25,7 @@ pub fn default_sql_text(column: &Column) -> Option<String> {
 }
 
 /// The field of a tuple (length and bytes) for a record without the key.
-pub fn encode_default(column: &Column) -> Result<Vec<u8>, RecordError> {
+pub(crate) fn encode_default(column: &Column) -> Result<Vec<u8>, RecordError> {
     let Some(default) = &column.default else {
         return Ok(NULL_FIELD.to_vec());
     };

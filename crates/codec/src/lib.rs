@@ -1,7 +1,18 @@
-//! Streams and their codec: what a stream is, how the bytes of a body become its records ([`formats`]), how a record becomes a
-//! COPY tuple ([`encode`]), and how it is read back ([`decode`]).
+//! Streams and their codec: what a stream is, how a record becomes a COPY tuple of one, and how it is read back.
 //!
-//! Everything here is pure: no I/O, no clock. [`Streams`] is the snapshot that the hot path looks names up in.
+//! Everything here is pure: no I/O, no clock.
+//!
+//! Path of a record: [`formats`] (a body, cut into records) → [`encode`] over [`json`] or [`csv`] (a record, into a tuple)
+//! → [`decode`] (a tuple, into JSON). `values` knows the bytes of each column type.
+//!
+//! Public:
+//! - what a stream is: [`Stream`] with its [`StreamName`], [`Shape`], [`Key`] and [`columns`]; [`StreamView`], as it is
+//!   shown; [`Streams`], the snapshot in which the hot path looks names up; [`definition`] and [`defaults`], how one is
+//!   asked for and changed;
+//! - bytes to records: [`formats::Framer`], which pushes them into a [`formats::RecordSink`];
+//! - records to tuples: [`encode::RecordEncoder`] and its errors; tuples back: [`decode`];
+//! - what the others are built from, where callers need it too: [`json::Scanner`], [`csv::CsvOptions`], [`timestamps`];
+//! - [`infer`], which proposes columns for a sample.
 
 pub mod columns;
 pub mod csv;

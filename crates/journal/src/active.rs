@@ -9,10 +9,10 @@ use tidegate_record::{Position, UnixMicros};
 
 use super::Shared;
 use super::entry::SealedEntry;
-use super::failure::{Failure, during};
+use super::failure::{DiskFailure, during};
 use super::format::{SEGMENT_HEADER_BYTES, SegmentHeader};
-use super::segment::{Segment, UNFINISHED_SUFFIX, file_name};
-use super::storage::{StorageFile, write_all};
+use super::segment::Segment;
+use super::storage::{StorageFile, create_whole, write_all};
 
 /// So much behind a small group is written as zeros along with it. A sync of blocks that are only reserved makes the file
 /// system write down that they are in use now, in its own journal; the groups that follow here are spared that.
@@ -36,24 +36,19 @@ pub(super) struct Active {
 impl Active {
     /// Begins a segment with room for one entry of `entry_bytes` at least. Everything below `first`
     /// must be durable. A segment that begins at the same position holds no entry, and is replaced.
-    pub fn begin(shared: &Shared, first: Position, entry_bytes: u64) -> Result<Active, Failure> {
+    pub fn begin(
+        shared: &Shared,
+        first: Position,
+        entry_bytes: u64,
+    ) -> Result<Active, DiskFailure> {
         let capacity_bytes = capacity_for(shared, entry_bytes);
-        let unfinished = shared.dir.join(format!("{}{UNFINISHED_SUFFIX}", file_name(first.0)));
         let segment = Segment::new(&shared.dir, first.0, first.0, UnixMicros(i64::MIN));
-        let path = segment.path.clone();
-        let begin = || during("begin the segment", &path);
-        let file = shared.storage.create(&unfinished).map_err(begin())?;
         let header = SegmentHeader { identity: shared.identity, first }.encode();
-        let prepared = file
-            .allocate(capacity_bytes)
-            .and_then(|()| write_all(&*file, [&header[..]].into_iter(), 0))
-            .and_then(|()| file.sync());
-        if let Err(error) = prepared {
-            // On a full disk, what was reserved must not stay. If that fails too, opening does it.
-            drop(shared.storage.remove(&unfinished));
-            return Err(begin()(error));
-        }
-        shared.storage.rename(&unfinished, &segment.path).map_err(begin())?;
+        let file = create_whole(&*shared.storage, &segment.path, |file| {
+            file.allocate(capacity_bytes)?;
+            write_all(file, [&header[..]], 0)
+        })
+        .map_err(during("begin the segment", &segment.path))?;
         shared.storage.sync_dir(&shared.dir).map_err(during("sync the directory", &shared.dir))?;
         segment.know_file(&file);
         let segment = Arc::new(segment);
@@ -100,7 +95,7 @@ impl Active {
     }
 
     /// Writes entries that were placed one after another and not written yet.
-    pub fn write(&mut self, entries: &[SealedEntry]) -> Result<(), Failure> {
+    pub fn write(&mut self, entries: &[SealedEntry]) -> Result<(), DiskFailure> {
         write_all(&*self.file, entries.iter().map(SealedEntry::as_bytes), self.written_bytes)
             .map_err(during("write to", &self.segment.path))?;
         let group_bytes = self.placed_bytes - self.written_bytes;
@@ -115,7 +110,7 @@ impl Active {
     }
 
     /// They read as what is only reserved does, so it makes no difference whether they become durable.
-    fn write_zeros_ahead(&mut self) -> Result<(), Failure> {
+    fn write_zeros_ahead(&mut self) -> Result<(), DiskFailure> {
         let end = self.capacity_bytes.min(self.written_bytes + ZEROS_AHEAD_BYTES);
         let mut missing = usize::try_from(end - self.written_bytes).unwrap_or_default();
         let zeros = std::iter::from_fn(|| {
@@ -129,7 +124,7 @@ impl Active {
         Ok(())
     }
 
-    pub fn sync(&self) -> Result<(), Failure> {
+    pub fn sync(&self) -> Result<(), DiskFailure> {
         self.file.sync().map_err(during("sync", &self.segment.path))
     }
 
@@ -146,7 +141,7 @@ impl Active {
 
     /// Ends this segment durably and begins the next, with room for `entry_bytes`. What is in this
     /// one stays invisible to readers until the appender publishes what follows.
-    pub fn rotate(&mut self, shared: &Shared, entry_bytes: u64) -> Result<(), Failure> {
+    pub fn rotate(&mut self, shared: &Shared, entry_bytes: u64) -> Result<(), DiskFailure> {
         if !self.is_empty() {
             let ended = self.file.truncate(self.written_bytes);
             ended.map_err(during("end the segment", &self.segment.path))?;

@@ -13,7 +13,7 @@ use super::Shared;
 use super::active::Active;
 use super::cut::cut_to;
 use super::entry::SealedEntry;
-use super::failure::Failure;
+use super::failure::DiskFailure;
 use super::format::{ENTRY_BYTES_MAX, SEGMENT_HEADER_BYTES};
 
 /// Where a group lies.
@@ -38,7 +38,7 @@ pub enum AppendError {
     /// journal is opened anew.
     #[error("the journal could not be written: {failure}")]
     Failed {
-        failure: Failure,
+        failure: DiskFailure,
         /// Part of the group is perhaps on disk and could not be cut off yet: if the process ends
         /// before [`Appender::restart`] succeeds, it may be read after the next opening. If false,
         /// nothing of it will ever be read.
@@ -55,7 +55,7 @@ pub struct Appender {
 enum State {
     Writing(Active),
     Failed {
-        failure: Failure,
+        failure: DiskFailure,
         /// Nothing above what is durable is on disk.
         is_cut: bool,
     },
@@ -87,14 +87,14 @@ impl Appender {
     }
 
     /// Stops, and takes back what was written, if the disk lets it.
-    fn fail(&mut self, failure: Failure) -> AppendError {
+    fn fail(&mut self, failure: DiskFailure) -> AppendError {
         let is_cut = cut_to(&self.shared, self.shared.synced()).is_ok();
         self.state = State::Failed { failure: failure.clone(), is_cut };
         AppendError::Failed { failure, may_remain: !is_cut }
     }
 
     /// The failure that stopped it, or that the latest [`Appender::restart`] met.
-    pub fn failure(&self) -> Option<&Failure> {
+    pub fn failure(&self) -> Option<&DiskFailure> {
         match &self.state {
             State::Writing(_) => None,
             State::Failed { failure, .. } => Some(failure),
@@ -103,7 +103,7 @@ impl Appender {
 
     /// Starts anew after a failure, without closing the journal for its readers: cuts off what was
     /// never acknowledged and begins a new segment. On an error it stays failed.
-    pub fn restart(&mut self) -> Result<(), Failure> {
+    pub fn restart(&mut self) -> Result<(), DiskFailure> {
         let State::Failed { failure, is_cut } = &mut self.state else {
             return Ok(());
         };
@@ -125,7 +125,7 @@ impl Appender {
 
     /// Ends the segment, so that the next opening knows all of it to be durable, even if its last
     /// bytes are damaged by then. Without this nothing is lost either.
-    pub fn close(mut self) -> Result<(), Failure> {
+    pub fn close(mut self) -> Result<(), DiskFailure> {
         match &mut self.state {
             State::Writing(active) if !active.is_empty() => active.rotate(&self.shared, 0),
             _ => Ok(()),
@@ -155,7 +155,7 @@ fn write_group(
     shared: &Shared,
     active: &mut Active,
     group: &mut [SealedEntry],
-) -> Result<Appended, Failure> {
+) -> Result<Appended, DiskFailure> {
     let synced = Position(shared.synced());
     let mut written = 0;
     for index in 0..group.len() {
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_that_can_never_fit_is_named_and_stops_nobody() {
+    fn an_entry_that_can_never_fit_is_named_and_does_not_stop_the_appender() {
         let storage = memory();
         let Opened { journal, mut appender, .. } = open(&storage);
         let large = vec![0; 1 << 20];

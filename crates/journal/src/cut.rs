@@ -3,24 +3,22 @@
 use std::path::Path;
 
 use super::Shared;
-use super::failure::{Failure, during};
+use super::failure::{DiskFailure, during};
 use super::format::SEGMENT_HEADER_BYTES;
-use super::segment::{file_name, parse_file_name};
+use super::segment::{file_name, list_segments};
 
 /// Cuts off everything at and above `end`, the newest first, so that a crash in between leaves no
 /// hole. Of a segment that begins at `end` the header stays.
 ///
 /// Invariant: when this returned, no entry above `end` is on disk, whatever happens next. Nothing
 /// here relies on bytes whose sync failed: below `end` all was synced before, above it nothing stays.
-pub(super) fn cut_to(shared: &Shared, end: u64) -> Result<(), Failure> {
+pub(super) fn cut_to(shared: &Shared, end: u64) -> Result<(), DiskFailure> {
     for segment in shared.segments.all().iter().filter(|segment| segment.first > end) {
         shared.segments.remove(segment.first);
     }
     let (dir, storage) = (&shared.dir, &*shared.storage);
     // The directory is asked, because a segment may have failed between its name and the list.
-    let names = storage.list(dir).map_err(during("list the files of", dir))?;
-    let mut firsts: Vec<u64> = names.iter().filter_map(|name| parse_file_name(name)).collect();
-    firsts.sort_unstable();
+    let firsts = list_segments(dir, storage).map_err(during("list the files of", dir))?;
     for first in firsts.iter().rev().filter(|first| **first > end) {
         let path = dir.join(file_name(*first));
         storage.remove(&path).map_err(during("remove", &path))?;
@@ -41,7 +39,7 @@ pub(super) fn cut_to(shared: &Shared, end: u64) -> Result<(), Failure> {
     Ok(())
 }
 
-fn cut_file(shared: &Shared, path: &Path, length: u64) -> Result<(), Failure> {
+fn cut_file(shared: &Shared, path: &Path, length: u64) -> Result<(), DiskFailure> {
     let cut = || {
         let file = shared.storage.open(path)?;
         // A sync that failed is not asked for again: it could succeed without having written. So a

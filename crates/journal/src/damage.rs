@@ -5,18 +5,23 @@
 //! the damage is still listed.
 
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use tidegate_record::Position;
 
-use super::segment::{UNFINISHED_SUFFIX, file_name};
-use super::storage::{Storage, StorageFile, read_range, write_all};
+use super::segment::file_name;
+use super::storage::{Storage, StorageFile, copy_range, create_whole};
 
 /// The directory inside the journal's.
 pub(super) const DIR_NAME: &str = "damaged";
-/// Bytes copied at once.
-const COPY_BYTES: u64 = 1024 * 1024;
+
+// What can be wrong with a range.
+pub(super) const HEADER: &str = "the segment's header cannot be read";
+pub(super) const CHECKSUM: &str = "a checksum does not match";
+pub(super) const MISSING: &str = "the segment is missing";
+pub(super) const FOREIGN: &str = "it belongs to another journal";
 
 /// A range of positions whose entries cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -26,7 +31,7 @@ pub struct Damage {
     /// The copy of the damaged bytes, or the file that was moved away; `None` if there are no bytes
     /// (a missing segment) or they could not be set aside.
     pub set_aside: Option<PathBuf>,
-    pub reason: String,
+    pub reason: &'static str,
 }
 
 /// Where and from what to set aside.
@@ -60,7 +65,7 @@ impl<'a> Damaged<'a> {
     fn try_copy(
         &self,
         file: &dyn StorageFile,
-        range: std::ops::Range<u64>,
+        range: Range<u64>,
         name: &str,
     ) -> io::Result<PathBuf> {
         let dir = self.make_dir()?;
@@ -68,18 +73,7 @@ impl<'a> Damaged<'a> {
         if self.storage.list(&dir)?.iter().any(|known| known == name) {
             return Ok(path);
         }
-        let unfinished = dir.join(format!("{name}{UNFINISHED_SUFFIX}"));
-        let copy = self.storage.create(&unfinished)?;
-        let mut at = range.start;
-        while at < range.end {
-            let length = (range.end - at).min(COPY_BYTES);
-            let length = usize::try_from(length).expect("COPY_BYTES fits");
-            let bytes = read_range(file, at, length)?;
-            write_all(&*copy, [&bytes[..]].into_iter(), at - range.start)?;
-            at += bytes.len() as u64;
-        }
-        copy.sync()?;
-        self.storage.rename(&unfinished, &path)?;
+        create_whole(self.storage, &path, |copy| copy_range(file, range, copy, 0))?;
         self.storage.sync_dir(&dir)?;
         Ok(path)
     }
@@ -87,7 +81,7 @@ impl<'a> Damaged<'a> {
     fn try_move(&self, first: u64) -> io::Result<PathBuf> {
         let dir = self.make_dir()?;
         let names = self.storage.list(&dir)?;
-        // A file of that name may be there if somebody put the segment back.
+        // A file of that name is there if the segment was put back after an earlier opening.
         let free = |name: &String| !names.contains(name);
         let numbered = (1..).map(|number: u32| format!("{}.{number}", file_name(first)));
         let name = std::iter::once(file_name(first)).chain(numbered).find(free);

@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use tidegate_record::{ColumnSet, Position, UnixMicros};
 
-use super::format::{ALIGNMENT_BYTES, ENTRY_HEADER_BYTES, Frame};
+use super::format::{ALIGNMENT_BYTES, ENTRY_HEADER_BYTES, EntryFrame};
 
 /// An entry that is being filled.
 #[derive(Debug)]
@@ -153,7 +153,7 @@ impl SealedEntry {
             meta_len: u16::try_from(self.meta_len).expect(limits),
             body_len: u32::try_from(self.body_len).expect(limits),
         };
-        let frame = Frame { header, content_crc: self.content_crc, synced };
+        let frame = EntryFrame { header, content_crc: self.content_crc, synced };
         let space = self.buffer.first_chunk_mut().expect("a draft begins with header space");
         frame.encode(secret, space);
     }

@@ -9,21 +9,21 @@ use nix::errno::Errno;
 /// Work on a file that failed. Cheap to clone.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("cannot {work} {}: {reason}", path.display())]
-pub struct Failure {
+pub struct DiskFailure {
     work: &'static str,
     path: PathBuf,
     reason: Arc<io::Error>,
 }
 
-impl Failure {
-    /// What somebody can do about it.
+impl DiskFailure {
+    /// What the operator can do about it.
     pub fn advice(&self) -> &'static str {
         match self.reason.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                 "make room on this disk; it goes on by itself"
             }
             io::ErrorKind::ReadOnlyFilesystem => {
-                "the file system became read-only: look into the kernel's log, mend it and mount it for writing"
+                "the file system became read-only: look into the kernel's log, repair it and mount it for writing"
             }
             io::ErrorKind::PermissionDenied => "let the gateway's user write there",
             io::ErrorKind::NotFound => "something took the directory away: bring it back",
@@ -34,13 +34,14 @@ impl Failure {
         }
     }
 
-    /// The same words with the file's name alone: where the gateway keeps its files is not for everybody.
+    /// The same words with the file's name alone: users who may not administer the gateway do not see where it keeps its
+    /// files.
     pub fn without_directory(&self) -> String {
         let name = self.path.file_name().unwrap_or_default().to_string_lossy();
         format!("cannot {} {name}: {}", self.work, self.reason)
     }
 
-    /// Is it for want of space?
+    /// Whether the disk has no space left.
     pub fn is_full_disk(&self) -> bool {
         matches!(
             self.reason.kind(),
@@ -50,6 +51,6 @@ impl Failure {
 }
 
 /// Names the work and the file of an error.
-pub(super) fn during(work: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Failure {
-    move |reason| Failure { work, path: path.to_owned(), reason: Arc::new(reason) }
+pub(super) fn during(work: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DiskFailure {
+    move |reason| DiskFailure { work, path: path.to_owned(), reason: Arc::new(reason) }
 }

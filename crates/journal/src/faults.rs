@@ -20,14 +20,14 @@ const SECTOR_BYTES: usize = 512;
 #[derive(Clone, Default)]
 pub struct FaultStorage {
     state: Arc<Mutex<State>>,
-    gate: Arc<Gate>,
+    gate: Arc<SyncGate>,
 }
 
 /// Where syncs wait while a test holds them.
 #[derive(Default)]
-struct Gate {
-    /// Are they held, and how many wait?
-    held: Mutex<(bool, usize)>,
+struct SyncGate {
+    /// Whether the gate is closed, and how many syncs wait.
+    closed: Mutex<(bool, usize)>,
     changed: Condvar,
 }
 
@@ -62,11 +62,11 @@ enum NameChange {
 struct File {
     seen: Vec<u8>,
     durable: Vec<u8>,
-    pending: Vec<Change>,
+    pending: Vec<FileChange>,
 }
 
 #[derive(Clone)]
-enum Change {
+enum FileChange {
     Write(usize, Vec<u8>),
     Length(usize),
 }
@@ -83,24 +83,24 @@ impl FaultStorage {
         self.state.lock().unwrap()
     }
 
-    /// Lets no sync return, or begin to write, until it is called with false.
+    /// With true, no sync begins to write or returns until this is called with false.
     pub fn hold_syncs(&self, hold: bool) {
-        self.gate.held.lock().unwrap().0 = hold;
+        self.gate.closed.lock().unwrap().0 = hold;
         self.gate.changed.notify_all();
     }
 
-    /// Waits until a sync is held. Blocks.
+    /// Waits until a sync waits at the gate. Blocks.
     pub fn wait_for_held_sync(&self) {
-        let held = self.gate.held.lock().unwrap();
-        drop(self.gate.changed.wait_while(held, |held| held.1 == 0).unwrap());
+        let closed = self.gate.closed.lock().unwrap();
+        drop(self.gate.changed.wait_while(closed, |closed| closed.1 == 0).unwrap());
     }
 
     fn pass_gate(&self) {
-        let mut held = self.gate.held.lock().unwrap();
-        held.1 += 1;
+        let mut closed = self.gate.closed.lock().unwrap();
+        closed.1 += 1;
         self.gate.changed.notify_all();
-        held = self.gate.changed.wait_while(held, |held| held.0).unwrap();
-        held.1 -= 1;
+        closed = self.gate.changed.wait_while(closed, |closed| closed.0).unwrap();
+        closed.1 -= 1;
     }
 
     /// Power loss: of what was not synced, any part may be there.
@@ -203,16 +203,16 @@ impl File {
     fn settle(&mut self, mut keep: impl FnMut() -> bool) {
         for change in std::mem::take(&mut self.pending) {
             match change {
-                Change::Length(length) => {
+                FileChange::Length(length) => {
                     if keep() {
                         self.durable.resize(length, 0);
                     }
                 }
-                Change::Write(mut offset, bytes) => {
+                FileChange::Write(mut offset, bytes) => {
                     let mut rest = &bytes[..];
                     while !rest.is_empty() {
-                        let room = SECTOR_BYTES - offset % SECTOR_BYTES;
-                        let (sector, after) = rest.split_at(room.min(rest.len()));
+                        let left = SECTOR_BYTES - offset % SECTOR_BYTES;
+                        let (sector, after) = rest.split_at(left.min(rest.len()));
                         if keep() {
                             put(&mut self.durable, offset, sector);
                         }
@@ -384,7 +384,7 @@ impl StorageFile for FaultFile {
         let offset = usize::try_from(offset).unwrap();
         let file = &mut state.files[self.at];
         put(&mut file.seen, offset, &bytes);
-        file.pending.push(Change::Write(offset, bytes));
+        file.pending.push(FileChange::Write(offset, bytes));
         Ok(taken)
     }
 
@@ -397,7 +397,7 @@ impl StorageFile for FaultFile {
         let file = &mut state.files[self.at];
         if file.seen.len() < length {
             file.seen.resize(length, 0);
-            file.pending.push(Change::Length(length));
+            file.pending.push(FileChange::Length(length));
         }
         Ok(())
     }
@@ -408,7 +408,7 @@ impl StorageFile for FaultFile {
         state.take_change()?;
         let file = &mut state.files[self.at];
         file.seen.resize(length, 0);
-        file.pending.push(Change::Length(length));
+        file.pending.push(FileChange::Length(length));
         Ok(())
     }
 

@@ -31,8 +31,8 @@
 //!    its valid end and begins a new one, so bytes of a torn tail can never be read as entries.
 //! 4. A segment that is not the last ends where its file ends, and the next one begins there.
 //! 5. No position that was ever acknowledged is given to other bytes.
-//! 6. The header CRC starts from a secret of the journal. Whoever finds a lost place again by
-//!    searching for headers cannot be misled by bytes that a sender put into a record.
+//! 6. The header CRC starts from a secret of the journal. A search for headers behind damage
+//!    cannot be misled by bytes that a sender put into a record.
 
 use tidegate_record::{ColumnSet, Position, UnixMicros};
 use uuid::Uuid;
@@ -53,7 +53,7 @@ pub(super) const ALIGNMENT_BYTES: usize = 8;
 pub(super) const POSITION_MAX: u64 = 1 << 62;
 
 /// The largest entry, with header and padding. A reader holds one whole entry in memory.
-pub const ENTRY_BYTES_MAX: u64 = 256 * 1024 * 1024;
+pub(super) const ENTRY_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
 /// The first bytes of an entry.
 pub(super) const ENTRY_MAGIC: [u8; 4] = *b"tgE1";
@@ -121,13 +121,13 @@ impl SegmentHeader {
 
 /// An entry's header with the parts that only the journal itself needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Frame {
+pub(super) struct EntryFrame {
     pub header: EntryHeader,
     pub content_crc: u32,
     pub synced: Position,
 }
 
-impl Frame {
+impl EntryFrame {
     /// Writes the header into the first bytes of `out`.
     pub fn encode(&self, secret: u32, out: &mut [u8; ENTRY_HEADER_BYTES]) {
         let header = &self.header;
@@ -151,7 +151,7 @@ impl Frame {
     }
 
     /// Reads a header that lies at `position`; `None` if these bytes are not one.
-    pub fn decode(bytes: &[u8], position: u64, secret: u32) -> Option<Frame> {
+    pub fn decode(bytes: &[u8], position: u64, secret: u32) -> Option<EntryFrame> {
         let bytes: &[u8; ENTRY_HEADER_BYTES] = bytes.first_chunk()?;
         if bytes[..4] != ENTRY_MAGIC
             || u64_at(bytes, 16) != position
@@ -177,7 +177,7 @@ impl Frame {
             body_len,
         };
         let synced = Position(u64_at(bytes, 56));
-        Some(Frame { header, content_crc: u32_at(bytes, 48), synced })
+        Some(EntryFrame { header, content_crc: u32_at(bytes, 48), synced })
     }
 }
 
@@ -212,7 +212,7 @@ mod tests {
 
     const SECRET: u32 = 0x1234_5678;
 
-    fn frame() -> Frame {
+    fn frame() -> EntryFrame {
         let header = EntryHeader {
             position: Position(4096),
             end: Position(4096 + entry_bytes(3, 1000)),
@@ -224,17 +224,17 @@ mod tests {
             meta_len: 3,
             body_len: 1000,
         };
-        Frame { header, content_crc: 99, synced: Position(4000) }
+        EntryFrame { header, content_crc: 99, synced: Position(4000) }
     }
 
     #[test]
     fn an_entry_header_reads_as_written_and_in_no_other_place_or_journal() {
         let mut bytes = [0; ENTRY_HEADER_BYTES];
         frame().encode(SECRET, &mut bytes);
-        assert_eq!(Frame::decode(&bytes, 4096, SECRET), Some(frame()));
-        assert_eq!(Frame::decode(&bytes, 4104, SECRET), None);
-        assert_eq!(Frame::decode(&bytes, 4096, SECRET + 1), None);
-        assert_eq!(Frame::decode(&bytes[..63], 4096, SECRET), None);
+        assert_eq!(EntryFrame::decode(&bytes, 4096, SECRET), Some(frame()));
+        assert_eq!(EntryFrame::decode(&bytes, 4104, SECRET), None);
+        assert_eq!(EntryFrame::decode(&bytes, 4096, SECRET + 1), None);
+        assert_eq!(EntryFrame::decode(&bytes[..63], 4096, SECRET), None);
     }
 
     #[test]
@@ -248,7 +248,7 @@ mod tests {
         for bit in 0..512 {
             let mut bytes = entry;
             bytes[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(Frame::decode(&bytes, 4096, SECRET), None, "bit {bit} of the entry");
+            assert_eq!(EntryFrame::decode(&bytes, 4096, SECRET), None, "bit {bit} of the entry");
             let mut bytes = segment;
             bytes[bit / 8] ^= 1 << (bit % 8);
             assert_eq!(SegmentHeader::decode(&bytes), Err(SegmentHeaderFault::Damaged));

@@ -1,4 +1,4 @@
-//! The file that keeps who this journal is, beside the segments that say the same.
+//! The file that keeps the journal's identity, which each segment's header has too.
 //!
 //! One line of text: `tidegate journal 1 <id> <secret> <crc>`.
 
@@ -8,8 +8,7 @@ use std::path::Path;
 use uuid::Uuid;
 
 use super::format::Identity;
-use super::segment::UNFINISHED_SUFFIX;
-use super::storage::{Storage, StorageFile, read_range, write_all};
+use super::storage::{Storage, StorageFile, create_whole, read_range, write_all};
 
 pub(super) const FILE_NAME: &str = "identity";
 const PREFIX: &str = "tidegate journal 1";
@@ -34,12 +33,8 @@ pub(super) fn read(file: &dyn StorageFile) -> io::Result<Option<Identity>> {
 
 /// Writes the file, durably and all at once.
 pub(super) fn store(storage: &dyn Storage, dir: &Path, identity: &Identity) -> io::Result<()> {
-    let path = dir.join(FILE_NAME);
-    let unfinished = dir.join(format!("{FILE_NAME}{UNFINISHED_SUFFIX}"));
-    let file = storage.create(&unfinished)?;
-    write_all(&*file, [line(identity).as_bytes()].into_iter(), 0)?;
-    file.sync()?;
-    storage.rename(&unfinished, &path)?;
+    let text = line(identity);
+    create_whole(storage, &dir.join(FILE_NAME), |file| write_all(file, [text.as_bytes()], 0))?;
     storage.sync_dir(dir)
 }
 

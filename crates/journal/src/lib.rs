@@ -12,8 +12,28 @@
 //! (the caller holds the data directory) and does not retry what the disk refused.
 //!
 //! Path of an entry: `entry` (draft, sealed) → `appender` → `active` (the segment being written) →
-//! `format` (the bytes) → `walk` → `reader`. Opening is `recover`, with `damage`; `retention` trims;
-//! after a failure `cut` takes back what was not acknowledged. `survey` only looks.
+//! `format` (the bytes) → `walk` → `reader`.
+//!
+//! Who reads a segment, who repairs one, who locks:
+//!
+//! | module | reads | changes on disk | locks |
+//! |---|---|---|---|
+//! | `walk` | one segment, a step at a time | nothing | nothing |
+//! | `scan` | one segment whole, by `walk`; tells damage from a torn end | nothing | nothing |
+//! | `recover` | every segment, by `scan`, before the journal is open | removes unfinished files, sets damage aside (`damage`), cuts the torn end | nothing: no handle exists yet |
+//! | `survey` | every segment or one file, by `scan`, also while a gateway writes | nothing | nothing |
+//! | `reader` | what is durable, by `walk`, while the appender writes | nothing | the list of segments, for a look-up |
+//! | `appender`, `active` | nothing | add entries and segments | the list, to add one |
+//! | `cut` | nothing | takes back what was not acknowledged, after a failed write | the list, to remove some |
+//! | `retention` | nothing | removes committed segments | the list, to remove some |
+//!
+//! The data directory as a whole is locked by the caller of [`Journal::open`]; a [`Survey`] needs no
+//! lock. The list of segments is never locked during I/O (`segment`).
+//!
+//! Public: [`Journal`] with its [`JournalOptions`], [`Opened`], [`Appender`] and [`Reader`]; the
+//! entries ([`EntryDraft`], [`SealedEntry`], [`Entry`], [`EntryHeader`]); what can go wrong
+//! ([`OpenError`], [`AppendError`], [`ReadError`], [`DiskFailure`], [`Damage`]); the [`Survey`] with its
+//! findings; and the file system below ([`Storage`], [`StorageFile`], [`DiskStorage`]).
 
 mod active;
 mod appender;
@@ -27,19 +47,15 @@ pub mod faults;
 mod fixture;
 mod format;
 mod identity;
-mod look;
 #[cfg(test)]
 mod model;
 mod reader;
 mod recover;
-#[cfg(test)]
-mod recover_tests;
 mod retention;
+mod scan;
 mod segment;
 mod storage;
 mod survey;
-#[cfg(test)]
-mod survey_tests;
 mod walk;
 
 use std::io;
@@ -54,14 +70,14 @@ use uuid::Uuid;
 pub use self::appender::{AppendError, Appended, Appender};
 pub use self::damage::Damage;
 pub use self::entry::{Entry, EntryDraft, EntryHeader, SealedEntry};
-pub use self::failure::Failure;
+pub use self::failure::DiskFailure;
 use self::format::Identity;
-pub use self::format::{ENTRY_BYTES_MAX, SEGMENT_HEADER_BYTES};
+pub use self::format::SEGMENT_HEADER_BYTES;
 pub use self::reader::{ReadError, Reader};
 pub use self::recover::OpenError;
 use self::segment::SegmentList;
 pub use self::storage::{DiskStorage, Storage, StorageFile};
-pub use self::survey::{Finding, Part, Survey, SurveyError, SurveyedFile};
+pub use self::survey::{Finding, Survey, SurveyError, SurveyedFile, UnreadRange};
 
 /// The limits of a journal.
 #[derive(Debug, Clone, Copy)]

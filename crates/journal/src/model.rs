@@ -360,7 +360,7 @@ impl Shadow {
             let length = self.storage.durable(path).len();
             let offset = below(&mut self.random, length);
             let position = first_of(path) + offset as u64;
-            // A second flip could mend the first.
+            // A second flip could undo the first.
             if !self.flipped.contains(&position) {
                 self.storage.flip(path, offset, 1 << below(&mut self.random, 8));
                 self.flipped.push(position);

@@ -1,4 +1,4 @@
-//! The segments that are there: their names, their ends, and the list that everyone shares.
+//! The segments that are there: their names, their ends, and the list that all handles share.
 //!
 //! A segment holds no file open by itself, so that a long backlog does not use up the process's
 //! files: the appender keeps the one it writes, each reader the one it reads. The list's lock is
@@ -12,12 +12,13 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use tidegate_record::UnixMicros;
 
-use super::format::{ALIGNMENT_BYTES, POSITION_MAX, SEGMENT_HEADER_BYTES};
-use super::storage::{Storage, StorageFile};
+use super::format::{
+    ALIGNMENT_BYTES, POSITION_MAX, SEGMENT_HEADER_BYTES, SEGMENT_HEADER_LEN, SegmentHeader,
+    SegmentHeaderFault,
+};
+use super::storage::{Storage, StorageFile, read_range};
 
 const SUFFIX: &str = ".segment";
-/// Ends the name of a file that is not what it will be yet. Opening removes such files.
-pub(super) const UNFINISHED_SUFFIX: &str = ".new";
 
 /// No time, of a segment that is not committed.
 const NOT_COMMITTED: i64 = i64::MIN;
@@ -87,7 +88,7 @@ impl Segment {
         self.first + SEGMENT_HEADER_BYTES
     }
 
-    /// The open file, shared with whoever has it open already.
+    /// The file; one open file is shared by all that read or write the segment.
     pub fn file(&self, storage: &dyn Storage) -> io::Result<Arc<dyn StorageFile>> {
         let known = self.known_file().as_ref().and_then(Weak::upgrade);
         if let Some(file) = known {
@@ -98,7 +99,7 @@ impl Segment {
         Ok(file)
     }
 
-    /// Lets others share a file that is open.
+    /// Shares a file that is open already.
     pub fn know_file(&self, file: &Arc<dyn StorageFile>) {
         *self.known_file() = Some(Arc::downgrade(file));
     }
@@ -164,7 +165,7 @@ pub(super) fn file_name(first: u64) -> String {
     format!("{first:016x}{SUFFIX}")
 }
 
-/// The first position in a segment's name; `None` for a file that is none of ours.
+/// The first position in a segment's name; `None` for any other file.
 pub(super) fn parse_file_name(name: &str) -> Option<u64> {
     let first = u64::from_str_radix(name.strip_suffix(SUFFIX)?, 16).ok()?;
     let ours = first < POSITION_MAX
@@ -173,15 +174,30 @@ pub(super) fn parse_file_name(name: &str) -> Option<u64> {
     ours.then_some(first)
 }
 
+/// The first positions of the segments in a directory, the oldest first.
+pub(super) fn list_segments(dir: &Path, storage: &dyn Storage) -> io::Result<Vec<u64>> {
+    let names = storage.list(dir)?;
+    let mut firsts: Vec<u64> = names.iter().filter_map(|name| parse_file_name(name)).collect();
+    firsts.sort_unstable();
+    Ok(firsts)
+}
+
+/// The header in a segment's file.
+pub(super) fn read_header(
+    file: &dyn StorageFile,
+) -> io::Result<Result<SegmentHeader, SegmentHeaderFault>> {
+    Ok(SegmentHeader::decode(&read_range(file, 0, SEGMENT_HEADER_LEN)?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn only_names_that_we_give_are_read() {
+    fn only_names_of_segments_are_read() {
         assert_eq!(parse_file_name(&file_name(0)), Some(0));
         assert_eq!(parse_file_name(&file_name(0xab_cdef_0008)), Some(0xab_cdef_0008));
-        let strangers = [
+        let other_names = [
             "0000000000000000.segment.new",
             "8.segment",
             "000000000000000A.segment",
@@ -190,7 +206,7 @@ mod tests {
             "+000000000000008.segment",
             "journal",
         ];
-        for name in strangers {
+        for name in other_names {
             assert_eq!(parse_file_name(name), None, "{name}");
         }
     }

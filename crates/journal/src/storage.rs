@@ -2,13 +2,14 @@
 //!
 //! The trait exists so that the tests can put a file system under the journal that loses, tears,
 //! reorders and flips what was not synced. It promises nothing that POSIX does not: a write may be
-//! short, a name is durable only after its directory is synced, and after a failed sync nobody
-//! knows what is on disk.
+//! short, a name is durable only after its directory is synced, and after a failed sync what is
+//! on disk is unknown.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, IoSlice, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt, FileExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tidegate_private_file as private_file;
@@ -17,6 +18,11 @@ use tidegate_private_file as private_file;
 const BLOCK_BYTES: usize = 4096;
 /// Slices handed to one vectored write; the limit of Linux.
 const SLICES_MAX: usize = 1024;
+/// Bytes copied at once.
+const COPY_BYTES: u64 = 1024 * 1024;
+
+/// Ends the name of a file that is not what it will be yet. Opening removes such files.
+pub(super) const UNFINISHED_SUFFIX: &str = ".new";
 
 /// A file system.
 pub trait Storage: Send + Sync {
@@ -74,14 +80,14 @@ impl Storage for DiskStorage {
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
         for entry in fs::read_dir(dir)? {
-            // A name that is not UTF-8 is none of ours.
+            // A name that is not UTF-8 is not one of the journal's.
             names.extend(entry?.file_name().into_string());
         }
         Ok(names)
     }
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn StorageFile>> {
-        // Records are nobody else's business.
+        // Only the gateway's user may read records.
         let mut options = private_file::options();
         options.read(true).write(true).create(true).truncate(true);
         Ok(Arc::new(DiskFile(options.open(path)?)))
@@ -174,10 +180,10 @@ fn extend(file: &File, bytes: u64) -> io::Result<()> {
 /// Writes all of the buffers one after another, through short writes.
 pub(super) fn write_all<'a>(
     file: &dyn StorageFile,
-    buffers: impl Iterator<Item = &'a [u8]>,
+    buffers: impl IntoIterator<Item = &'a [u8]>,
     mut offset: u64,
 ) -> io::Result<()> {
-    let mut buffers = buffers.map(IoSlice::new).peekable();
+    let mut buffers = buffers.into_iter().map(IoSlice::new).peekable();
     while buffers.peek().is_some() {
         let mut slices: Vec<IoSlice<'_>> = buffers.by_ref().take(SLICES_MAX).collect();
         let mut rest = slices.as_mut_slice();
@@ -194,6 +200,45 @@ pub(super) fn write_all<'a>(
                 Err(error) => return Err(error),
             }
         }
+    }
+    Ok(())
+}
+
+/// Makes a file that has its name only once it is whole: `fill` writes it under another name, and it
+/// is synced before it is renamed. The name is durable once its directory is synced.
+pub(super) fn create_whole(
+    storage: &dyn Storage,
+    path: &Path,
+    fill: impl FnOnce(&dyn StorageFile) -> io::Result<()>,
+) -> io::Result<Arc<dyn StorageFile>> {
+    let mut unfinished = path.as_os_str().to_owned();
+    unfinished.push(UNFINISHED_SUFFIX);
+    let unfinished = PathBuf::from(unfinished);
+    let file = storage.create(&unfinished)?;
+    let whole = fill(&*file).and_then(|()| file.sync());
+    if let Err(error) = whole {
+        // On a full disk, what was reserved must not stay. If that fails too, opening does it.
+        drop(storage.remove(&unfinished));
+        return Err(error);
+    }
+    storage.rename(&unfinished, path)?;
+    Ok(file)
+}
+
+/// Copies a range of bytes to `offset` in another file, or in the same.
+pub(super) fn copy_range(
+    from: &dyn StorageFile,
+    range: Range<u64>,
+    to: &dyn StorageFile,
+    mut offset: u64,
+) -> io::Result<()> {
+    let mut at = range.start;
+    while at < range.end {
+        let length = usize::try_from((range.end - at).min(COPY_BYTES)).expect("COPY_BYTES fits");
+        let bytes = read_range(from, at, length)?;
+        write_all(to, [&bytes[..]], offset)?;
+        at += bytes.len() as u64;
+        offset += bytes.len() as u64;
     }
     Ok(())
 }
@@ -270,8 +315,8 @@ mod tests {
     fn the_disk_renames_over_a_file_and_lists_it_once() {
         let dir = tempfile::tempdir().unwrap();
         let (from, to) = (dir.path().join("from"), dir.path().join("to"));
-        write_all(&*DiskStorage.create(&to).unwrap(), [&b"old"[..]].into_iter(), 0).unwrap();
-        write_all(&*DiskStorage.create(&from).unwrap(), [&b"new"[..]].into_iter(), 0).unwrap();
+        write_all(&*DiskStorage.create(&to).unwrap(), [&b"old"[..]], 0).unwrap();
+        write_all(&*DiskStorage.create(&from).unwrap(), [&b"new"[..]], 0).unwrap();
         DiskStorage.rename(&from, &to).unwrap();
         DiskStorage.sync_dir(dir.path()).unwrap();
         assert_eq!(DiskStorage.list(dir.path()).unwrap(), ["to"]);

@@ -1,7 +1,7 @@
 //! Walking one segment from entry to entry, over damage.
 //!
-//! Opening and reading share this, so that both see the same entries. Reads are large; memory is
-//! bounded by one read or one entry, whichever is larger.
+//! All that reads a segment goes through here, so that all of it sees the same entries. Reads are
+//! large; memory is bounded by one read or one entry, whichever is larger.
 
 use std::io;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tidegate_record::Position;
 
 use super::entry::EntryHeader;
-use super::format::{ALIGNMENT_BYTES, ENTRY_HEADER_BYTES, ENTRY_MAGIC, Frame};
+use super::format::{ALIGNMENT_BYTES, ENTRY_HEADER_BYTES, ENTRY_MAGIC, EntryFrame};
 use super::storage::{StorageFile, read_range};
 
 /// One read, where the entries are read whole.
@@ -53,6 +53,11 @@ impl Walk {
         Walk { file, base, secret, window: Bytes::new(), window_start: base }
     }
 
+    /// Forgets what was read ahead, so that the next step reads anew.
+    pub fn forget(&mut self) {
+        self.window = Bytes::new();
+    }
+
     /// Looks at position `at`; nothing at or above `limit` is read.
     pub fn step(&mut self, at: u64, limit: u64, depth: Depth) -> io::Result<Step> {
         if at >= limit {
@@ -79,7 +84,7 @@ impl Walk {
     }
 
     /// The header at `at`, if there is one and its entry ends within the limit.
-    fn frame(&mut self, at: u64, limit: u64, depth: Depth) -> io::Result<Option<Frame>> {
+    fn frame(&mut self, at: u64, limit: u64, depth: Depth) -> io::Result<Option<EntryFrame>> {
         if limit - at < ENTRY_HEADER_BYTES as u64 {
             return Ok(None);
         }
@@ -88,7 +93,7 @@ impl Walk {
             Depth::Whole => READ_BYTES,
         };
         let bytes = self.bytes(at, ENTRY_HEADER_BYTES, limit, read_bytes)?;
-        let frame = Frame::decode(&bytes, at, self.secret);
+        let frame = EntryFrame::decode(&bytes, at, self.secret);
         Ok(frame.filter(|frame| frame.header.end.0 <= limit))
     }
 
@@ -103,7 +108,7 @@ impl Walk {
                 let candidate = &bytes[offset..];
                 let position = at + offset as u64;
                 if candidate.starts_with(&ENTRY_MAGIC)
-                    && let Some(frame) = Frame::decode(candidate, position, self.secret)
+                    && let Some(frame) = EntryFrame::decode(candidate, position, self.secret)
                     && frame.header.end.0 <= limit
                 {
                     return Ok(position);

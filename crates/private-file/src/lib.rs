@@ -1,4 +1,4 @@
-//! Files that only the gateway's user may read: the local token, the first password, the mirror of the catalog.
+//! Files that only the gateway's user may read: the journal, tokens and keys, the mirror of the catalog.
 //!
 //! A write is all or nothing: a reader sees the old file or the new one, and never one that others could have opened.
 

@@ -9,14 +9,14 @@ use super::binaries::Binaries;
 use super::create::create;
 use super::error::PostgresError;
 use super::log::{LOG_FILE, Log};
-use super::place::{CLUSTER_DIRECTORY, LOCATION_FILE, Place, is_passed_through};
+use super::place::{CLUSTER_DIRECTORY, ClusterPlace, LOCATION_FILE, is_passed_through};
 use super::postmaster::Postmaster;
 use super::run_as::RunAs;
 use super::settings;
 
 /// The database that every cluster has.
 const DATABASE: &str = "tidegate";
-/// What we open by name in the data directory.
+/// What the gateway opens by name in the data directory.
 const WRITTEN: [&str; 4] = [CLUSTER_DIRECTORY, LOCATION_FILE, LOG_FILE, "postgres.log.1"];
 /// What PostgreSQL says while processes of a killed server are still there.
 const LEFT_BEHIND: &str = "is still in use";
@@ -29,7 +29,7 @@ const LEFT_BEHIND_PAUSE: Duration = Duration::from_millis(200);
 pub struct ClusterOptions {
     /// The gateway's data directory; made if missing.
     pub data_dir: PathBuf,
-    /// Who runs a new cluster when we are root; `postgres` if None. Ignored otherwise.
+    /// The user who runs a new cluster when the gateway runs as root; `postgres` if None. Ignored otherwise.
     pub run_as: Option<String>,
     /// The directory of `postgres` and `initdb`; looked for if None.
     pub binaries: Option<PathBuf>,
@@ -65,7 +65,7 @@ impl Cluster {
 
     /// The URL of the database `tidegate` of an existing cluster, whether or not it runs.
     pub fn locate(data_dir: &Path) -> Option<String> {
-        let place = Place::of_existing(data_dir).ok().flatten()?;
+        let place = ClusterPlace::of_existing(data_dir).ok().flatten()?;
         Some(place.url(DATABASE))
     }
 
@@ -117,7 +117,7 @@ impl Cluster {
 struct Recipe {
     binaries: Binaries,
     run_as: RunAs,
-    place: Place,
+    place: ClusterPlace,
     settings: Vec<(String, String)>,
     log: Log,
 }
@@ -127,7 +127,7 @@ impl Recipe {
     async fn prepare(options: &ClusterOptions) -> Result<Recipe, PostgresError> {
         let data_dir = make_data_directory(&options.data_dir)?;
         let named = options.binaries.as_deref();
-        let existing = Place::of_existing(&data_dir)?;
+        let existing = ClusterPlace::of_existing(&data_dir)?;
         let (place, run_as, binaries) = if let Some(place) = existing {
             let data = place.data();
             let run_as = RunAs::for_existing_cluster(&data)?;
@@ -139,7 +139,7 @@ impl Recipe {
         } else {
             let run_as = RunAs::for_new_cluster(options.run_as.as_deref())?;
             let binaries = Binaries::find(named, None, &run_as).await?;
-            let place = Place::for_new(&data_dir, &run_as).await?;
+            let place = ClusterPlace::for_new(&data_dir, &run_as).await?;
             create(&place, &binaries, &run_as).await?;
             (place, run_as, binaries)
         };
@@ -153,7 +153,7 @@ impl Recipe {
         if let Some(mut found) = Postmaster::adopt(&self.place).await? {
             match found.ready(&self.log, self.log.end()).await {
                 Ok(()) => return Ok((found, true)),
-                // It went down while we watched; then it is ours to start.
+                // It went down meanwhile; then this gateway starts it.
                 Err(PostgresError::Ended { .. }) => {}
                 Err(error) => return Err(error),
             }
@@ -188,8 +188,8 @@ impl Recipe {
     }
 }
 
-/// The data directory without symbolic links; made for us alone if it is missing. Refused if somebody else could have put
-/// something where we are about to write.
+/// The data directory without symbolic links; made for this user alone if it is missing. Refused if another user could have
+/// put something where the gateway is about to write.
 fn make_data_directory(data_dir: &Path) -> Result<PathBuf, PostgresError> {
     let data_dir = directory::open(data_dir, is_passed_through(data_dir))?;
     directory::check_entries(&data_dir, &WRITTEN, 0)?;

@@ -15,21 +15,21 @@ use tokio::process::Command;
 
 use super::binaries::Binaries;
 use super::error::PostgresError;
-use super::place::{Place, sync_directory};
+use super::place::{ClusterPlace, sync_directory};
 use super::run_as::RunAs;
 
 /// Begins the names of directories in which a cluster is being made.
 const UNFINISHED: &str = "data.new-";
 /// How long `initdb` or the creation of the database may take; about a second on a good disk.
 const STEP_MAX: Duration = Duration::from_mins(5);
-/// How many leftovers that cannot be removed we step around.
+/// Names that are tried where leftovers cannot be removed.
 const LEFTOVERS_MAX: u32 = 1000;
 /// The first major version with a locale provider of its own.
 const MAJOR_WITH_BUILTIN_LOCALES: u32 = 17;
 
 /// Makes the cluster of a place that has none.
 pub(super) async fn create(
-    place: &Place,
+    place: &ClusterPlace,
     binaries: &Binaries,
     run_as: &RunAs,
 ) -> Result<(), PostgresError> {
@@ -51,7 +51,7 @@ fn remove_leftovers(base: &Path) {
             continue;
         }
         let path = entry.path();
-        // An initdb that outlived its gateway may still be writing there. It harms nobody: we use another name.
+        // An initdb that outlived its gateway may still be writing there. That is harmless: the new one has another name.
         match std::fs::remove_dir_all(&path) {
             Ok(()) => tracing::info!(path = %path.display(), "removed an unfinished cluster"),
             Err(error) => {
@@ -61,7 +61,7 @@ fn remove_leftovers(base: &Path) {
     }
 }
 
-/// A directory with a name that nobody uses.
+/// A directory with a name that is free.
 fn make_unfinished(base: &Path) -> Result<PathBuf, PostgresError> {
     for number in 0..LEFTOVERS_MAX {
         let path = base.join(format!("{UNFINISHED}{number}"));

@@ -1,4 +1,4 @@
-//! The private PostgreSQL: when nobody names a database, the gateway runs its own from the machine's binaries.
+//! The private PostgreSQL: when no database is configured, the gateway runs its own from the machine's binaries.
 //!
 //! It lives below the gateway's data directory, answers on a Unix socket that only its owner can reach, and syncs
 //! like any other PostgreSQL. Promises:
@@ -10,6 +10,9 @@
 //! Refuses: to run PostgreSQL as root, to upgrade a cluster, to start a second server beside one it cannot see (in
 //! another container on the same volume), to listen on the network. Two gateways on one data directory are prevented
 //! by the caller.
+//!
+//! Public: [`Cluster`], which is started, watched and stopped; [`ClusterOptions`]; [`PostgresError`];
+//! [`is_passed_through`], for the caller that guards the data directory's mode.
 //!
 //! Layout: `<data dir>/postgres/{data,socket}` and `<data dir>/postgres.log`; the exceptions are in `place.rs`.
 

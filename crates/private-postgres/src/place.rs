@@ -4,7 +4,7 @@
 //! - The gateway is root and the cluster's user cannot enter the data directory (it lies below `/root`, say): the
 //!   cluster goes to `/var/lib/tidegate/<hash of the data directory>`, and `<data dir>/postgres-location` says so.
 //! - The socket's path would be longer than the system allows, or would confuse a URL: the socket goes to
-//!   `/tmp/tidegate-<hash>`, mode 0700, refused when it belongs to anybody else.
+//!   `/tmp/tidegate-<hash>`, mode 0700, refused when it belongs to another user.
 //!
 //! Invariant: as root we create, rename and give away only inside directories that root owns, so that the cluster's
 //! user cannot trick us with symbolic links. `postgres/` is therefore ours (0710), its two children are the user's.
@@ -36,27 +36,27 @@ pub(super) const PORT: u16 = 5432;
 
 /// A cluster's directory, whether or not the cluster exists.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct ClusterPlace {
     /// Absolute and free of symbolic links.
     base: PathBuf,
 }
 
-impl Place {
+impl ClusterPlace {
     /// The place of the cluster of a data directory, if there is a cluster.
-    pub(super) fn of_existing(data_dir: &Path) -> Result<Option<Place>, PostgresError> {
+    pub(super) fn of_existing(data_dir: &Path) -> Result<Option<ClusterPlace>, PostgresError> {
         let data_dir = match data_dir.canonicalize() {
             Ok(canonical) => canonical,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(PostgresError::io("find", data_dir)(error)),
         };
-        let inside = Place::inside(&data_dir);
+        let inside = ClusterPlace::inside(&data_dir);
         if inside.holds_cluster()? {
             return Ok(Some(inside));
         }
         let location = data_dir.join(LOCATION_FILE);
         match std::fs::read_to_string(&location) {
             Ok(text) => {
-                let named = Place { base: PathBuf::from(text.trim_end_matches('\n')) };
+                let named = ClusterPlace { base: PathBuf::from(text.trim_end_matches('\n')) };
                 if named.holds_cluster()? {
                     return Ok(Some(named));
                 }
@@ -64,7 +64,7 @@ impl Place {
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 // The process may have died between making the cluster and writing the file.
-                let elsewhere = Place::elsewhere(&data_dir);
+                let elsewhere = ClusterPlace::elsewhere(&data_dir);
                 Ok(elsewhere.holds_cluster()?.then_some(elsewhere))
             }
             Err(error) => Err(PostgresError::io("read", &location)(error)),
@@ -72,13 +72,16 @@ impl Place {
     }
 
     /// Chooses the place of a new cluster and makes its directory. `data_dir` is canonical.
-    pub(super) async fn for_new(data_dir: &Path, run_as: &RunAs) -> Result<Place, PostgresError> {
-        let inside = Place::inside(data_dir);
+    pub(super) async fn for_new(
+        data_dir: &Path,
+        run_as: &RunAs,
+    ) -> Result<ClusterPlace, PostgresError> {
+        let inside = ClusterPlace::inside(data_dir);
         inside.let_in(run_as)?;
         let place = if run_as.can_enter(data_dir).await? {
             inside
         } else {
-            let place = Place::elsewhere(data_dir);
+            let place = ClusterPlace::elsewhere(data_dir);
             tracing::info!(user = run_as.name(), directory = %place.base.display(),
                 "the cluster's user cannot enter the data directory; the cluster lives elsewhere");
             make_directory(Path::new(ELSEWHERE), 0o755)?;
@@ -91,12 +94,12 @@ impl Place {
         Ok(place)
     }
 
-    fn inside(data_dir: &Path) -> Place {
-        Place { base: data_dir.join(CLUSTER_DIRECTORY) }
+    fn inside(data_dir: &Path) -> ClusterPlace {
+        ClusterPlace { base: data_dir.join(CLUSTER_DIRECTORY) }
     }
 
-    fn elsewhere(data_dir: &Path) -> Place {
-        Place { base: Path::new(ELSEWHERE).join(short_hash(data_dir)) }
+    fn elsewhere(data_dir: &Path) -> ClusterPlace {
+        ClusterPlace { base: Path::new(ELSEWHERE).join(short_hash(data_dir)) }
     }
 
     pub(super) fn base(&self) -> &Path {
@@ -190,7 +193,7 @@ impl Place {
         private_file::write(&location, &text).map_err(PostgresError::io("write", &location))
     }
 
-    /// Lets the cluster's user, and nobody else, pass through the data directory (not list it): its group becomes the user's.
+    /// Lets only the cluster's user pass through the data directory (not list it): its group becomes the user's.
     pub(super) fn let_in(&self, run_as: &RunAs) -> Result<(), PostgresError> {
         let Some(data_dir) = self.base.parent() else {
             return Ok(());
@@ -205,7 +208,7 @@ impl Place {
     }
 }
 
-/// Does a server that runs as somebody else perhaps pass through this data directory at this moment? [`Place::let_in`] leaves
+/// Whether a server that runs as another user may pass through this data directory at this moment. [`ClusterPlace::let_in`] leaves
 /// it the way that it needs.
 pub fn is_passed_through(data_dir: &Path) -> bool {
     geteuid().is_root() && data_dir.join(CLUSTER_DIRECTORY).is_dir()
@@ -264,7 +267,7 @@ mod tests {
 
     #[test]
     fn the_url_survives_every_character_of_a_path() {
-        let place = Place { base: PathBuf::from("/a b/ä+%&?#") };
+        let place = ClusterPlace { base: PathBuf::from("/a b/ä+%&?#") };
         assert_eq!(
             place.url("tide gate"),
             "postgresql://tidegate@localhost:5432/tide%20gate?host=%2Fa%20b%2F%C3%A4%2B%25%26%3F%23%2Fsocket&sslmode=disable"
@@ -274,7 +277,7 @@ mod tests {
     #[test]
     fn a_long_or_confusing_path_puts_the_socket_elsewhere() {
         let fits = "x".repeat(SOCKET_PATH_BYTES_MAX - "//socket/.s.PGSQL.5432".len());
-        let place = |base: String| Place { base: PathBuf::from(base) };
+        let place = |base: String| ClusterPlace { base: PathBuf::from(base) };
         assert_eq!(place(format!("/{fits}")).socket().as_os_str().len(), SOCKET_PATH_BYTES_MAX);
         for base in [format!("/{fits}x"), "/a,b".to_owned(), "/a\"b".to_owned()] {
             let socket = place(base).socket();
@@ -286,12 +289,12 @@ mod tests {
     fn a_location_that_leads_nowhere_is_an_error_and_not_an_empty_cluster() {
         let data_dir = tempfile::tempdir().expect("a directory");
         std::fs::write(data_dir.path().join(LOCATION_FILE), "/nowhere/at/all\n").expect("written");
-        let found = Place::of_existing(data_dir.path());
+        let found = ClusterPlace::of_existing(data_dir.path());
         assert!(matches!(found, Err(PostgresError::ClusterMissing { .. })), "{found:?}");
     }
 
     #[test]
     fn no_data_directory_holds_no_cluster() {
-        assert!(matches!(Place::of_existing(Path::new("/nowhere/at/all")), Ok(None)));
+        assert!(matches!(ClusterPlace::of_existing(Path::new("/nowhere/at/all")), Ok(None)));
     }
 }

@@ -1,4 +1,4 @@
-//! A running server process: started by us or adopted, watched, and stopped.
+//! A running server process: started by this gateway or adopted, watched, and stopped.
 //!
 //! The server's pid file is the source of truth, as it is for PostgreSQL's own `pg_ctl`. A process id alone proves
 //! nothing, since numbers are used again; so an adopted process must also be the one that listens on this cluster's
@@ -19,19 +19,19 @@ use tokio::time::{sleep, timeout};
 use super::error::PostgresError;
 use super::log::Log;
 use super::pid_file::{PidFile, State};
-use super::place::Place;
+use super::place::ClusterPlace;
 
 /// How long a new server may take until it reports anything at all.
 const REPORT_WITHIN: Duration = Duration::from_mins(1);
 /// How long a server may be starting up; crash recovery replays up to the maximal WAL size and more.
 const RECOVERY_MAX: Duration = Duration::from_mins(30);
-/// How long a process that looks like our server may take to open its socket.
+/// How long a process that looks like the cluster's server may take to open its socket.
 const SOCKET_WITHIN: Duration = Duration::from_secs(5);
 /// How long a fast shutdown may take: it ends with a checkpoint.
 const FAST_STOP_MAX: Duration = Duration::from_secs(30);
 /// How long an immediate shutdown may take: PostgreSQL itself kills what is left after 5 seconds.
 const IMMEDIATE_STOP_MAX: Duration = Duration::from_secs(10);
-/// How often a process that is not our child is looked at.
+/// How often a process that is not a child of this one is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// How often the state of a starting server is looked at.
 const STATE_INTERVAL: Duration = Duration::from_millis(10);
@@ -45,7 +45,7 @@ pub(super) struct Postmaster {
     data: PathBuf,
     /// None for an adopted one. Dropping it leaves the server running.
     child: Option<Child>,
-    /// Nobody has seen the start through yet, and if the wait for it fails or is cancelled, it shall not stay behind; or its
+    /// The start is not confirmed yet: if the wait for it fails or is cancelled, the server shall not stay behind; or its
     /// owner wants it so.
     stop_when_dropped: bool,
 }
@@ -65,10 +65,10 @@ impl Postmaster {
 
     /// The server that already runs on a cluster, if one does. A stale pid file is none; PostgreSQL removes most of
     /// them itself at the next start, and those that would keep it from starting are removed here.
-    pub(super) async fn adopt(place: &Place) -> Result<Option<Postmaster>, PostgresError> {
+    pub(super) async fn adopt(place: &ClusterPlace) -> Result<Option<Postmaster>, PostgresError> {
         let data = place.data();
         let Some(note) = PidFile::read(&data)? else {
-            if listener(&place.socket()).await != Listener::Nobody {
+            if listener(&place.socket()).await != Listener::None {
                 return Err(PostgresError::ServedElsewhere { data });
             }
             // An empty file, as a power loss leaves it, would keep PostgreSQL from starting.
@@ -93,7 +93,7 @@ impl Postmaster {
             }
             return Ok(Some(found));
         }
-        if !found.lives() && listener(&place.socket()).await != Listener::Nobody {
+        if !found.lives() && listener(&place.socket()).await != Listener::None {
             return Err(PostgresError::ServedElsewhere { data: place.data() });
         }
         let number_is_used = kill(found.pid, None) != Err(Errno::ESRCH);
@@ -215,7 +215,7 @@ impl Drop for Postmaster {
     }
 }
 
-/// Whether a process works in a directory, as a postmaster does in its data directory; None where nobody can tell.
+/// Whether a process works in a directory, as a postmaster does in its data directory; None where that cannot be known.
 /// A thread of another process (the number may be one) and a zombie do not.
 #[cfg(target_os = "linux")]
 fn runs_in(pid: Pid, directory: &Path) -> Option<bool> {
@@ -234,10 +234,10 @@ fn runs_in(_pid: Pid, _directory: &Path) -> Option<bool> {
     None
 }
 
-/// Who listens on a socket.
+/// What listens on a socket.
 #[derive(Debug, PartialEq, Eq)]
 enum Listener {
-    Nobody,
+    None,
     Process(Pid),
     /// One that the system does not name, because it belongs to another container.
     Unnamed,
@@ -245,7 +245,7 @@ enum Listener {
 
 async fn listener(socket: &Path) -> Listener {
     let Ok(connection) = UnixStream::connect(socket).await else {
-        return Listener::Nobody;
+        return Listener::None;
     };
     match connection.peer_cred().ok().and_then(|credentials| credentials.pid()) {
         Some(pid) if pid > 0 => Listener::Process(Pid::from_raw(pid)),

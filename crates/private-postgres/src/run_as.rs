@@ -14,7 +14,7 @@ use tokio::process::Command;
 
 use super::error::PostgresError;
 
-/// Who runs PostgreSQL when root starts the gateway and nobody says otherwise.
+/// The user who runs PostgreSQL when root starts the gateway and no other is configured.
 const USER_DEFAULT: &str = "postgres";
 
 /// What PostgreSQL's programs see of our environment: where to find programs, libraries, locales and time zones.
@@ -48,7 +48,7 @@ impl RunAs {
         Ok(RunAs { name: user.name, uid: user.uid.as_raw(), gid: user.gid.as_raw(), switch: true })
     }
 
-    /// The user of a cluster that exists: its owner, because PostgreSQL accepts nobody else.
+    /// The user of a cluster that exists: its owner, because PostgreSQL accepts no other.
     pub(super) fn for_existing_cluster(data: &Path) -> Result<RunAs, PostgresError> {
         let found = data.metadata().map_err(PostgresError::io("look at", data))?;
         let owner = User::from_uid(Uid::from_raw(found.uid())).ok().flatten();

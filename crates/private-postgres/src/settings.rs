@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use super::place::{PORT, Place};
+use super::place::{ClusterPlace, PORT};
 
 /// For steady ingest on any machine; a caller may override them.
 const DEFAULTS: [(&str, &str); 12] = [
@@ -33,7 +33,7 @@ const PROMISED: [(&str, &str); 5] = [
 ];
 
 /// The arguments for `postgres` after its data directory.
-pub(super) fn arguments(place: &Place, extra: &[(String, String)]) -> Vec<OsString> {
+pub(super) fn arguments(place: &ClusterPlace, extra: &[(String, String)]) -> Vec<OsString> {
     let mut arguments = Vec::new();
     for (name, value) in DEFAULTS {
         push(&mut arguments, name, value);
@@ -46,7 +46,7 @@ pub(super) fn arguments(place: &Place, extra: &[(String, String)]) -> Vec<OsStri
     }
     push(&mut arguments, "port", &PORT.to_string());
     arguments.push("-c".into());
-    // Quoted, because the setting is a list and a path may hold spaces; `Place` keeps quotes and commas out.
+    // Quoted, because the setting is a list and a path may hold spaces; `ClusterPlace` keeps quotes and commas out.
     let mut directories = OsString::from("unix_socket_directories=\"");
     directories.push(place.socket_directory());
     directories.push("\"");

@@ -1,4 +1,4 @@
-//! The promises of the private PostgreSQL, against real servers. Root runs all of them, anybody else most.
+//! The promises of the private PostgreSQL, against real servers. As root all of them run, as another user most.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
@@ -11,32 +11,32 @@ use nix::unistd::{Pid, geteuid};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
-use super::place::Place;
+use super::place::ClusterPlace;
 use super::{Cluster, ClusterOptions, PostgresError};
 
 /// A data directory whose server does not outlive a failed test.
-struct Room {
+struct TestCluster {
     options: ClusterOptions,
     _directory: TempDir,
 }
 
-impl Room {
+impl TestCluster {
     /// A data directory for its owner alone, as the gateway makes it.
-    fn new() -> Room {
+    fn new() -> TestCluster {
         let directory = tempfile::tempdir().expect("a directory");
         set_mode(directory.path(), 0o700);
-        Room::at(directory.path().to_owned(), directory)
+        TestCluster::at(directory.path().to_owned(), directory)
     }
 
-    /// A data directory at `inner` below a directory that everybody may enter.
-    fn below(inner: &str) -> Room {
+    /// A data directory at `inner` below a directory that all users may enter.
+    fn below(inner: &str) -> TestCluster {
         let directory = tempfile::tempdir().expect("a directory");
         set_mode(directory.path(), 0o755);
-        Room::at(directory.path().join(inner), directory)
+        TestCluster::at(directory.path().join(inner), directory)
     }
 
-    fn at(data_dir: PathBuf, directory: TempDir) -> Room {
-        Room {
+    fn at(data_dir: PathBuf, directory: TempDir) -> TestCluster {
+        TestCluster {
             options: ClusterOptions { data_dir, ..ClusterOptions::default() },
             _directory: directory,
         }
@@ -46,8 +46,8 @@ impl Room {
         Cluster::start(&self.options).await.expect("PostgreSQL starts")
     }
 
-    fn place(&self) -> Place {
-        Place::of_existing(&self.options.data_dir).expect("readable").expect("a cluster")
+    fn place(&self) -> ClusterPlace {
+        ClusterPlace::of_existing(&self.options.data_dir).expect("readable").expect("a cluster")
     }
 
     fn pid_file(&self) -> PathBuf {
@@ -69,15 +69,15 @@ impl Room {
     }
 }
 
-impl Drop for Room {
+impl Drop for TestCluster {
     fn drop(&mut self) {
-        let Ok(Some(place)) = Place::of_existing(&self.options.data_dir) else {
+        let Ok(Some(place)) = ClusterPlace::of_existing(&self.options.data_dir) else {
             return;
         };
         let Ok(text) = std::fs::read_to_string(place.data().join("postmaster.pid")) else {
             return;
         };
-        // Only a server of this room, never a number that a test has written into the file.
+        // Only a server of this test, never a number that a test has written into the file.
         let mut lines = text.lines();
         let pid = lines.next().and_then(|line| line.parse().ok());
         let ours = lines.next().is_some_and(|line| Path::new(line) == place.data());
@@ -119,15 +119,15 @@ async fn murder(cluster: &mut Cluster) {
 
 #[tokio::test]
 async fn a_fresh_cluster_is_durable_private_and_keeps_its_data() {
-    let mut room = Room::new();
-    assert_eq!(Cluster::locate(&room.options.data_dir), None);
-    room.options.settings = [("fsync", "off"), ("listen_addresses", "*"), ("work_mem", "5MB")]
+    let mut test = TestCluster::new();
+    assert_eq!(Cluster::locate(&test.options.data_dir), None);
+    test.options.settings = [("fsync", "off"), ("listen_addresses", "*"), ("work_mem", "5MB")]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .to_vec();
-    let cluster = room.start().await;
+    let cluster = test.start().await;
     assert!(!cluster.adopted());
     let url = cluster.url();
-    assert_eq!(Cluster::locate(&room.options.data_dir), Some(url.clone()));
+    assert_eq!(Cluster::locate(&test.options.data_dir), Some(url.clone()));
     let settings = "select string_agg(name || '=' || setting, ' ' order by name) from pg_settings where name in \
         ('fsync', 'full_page_writes', 'listen_addresses', 'work_mem', 'server_encoding', 'lc_collate')";
     assert_eq!(
@@ -135,14 +135,14 @@ async fn a_fresh_cluster_is_durable_private_and_keeps_its_data() {
         "fsync=on full_page_writes=on listen_addresses= server_encoding=UTF8 work_mem=5120"
     );
     assert_eq!(psql(&url, "select current_user || ' ' || current_database()"), "tidegate tidegate");
-    let socket_directory = room.place().socket_directory();
+    let socket_directory = test.place().socket_directory();
     let mode = socket_directory.metadata().expect("there").permissions().mode();
     assert_eq!(mode & 0o777, 0o700);
     psql(&url, "create table kept as select 42 as answer");
     cluster.stop().await.expect("stopped");
-    assert!(!room.pid_file().exists());
+    assert!(!test.pid_file().exists());
 
-    let again = room.start().await;
+    let again = test.start().await;
     assert!(!again.adopted());
     assert_eq!(psql(&again.url(), "select answer from kept"), "42");
     again.stop().await.expect("stopped");
@@ -150,69 +150,69 @@ async fn a_fresh_cluster_is_durable_private_and_keeps_its_data() {
 
 #[tokio::test]
 async fn a_dropped_server_runs_on_and_is_adopted() {
-    let room = Room::new();
-    let first = room.start().await;
+    let test = TestCluster::new();
+    let first = test.start().await;
     let pid = first.pid();
     // Ctrl-C in a terminal goes to the whole process group of the gateway.
     let group = nix::unistd::getpgid(Some(Pid::from_raw(pid))).expect("a group");
     assert_ne!(group, nix::unistd::getpgrp());
     drop(first);
-    let second = room.start().await;
+    let second = test.start().await;
     assert!(second.adopted());
     assert_eq!(second.pid(), pid);
     assert_eq!(psql(&second.url(), "select 1"), "1");
     second.stop().await.expect("stopped");
-    assert!(!room.pid_file().exists());
+    assert!(!test.pid_file().exists());
 }
 
-/// It was shut out where a directory from before, open to everybody, was closed at the start: it panicked at its next
+/// It was shut out where a directory from before, open to all, was closed at the start: it panicked at its next
 /// checkpoint.
 #[tokio::test]
 async fn a_server_that_runs_on_keeps_its_way_through_a_directory_that_is_closed() {
-    let room = Room::new();
-    drop(room.start().await);
+    let test = TestCluster::new();
+    drop(test.start().await);
     for before in [0o755, 0o711, 0o700] {
-        set_mode(&room.options.data_dir, before);
-        let again = room.start().await;
+        set_mode(&test.options.data_dir, before);
+        let again = test.start().await;
         assert!(again.adopted(), "{before:o}");
         assert_eq!(psql(&again.url(), "checkpoint"), "");
         let expected = if geteuid().is_root() { 0o710 } else { 0o700 };
-        assert_eq!(mode(&room.options.data_dir), expected, "{before:o}");
+        assert_eq!(mode(&test.options.data_dir), expected, "{before:o}");
     }
 }
 
 #[tokio::test]
 async fn a_stale_pid_file_is_not_adopted() {
-    let room = Room::new();
-    let mut cluster = room.start().await;
+    let test = TestCluster::new();
+    let mut cluster = test.start().await;
     psql(&cluster.url(), "create table kept as select 42 as answer");
     murder(&mut cluster).await;
-    let stale = std::fs::read_to_string(room.pid_file()).expect("left behind");
-    let mut cluster = room.start().await;
+    let stale = std::fs::read_to_string(test.pid_file()).expect("left behind");
+    let mut cluster = test.start().await;
     assert!(!cluster.adopted());
     assert_eq!(psql(&cluster.url(), "select answer from kept"), "42");
 
     // The number now belongs to a live process, as happens in containers: this one.
     murder(&mut cluster).await;
     let (_, rest) = stale.split_once('\n').expect("lines");
-    std::fs::write(room.pid_file(), format!("{}\n{rest}", std::process::id())).expect("written");
-    let mut cluster = room.start().await;
+    std::fs::write(test.pid_file(), format!("{}\n{rest}", std::process::id())).expect("written");
+    let mut cluster = test.start().await;
     assert!(!cluster.adopted());
 
     // A power loss may leave an empty file.
     murder(&mut cluster).await;
-    std::fs::write(room.pid_file(), "").expect("written");
-    let cluster = room.start().await;
+    std::fs::write(test.pid_file(), "").expect("written");
+    let cluster = test.start().await;
     assert!(!cluster.adopted());
     cluster.stop().await.expect("stopped");
 }
 
 #[tokio::test]
 async fn the_supervisor_starts_a_killed_server_again_and_again() {
-    let room = Room::new();
-    drop(room.start().await);
+    let test = TestCluster::new();
+    drop(test.start().await);
     // The first to die is an adopted one, the second a child.
-    let mut cluster = room.start().await;
+    let mut cluster = test.start().await;
     assert!(cluster.adopted());
     let url = cluster.url();
     psql(&url, "create table kept as select 42 as answer");
@@ -221,7 +221,7 @@ async fn the_supervisor_starts_a_killed_server_again_and_again() {
     let kills = async {
         for _ in 0..2 {
             kill(Pid::from_raw(pid), Signal::SIGKILL).expect("killed");
-            pid = room.ready_after(pid).await;
+            pid = test.ready_after(pid).await;
             assert_eq!(psql(&url, "select answer from kept"), "42");
         }
         shutdown.cancel();
@@ -231,32 +231,32 @@ async fn the_supervisor_starts_a_killed_server_again_and_again() {
     tokio::join!(supervised, kills);
     drop(cluster);
     // Whether the last restart was seen through or called off by the shutdown, the next start copes.
-    room.start().await.stop().await.expect("stopped");
+    test.start().await.stop().await.expect("stopped");
 }
 
 #[tokio::test]
 async fn a_start_that_fails_says_why_and_leaves_nothing_running() {
-    let mut room = Room::new();
-    room.options.settings = vec![("shared_buffers".to_owned(), "much".to_owned())];
-    let error = Cluster::start(&room.options).await.expect_err("no such amount");
+    let mut test = TestCluster::new();
+    test.options.settings = vec![("shared_buffers".to_owned(), "much".to_owned())];
+    let error = Cluster::start(&test.options).await.expect_err("no such amount");
     assert!(matches!(&error, PostgresError::Ended { .. }), "{error:?}");
     assert!(error.to_string().contains("shared_buffers"), "{error}");
-    assert!(!room.pid_file().exists());
+    assert!(!test.pid_file().exists());
 
     // The same cluster, asked of programs of another major version.
-    let version = room.place().data().join("PG_VERSION");
+    let version = test.place().data().join("PG_VERSION");
     std::fs::write(&version, "14\n").expect("written");
-    let error = Cluster::start(&room.options).await.expect_err("another major version");
+    let error = Cluster::start(&test.options).await.expect_err("another major version");
     assert!(matches!(error, PostgresError::OtherMajor { needed: 14, .. }), "{error:?}");
 }
 
 #[tokio::test]
 async fn a_directory_without_programs_is_named() {
-    let mut room = Room::new();
-    let empty = room.options.data_dir.join("empty");
+    let mut test = TestCluster::new();
+    let empty = test.options.data_dir.join("empty");
     std::fs::create_dir(&empty).expect("a directory");
-    room.options.binaries = Some(empty.clone());
-    let error = Cluster::start(&room.options).await.expect_err("nothing there");
+    test.options.binaries = Some(empty.clone());
+    let error = Cluster::start(&test.options).await.expect_err("nothing there");
     assert!(
         matches!(&error, PostgresError::NotUsable { directory, .. } if *directory == empty),
         "{error:?}"
@@ -265,9 +265,9 @@ async fn a_directory_without_programs_is_named() {
 
 #[tokio::test]
 async fn an_interrupted_start_leaves_no_half_cluster_and_no_server() {
-    let room = Room::new();
-    let started = Cluster::start(&room.options);
-    let base = room.options.data_dir.join("postgres");
+    let test = TestCluster::new();
+    let started = Cluster::start(&test.options);
+    let base = test.options.data_dir.join("postgres");
     // Cancels in the middle of initdb, as a kill would.
     let in_the_middle = async {
         let mut interval = tokio::time::interval(Duration::from_millis(1));
@@ -280,50 +280,50 @@ async fn an_interrupted_start_leaves_no_half_cluster_and_no_server() {
         () = in_the_middle => {}
         outcome = started => panic!("initdb was too fast to be interrupted: {outcome:?}"),
     }
-    assert_eq!(Cluster::locate(&room.options.data_dir), None);
-    let cluster = room.start().await;
+    assert_eq!(Cluster::locate(&test.options.data_dir), None);
+    let cluster = test.start().await;
     assert_eq!(psql(&cluster.url(), "select current_database()"), "tidegate");
     cluster.stop().await.expect("stopped");
 
     // Cancels while the server comes up.
     let comes_up = async {
         let mut interval = tokio::time::interval(Duration::from_millis(1));
-        while !room.pid_file().exists() {
+        while !test.pid_file().exists() {
             interval.tick().await;
         }
     };
     tokio::select! {
         biased;
         () = comes_up => {}
-        outcome = Cluster::start(&room.options) => panic!("too fast to be interrupted: {outcome:?}"),
+        outcome = Cluster::start(&test.options) => panic!("too fast to be interrupted: {outcome:?}"),
     }
     let mut interval = tokio::time::interval(Duration::from_millis(10));
-    while room.pid_file().exists() {
+    while test.pid_file().exists() {
         interval.tick().await;
     }
 }
 
 #[tokio::test]
 async fn a_long_path_and_strange_letters_do_no_harm() {
-    let room = Room::below(&format!("{}/it's a, \"strange\" place +%ä", "long".repeat(30)));
-    let cluster = room.start().await;
-    let socket_directory = room.place().socket_directory();
+    let test = TestCluster::below(&format!("{}/it's a, \"strange\" place +%ä", "long".repeat(30)));
+    let cluster = test.start().await;
+    let socket_directory = test.place().socket_directory();
     assert!(socket_directory.starts_with("/tmp"), "{}", socket_directory.display());
     assert_eq!(psql(&cluster.url(), "select 1"), "1");
     cluster.stop().await.expect("stopped");
     std::fs::remove_dir(&socket_directory).expect("removed");
 
     if geteuid().is_root() {
-        // Somebody else was there first: neither a foreign directory nor a link is trusted.
+        // Another user was there first: neither a foreign directory nor a link is trusted.
         std::fs::create_dir(&socket_directory).expect("made");
         set_mode(&socket_directory, 0o700);
         std::os::unix::fs::chown(&socket_directory, Some(12345), None).expect("given away");
-        let error = Cluster::start(&room.options).await.expect_err("foreign");
+        let error = Cluster::start(&test.options).await.expect_err("foreign");
         assert!(matches!(error, PostgresError::SocketDirectory { .. }), "{error:?}");
         std::fs::remove_dir(&socket_directory).expect("removed");
     }
     std::os::unix::fs::symlink("/", &socket_directory).expect("linked");
-    let error = Cluster::start(&room.options).await.expect_err("a link");
+    let error = Cluster::start(&test.options).await.expect_err("a link");
     assert!(matches!(error, PostgresError::SocketDirectory { .. }), "{error:?}");
     std::fs::remove_file(&socket_directory).expect("removed");
 }
@@ -336,20 +336,20 @@ async fn a_cluster_whose_user_is_shut_out_lives_elsewhere() {
     let directory = tempfile::tempdir().expect("a directory");
     // Like /root.
     set_mode(directory.path(), 0o700);
-    let room = Room::at(directory.path().join("data"), directory);
-    let cluster = room.start().await;
+    let test = TestCluster::at(directory.path().join("data"), directory);
+    let cluster = test.start().await;
     let url = cluster.url();
     psql(&url, "create table kept as select 42 as answer");
-    let elsewhere = room.place();
+    let elsewhere = test.place();
     assert!(elsewhere.base().starts_with("/var/lib/tidegate"), "{elsewhere:?}");
-    let location = room.options.data_dir.join("postgres-location");
+    let location = test.options.data_dir.join("postgres-location");
     let noted = std::fs::read_to_string(&location).expect("written");
     assert_eq!(Path::new(noted.trim_end()), elsewhere.base());
     cluster.stop().await.expect("stopped");
 
     // The process died before it wrote the note.
     std::fs::remove_file(&location).expect("removed");
-    let cluster = room.start().await;
+    let cluster = test.start().await;
     assert_eq!(psql(&cluster.url(), "select answer from kept"), "42");
     assert!(location.exists());
     cluster.stop().await.expect("stopped");
@@ -357,14 +357,14 @@ async fn a_cluster_whose_user_is_shut_out_lives_elsewhere() {
     // The cluster is gone, the note is not: an empty cluster would be the wrong answer.
     std::fs::remove_dir_all(elsewhere.base()).expect("removed");
     let _ = std::fs::remove_dir("/var/lib/tidegate");
-    let error = Cluster::start(&room.options).await.expect_err("missing");
+    let error = Cluster::start(&test.options).await.expect_err("missing");
     assert!(matches!(error, PostgresError::ClusterMissing { .. }), "{error:?}");
 }
 
 #[tokio::test]
 async fn sqlx_takes_the_url() {
-    let room = Room::new();
-    let cluster = room.start().await;
+    let test = TestCluster::new();
+    let cluster = test.start().await;
     let mut connection =
         <sqlx::PgConnection as sqlx::Connection>::connect(&cluster.url()).await.expect("connected");
     let answer: i32 =

@@ -5,8 +5,8 @@
 
 pub mod clock;
 mod column_set;
-mod cursor;
 mod density;
+mod seen_items;
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,8 +16,8 @@ use time::{OffsetDateTime, PrimitiveDateTime};
 use uuid::Uuid;
 
 pub use column_set::ColumnSet;
-pub use cursor::{CURSOR_ITEMS_MAX, Cursor, ItemHash, RunId, SeenItem};
 pub use density::{DENSE_EXCESS_MIN, excess_members};
+pub use seen_items::{ItemHash, RunId, SEEN_ITEMS_MAX, SeenItem, SeenItems};
 
 /// A byte offset in the endless journal. It only grows, over restarts too. Shown as 16 hex digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -91,19 +91,17 @@ impl UnixMicros {
 pub enum Source {
     Http,
     Poll,
-    File,
 }
 
 impl Source {
-    /// Every source, for metrics and tests.
-    pub const ALL: [Source; 3] = [Source::Http, Source::Poll, Source::File];
+    /// Every source.
+    pub const ALL: [Source; 2] = [Source::Http, Source::Poll];
 
     /// The word used in messages, metrics and SQL.
     pub fn as_str(self) -> &'static str {
         match self {
             Source::Http => "http",
             Source::Poll => "poll",
-            Source::File => "file",
         }
     }
 
@@ -111,7 +109,6 @@ impl Source {
         match self {
             Source::Http => 1,
             Source::Poll => 2,
-            Source::File => 3,
         }
     }
 
@@ -159,7 +156,7 @@ pub struct EntryMeta {
     /// entry.
     pub replays: Option<Uuid>,
     /// Of an entry of a polling job's run.
-    pub cursor: Option<Cursor>,
+    pub seen_items: Option<SeenItems>,
     /// How many keys and values its tuples' documents have, where these are more than [`excess_members`] takes for likely:
     /// PostgreSQL takes longer over them than the bytes say.
     pub members: Option<u32>,
@@ -188,7 +185,7 @@ const TAG_USER: u8 = 2;
 const TAG_KEY: u8 = 3;
 const TAG_ANSWER: u8 = 4;
 const TAG_REPLAYS: u8 = 5;
-const TAG_CURSOR: u8 = 6;
+const TAG_SEEN_ITEMS: u8 = 6;
 const TAG_MEMBERS: u8 = 7;
 
 /// Longest name of a user, in bytes.
@@ -204,7 +201,7 @@ impl EntryMeta {
             user: user.into(),
             key: None,
             replays: None,
-            cursor: None,
+            seen_items: None,
             members: None,
         }
     }
@@ -222,8 +219,8 @@ impl EntryMeta {
         if let Some(id) = self.replays {
             put_field(out, TAG_REPLAYS, id.as_bytes());
         }
-        if let Some(cursor) = &self.cursor {
-            put_field(out, TAG_CURSOR, &cursor.encode());
+        if let Some(seen_items) = &self.seen_items {
+            put_field(out, TAG_SEEN_ITEMS, &seen_items.encode());
         }
         if let Some(members) = self.members {
             put_field(out, TAG_MEMBERS, &members.to_le_bytes());
@@ -232,7 +229,7 @@ impl EntryMeta {
 
     /// Reads the tagged form; `None` if it is not well formed or names no source.
     pub fn decode(bytes: &[u8]) -> Option<EntryMeta> {
-        let (mut source, mut replays, mut cursor, mut members) = (None, None, None, None);
+        let (mut source, mut replays, mut seen_items, mut members) = (None, None, None, None);
         let (mut user, mut key, mut answer) = (String::new(), None, None);
         for field in Fields(bytes) {
             let (tag, value) = field?;
@@ -242,13 +239,13 @@ impl EntryMeta {
                 TAG_KEY => key = Some(hashes(value)?),
                 TAG_ANSWER => answer = Some(value.to_vec()),
                 TAG_REPLAYS => replays = Some(Uuid::from_slice(value).ok()?),
-                TAG_CURSOR => cursor = Some(Cursor::decode(value)?),
+                TAG_SEEN_ITEMS => seen_items = Some(SeenItems::decode(value)?),
                 TAG_MEMBERS => members = Some(u32::from_le_bytes(value.try_into().ok()?)),
                 _ => {}
             }
         }
         let key = key.map(|(key, body)| EntryKey { key, body, answer });
-        Some(EntryMeta { source: source?, user, key, replays, cursor, members })
+        Some(EntryMeta { source: source?, user, key, replays, seen_items, members })
     }
 
     /// The idempotency key of an entry with this meta, without reading the rest of it.
@@ -266,13 +263,13 @@ impl EntryMeta {
         Some(u32::from_le_bytes(value_of(bytes, TAG_MEMBERS)?.try_into().ok()?))
     }
 
-    /// The cursor of an entry with this meta. Costs entries of other sources a look at one byte.
-    pub fn cursor_of(bytes: &[u8]) -> Option<Cursor> {
+    /// The seen items of an entry with this meta. Costs entries of other sources a look at one byte.
+    pub fn seen_items_of(bytes: &[u8]) -> Option<SeenItems> {
         let [TAG_SOURCE, 1, 0, source, ..] = bytes else { return None };
         if *source != Source::Poll.code() {
             return None;
         }
-        Cursor::decode(value_of(bytes, TAG_CURSOR)?)
+        SeenItems::decode(value_of(bytes, TAG_SEEN_ITEMS)?)
     }
 }
 

@@ -59,7 +59,7 @@ pub(super) fn run(args: &ExportArgs, data: &DataDir) -> anyhow::Result<()> {
         }
     };
     let mut lines = Lines::new(BufWriter::new(out), streams, args.stream.clone());
-    let walked = survey.walk(|finding| export(args, &mut lines, finding));
+    let walked = survey.visit(|finding| export(args, &mut lines, finding));
     match walked.and_then(|()| Ok(lines.finish()?)) {
         // The reader has enough.
         Err(ExportError::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),

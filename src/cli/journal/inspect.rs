@@ -90,7 +90,7 @@ pub(super) fn run(what: &What, data: &DataDir, json: bool) -> anyhow::Result<()>
         damages: Vec::new(),
         set_aside: Vec::new(),
     };
-    survey.walk(|finding| {
+    survey.visit(|finding| {
         inspected.note(finding, &names);
         Ok::<(), SurveyError>(())
     })?;

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use tidegate_codec::decode::{decode_tuple, split_tuple, write_rfc3339};
 use tidegate_codec::{Stream, StreamsSnapshot};
-use tidegate_journal::{Entry, Part};
+use tidegate_journal::{Entry, UnreadRange};
 use tidegate_record::{ColumnSet, EntryKind, EntryMeta, Position, StreamId, UnixMicros};
 use uuid::Uuid;
 
@@ -216,8 +216,8 @@ impl<W: Write> Lines<W> {
     }
 
     /// What is no entry. With a stream asked for it is only complained about: whose bytes they are is unknown.
-    pub fn part(&mut self, part: &Part<'_>) -> io::Result<()> {
-        let Part { from, to, reason, .. } = part;
+    pub fn part(&mut self, part: &UnreadRange<'_>) -> io::Result<()> {
+        let UnreadRange { from, to, reason, .. } = part;
         eprintln!("{from} to {to}: {reason}");
         if self.only.is_some() {
             return Ok(());

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use tidegate_journal::{Finding, Part, SurveyError};
+use tidegate_journal::{Finding, SurveyError, UnreadRange};
 
 use super::What;
 use crate::config::DataDir;
@@ -34,7 +34,7 @@ pub(super) fn run(what: &What, data: &DataDir) -> ExitCode {
 fn verify(what: &What, data: &DataDir) -> Result<bool, SurveyError> {
     let survey = what.survey(data)?;
     let mut verified = Verified::default();
-    survey.walk(|finding| {
+    survey.visit(|finding| {
         verified.note(&finding);
         Ok::<(), SurveyError>(())
     })?;
@@ -72,8 +72,8 @@ impl Verified {
 }
 
 /// Where it is and why.
-fn describe(part: &Part<'_>) -> String {
-    let Part { from, to, reason, file, .. } = part;
+fn describe(part: &UnreadRange<'_>) -> String {
+    let UnreadRange { from, to, reason, file, .. } = part;
     let bytes = to.0 - from.0;
     match file {
         Some(file) => format!(

@@ -133,7 +133,7 @@ fn widening(column: &Column, kind: ColumnType) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use tidegate_codec::definition::Change;
+    use tidegate_codec::definition::StreamChange;
     use tidegate_codec::{Shape, UnknownKeys};
     use tidegate_record::StreamId;
     use time::OffsetDateTime;
@@ -157,7 +157,7 @@ mod tests {
         let columns = |kind: &str| serde_json::json!([{"name": "b", "type": kind}]);
         let before = stream(columns(from));
         let change = serde_json::json!({"columns": columns(to)});
-        let after = serde_json::from_value::<Change>(change).unwrap().apply(&before).unwrap();
+        let after = serde_json::from_value::<StreamChange>(change).unwrap().apply(&before).unwrap();
         let found = TableColumn { name: "b".to_owned(), kind: found.to_owned() };
         actions(&[found], &before, &after)
     }

@@ -8,7 +8,7 @@ use bytes::BytesMut;
 use serde::{Deserialize, Serialize};
 use tidegate_codec::csv::CsvOptions;
 use tidegate_codec::encode::MatchedName;
-use tidegate_codec::formats::{Format, Progress};
+use tidegate_codec::formats::{Format, PushProgress};
 use tidegate_journal::{Entry, Journal, ReadError};
 use tidegate_record::{ANSWER_BYTES_MAX, BodyHash, EntryKey, EntryMeta, KeyHash, Position};
 use uuid::Uuid;
@@ -173,7 +173,7 @@ impl Request<'_> {
         let tuples_max = self.source.entry_tuples_bytes_max();
         for chunk in body.chunks(DECOMPRESSED_CHUNK_BYTES) {
             let mut rest = chunk;
-            while let Progress::SinkFull { consumed } = framer.push(rest, &mut assembler)? {
+            while let PushProgress::SinkFull { consumed } = framer.push(rest, &mut assembler)? {
                 rest = &rest[consumed..];
             }
             if assembler.bytes() > tuples_max {

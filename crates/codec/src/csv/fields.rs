@@ -9,7 +9,7 @@ use super::CsvDialect;
 const FIELDS_BYTES_MIN: usize = 4 * 1024;
 
 /// The fields of the row that was read last.
-pub struct Fields {
+pub struct CsvFields {
     bytes: Vec<u8>,
     bytes_used: usize,
     /// Where each field ends in `bytes`.
@@ -25,10 +25,10 @@ pub struct Fields {
     quoted: Vec<bool>,
 }
 
-impl Fields {
+impl CsvFields {
     /// For rows of at most so many fields.
-    pub fn with_room_for(room: usize) -> Fields {
-        Fields {
+    pub fn with_room_for(room: usize) -> CsvFields {
+        CsvFields {
             bytes: vec![0; FIELDS_BYTES_MIN],
             bytes_used: 0,
             // One more tells that there are too many.
@@ -122,7 +122,7 @@ impl Fields {
         }
     }
 
-    /// Whether a field stood in quotes, as far as [`Fields::note_quotes`] was told.
+    /// Whether a field stood in quotes, as far as [`CsvFields::note_quotes`] was told.
     pub fn is_quoted(&self, index: usize) -> bool {
         self.quoted.get(index).copied().unwrap_or_default()
     }
@@ -160,8 +160,8 @@ mod tests {
 
     use super::*;
 
-    fn read(row: &[u8], dialect: CsvDialect) -> Option<Fields> {
-        let mut fields = Fields::with_room_for(100);
+    fn read(row: &[u8], dialect: CsvDialect) -> Option<CsvFields> {
+        let mut fields = CsvFields::with_room_for(100);
         let mut reader = dialect.reader();
         fields.begin();
         let (used, ended) = fields.read(&mut reader, row);

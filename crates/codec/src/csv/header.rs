@@ -51,11 +51,6 @@ impl<'a> FieldNames<'a> {
     pub fn is_nameless(&self, field: usize) -> bool {
         self.is_nameless[field]
     }
-
-    /// How many fields have no name.
-    pub fn nameless(&self) -> usize {
-        self.is_nameless.iter().filter(|is_nameless| **is_nameless).count()
-    }
 }
 
 /// Why a first line is probably no header, or one of another dialect, and what helps. `raw`: the line as sent.
@@ -192,7 +187,7 @@ mod tests {
         ] {
             assert_eq!(told(line, None), None, "{line}");
         }
-        assert_eq!(told("ort;wert", Some(",")), None, "somebody said that it is so");
+        assert_eq!(told("ort;wert", Some(",")), None, "the request said that it is so");
         assert!(told("sep=;", Some(";")).is_some());
     }
 }

@@ -5,18 +5,18 @@ mod header;
 
 use csv_core::{Reader, ReaderBuilder};
 
-pub use fields::Fields;
-pub use header::{FieldNames, foreign_header};
+pub(crate) use fields::CsvFields;
+pub(crate) use header::{FieldNames, foreign_header};
 
 /// Most names in a header.
-pub const CSV_FIELDS_MAX: usize = 10_000;
+pub(crate) const CSV_FIELDS_MAX: usize = 10_000;
 
 /// What separates fields, and what they are quoted with.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CsvDialect {
-    /// `None`: nobody said so, and it is a comma.
+    /// `None`: the request does not say, and it is a comma.
     delimiter: Option<u8>,
-    /// `None`: nobody said so, and it is a double quote.
+    /// `None`: the request does not say, and it is a double quote.
     quote: Option<Quote>,
 }
 
@@ -88,7 +88,7 @@ impl CsvOptions {
 
 impl HeaderLine {
     /// Reads `present` or `absent`.
-    pub fn from_word(word: &str) -> Option<HeaderLine> {
+    pub(crate) fn from_word(word: &str) -> Option<HeaderLine> {
         match word {
             "present" => Some(HeaderLine::Present),
             "absent" => Some(HeaderLine::Absent),
@@ -155,12 +155,12 @@ impl CsvDialect {
         }
     }
 
-    /// `None` where nobody said so.
+    /// `None` where the request does not say.
     pub fn delimiter_word(self) -> Option<String> {
         self.delimiter.map(|byte| char::from(byte).to_string())
     }
 
-    /// `None` where nobody said so.
+    /// `None` where the request does not say.
     pub fn quote_word(self) -> Option<String> {
         self.quote.map(|quote| match quote {
             Quote::Character(byte) => char::from(byte).to_string(),
@@ -169,7 +169,7 @@ impl CsvDialect {
     }
 
     /// Splits and unquotes rows that are written so.
-    pub fn reader(self) -> Reader {
+    pub(crate) fn reader(self) -> Reader {
         let mut builder = ReaderBuilder::new();
         builder.delimiter(self.delimiter());
         match self.quote() {
@@ -222,7 +222,7 @@ fn character(word: &str) -> Option<u8> {
 
 /// A list of names is itself a row of CSV.
 fn column_names(list: &str) -> Result<Vec<String>, InvalidCsvOptions> {
-    let mut fields = Fields::with_room_for(CSV_FIELDS_MAX);
+    let mut fields = CsvFields::with_room_for(CSV_FIELDS_MAX);
     let mut reader = CsvDialect::default().reader();
     fields.begin();
     let (used, ended) = fields.read(&mut reader, list.as_bytes());
@@ -307,7 +307,7 @@ mod tests {
             let again = CsvDialect::from_words(words.0.as_deref(), words.1.as_deref()).unwrap();
             assert_eq!(again, dialect);
             let line = dialect.header_line(&names);
-            let mut fields = Fields::with_room_for(names.len());
+            let mut fields = CsvFields::with_room_for(names.len());
             let mut reader = dialect.reader();
             fields.begin();
             fields.read(&mut reader, &line);

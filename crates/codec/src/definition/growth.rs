@@ -26,7 +26,7 @@ pub(super) fn grow(
             check_widening(stream, index, new.kind)?;
             widened.push(Widening { column: index, from: old.kind });
         } else if let Some(earlier) = last_widening(stream.shape.widened(), index) {
-            // Who asks again for what was done already may give the default as it was before.
+            // A repeated request for what was done already may give the default as it was before.
             before = earlier;
         }
         new.default = carried_default(new.default.take(), before, new.kind);
@@ -98,7 +98,7 @@ mod tests {
     use serde_json::{Value, json};
     use tidegate_record::{ColumnSet, StreamId};
 
-    use super::super::Change;
+    use super::super::StreamChange;
     use super::*;
     use crate::{Key, OnDuplicate, Shape, UnknownKeys};
 
@@ -118,7 +118,7 @@ mod tests {
 
     fn change(stream: &Stream, columns: &Value) -> Result<Stream, InvalidDefinition> {
         let change = json!({"columns": columns});
-        serde_json::from_value::<Change>(change).unwrap().apply(stream)
+        serde_json::from_value::<StreamChange>(change).unwrap().apply(stream)
     }
 
     #[test]

@@ -206,7 +206,7 @@ fn member_key(name: &str) -> Box<[u8]> {
 }
 
 /// A row and the header it belongs to.
-pub(super) struct Row<'h, F, Q> {
+pub(super) struct CsvRow<'h, F, Q> {
     pub(super) header: &'h CsvHeader,
     pub(super) fields: F,
     /// Whether a field stood in quotes.
@@ -214,7 +214,7 @@ pub(super) struct Row<'h, F, Q> {
     pub(super) count: usize,
 }
 
-impl<'a, F: Fn(usize) -> &'a [u8], Q: Fn(usize) -> bool> Row<'_, F, Q> {
+impl<'a, F: Fn(usize) -> &'a [u8], Q: Fn(usize) -> bool> CsvRow<'_, F, Q> {
     /// Whether the row has the header's number of fields and is not too long.
     pub(super) fn check(&self, bytes_max: usize) -> Result<(), RecordError> {
         let expected = self.header.names.len();

@@ -1,6 +1,6 @@
 //! Documents: the record as it is, in the column `payload`.
 
-use super::csv::Row;
+use super::csv::CsvRow;
 use super::error::RecordError;
 use super::pointers::KeyPointers;
 use super::{EncoderError, TuplePrefix, put_prefix};
@@ -73,7 +73,7 @@ impl DocumentEncoder {
     /// Appends the tuple of a CSV row: an object of strings and nulls. Gives how many keys and values it has.
     pub(super) fn write_row<'a, F: Fn(usize) -> &'a [u8], Q: Fn(usize) -> bool>(
         &mut self,
-        row: &Row<'_, F, Q>,
+        row: &CsvRow<'_, F, Q>,
         prefix: TuplePrefix,
         out: &mut Vec<u8>,
     ) -> Result<u64, RecordError> {

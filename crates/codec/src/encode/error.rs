@@ -8,7 +8,7 @@ use crate::json::{DEPTH_MAX, Fault, PLAIN_OBJECT_KEYS_MAX, Stop};
 use crate::values::ValueError;
 
 /// Most characters of a sender's value that a message repeats.
-pub const SHOWN_CHARS_MAX: usize = 80;
+const SHOWN_CHARS_MAX: usize = 80;
 
 /// Why a record is refused. The message is for the record's sender.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -107,7 +107,7 @@ impl RecordError {
     }
 
     /// The same error, blaming a column or a key's pointer.
-    pub fn in_column(self, column: impl Into<String>) -> RecordError {
+    pub(crate) fn in_column(self, column: impl Into<String>) -> RecordError {
         RecordError { column: Some(column.into()), ..self }
     }
 

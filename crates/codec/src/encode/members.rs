@@ -23,7 +23,7 @@ pub(super) struct ColumnLookup {
 
 /// A key that was read: that of a column, or of none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Member {
+pub(super) enum NextMember {
     Column(usize),
     Unknown(Value),
 }
@@ -57,22 +57,22 @@ impl ColumnLookup {
 
     /// Reads a key and its colon.
     #[inline]
-    pub(super) fn next(&mut self, scanner: &mut Scanner<'_>) -> Result<Member, Stop> {
+    pub(super) fn next(&mut self, scanner: &mut Scanner<'_>) -> Result<NextMember, Stop> {
         let predicted = self.following[self.previous];
         if let Some(quoted) = self.quoted.get(predicted)
             && scanner.key_if(quoted)?
         {
             self.previous = predicted;
-            return Ok(Member::Column(predicted));
+            return Ok(NextMember::Column(predicted));
         }
         let key = scanner.key()?;
         let name = key_text(key, scanner.input(), &mut self.scratch);
         let Some(&index) = self.by_key.get(name) else {
-            return Ok(Member::Unknown(key));
+            return Ok(NextMember::Unknown(key));
         };
         self.following[self.previous] = index;
         self.previous = index;
-        Ok(Member::Column(index))
+        Ok(NextMember::Column(index))
     }
 }
 

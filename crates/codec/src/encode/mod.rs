@@ -20,8 +20,8 @@ use uuid::Uuid;
 
 pub use csv::{CsvHeader, MatchedName};
 use document::DocumentEncoder;
-pub use error::{RecordError, RecordErrorCode, SHOWN_CHARS_MAX, UnknownRecordErrorCode, not_utf8};
-pub use pointers::{KEY_BYTES_MAX, KEY_TOTAL_BYTES_MAX};
+pub(crate) use error::not_utf8;
+pub use error::{RecordError, RecordErrorCode, UnknownRecordErrorCode};
 use tidegate_record::{ColumnSet, UnixMicros};
 use typed::TypedEncoder;
 
@@ -85,12 +85,12 @@ pub enum EncoderError {
 pub struct RecordEncoder {
     column_set: ColumnSet,
     limits: EncodeLimits,
-    target: Target,
+    target: ShapeEncoder,
     members: u64,
 }
 
 #[derive(Debug)]
-enum Target {
+enum ShapeEncoder {
     Document(DocumentEncoder),
     Typed(TypedEncoder),
 }
@@ -102,9 +102,11 @@ impl RecordEncoder {
         }
         let key = stream.key.as_ref().map_or(&[][..], |key| &key.fields);
         let target = match &stream.shape {
-            Shape::Document { payload } => Target::Document(DocumentEncoder::new(*payload, key)?),
+            Shape::Document { payload } => {
+                ShapeEncoder::Document(DocumentEncoder::new(*payload, key)?)
+            }
             Shape::Typed { columns, unknown, widened } => {
-                Target::Typed(TypedEncoder::new(columns, widened, *unknown, key)?)
+                ShapeEncoder::Typed(TypedEncoder::new(columns, widened, *unknown, key)?)
             }
         };
         Ok(RecordEncoder { column_set: stream.column_set(), limits, target, members: 0 })
@@ -154,8 +156,8 @@ impl RecordEncoder {
         let start = scanner.position();
         if first == b'{' {
             match &mut self.target {
-                Target::Document(document) => document.scan(scanner)?,
-                Target::Typed(typed) => typed.scan(scanner)?,
+                ShapeEncoder::Document(document) => document.scan(scanner)?,
+                ShapeEncoder::Typed(typed) => typed.scan(scanner)?,
             }
         } else {
             scanner.value(0)?;
@@ -171,15 +173,15 @@ impl RecordEncoder {
             )));
         }
         self.members = match &self.target {
-            Target::Document(document) if !document.is_taken_apart() => 0,
+            ShapeEncoder::Document(document) if !document.is_taken_apart() => 0,
             _ => scanner.members(start),
         };
         if self.members > self.limits.members_max {
             return Ok(Err(RecordError::too_many_members(self.members, self.limits.members_max)));
         }
         Ok(match &mut self.target {
-            Target::Document(document) => document.write(scanner, start, prefix, out),
-            Target::Typed(typed) => typed.write(scanner.input(), prefix, out),
+            ShapeEncoder::Document(document) => document.write(scanner, start, prefix, out),
+            ShapeEncoder::Typed(typed) => typed.write(scanner.input(), prefix, out),
         })
     }
 
@@ -187,8 +189,8 @@ impl RecordEncoder {
     /// is; in quotes neither is.
     pub fn csv_header(&self, names: &[&str], null: Option<&str>) -> Result<CsvHeader, RecordError> {
         match &self.target {
-            Target::Document(_) => CsvHeader::of_document(names, null),
-            Target::Typed(typed) => CsvHeader::of_columns(names, null, typed),
+            ShapeEncoder::Document(_) => CsvHeader::of_document(names, null),
+            ShapeEncoder::Typed(typed) => CsvHeader::of_columns(names, null, typed),
         }
     }
 
@@ -204,11 +206,11 @@ impl RecordEncoder {
         out: &mut Vec<u8>,
     ) -> Result<(), RecordError> {
         let before = out.len();
-        let row = csv::Row { header, fields, is_quoted, count };
+        let row = csv::CsvRow { header, fields, is_quoted, count };
         let result =
             row.check(self.limits.record_bytes_max).and_then(|()| match &mut self.target {
-                Target::Document(document) => document.write_row(&row, prefix, out),
-                Target::Typed(typed) => typed.write_row(&row, prefix, out),
+                ShapeEncoder::Document(document) => document.write_row(&row, prefix, out),
+                ShapeEncoder::Typed(typed) => typed.write_row(&row, prefix, out),
             });
         let members_max = self.limits.members_max;
         let result = match result {

@@ -8,15 +8,15 @@ use crate::json::{DEPTH_MAX, Scanner, Stop, Value, ValueKind};
 use crate::values::numeric;
 
 /// Longest value of one field of a key, in bytes of its raw text (a number: of the text PostgreSQL makes of it).
-pub const KEY_BYTES_MAX: usize = 1_000;
+pub(super) const KEY_BYTES_MAX: usize = 1_000;
 /// Longest values of a whole key, in bytes: a row of a PostgreSQL index holds 2,704 with all that it adds.
-pub const KEY_TOTAL_BYTES_MAX: usize = 2_400;
+const KEY_TOTAL_BYTES_MAX: usize = 2_400;
 
 /// The pointers as a tree of segments.
 #[derive(Debug)]
 pub(super) struct KeyPointers {
     /// The root is the first.
-    nodes: Vec<Node>,
+    nodes: Vec<PathNode>,
     /// What messages call each field.
     names: Vec<String>,
     /// The value at each field, in the document that was scanned last.
@@ -27,7 +27,7 @@ pub(super) struct KeyPointers {
 }
 
 #[derive(Debug, Default)]
-struct Node {
+struct PathNode {
     children: Vec<(Box<[u8]>, usize)>,
     field: Option<usize>,
     /// The fields here and below. Fields are numbered so that they lie side by side.
@@ -45,7 +45,7 @@ impl KeyPointers {
         // Sorted, the pointers with a common beginning lie side by side.
         pointers.sort_unstable();
         pointers.dedup();
-        let mut nodes = vec![Node { fields: 0..pointers.len(), ..Node::default() }];
+        let mut nodes = vec![PathNode { fields: 0..pointers.len(), ..PathNode::default() }];
         for (field, segments) in pointers.iter().enumerate() {
             let mut node = ROOT;
             for segment in *segments {
@@ -88,7 +88,7 @@ impl KeyPointers {
             scanner.value(self.path.len())?;
             return scanner.after_member();
         };
-        let Node { children, field, fields } = &self.nodes[child];
+        let PathNode { children, field, fields } = &self.nodes[child];
         // The last of equal keys counts, with all that is in it.
         self.found[fields.clone()].fill(None);
         if !children.is_empty() && scanner.peek()? == b'{' {
@@ -173,17 +173,17 @@ pub(super) fn check_total(total: usize, name: &str) -> Result<(), RecordError> {
     Err(RecordError::new(RecordErrorCode::OutOfRange, message).in_column(name))
 }
 
-fn child(nodes: &[Node], node: usize, segment: &[u8]) -> Option<usize> {
+fn child(nodes: &[PathNode], node: usize, segment: &[u8]) -> Option<usize> {
     let children = &nodes[node].children;
     children.iter().find(|(name, _)| **name == *segment).map(|&(_, child)| child)
 }
 
-fn child_or_insert(nodes: &mut Vec<Node>, node: usize, segment: &[u8], field: usize) -> usize {
+fn child_or_insert(nodes: &mut Vec<PathNode>, node: usize, segment: &[u8], field: usize) -> usize {
     if let Some(child) = child(nodes, node, segment) {
         return child;
     }
     let inserted = nodes.len();
-    nodes.push(Node { fields: field..field, ..Node::default() });
+    nodes.push(PathNode { fields: field..field, ..PathNode::default() });
     nodes[node].children.push((segment.into(), inserted));
     inserted
 }

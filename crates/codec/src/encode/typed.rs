@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
-use super::csv::Row;
+use super::csv::CsvRow;
 use super::error::RecordError;
-use super::members::{ColumnLookup, Member, key_text};
+use super::members::{ColumnLookup, NextMember, key_text};
 use super::pointers::{check_length, check_total};
 use super::{EncoderError, TuplePrefix, put_prefix};
 use crate::columns::{Column, ColumnType, EpochUnit};
@@ -117,11 +117,11 @@ impl TypedEncoder {
             let value = scanner.value(1)?;
             match member {
                 // The last of equal keys counts.
-                Member::Column(index) => {
+                NextMember::Column(index) => {
                     self.values[index] = Some(value);
                     follows_unknown = false;
                 }
-                Member::Unknown(key) => {
+                NextMember::Unknown(key) => {
                     self.take_unknown(key, value, follows_unknown, scanner);
                     follows_unknown = true;
                 }
@@ -158,13 +158,13 @@ impl TypedEncoder {
     }
 
     #[cold]
-    fn blame(&mut self, member: Member, scanner: &Scanner<'_>) {
+    fn blame(&mut self, member: NextMember, scanner: &Scanner<'_>) {
         let error = scanner.fault().map(RecordError::of_fault);
         self.error = match member {
-            Member::Column(index) => {
+            NextMember::Column(index) => {
                 error.map(|error| error.in_column(&*self.columns[index].member))
             }
-            Member::Unknown(_) => error,
+            NextMember::Unknown(_) => error,
         };
     }
 
@@ -207,7 +207,7 @@ impl TypedEncoder {
     /// Appends the tuple of a CSV row; gives how many keys and values its documents have.
     pub(super) fn write_row<'a, F: Fn(usize) -> &'a [u8], Q: Fn(usize) -> bool>(
         &mut self,
-        row: &Row<'_, F, Q>,
+        row: &CsvRow<'_, F, Q>,
         prefix: TuplePrefix,
         out: &mut Vec<u8>,
     ) -> Result<u64, RecordError> {

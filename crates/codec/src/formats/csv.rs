@@ -6,14 +6,14 @@
 //! only where a row reaches into the next chunk. A row with another number of fields than the header is refused, and so
 //! is one that is too long, whose rest is skipped up to its end outside quotes. A quote that is never closed would
 //! swallow the rest of the body, so it makes the body invalid. So does a header that is none of the stream's, or none at
-//! all ([`foreign_header`]), and one that nothing follows: whoever sent it meant something else.
+//! all ([`foreign_header`]), and one that nothing follows: it was meant as something else.
 
 use csv_core::Reader;
 use memchr::memchr2_iter;
 
-use super::{Finished, FramerLimits, FramingError, FramingErrorCode, Progress, RecordPlace};
+use super::{Finished, FramerLimits, FramingError, FramingErrorCode, PushProgress, RecordPlace};
 use super::{RecordSink, empty_body, too_large};
-use crate::csv::{CSV_FIELDS_MAX, CsvOptions, Fields, foreign_header};
+use crate::csv::{CSV_FIELDS_MAX, CsvFields, CsvOptions, foreign_header};
 use crate::encode::{CsvHeader, RecordEncoder, RecordError, RecordErrorCode, not_utf8};
 
 pub(super) struct CsvFramer {
@@ -29,7 +29,7 @@ pub(super) struct CsvFramer {
     blank_is_row: bool,
     /// The names were said apart from the body.
     is_headerless: bool,
-    fields: Fields,
+    fields: CsvFields,
     /// The raw beginning of a row whose end has not arrived.
     carry: Vec<u8>,
     offset: u64,
@@ -68,7 +68,7 @@ impl CsvFramer {
             header: None,
             blank_is_row: false,
             stage: Stage::Blank,
-            fields: Fields::with_room_for(CSV_FIELDS_MAX),
+            fields: CsvFields::with_room_for(CSV_FIELDS_MAX),
             carry: Vec::new(),
             offset: 0,
             line: 1,
@@ -88,6 +88,7 @@ impl CsvFramer {
         self.carry.len() + self.fields.capacity_bytes()
     }
 
+    #[cfg(test)]
     pub(super) fn carry_capacity_bytes(&self) -> usize {
         self.carry.capacity() + self.fields.capacity_bytes()
     }
@@ -96,7 +97,7 @@ impl CsvFramer {
         &mut self,
         chunk: &[u8],
         sink: &mut S,
-    ) -> Result<Progress, FramingError> {
+    ) -> Result<PushProgress, FramingError> {
         self.take_columns(sink)?;
         let mut at = 0;
         while at < chunk.len() {
@@ -107,10 +108,10 @@ impl CsvFramer {
             at += used;
             self.offset += used as u64;
             if self.records > records && sink.is_full() {
-                return Ok(Progress::SinkFull { consumed: at });
+                return Ok(PushProgress::SinkFull { consumed: at });
             }
         }
-        Ok(Progress::ChunkTaken)
+        Ok(PushProgress::ChunkTaken)
     }
 
     pub(super) fn into_encoder(self) -> RecordEncoder {
@@ -319,7 +320,7 @@ impl CsvFramer {
     fn use_header(&mut self, header: CsvHeader) {
         let count = header.names().len();
         self.blank_is_row = count == 1;
-        self.fields = Fields::with_room_for(count);
+        self.fields = CsvFields::with_room_for(count);
         self.header = Some(header);
     }
 

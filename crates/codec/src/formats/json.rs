@@ -6,7 +6,7 @@
 //! taken.
 
 use super::no_json::invalid_json;
-use super::{Finished, FramerLimits, FramingError, FramingErrorCode, Progress, RecordPlace};
+use super::{Finished, FramerLimits, FramingError, FramingErrorCode, PushProgress, RecordPlace};
 use super::{RecordSink, empty_body, is_blank, too_large};
 use crate::encode::{JsonStep, RecordEncoder};
 use crate::json::Extent;
@@ -65,6 +65,7 @@ impl JsonFramer {
         self.carry.len()
     }
 
+    #[cfg(test)]
     pub(super) fn carry_capacity_bytes(&self) -> usize {
         self.carry.capacity()
     }
@@ -73,7 +74,7 @@ impl JsonFramer {
         &mut self,
         chunk: &[u8],
         sink: &mut S,
-    ) -> Result<Progress, FramingError> {
+    ) -> Result<PushProgress, FramingError> {
         let mut at = 0;
         while at < chunk.len() {
             let records = self.records;
@@ -81,10 +82,10 @@ impl JsonFramer {
             at += used;
             self.offset += used as u64;
             if self.records > records && sink.is_full() {
-                return Ok(Progress::SinkFull { consumed: at });
+                return Ok(PushProgress::SinkFull { consumed: at });
             }
         }
-        Ok(Progress::ChunkTaken)
+        Ok(PushProgress::ChunkTaken)
     }
 
     pub(super) fn into_encoder(self) -> RecordEncoder {
@@ -228,8 +229,8 @@ impl JsonFramer {
         self.end_record();
     }
 
-    /// The body ends inside the carried record. Where that is broken already, more of it would not have mended it: an
-    /// object by itself is all there then, and in an array nobody can tell where it ends.
+    /// The body ends inside the carried record. Where that is broken already, more of it would not have made it whole: an
+    /// object by itself is all there then, and in an array its end is unknown.
     fn end_inside_record<S: RecordSink>(&mut self, sink: &mut S) -> Result<(), FramingError> {
         let prefix = sink.prefix();
         let buffer = sink.buffer();

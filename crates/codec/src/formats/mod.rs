@@ -3,10 +3,10 @@
 //! The framers are push parsers: bytes come in chunks of any size, cut anywhere. They promise: the outcome does not
 //! depend on where the cuts are; a record that lies whole in a chunk is encoded straight from it, and only the
 //! unfinished rest of a chunk is copied; never more than one record, and never more than
-//! [`FramerLimits::record_bytes_max`] of it, is held; every byte is looked at a fixed number of times. A bad record is
+//! [`FramerLimits::record_bytes_max`] of it, is kept; every byte is looked at a fixed number of times. A bad record is
 //! refused and the next one goes on.
-//! They refuse a body whose structure is broken ([`FramingError`]), because then nobody knows where the next record
-//! would begin.
+//! They refuse a body whose structure is broken ([`FramingError`]), because then the beginning of the next record is
+//! unknown.
 
 mod csv;
 mod json;
@@ -98,7 +98,7 @@ fn is_utf8(charset: &str) -> bool {
     ["utf-8", "utf8", "us-ascii"].iter().any(|known| charset.eq_ignore_ascii_case(known))
 }
 
-/// How much of a record is held.
+/// How much of a record is kept.
 #[derive(Debug, Clone, Copy)]
 pub struct FramerLimits {
     /// Longest record, in bytes as sent; a longer one is refused. Taken as at least 3.
@@ -143,7 +143,7 @@ pub trait RecordSink {
 
 /// How far [`Framer::push`] came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Progress {
+pub enum PushProgress {
     /// The whole chunk is taken.
     ChunkTaken,
     /// The sink is full. Empty it, then push the rest of the chunk, from `consumed` on (it may be empty).
@@ -238,13 +238,13 @@ impl Framer {
         &mut self,
         chunk: &[u8],
         sink: &mut S,
-    ) -> Result<Progress, FramingError> {
+    ) -> Result<PushProgress, FramingError> {
         let skipped = self.skip_mark(chunk, sink)?;
         match self.kind.push(&chunk[skipped..], sink)? {
-            Progress::SinkFull { consumed } => {
-                Ok(Progress::SinkFull { consumed: skipped + consumed })
+            PushProgress::SinkFull { consumed } => {
+                Ok(PushProgress::SinkFull { consumed: skipped + consumed })
             }
-            Progress::ChunkTaken => Ok(Progress::ChunkTaken),
+            PushProgress::ChunkTaken => Ok(PushProgress::ChunkTaken),
         }
     }
 
@@ -269,7 +269,7 @@ impl Framer {
         }
     }
 
-    /// Bytes of the unfinished record that are held.
+    /// Bytes of the unfinished record that are kept.
     pub fn carry_bytes(&self) -> usize {
         match &self.kind {
             FramerKind::Json(framer) => framer.carry_bytes(),
@@ -279,7 +279,8 @@ impl Framer {
     }
 
     /// Bytes of memory set aside for the unfinished record.
-    pub fn carry_capacity_bytes(&self) -> usize {
+    #[cfg(test)]
+    fn carry_capacity_bytes(&self) -> usize {
         match &self.kind {
             FramerKind::Json(framer) => framer.carry_capacity_bytes(),
             FramerKind::Ndjson(framer) => framer.carry_capacity_bytes(),
@@ -329,7 +330,7 @@ impl FramerKind {
         &mut self,
         chunk: &[u8],
         sink: &mut S,
-    ) -> Result<Progress, FramingError> {
+    ) -> Result<PushProgress, FramingError> {
         match self {
             FramerKind::Json(framer) => framer.push(chunk, sink),
             FramerKind::Ndjson(framer) => Ok(framer.push(chunk, sink)),

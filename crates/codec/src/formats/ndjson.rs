@@ -7,7 +7,7 @@
 use memchr::memchr;
 
 use super::no_json::invalid_json;
-use super::{Finished, FramerLimits, FramingError, Progress, RecordPlace, RecordSink};
+use super::{Finished, FramerLimits, FramingError, PushProgress, RecordPlace, RecordSink};
 use super::{empty_body, is_blank, too_large};
 use crate::encode::{JsonStep, RecordEncoder};
 
@@ -49,11 +49,12 @@ impl NdjsonFramer {
         self.carry.len()
     }
 
+    #[cfg(test)]
     pub(super) fn carry_capacity_bytes(&self) -> usize {
         self.carry.capacity()
     }
 
-    pub(super) fn push<S: RecordSink>(&mut self, chunk: &[u8], sink: &mut S) -> Progress {
+    pub(super) fn push<S: RecordSink>(&mut self, chunk: &[u8], sink: &mut S) -> PushProgress {
         let mut at = 0;
         while at < chunk.len() {
             let records = self.records;
@@ -61,10 +62,10 @@ impl NdjsonFramer {
             at += used;
             self.offset += used as u64;
             if self.records > records && sink.is_full() {
-                return Progress::SinkFull { consumed: at };
+                return PushProgress::SinkFull { consumed: at };
             }
         }
-        Progress::ChunkTaken
+        PushProgress::ChunkTaken
     }
 
     pub(super) fn into_encoder(self) -> RecordEncoder {

@@ -9,7 +9,7 @@
 //! It skips what can be no record of any stream (a broken line, a ragged row, text that PostgreSQL cannot store) and
 //! keys that no column can take (their values go to `extra`), counts both and says why.
 
-mod look;
+mod form;
 mod names;
 mod observed;
 mod read;
@@ -27,9 +27,9 @@ use crate::formats::Format;
 use observed::Columns;
 
 /// Most records that are looked at; what follows them is not read.
-pub const SAMPLE_RECORDS_MAX: u64 = 10_000;
+const SAMPLE_RECORDS_MAX: u64 = 10_000;
 /// Longest value that is shown as an example, in bytes of its JSON.
-pub const EXAMPLE_BYTES_MAX: usize = 200;
+const EXAMPLE_BYTES_MAX: usize = 200;
 
 /// The bytes of a sample.
 #[derive(Debug, Clone, Copy)]
@@ -86,7 +86,7 @@ pub struct Inferred {
 /// Parts of a sample that say nothing about columns.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Skipped {
-    /// That of a record's error, or one of [`BLANK_LINE`], [`UNUSABLE_KEY`], [`TOO_MANY_KEYS`].
+    /// That of a record's error, or `blank_line`, `unusable_key` or `too_many_keys`.
     pub code: &'static str,
     pub count: u64,
     /// The line of the first, from 1, where the format has lines.
@@ -97,11 +97,11 @@ pub struct Skipped {
 }
 
 /// A line without anything.
-pub const BLANK_LINE: &str = "blank_line";
+const BLANK_LINE: &str = "blank_line";
 /// A value whose key no column can take.
-pub const UNUSABLE_KEY: &str = "unusable_key";
+const UNUSABLE_KEY: &str = "unusable_key";
 /// A value whose key came when there were as many as a stream can have columns.
-pub const TOO_MANY_KEYS: &str = "too_many_keys";
+const TOO_MANY_KEYS: &str = "too_many_keys";
 
 /// A sample that tells nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::Value as Json;
 
-use super::look::{Look, look_of_field, look_of_string};
+use super::form::{ValueForm, form_of_field, form_of_string};
 use super::names::names;
 use super::{EXAMPLE_BYTES_MAX, Inferred, ProposedColumn, Skipped, TOO_MANY_KEYS, UNUSABLE_KEY};
 use crate::COLUMNS_MAX;
@@ -96,21 +96,21 @@ impl Columns {
 
     /// Takes the value of a JSON member.
     pub(super) fn observe_json(&mut self, index: usize, value: Value, raw: &[u8]) {
-        let look = match value.kind {
+        let form = match value.kind {
             ValueKind::Null => {
                 self.observed[index].count(self.records, false);
                 return;
             }
-            ValueKind::False | ValueKind::True => Look::Boolean,
-            ValueKind::Integer => Look::Integer,
-            ValueKind::Number => Look::Decimal,
-            ValueKind::Plain => look_of_string(unquoted(raw)),
+            ValueKind::False | ValueKind::True => ValueForm::Boolean,
+            ValueKind::Integer => ValueForm::Integer,
+            ValueKind::Number => ValueForm::Decimal,
+            ValueKind::Plain => form_of_string(unquoted(raw)),
             ValueKind::Escaped => {
                 self.scratch.clear();
                 unescape(unquoted(raw), &mut self.scratch);
-                look_of_string(&self.scratch)
+                form_of_string(&self.scratch)
             }
-            ValueKind::Object | ValueKind::Array => Look::Nested,
+            ValueKind::Object | ValueKind::Array => ValueForm::Nested,
         };
         let text = matches!(value.kind, ValueKind::Plain | ValueKind::Escaped);
         let column = &mut self.observed[index];
@@ -121,7 +121,7 @@ impl Columns {
             let allowed = match kind {
                 ColumnType::Text => text,
                 ColumnType::Jsonb => true,
-                _ => look.allows(kind, raw),
+                _ => form.allows(kind, raw),
             };
             allowed && values::encode_json(kind, value.kind, raw, scratch, encoded).is_ok()
         });
@@ -132,7 +132,7 @@ impl Columns {
 
     /// Takes a CSV field that is not NULL.
     pub(super) fn observe_text(&mut self, index: usize, field: &[u8]) {
-        let look = look_of_field(field);
+        let form = form_of_field(field);
         let column = &mut self.observed[index];
         let encoded = &mut self.encoded;
         column.count(self.records, true);
@@ -141,7 +141,7 @@ impl Columns {
             let allowed = match kind {
                 ColumnType::Text => true,
                 ColumnType::Jsonb => false,
-                _ => look.allows(kind, field),
+                _ => form.allows(kind, field),
             };
             allowed && values::encode_text(kind, field, encoded).is_ok()
         });

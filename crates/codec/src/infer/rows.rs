@@ -6,7 +6,7 @@ use super::observed::Columns;
 use super::read::without_mark;
 use super::{BLANK_LINE, SAMPLE_RECORDS_MAX, SampleError};
 use crate::csv::foreign_header;
-use crate::csv::{CSV_FIELDS_MAX, CsvDialect, CsvOptions, FieldNames, Fields};
+use crate::csv::{CSV_FIELDS_MAX, CsvDialect, CsvFields, CsvOptions, FieldNames};
 use crate::encode::{RecordError, RecordErrorCode, not_utf8};
 use crate::values::text;
 
@@ -26,7 +26,7 @@ pub(super) fn csv(
         message: format!("the name {name:?} is there twice"),
     })?;
     let count = names.keys().len();
-    rows.fields = Fields::with_room_for(count);
+    rows.fields = CsvFields::with_room_for(count);
     rows.blank_is_row = count == 1;
     // A field without a name is a column only if there is a value in it.
     let mut indices: Vec<Option<usize>> = (0..count)
@@ -67,7 +67,11 @@ pub(super) fn csv(
 }
 
 /// Why a row is no record.
-fn unusable(row: &Row<'_>, fields: &Fields, expected: usize) -> Option<(&'static str, String)> {
+fn unusable(
+    row: &SampleRow<'_>,
+    fields: &CsvFields,
+    expected: usize,
+) -> Option<(&'static str, String)> {
     if row.is_blank {
         return Some((BLANK_LINE, "there is nothing on this line".to_owned()));
     }
@@ -127,13 +131,13 @@ struct Rows<'a> {
     reader: Reader,
     rest: &'a [u8],
     /// Of the row that was read last.
-    fields: Fields,
+    fields: CsvFields,
     /// The line on which `rest` begins.
     line: u64,
     blank_is_row: bool,
 }
 
-struct Row<'a> {
+struct SampleRow<'a> {
     /// Without its line end.
     raw: &'a [u8],
     line: u64,
@@ -149,21 +153,21 @@ impl<'a> Rows<'a> {
             dialect,
             reader: dialect.reader(),
             rest: body,
-            fields: Fields::with_room_for(CSV_FIELDS_MAX),
+            fields: CsvFields::with_room_for(CSV_FIELDS_MAX),
             line: 1,
             blank_is_row: false,
         }
     }
 
     /// Reads the next row, if there is one.
-    fn next(&mut self) -> Option<Row<'a>> {
+    fn next(&mut self) -> Option<SampleRow<'a>> {
         let (line, rest) = (self.line, self.rest);
         let first = *rest.first()?;
         if matches!(first, b'\r' | b'\n') {
             self.go_on_behind(0);
             self.fields.begin_blank();
             let is_blank = !self.blank_is_row;
-            return Some(Row { raw: b"", line, is_blank, is_unclosed: false });
+            return Some(SampleRow { raw: b"", line, is_blank, is_unclosed: false });
         }
         self.fields.begin();
         let (used, ended) = self.fields.read(&mut self.reader, rest);
@@ -172,7 +176,7 @@ impl<'a> Rows<'a> {
         let raw = &rest[..end];
         self.fields.note_quotes(raw, self.dialect);
         self.go_on_behind(end);
-        Some(Row { raw, line, is_blank: false, is_unclosed })
+        Some(SampleRow { raw, line, is_blank: false, is_unclosed })
     }
 
     /// Goes on behind the line end at `end`.

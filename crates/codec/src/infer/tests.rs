@@ -20,7 +20,7 @@ use crate::{Shape, Stream, UnknownKeys};
 
 const PREFIX: TuplePrefix = TuplePrefix { id: Uuid::nil(), received_at: UnixMicros(0) };
 
-/// A sample of CSV as nobody says anything about.
+/// A sample of CSV with no options.
 fn csv(body: &[u8]) -> Result<Inferred, SampleError> {
     infer(Sample::Csv { body, options: &CsvOptions::default() })
 }

@@ -8,15 +8,15 @@
 
 mod cost;
 mod extent;
-mod levels;
+mod nesting;
 mod numbers;
 mod strings;
 #[cfg(test)]
 mod tests;
 
-pub use cost::{PLAIN_OBJECT_KEYS_MAX, excess_of};
-pub use extent::Extent;
-use levels::Levels;
+pub(crate) use cost::{PLAIN_OBJECT_KEYS_MAX, excess_of};
+pub(crate) use extent::Extent;
+use nesting::Nesting;
 pub use strings::{unescape, write_string};
 
 /// Deepest nesting of arrays and objects in a record. PostgreSQL's own parsers recurse and stop at its stack's depth.
@@ -124,7 +124,7 @@ impl<'a> Scanner<'a> {
 
     /// Counts a member that the caller read piece by piece.
     #[inline]
-    pub fn count_member(&mut self) {
+    pub(crate) fn count_member(&mut self) {
         self.keys += 1;
         self.values += 1;
     }
@@ -230,7 +230,7 @@ impl<'a> Scanner<'a> {
 
     /// Reads a key and its colon if the key is exactly `quoted`: a raw key with its quotes, which has no escapes.
     #[inline]
-    pub fn key_if(&mut self, quoted: &[u8]) -> Result<bool, Stop> {
+    pub(crate) fn key_if(&mut self, quoted: &[u8]) -> Result<bool, Stop> {
         // An empty `quoted` stands for a name that cannot be written without escapes.
         if quoted.is_empty() || !self.input[self.position..].starts_with(quoted) {
             return Ok(false);
@@ -263,7 +263,7 @@ impl<'a> Scanner<'a> {
 
     /// Reads an array or an object with all that is in it.
     fn container(&mut self, depth: usize) -> Result<(), Stop> {
-        let mut levels = Levels::default();
+        let mut nesting = Nesting::default();
         // Counted here, because a count in memory would cost each value a wait for the one before.
         let (mut keys, mut values) = (0, 0);
         loop {
@@ -272,8 +272,8 @@ impl<'a> Scanner<'a> {
             match self.peek()? {
                 opening @ (b'{' | b'[') => {
                     self.position += 1;
-                    levels.open(opening == b'{');
-                    if depth + levels.depth() > DEPTH_MAX {
+                    nesting.open(opening == b'{');
+                    if depth + nesting.depth() > DEPTH_MAX {
                         self.note(Fault::TooDeep);
                     }
                     let next = self.peek()?;
@@ -291,20 +291,20 @@ impl<'a> Scanner<'a> {
                 }
             }
             // Invariant: a value ended here, or a container opened whose end is the next byte.
-            if self.close(&mut levels)? {
+            if self.close(&mut nesting)? {
                 self.keys += keys;
                 self.values += values;
                 return Ok(());
             }
-            keys += u64::from(levels.in_object());
+            keys += u64::from(nesting.in_object());
         }
     }
 
     /// Reads what follows a value: every bracket that closes here, then a comma (and a key). True if all are closed.
     #[inline]
-    fn close(&mut self, levels: &mut Levels) -> Result<bool, Stop> {
+    fn close(&mut self, nesting: &mut Nesting) -> Result<bool, Stop> {
         loop {
-            let in_object = levels.in_object();
+            let in_object = nesting.in_object();
             match self.peek()? {
                 b',' => {
                     self.position += 1;
@@ -320,8 +320,8 @@ impl<'a> Scanner<'a> {
                 }
                 _ => return Err(self.malformed("expected a comma or the end of the array")),
             }
-            levels.close();
-            if levels.depth() == 0 {
+            nesting.close();
+            if nesting.depth() == 0 {
                 return Ok(true);
             }
         }

@@ -13,7 +13,7 @@ impl Scanner<'_> {
             at += 1;
         }
         at = match self.input.get(at) {
-            // Nothing may follow a leading zero but a point or an exponent; a digit is refused by whoever reads on.
+            // Nothing may follow a leading zero but a point or an exponent; a digit is refused where the next token is read.
             Some(b'0') => at + 1,
             _ => self.digits(at)?,
         };

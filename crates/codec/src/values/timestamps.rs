@@ -41,7 +41,7 @@ pub fn parse_timestamp(text: &[u8]) -> Result<i64, ValueError> {
         return Err(ValueError::Type);
     }
     let (text, before_christ) = strip_era(text);
-    let mut reader = Reader { rest: text };
+    let mut reader = TextReader { rest: text };
     let is_compact =
         matches!(text.get(8), Some(b'T' | b't')) && text[..8].iter().all(u8::is_ascii_digit);
     let days =
@@ -76,7 +76,7 @@ pub fn parse_date(text: &[u8]) -> Result<i32, ValueError> {
         return Ok(if positive { i32::MAX } else { i32::MIN });
     }
     let (text, before_christ) = strip_era(text);
-    let mut reader = Reader { rest: text };
+    let mut reader = TextReader { rest: text };
     let days = reader.date(before_christ)?;
     if !reader.rest.is_empty() {
         return Err(ValueError::Type);
@@ -120,11 +120,11 @@ fn strip_era(text: &[u8]) -> (&[u8], bool) {
     }
 }
 
-struct Reader<'a> {
+struct TextReader<'a> {
     rest: &'a [u8],
 }
 
-impl Reader<'_> {
+impl TextReader<'_> {
     fn eat(&mut self, byte: u8) -> bool {
         let found = self.rest.first() == Some(&byte);
         if found {

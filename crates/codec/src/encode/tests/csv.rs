@@ -136,7 +136,7 @@ fn names_are_taken_for_columns_without_case_and_spaces_where_that_is_unambiguous
     let row = encode_row(&mut encoder, &header, &["1", "a", "b", "2.5"]).unwrap();
     let expected = r#"{"id":1,"name":"a","rate":2.5,"quo\"ted é":null,"Name":"b"}"#;
     assert_eq!(decoded(&stream, &row), expected);
-    // Two that are alike: nobody knows which is meant.
+    // Two that are alike: which one is meant is unknown.
     let header = encoder.csv_header(&["id", "NAME", "Name"], None).unwrap();
     assert!(header.matched().is_empty());
     let row = encode_row(&mut encoder, &header, &["1", "a", "b"]).unwrap();

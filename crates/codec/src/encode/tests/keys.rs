@@ -1,5 +1,6 @@
 //! Keys of documents and of typed records.
 
+use super::super::pointers::KEY_BYTES_MAX;
 use super::csv::encode_row;
 use super::*;
 

@@ -5,12 +5,12 @@ use serde_json::Value;
 use tidegate_record::ColumnSet;
 
 use super::*;
-use crate::definition::Change;
+use crate::definition::StreamChange;
 
-/// The stream after somebody asked for these columns.
+/// The stream after a request for these columns.
 fn changed(stream: &Arc<Stream>, columns: &[Column]) -> Arc<Stream> {
     let change = json!({"columns": columns});
-    Arc::new(serde_json::from_value::<Change>(change).unwrap().apply(stream).unwrap())
+    Arc::new(serde_json::from_value::<StreamChange>(change).unwrap().apply(stream).unwrap())
 }
 
 fn widened(stream: &Arc<Stream>, index: usize, kind: ColumnType) -> Arc<Stream> {

@@ -296,7 +296,7 @@ fn a_long_item_that_is_no_json_is_refused_in_bounded_memory() {
             panic!("{} events", sink.events.len());
         };
         assert_eq!((raw.len(), error.code), (LIMITS.raw_bytes_max, RecordErrorCode::InvalidJson));
-        assert_eq!(pushed, Ok(Progress::ChunkTaken));
+        assert_eq!(pushed, Ok(PushProgress::ChunkTaken));
         assert_eq!(framer.finish(&mut sink).unwrap().records, 3);
         assert!(matches!(sink.events[2], Event::Encoded(_)));
     }

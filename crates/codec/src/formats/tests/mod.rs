@@ -160,8 +160,8 @@ fn framed<'a>(
     for mut chunk in chunks {
         loop {
             match framer.push(chunk, &mut sink) {
-                Ok(Progress::ChunkTaken) => break,
-                Ok(Progress::SinkFull { consumed }) => {
+                Ok(PushProgress::ChunkTaken) => break,
+                Ok(PushProgress::SinkFull { consumed }) => {
                     assert!(sink.is_full());
                     sink.in_entry = 0;
                     chunk = &chunk[consumed..];

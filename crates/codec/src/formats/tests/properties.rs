@@ -1,4 +1,4 @@
-//! Bodies that nobody thought of.
+//! Random bodies.
 
 use super::*;
 

@@ -1,0 +1,375 @@
+//! Idempotency keys: which requests are in the journal, so that the same one again is answered and not taken again.
+//!
+//! The truth is in the journal: the entries of a request name its key, so a key is as durable as what came with it, and
+//! it is known for as long as its entries are retained. This is the journal's index, made anew at each start.
+//!
+//! Invariant: of all requests with the same key at most one is between [`Keys::claim`] and its answer, and the claim
+//! travels with the entries to the appender thread: a sender that goes away half way does not set its key free.
+//!
+//! It refuses what is new at its limit; nothing is forgotten before the journal forgets it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use tidegate_journal::{Entry, Journal, ReadError};
+use tidegate_record::{BodyHash, EntryMeta, KeyHash, Position, StreamId};
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
+use uuid::Uuid;
+
+use super::ledger::CommitOutcome;
+
+/// Longest wait for a request with the same key that is under way.
+const UNDER_WAY_WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// The known keys; clones share them.
+#[derive(Debug, Clone)]
+pub struct Keys(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    keys_max: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    taken: HashMap<KeyHash, Taken>,
+    /// Closed when the claim ends.
+    under_way: HashMap<KeyHash, watch::Receiver<()>>,
+    /// Everything below is forgotten already.
+    first: Position,
+}
+
+/// What is known of a key in the journal. There may be a million of them, so it is small.
+#[derive(Debug, Clone, Copy)]
+struct Taken {
+    body: BodyHash,
+    /// Where its last entry lies.
+    position: Position,
+    /// All its entries are there. A crash can leave the first one alone.
+    whole: bool,
+    /// Of its records, if this process saw their commit.
+    outcome: Option<Counts>,
+}
+
+/// A [`CommitOutcome`] of one entry, smaller.
+#[derive(Debug, Clone, Copy)]
+struct Counts {
+    committed: u32,
+    duplicates: u32,
+    refused: u32,
+}
+
+/// What a claim found.
+#[derive(Debug)]
+pub enum Claimed {
+    /// The key is the caller's until the claim is dropped.
+    New(Claim),
+    /// The request was taken before. Its answer is in the entry at this position.
+    Before { position: Position },
+}
+
+/// Why a key cannot be claimed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    #[error("this idempotency key came with another request before; give each request its own")]
+    Reused,
+    #[error("the first request with this idempotency key is still under way")]
+    UnderWay,
+    #[error("the gateway remembers as many idempotency keys as it may ({keys_max})")]
+    Full { keys_max: usize },
+}
+
+/// The right to take a request with a key. Dropping it sets the key free for the next.
+#[derive(Debug)]
+pub struct Claim {
+    keys: Keys,
+    key: KeyHash,
+    body: BodyHash,
+    quarantine_is_kept: bool,
+    _ends_with_this: watch::Sender<()>,
+}
+
+/// The hash of a key that a user gave for a stream. Users do not meet each other's keys.
+pub fn request_key(stream: StreamId, user: &str, key: &str) -> KeyHash {
+    let mut hash = Sha256::new_with_prefix(b"request");
+    hash.update(stream.0.to_le_bytes());
+    hash.update(user.len().to_le_bytes());
+    hash.update(user);
+    hash.update(key);
+    KeyHash(half(hash))
+}
+
+/// The key under which a quarantined record is replayed; apart from all that users give.
+pub fn replay_key(quarantined: Uuid) -> KeyHash {
+    KeyHash(half(Sha256::new_with_prefix(b"replay").chain_update(quarantined)))
+}
+
+/// The hash of a body and of what says how it is read.
+pub fn body_hash(read_as: &[&[u8]], body: &[u8]) -> BodyHash {
+    let mut hash = Sha256::new();
+    for part in read_as {
+        hash.update(part.len().to_le_bytes());
+        hash.update(part);
+    }
+    BodyHash(half(hash.chain_update(body)))
+}
+
+fn half(hash: Sha256) -> [u8; 16] {
+    let digest: [u8; 32] = hash.finalize().into();
+    *digest.first_chunk().expect("32 bytes begin with 16")
+}
+
+impl Keys {
+    /// Knows no key.
+    pub fn new(keys_max: usize) -> Keys {
+        Keys(Arc::new(Shared { keys_max, state: Mutex::default() }))
+    }
+
+    /// Reads the keys of everything that the journal retains. Blocks, and reads all of it.
+    pub fn read(journal: &Journal, keys_max: usize) -> Result<Keys, ReadError> {
+        let keys = Keys::new(keys_max);
+        let mut state = keys.lock();
+        let mut reader = journal.reader(journal.first());
+        while let Some(entry) = reader.next()? {
+            state.note(&entry);
+        }
+        drop(state);
+        Ok(keys)
+    }
+
+    /// The key for a request with this body: the caller's, or taken before. Waits for another request with the same key
+    /// that is under way; if that one is not taken, it is the next one's turn.
+    pub async fn claim(&self, key: KeyHash, body: BodyHash) -> Result<Claimed, KeyError> {
+        let deadline = Instant::now() + UNDER_WAY_WAIT_MAX;
+        loop {
+            let mut ended = match self.try_claim(key, body)? {
+                Ok(claimed) => return Ok(claimed),
+                Err(under_way) => under_way,
+            };
+            if timeout_at(deadline, ended.changed()).await.is_err() {
+                return Err(KeyError::UnderWay);
+            }
+        }
+    }
+
+    fn try_claim(
+        &self,
+        key: KeyHash,
+        body: BodyHash,
+    ) -> Result<Result<Claimed, watch::Receiver<()>>, KeyError> {
+        let mut state = self.lock();
+        if let Some(under_way) = state.under_way.get(&key) {
+            return Ok(Err(under_way.clone()));
+        }
+        let taken = state.taken.get(&key);
+        match taken {
+            Some(taken) if taken.body != body => return Err(KeyError::Reused),
+            Some(taken) if taken.whole => {
+                return Ok(Ok(Claimed::Before { position: taken.position }));
+            }
+            None if state.taken.len() + state.under_way.len() >= self.0.keys_max => {
+                return Err(KeyError::Full { keys_max: self.0.keys_max });
+            }
+            _ => {}
+        }
+        let quarantine_is_kept = taken.is_some();
+        Ok(Ok(Claimed::New(self.begin(&mut state, key, body, quarantine_is_kept))))
+    }
+
+    /// The key, so that no request with it can begin; `None` if one is under way, or in the journal.
+    pub fn keep_free(&self, key: KeyHash) -> Option<Claim> {
+        let mut state = self.lock();
+        if state.under_way.contains_key(&key) || state.taken.contains_key(&key) {
+            return None;
+        }
+        Some(self.begin(&mut state, key, body_hash(&[], b""), false))
+    }
+
+    fn begin(
+        &self,
+        state: &mut State,
+        key: KeyHash,
+        body: BodyHash,
+        quarantine_is_kept: bool,
+    ) -> Claim {
+        let (ends_with_this, under_way) = watch::channel(());
+        state.under_way.insert(key, under_way);
+        let keys = self.clone();
+        Claim { keys, key, body, quarantine_is_kept, _ends_with_this: ends_with_this }
+    }
+
+    /// Notes what became of an entry's records, if it has a key; before its commit is made known.
+    pub fn note_committed(&self, entry: &Entry, outcome: CommitOutcome) {
+        let Some(key) = EntryMeta::key_of(&entry.meta) else { return };
+        let small = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
+        let CommitOutcome { committed, duplicates, refused } = outcome;
+        let (committed, duplicates) = (small(committed), small(duplicates));
+        let counts = Counts { committed, duplicates, refused: small(refused) };
+        if let Some(taken) = self.lock().taken.get_mut(&key)
+            && taken.position == entry.header.position
+        {
+            taken.outcome = Some(counts);
+        }
+    }
+
+    /// What became of a taken request's records, if this process saw their commit.
+    pub fn outcome(&self, key: KeyHash) -> Option<CommitOutcome> {
+        let Counts { committed, duplicates, refused } = self.lock().taken.get(&key)?.outcome?;
+        let (committed, duplicates) = (committed.into(), duplicates.into());
+        Some(CommitOutcome { committed, duplicates, refused: refused.into() })
+    }
+
+    /// Forgets the keys of entries that the journal does not retain any more.
+    pub fn trim(&self, journal_first: Position) {
+        let mut state = self.lock();
+        if journal_first > state.first {
+            state.first = journal_first;
+            state.taken.retain(|_, taken| taken.position >= journal_first);
+        }
+    }
+
+    /// How many keys are known.
+    pub fn count(&self) -> usize {
+        self.lock().taken.len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn note(&mut self, entry: &Entry) {
+        if EntryMeta::key_of(&entry.meta).is_none() {
+            return;
+        }
+        if let Some(key) = EntryMeta::decode(&entry.meta).and_then(|meta| meta.key) {
+            let (position, whole) = (entry.header.position, key.answer.is_some());
+            let taken = Taken { body: key.body, position, whole, outcome: None };
+            self.taken.insert(key.key, taken);
+        }
+    }
+}
+
+impl Claim {
+    pub fn key(&self) -> KeyHash {
+        self.key
+    }
+
+    pub fn body(&self) -> BodyHash {
+        self.body
+    }
+
+    /// Of this very request the refused records are in the journal already: a crash came between its entries.
+    pub fn quarantine_is_kept(&self) -> bool {
+        self.quarantine_is_kept
+    }
+
+    /// The request's last entry is durable at this position.
+    pub(crate) fn taken(self, position: Position) {
+        let taken = Taken { body: self.body, position, whole: true, outcome: None };
+        self.keys.lock().taken.insert(self.key, taken);
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.keys.lock().under_way.remove(&self.key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BODY: BodyHash = BodyHash([1; 16]);
+    const OTHER_BODY: BodyHash = BodyHash([2; 16]);
+
+    fn key(number: u8) -> KeyHash {
+        KeyHash([number; 16])
+    }
+
+    async fn new(keys: &Keys, number: u8) -> Claim {
+        match keys.claim(key(number), BODY).await.unwrap() {
+            Claimed::New(claim) => claim,
+            Claimed::Before { position } => panic!("taken at {position}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_taken_key_answers_and_another_body_is_refused() {
+        let keys = Keys::new(10);
+        new(&keys, 1).await.taken(Position(64));
+        let again = keys.claim(key(1), BODY).await.unwrap();
+        assert!(matches!(again, Claimed::Before { position: Position(64) }));
+        assert_eq!(keys.claim(key(1), OTHER_BODY).await.unwrap_err(), KeyError::Reused);
+        drop(new(&keys, 2).await);
+        assert_eq!(keys.count(), 1, "what was not taken leaves nothing behind");
+    }
+
+    #[tokio::test]
+    async fn a_key_is_kept_free_unless_a_request_has_it() {
+        let keys = Keys::new(10);
+        new(&keys, 1).await.taken(Position(64));
+        let under_way = new(&keys, 2).await;
+        assert!(keys.keep_free(key(1)).is_none() && keys.keep_free(key(2)).is_none());
+        drop(under_way);
+        let free = keys.keep_free(key(2)).unwrap();
+        assert!(futures::poll!(Box::pin(keys.claim(key(2), BODY))).is_pending());
+        drop(free);
+        new(&keys, 2).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_second_waits_for_the_first_and_takes_its_turn() {
+        let keys = Keys::new(10);
+        let first = new(&keys, 1).await;
+        let waiting = keys.claim(key(1), BODY);
+        tokio::pin!(waiting);
+        assert!(futures::poll!(&mut waiting).is_pending());
+        drop(first);
+        let Ok(Claimed::New(second)) = waiting.await else { panic!("it is the second's turn") };
+        let third = keys.claim(key(1), BODY);
+        tokio::pin!(third);
+        assert!(futures::poll!(&mut third).is_pending());
+        second.taken(Position(8));
+        assert!(matches!(third.await, Ok(Claimed::Before { position: Position(8) })));
+
+        let _under_way = new(&keys, 2).await;
+        assert_eq!(keys.claim(key(2), BODY).await.unwrap_err(), KeyError::UnderWay);
+    }
+
+    #[tokio::test]
+    async fn the_limit_refuses_what_is_new_and_forgets_nothing() {
+        let keys = Keys::new(2);
+        new(&keys, 1).await.taken(Position(8));
+        let under_way = new(&keys, 2).await;
+        let full = KeyError::Full { keys_max: 2 };
+        assert_eq!(keys.claim(key(3), BODY).await.unwrap_err(), full);
+        drop(under_way);
+        new(&keys, 3).await.taken(Position(16));
+        assert_eq!(keys.claim(key(2), BODY).await.unwrap_err(), full);
+        assert!(matches!(keys.claim(key(1), BODY).await, Ok(Claimed::Before { .. })));
+        keys.trim(Position(16));
+        new(&keys, 1).await.taken(Position(24));
+        assert!(matches!(keys.claim(key(3), BODY).await, Ok(Claimed::Before { .. })));
+    }
+
+    #[test]
+    fn keys_of_others_are_other_keys() {
+        let all = [
+            request_key(StreamId(1), "ada", "k"),
+            request_key(StreamId(2), "ada", "k"),
+            request_key(StreamId(1), "eve", "k"),
+            request_key(StreamId(1), "ad", "ak"),
+            replay_key(Uuid::from_u128(1)),
+        ];
+        let distinct: std::collections::HashSet<_> = all.iter().collect();
+        assert_eq!(distinct.len(), all.len());
+        assert_ne!(body_hash(&[b"a", b""], b"b"), body_hash(&[b"", b"a"], b"b"));
+    }
+}

@@ -1,0 +1,78 @@
+//! Entries on their way to the appender thread: what it receives, and what it answers.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tidegate_journal::SealedEntry;
+use tidegate_record::{Position, Source};
+use tokio::sync::oneshot;
+
+use super::fair_semaphore::Permit;
+use super::keys::Claim;
+use super::quarantine_room::RoomTaken;
+use crate::counters::StreamCounters;
+
+/// Entries that belong together: they are written side by side and answered as one.
+#[derive(Debug)]
+pub struct Submission {
+    pub entries: Vec<SealedEntry>,
+    /// The stream's counters, which grow once the entries are durable.
+    pub counters: Arc<StreamCounters>,
+    pub source: Source,
+    /// Of a request with an idempotency key; its last entry has the answer.
+    pub claim: Option<Claim>,
+    /// Of the quarantine's room, by the entry for it; given back where that does not reach the journal.
+    pub kept: Option<Box<RoomTaken>>,
+    pub request: RequestRefusal,
+}
+
+/// The journal's refusal of one of a request's submissions, once there is one; clones are the same.
+///
+/// Invariant: once one of them was refused, all later ones are, so what is taken of a request is always its beginning.
+#[derive(Debug, Clone, Default)]
+pub struct RequestRefusal(pub(crate) Arc<OnceLock<Refusal>>);
+
+/// What the appender thread receives.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// With its place in the queue, which is free again when it is taken out.
+    Submit(QueuedSubmission, Permit),
+    /// Everything that was sent before is the last.
+    Close,
+}
+
+#[derive(Debug)]
+pub(crate) struct QueuedSubmission {
+    pub submission: Submission,
+    pub acknowledge: oneshot::Sender<Result<DurableEntry, Refusal>>,
+    /// Room that is free again once the entries are written.
+    pub room: Reservation,
+}
+
+impl QueuedSubmission {
+    /// Answers it, once what it held is free again for its sender's next try.
+    pub(crate) fn refuse(self, refusal: Refusal) {
+        let QueuedSubmission { submission, acknowledge, room } = self;
+        drop((submission, room));
+        let _ = acknowledge.send(Err(refusal));
+    }
+}
+
+/// Why the journal did not take a group.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Refusal {
+    Full { bytes: u64, bytes_max: u64 },
+    TooLarge,
+    Failed { may_remain: bool, retry_after: Duration },
+}
+
+/// Room for bytes that a source holds in memory.
+#[derive(Debug)]
+pub struct Reservation(pub(super) Permit);
+
+/// The answer to a submission: it can no longer be lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DurableEntry {
+    /// End of its last entry; everything is committed when the low-water mark is at or above it.
+    pub end: Position,
+}

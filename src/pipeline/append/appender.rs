@@ -1,0 +1,290 @@
+//! The thread that owns the journal's appender: it gathers what waits into a group, appends it with one fsync, and only
+//! then answers. While the journal cannot be written it refuses what comes, and tries to start the journal anew.
+
+use std::thread;
+use std::time::Instant;
+
+use tidegate_journal::{AppendError, Appender, DiskFailure, Journal, SealedEntry};
+use tidegate_record::{EntryKind, Position};
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::outage::Outage;
+use crate::lifecycle::{CriticalGuard, Lifecycle};
+use crate::pipeline::admission::{
+    DrainRate, DurableEntry, Intake, IntakeLimits, Ledger, Message, QueuedSubmission, Refusal,
+    Submission,
+};
+use crate::telemetry::metrics;
+
+/// A group is closed at this many bytes or submissions; what waits longer goes with the next.
+const GROUP_BYTES_MAX: u64 = 16 << 20;
+const GROUP_SUBMISSIONS_MAX: usize = 4_096;
+/// Groups that may wait to be told.
+const ANSWERED_GROUPS_MAX: usize = 16;
+
+/// What the rest of the gateway sees of the thread; clones are the same.
+#[derive(Debug, Clone)]
+pub struct AppenderThread {
+    synced: watch::Receiver<Position>,
+    failure: watch::Receiver<Option<DiskFailure>>,
+    finished: CancellationToken,
+}
+
+impl AppenderThread {
+    /// Starts the thread; returns the way in. To be called on the runtime.
+    ///
+    /// # Errors
+    /// The system would not start a thread.
+    pub fn start(
+        lifecycle: &Lifecycle,
+        journal: &Journal,
+        appender: Appender,
+        limits: IntakeLimits,
+        ledger: Ledger,
+        committed: DrainRate,
+    ) -> std::io::Result<(Intake, AppenderThread)> {
+        let journaled = DrainRate::new(Instant::now());
+        let (intake, queue) = Intake::new(limits, ledger, journaled.clone(), committed);
+        let (synced_sender, synced) = watch::channel(journal.synced());
+        let (failure_sender, failure) = watch::channel(None);
+        let finished = CancellationToken::new();
+        let (answers, answered) = mpsc::channel(ANSWERED_GROUPS_MAX);
+        lifecycle.spawn("acknowledgements", acknowledge(answered));
+        let run = Run {
+            queue,
+            answers,
+            appender,
+            journal: journal.clone(),
+            synced: synced_sender,
+            failure: failure_sender,
+            outage: None,
+            runtime: Handle::current(),
+            journaled,
+            _guard: lifecycle.critical("journal appender"),
+        };
+        let at_end = finished.clone().drop_guard();
+        thread::Builder::new().name("journal-appender".to_owned()).spawn(move || {
+            run.run();
+            drop(at_end);
+        })?;
+        Ok((intake, AppenderThread { synced, failure, finished }))
+    }
+
+    /// Follows the end of what is durable.
+    pub fn synced(&self) -> watch::Receiver<Position> {
+        self.synced.clone()
+    }
+
+    /// Why the journal cannot be written at the moment, if it cannot; nothing is taken then.
+    pub fn failure(&self) -> Option<DiskFailure> {
+        self.failure.borrow().clone()
+    }
+
+    /// Follows [`AppenderThread::failure`].
+    pub fn follow_failure(&self) -> watch::Receiver<Option<DiskFailure>> {
+        self.failure.clone()
+    }
+
+    /// Cancelled when the thread has written its last group.
+    pub fn finished(&self) -> &CancellationToken {
+        &self.finished
+    }
+}
+
+/// What a submission is answered, and where its sender waits.
+type Answer = (oneshot::Sender<Result<DurableEntry, Refusal>>, DurableEntry);
+
+/// Tells a whole group at once, on the runtime: a task that is woken there goes to the next free worker, while each that
+/// is woken by another thread goes through the one queue that all workers share.
+async fn acknowledge(mut answered: mpsc::Receiver<Vec<Answer>>) {
+    while let Some(answers) = answered.recv().await {
+        for (acknowledge, durable) in answers {
+            let _ = acknowledge.send(Ok(durable));
+        }
+    }
+}
+
+struct Run {
+    queue: mpsc::Receiver<Message>,
+    answers: mpsc::Sender<Vec<Answer>>,
+    appender: Appender,
+    journal: Journal,
+    synced: watch::Sender<Position>,
+    failure: watch::Sender<Option<DiskFailure>>,
+    /// There is one while the appender is failed.
+    outage: Option<Outage>,
+    /// For waiting with an end.
+    runtime: Handle,
+    journaled: DrainRate,
+    _guard: CriticalGuard,
+}
+
+impl Run {
+    fn run(mut self) {
+        let mut group = Vec::new();
+        // It may have found a full disk at opening.
+        self.note_failure();
+        while let Some(message) = self.next() {
+            self.gather(message, &mut group);
+            if !group.is_empty() {
+                self.append(&mut group);
+            }
+        }
+        if let Err(error) = self.appender.close() {
+            tracing::warn!(%error, "the journal's last segment was not ended; nothing is lost by that");
+        }
+    }
+
+    /// The next message. During an outage the journal is tried meanwhile, whether or not a message comes.
+    fn next(&mut self) -> Option<Message> {
+        while let Some(outage) = &self.outage {
+            let wait = outage.wait(Instant::now());
+            if wait.is_zero() {
+                self.try_anew();
+                continue;
+            }
+            let received = async { tokio::time::timeout(wait, self.queue.recv()).await };
+            if let Ok(message) = self.runtime.block_on(received) {
+                return message;
+            }
+        }
+        self.queue.blocking_recv()
+    }
+
+    fn try_anew(&mut self) {
+        let restarted = self.appender.restart();
+        let now = Instant::now();
+        match restarted {
+            Ok(()) => {
+                if let Some(outage) = self.outage.take() {
+                    outage.end(now);
+                }
+                self.failure.send_replace(None);
+            }
+            Err(failure) => {
+                if let Some(outage) = &mut self.outage {
+                    outage.failed_again(&failure, now);
+                }
+                self.failure.send_replace(Some(failure));
+            }
+        }
+    }
+
+    /// Begins an outage if the appender failed.
+    fn note_failure(&mut self) {
+        if let Some(failure) = self.appender.failure()
+            && self.outage.is_none()
+        {
+            self.outage = Some(Outage::begin(failure, Instant::now()));
+            self.failure.send_replace(Some(failure.clone()));
+        }
+    }
+
+    /// Takes what waits, up to the limits of a group.
+    fn gather(&mut self, first: Message, group: &mut Vec<QueuedSubmission>) {
+        let mut bytes = 0;
+        let mut next = Some(first);
+        while let Some(message) = next {
+            match message {
+                Message::Submit(queued, _place) => {
+                    if let Some(refusal) = queued.submission.request.0.get().copied() {
+                        queued.refuse(refusal);
+                        next = self.queue.try_recv().ok();
+                        continue;
+                    }
+                    bytes +=
+                        queued.submission.entries.iter().map(SealedEntry::len_bytes).sum::<u64>();
+                    group.push(queued);
+                }
+                Message::Close => self.queue.close(),
+            }
+            if bytes >= GROUP_BYTES_MAX || group.len() >= GROUP_SUBMISSIONS_MAX {
+                return;
+            }
+            next = self.queue.try_recv().ok();
+        }
+    }
+
+    /// Invariant: a submission is answered with success only after the appender's fsync returned.
+    fn append(&mut self, group: &mut Vec<QueuedSubmission>) {
+        let counts: Vec<usize> =
+            group.iter().map(|queued| queued.submission.entries.len()).collect();
+        let mut entries: Vec<SealedEntry> =
+            group.iter_mut().flat_map(|queued| queued.submission.entries.drain(..)).collect();
+        let started = Instant::now();
+        match self.appender.append(&mut entries) {
+            Ok(_appended) => {
+                metrics::record_group(entries.len(), started.elapsed());
+                self.answer(group, &counts, &entries);
+            }
+            Err(error) => self.refuse(group, &error),
+        }
+        group.clear();
+    }
+
+    /// Counts before it publishes the position, so that a reader of both never sees fewer accepted than committed.
+    fn answer(
+        &mut self,
+        group: &mut Vec<QueuedSubmission>,
+        counts: &[usize],
+        entries: &[SealedEntry],
+    ) {
+        let synced = self.journal.synced();
+        let mut rest = entries;
+        let mut answers = Vec::with_capacity(group.len());
+        for (mut queued, count) in group.drain(..).zip(counts) {
+            let (own, others) = rest.split_at(*count);
+            rest = others;
+            for entry in own {
+                self.count(&mut queued, entry);
+            }
+            // Before the writers are told, so that none commits what has no key yet.
+            if let (Some(claim), Some(last)) = (queued.submission.claim, own.last()) {
+                claim.taken(last.position());
+            }
+            let end = own.last().map(SealedEntry::end);
+            answers.push((queued.acknowledge, DurableEntry { end: end.unwrap_or(synced) }));
+        }
+        self.synced.send_replace(synced);
+        // Where the runtime is gone, so are all that wait.
+        let _ = self.answers.blocking_send(answers);
+    }
+
+    fn count(&self, queued: &mut QueuedSubmission, entry: &SealedEntry) {
+        let Submission { counters, source, kept, .. } = &mut queued.submission;
+        let source = *source;
+        let (rows, bytes) = (u64::from(entry.rows()), entry.body_len() as u64);
+        self.journaled.drained(bytes);
+        match EntryKind::from_code(entry.kind()) {
+            Some(EntryKind::Quarantine) => {
+                counters.add_quarantined(source, rows);
+                if let Some(kept) = kept.take() {
+                    kept.journaled(entry.position());
+                }
+            }
+            _ => counters.add_accepted(source, rows, bytes),
+        }
+    }
+
+    fn refuse(&mut self, group: &mut Vec<QueuedSubmission>, error: &AppendError) {
+        self.note_failure();
+        let retry_after = self.outage.as_ref().map(|outage| outage.retry_after(Instant::now()));
+        let refusal = match error {
+            AppendError::Full { bytes, bytes_max } => {
+                Refusal::Full { bytes: *bytes, bytes_max: *bytes_max }
+            }
+            AppendError::TooLarge { .. } => Refusal::TooLarge,
+            AppendError::Failed { may_remain, .. } => Refusal::Failed {
+                may_remain: *may_remain,
+                retry_after: retry_after.unwrap_or_default(),
+            },
+        };
+        for queued in group.drain(..) {
+            // It stays as it is where an earlier one of the request is in the same group.
+            let _ = queued.submission.request.0.set(refusal);
+            queued.refuse(refusal);
+        }
+    }
+}
