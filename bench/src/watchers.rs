@@ -26,7 +26,7 @@ const READ_BYTES: usize = 64 << 10;
 /// Watchers that connect at the same time.
 const CONNECTING: usize = 32;
 /// Longest wait for what was announced.
-const PATIENCE: Duration = Duration::from_secs(60);
+const ANNOUNCED_WAIT_MAX: Duration = Duration::from_secs(60);
 /// Between two looks at the counters.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 /// A masked pong without a payload.
@@ -137,7 +137,7 @@ impl Watchers {
         what: &str,
         is_there: impl Fn(&Count) -> bool,
     ) -> anyhow::Result<()> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + ANNOUNCED_WAIT_MAX;
         let mut waiting: Vec<Arc<Count>> = self.counts.clone();
         loop {
             waiting.retain(|count| !is_there(count));

@@ -70,7 +70,7 @@ impl Start {
 }
 
 impl Sender {
-    /// Sends until the plan, the time or the patience of the user ends. An error is a refusal for good.
+    /// Sends until the plan, the time ends, or the user stops it. An error is a refusal for good.
     pub async fn run(self: Arc<Self>, start: Start) -> anyhow::Result<()> {
         let mut workers = JoinSet::new();
         for _ in 0..self.connections {

@@ -273,9 +273,7 @@ impl Ground {
         };
         Ok(Auth::new(AuthParts {
             accounts: accounts.accounts.clone(),
-            pool: self.database.pools().changes.clone(),
-            lookups: self.database.pools().lookups.clone(),
-            sign_ins: self.database.pools().sign_ins.clone(),
+            database: self.database.clone(),
             clock: self.clock.clone(),
             lifecycle: self.lifecycle.clone(),
             local_token,

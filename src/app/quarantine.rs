@@ -7,7 +7,7 @@ use tidegate_record::StreamId;
 
 use crate::api::AppState;
 use crate::config::{Quarantine, QuarantineFull};
-use crate::db::quarantine_room::{self, CHUNK_ROWS, Drops, KeptOfStream};
+use crate::db::quarantine_limits::{self, CHUNK_ROWS, Drops, KeptOfStream};
 use crate::pipeline::{
     DroppedRecords, KeptAmount, MEASURE_EVERY, QuarantineLimits, QuarantineRoom,
 };
@@ -88,7 +88,7 @@ impl Upkeep {
         let progress = &self.state.progress;
         self.room.note_committed(|first, last| progress.are_committed(first, last));
         let pool = &self.state.database.pools().changes;
-        let kept = quarantine_room::levels(pool).await?;
+        let kept = quarantine_limits::levels(pool).await?;
         self.room.measured(&invalid(&kept), accepted(&kept));
         let is_due = self.aged_at.is_none_or(|at| at.elapsed() >= AGE_EVERY);
         let limits = self.room.limits();
@@ -105,7 +105,7 @@ impl Upkeep {
         // Streams of which less is there than is counted: the triggers were switched off.
         let mut miscounted = HashSet::new();
         for _ in 0..CHUNKS_MAX {
-            let Some(mut dropping) = quarantine_room::begin_dropping(&pool).await? else {
+            let Some(mut dropping) = quarantine_limits::begin_dropping(&pool).await? else {
                 return Ok(false);
             };
             let mut kept = dropping.levels().await?;

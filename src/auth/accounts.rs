@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
-use sqlx::PgPool;
 use tidegate_codec::StreamName;
 use tidegate_record::UnixMicros;
 use time::OffsetDateTime;
@@ -19,9 +18,9 @@ use crate::auth::caller::{Caller, PasswordMark, Via};
 use crate::auth::scope::{Role, Scope, ScopeSet};
 use crate::auth::secret::SecretHash;
 use crate::auth::user_name::UserName;
-use crate::db;
 use crate::db::tokens::TokenRow;
 use crate::db::users::UserRow;
+use crate::db::{self, Pool};
 
 /// What the database knows of users and tokens.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,7 +32,7 @@ pub struct AccountRows {
 impl AccountRows {
     /// Reads users and tokens. A token of a user who is not among the users is worth nothing, so it does not matter
     /// that this takes two queries.
-    pub async fn read(pool: &PgPool) -> Result<AccountRows, sqlx::Error> {
+    pub async fn read(pool: &Pool) -> Result<AccountRows, db::Error> {
         let users = db::users::list(pool).await?;
         let tokens = db::tokens::list(pool).await?;
         Ok(AccountRows { users, tokens })
@@ -246,7 +245,7 @@ impl Accounts {
     }
 
     /// Reads the database and replaces the snapshot.
-    pub async fn reload(&self, pool: &PgPool) -> Result<(), sqlx::Error> {
+    pub async fn reload(&self, pool: &Pool) -> Result<(), db::Error> {
         let reading = self.begin();
         let rows = AccountRows::read(pool).await?;
         self.replace(reading, AccountsSnapshot::new(rows));
@@ -413,7 +412,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn rows_without_sense_grant_nothing_and_harm_nobody_else() {
+    fn rows_without_sense_grant_nothing_and_harm_no_other_user() {
         let mut strange = user(1, "eve", Role::Admin);
         strange.role = "root".into();
         let mut short = token(8, 2, "tg_b", &[Scope::Admin]);

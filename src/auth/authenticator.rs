@@ -12,32 +12,30 @@ use std::time::{Duration, Instant};
 use axum::http::header::HeaderMap;
 use axum::http::request::Parts;
 use axum::http::{Method, Uri};
-use sqlx::PgPool;
 use tidegate_record::clock::Clock;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::auth::accounts::{Accounts, AccountsSnapshot, User};
 use crate::auth::caller::{Caller, Via};
-use crate::auth::credentials::{self, Credentials, Garbled};
-use crate::auth::failures::Throttled;
+use crate::auth::credentials::{self, Credentials};
+use crate::auth::error::AuthError;
 use crate::auth::homes::Whence;
 use crate::auth::local_token::LocalToken;
-use crate::auth::origin::{ForeignOrigin, Origin, origin_of};
+use crate::auth::origin::{Origin, origin_of};
 use crate::auth::password::Password;
-use crate::auth::password_checks::{Attempt, PasswordChecks, Unchecked, Verdict};
+use crate::auth::password_checks::{Attempt, PasswordChecks, Verdict};
 use crate::auth::quota::{Admission, OverQuota, Quotas};
 use crate::auth::second_look::{CannotLook, SecondLook};
 use crate::auth::secret::{Secret, SecretHash};
 use crate::auth::sessions::{LOOKUP_WAIT_MAX, LookupError, Sessions};
-use crate::auth::tickets::{Holding, Presented, TICKET_SECONDS, Ticket, Tickets, View};
-use crate::auth::turns::{Busy, TURN_WAIT_MAX};
+use crate::auth::tickets::{Holding, Presented, Ticket, Tickets, View};
 use crate::config::PublicUrl;
-use crate::db::answered;
+use crate::db::{self, Database, answered};
 use crate::lifecycle::Lifecycle;
 
 /// Name of the cookie that carries a browser session.
 pub const SESSION_COOKIE: &str = "tidegate_session";
-/// Name of the cookie by which a browser is known where somebody signed in before.
+/// Name of the cookie by which a browser is known where a user signed in before.
 pub const BROWSER_COOKIE: &str = "tidegate_browser";
 /// Most changes of users and tokens at a time.
 pub const CHANGES_MAX: usize = 8;
@@ -58,12 +56,7 @@ pub struct AuthOptions {
 /// What [`Auth`] is made of.
 pub struct AuthParts {
     pub accounts: Accounts,
-    /// For changes that somebody asked for.
-    pub pool: PgPool,
-    /// For looking sessions up.
-    pub lookups: PgPool,
-    /// For signing in and out, which must not keep others from their connections.
-    pub sign_ins: PgPool,
+    pub database: Database,
     pub clock: Clock,
     pub lifecycle: Lifecycle,
     pub local_token: LocalToken,
@@ -86,73 +79,14 @@ struct Inner {
     quotas: Quotas,
 }
 
-/// Why a request is not let in, or a change not made.
-#[derive(Debug, thiserror::Error)]
-pub enum AuthError {
-    #[error("no credentials: send a Bearer token, HTTP Basic, or sign in")]
-    Missing,
-    #[error(transparent)]
-    Garbled(#[from] Garbled),
-    #[error("the token is unknown, expired or revoked")]
-    Token,
-    #[error("user and password do not match")]
-    Password,
-    #[error("the session is over; sign in again")]
-    Session,
-    #[error(
-        "the ticket is unknown, older than {TICKET_SECONDS} seconds or used; a used one does nothing but resume the event \
-         stream that it opened, with the same streams and mode and a Last-Event-ID. Fetch another"
-    )]
-    Ticket,
-    #[error("{0}")]
-    ForeignOrigin(Box<ForeignOrigin>),
-    #[error("{0}")]
-    Throttled(Throttled),
-    #[error("too many checks of credentials at once")]
-    Busy { retry_after: Duration },
-    #[error("users and tokens cannot be read from the database at the moment")]
-    NotKnown,
-    #[error(
-        "the change is stored, but this gateway cannot read it back yet; it applies as soon as it can"
-    )]
-    NotAppliedYet,
-    #[error("the change was cut off")]
-    Interrupted,
-    #[error(transparent)]
-    Database(#[from] sqlx::Error),
-}
-
-impl AuthError {
-    /// What is wrong with a request that a cookie must not speak for.
-    pub fn foreign_origin(headers: &HeaderMap) -> AuthError {
-        AuthError::ForeignOrigin(Box::new(ForeignOrigin::of(headers)))
-    }
-}
-
-impl From<Busy> for AuthError {
-    fn from(_: Busy) -> AuthError {
-        AuthError::Busy { retry_after: TURN_WAIT_MAX }
-    }
-}
-
-impl From<Unchecked> for AuthError {
-    fn from(unchecked: Unchecked) -> AuthError {
-        match unchecked {
-            Unchecked::Throttled(throttled) => AuthError::Throttled(throttled),
-            Unchecked::Busy => Busy.into(),
-        }
-    }
-}
-
 impl Auth {
     pub fn new(parts: AuthParts) -> Auth {
         let clock = parts.clock.clone();
-        let (lookups, sign_ins) = (parts.lookups.clone(), parts.sign_ins.clone());
         let lifetime = parts.options.session_lifetime;
         Auth(Arc::new(Inner {
             passwords: PasswordChecks::new(clock.clone()),
             second_look: SecondLook::default(),
-            sessions: Sessions::new(lookups, sign_ins, clock.clone(), lifetime),
+            sessions: Sessions::new(parts.database.clone(), clock.clone(), lifetime),
             tickets: Tickets::new(clock),
             changes: Arc::new(Semaphore::new(CHANGES_MAX)),
             quotas: Quotas::default(),
@@ -176,9 +110,9 @@ impl Auth {
         &self.0.parts.clock
     }
 
-    /// The pool for changes that somebody asked for.
-    pub fn pool(&self) -> &PgPool {
-        &self.0.parts.pool
+    /// The pool for changes that users ask for.
+    pub fn pool(&self) -> &db::Pool {
+        &self.0.parts.database.pools().changes
     }
 
     /// Who sent this request, and from where? A cookie is taken only from this gateway's own pages, unless all it does is
@@ -309,7 +243,7 @@ impl Auth {
     /// See [`crate::auth::second_look`].
     async fn look_again(&self) -> Result<(), CannotLook> {
         let parts = &self.0.parts;
-        self.0.second_look.look(&parts.accounts, &parts.lookups, &parts.lifecycle).await
+        self.0.second_look.look(&parts.accounts, &parts.database, &parts.lifecycle).await
     }
 
     /// Would the credential behind `caller` still be taken? A connection that outlives its first check asks this from time
@@ -325,7 +259,7 @@ impl Auth {
     }
 
     /// Checks a password and begins a browser session: the user, the session, and what the browser is known by from now on.
-    /// While the database cannot be asked, nobody is told that they are unknown.
+    /// While the database cannot be asked, no user is told that they are unknown.
     pub async fn sign_in(
         &self,
         name: &str,
@@ -356,7 +290,7 @@ impl Auth {
     }
 
     /// Ends the browser session whose cookie this is.
-    pub async fn sign_out(&self, hash: &SecretHash) -> Result<(), sqlx::Error> {
+    pub async fn sign_out(&self, hash: &SecretHash) -> Result<(), db::Error> {
         self.0.sessions.end(hash).await
     }
 
@@ -435,7 +369,7 @@ impl Auth {
     pub async fn change<T, F>(&self, work: F) -> Result<T, AuthError>
     where
         T: Send + 'static,
-        F: Future<Output = Result<T, sqlx::Error>> + Send + 'static,
+        F: Future<Output = Result<T, db::Error>> + Send + 'static,
     {
         let permit = Arc::clone(&self.0.changes)
             .try_acquire_owned()
@@ -454,7 +388,7 @@ impl Auth {
     }
 
     /// Reads users and tokens again, so that this node knows what has just been changed, and tells the catalog.
-    pub async fn refresh(&self) -> Result<(), sqlx::Error> {
+    pub async fn refresh(&self) -> Result<(), db::Error> {
         let reloaded = self.0.parts.accounts.reload(self.pool()).await;
         self.0.parts.catalog_changed.notify_one();
         reloaded
@@ -468,7 +402,7 @@ struct Refused {
 }
 
 impl Refused {
-    /// Nobody is told no who could not be looked for.
+    /// A refusal needs a look into the database before it.
     fn if_looked(self) -> AuthError {
         if self.looked.is_ok() { self.error } else { AuthError::NotKnown }
     }

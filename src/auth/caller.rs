@@ -1,4 +1,4 @@
-//! Who is calling: what every handler is told about the sender of a request.
+//! The caller: what every handler is told about the sender of a request.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::auth::secret::SecretHash;
 /// An authenticated sender.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
-    /// None for the local token, which belongs to whoever can read the data directory.
+    /// None for the local token, which belongs to any program that can read the data directory.
     pub user_id: Option<i64>,
     pub user_name: Arc<str>,
     pub role: Role,

@@ -75,7 +75,7 @@ fn shown_address(address: IpAddr) -> String {
     }
 }
 
-/// A name that anybody may have sent: in quotes, without control characters, cut.
+/// A name as it was sent, by a client that may not have signed in: in quotes, without control characters, cut.
 fn shown(name: &str) -> String {
     let mut escaped = name.chars().flat_map(char::escape_debug);
     let mut text: String = escaped.by_ref().take(NAME_CHARACTERS_MAX).collect();

@@ -1,18 +1,18 @@
-//! Failed guesses at passwords: who waits before the next one, and who does not wait for what others did.
+//! Failed guesses at passwords: which accounts wait before the next one, and which do not wait for what others did.
 //!
 //! A failure counts against the account at the place that it came from, against the place, and against the account. Each
 //! of the three has a few free, then waits that double up to a limit, and is forgiven one failure each
 //! [`FORGIVEN_EVERY`]. The wait comes before the password's hash is computed, so guessing costs the gateway little.
 //!
 //! An account whose password was right from a place within [`AT_HOME_FOR`] is *at home* there: neither what others
-//! guessed from that place nor what anybody guessed at the account from elsewhere keeps it waiting, only its own failures
-//! there. So nobody locks a person out from elsewhere. A place is an address; for whoever signed in with a browser it is that
-//! browser as well, by a cookie that opens nothing, so that people whom a proxy or a company's network gives one address
+//! guessed from that place nor what was guessed at the account from elsewhere keeps it waiting, only its own failures
+//! there. So guesses from elsewhere lock no person out. A place is an address; for a user who signed in with a browser it is
+//! that browser as well, by a cookie that opens nothing, so that people whom a proxy or a company's network gives one address
 //! do not wait for each other.
 //!
 //! A right password, and a new one, end the waits that earlier failures at the account left: the first those at its place.
 //!
-//! It promises bounded memory, and that a name that nobody has counts and waits like one that somebody has. It is kept in
+//! It promises bounded memory, and that a name without a user counts and waits like one with a user. It is kept in
 //! memory by gateway: a restart forgets it.
 
 use std::fmt;
@@ -49,7 +49,7 @@ const OWN: Rule = Rule { free: OWN_FAILURES_FREE, wait_max: PLACE_WAIT_MAX };
 const OF_PLACE: Rule = Rule { free: FAILURES_FREE, wait_max: PLACE_WAIT_MAX };
 const OF_ACCOUNT: Rule = Rule { free: FAILURES_FREE, wait_max: ACCOUNT_WAIT_MAX };
 
-/// A name that was given, whether or not somebody has it, and the password that it has: failures at an earlier one count no
+/// A name that was given, whether or not a user has it, and the password that it has: failures at an earlier one count no
 /// more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Account {
@@ -103,7 +103,7 @@ impl fmt::Display for Throttled {
 /// See the module.
 #[derive(Debug)]
 pub struct Failures {
-    /// Random, so that nobody can make two names one.
+    /// Random, so that no sender can make two names one.
     names: RandomState,
     memory: Mutex<Memory>,
 }
@@ -259,7 +259,7 @@ impl Bucket {
         (self.failures.saturating_sub(forgiven), UnixMicros(since))
     }
 
-    /// A clock that was set back makes nobody wait longer than the rule says.
+    /// A clock that was set back makes no account wait longer than the rule says.
     fn wait(&self, rule: &Rule, now: UnixMicros) -> Duration {
         let left = u64::try_from(self.until.0.saturating_sub(now.0)).unwrap_or(0);
         Duration::from_micros(left).min(rule.wait_max)
@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_at_home_waits_for_nobody_else_s_guesses() {
+    fn an_account_at_home_does_not_wait_for_guesses_of_others() {
         let failures = Failures::default();
         let ada = account(&failures, "ada");
         right(&failures, ada, HOME);
@@ -427,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn a_browser_is_a_place_for_who_signed_in_there_and_for_nobody_else() {
+    fn a_browser_is_a_place_for_the_user_who_signed_in_there_and_for_no_other() {
         let failures = Failures::default();
         let [ada, eve] = ["ada", "eve"].map(|name| account(&failures, name));
         let [first, second] = ["first", "second"].map(SecretHash::of);
@@ -448,20 +448,20 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_nobody_has_waits_like_one_that_somebody_has() {
+    fn a_name_without_a_user_waits_like_one_with_a_user() {
         let failures = Failures::default();
         right(&failures, account(&failures, "ada"), HOME);
         for number in 0..100 {
-            let waits = ["ada", "nobody"].map(|name| wait(&failures, name, place(number), at(0)));
+            let waits = ["ada", "unknown"].map(|name| wait(&failures, name, place(number), at(0)));
             assert_eq!(waits[0], waits[1], "{number}");
             fail_times(&failures, 1, "ada", place(number + 1_000));
-            fail_times(&failures, 1, "nobody", place(number + 2_000));
+            fail_times(&failures, 1, "unknown", place(number + 2_000));
         }
-        assert!(wait(&failures, "nobody", ELSEWHERE, at(0)).is_some());
+        assert!(wait(&failures, "unknown", ELSEWHERE, at(0)).is_some());
     }
 
     #[test]
-    fn a_clock_set_back_makes_nobody_wait_longer() {
+    fn a_clock_set_back_makes_no_account_wait_longer() {
         let failures = Failures::default();
         for _ in 0..100 {
             failures.failed(account(&failures, "ada"), HOME, at(1_000_000));

@@ -1,7 +1,7 @@
 //! The first admin: a gateway without users makes one, so that it can be signed in to.
 //!
 //! A generated password is written to a 0600 file before the user exists: a crash in between leaves a password
-//! without a user, which the next start replaces, and never a user whose password nobody knows. The file goes
+//! without a user, which the next start replaces, and never a user whose password is unknown. The file goes
 //! when the first admin gets another password.
 
 use std::fmt;
@@ -9,15 +9,14 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use sqlx::PgPool;
 use tidegate_private_file as private_file;
 
 use crate::auth::password::{InvalidPassword, Password, hash_password, verify_password};
 use crate::auth::scope::Role;
 use crate::auth::secret::Secret;
 use crate::auth::user_name::{InvalidUserName, UserName};
-use crate::db;
 use crate::db::users::NewUser;
+use crate::db::{self, Pool};
 
 /// Name of the file in the data directory.
 pub const ADMIN_PASSWORD_FILE: &str = "admin-password";
@@ -57,12 +56,12 @@ pub enum FirstAdminError {
     #[error("the computation of a password's hash was cut off")]
     Interrupted,
     #[error(transparent)]
-    Database(#[from] sqlx::Error),
+    Database(#[from] db::Error),
 }
 
 /// Makes the first admin if there is no user at all. Must not be cancelled half way.
 pub async fn ensure_first_admin(
-    pool: &PgPool,
+    pool: &Pool,
     data_dir: &Path,
     name: &str,
     password: Option<&str>,
@@ -111,11 +110,7 @@ fn generate() -> Result<Password, InvalidPassword> {
     secret.as_str().chars().take(GENERATED_CHARACTERS).collect::<String>().parse()
 }
 
-async fn insert(
-    pool: &PgPool,
-    name: &UserName,
-    password: Password,
-) -> Result<bool, FirstAdminError> {
+async fn insert(pool: &Pool, name: &UserName, password: Password) -> Result<bool, FirstAdminError> {
     let password_hash = tokio::task::spawn_blocking(move || hash_password(&password))
         .await
         .map_err(|_| FirstAdminError::Interrupted)?;

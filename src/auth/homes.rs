@@ -24,12 +24,12 @@ const ACCOUNTS_AT_HOME_MAX: usize = 20_000;
 pub struct Whence {
     /// An address, or the network of one, that one caller has to themselves.
     pub address: IpAddr,
-    /// The cookie of a browser where somebody signed in before. It opens nothing.
+    /// The cookie of a browser where a user signed in before. It opens nothing.
     pub browser: Option<SecretHash>,
 }
 
-/// What counts as one place. A browser only is one for whom it knows, or whoever has no cookie would have a new place each
-/// time.
+/// What counts as one place. A browser is one only for accounts that are at home in it, or a client without a cookie would
+/// have a new place each time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Place {
     Address(IpAddr),
@@ -59,7 +59,7 @@ struct Home {
     came_back: bool,
 }
 
-/// See the module. Only accounts that are there get in, so strangers cannot crowd them out.
+/// See the module. Only accounts that are there get in, so made-up names cannot crowd them out.
 #[derive(Debug)]
 pub struct Homes(ExpiringMap<Name, Vec<Home>>);
 

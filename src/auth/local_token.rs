@@ -1,4 +1,4 @@
-//! The local token: whoever can read the data directory may do everything, without a password.
+//! The local token: a program that can read the data directory may do everything, without a password.
 //!
 //! It is new at each start, so an old copy is worth nothing, and it lies in a 0600 file.
 
@@ -34,7 +34,7 @@ impl LocalToken {
         Ok(LocalToken { hash: secret.hash(), user_name: LOCAL_USER_NAME.into() })
     }
 
-    /// A token that nobody has, for a start on a disk without room for its file.
+    /// A token that is told to no client, for a start on a disk without room for its file.
     pub fn unknown() -> LocalToken {
         LocalToken { hash: Secret::token().hash(), user_name: LOCAL_USER_NAME.into() }
     }

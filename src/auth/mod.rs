@@ -7,16 +7,21 @@
 //!
 //! It promises that a Bearer token or a known password costs no query and no argon2; that whatever belongs to a
 //! disabled user is dead at once on this node; that no secret is stored, logged or shown except where it is made; that
-//! guessing passwords from one place keeps nobody else out; and that every queue and cache here is bounded. It refuses to
+//! guessing passwords from one place keeps no user of another out; and that every queue and cache here is bounded. It refuses to
 //! tell which part of a credential was wrong.
+//!
+//! A *place* is an address or a known browser, and an account is *at home* at a place where its password was right within a
+//! week; elsewhere it is new, and waits for what others did ([`homes`], [`failures`], [`fair_queue`]).
 
 mod accounts;
 mod authenticator;
 mod caller;
 pub mod credentials;
+mod error;
 mod expiring_map;
 mod failure_log;
 mod failures;
+mod fair_queue;
 mod first_admin;
 mod homes;
 mod local_token;
@@ -29,17 +34,18 @@ mod second_look;
 mod secret;
 mod sessions;
 mod tickets;
-mod turns;
 mod user_name;
 
 pub(crate) use accounts::moment;
 pub use accounts::{AccountRows, Accounts, AccountsSnapshot, Reading, Token, User};
-pub use authenticator::{Auth, AuthError, AuthOptions, AuthParts, BROWSER_COOKIE, SESSION_COOKIE};
+pub use authenticator::{Auth, AuthOptions, AuthParts, BROWSER_COOKIE, SESSION_COOKIE};
 pub use caller::{Caller, Denied, PasswordMark, SessionMark, Via};
+pub use error::AuthError;
 pub use failure_log::TELL_FAILURES_EVERY;
 pub use failures::{
     ACCOUNT_WAIT_MAX, Blamed, FAILURES_FREE, OWN_FAILURES_FREE, PLACE_WAIT_MAX, Throttled,
 };
+pub use fair_queue::WAITING_MAX as PASSWORDS_WAITING_MAX;
 pub use first_admin::{
     ADMIN_PASSWORD_FILE, FirstAdmin, FirstAdminError, ensure_first_admin, remove_stale_password,
 };
@@ -52,5 +58,4 @@ pub use quota::{Admission, InvalidRecords, OverQuota, Quotas, RECORDS_PER_SECOND
 pub use scope::{Role, Scope, ScopeSet, UnknownRole, UnknownScope};
 pub use secret::{Secret, SecretHash};
 pub use tickets::{Holding, Presented, TICKET_SECONDS, View};
-pub use turns::WAITING_MAX as PASSWORDS_WAITING_MAX;
 pub use user_name::{EMAIL_BYTES_MAX, Email, InvalidEmail, InvalidUserName, UserName};

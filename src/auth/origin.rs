@@ -115,7 +115,7 @@ fn parse_port(text: &str) -> Option<Option<u16>> {
     digits.parse().ok().map(Some)
 }
 
-/// A request with a cookie that did not come from this gateway's own pages, in words that help whoever set up the proxy.
+/// A request with a cookie that did not come from this gateway's own pages, in words that help the operator who set up the proxy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ForeignOrigin {
     /// What the request says, as far as it is worth repeating.

@@ -19,7 +19,7 @@ const PASSES: u32 = 2;
 const LANES: u32 = 1;
 const SALT_BYTES: usize = 16;
 
-/// Stands in for the hash of a user who does not exist. Nobody knows a password for it.
+/// Stands in for the hash of a user who does not exist. No password for it is known.
 pub(super) const DUMMY_HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$dGlkZWdhdGVkdW1teXM\
                           $AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
 

@@ -1,7 +1,7 @@
-//! Checking passwords without letting a flood of guesses take the machine or lock anybody out.
+//! Checking passwords without letting a flood of guesses take the machine or lock people out.
 //!
 //! Before a hash is computed, [`Failures`] say whether the account, and the place that the password comes from, may try
-//! now; then [`Turns`] hand out a share of the cores, fairly between places. What is refused is told: too many failures,
+//! now; then a [`FairQueue`] hands out permits for a share of the cores, fairly between places. What is refused is told: too many failures,
 //! or too many at once.
 //!
 //! A password that was right is remembered for [`VERIFIED_SECONDS`] at its place, so that HTTP Basic costs a SHA-256 a
@@ -21,12 +21,12 @@ use crate::auth::accounts::User;
 use crate::auth::expiring_map::ExpiringMap;
 use crate::auth::failure_log::FailureLog;
 use crate::auth::failures::{Account, Blamed, Failure, Failures, Throttled};
+use crate::auth::fair_queue::{FairQueue, Flow, HASH_WAIT_MAX, NoPermit};
 use crate::auth::homes::{Place, Standing, Whence};
 use crate::auth::password::{
     DUMMY_HASH, PASSWORD_BYTES_MAX, Password, hash_password, verify_password,
 };
 use crate::auth::secret::Secret;
-use crate::auth::turns::{Busy, Holder, TURN_WAIT_MAX, Turns};
 use crate::telemetry::limits;
 use crate::telemetry::metrics::{PasswordCheck, count_password_checks};
 
@@ -43,14 +43,14 @@ pub const VERIFIED_MAX: usize = 10_000;
 pub struct PasswordChecks {
     failures: Failures,
     log: FailureLog,
-    turns: Turns,
+    hashing: FairQueue,
     verified: Mutex<ExpiringMap<[u8; 32], ()>>,
     // Makes what is remembered useless outside this process.
     process_secret: [u8; 32],
     clock: Clock,
 }
 
-/// A password that somebody sent.
+/// A password that was sent.
 #[derive(Clone, Copy)]
 pub struct Attempt<'a> {
     /// The name that it was sent with.
@@ -78,8 +78,8 @@ impl Verdict<'_> {
     }
 }
 
-/// A password that is wrong for the user as known so far. It is told as such when this is dropped, as it is when whoever
-/// sent it hangs up.
+/// A password that is wrong for the user as known so far. It is told as such when this is dropped, as it is when its
+/// client hangs up.
 pub struct Wrong<'a> {
     checks: &'a PasswordChecks,
     attempt: Attempt<'a>,
@@ -106,8 +106,8 @@ impl Drop for Wrong<'_> {
     }
 }
 
-impl From<Busy> for Unchecked {
-    fn from(_: Busy) -> Unchecked {
+impl From<NoPermit> for Unchecked {
+    fn from(_: NoPermit) -> Unchecked {
         Unchecked::Busy
     }
 }
@@ -125,7 +125,7 @@ impl PasswordChecks {
         PasswordChecks {
             failures: Failures::default(),
             log: FailureLog::default(),
-            turns: Turns::new(at_once, TURN_WAIT_MAX),
+            hashing: FairQueue::new(at_once, HASH_WAIT_MAX),
             verified: Mutex::new(ExpiringMap::new(VERIFIED_MAX, lifetime)),
             process_secret,
             clock,
@@ -177,7 +177,7 @@ impl PasswordChecks {
         let account = self.failures.account(name, user.map(|user| user.password_mark));
         let place = self.failures.place(account, whence, self.clock.now());
         let standing = self.may_try(account, place)?;
-        // Nobody can have set such a password, so nothing is told by answering at once.
+        // No user can have set such a password, so nothing is told by answering at once.
         if password.len() > PASSWORD_BYTES_MAX {
             return Ok(Err(self.failures.failed(account, place, self.clock.now())));
         }
@@ -185,7 +185,7 @@ impl PasswordChecks {
         if remembered_as.is_some_and(|key| self.remembers(&key)) {
             return Ok(Ok(()));
         }
-        let turn = self.turns.take(Holder { place, standing }).await?;
+        let permit = self.hashing.acquire(Flow { place, standing }).await?;
         // While this one waited, others failed, or the same password was right.
         if remembered_as.is_some_and(|key| self.remembers(&key)) {
             return Ok(Ok(()));
@@ -193,18 +193,18 @@ impl PasswordChecks {
         self.may_try(account, place)?;
         let stored = user.map_or(DUMMY_HASH, |user| &user.password_hash).to_owned();
         let sent = password.to_owned();
-        // The turn goes along: a client that hangs up does not free the core that its check still occupies.
+        // The permit goes along: a client that hangs up does not free the core that its check still occupies.
         let checking = tokio::task::spawn_blocking(move || {
             let right = verify_password(&sent, &stored);
-            (right, turn)
+            (right, permit)
         });
-        // Counted before the next one has its turn, and before it is known: who hangs up has guessed all the same.
+        // Counted before the next one has a permit, and before it is known: a client that hangs up has guessed all the same.
         let address = whence.address;
         let guess = Guess { checks: self, account, place, address, ended: false };
         // The work does not panic; the task is cancelled only when the runtime ends.
-        let (matches, turn) = checking.await.map_err(|_| Unchecked::Busy)?;
+        let (matches, permit) = checking.await.map_err(|_| Unchecked::Busy)?;
         let answer = guess.end(remembered_as.filter(|_| matches));
-        drop(turn);
+        drop(permit);
         Ok(answer)
     }
 
@@ -213,20 +213,20 @@ impl PasswordChecks {
     }
 
     /// Hashes a password for keeping, within the same limits.
-    pub async fn hash(&self, password: Password, whence: Whence) -> Result<String, Busy> {
-        // Who may set a password is no stranger.
+    pub async fn hash(&self, password: Password, whence: Whence) -> Result<String, NoPermit> {
+        // A caller that may set a password is known.
         let place = Place::Address(whence.address);
-        let holder = Holder { place, standing: Standing::AtHome };
-        let turn = self.turns.take(holder).await?;
+        let flow = Flow { place, standing: Standing::AtHome };
+        let permit = self.hashing.acquire(flow).await?;
         let task = tokio::task::spawn_blocking(move || {
             let hash = hash_password(&password);
-            drop(turn);
+            drop(permit);
             hash
         });
-        task.await.map_err(|_| Busy)
+        task.await.map_err(|_| NoPermit)
     }
 
-    /// Makes the browser that somebody just signed in with one that is known; what it shall keep as its cookie.
+    /// Makes the browser of a sign-in that just succeeded one that is known; what it shall keep as its cookie.
     pub fn know_browser(&self, user: &User, whence: Whence) -> Secret {
         let secret = Secret::bare();
         let account = self.failures.account(user.name.as_str(), Some(user.password_mark));
@@ -264,7 +264,7 @@ impl PasswordChecks {
 }
 
 /// A guess whose hash is being computed. Dropped without an end, as when the client hangs up, it counts as wrong: a right
-/// one that nobody waits for does nobody any good.
+/// one whose answer is not awaited is of no use.
 struct Guess<'a> {
     checks: &'a PasswordChecks,
     account: Account,
@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_and_nonsense_are_never_right() {
+    async fn an_unknown_user_and_nonsense_are_never_right() {
         let checks = PasswordChecks::new(Clock::manual(UnixMicros(0)));
         assert_eq!(verify(&checks, None, "correct horse", HERE).await, Ok(false));
         let broken = User { password_hash: "plain text".into(), ..user("correct horse") };
@@ -428,7 +428,7 @@ mod tests {
     async fn a_password_that_is_right_at_the_second_look_was_never_wrong() {
         let checks = PasswordChecks::new(Clock::manual(UnixMicros(0)));
         let [old, new] = ["correct horse", "another horse"].map(user);
-        // One more, and everybody who is new here waits.
+        // One more, and every account that is new here waits.
         for number in 1..FAILURES_FREE {
             let other = checks.failures.account(&format!("user {number}"), None);
             checks.failures.failed(other, HERE, UnixMicros(0));
@@ -461,15 +461,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_guess_that_nobody_waits_for_counts() {
+    async fn a_guess_whose_client_hung_up_counts() {
         let checks = PasswordChecks::with_hashes_at_once(Clock::manual(UnixMicros(0)), 1);
         for _ in 0..=OWN_FAILURES_FREE {
             let guess = Box::pin(verify(&checks, None, "a guess", HERE));
             let first_poll = futures::future::select(guess, std::future::ready(())).await;
             drop(first_poll);
             // The core is free again when the hash is computed.
-            let turn = checks.turns.take(Holder { place: HERE, standing: Standing::AtHome }).await;
-            assert!(turn.is_ok());
+            let flow = Flow { place: HERE, standing: Standing::AtHome };
+            assert!(checks.hashing.acquire(flow).await.is_ok());
         }
         let throttled = verify(&checks, None, "a guess", HERE).await;
         assert!(matches!(throttled, Err(Unchecked::Throttled(_))), "{throttled:?}");

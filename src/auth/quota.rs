@@ -3,7 +3,7 @@
 //! A token with a rate has a bucket, which holds one second's worth of records and fills at that rate. A request is
 //! admitted when one record is in it, and pays for what was taken of it, into debt if need be. So a refusal comes before
 //! the body is read and nothing is half taken, a body larger than the bucket is possible, and over time no more gets
-//! in than the rate allows. Who is refused is told when the bucket has a record again.
+//! in than the rate allows. A sender that is refused is told when the bucket has a record again.
 //!
 //! Invalid records that are kept in the quarantine are paid for like others. They have a bucket of their own beside it,
 //! of [`INVALID_SECONDS`] worth of records: what it does not cover is not kept, so that one request cannot bring in any
@@ -177,7 +177,7 @@ impl Drop for Admission {
 }
 
 impl Buckets {
-    /// What is full says nothing, a new bucket is the same, unless somebody is still to pay.
+    /// What is full says nothing, a new bucket is the same, unless a request is still to pay.
     fn clear_full(&mut self, now: Instant) {
         let many = (self.after_clearing * 2).max(BUCKETS_BEFORE_CLEARING);
         if self.by_token.len() < many {
@@ -320,7 +320,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whoever does as told is never refused twice, and over time gets the rate, and no more.
+        /// A sender that does as told is never refused twice, and over time gets the rate, and no more.
         #[test]
         fn over_time_the_rate_holds(
             rate in 1_u32..1_000,

@@ -1,4 +1,4 @@
-//! Roles and scopes: what somebody may do.
+//! Roles and scopes: what a caller may do.
 //!
 //! A role belongs to a user, scopes to a credential. A credential never has more than its user's role allows, so that
 //! taking a role away takes it from every token at once.

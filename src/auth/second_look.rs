@@ -1,18 +1,17 @@
-//! A second look at users and tokens before somebody is refused.
+//! A second look at users and tokens before a caller is refused.
 //!
 //! A token may have been made, or its user let in again, a moment ago: on another gateway, or from the command line. Word
-//! of it is on its way. So before the answer is no, the database is asked once more: for everybody who waits together, and
+//! of it is on its way. So before the answer is no, the database is asked once more: for all requests that wait together, and
 //! for a small part of the time only, so that made-up credentials cost it next to nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::PgPool;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::auth::accounts::Accounts;
-use crate::db::answered;
+use crate::db::{Database, answered};
 use crate::lifecycle::Lifecycle;
 
 /// Shortest and longest time from the end of a look to the beginning of the next.
@@ -23,7 +22,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 const PAUSE_FOR_LOOK: u32 = 10;
 /// Longest wait for one.
 pub const LOOK_WAIT_MAX: Duration = Duration::from_secs(5);
-/// How long nobody waits for another after one that failed.
+/// How long no request waits for another look after one that failed.
 pub const GIVEN_UP_FOR: Duration = Duration::from_secs(5);
 
 /// See the module; clones are the same.
@@ -51,21 +50,21 @@ enum Ended {
 pub struct CannotLook;
 
 impl SecondLook {
-    /// Reads users and tokens, unless somebody did since this was called.
+    /// Reads users and tokens, unless another call did since this one began.
     pub async fn look(
         &self,
         accounts: &Accounts,
-        pool: &PgPool,
+        database: &Database,
         lifecycle: &Lifecycle,
     ) -> Result<(), CannotLook> {
-        let looking = self.look_in_turn(accounts, pool, lifecycle);
+        let looking = self.look_in_turn(accounts, database, lifecycle);
         timeout(LOOK_WAIT_MAX, looking).await.unwrap_or(Err(CannotLook))
     }
 
     async fn look_in_turn(
         &self,
         accounts: &Accounts,
-        pool: &PgPool,
+        database: &Database,
         lifecycle: &Lifecycle,
     ) -> Result<(), CannotLook> {
         let asked = Instant::now();
@@ -81,12 +80,12 @@ impl SecondLook {
             }
             sleep_until(next).await;
         }
-        // A task, because who hangs up must not take it from the others.
-        let (accounts, pool) = (accounts.clone(), pool.clone());
+        // A task, because a client that hangs up must not take it from the others.
+        let (accounts, database) = (accounts.clone(), database.clone());
         let look = lifecycle.spawn("second look", async move {
             let began = Instant::now();
             *last = Last { began: Some(began), ended: None };
-            let read = answered(accounts.reload(&pool)).await;
+            let read = answered(accounts.reload(database.pool())).await;
             last.ended = Some(match &read {
                 Ok(()) => Ended::Well { next: next_look(began, Instant::now()) },
                 Err(_) => Ended::Badly(Instant::now()),
@@ -109,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_dear_look_has_a_small_part_of_the_time() {
+    fn a_slow_look_has_a_small_part_of_the_time() {
         let began = Instant::now();
         for (took, pause) in
             [(0, 50), (1, 50), (20, 200), (100, 1_000), (900, 1_000), (4_000, 1_000)]

@@ -5,14 +5,13 @@
 //! no longer than it remembers it. What does not exist is remembered too, because a browser repeats a dead cookie with
 //! every request; apart, so that made-up ones push none out that exist.
 //!
-//! Lookups are handed out in [`Turns`]: made-up cookies wait for each other, by the address that they come from, and not
+//! Lookups wait in a [`FairQueue`]: made-up cookies wait for each other, by the address that they come from, and not
 //! those that are known.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use sqlx::PgPool;
 use tidegate_record::UnixMicros;
 use tidegate_record::clock::Clock;
 use tokio::time::{Instant, sleep_until};
@@ -20,17 +19,17 @@ use tokio::time::{Instant, sleep_until};
 use crate::auth::accounts::{User, moment};
 use crate::auth::caller::SessionMark;
 use crate::auth::expiring_map::ExpiringMap;
+use crate::auth::fair_queue::{FairQueue, Flow, NoPermit, QueuePermit};
 use crate::auth::homes::{Place, Standing};
 use crate::auth::secret::{Secret, SecretHash};
-use crate::auth::turns::{Busy, Holder, Turn, Turns};
 use crate::db::sessions::{NewSession, SessionRow};
-use crate::db::{self, answered};
+use crate::db::{self, Database, answered};
 
 /// Seconds that the database's answer about a session is remembered.
 pub const REMEMBERED_SECONDS: u64 = 5;
 /// Most sessions remembered, and most that do not exist (each takes some 200 bytes).
 pub const REMEMBERED_MAX: usize = 10_000;
-/// How long a session that existed is looked up before those that nobody knows.
+/// How long a session that existed is looked up before those that are unknown.
 const KNOWN_FOR: Duration = Duration::from_hours(24);
 /// Most sessions of one user; a new one ends the oldest.
 pub const SESSIONS_PER_USER_MAX: u16 = 100;
@@ -38,18 +37,18 @@ pub const SESSIONS_PER_USER_MAX: u16 = 100;
 pub const LOOKUPS_MAX: usize = 4;
 /// Longest wait for a lookup to begin.
 pub const LOOKUP_WAIT_MAX: Duration = Duration::from_secs(2);
-/// Whoever watches was known before: all of them are one place.
+/// A monitor was let in before: all of them are one place.
 const WATCHERS: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 
 /// The sessions of all browsers.
 #[derive(Debug)]
 pub struct Sessions {
-    pool: PgPool,
-    /// Changes wait for others, and for standbys. What waits here keeps no session from being looked up.
-    sign_ins: PgPool,
+    // Sessions begin and end in a pool of their own: changes wait for others, and for standbys, and what waits there keeps
+    // no session from being looked up.
+    database: Database,
     clock: Clock,
     lifetime: Duration,
-    lookups: Turns,
+    lookups: FairQueue,
     memory: Mutex<Memory>,
 }
 
@@ -57,7 +56,7 @@ pub struct Sessions {
 struct Memory {
     known: ExpiringMap<SecretHash, SessionRow>,
     unknown: ExpiringMap<SecretHash, ()>,
-    // Only sessions that exist get in, so strangers cannot crowd them out. It says nothing but who comes first.
+    // Only sessions that exist get in, so made-up ones cannot crowd them out. It says nothing but which come first.
     lately: ExpiringMap<SecretHash, ()>,
     /// Counts the endings. An answer that was asked for before an ending may be wrong after it.
     endings: u64,
@@ -67,11 +66,11 @@ struct Memory {
 #[derive(Debug)]
 pub enum LookupError {
     Busy,
-    Database(sqlx::Error),
+    Database(db::Error),
 }
 
 impl Sessions {
-    pub fn new(pool: PgPool, sign_ins: PgPool, clock: Clock, lifetime: Duration) -> Sessions {
+    pub fn new(database: Database, clock: Clock, lifetime: Duration) -> Sessions {
         let remembered = Duration::from_secs(REMEMBERED_SECONDS);
         let memory = Memory {
             known: ExpiringMap::new(REMEMBERED_MAX, remembered),
@@ -80,11 +79,10 @@ impl Sessions {
             endings: 0,
         };
         Sessions {
-            pool,
-            sign_ins,
+            database,
             clock,
             lifetime,
-            lookups: Turns::new(LOOKUPS_MAX, LOOKUP_WAIT_MAX),
+            lookups: FairQueue::new(LOOKUPS_MAX, LOOKUP_WAIT_MAX),
             memory: Mutex::new(memory),
         }
     }
@@ -95,10 +93,11 @@ impl Sessions {
     }
 
     /// Begins a session of a user whose password was just checked; None if the user changed meanwhile.
-    pub async fn begin(&self, user: &User) -> Result<Option<Secret>, sqlx::Error> {
+    pub async fn begin(&self, user: &User) -> Result<Option<Secret>, db::Error> {
         let now = moment(self.clock.now());
         let keep = i64::from(SESSIONS_PER_USER_MAX) - 1;
-        answered(db::sessions::prune(&self.sign_ins, user.id, keep, now)).await?;
+        let sign_ins = &self.database.pools().sign_ins;
+        answered(db::sessions::prune(sign_ins, user.id, keep, now)).await?;
         let secret = Secret::bare();
         let hash = secret.hash();
         let session = NewSession {
@@ -108,7 +107,7 @@ impl Sessions {
             created_at: now,
             expires_at: now.saturating_add(self.lifetime.try_into().unwrap_or(time::Duration::MAX)),
         };
-        let begun = answered(db::sessions::insert(&self.sign_ins, &session)).await?;
+        let begun = answered(db::sessions::insert(sign_ins, &session)).await?;
         if begun {
             self.lock().lately.insert(hash, (), self.clock.now());
         }
@@ -131,17 +130,18 @@ impl Sessions {
         if let Ok(remembered) = self.lock().remembered(hash, now) {
             return Ok(remembered.and_then(living));
         }
-        let turn = self.turn(hash, address).await.map_err(|Busy| LookupError::Busy)?;
+        let permit = self.permit(hash, address).await.map_err(|NoPermit| LookupError::Busy)?;
         // While this one waited, another asked for the same.
         let now = self.clock.now();
         let endings = match self.lock().remembered(hash, now) {
             Ok(remembered) => return Ok(remembered.and_then(living)),
             Err(NotRemembered { endings }) => endings,
         };
-        let found = answered(db::sessions::find(&self.pool, hash.as_bytes(), moment(now)))
+        let lookups = self.database.pool();
+        let found = answered(db::sessions::find(lookups, hash.as_bytes(), moment(now)))
             .await
             .map_err(LookupError::Database)?;
-        drop(turn);
+        drop(permit);
         let mut memory = self.lock();
         if memory.endings == endings {
             memory.remember(*hash, found, now);
@@ -149,19 +149,19 @@ impl Sessions {
         Ok(found.and_then(living))
     }
 
-    async fn turn(&self, hash: &SecretHash, address: IpAddr) -> Result<Turn, Busy> {
+    async fn permit(&self, hash: &SecretHash, address: IpAddr) -> Result<QueuePermit, NoPermit> {
         let is_known = self.lock().lately.get(hash, self.clock.now()).is_some();
         let standing = if is_known { Standing::AtHome } else { Standing::New };
         let asked = Instant::now();
-        let turn = self.lookups.take(Holder { place: Place::Address(address), standing }).await;
-        if turn.is_err() {
-            // Whoever is told at once that the queue is full comes again at once.
+        let permit = self.lookups.acquire(Flow { place: Place::Address(address), standing }).await;
+        if permit.is_err() {
+            // A client that is told at once that the queue is full comes again at once.
             sleep_until(asked + LOOKUP_WAIT_MAX).await;
         }
-        turn
+        permit
     }
 
-    /// Is a session over? One that cannot be looked up now is not: who watches goes on while PostgreSQL is away.
+    /// Is a session over? One that cannot be looked up now is not: a monitor goes on while PostgreSQL is away.
     pub async fn is_over(&self, session: &SessionMark) -> bool {
         match self.find(&session.hash, WATCHERS).await {
             Ok(found) => found.is_none(),
@@ -170,8 +170,9 @@ impl Sessions {
     }
 
     /// Ends a session, here and on other nodes.
-    pub async fn end(&self, hash: &SecretHash) -> Result<(), sqlx::Error> {
-        let ended = answered(db::sessions::delete(&self.sign_ins, hash.as_bytes())).await;
+    pub async fn end(&self, hash: &SecretHash) -> Result<(), db::Error> {
+        let ended =
+            answered(db::sessions::delete(&self.database.pools().sign_ins, hash.as_bytes())).await;
         self.forget(hash);
         ended
     }
@@ -250,14 +251,14 @@ mod tests {
     use futures::FutureExt;
 
     use super::*;
-    use crate::auth::turns::WAITING_MAX;
+    use crate::auth::fair_queue::WAITING_MAX;
 
     const SESSION: SessionRow =
         SessionRow { user_id: 1, expires_at: time::macros::datetime!(2026-01-01 00:00 UTC) };
 
     fn sessions() -> Sessions {
-        let pool = PgPool::connect_lazy("postgres://nobody@127.0.0.1:1/nothing").unwrap();
-        Sessions::new(pool.clone(), pool, Clock::manual(UnixMicros(0)), Duration::from_hours(1))
+        let database = Database::new("postgres://gateway@127.0.0.1:1/nothing").unwrap();
+        Sessions::new(database, Clock::manual(UnixMicros(0)), Duration::from_hours(1))
     }
 
     fn made_up(number: usize) -> SecretHash {
@@ -275,25 +276,25 @@ mod tests {
         sessions.lock().remember(honest, Some(SESSION), UnixMicros(0));
         let mut running = Vec::new();
         for number in 0..LOOKUPS_MAX {
-            running.push(sessions.turn(&made_up(number), address(1)).await.unwrap());
+            running.push(sessions.permit(&made_up(number), address(1)).await.unwrap());
         }
         let hashes: Vec<SecretHash> = (0..2 * WAITING_MAX).map(made_up).collect();
         let mut flood: Vec<_> =
-            hashes.iter().map(|hash| Box::pin(sessions.turn(hash, address(1)))).collect();
+            hashes.iter().map(|hash| Box::pin(sessions.permit(hash, address(1)))).collect();
         for waiting in &mut flood {
             assert!(waiting.now_or_never().is_none());
         }
-        let mut honest = Box::pin(sessions.turn(&honest, address(1)));
-        let mut new = Box::pin(sessions.turn(&new, address(2)));
+        let mut honest = Box::pin(sessions.permit(&honest, address(1)));
+        let mut new = Box::pin(sessions.permit(&new, address(2)));
         assert!((&mut honest).now_or_never().is_none() && (&mut new).now_or_never().is_none());
         running.pop();
-        let turn = (&mut honest).now_or_never().expect("it was valid lately: it is next");
-        assert!(turn.is_ok());
-        drop(turn);
+        let permit = (&mut honest).now_or_never().expect("it was valid lately: it is next");
+        assert!(permit.is_ok());
+        drop(permit);
         assert!((&mut new).now_or_never().is_none(), "the flood came before");
-        // Its turns go to the flood and to the other address by turns.
+        // The permits go to the flood and to the other address by turns.
         running.pop();
-        assert!((&mut new).now_or_never().is_some_and(|turn| turn.is_ok()));
+        assert!((&mut new).now_or_never().is_some_and(|permit| permit.is_ok()));
     }
 
     #[tokio::test]

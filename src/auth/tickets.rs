@@ -4,8 +4,8 @@
 //!
 //! An `EventSource` connects again by itself, to the address that it was given. So a ticket that an event stream was opened
 //! with stays good for going on with that stream: for the same view, with the id of the last event, within
-//! [`RESUME_SECONDS`] of the stream's last sign of life and [`RESUME_HOURS_MAX`] of its beginning. Whoever goes on with a
-//! stream ends the connection that had it.
+//! [`RESUME_SECONDS`] of the stream's last sign of life and [`RESUME_HOURS_MAX`] of its beginning. A request that
+//! goes on with a stream ends the connection that had it.
 //!
 //! Tickets live in this process only. They may end up in a proxy's log, which is why they can do nothing but watch.
 
@@ -30,7 +30,7 @@ pub const RESUME_SECONDS: u64 = 900;
 pub const RESUME_HOURS_MAX: u64 = 24;
 /// Most unused tickets at a time, and most event streams that can be resumed with theirs.
 pub const TICKETS_MAX: usize = 20_000;
-/// The same of one user, so that nobody can take them all.
+/// The same of one user, so that no user can take them all.
 pub const TICKETS_PER_USER_MAX: usize = 1_000;
 
 const MICROS: u64 = 1_000_000;
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_can_take_all_tickets() {
+    fn no_user_can_take_all_tickets() {
         let clock = Clock::manual(UnixMicros(0));
         let tickets = Tickets::new(clock.clone());
         for _ in 0..TICKETS_PER_USER_MAX {
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_can_have_all_the_streams_that_can_be_resumed() {
+    fn no_user_can_have_all_the_streams_that_can_be_resumed() {
         let tickets = Tickets::new(Clock::manual(UnixMicros(0)));
         let view = View::of("all");
         let open = |user_id| {

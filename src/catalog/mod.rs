@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use crate::db::notifications::{CatalogListener, Word};
 use crate::db::streams::{self, NewStream, StreamLimits, TableError, TooManyStreams};
-use crate::db::{Database, answered};
+use crate::db::{self, Database, answered};
 use crate::telemetry::limits;
 
 pub use mirror::Mirror;
@@ -61,7 +61,7 @@ impl Catalog {
     }
 
     /// Reads the truth and puts it in place. One at a time, so that an older reading never replaces a newer one.
-    pub async fn refresh(&self) -> Result<(), sqlx::Error> {
+    pub async fn refresh(&self) -> Result<(), db::Error> {
         let mut mirror = self.mirror.lock().await;
         let mut list = answered(streams::list(self.database.pool())).await?;
         if let Some(unmade) = answered(self.restore_forgotten(&list)).await? {
@@ -81,7 +81,7 @@ impl Catalog {
     /// Makes again what a database that was set back has forgotten: streams, columns that were added, and wider types.
     /// `Some` if there was something: the streams that could not be made now what they were. They stay known as that: the
     /// journal may have records that only this tells how to read.
-    async fn restore_forgotten(&self, list: &[Stream]) -> Result<Option<Vec<Stream>>, sqlx::Error> {
+    async fn restore_forgotten(&self, list: &[Stream]) -> Result<Option<Vec<Stream>>, db::Error> {
         let known = self.streams.snapshot();
         let listed: HashMap<StreamId, &Stream> =
             list.iter().map(|stream| (stream.id, stream)).collect();

@@ -131,7 +131,7 @@ async fn on_database(
     match command {
         JobCommand::Add(job) => add(*job, place, pool, clock).await,
         JobCommand::List(list) => print_list(&list, pool).await,
-        JobCommand::Run { id } => match polling_jobs::run_now(pool, id, JobOwner::Anybody).await? {
+        JobCommand::Run { id } => match polling_jobs::run_now(pool, id, JobOwner::Any).await? {
             RunNow::Due => print(&format!("job {id} is due now\n")),
             RunNow::Paused => {
                 bail!("job {id} is paused; let it go on first: tidegate job resume {id}")
@@ -143,7 +143,7 @@ async fn on_database(
         JobCommand::Resume { id } => pause(pool, id, false).await,
         JobCommand::Rm { ids } => {
             for id in ids {
-                if !polling_jobs::delete(pool, id, JobOwner::Anybody).await? {
+                if !polling_jobs::delete(pool, id, JobOwner::Any).await? {
                     bail!("there is no polling job {id}");
                 }
                 print(&format!("job {id} is gone\n"))?;
@@ -185,7 +185,7 @@ async fn pause(pool: &PgPool, id: Uuid, paused: bool) -> anyhow::Result<()> {
 async fn print_list(list: &ListJobs, pool: &PgPool) -> anyhow::Result<()> {
     let of = match &list.user {
         Some(name) => JobOwner::User(id_of(pool, name).await?),
-        None => JobOwner::Anybody,
+        None => JobOwner::Any,
     };
     let mut rows = Vec::new();
     let mut after = None;

@@ -20,7 +20,7 @@ use crate::cli::tail::{self, printer::printable};
 use crate::cli::user::{aligned, print};
 use crate::cli::{Place, database};
 use crate::config::DataDir;
-use crate::db::mending::{self, Filter, KeptRecord};
+use crate::db::kept_records::{self, Filter, KeptRecord};
 use crate::db::streams;
 
 /// Longest time for one replay.
@@ -125,7 +125,7 @@ async fn on_database(command: QuarantineCommand, pool: &PgPool) -> anyhow::Resul
     match command {
         QuarantineCommand::List(arguments) => list(arguments, pool).await,
         QuarantineCommand::Show(ShowArgs { id, json }) => {
-            let kept = mending::find(pool, id).await?;
+            let kept = kept_records::find(pool, id).await?;
             let kept =
                 kept.with_context(|| format!("there is no record {id} in the quarantine"))?;
             if json {
@@ -142,7 +142,8 @@ async fn on_database(command: QuarantineCommand, pool: &PgPool) -> anyhow::Resul
 async fn list(arguments: ListArgs, pool: &PgPool) -> anyhow::Result<()> {
     let filter = arguments.which.filter(pool).await?;
     let limit = arguments.limit.into();
-    let kept = mending::list(pool, &filter, arguments.after, limit, LIST_RAW_BYTES_MAX).await?;
+    let kept =
+        kept_records::list(pool, &filter, arguments.after, limit, LIST_RAW_BYTES_MAX).await?;
     if arguments.json {
         let lines: Vec<String> = kept
             .into_iter()
@@ -167,10 +168,10 @@ async fn drop_records(arguments: DropArgs, pool: &PgPool) -> anyhow::Result<()> 
     }
     let mut dropped = 0;
     for id in &ids {
-        dropped += u64::from(mending::delete(pool, *id).await?);
+        dropped += u64::from(kept_records::delete(pool, *id).await?);
     }
     if ids.is_empty() {
-        dropped = mending::delete_all(pool, &which.filter(pool).await?).await?;
+        dropped = kept_records::delete_all(pool, &which.filter(pool).await?).await?;
     }
     print(&format!("dropped {dropped}\n"))
 }

@@ -2,7 +2,7 @@
 //!
 //! Poolers and proxies in between may move a connection from one server process to another, drop its settings, and lose
 //! notifications. Each of these would only fail later, and in other words: a locked table would hold up all streams, a
-//! prepared statement would belong to somebody else. So each new connection is asked, twice, because a pooler in
+//! prepared statement would belong to another client. So each new connection is asked, twice, because a pooler in
 //! transaction mode may change the process between two transactions; and what is found is one line that says what helps.
 
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::db::answered;
 
 /// Longest wait for a notification that was sent; PostgreSQL delivers it at once.
 const NOTIFICATION_WAIT: Duration = Duration::from_secs(5);
-/// What somebody who cannot go without a pooler has to know.
+/// What an operator who cannot go without a pooler has to know.
 const ADVICE: &str = "let DATABASE_URL lead to PostgreSQL itself, not to a pooler in transaction mode or one that drops `options`";
 
 /// Both in milliseconds; 0 is no limit.
@@ -83,7 +83,7 @@ impl From<sqlx::Error> for ConnectError {
 }
 
 impl Unfit {
-    /// Does it go away without anybody changing the gateway's settings?
+    /// Does it go away without a change of the gateway's settings?
     pub fn passes(&self) -> bool {
         matches!(self, Unfit::Standby | Unfit::ReadOnly)
     }
@@ -143,7 +143,7 @@ pub(super) async fn check_listener(
         sent => sent.map(drop)?,
     }
     let arrives = async {
-        // Words of real changes may come first; whoever opened the listener looks at everything afterwards.
+        // Words of real changes may come first; the code that opens the listener looks at everything afterwards.
         while listener.recv().await?.channel() != channel {}
         Ok::<(), sqlx::Error>(())
     };

@@ -63,7 +63,7 @@ pub async fn fence(
     node: &str,
 ) -> Result<Fenced, sqlx::Error> {
     let mut transaction = connection.begin().await?;
-    // Whoever is in flight may take as long as a statement may.
+    // A transaction in flight may take as long as a statement may.
     sqlx::query("set local lock_timeout = 0").execute(&mut *transaction).await?;
     let (epoch, server_started, version): (i64, OffsetDateTime, String) = sqlx::query_as(
         "insert into tidegate.journals (id, node, epoch) values ($1, $2, 1)

@@ -1,4 +1,4 @@
-//! Who holds what others wait for, in words: of a table that could not be changed, and of a commit that does not come back.
+//! The holders of locks that others wait for, in words: of a table that could not be changed, and of a commit that does not come back.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -6,7 +6,8 @@ use std::time::Duration;
 use sqlx::{Connection, FromRow, PgConnection, PgPool};
 use tidegate_codec::StreamName;
 
-use crate::db::{Database, answered, quoted};
+use crate::db::sql::quoted;
+use crate::db::{Database, answered};
 
 /// Most holders that are named.
 const HOLDERS_SHOWN: usize = 3;
@@ -15,7 +16,7 @@ const LOOK_TIMEOUT: Duration = Duration::from_secs(3);
 /// SQLSTATE of a lock that was not had within `lock_timeout`.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 
-/// Somebody holds a table for longer than a change of it may wait.
+/// Another session holds a table for longer than a change of it may wait.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the table {table} is locked by {}", words(holders))]
 pub struct TableLocked {
@@ -35,7 +36,7 @@ pub struct Holder {
 }
 
 impl TableLocked {
-    /// Who holds the stream's table, if that is what the error is about.
+    /// The holders of the stream's table, if that is what the error is about.
     pub async fn of(
         error: &sqlx::Error,
         pool: &PgPool,
@@ -60,7 +61,7 @@ pub async fn longest_wait(database: &Database) -> Result<Option<String>, sqlx::E
         let _ = connection.close().await;
         Ok(waited_for)
     };
-    // Boxed, because nearly nobody asks.
+    // Boxed, because it is rarely asked.
     answered(Box::pin(asking)).await
 }
 
@@ -112,7 +113,7 @@ const HOLDER: &str = "coalesce(nullif(concat_ws(', ', activity.usename, nullif(a
      extract(epoch from clock_timestamp() - activity.xact_start)::bigint as seconds";
 
 async fn holders_of_table(pool: &PgPool, relation: &str) -> Result<Vec<Holder>, sqlx::Error> {
-    // Weak locks, which nearly everybody holds for a moment, come last.
+    // Weak locks, which nearly every statement holds for a moment, come last.
     let sql = format!(
         "select held.pid, {HOLDER} from (
            select pid, bool_or(mode not in ('AccessShareLock', 'RowShareLock', 'RowExclusiveLock')) as strong
@@ -148,7 +149,7 @@ fn is_lock_timeout(error: &sqlx::Error) -> bool {
 
 fn words(holders: &[Holder]) -> String {
     if holders.is_empty() {
-        return "somebody who has let go of it since".to_owned();
+        return "a session that has let go of it since".to_owned();
     }
     let mut words = String::new();
     for (number, holder) in holders.iter().take(HOLDERS_SHOWN).enumerate() {

@@ -1,6 +1,6 @@
 //! Daily partitions of streams with retention: made ahead, and dropped when their days are over.
 //!
-//! Nobody waits for it. A partition is made as a table of its own and then attached; a constraint in place says that its
+//! No request waits for it. A partition is made as a table of its own and then attached; a constraint in place says that its
 //! rows fit, so nothing is read, and the parent is locked so that others read and write it all the while. One that is over
 //! is detached before it is dropped. What does not get its lock within the connection's `lock_timeout` fails, and is tried
 //! again later.
@@ -11,15 +11,16 @@ use sqlx::{AssertSqlSafe, Executor, PgConnection, PgPool};
 use tidegate_codec::Stream;
 use tidegate_record::StreamId;
 
-use crate::db::streams::TableError;
-use crate::db::{answered, quoted};
+use crate::db::answered;
+use crate::db::sql::{quoted, table};
+use crate::db::table_error::TableError;
 
 /// Days of partitions that are made ahead.
 const AHEAD_DAYS: i64 = 3;
 /// First of the two keys of the advisory locks under which a stream's partitions are made ("part" in ASCII); the second is
 /// the stream's number.
 const PARTITIONS_LOCK: i32 = 0x7061_7274;
-/// The comment on a partition that was found to be over. What else is detached is somebody's own, and stays.
+/// The comment on a partition that was found to be over. What else is detached is a user's own, and stays.
 const OVER: &str = "tidegate: its day is over, to be dropped";
 /// The first PostgreSQL that detaches without waiting for those who read the parent.
 const DETACHES_CONCURRENTLY: i32 = 140_000;
@@ -28,7 +29,7 @@ const DETACHES_CONCURRENTLY: i32 = 140_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Attached,
-    /// A detaching was begun, and somebody still reads it.
+    /// A detaching was begun, and a transaction still reads it.
     Detaching,
     Detached,
 }
@@ -40,7 +41,7 @@ pub(super) async fn ensure(
     stream: &Stream,
     day: time::Date,
 ) -> Result<(), sqlx::Error> {
-    let (parent, child) = (parent(stream), partition(stream.id, day));
+    let (parent, child) = (table(stream), partition(stream.id, day));
     let exists: bool = sqlx::query_scalar(
         "select exists (select from pg_inherits where inhparent = to_regclass($1) and inhrelid = to_regclass($2))",
     )
@@ -51,7 +52,8 @@ pub(super) async fn ensure(
     let Some(next) = day.next_day().filter(|_| !exists) else {
         return Ok(());
     };
-    // One message is one transaction. Who else makes partitions of this stream is waited for, and then found to have done it.
+    // One message is one transaction. Another one that makes partitions of this stream is waited for, and then found to have
+    // done it.
     let sql = format!(
         "select pg_advisory_xact_lock({PARTITIONS_LOCK}, {id});
          do $partition$ begin
@@ -122,7 +124,7 @@ async fn drop_over(
     let over = found.into_iter().filter(|(name, _)| {
         day_of(stream.id, name).is_some_and(|day| is_over(day, today, retention_days))
     });
-    let parent = parent(stream);
+    let parent = table(stream);
     let mut dropped = 0;
     // What is being detached already comes first: only one can be at a time.
     let mut over: Vec<(String, State)> = over.collect();
@@ -165,7 +167,7 @@ async fn found(
     );
     let rows: Vec<(String, bool, bool)> = sqlx::query_as(AssertSqlSafe(sql))
         .persistent(false)
-        .bind(parent(stream))
+        .bind(table(stream))
         .bind(format!("s{}_", stream.id.0))
         .fetch_all(connection)
         .await?;
@@ -197,10 +199,6 @@ async fn run(connection: &mut PgConnection, sql: String) -> Result<(), sqlx::Err
 /// Has the last moment of the day been kept for as many whole days as the stream says?
 fn is_over(day: time::Date, today: time::Date, retention_days: u16) -> bool {
     today - day > time::Duration::days(i64::from(retention_days))
-}
-
-fn parent(stream: &Stream) -> String {
-    format!("streams.{}", quoted(stream.name.as_str()))
 }
 
 fn partition(stream: StreamId, day: time::Date) -> String {

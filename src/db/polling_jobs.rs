@@ -19,7 +19,7 @@ pub const JOBS_MAX: i64 = 1_000_000;
 #[derive(Debug, Clone, FromRow)]
 pub struct JobRow {
     pub id: Uuid,
-    /// None: of whoever can read a gateway's data directory.
+    /// None: made on the command line, by a user who can read a gateway's data directory.
     pub owner_id: Option<i64>,
     pub owner_name: Option<String>,
     /// Of a job in the short form.
@@ -34,7 +34,7 @@ pub struct JobRow {
     pub due_at: OffsetDateTime,
     pub created_at: OffsetDateTime,
     pub updated_at: OffsetDateTime,
-    /// Somebody has the lease.
+    /// A gateway has the lease.
     pub running: bool,
     pub last_status: Option<String>,
     pub last_started_at: Option<OffsetDateTime>,
@@ -86,14 +86,14 @@ pub struct JobChange<'a> {
 /// Whose jobs to look at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JobOwner {
-    Anybody,
+    Any,
     User(i64),
 }
 
 impl JobOwner {
     fn user(self) -> Option<i64> {
         match self {
-            JobOwner::Anybody => None,
+            JobOwner::Any => None,
             JobOwner::User(id) => Some(id),
         }
     }

@@ -104,7 +104,7 @@ pub struct RunRow {
 }
 
 /// Claims at most `limit` of the jobs that are due, for as long as the lease; but not those whose latest runs are these,
-/// whoever let their leases end.
+/// whichever gateway let their leases end.
 pub async fn claim(
     pool: &PgPool,
     journal: Uuid,
@@ -144,7 +144,7 @@ pub async fn claim(
     .await
 }
 
-/// When somebody should look for due jobs again.
+/// When a gateway should look for due jobs again.
 pub async fn next_wake(pool: &PgPool) -> Result<NextWake, sqlx::Error> {
     sqlx::query_as(
         "select clock_timestamp() as now, min(wake_at) as wake_at
@@ -243,7 +243,7 @@ pub async fn begin_anew(pool: &PgPool, run: RunId, stream: i32) -> Result<bool, 
     .await
 }
 
-/// Takes it upon this run to forget old items, if nobody did for `every` days.
+/// Takes it upon this run to forget old items, if no run did for `every` days.
 pub async fn begin_pruning(pool: &PgPool, run: RunId, every: i32) -> Result<bool, sqlx::Error> {
     let begun = sqlx::query(
         "update tidegate.polling_jobs set pruned_on = current_date

@@ -13,7 +13,7 @@ use crate::db::connection_check::{Timeouts, check};
 pub(super) const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest time for one statement of a pool, in milliseconds.
 const STATEMENT_TIMEOUT_MS: u64 = 15_000;
-/// The same for reading records, whose sizes are anybody's choice.
+/// The same for reading records, whose sizes their senders chose.
 pub const RECORDS_TIMEOUT_MS: u64 = 5_000;
 /// Connections that read records.
 pub const RECORDS_CONNECTIONS_MAX: u32 = 4;
@@ -35,7 +35,7 @@ impl Kind {
 const LOOKUPS: Kind = Kind::new(8, 2_000);
 const SIGN_INS: Kind = Kind::new(3, 2_000);
 const CHANGES: Kind = Kind::new(4, 5_000);
-/// While a change of a table waits for its lock, everybody else waits behind it: shorter than a writer waits by default.
+/// While a change of a table waits for its lock, every other statement waits behind it: shorter than a writer waits by default.
 const SCHEMA: Kind = Kind::new(3, 1_000);
 const READING: Kind = Kind::new(4, 2_000);
 const RECORDS: Kind = Kind {
@@ -59,7 +59,7 @@ pub struct Pools {
     pub schema: PgPool,
     /// Lists of what is in the gateway's own tables: the quarantine, sizes of streams.
     pub reading: PgPool,
-    /// Reading streams' records, which may take all of its connections and nobody else's.
+    /// Reading streams' records, which may take all of its connections and none of the other pools.
     pub records: PgPool,
     /// Claims and ends of polling runs.
     pub polling: PgPool,
@@ -95,8 +95,8 @@ fn pool(options: &PgConnectOptions, kind: &Kind) -> PgPool {
         .connect_lazy_with(asked.options(options.clone()))
 }
 
-/// A pool that gives out no connection which is not what it asked for. Whoever waits for one is told that there is none;
-/// the reason is told by who prepares the database, and by the writers.
+/// A pool that gives out no connection which is not what it asked for. A caller that waits for one is told that there is
+/// none; the preparation of the database and the writers tell the reason.
 pub(super) fn checked(asked: Timeouts) -> PgPoolOptions {
     let options = PgPoolOptions::new().acquire_timeout(ACQUIRE_TIMEOUT);
     // In place of the pool's own question whether the line is there: one that only reads was made while the server did.

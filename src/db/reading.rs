@@ -11,7 +11,8 @@ use tidegate_record::StreamId;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::db::{answered, literal, quoted};
+use crate::db::answered;
+use crate::db::sql::{literal, quoted};
 
 /// How large a stream's table is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -83,7 +84,7 @@ pub struct NewestLimits {
     pub bytes: u32,
 }
 
-/// How many bytes of the table are looked at for each byte that may be shown: `jsonb` needs more room than its text.
+/// How many bytes of the table are looked at for each byte that may be shown: `jsonb` needs more bytes than its text.
 const STORED_FOR_SHOWN: i64 = 4;
 
 /// Is it because the stream's table has not the columns that the stream says?

@@ -46,7 +46,7 @@ pub struct UserChange<'a> {
 pub enum UserUpdate {
     Changed(UserRow),
     NotFound,
-    /// Refused: nobody could administer the gateway any more.
+    /// Refused: no user could administer the gateway any more.
     LastAdmin,
 }
 
@@ -60,7 +60,7 @@ pub async fn list(pool: &PgPool) -> Result<Vec<UserRow>, sqlx::Error> {
     .await
 }
 
-/// Who was made first: the first admin, as nobody is ever removed.
+/// The user who was made first: the first admin, as no user is ever removed.
 pub async fn first(pool: &PgPool) -> Result<Option<UserRow>, sqlx::Error> {
     sqlx::query_as(
         "select id, name, email, password_hash, role, disabled, created_at

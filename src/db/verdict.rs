@@ -1,4 +1,4 @@
-//! What an error of PostgreSQL means for the records of a batch: wait, leave some out, set a table aside, or call a person.
+//! What an error of PostgreSQL means for the records of a batch: wait, leave some out, set a table aside, or call the operator.
 //!
 //! The verdict is about a statement that writes into a stream's table. The gateway's own tables have no bad rows; an error
 //! there ends the session whatever it is.
@@ -12,7 +12,7 @@ pub enum Verdict {
     Rows,
     /// The table cannot be written now: its stream waits, the others go on.
     Table,
-    /// Only a person can mend it: tried again all the same, but rarely, and said loudly. From a statement for a stream's
+    /// It needs the operator: tried again all the same, but rarely, and said loudly. From a statement for a stream's
     /// table it is that table's own affair, like [`Verdict::Table`].
     Stop,
 }
@@ -26,7 +26,7 @@ pub fn verdict(sqlstate: &str) -> Verdict {
         "40002" | "42601" => Verdict::Rows,
         // The database itself was dropped.
         "57P04" => Verdict::Stop,
-        // Too slow, or cancelled by somebody; a damaged page or index; what a trigger of the table can do for no record: end
+        // Too slow, or cancelled from outside; a damaged page or index; what a trigger of the table can do for no record: end
         // the transaction, load its library, take another number of a sequence that is at its end, end without a row.
         "57014" | "57000" | "XX001" | "XX002" | "25001" | "58P01" | "2200H" | "2F005" => {
             Verdict::Table

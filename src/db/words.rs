@@ -3,7 +3,7 @@
 use sqlx::error::DatabaseError;
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
 
-/// Did PostgreSQL not take the connection, or end it with this? Then it is away for whoever asked, whatever the reason.
+/// Did PostgreSQL not take the connection, or end it with this? Then it is away for the caller, whatever the reason.
 pub fn ends_connection(error: &dyn DatabaseError) -> bool {
     error
         .try_downcast_ref::<PgDatabaseError>()

@@ -3,7 +3,7 @@
 use tidegate_codec::formats::Format;
 use uuid::Uuid;
 
-use crate::db::mending::{self, TakenOver};
+use crate::db::kept_records::{self, TakenOver};
 use crate::db::{self, answered};
 use crate::ingest::body::BodyReader;
 use crate::ingest::request::Request;
@@ -57,7 +57,7 @@ impl Request<'_> {
 
     /// Has no other gateway replay the record.
     async fn take_over(&self, id: Uuid) -> Result<TakenOver, db::Error> {
-        answered(mending::take_over(self.ingest.database.pool(), id, self.ingest.journal.id()))
+        answered(kept_records::take_over(self.ingest.database.pool(), id, self.ingest.journal.id()))
             .await
     }
 }

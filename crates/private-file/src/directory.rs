@@ -1,7 +1,7 @@
-//! A directory that only the gateway's user may use, and in which nobody else can have prepared anything.
+//! A directory that only the gateway's user may use, and in which no other user can have prepared anything.
 //!
 //! The gateway may run as root and writes where names in its directory lead. So the directory and what is written in it must
-//! be its user's own, writable by nobody else, and no symbolic links: then nobody else could have put a link there, either.
+//! be its user's own, writable by no other user, and no symbolic links: then no other user could have put a link there, either.
 
 use std::fs::{self, DirBuilder, Metadata, Permissions};
 use std::io;
@@ -12,13 +12,13 @@ use nix::unistd::{Uid, User, geteuid};
 
 use super::PRIVATE_MODE;
 
-/// Owner does everything, nobody else does anything.
+/// The owner does everything, other users do nothing.
 const DIRECTORY_MODE: u32 = 0o700;
 /// Of directories on the way that are missing, too: the private PostgreSQL's user must pass through them.
 const PARENT_MODE: u32 = 0o755;
 /// As a directory of ours, but for a group that may pass through: that of the private PostgreSQL's user, where root runs the gateway.
 const PASSABLE_MODE: u32 = 0o710;
-/// The right to pass through, of the group and of everybody else.
+/// The right to pass through, of the group and of all others.
 const PASSING: u32 = 0o011;
 /// What others may not have of a directory at the first look.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
@@ -27,7 +27,7 @@ const WRITABLE_BY_OTHERS: u32 = 0o022;
 #[derive(Debug, thiserror::Error)]
 pub enum NotPrivate {
     #[error(
-        "{path} belongs to the user {owner}, and the gateway runs as {us}: whoever owns it could change it at any time. Run \
+        "{path} belongs to the user {owner}, and the gateway runs as {us}: {owner} could change it at any time. Run \
          the gateway as {owner}, or give it what is there: chown -R {us} {path}",
         path = .path.display()
     )]
@@ -39,7 +39,7 @@ pub enum NotPrivate {
     )]
     Writable { path: PathBuf, mode: u32 },
     #[error(
-        "{path} is a symbolic link, and the gateway writes there: whoever made the link would choose what is written over. \
+        "{path} is a symbolic link, and the gateway writes there: the user who made the link would choose what is written over. \
          Move what it leads to here, or mount it here (mount --bind), or have the whole data directory there",
         path = .path.display()
     )]
@@ -51,8 +51,8 @@ pub enum NotPrivate {
 }
 
 /// Makes the directory if it is missing, and takes others' rights away where they were left; all but that to pass through if
-/// somebody `passes_through`, who may be on the way at this moment. Returns its path without symbolic links: the way to the
-/// directory is for whoever starts the gateway to choose.
+/// another user `passes_through`, who may be on the way at this moment. Returns its path without symbolic links: the way to
+/// the directory is for the user who starts the gateway to choose.
 pub fn open(path: &Path, passes_through: bool) -> Result<PathBuf, NotPrivate> {
     let failed = |source| NotPrivate::Io { path: path.to_owned(), source };
     if let Some(parent) = path.parent() {
@@ -80,7 +80,7 @@ pub fn open(path: &Path, passes_through: bool) -> Result<PathBuf, NotPrivate> {
 
 /// Looks at these names in a directory of ours, and at all that is in those that are directories, down to `depth` levels. What
 /// is not there is as it should be. Files and directories from before that others could read are closed, but for a directory
-/// whose inside is not looked at: that is somebody else's affair.
+/// whose inside is not looked at: another program sees to that.
 pub fn check_entries(directory: &Path, names: &[&str], depth: usize) -> Result<(), NotPrivate> {
     for name in names {
         check_entry(&directory.join(name), depth)?;
@@ -149,7 +149,7 @@ mod tests {
     use super::*;
 
     /// A user who owns nothing.
-    const NOBODY: u32 = 65_534;
+    const OTHER_USER: u32 = 65_534;
 
     fn mode(path: &Path) -> u32 {
         fs::metadata(path).unwrap().mode() & 0o777
@@ -171,7 +171,7 @@ mod tests {
         }
         set_mode(&path, 0o755);
         open(&path, true).unwrap();
-        assert_eq!(mode(&path), 0o711, "who is on the way through is not shut out");
+        assert_eq!(mode(&path), 0o711, "a user on the way through is not shut out");
     }
 
     #[test]
@@ -189,10 +189,10 @@ mod tests {
     }
 
     #[test]
-    fn somebody_else_s_directory_is_refused_with_what_helps() {
+    fn another_user_s_directory_is_refused_with_what_helps() {
         let parent = tempfile::tempdir().unwrap();
         let foreign = if geteuid().is_root() {
-            lchown(parent.path(), Some(NOBODY), None).unwrap();
+            lchown(parent.path(), Some(OTHER_USER), None).unwrap();
             parent.path()
         } else {
             Path::new("/usr")
@@ -227,7 +227,7 @@ mod tests {
             fs::remove_file(&link).unwrap();
         }
         if geteuid().is_root() {
-            lchown(directory.path().join("journal/0.seg"), Some(NOBODY), None).unwrap();
+            lchown(directory.path().join("journal/0.seg"), Some(OTHER_USER), None).unwrap();
             assert!(matches!(check(), Err(NotPrivate::OtherOwner { .. })));
         }
     }

@@ -11,10 +11,10 @@ use std::path::Path;
 
 use nix::fcntl::OFlag;
 
-/// Owner reads and writes, nobody else does anything.
+/// The owner reads and writes, other users do nothing.
 pub const PRIVATE_MODE: u32 = 0o600;
 
-/// Options that make a file private from its first moment, and never follow a symbolic link that somebody put in its place.
+/// Options that make a file private from its first moment, and never follow a symbolic link that another user put in its place.
 pub fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.mode(PRIVATE_MODE).custom_flags(OFlag::O_NOFOLLOW.bits());

@@ -251,7 +251,7 @@ pub(super) async fn find(
 fn owner(caller: &Caller) -> Result<JobOwner, ApiError> {
     caller.require(Scope::Jobs)?;
     match caller.user_id {
-        _ if caller.scopes.allows(Scope::Admin) => Ok(JobOwner::Anybody),
+        _ if caller.scopes.allows(Scope::Admin) => Ok(JobOwner::Any),
         Some(id) => Ok(JobOwner::User(id)),
         None => Err(caller.require(Scope::Admin).err().map_or_else(unknown, ApiError::from)),
     }

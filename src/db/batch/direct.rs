@@ -6,8 +6,9 @@ use bytes::Bytes;
 use tidegate_codec::{Key, Stream};
 use tidegate_record::ColumnSet;
 
-use super::statements::key_probe_statement;
-use super::{BatchConnection, BatchError, Savepoint, Target};
+use super::connection::{BatchConnection, Savepoint};
+use super::error::BatchError;
+use super::statements::{Target, key_probe_statement};
 
 /// Longest wait for a lock. What waits for a key of another transaction finds it taken in the end, so it may as well be
 /// staged; and two that wait for each other are told apart before PostgreSQL looks for that (`deadlock_timeout`, 1 s).
@@ -22,7 +23,7 @@ impl BatchConnection {
     }
 
     /// Copies tuples of a keyed stream into its table; returns the rows that PostgreSQL counted. Fails where a key is
-    /// taken, and where no unique index sees to the key any more: then nobody would notice that one is.
+    /// taken, and where no unique index sees to the key any more: then a taken one would go unnoticed.
     pub async fn copy_direct(
         &mut self,
         stream: &Stream,

@@ -13,7 +13,7 @@ pub enum BatchError {
     /// Another session raised the epoch: this one is over.
     #[error("the journal belongs to a newer session")]
     Fenced,
-    /// Somebody changed the table between the look at it and the rows.
+    /// The table was changed between the look at it and the rows.
     #[error("the table of a stream was changed while it was written")]
     TableChanged,
     /// The connection is not what it must be.
@@ -103,7 +103,8 @@ impl BatchError {
     }
 
     /// May the rows that could not be copied straight into the table of a keyed stream be merged all the same, later in
-    /// the transaction? A merge takes its turn, so it waits for nobody's rows, and finds what must be there.
+    /// the transaction? Merges are made in the order of the batches, so one waits for no rows of another,
+    /// and finds what must be there.
     pub fn lets_merge(&self) -> bool {
         match self.sqlstate().as_deref() {
             // Each waited for the other's rows.

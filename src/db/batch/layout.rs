@@ -3,20 +3,17 @@
 //! Invariant: a tuple is copied only into columns of its own types, and cast only into types that keep every value. Binary
 //! COPY goes by the layout of bytes: into a column of another type it stores other values, or fails with words that name
 //! nothing. A layout is learned once and kept; behind the rows it is compared again, under the lock that writing them
-//! took: from then on nobody changes the table before the commit.
+//! took: from then on the table does not change before the commit.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use sqlx::{AssertSqlSafe, Executor, FromRow};
 use tidegate_codec::Stream;
 use tidegate_codec::columns::ColumnType;
-use tidegate_record::{ColumnSet, StreamId};
+use tidegate_record::ColumnSet;
 
-use super::statements::table;
 use super::tuple::{TupleColumn, TupleType, tuple_columns};
-use super::{BatchConnection, BatchError, during, during_stream};
-use crate::db::quoted;
+use crate::db::sql::quoted;
 
 /// Most columns whose trouble is told; more are counted.
 const MISFITS_TOLD_MAX: usize = 3;
@@ -24,29 +21,29 @@ const MISFITS_TOLD_MAX: usize = 3;
 /// A stream's table as it was at one moment.
 #[derive(Debug, Clone)]
 pub struct Layout {
-    stamp: Stamp,
-    is_view: bool,
+    pub(super) stamp: Stamp,
+    pub(super) is_view: bool,
     /// Rewrite rules, a view's own among them. COPY passes them by, what goes through a cast does not.
-    has_rules: bool,
-    columns: HashMap<String, TableColumn>,
+    pub(super) has_rules: bool,
+    pub(super) columns: HashMap<String, TableColumn>,
 }
 
 /// What tells a layout from any other one: the relation, and the sum of the hashes of its columns' names, types and
 /// collations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    relation: i64,
-    columns: i128,
+pub(super) struct Stamp {
+    pub relation: i64,
+    pub columns: i128,
 }
 
 #[derive(Debug, Clone)]
-struct TableColumn {
-    type_oid: i64,
+pub(super) struct TableColumn {
+    pub type_oid: i64,
     /// Length, precision and the like; -1 without.
-    type_modifier: i32,
-    type_name: String,
+    pub type_modifier: i32,
+    pub type_name: String,
     /// Quoted, where it is not the type's own.
-    collation: Option<String>,
+    pub collation: Option<String>,
 }
 
 /// How the columns of a tuple come into those of the table.
@@ -192,111 +189,4 @@ fn keeps_every_value(declared: i64, actual: i64) -> bool {
             | (JSON, JSONB)
             | (JSONB, JSON)
     )
-}
-
-/// A column of a stream's table.
-#[derive(FromRow)]
-struct ColumnRow {
-    place: i64,
-    relation: i64,
-    is_view: bool,
-    name: String,
-    type_oid: i64,
-    type_modifier: i32,
-    type_name: String,
-    collation: Option<String>,
-    hash: i64,
-    has_rules: bool,
-}
-
-impl BatchConnection {
-    /// The layouts of these streams' tables, as they are now; a table that is not there has none. Takes no lock.
-    pub async fn layouts(
-        &mut self,
-        streams: &[&Stream],
-    ) -> Result<HashMap<StreamId, Layout>, BatchError> {
-        let names: Vec<&str> = streams.iter().map(|stream| stream.name.as_str()).collect();
-        // By the catalog, not by `to_regclass`: that fails where the schema may not be used.
-        let rows: Vec<ColumnRow> = sqlx::query_as(
-            "select wanted.place, c.oid::bigint as relation, c.relkind = 'v' as is_view, a.attname::text as name,
-                 a.atttypid::bigint as type_oid, a.atttypmod as type_modifier,
-                 format_type(a.atttypid, a.atttypmod) as type_name,
-                 (select quote_ident(n.nspname) || '.' || quote_ident(co.collname)
-                  from pg_collation co join pg_namespace n on n.oid = co.collnamespace
-                  where co.oid = a.attcollation and a.attcollation <> t.typcollation) as collation,
-                 hashtextextended(concat_ws(' ', a.atttypid, a.atttypmod, a.attcollation, a.attname), 0) as hash,
-                 exists (select from pg_rewrite where ev_class = c.oid) as has_rules
-             from unnest($1::text[]) with ordinality as wanted (name, place)
-             join pg_class c on c.relname = wanted.name::name
-                 and c.relnamespace = (select oid from pg_namespace where nspname = 'streams')
-             join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
-             join pg_type t on t.oid = a.atttypid",
-        )
-        .bind(names)
-        .fetch_all(&mut self.0)
-        .await
-        .map_err(during("reading the layout of tables"))?;
-        let mut layouts = HashMap::new();
-        for row in rows {
-            let place = usize::try_from(row.place - 1).unwrap_or(usize::MAX);
-            let Some(stream) = streams.get(place) else { continue };
-            let layout = layouts.entry(stream.id).or_insert_with(|| Layout {
-                stamp: Stamp { relation: row.relation, columns: 0 },
-                is_view: row.is_view,
-                has_rules: row.has_rules,
-                columns: HashMap::new(),
-            });
-            layout.stamp.columns += i128::from(row.hash);
-            let ColumnRow { type_oid, type_modifier, type_name, collation, .. } = row;
-            let column = TableColumn { type_oid, type_modifier, type_name, collation };
-            layout.columns.insert(row.name, column);
-        }
-        Ok(layouts)
-    }
-
-    /// Which of these streams' tables are not any more what their layouts say. The transaction has written into each of
-    /// them, so what it finds stays true until it is over.
-    pub async fn changed_layouts(
-        &mut self,
-        written: &[(&Stream, &Layout)],
-    ) -> Result<Vec<StreamId>, BatchError> {
-        let names: Vec<String> = written.iter().map(|(stream, _)| table(stream)).collect();
-        let found: Vec<(i64, String)> = sqlx::query_as(
-            "select a.attrelid::bigint, sum(hashtextextended(concat_ws(' ', a.atttypid, a.atttypmod, a.attcollation, a.attname), 0))::text
-             from pg_attribute a
-             where a.attrelid = any (array(select to_regclass(name)::oid from unnest($1::text[]) as name))
-                 and a.attnum > 0 and not a.attisdropped
-             group by 1",
-        )
-        .bind(names)
-        .fetch_all(&mut self.0)
-        .await
-        .map_err(during("comparing the layout of tables"))?;
-        let found: HashMap<i64, String> = found.into_iter().collect();
-        let is_same = |layout: &Layout| {
-            let columns = found.get(&layout.stamp.relation).and_then(|sum| sum.parse().ok());
-            columns == Some(layout.stamp.columns)
-        };
-        let changed = written.iter().filter(|(_, layout)| !is_same(layout));
-        Ok(changed.map(|(stream, _)| stream.id).collect())
-    }
-
-    /// Keeps the stream's table as it is until the transaction is over, as writing into it would.
-    pub async fn lock_table(&mut self, stream: &Stream) -> Result<(), BatchError> {
-        let sql = format!("lock table only {} in row exclusive mode", table(stream));
-        let locked = self.0.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await;
-        locked.map(drop).map_err(during_stream("locking the table", stream))
-    }
-
-    /// Are there rules that would do something else with rows that are inserted? True only of a table that is locked stays
-    /// true.
-    pub(super) async fn has_rules(&mut self, stream: &Stream) -> Result<bool, BatchError> {
-        sqlx::query_scalar(
-            "select exists (select from pg_rewrite where ev_class = to_regclass($1))",
-        )
-        .bind(table(stream))
-        .fetch_one(&mut self.0)
-        .await
-        .map_err(during("looking for rules"))
-    }
 }

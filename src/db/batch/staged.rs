@@ -3,20 +3,14 @@
 
 use bytes::Bytes;
 use sqlx::{AssertSqlSafe, Executor};
-use tidegate_codec::{Key, Stream};
-use tidegate_record::ColumnSet;
+use tidegate_codec::Key;
 use uuid::Uuid;
 
-use super::statements::{create_staging_statement, insert_statement, merge_statement, staging};
-use super::{BatchConnection, BatchError, Fit, Target, during_stream};
-
-/// Which staging table: tuples of one form, and how they come into the stream's table.
-#[derive(Debug, Clone, Copy)]
-pub struct Staged<'a> {
-    pub stream: &'a Stream,
-    pub column_set: ColumnSet,
-    pub fit: &'a Fit,
-}
+use super::connection::BatchConnection;
+use super::error::{BatchError, during_stream};
+use super::statements::{
+    Staged, Target, create_staging_statement, insert_statement, merge_statement, staging,
+};
 
 impl BatchConnection {
     /// Brings the staged rows of a keyed stream into its table. `entries` are the batch's entries in this stream: the id of
@@ -45,7 +39,7 @@ impl BatchConnection {
         let mut fresh = vec![0; entries.len()];
         for (bucket, count) in rows {
             let entry = usize::try_from(bucket - 1).ok().and_then(|index| fresh.get_mut(index));
-            // A trigger of the user's may have given a row another id, which belongs to nobody's entry.
+            // A trigger of the user's may have given a row another id, which belongs to no entry.
             if let Some(entry) = entry {
                 *entry = count.unsigned_abs();
             }

@@ -1,11 +1,20 @@
 //! The statements that bring tuples into tables.
 
-use tidegate_codec::{Key, KeyField, OnDuplicate, Shape, Stream};
+use tidegate_codec::{Key, OnDuplicate, Shape, Stream};
 use tidegate_record::ColumnSet;
 
-use super::Staged;
+use super::layout::Fit;
 use super::tuple::{TupleColumn, tuple_columns};
-use crate::db::{quarantine, quoted};
+use crate::db::quarantine;
+use crate::db::sql::{key_expressions, quoted, table};
+
+/// Which staging table: tuples of one form, and how they come into the stream's table.
+#[derive(Debug, Clone, Copy)]
+pub struct Staged<'a> {
+    pub stream: &'a Stream,
+    pub column_set: ColumnSet,
+    pub fit: &'a Fit,
+}
 
 /// Where tuples go.
 #[derive(Debug, Clone, Copy)]
@@ -22,10 +31,6 @@ pub enum Target<'a> {
     },
     /// The quarantine, for records that PostgreSQL refused.
     Refused,
-}
-
-pub(super) fn table(stream: &Stream) -> String {
-    format!("streams.{}", quoted(stream.name.as_str()))
 }
 
 /// The name says which tuples it holds, and so the types of its columns: it outlives the transaction, and must not depend
@@ -132,17 +137,4 @@ pub(super) fn merge_statement(staged: Staged<'_>, key: &Key, only_some: bool) ->
         columns = columns.join(", "),
         rows = staged_rows(staged, only_some.then_some("any($3::uuid[])")),
     )
-}
-
-/// The key as SQL; the stream's unique index is over the same expressions.
-pub(in crate::db) fn key_expressions(stream: &Stream, key: &Key) -> Vec<String> {
-    let expression = |field: &KeyField| match field {
-        KeyField::Column(index) => quoted(&stream.columns()[*index].name),
-        KeyField::Pointer(segments) => {
-            let path: Vec<String> =
-                segments.iter().map(|segment| crate::db::literal(segment)).collect();
-            format!("(payload #>> array[{}]::text[])", path.join(", "))
-        }
-    };
-    key.fields.iter().map(expression).collect()
 }

@@ -1,16 +1,16 @@
 //! A stream's table grows with its stream: more columns, and columns of wider types.
 //!
 //! The table may not be what the stream says any more: people alter tables. So it is looked at under the lock that
-//! keeps it as it is, and what cannot be done without loss is refused. What somebody did already, by hand and
+//! keeps it as it is, and what cannot be done without loss is refused. What a user did already, by hand and
 //! beforehand, is done.
 
 use sqlx::{Postgres, Transaction};
 use tidegate_codec::columns::{Column, ColumnType};
 use tidegate_codec::{Stream, defaults};
 
-use super::table_error::sqlstate;
-use super::{TableError, column_sql, run};
-use crate::db::{literal, quoted};
+use super::table::{column_sql, run};
+use crate::db::sql::{literal, quoted};
+use crate::db::table_error::{TableError, sqlstate};
 
 /// A column as the table has it.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]

@@ -1,26 +1,26 @@
 //! Streams in the catalog, and their tables.
 //!
 //! A stream's row and its table are made, grown and dropped in one transaction. Streams get their numbers one at a time,
-//! under an advisory lock; whoever changes a stream holds its row, and waits for nobody who changes another.
+//! under an advisory lock; a change of a stream holds its row, and waits for no change of another.
 
 mod growth;
-mod limits;
-mod table_error;
+mod table;
 
 use sqlx::types::Json;
-use sqlx::{AssertSqlSafe, Executor, FromRow, PgPool, Postgres, Transaction};
-use tidegate_codec::columns::Column;
-use tidegate_codec::{Key, PayloadType, Shape, Stream, StreamName, defaults};
+use sqlx::{FromRow, PgPool, Postgres, Transaction};
+use tidegate_codec::{Key, PayloadType, Shape, Stream, StreamName};
 use tidegate_record::StreamId;
 use time::OffsetDateTime;
 
-use crate::db::batch::key_expressions;
+use self::table::{create_table, run};
+use crate::db::database::SCHEMA_LOCK;
 use crate::db::notifications::NOTIFY_CATALOG;
-use crate::db::{SCHEMA_LOCK, literal, partitions, quoted};
+use crate::db::sql::quoted;
+use crate::db::table_error::sqlstate;
+use crate::db::{partitions, stream_limits};
 
-pub use limits::{StreamLimits, TooManyStreams};
-pub use table_error::TableError;
-use table_error::sqlstate;
+pub use crate::db::stream_limits::{StreamLimits, TooManyStreams};
+pub use crate::db::table_error::TableError;
 
 /// A stream that is still to be made.
 #[derive(Debug, Clone)]
@@ -29,7 +29,8 @@ pub struct NewStream {
     pub shape: Shape,
     pub key: Option<Key>,
     pub retention_days: Option<u16>,
-    /// The user who makes it; `None`: whoever can read a gateway's data directory, who is held to no limit of a user.
+    /// The user who makes it; `None`: a user of the command line, who can read a gateway's data directory and is held to
+    /// no limit of a user.
     pub created_by: Option<i64>,
 }
 
@@ -98,7 +99,8 @@ pub async fn create(
     .fetch_optional(&mut *transaction)
     .await?;
     let Some(row) = row else { return Ok(None) };
-    limits::check(&mut transaction, new.created_by, limits).await?;
+    let (total, own) = stream_limits::count(&mut transaction, new.created_by).await?;
+    limits.check(total, own)?;
     let stream = row.into_stream()?;
     if let Err(error) = run(&mut transaction, create_table(&stream)).await {
         transaction.rollback().await?;
@@ -110,7 +112,7 @@ pub async fn create(
 }
 
 /// Changes a stream, and its table with it where columns came or got wider. `None` if it is not as it was `before` any
-/// more: it was deleted, or somebody else added or widened columns.
+/// more: it was deleted, or another request added or widened columns.
 pub async fn update(
     pool: &PgPool,
     before: &Stream,
@@ -142,7 +144,7 @@ pub async fn update(
 /// Drops the stream and its table with all its rows; false if there was no such stream.
 pub async fn delete(pool: &PgPool, stream: &Stream) -> Result<bool, TableError> {
     let mut transaction = pool.begin().await?;
-    // The row stays for its number; what it said of the stream would only let rows grow that nobody reads.
+    // The row stays for its number; what it said of the stream would only let rows grow that are never read.
     let nothing = Shape::Document { payload: PayloadType::Jsonb };
     let deleted = sqlx::query(
         "update tidegate.streams set deleted_at = now(), shape = $2, key = null
@@ -248,13 +250,6 @@ async fn finish(mut transaction: Transaction<'static, Postgres>) -> Result<(), s
     transaction.commit().await
 }
 
-async fn run(
-    transaction: &mut Transaction<'static, Postgres>,
-    sql: String,
-) -> Result<(), sqlx::Error> {
-    transaction.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.map(drop)
-}
-
 async fn make_partitions_ahead(
     transaction: &mut Transaction<'static, Postgres>,
     stream: &Stream,
@@ -266,45 +261,6 @@ async fn make_partitions_ahead(
         .fetch_one(&mut **transaction)
         .await?;
     partitions::make_ahead(transaction, stream, today).await
-}
-
-/// One statement for the table, one for the unique index of a key.
-fn create_table(stream: &Stream) -> String {
-    let name = quoted(stream.name.as_str());
-    let mut parts =
-        vec!["id uuid not null".to_owned(), "received_at timestamptz not null".to_owned()];
-    match &stream.shape {
-        Shape::Document { payload: PayloadType::Jsonb } => {
-            parts.push("payload jsonb not null".to_owned());
-        }
-        Shape::Document { payload: PayloadType::Json } => {
-            parts.push("payload json not null".to_owned());
-        }
-        Shape::Typed { columns, .. } => {
-            parts.push("extra jsonb".to_owned());
-            parts.extend(columns.iter().map(column_sql));
-        }
-    }
-    let partitioned = stream.retention_days.is_some();
-    parts.push(
-        if partitioned { "primary key (received_at, id)" } else { "primary key (id)" }.to_owned(),
-    );
-    let suffix = if partitioned { " partition by range (received_at)" } else { "" };
-    let table = format!("create table streams.{name} ({}){suffix}", parts.join(", "));
-    if let Some(key) = &stream.key {
-        let expressions = key_expressions(stream, key).join(", ");
-        return format!("{table}; create unique index on streams.{name} ({expressions})");
-    }
-    table
-}
-
-fn column_sql(column: &Column) -> String {
-    let kind = column.kind.as_str();
-    let name = quoted(&column.name);
-    match defaults::default_sql_text(column) {
-        Some(text) => format!("{name} {kind} default {}::{kind}", literal(&text)),
-        None => format!("{name} {kind}"),
-    }
 }
 
 fn days(retention_days: u16) -> i16 {

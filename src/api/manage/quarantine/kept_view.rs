@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::guessed_text::GuessedText;
-use crate::db::mending::KeptRecord;
+use crate::db::kept_records::KeptRecord;
 
 /// A quarantined record.
 #[derive(Debug, Serialize)]

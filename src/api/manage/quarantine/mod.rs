@@ -22,7 +22,7 @@ use crate::api::read::QuarantineLevelView;
 use crate::api::{ApiError, AppState, named_stream};
 use crate::auth::{Caller, Scope};
 use crate::db::answered;
-use crate::db::mending::{self, Filter, KeptCount, KeptRecord};
+use crate::db::kept_records::{self, Filter, KeptCount, KeptRecord};
 use crate::pipeline::keys::replay_key;
 
 pub use guessed_text::GuessedText;
@@ -103,7 +103,8 @@ pub async fn list(
     let filter = filter(&state, &caller, query)?;
     // One more tells whether there is a next page.
     let pool = &state.database.pools().reading;
-    let kept = mending::list(pool, &filter, after, i64::from(limit) + 1, LIST_RAW_BYTES_MAX).await;
+    let kept =
+        kept_records::list(pool, &filter, after, i64::from(limit) + 1, LIST_RAW_BYTES_MAX).await;
     page(kept?, limit.into()).map(Json).map_err(ApiError::internal)
 }
 
@@ -139,7 +140,7 @@ pub async fn summary(
     let Query(query) = query?;
     no_paging(&query)?;
     let filter = filter(&state, &caller, query)?;
-    let counts = mending::summary(&state.database.pools().reading, &filter).await?;
+    let counts = kept_records::summary(&state.database.pools().reading, &filter).await?;
     let counts = counts.into_iter().map(CountView::from).collect();
     Ok(Json(KeptSummary { counts, room: QuarantineLevelView::of(&state) }))
 }
@@ -169,7 +170,7 @@ pub async fn delete(
         let detail = "this record is being replayed: it leaves the quarantine when it is written to its table";
         return Err(ApiError::conflict("replay_under_way", detail));
     };
-    if !answered(mending::delete(state.auth.pool(), id)).await? {
+    if !answered(kept_records::delete(state.auth.pool(), id)).await? {
         return Err(not_there());
     }
     tracing::info!(%id, by = &*caller.user_name, "a quarantined record was dropped");
@@ -192,13 +193,14 @@ pub async fn delete_all(
         return Err(ApiError::bad_request("invalid_query", detail));
     }
     let filter = filter(&state, &caller, query)?;
-    let dropped = mending::delete_all(state.auth.pool(), &filter).await?;
+    let dropped = kept_records::delete_all(state.auth.pool(), &filter).await?;
     tracing::info!(dropped, by = &*caller.user_name, "quarantined records were dropped");
     Ok(Json(Dropped { dropped }))
 }
 
 async fn find(state: &AppState, caller: &Caller, id: Uuid) -> Result<KeptRecord, ApiError> {
-    let kept = mending::find(&state.database.pools().reading, id).await?.ok_or_else(not_there)?;
+    let kept =
+        kept_records::find(&state.database.pools().reading, id).await?.ok_or_else(not_there)?;
     let name = kept.stream.as_deref().and_then(|name| name.parse::<StreamName>().ok());
     let visible = match name {
         Some(name) => caller.may_use(&name),

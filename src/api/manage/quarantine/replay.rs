@@ -18,7 +18,7 @@ use crate::api::inputs::refusal::refusal;
 use crate::api::inputs::{body, receipt};
 use crate::api::{ApiError, AppState};
 use crate::auth::{Caller, Scope};
-use crate::db::mending::KeptRecord;
+use crate::db::kept_records::KeptRecord;
 use crate::ingest::{
     Addressing, FailureReason, IngestFailure, IngestRequest, OnError, OneStream, Replay, Target,
 };

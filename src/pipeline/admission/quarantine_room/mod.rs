@@ -1,6 +1,6 @@
 //! How much the quarantine may hold of invalid records, for each stream and in all, and how much it holds.
 //!
-//! What is in the table is measured now and then (`db/quarantine_room.rs`); in between, what this gateway takes is added,
+//! What is in the table is measured now and then (`db/quarantine_limits.rs`); in between, what this gateway takes is added,
 //! from the record's parsing on. It is given back if the record does not reach the journal, whatever the reason, and given up
 //! by the first measurement that begins when its entry is committed. So no rows are counted for a record, nothing that is on
 //! its way is forgotten however long that takes, and a limit is held to within what other gateways take between two

@@ -13,12 +13,12 @@ pub struct StreamLimits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TooManyStreams {
     #[error(
-        "there are {limit} streams, as many as there may be (TIDEGATE_STREAMS_MAX); delete some that nobody needs, or raise it"
+        "there are {limit} streams, as many as there may be (TIDEGATE_STREAMS_MAX); delete some that are not needed, or raise it"
     )]
     InAll { limit: usize },
     #[error(
         "this user made {limit} streams that are there, as many as one user may (TIDEGATE_STREAMS_PER_USER_MAX); delete \
-         some that nobody needs, or have it raised"
+         some that are not needed, or have it raised"
     )]
     OfUser { limit: usize },
 }
@@ -44,13 +44,12 @@ impl StreamLimits {
     }
 }
 
-/// Counts the streams with the one that this transaction made. Exact, because they are made one at a time, under a lock
-/// that it holds.
-pub(super) async fn check(
+/// How many streams there are, in all and of one user, with the one that this transaction made. Exact, because they are made
+/// one at a time, under a lock that it holds.
+pub(super) async fn count(
     transaction: &mut Transaction<'static, Postgres>,
     created_by: Option<i64>,
-    limits: StreamLimits,
-) -> Result<(), super::TableError> {
+) -> Result<(usize, usize), sqlx::Error> {
     let (total, own): (i64, i64) = sqlx::query_as(
         "select count(*), count(*) filter (where created_by = $1) from tidegate.streams where deleted_at is null",
     )
@@ -58,7 +57,7 @@ pub(super) async fn check(
     .fetch_one(&mut **transaction)
     .await?;
     let whole = |count| usize::try_from(count).unwrap_or(usize::MAX);
-    Ok(limits.check(whole(total), whole(own))?)
+    Ok((whole(total), whole(own)))
 }
 
 #[cfg(test)]

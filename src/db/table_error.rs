@@ -1,13 +1,13 @@
 //! Why a stream's table could not be made or changed, in words that say what helps.
 //!
-//! What somebody did to the tables in PostgreSQL is for somebody to mend, so these words reach the caller; anything
+//! What a user did to the tables in PostgreSQL is for a user to undo, so these words reach the caller; anything
 //! else stays an error of the database.
 
 use sqlx::PgPool;
 use tidegate_codec::StreamName;
 
 use crate::db::locks::TableLocked;
-use crate::db::streams::limits::TooManyStreams;
+use crate::db::stream_limits::TooManyStreams;
 use crate::db::words::words_of;
 
 /// Why a stream's table could not be made or changed.
@@ -40,7 +40,7 @@ pub enum TableError {
         wanted: &'static str,
     },
     #[error(
-        "the table streams.{stream} takes too long to rewrite; run {statement} in PostgreSQL when nobody needs the table for so long, and then ask for this again"
+        "the table streams.{stream} takes too long to rewrite; run {statement} in PostgreSQL when the table is not needed for so long, and then ask for this again"
     )]
     TooLarge { stream: StreamName, statement: String },
     /// PostgreSQL's own words.
@@ -110,7 +110,7 @@ pub(super) fn sqlstate(error: &sqlx::Error) -> Option<String> {
     error.as_database_error().map(|error| error.code().unwrap_or_default().into_owned())
 }
 
-/// Can whoever owns the tables mend it? By SQLSTATE: what is not supported there (a view that depends on a column),
+/// Can the owner of the tables mend it? By SQLSTATE: what is not supported there (a view that depends on a column),
 /// data, constraints, dependent rights, a schema that is gone, names and rights, limits, objects in use, triggers of
 /// the user's.
 fn is_for_the_owner(code: &str) -> bool {

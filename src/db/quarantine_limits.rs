@@ -1,7 +1,7 @@
 //! How much the quarantine holds, and what has to leave it: rows of deleted streams, the oldest, old ones.
 //!
 //! What it holds is in `tidegate.quarantine_levels`, which the table's triggers keep (migration 0008). One gateway at a time
-//! drops rows, a few in each transaction, so that nobody waits long for it and no two drop too many together.
+//! drops rows, a few in each transaction, so that no statement waits long for it and no two drop too many together.
 
 use sqlx::{FromRow, PgPool, Postgres, Transaction};
 use tidegate_record::StreamId;
@@ -36,7 +36,7 @@ pub enum Drops {
     Before { moment: OffsetDateTime, accepted: bool },
 }
 
-/// The right to drop rows, while it is held; whoever gives it up commits what was dropped.
+/// The right to drop rows, while it is held; giving it up commits what was dropped.
 pub struct Dropping(Transaction<'static, Postgres>);
 
 /// What is kept, by stream and kind.

@@ -1,0 +1,25 @@
+//! Limits on the wait for PostgreSQL's answers.
+
+use std::io::ErrorKind;
+use std::time::Duration;
+
+/// Longest wait for the answer to a question of the pool's connections: PostgreSQL itself ends the statement before.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The answer, unless the line went silent: then no error would ever come.
+pub(crate) async fn answered<T, E: From<sqlx::Error>>(
+    asking: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    within(ANSWER_TIMEOUT, asking).await
+}
+
+pub(super) async fn within<T, E: From<sqlx::Error>>(
+    limit: Duration,
+    asking: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    let silent = |_elapsed| {
+        let message = format!("PostgreSQL did not answer within {limit:?}");
+        E::from(sqlx::Error::Io(std::io::Error::new(ErrorKind::TimedOut, message)))
+    };
+    tokio::time::timeout(limit, asking).await.map_err(silent)?
+}
