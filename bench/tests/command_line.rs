@@ -1,4 +1,4 @@
-//! What the benchmark says to a command line that it cannot follow. With a gateway: `tests/it/bench.rs` of the gateway.
+//! What the benchmark says to a command line that it cannot follow. With a gateway: `tests/it/project/bench.rs` of the gateway.
 
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! What the demo says to a command line that it cannot follow. With a gateway: `tests/it/demo.rs` of the gateway.
+//! What the demo says to a command line that it cannot follow. With a gateway: `tests/it/project/demo.rs` of the gateway.
 
 use std::process::Command;
 

@@ -36,7 +36,7 @@ pub struct Parts {
     pub database: Database,
     pub catalog: Catalog,
     pub ingest: Ingest,
-    pub poller: PollingContext,
+    pub polling: PollingContext,
     pub previews: Previews,
     /// For reading records.
     pub readers: UserSemaphore,

@@ -48,7 +48,7 @@ use crate::ingest::encoders::Encoders;
 use crate::lifecycle::Lifecycle;
 use crate::pipeline::{
     AppenderThread, BatchLimits, CommitContext, DrainRate, Intake, IntakeLimits, Keys, Ledger,
-    Parking, Progress, QuarantineRoom, Writers, WritersConfig,
+    Parking, Progress, QuarantineBudget, Writers, WritersConfig,
 };
 use crate::polling::PollingContext;
 use crate::polling::ask::Previews;
@@ -111,7 +111,7 @@ struct Pipeline {
     keys: Keys,
     progress: Progress,
     counters: Counters,
-    quarantine: QuarantineRoom,
+    quarantine: QuarantineBudget,
     committed: DrainRate,
 }
 
@@ -181,10 +181,10 @@ impl App {
         let keys = keys.await?.context("the journal's idempotency keys cannot be read")?;
         let pipeline = ground.pipeline(appender, keys)?;
         let hub = ground.hub(&pipeline);
-        let poller = ground.polling_context(&pipeline)?;
-        let preparation = ground.preparation(accounts, auth.clone(), &pipeline, poller.clone());
+        let polling = ground.polling_context(&pipeline)?;
+        let preparation = ground.preparation(accounts, auth.clone(), &pipeline, polling.clone());
         let prepared = preparation.start();
-        let state = ground.state(auth, hub, poller, &pipeline, metrics);
+        let state = ground.state(auth, hub, polling, &pipeline, metrics);
         upkeep::start(&state, pipeline.committed);
         quarantine::start(&state);
         let started = Started {
@@ -335,7 +335,7 @@ impl Ground {
             commit_stall: Duration::from_secs(config.writer.commit_stall_seconds),
         };
         let writers = Writers::new(writers_config, context, intake.clone(), self.lifecycle.clone());
-        let quarantine = QuarantineRoom::new(quarantine::limits(&config.quarantine));
+        let quarantine = QuarantineBudget::new(quarantine::limits(&config.quarantine));
         Ok(Pipeline { intake, appender, writers, keys, progress, counters, quarantine, committed })
     }
 
@@ -381,10 +381,10 @@ impl Ground {
         accounts: KnownAccounts,
         auth: Auth,
         pipeline: &Pipeline,
-        poller: PollingContext,
+        polling: PollingContext,
     ) -> Preparation {
         Preparation {
-            poller,
+            polling,
             config: Arc::clone(&self.config),
             lifecycle: self.lifecycle.clone(),
             data_dir: self.data_dir.clone(),
@@ -401,7 +401,7 @@ impl Ground {
         &self,
         auth: Auth,
         hub: Hub,
-        poller: PollingContext,
+        polling: PollingContext,
         pipeline: &Pipeline,
         metrics: PrometheusHandle,
     ) -> AppState {
@@ -424,7 +424,7 @@ impl Ground {
                 entry_bytes_max,
                 commit_wait: Duration::from_millis(self.config.intake.commit_wait_ms),
             },
-            poller,
+            polling,
             previews: Previews::default(),
             readers: UserSemaphore::new(&api::READING),
             samples: UserSemaphore::new(&api::SAMPLES),

@@ -44,7 +44,7 @@ pub(super) struct Preparation {
     pub auth: Auth,
     pub counters: Counters,
     pub writers: Writers,
-    pub poller: PollingContext,
+    pub polling: PollingContext,
 }
 
 impl Preparation {
@@ -63,8 +63,8 @@ impl Preparation {
             return;
         }
         self.lifecycle.spawn_critical("writers", self.writers.clone().run());
-        if self.poller.limits.runs_max > 0 {
-            let scheduler = Scheduler::new(self.poller.clone());
+        if self.polling.limits.runs_max > 0 {
+            let scheduler = Scheduler::new(self.polling.clone());
             self.lifecycle.spawn_critical("polling jobs", scheduler.run());
         }
         let mut changes = Changes::new(self.database.clone(), Arc::clone(&self.accounts.changed));

@@ -9,7 +9,7 @@ use crate::api::AppState;
 use crate::config::{Quarantine, QuarantineFull};
 use crate::db::quarantine_limits::{self, CHUNK_ROWS, Drops, KeptOfStream};
 use crate::pipeline::{
-    DroppedRecords, KeptAmount, MEASURE_EVERY, QuarantineLimits, QuarantineRoom,
+    DroppedRecords, KeptAmount, MEASURE_EVERY, QuarantineBudget, QuarantineLimits,
 };
 use crate::telemetry::limits::{QUARANTINE_AGE, QUARANTINE_OLDEST};
 
@@ -60,7 +60,7 @@ pub(super) fn start(state: &AppState) {
 
 struct Upkeep {
     state: AppState,
-    room: QuarantineRoom,
+    room: QuarantineBudget,
     /// When old rows were last looked for; `None`: not all of them are gone.
     aged_at: Option<Instant>,
 }

@@ -17,10 +17,10 @@ const MAINTAIN_EVERY: Duration = Duration::from_secs(3_600);
 
 /// When each stream is next looked after, and what went wrong.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Upkeep(Arc<Mutex<BTreeMap<StreamId, Turn>>>);
+pub(super) struct Upkeep(Arc<Mutex<BTreeMap<StreamId, Due>>>);
 
 #[derive(Debug)]
-struct Turn {
+struct Due {
     due: Instant,
     behind: Option<PartitionsBehind>,
 }
@@ -72,8 +72,8 @@ impl Catalog {
 
     /// Streams whose partitions could not be made ahead or dropped at the latest try.
     pub fn partitions_behind(&self) -> BTreeMap<StreamId, PartitionsBehind> {
-        let turns = self.partitions.lock();
-        let behind = turns.iter().filter_map(|(id, turn)| Some((*id, turn.behind.clone()?)));
+        let upkeep = self.partitions.lock();
+        let behind = upkeep.iter().filter_map(|(id, due)| Some((*id, due.behind.clone()?)));
         behind.collect()
     }
 }
@@ -88,7 +88,7 @@ enum Change {
 
 impl Upkeep {
     fn is_due(&self, stream: StreamId, now: Instant) -> bool {
-        self.lock().get(&stream).is_none_or(|turn| turn.due <= now)
+        self.lock().get(&stream).is_none_or(|next| next.due <= now)
     }
 
     /// Notes how a try went, and when the next one is due.
@@ -99,8 +99,8 @@ impl Upkeep {
         at: UnixMicros,
         now: Instant,
     ) -> Change {
-        let mut turns = self.lock();
-        let before = turns.get(&stream).and_then(|turn| turn.behind.as_ref());
+        let mut upkeep = self.lock();
+        let before = upkeep.get(&stream).and_then(|due| due.behind.as_ref());
         let since = before.map_or(at, |behind| behind.since);
         let change = match (before, &failure) {
             (None, Some(reason)) => Change::Failed(reason.clone()),
@@ -109,11 +109,11 @@ impl Upkeep {
         };
         let due = if failure.is_some() { now } else { now + MAINTAIN_EVERY };
         let behind = failure.map(|reason| PartitionsBehind { since, reason });
-        turns.insert(stream, Turn { due, behind });
+        upkeep.insert(stream, Due { due, behind });
         change
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<StreamId, Turn>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<StreamId, Due>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -20,7 +20,7 @@ use crate::db::quarantine::{self, QuarantinedRecord, ReadAs};
 use crate::ingest::ids::{first_id, nth_id};
 use crate::ingest::keeping::{Keeping, NotKept};
 use crate::ingest::level::{ENTRY_TARGET_BYTES, Level};
-use crate::pipeline::{KeptAmount, RoomTaken};
+use crate::pipeline::{BudgetTaken, KeptAmount};
 use crate::telemetry::limits;
 
 /// Most errors that a reply lists.
@@ -67,7 +67,7 @@ pub struct Assembled {
     pub rows: u32,
     pub quarantined: u32,
     /// What the refused ones among them take of the quarantine's room.
-    pub kept: Option<Box<RoomTaken>>,
+    pub kept: Option<Box<BudgetTaken>>,
     /// PostgreSQL takes longer over them than their bytes say; [`DENSE_EXCESS_MIN`] says when.
     pub is_costly: bool,
 }

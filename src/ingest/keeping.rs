@@ -11,7 +11,7 @@ use tidegate_record::{Source, StreamId};
 
 use crate::auth::InvalidRecords;
 use crate::counters::StreamCounters;
-use crate::pipeline::{KeptAmount, NoRoomToKeep, QuarantineRoom, RoomTaken};
+use crate::pipeline::{BudgetTaken, KeptAmount, NoRoomToKeep, QuarantineBudget};
 use crate::telemetry::limits::{self, Limit};
 
 /// Why an invalid record was not kept. The words are part of the API.
@@ -139,7 +139,7 @@ impl fmt::Display for NotKept {
 #[derive(Debug)]
 pub struct Keeping {
     /// What was taken of the quarantine's room, and not handed on.
-    room: RoomTaken,
+    room: BudgetTaken,
     /// What is left of what the request may keep.
     left: KeptAmount,
     quota: Option<InvalidRecords>,
@@ -148,7 +148,11 @@ pub struct Keeping {
 
 impl Keeping {
     /// `quota`: pays for what is kept, where the sender has a rate.
-    pub fn new(room: &QuarantineRoom, stream: StreamId, quota: Option<InvalidRecords>) -> Keeping {
+    pub fn new(
+        room: &QuarantineBudget,
+        stream: StreamId,
+        quota: Option<InvalidRecords>,
+    ) -> Keeping {
         let (left, room) = (room.limits().request, room.begin(stream));
         Keeping { room, left, quota, not_kept: NotKept::default() }
     }
@@ -202,7 +206,7 @@ impl Keeping {
     }
 
     /// What was kept so far is on its way to the journal, with the room that it takes.
-    pub fn sent(&mut self) -> Option<RoomTaken> {
+    pub fn sent(&mut self) -> Option<BudgetTaken> {
         if let Some(quota) = &mut self.quota {
             quota.sent();
         }
@@ -222,7 +226,7 @@ mod tests {
     #[test]
     fn what_is_not_sent_is_given_back_and_what_is_sent_takes_its_room_along() {
         let request = KeptAmount { records: 3, bytes: 100 };
-        let room = QuarantineRoom::new(QuarantineLimits { request, ..QuarantineLimits::NONE });
+        let room = QuarantineBudget::new(QuarantineLimits { request, ..QuarantineLimits::NONE });
         let mut keeping = Keeping::new(&room, StreamId(1), None);
         assert!(keeping.take(10) && keeping.take(10));
         let sent = keeping.sent().unwrap();

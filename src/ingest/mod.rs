@@ -39,7 +39,7 @@ use crate::catalog::Catalog;
 use crate::counters::Counters;
 use crate::db::Database;
 use crate::pipeline::{
-    CommitOutcome, Intake, Keys, Progress as Committed, QuarantineRoom, SenderId,
+    CommitOutcome, Intake, Keys, Progress as Committed, QuarantineBudget, SenderId,
 };
 
 pub use assembler::{Assembler, Origin, PlacedError, RECORD_ERRORS_MAX};
@@ -160,7 +160,7 @@ pub struct Ingest {
     /// Where the answers to requests with keys are.
     pub journal: Journal,
     pub committed: Committed,
-    pub quarantine: QuarantineRoom,
+    pub quarantine: QuarantineBudget,
     /// Where unknown streams are made.
     pub catalog: Catalog,
     /// Where quarantined records are taken over from.

@@ -27,8 +27,8 @@ use crate::counters::Counters;
 use crate::db::streams::StreamLimits;
 use crate::lifecycle::Lifecycle;
 use crate::pipeline::{
-    AppenderThread, DrainRate, IntakeLimits, KeptAmount, Keys, Ledger, Progress, QuarantineLimits,
-    QuarantineRoom, SenderId,
+    AppenderThread, DrainRate, IntakeLimits, KeptAmount, Keys, Ledger, Progress, QuarantineBudget,
+    QuarantineLimits, SenderId,
 };
 
 const OPTIONS: JournalOptions = JournalOptions {
@@ -76,7 +76,7 @@ fn source_on(directory: &Path, storage: impl Storage + 'static) -> Ingest {
         counters: Counters::default(),
         keys: Keys::new(64),
         committed: Progress::new(journal.first()),
-        quarantine: QuarantineRoom::new(QuarantineLimits::NONE),
+        quarantine: QuarantineBudget::new(QuarantineLimits::NONE),
         catalog,
         database,
         journal,
@@ -313,7 +313,7 @@ async fn the_streams_of_a_request_share_its_limits() {
     let directory = tempfile::tempdir().unwrap();
     let request = KeptAmount { records: 5, bytes: 1 << 20 };
     let limits = QuarantineLimits { request, ..QuarantineLimits::NONE };
-    let source = Ingest { quarantine: QuarantineRoom::new(limits), ..source(&directory) };
+    let source = Ingest { quarantine: QuarantineBudget::new(limits), ..source(&directory) };
     know_streams(&source, &["one", "two"]);
     let lines = lines_naming(&["one", "two"], "5", 200);
     let body = BodyReader::whole(Bytes::from(lines), BODY);

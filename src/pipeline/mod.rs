@@ -18,10 +18,10 @@ mod parking;
 
 pub use self::admission::keys;
 pub use self::admission::{
-    Claim, Claimed, CommitOutcome, CommitWait, DrainRate, DroppedRecords, DurableEntry, Intake,
-    IntakeError, IntakeLimits, KeptAmount, KeyError, Keys, Ledger, MEASURE_EVERY, NoRoomToKeep,
-    Pending, QuarantineLimits, QuarantineRoom, RequestRefusal, Reservation, RoomTaken, SenderId,
-    Share, Submission, TRIM_EVERY, TornEntry, entry_first_id,
+    BudgetTaken, Claim, Claimed, CommitOutcome, CommitWait, DrainRate, DroppedRecords,
+    DurableEntry, Intake, IntakeError, IntakeLimits, KeptAmount, KeyError, Keys, Ledger,
+    MEASURE_EVERY, NoRoomToKeep, Pending, QuarantineBudget, QuarantineLimits, RequestRefusal,
+    Reservation, SenderId, Share, Submission, TRIM_EVERY, TornEntry, entry_first_id,
 };
 pub use self::append::AppenderThread;
 pub use self::commit::{

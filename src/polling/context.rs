@@ -14,7 +14,7 @@ use crate::counters::Counters;
 use crate::ingest::encoders::Encoders;
 use crate::lifecycle::Lifecycle;
 use crate::outbound::Sealer;
-use crate::pipeline::{Intake, Progress, QuarantineRoom};
+use crate::pipeline::{Intake, Progress, QuarantineBudget};
 use crate::polling::ask::Fetcher;
 
 /// Limits of a node's runs.
@@ -45,7 +45,7 @@ pub struct PollingContext {
     pub encoders: Encoders,
     pub counters: Counters,
     pub committed: Progress,
-    pub quarantine: QuarantineRoom,
+    pub quarantine: QuarantineBudget,
     /// Where the journal ended when this process began.
     pub synced_at_start: Position,
     pub fetcher: Fetcher,

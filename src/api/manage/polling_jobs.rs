@@ -112,7 +112,7 @@ pub(super) async fn page(
     let streams: Option<Vec<&str>> =
         streams.map(|names| names.iter().map(StreamName::as_str).collect());
     let which = JobsToList { of: owner, streams: streams.as_deref(), after: query.after, limit };
-    let jobs = polling_jobs::list(state.auth.pool(), &which).await?;
+    let jobs = polling_jobs::list(&state.database.pools().changes, &which).await?;
     let next = jobs.last().map(|job| job.id).filter(|_| jobs.len() == limit as usize);
     Ok((jobs, next))
 }
@@ -139,7 +139,8 @@ pub(super) async fn insert(
     named_stream::require(caller, &asked.stream)?;
     asked.check_new()?;
     let owner_id = owner_of_new(state, caller, asked.owner.as_deref())?;
-    let made = making::make(state.auth.pool(), &state.poller, asked, owner_id).await?;
+    let made =
+        making::make(&state.database.pools().changes, &state.polling, asked, owner_id).await?;
     if let Some(job) = &made {
         tracing::info!(job = %job.id, stream = %asked.stream, by = &*caller.user_name, "polling job made");
     }
@@ -163,7 +164,7 @@ pub async fn change(
     ApiJson(patch): ApiJson<Map<String, Value>>,
 ) -> Result<Json<JobView>, ApiError> {
     let row = find(&state, &caller, id).await?;
-    let asked = AskedJob::patched(&row, patch, &state.poller.sealer)?;
+    let asked = AskedJob::patched(&row, patch, &state.polling.sealer)?;
     Ok(Json(apply(&state, &caller, &row, &asked).await?.into()))
 }
 
@@ -175,7 +176,8 @@ pub(super) async fn apply(
     asked: &AskedJob,
 ) -> Result<JobRow, ApiError> {
     named_stream::require(caller, &asked.stream)?;
-    let changed = making::change(state.auth.pool(), &state.poller, row, asked).await?;
+    let changed =
+        making::change(&state.database.pools().changes, &state.polling, row, asked).await?;
     changed.ok_or_else(|| {
         let detail = "the job was changed or deleted in the meantime; look at it and try again";
         ApiError::conflict("job_changed", detail)
@@ -189,7 +191,7 @@ pub async fn delete(
     id: Result<Path<Uuid>, PathRejection>,
 ) -> Result<StatusCode, ApiError> {
     let row = find(&state, &caller, id).await?;
-    let deleted = polling_jobs::delete(state.auth.pool(), row.id, owner(&caller)?);
+    let deleted = polling_jobs::delete(&state.database.pools().changes, row.id, owner(&caller)?);
     if !answered(deleted).await? {
         return Err(unknown());
     }
@@ -204,7 +206,7 @@ pub async fn run(
     id: Result<Path<Uuid>, PathRejection>,
 ) -> Result<(StatusCode, Json<JobView>), ApiError> {
     let row = find(&state, &caller, id).await?;
-    let (pool, owner) = (state.auth.pool(), owner(&caller)?);
+    let (pool, owner) = (&state.database.pools().changes, owner(&caller)?);
     match answered(polling_jobs::run_now(pool, row.id, owner)).await? {
         RunNow::NotFound => return Err(unknown()),
         RunNow::Paused => {
@@ -215,7 +217,7 @@ pub async fn run(
             let error = ApiError::conflict("run_under_way", "the job is running now");
             return Err(error.retry_after(RETRY_AFTER_UNDER_WAY));
         }
-        RunNow::Due => state.poller.wake.notify_one(),
+        RunNow::Due => state.polling.wake.notify_one(),
     }
     let row = polling_jobs::find(pool, row.id, owner).await?.ok_or_else(unknown)?;
     Ok((StatusCode::ACCEPTED, Json(row.into())))
@@ -231,7 +233,8 @@ pub async fn runs(
     let row = find(&state, &caller, id).await?;
     let Query(query) = query?;
     let limit = query.limit.unwrap_or(PAGE_DEFAULT).clamp(1, PAGE_MAX);
-    let runs = polling_runs::list(state.auth.pool(), row.id, query.before, limit).await?;
+    let runs =
+        polling_runs::list(&state.database.pools().changes, row.id, query.before, limit).await?;
     Ok(Json(RunList { runs: runs.into_iter().map(RunView::from).collect() }))
 }
 
@@ -243,7 +246,7 @@ pub(super) async fn find(
 ) -> Result<JobRow, ApiError> {
     let owner = owner(caller)?;
     let Path(id) = id.map_err(|_| unknown())?;
-    let job = polling_jobs::find(state.auth.pool(), id, owner).await?;
+    let job = polling_jobs::find(&state.database.pools().changes, id, owner).await?;
     job.filter(|job| may_use(caller, job)).ok_or_else(unknown)
 }
 

@@ -38,7 +38,7 @@ pub async fn preview(
     members.finish()?;
     // Before anything is asked: a caller who may make no such job sees none of its answers either.
     named_stream::require(&caller, &stream_of(stream, &definition)?)?;
-    let mut pages = state.poller.fetcher.pages(Arc::new(definition), secrets, Resume::default());
+    let mut pages = state.polling.fetcher.pages(Arc::new(definition), secrets, Resume::default());
     let page = pages.next().await?;
     Ok(Json(state.previews.look(page).await?))
 }

@@ -49,7 +49,7 @@ pub async fn create(
     named_stream::require(&caller, &asked.stream)?;
     let short_key = asked.short_key().unwrap_or_default();
     for _ in 0..TRIES_MAX {
-        let pool = state.auth.pool();
+        let pool = &state.database.pools().changes;
         let Some(row) = polling_jobs::find_short(pool, caller.user_id, &short_key).await? else {
             match insert(&state, &caller, &asked).await? {
                 Some(row) => return Ok((StatusCode::CREATED, Json(row.into()))),
@@ -60,7 +60,7 @@ pub async fn create(
             // Its stream is another by now. No more is said than that its place is taken.
             return Err(job_exists());
         }
-        let again = AskedJob::patched(&row, again(&asked), &state.poller.sealer)?;
+        let again = AskedJob::patched(&row, again(&asked), &state.polling.sealer)?;
         if again.changes_nothing(&row) {
             return Ok((StatusCode::OK, Json(row.into())));
         }
@@ -103,6 +103,6 @@ pub async fn change(
     ApiJson(patch): ApiJson<Map<String, Value>>,
 ) -> Result<Json<ShortJobView>, ApiError> {
     let row = find(&state, &caller, id).await?;
-    let asked = AskedJob::patched_short(&row, patch, &state.poller.sealer)?;
+    let asked = AskedJob::patched_short(&row, patch, &state.polling.sealer)?;
     Ok(Json(apply(&state, &caller, &row, &asked).await?.into()))
 }

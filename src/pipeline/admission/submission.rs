@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use super::fair_semaphore::Permit;
 use super::keys::Claim;
-use super::quarantine_room::RoomTaken;
+use super::quarantine_budget::BudgetTaken;
 use crate::counters::StreamCounters;
 
 /// Entries that belong together: they are written side by side and answered as one.
@@ -34,7 +34,7 @@ pub struct Share {
     /// The stream's counters, which grow once the entries are durable.
     pub counters: Arc<StreamCounters>,
     /// Of the quarantine's room, by the entry for it; given back where that does not reach the journal.
-    pub kept: Option<Box<RoomTaken>>,
+    pub kept: Option<Box<BudgetTaken>>,
 }
 
 /// The journal's refusal of one of a request's submissions, once there is one; clones are the same.

@@ -1,5 +1,5 @@
 //! docs/limits.md is complete: every setting of a limit stands in it, and every row says what happens.
-//! [`crate::settings`] holds its values against the settings and the code, and its last column against what is counted.
+//! [`crate::project::settings`] holds its values against the settings and the code, and its last column against what is counted.
 
 use std::collections::BTreeSet;
 

@@ -9,8 +9,8 @@ use futures::future::join_all;
 use reqwest::Method;
 use serde_json::json;
 
-use crate::command::{run, tidegate, working_directory};
-use crate::people::{Outsider, Token, add_user};
+use crate::support::command::{run, tidegate, working_directory};
+use crate::support::people::{Outsider, Token, add_user};
 use crate::support::{Client, Gateway, Metrics, TestDatabase};
 
 const IN_ALL_MAX: usize = 8;

@@ -14,8 +14,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use crate::abuse::slow_peers::{ATTACKER, answer, connect_from};
-use crate::people::{Token, add_user};
-use crate::polling::{make, run, runs};
+use crate::polling::jobs::{make, run, runs};
+use crate::support::people::{Token, add_user};
 use crate::support::{
     ALLOW_LOOPBACK, Client, Compression, Gateway, ItemsApi, Metrics, Records, Reply, Stall,
     compressed, eventually,

@@ -13,7 +13,7 @@ use reqwest::{Method, RequestBuilder};
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use crate::people::{Outsider, PASSWORD, add_user};
+use crate::support::people::{Outsider, PASSWORD, add_user};
 use crate::support::{Gateway, Metrics, Reply, eventually};
 
 /// As many as locked everybody out.

@@ -18,8 +18,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
+use crate::support::watcher::Watcher;
 use crate::support::{Gateway, Metrics, eventually, soon};
-use crate::watcher::Watcher;
 
 /// Addresses that attackers come from, beside the one of honest clients, 127.0.0.1.
 pub const ATTACKER: &str = "127.0.0.2";

@@ -7,15 +7,18 @@ mod api;
 mod chaos_proxy;
 mod client;
 mod cluster;
+pub mod command;
 mod compress;
 mod gateway;
 mod items_api;
 mod metrics;
 mod oracle;
 mod paused_clock;
+pub mod people;
 mod pooler;
 mod seed;
 mod small_disk;
+pub mod watcher;
 
 use std::time::Duration;
 

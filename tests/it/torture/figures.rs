@@ -77,7 +77,7 @@ impl fmt::Display for Figures {
         }
         line(f, "records acknowledged", self.counts.acknowledged)?;
         line(f, "records refused", self.counts.refused)?;
-        line(f, "records of unknown fate", self.counts.unknown)?;
+        line(f, "records of unknown outcome", self.counts.unknown)?;
         let polled = &self.polled;
         line(f, "questions of polling jobs", polled.api.questions)?;
         line(f, "  told that nothing changed", polled.api.unchanged)?;

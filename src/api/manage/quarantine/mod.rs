@@ -170,7 +170,7 @@ pub async fn delete(
         let detail = "this record is being replayed: it leaves the quarantine when it is written to its table";
         return Err(ApiError::conflict("replay_under_way", detail));
     };
-    if !answered(kept_records::delete(state.auth.pool(), id)).await? {
+    if !answered(kept_records::delete(&state.database.pools().changes, id)).await? {
         return Err(not_there());
     }
     tracing::info!(%id, by = &*caller.user_name, "a quarantined record was dropped");
@@ -193,7 +193,7 @@ pub async fn delete_all(
         return Err(ApiError::bad_request("invalid_query", detail));
     }
     let filter = filter(&state, &caller, query)?;
-    let dropped = kept_records::delete_all(state.auth.pool(), &filter).await?;
+    let dropped = kept_records::delete_all(&state.database.pools().changes, &filter).await?;
     tracing::info!(dropped, by = &*caller.user_name, "quarantined records were dropped");
     Ok(Json(Dropped { dropped }))
 }

@@ -18,8 +18,8 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::time::MissedTickBehavior;
 
 use self::senders::Bodies;
-use crate::people::{Token, add_user};
 use crate::support::Gateway;
+use crate::support::people::{Token, add_user};
 
 /// Where attackers come from, where the system lets them choose: honest people come from 127.0.0.1.
 const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 66));

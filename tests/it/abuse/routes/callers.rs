@@ -3,9 +3,9 @@
 use reqwest::{Method, RequestBuilder};
 use serde_json::json;
 
-use crate::people::{Outsider, PASSWORD, Token, add_user};
+use crate::support::people::{Outsider, PASSWORD, Token, add_user};
+use crate::support::watcher::Watcher;
 use crate::support::{Gateway, eventually};
-use crate::watcher::Watcher;
 
 /// Every scope that a member's token can have.
 const OF_A_MEMBER: [&str; 5] = ["ingest", "read", "monitor", "streams:write", "jobs"];

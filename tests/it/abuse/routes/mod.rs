@@ -17,8 +17,8 @@ use tidegate::api::router::routes;
 use self::callers::Callers;
 use self::requests::{Things, UPGRADE, reply, status};
 use self::table::Row;
-use crate::people::Outsider;
 use crate::support::Gateway;
+use crate::support::people::Outsider;
 
 /// Jobs are made and never run.
 const FLAGS: [&str; 1] = ["--polling-runs-max=0"];

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::callers::Callers;
 use super::table::Row;
-use crate::people::{PASSWORD, Token};
+use crate::support::people::{PASSWORD, Token};
 use crate::support::{Gateway, Reply, eventually};
 
 /// Records that wait in the quarantine, for callers who drop and replay them.

@@ -11,7 +11,7 @@ const TEXT_COPIES: usize = 10;
 
 /// What became of a record, as far as its sender was told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
+pub enum Outcome {
     Acknowledged,
     Refused,
     /// No answer came.
@@ -22,21 +22,21 @@ pub enum Fate {
 #[derive(Debug)]
 pub struct Book {
     pub sender: i64,
-    fates: Vec<Fate>,
+    outcomes: Vec<Outcome>,
 }
 
 impl Book {
     pub fn new(sender: i64) -> Book {
-        Book { sender, fates: Vec::new() }
+        Book { sender, outcomes: Vec::new() }
     }
 
     /// The number of the next record.
     pub fn next(&self) -> usize {
-        self.fates.len()
+        self.outcomes.len()
     }
 
-    pub fn note(&mut self, fate: Fate) {
-        self.fates.push(fate);
+    pub fn note(&mut self, outcome: Outcome) {
+        self.outcomes.push(outcome);
     }
 
     /// What the next record says, so that its value can be told from another's.
@@ -45,7 +45,7 @@ impl Book {
     }
 
     pub fn acknowledged(&self) -> usize {
-        self.fates.iter().filter(|fate| **fate == Fate::Acknowledged).count()
+        self.outcomes.iter().filter(|outcome| **outcome == Outcome::Acknowledged).count()
     }
 }
 
@@ -78,11 +78,11 @@ impl Verdict {
             .collect();
         let mut verdict = Verdict::default();
         for book in books {
-            for (number, fate) in (0..).zip(&book.fates) {
+            for (number, outcome) in (0..).zip(&book.outcomes) {
                 let name = format!("{}:{number}", book.sender);
-                match (fate, there.get(&(book.sender, number))) {
-                    (Fate::Acknowledged, None) => verdict.lost.push(name),
-                    (Fate::Refused, Some(_)) => verdict.invented.push(name),
+                match (outcome, there.get(&(book.sender, number))) {
+                    (Outcome::Acknowledged, None) => verdict.lost.push(name),
+                    (Outcome::Refused, Some(_)) => verdict.invented.push(name),
                     (_, Some((2.., _))) => verdict.doubled.push(name),
                     (_, Some((_, false))) => verdict.wrong.push(name),
                     (_, Some(_) | None) => {}

@@ -13,11 +13,11 @@ use tokio::task::JoinSet;
 use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use super::book::{Book, Fate};
+use super::book::{Book, Outcome};
 use super::phase::{Deed, Notebook};
-use crate::people::{Outsider, PASSWORD, Token, add_user};
+use crate::support::people::{Outsider, PASSWORD, Token, add_user};
+use crate::support::watcher::Watcher;
 use crate::support::{Client, Gateway, eventually};
-use crate::watcher::Watcher;
 
 /// The stream of honest people.
 pub const STREAM: &str = "honest";
@@ -132,26 +132,26 @@ impl Sender {
                 "text": self.book.text(),
                 "sent_us": now_us(),
             });
-            let fate = loop {
+            let outcome = loop {
                 let began = Instant::now();
                 match answer(self.request(&body)).await {
                     Ok((201 | 202, _)) => {
                         self.notebook.took(deed, began.elapsed());
-                        break Fate::Acknowledged;
+                        break Outcome::Acknowledged;
                     }
                     Ok((_, words)) => {
                         self.notebook.refused(deed, &words);
-                        break Fate::Refused;
+                        break Outcome::Refused;
                     }
                     Err(words) => {
                         self.notebook.refused(deed, &words);
                         if self.manner != Manner::Keyed {
-                            break Fate::Unknown;
+                            break Outcome::Unknown;
                         }
                     }
                 }
             };
-            self.book.note(fate);
+            self.book.note(outcome);
         }
         self.book
     }
@@ -203,7 +203,7 @@ impl Watching {
         loop {
             let end = watcher.read().await;
             for message in watcher.messages.drain(..) {
-                if let Some(now_at) = crate::watcher::cursor_of(&message) {
+                if let Some(now_at) = crate::support::watcher::cursor_of(&message) {
                     now_at.clone_into(&mut cursor);
                 }
                 self.note(&message);

@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use self::book::{Book, Fate, Verdict};
+use self::book::{Book, Outcome, Verdict};
 use self::figures::{Figures, Phase};
 use self::honest::{Honest, PERSON, STREAM};
 use super::attackers::{Attack, Attackers, Target};
@@ -99,10 +99,12 @@ async fn the_books_see_what_is_lost_doubled_wrong_or_invented() {
     let gateway = Gateway::start().await;
     gateway.create_stream(&json!({"name": STREAM})).await;
     let mut book = Book::new(7);
-    for fate in [Fate::Acknowledged, Fate::Acknowledged, Fate::Acknowledged, Fate::Refused] {
+    for outcome in
+        [Outcome::Acknowledged, Outcome::Acknowledged, Outcome::Acknowledged, Outcome::Refused]
+    {
         let record = json!({"sender": 7, "n": book.next(), "text": book.text()});
         gateway.commit(STREAM, &record).await;
-        book.note(fate);
+        book.note(outcome);
     }
     let books = [book];
     let found = async || Verdict::of(&books, &gateway).await.counts();

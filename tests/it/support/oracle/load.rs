@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::record::{Form, Record, Target};
-use super::{Entry, Fate, Oracle};
+use super::{Entry, Oracle, Outcome};
 use crate::support::client::{Client, Reply};
 use crate::support::compress::{Compression, compressed};
 use crate::support::eventually;
@@ -73,9 +73,9 @@ struct Manner {
 /// What a reply says of the records of a request.
 struct Told {
     /// Of the valid ones.
-    valid: Fate,
+    valid: Outcome,
     /// Of the others.
-    invalid: Fate,
+    invalid: Outcome,
     /// Of the valid ones in their order, where the reply has them.
     ids: Vec<Uuid>,
     /// The valid ones are in the table, it said.
@@ -153,8 +153,8 @@ impl Sender {
             }
             let told = match reply {
                 Ok(reply) => told(&reply, &records, &manner),
-                Err(error) if error.is_connect() => Told::all(Fate::Refused),
-                Err(_) => Told::all(Fate::Unknown),
+                Err(error) if error.is_connect() => Told::all(Outcome::Refused),
+                Err(_) => Told::all(Outcome::Unknown),
             };
             if told.committed && self.numbers.random_ratio(1, LOOK_ONE_IN) {
                 self.look(&records).await;
@@ -228,19 +228,19 @@ impl Sender {
     fn note(&self, told: &Told, records: &[Record], book: &mut Vec<Entry>) {
         let mut ids = told.ids.iter();
         for record in records {
-            let (fate, id) =
+            let (outcome, id) =
                 if record.valid { (told.valid, ids.next().copied()) } else { (told.invalid, None) };
-            if fate == Fate::Acknowledged {
+            if outcome == Outcome::Acknowledged {
                 self.acknowledged.fetch_add(1, Ordering::SeqCst);
             }
-            book.push(Entry { record: *record, fate, id });
+            book.push(Entry { record: *record, outcome, id });
         }
     }
 }
 
 impl Told {
-    fn all(fate: Fate) -> Told {
-        Told { valid: fate, invalid: fate, ids: Vec::new(), committed: false }
+    fn all(outcome: Outcome) -> Told {
+        Told { valid: outcome, invalid: outcome, ids: Vec::new(), committed: false }
     }
 }
 
@@ -255,8 +255,8 @@ fn told(reply: &Reply, records: &[Record], manner: &Manner) -> Told {
         assert_eq!(number("quarantined") + number("not_kept"), invalid, "{body}");
         assert!(!(manner.reject && invalid > 0), "none should have been taken: {body}");
         // Which of them are kept, where not all are, is not told.
-        let fate = if number("not_kept") > 0 { Fate::Unknown } else { Fate::Acknowledged };
-        Told { ids: ids(body), invalid: fate, ..Told::all(Fate::Acknowledged) }
+        let outcome = if number("not_kept") > 0 { Outcome::Unknown } else { Outcome::Acknowledged };
+        Told { ids: ids(body), invalid: outcome, ..Told::all(Outcome::Acknowledged) }
     };
     match (reply.status, body["code"].as_str().unwrap_or_default()) {
         (201, _) => {
@@ -277,18 +277,18 @@ fn told(reply: &Reply, records: &[Record], manner: &Manner) -> Told {
         (422, "not_kept") => {
             assert!(valid == 0 && number("not_kept") == invalid, "{body}");
             nothing_taken();
-            Told::all(Fate::Refused)
+            Told::all(Outcome::Refused)
         }
         (422, "rejected") => {
             assert!(manner.reject && invalid > 0, "{body}");
             nothing_taken();
-            Told::all(Fate::Refused)
+            Told::all(Outcome::Refused)
         }
         // Of a group that could neither be written nor taken back.
-        (500 | 503, _) if body["outcome"] == "unknown" => Told::all(Fate::Unknown),
+        (500 | 503, _) if body["outcome"] == "unknown" => Told::all(Outcome::Unknown),
         (503, "shutting_down" | "overloaded" | "journal_full" | "journal_failed") => {
             nothing_taken();
-            Told::all(Fate::Refused)
+            Told::all(Outcome::Refused)
         }
         (status, _) => panic!("{status}: {body}"),
     }

@@ -24,7 +24,7 @@ use super::seed::Seed;
 
 /// What the sender of a record knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
+pub enum Outcome {
     Acknowledged,
     /// Nothing was taken.
     Refused,
@@ -36,7 +36,7 @@ pub enum Fate {
 #[derive(Debug, Clone, Copy)]
 pub struct Entry {
     record: Record,
-    fate: Fate,
+    outcome: Outcome,
     /// As the reply told it.
     id: Option<Uuid>,
 }
@@ -100,7 +100,7 @@ impl Oracle {
     /// How many valid records of a stream were acknowledged in this season.
     pub fn accepted(&self, stream: &str) -> u64 {
         self.of_stream(stream)
-            .filter(|entry| entry.record.valid && entry.fate == Fate::Acknowledged)
+            .filter(|entry| entry.record.valid && entry.outcome == Outcome::Acknowledged)
             .count() as u64
     }
 
@@ -114,14 +114,14 @@ impl Oracle {
             let entry = self.entries.get(version);
             let entry = entry.unwrap_or_else(|| panic!("{stream}: nobody sent version {version}"));
             assert!(
-                entry.record.valid && entry.fate != Fate::Refused,
+                entry.record.valid && entry.outcome != Outcome::Refused,
                 "{stream}: version {version} was refused"
             );
             let before = last_of_sender.insert(version / VERSIONS_PER_SENDER, *version);
             assert!(before < Some(*version), "{stream}: {version} came after {before:?}");
         }
         for entry in self.of_stream(stream) {
-            let owed = entry.record.valid && entry.fate == Fate::Acknowledged;
+            let owed = entry.record.valid && entry.outcome == Outcome::Acknowledged;
             let version = entry.record.version;
             assert!(!owed || seen.contains(&version), "{stream}: nobody saw version {version}");
         }
@@ -157,10 +157,10 @@ impl Oracle {
 
     fn note(&mut self, sent: Vec<Entry>) {
         for entry in sent {
-            let count = match entry.fate {
-                Fate::Acknowledged => &mut self.counts.acknowledged,
-                Fate::Refused => &mut self.counts.refused,
-                Fate::Unknown => &mut self.counts.unknown,
+            let count = match entry.outcome {
+                Outcome::Acknowledged => &mut self.counts.acknowledged,
+                Outcome::Refused => &mut self.counts.refused,
+                Outcome::Unknown => &mut self.counts.unknown,
             };
             *count += 1;
             self.entries.insert(entry.record.version, entry);

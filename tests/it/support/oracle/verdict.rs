@@ -6,7 +6,7 @@ use std::fmt;
 use uuid::Uuid;
 
 use super::record::Target;
-use super::{Entry, Fate, Oracle};
+use super::{Entry, Oracle, Outcome};
 use crate::support::gateway::Gateway;
 
 /// How many cases of each kind are told.
@@ -66,7 +66,7 @@ impl Verdict {
                     self.doubled.push(case("is of an earlier season"));
                 }
                 None => self.wrong.push(case("was never sent")),
-                Some(entry) if entry.fate == Fate::Refused || !entry.record.valid => {
+                Some(entry) if entry.outcome == Outcome::Refused || !entry.record.valid => {
                     self.wrong.push(case("was refused"));
                 }
                 Some(entry) if entry.record.key != key => self.wrong.push(case("has another key")),
@@ -88,7 +88,7 @@ impl Verdict {
     fn hold_all(&mut self, oracle: &Oracle, target: Target, rows: &BTreeMap<i64, Row>) {
         for entry in obligations(oracle, target) {
             let (version, key) = (entry.record.version, entry.record.key);
-            if entry.fate == Fate::Acknowledged && !rows.contains_key(&version) {
+            if entry.outcome == Outcome::Acknowledged && !rows.contains_key(&version) {
                 self.lost.push(format!("{target:?}: version {version}, key {key}"));
             }
         }
@@ -119,7 +119,7 @@ impl Verdict {
                 Some(version) => self
                     .wrong
                     .push(format!("{target:?}: key {key} has {version}, not of {allowed:?}")),
-                None if entries.iter().all(|entry| entry.fate == Fate::Unknown) => {}
+                None if entries.iter().all(|entry| entry.outcome == Outcome::Unknown) => {}
                 None => self.lost.push(format!("{target:?}: key {key}")),
             }
         }
@@ -136,10 +136,10 @@ impl Verdict {
         for entry in oracle.entries.values().filter(|entry| !entry.record.valid) {
             let raw = entry.record.text(oracle.seed);
             let found = copies.remove(raw.as_bytes()).unwrap_or_default();
-            match (entry.fate, found) {
-                (Fate::Acknowledged, 1) | (Fate::Unknown, 0 | 1) | (Fate::Refused, 0) => {}
-                (Fate::Acknowledged, 0) => self.lost.push(format!("quarantine: {raw:.200}")),
-                (Fate::Refused, _) => {
+            match (entry.outcome, found) {
+                (Outcome::Acknowledged, 1) | (Outcome::Unknown, 0 | 1) | (Outcome::Refused, 0) => {}
+                (Outcome::Acknowledged, 0) => self.lost.push(format!("quarantine: {raw:.200}")),
+                (Outcome::Refused, _) => {
                     self.wrong.push(format!("quarantine: it was refused: {raw:.200}"));
                 }
                 (_, copies) => self.doubled.push(format!("quarantine: {copies} of {raw:.200}")),
@@ -186,18 +186,18 @@ impl Row {
 fn obligations(oracle: &Oracle, target: Target) -> impl Iterator<Item = &Entry> {
     oracle
         .of_stream(target.stream())
-        .filter(|entry| entry.record.valid && entry.fate != Fate::Refused)
+        .filter(|entry| entry.record.valid && entry.outcome != Outcome::Refused)
 }
 
-/// The first that was acknowledged, or one before it whose fate is unknown.
+/// The first that was acknowledged, or one before it whose outcome is unknown.
 fn the_first_stays(entries: &[&Entry]) -> BTreeSet<i64> {
-    let acknowledged = entries.iter().position(|entry| entry.fate == Fate::Acknowledged);
+    let acknowledged = entries.iter().position(|entry| entry.outcome == Outcome::Acknowledged);
     let end = acknowledged.map_or(entries.len(), |first| first + 1);
     entries[..end].iter().map(|entry| entry.record.version).collect()
 }
 
-/// The last that was acknowledged, or one after it whose fate is unknown.
+/// The last that was acknowledged, or one after it whose outcome is unknown.
 fn the_last_stays(entries: &[&Entry]) -> BTreeSet<i64> {
-    let acknowledged = entries.iter().rposition(|entry| entry.fate == Fate::Acknowledged);
+    let acknowledged = entries.iter().rposition(|entry| entry.outcome == Outcome::Acknowledged);
     entries[acknowledged.unwrap_or(0)..].iter().map(|entry| entry.record.version).collect()
 }

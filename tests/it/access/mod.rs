@@ -1,0 +1,5 @@
+//! Who may do what, and who is told what.
+
+mod rights;
+mod second_look;
+pub mod sessions;
