@@ -2,13 +2,13 @@
 //! gateway runs.
 
 use anyhow::{Context, bail};
-use sqlx::PgPool;
 use tidegate_private_postgres::{Cluster, ClusterOptions};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::Place;
 use crate::config::DataDir;
 use crate::db::Database;
+use crate::db::Pool;
 
 /// A database that a command works on, migrated.
 pub(super) struct Reached {
@@ -72,12 +72,12 @@ pub(super) async fn reach(place: &Place) -> anyhow::Result<Reached> {
 }
 
 impl Reached {
-    pub fn pool(&self) -> &PgPool {
+    pub fn pool(&self) -> &Pool {
         self.database.pool()
     }
 
     /// The pool for changes of streams' tables.
-    pub fn schema_pool(&self) -> &PgPool {
+    pub fn schema_pool(&self) -> &Pool {
         &self.database.pools().schema
     }
 

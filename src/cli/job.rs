@@ -3,7 +3,6 @@
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value};
-use sqlx::PgPool;
 use tidegate_record::clock::Clock;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
@@ -11,6 +10,7 @@ use uuid::Uuid;
 use crate::auth::LOCAL_USER_NAME;
 use crate::cli::user::{aligned, id_of, print};
 use crate::cli::{Place, database};
+use crate::db::Pool;
 use crate::db::polling_jobs::{self, JobOwner, JobRow, JobsToList, RunNow};
 use crate::outbound::Sealer;
 use crate::polling::jobs::{AskedJob, JobView};
@@ -125,7 +125,7 @@ pub(super) async fn run(command: JobCommand, place: &Place, clock: &Clock) -> an
 async fn on_database(
     command: JobCommand,
     place: &Place,
-    pool: &PgPool,
+    pool: &Pool,
     clock: &Clock,
 ) -> anyhow::Result<()> {
     match command {
@@ -153,7 +153,7 @@ async fn on_database(
     }
 }
 
-async fn add(job: AddJob, place: &Place, pool: &PgPool, clock: &Clock) -> anyhow::Result<()> {
+async fn add(job: AddJob, place: &Place, pool: &Pool, clock: &Clock) -> anyhow::Result<()> {
     let owner_id = match &job.user {
         Some(name) => Some(id_of(pool, name).await?),
         None => None,
@@ -175,14 +175,14 @@ async fn add(job: AddJob, place: &Place, pool: &PgPool, clock: &Clock) -> anyhow
     print(&format!("{}\n", serde_json::to_string_pretty(&JobView::from(row))?))
 }
 
-async fn pause(pool: &PgPool, id: Uuid, paused: bool) -> anyhow::Result<()> {
+async fn pause(pool: &Pool, id: Uuid, paused: bool) -> anyhow::Result<()> {
     if !polling_jobs::pause(pool, id, paused).await? {
         bail!("there is no polling job {id}");
     }
     print(&format!("job {id} {}\n", if paused { "rests" } else { "goes on" }))
 }
 
-async fn print_list(list: &ListJobs, pool: &PgPool) -> anyhow::Result<()> {
+async fn print_list(list: &ListJobs, pool: &Pool) -> anyhow::Result<()> {
     let of = match &list.user {
         Some(name) => JobOwner::User(id_of(pool, name).await?),
         None => JobOwner::Any,

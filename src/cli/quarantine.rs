@@ -8,7 +8,6 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use reqwest::{Client, StatusCode};
-use sqlx::PgPool;
 use tidegate_record::StreamId;
 use time::format_description::well_known::Rfc3339;
 use time::{OffsetDateTime, UtcOffset};
@@ -20,6 +19,7 @@ use crate::cli::tail::{self, printer::printable};
 use crate::cli::user::{aligned, print};
 use crate::cli::{Place, database};
 use crate::config::DataDir;
+use crate::db::Pool;
 use crate::db::kept_records::{self, Filter, KeptRecord};
 use crate::db::streams;
 
@@ -121,7 +121,7 @@ pub(super) async fn run(command: QuarantineCommand, place: &Place) -> anyhow::Re
     reached.finish(result).await
 }
 
-async fn on_database(command: QuarantineCommand, pool: &PgPool) -> anyhow::Result<()> {
+async fn on_database(command: QuarantineCommand, pool: &Pool) -> anyhow::Result<()> {
     match command {
         QuarantineCommand::List(arguments) => list(arguments, pool).await,
         QuarantineCommand::Show(ShowArgs { id, json }) => {
@@ -139,7 +139,7 @@ async fn on_database(command: QuarantineCommand, pool: &PgPool) -> anyhow::Resul
     }
 }
 
-async fn list(arguments: ListArgs, pool: &PgPool) -> anyhow::Result<()> {
+async fn list(arguments: ListArgs, pool: &Pool) -> anyhow::Result<()> {
     let filter = arguments.which.filter(pool).await?;
     let limit = arguments.limit.into();
     let kept =
@@ -156,7 +156,7 @@ async fn list(arguments: ListArgs, pool: &PgPool) -> anyhow::Result<()> {
     print(&aligned(&headings, rows.into_iter()))
 }
 
-async fn drop_records(arguments: DropArgs, pool: &PgPool) -> anyhow::Result<()> {
+async fn drop_records(arguments: DropArgs, pool: &Pool) -> anyhow::Result<()> {
     let DropArgs { ids, which } = arguments;
     if ids.is_empty() && which.is_empty() {
         bail!(
@@ -181,7 +181,7 @@ impl Which {
         self.stream.is_none() && self.code.is_none() && self.from.is_none() && self.until.is_none()
     }
 
-    async fn filter(self, pool: &PgPool) -> anyhow::Result<Filter> {
+    async fn filter(self, pool: &Pool) -> anyhow::Result<Filter> {
         let Which { stream, code, from, until } = self;
         let stream = match stream {
             Some(stream) => Some(stream_id(&stream, pool).await?),
@@ -191,7 +191,7 @@ impl Which {
     }
 }
 
-async fn stream_id(stream: &str, pool: &PgPool) -> anyhow::Result<StreamId> {
+async fn stream_id(stream: &str, pool: &Pool) -> anyhow::Result<StreamId> {
     if let Ok(number) = stream.parse() {
         return Ok(StreamId(number));
     }

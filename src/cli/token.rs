@@ -4,13 +4,13 @@
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
-use sqlx::PgPool;
 use tidegate_codec::StreamName;
 use tidegate_record::clock::Clock;
 use time::{Duration, OffsetDateTime};
 
 use crate::auth::{RECORDS_PER_SECOND_MAX, Role, Scope, ScopeSet, Secret, moment};
 use crate::cli::user::{aligned, id_of, print};
+use crate::db::Pool;
 use crate::db::tokens::{self, NewToken, TokenRow};
 use crate::db::users;
 
@@ -72,7 +72,7 @@ pub struct RevokeToken {
 }
 
 /// Runs the command.
-pub async fn run(command: TokenCommand, pool: &PgPool, clock: &Clock) -> anyhow::Result<()> {
+pub async fn run(command: TokenCommand, pool: &Pool, clock: &Clock) -> anyhow::Result<()> {
     match command {
         TokenCommand::Create(token) => create(token, pool, clock).await,
         TokenCommand::List(list) => {
@@ -91,7 +91,7 @@ pub async fn run(command: TokenCommand, pool: &PgPool, clock: &Clock) -> anyhow:
     }
 }
 
-async fn create(token: CreateToken, pool: &PgPool, clock: &Clock) -> anyhow::Result<()> {
+async fn create(token: CreateToken, pool: &Pool, clock: &Clock) -> anyhow::Result<()> {
     let user = users::by_name(pool, &token.user).await?;
     let user = user.with_context(|| format!("there is no user {}", token.user))?;
     let scopes: ScopeSet = token.scopes.iter().copied().collect();
@@ -125,7 +125,7 @@ fn check(scopes: ScopeSet, role: Role, limited_to_streams: bool) -> anyhow::Resu
     Ok(())
 }
 
-async fn table(pool: &PgPool, only: Option<i64>, now: OffsetDateTime) -> anyhow::Result<String> {
+async fn table(pool: &Pool, only: Option<i64>, now: OffsetDateTime) -> anyhow::Result<String> {
     let users = users::list(pool).await?;
     let tokens = tokens::list(pool).await?;
     let rows = tokens.into_iter().filter(|token| only.is_none_or(|id| id == token.user_id));

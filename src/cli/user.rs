@@ -10,12 +10,12 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
-use sqlx::PgPool;
 
 use crate::auth::{
     ADMIN_PASSWORD_FILE, Email, PASSWORD_BYTES_MAX, Password, Role, UserName, hash_password,
     remove_stale_password,
 };
+use crate::db::Pool;
 use crate::db::users::{self, NewUser, UserChange, UserRow, UserUpdate};
 
 /// Manage users.
@@ -81,7 +81,7 @@ pub struct PasswordSource {
 }
 
 /// Runs the command.
-pub async fn run(command: UserCommand, pool: &PgPool, data_dir: &Path) -> anyhow::Result<()> {
+pub async fn run(command: UserCommand, pool: &Pool, data_dir: &Path) -> anyhow::Result<()> {
     match command {
         UserCommand::Add(user) => add(user, pool).await,
         UserCommand::List => print(&table(&users::list(pool).await?)),
@@ -100,7 +100,7 @@ pub async fn run(command: UserCommand, pool: &PgPool, data_dir: &Path) -> anyhow
     }
 }
 
-async fn add(user: AddUser, pool: &PgPool) -> anyhow::Result<()> {
+async fn add(user: AddUser, pool: &Pool) -> anyhow::Result<()> {
     if users::by_name(pool, user.name.as_str()).await?.is_some() {
         bail!("there is a user {} already", user.name);
     }
@@ -115,7 +115,7 @@ async fn add(user: AddUser, pool: &PgPool) -> anyhow::Result<()> {
     print(&format!("{} is user {}, {}\n", row.name, row.id, row.role))
 }
 
-async fn set_password(user: SetPassword, pool: &PgPool, data_dir: &Path) -> anyhow::Result<()> {
+async fn set_password(user: SetPassword, pool: &Pool, data_dir: &Path) -> anyhow::Result<()> {
     let id = id_of(pool, &user.name).await?;
     let hash = hash(user.source).await?;
     let change = UserChange {
@@ -136,7 +136,7 @@ async fn set_password(user: SetPassword, pool: &PgPool, data_dir: &Path) -> anyh
     print(&format!("{} has a new password{tokens}\n", user.name))
 }
 
-async fn update(pool: &PgPool, id: i64, change: &UserChange<'_>) -> anyhow::Result<()> {
+async fn update(pool: &Pool, id: i64, change: &UserChange<'_>) -> anyhow::Result<()> {
     match users::update(pool, id, change).await? {
         UserUpdate::Changed(_) => Ok(()),
         UserUpdate::NotFound => bail!("the user is gone"),
@@ -145,7 +145,7 @@ async fn update(pool: &PgPool, id: i64, change: &UserChange<'_>) -> anyhow::Resu
 }
 
 /// The id of the user with this name.
-pub(crate) async fn id_of(pool: &PgPool, name: &str) -> anyhow::Result<i64> {
+pub(crate) async fn id_of(pool: &Pool, name: &str) -> anyhow::Result<i64> {
     let user = users::by_name(pool, name).await?;
     Ok(user.with_context(|| format!("there is no user {name}"))?.id)
 }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::PgPool;
 use tidegate_record::Position;
 use tidegate_record::clock::Clock;
 use tokio::sync::Notify;
@@ -11,6 +10,7 @@ use uuid::Uuid;
 
 use crate::catalog::Catalog;
 use crate::counters::Counters;
+use crate::db::Pool;
 use crate::ingest::encoders::Encoders;
 use crate::lifecycle::Lifecycle;
 use crate::outbound::Sealer;
@@ -36,7 +36,7 @@ pub struct MemoryDays(pub Option<u16>);
 /// Clones share everything.
 #[derive(Clone)]
 pub struct PollingContext {
-    pub pool: PgPool,
+    pub pool: Pool,
     /// The journal that the runs write through; it stands for this node in leases.
     pub journal: Uuid,
     pub node: String,

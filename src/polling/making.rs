@@ -2,12 +2,12 @@
 
 use serde::Serialize;
 use serde_json::Value;
-use sqlx::PgPool;
 use tidegate_record::UnixMicros;
 use tidegate_record::clock::Clock;
 
 use crate::db::answered;
 use crate::db::polling_jobs::{self, JOBS_MAX, JobChange, JobRow, NewJob, PER_OWNER_MAX};
+use crate::db::{self, Pool};
 use crate::outbound::{SealedHeaders, Sealer};
 use crate::polling::PollingContext;
 use crate::polling::jobs::{AskedJob, DestinationError, destination, new_job_id};
@@ -33,12 +33,12 @@ pub enum MakeError {
     #[error(transparent)]
     Destination(#[from] DestinationError),
     #[error(transparent)]
-    Database(#[from] sqlx::Error),
+    Database(#[from] db::Error),
 }
 
 /// Makes a job, and its stream, and wakes the scheduler; None if the owner has the same in the short form.
 pub async fn make(
-    pool: &PgPool,
+    pool: &Pool,
     context: &PollingContext,
     asked: &AskedJob,
     owner_id: Option<i64>,
@@ -53,7 +53,7 @@ pub async fn make(
 }
 
 /// Refuses a job more than its owner, or all, may have.
-pub async fn check_limits(pool: &PgPool, owner_id: Option<i64>) -> Result<(), MakeError> {
+pub async fn check_limits(pool: &Pool, owner_id: Option<i64>) -> Result<(), MakeError> {
     let too_many = if polling_jobs::count(pool, owner_id).await? >= PER_OWNER_MAX {
         TooMany::OfOwner
     } else if polling_jobs::about_all(pool).await? >= JOBS_MAX {
@@ -68,7 +68,7 @@ pub async fn check_limits(pool: &PgPool, owner_id: Option<i64>) -> Result<(), Ma
 /// Makes a job on the database alone; None if the owner has the same in the short form. Its stream is made with its first run
 /// if it is not there, and running gateways notice the job by themselves. A job without secrets needs no `sealer`.
 pub async fn insert(
-    pool: &PgPool,
+    pool: &Pool,
     clock: &Clock,
     asked: &AskedJob,
     owner_id: Option<i64>,
@@ -96,7 +96,7 @@ pub async fn insert(
 
 /// Makes a job what was asked, and wakes the scheduler; None if the job was changed or deleted since `row` was read.
 pub async fn change(
-    pool: &PgPool,
+    pool: &Pool,
     context: &PollingContext,
     row: &JobRow,
     asked: &AskedJob,
@@ -136,9 +136,9 @@ fn json(value: &impl Serialize) -> Value {
     serde_json::to_value(value).expect("definitions and schedules are JSON")
 }
 
-fn exists(error: sqlx::Error) -> MakeError {
+fn exists(error: db::Error) -> MakeError {
     match error {
-        sqlx::Error::Database(reason) if reason.is_unique_violation() => MakeError::Exists,
+        db::Error::Database(reason) if reason.is_unique_violation() => MakeError::Exists,
         error => error.into(),
     }
 }

@@ -18,6 +18,7 @@ use super::context::PollingContext;
 use super::database_clock::DatabaseClock;
 use super::run::Run;
 use crate::backoff::Backoff;
+use crate::db;
 use crate::db::answered;
 use crate::db::polling_runs::{self, ClaimedRow};
 use crate::telemetry::metrics;
@@ -239,7 +240,7 @@ impl Scheduler {
     }
 
     /// Said once, until it goes well again.
-    fn failed(&mut self, error: &sqlx::Error) {
+    fn failed(&mut self, error: &db::Error) {
         if !std::mem::replace(&mut self.failing, true) {
             tracing::warn!(%error, "polling jobs wait for PostgreSQL");
         }

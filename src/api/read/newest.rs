@@ -17,6 +17,7 @@ use crate::api::caller::PathText;
 use crate::api::user_semaphore::UserPermit;
 use crate::api::{ApiError, AppState, named_stream};
 use crate::auth::{Caller, Scope};
+use crate::db;
 use crate::db::pools::RECORDS_TIMEOUT_MS;
 use crate::db::reading::{self, NewestLimits, StoredRecord};
 use crate::telemetry::limits;
@@ -147,7 +148,7 @@ pub async fn newest(
     Ok(reply_budget::json_with(body, of_user))
 }
 
-fn refused(stream: &str, error: sqlx::Error) -> ApiError {
+fn refused(stream: &str, error: db::Error) -> ApiError {
     if reading::is_about_the_table(&error) {
         let detail = format!(
             "the table streams.{stream} is gone, or has other columns than the stream; alter it back, or change the stream"

@@ -8,6 +8,7 @@ use tidegate_codec::{InvalidStreamName, NAME_BYTES_MAX, OnDuplicate, Stream, Str
 use super::definition::{Definition, OnChange};
 use super::members::{Invalid, invalid};
 use crate::catalog::Catalog;
+use crate::db;
 use crate::db::streams::{NewStream, TableError};
 use crate::outbound::Endpoint;
 
@@ -23,7 +24,7 @@ pub enum DestinationError {
     #[error("the stream for it cannot be made: {0}")]
     Table(TableError),
     #[error(transparent)]
-    Database(#[from] sqlx::Error),
+    Database(#[from] db::Error),
     /// It was deleted at the same moment.
     #[error("the stream {0} is not there")]
     Gone(StreamName),

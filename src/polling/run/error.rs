@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::feed::FeedError;
+use crate::db;
 use crate::ingest::NotKept;
 use crate::outbound::OpenError;
 use crate::pipeline::IntakeError;
@@ -70,7 +71,7 @@ pub(super) enum RunError {
     #[error("the job's owner is disabled")]
     OwnerDisabled,
     #[error(transparent)]
-    Database(#[from] sqlx::Error),
+    Database(#[from] db::Error),
     #[error("it took longer than {} seconds, and was ended; what came until then is kept", .0.as_secs())]
     TookTooLong(Duration),
     #[error("{0}; they are looked at again with the next run, and what is valid was taken")]

@@ -15,6 +15,7 @@ use tidegate_record::{ItemHash, Position, RunId, SEEN_ITEMS_MAX, SeenItem, SeenI
 use tokio_util::sync::CancellationToken;
 
 use super::memory::Memory;
+use crate::db;
 use crate::ingest::{Assembler, Keeping, NotKept, Origin};
 use crate::pipeline::{CommitWait, IntakeError, RequestRefusal, SenderId, Share, Submission};
 use crate::polling::ask::{Item, Page};
@@ -39,7 +40,7 @@ pub enum FeedError {
     #[error(transparent)]
     Intake(#[from] IntakeError),
     #[error(transparent)]
-    Database(#[from] sqlx::Error),
+    Database(#[from] db::Error),
     #[error("the stream cannot take records: {0}")]
     Stream(String),
     #[error("it was ended while it waited")]

@@ -6,11 +6,10 @@
 
 use std::collections::HashMap;
 
-use sqlx::PgPool;
 use tidegate_record::{ItemHash, RunId};
 use uuid::Uuid;
 
-use crate::db::{polled_items, polling_runs};
+use crate::db::{self, Pool, polled_items, polling_runs};
 use crate::polling::context::MemoryDays;
 
 /// A day is noted, and old items are looked for, this many times within the memory.
@@ -28,13 +27,13 @@ impl MemoryDays {
 
 /// One job's memory.
 pub(super) struct Memory<'a> {
-    pool: &'a PgPool,
+    pool: &'a Pool,
     days: MemoryDays,
     job: Uuid,
 }
 
 impl<'a> Memory<'a> {
-    pub fn new(pool: &'a PgPool, days: MemoryDays, job: Uuid) -> Memory<'a> {
+    pub fn new(pool: &'a Pool, days: MemoryDays, job: Uuid) -> Memory<'a> {
         Memory { pool, days, job }
     }
 
@@ -42,7 +41,7 @@ impl<'a> Memory<'a> {
     pub async fn look_up(
         &self,
         keys: &[ItemHash],
-    ) -> Result<HashMap<ItemHash, ItemHash>, sqlx::Error> {
+    ) -> Result<HashMap<ItemHash, ItemHash>, db::Error> {
         if keys.is_empty() {
             return Ok(HashMap::new());
         }
@@ -61,7 +60,7 @@ impl<'a> Memory<'a> {
         &self,
         run: RunId,
         is_over: impl Fn() -> bool,
-    ) -> Result<u64, sqlx::Error> {
+    ) -> Result<u64, db::Error> {
         let (Some(days), Some(every)) = (self.days.forget_after(), self.days.note_after()) else {
             return Ok(0);
         };

@@ -1,5 +1,5 @@
-//! Imports go downward only, and SQL stays in `db`. That the crates below know nothing of the gateway, and which of them know
-//! no runtime and no database, their `Cargo.toml` holds.
+//! Imports go downward only, and SQL stays in `db`, as does the library that speaks it. That the crates below know nothing of
+//! the gateway, and which of them know no runtime and no database, their `Cargo.toml` holds.
 //!
 //! Reads the sources of `src/` as text: comments and literals are blanked, `use` groups are followed. A reference that
 //! goes upward or sideways is named with its file and line. Tests beside the code keep the layers too, but may ask
@@ -25,6 +25,9 @@ const LAYERS: [&[&str]; 12] = [
     &["cli"],
     &["main", "lib"],
 ];
+
+/// Who may name the database's library at all: the layer of it, what puts all together, and what refuses in its words.
+const SQLX_ALLOWED: [&str; 3] = ["db/", "app/", "api/error.rs"];
 
 /// What makes SQL statements; only `db` may name it. A `query` is SQL only as `sqlx::query`.
 const SQL_WORDS: [&str; 9] = [
@@ -78,7 +81,14 @@ fn check(path: &Path, text: &str) -> Vec<String> {
         }
     }
     let tests_begin = tests_begin(path, &tokens);
+    let may_name_sqlx = SQLX_ALLOWED.iter().any(|allowed| path.starts_with(allowed));
     for (index, token) in tokens.iter().enumerate() {
+        if !may_name_sqlx && index < tests_begin && token.text == "sqlx" {
+            report(
+                token.line,
+                "the database's library is named in `db`: use what that has".to_owned(),
+            );
+        }
         if module != "db" && index < tests_begin && is_sql(&tokens, index) {
             report(token.line, format!("`{}` is SQL, which lives in `db`", token.text));
         }
@@ -317,7 +327,7 @@ mod checker {
             ("db/batch/mod.rs", "use super::super::streams::Row;"),
             ("sources/http.rs", "async fn post(Query(query): Query<Options>) { query.ack }"),
             ("db/users.rs", "sqlx::query(\"select 1\"); sqlx::query_as(\"select 2\");"),
-            ("auth/scope.rs", "#[derive(sqlx::Type)] pub struct Scopes(pub i32);"),
+            ("app/mod.rs", "fn f(error: sqlx::Error) {}"),
             ("lib.rs", "pub mod api; pub use crate::app::run;"),
         ] {
             assert_eq!(complaints(path, text), [""; 0], "{path}: {text}");
@@ -327,16 +337,30 @@ mod checker {
     #[test]
     fn sql_outside_db_is_named() {
         for text in [
-            "sqlx::query(\"select 1\")",
-            "sqlx::raw_sql(\"select 1\")",
-            "use sqlx::query_as;",
+            "QueryBuilder::new()",
+            "raw_sql(\"select 1\")",
+            "let query_as = 1;",
             "connection.copy_in_raw(statement)",
-            "#[cfg(test)] mod tests; sqlx::query(\"select 1\")",
+            "#[cfg(test)] mod tests; raw_sql(\"select 1\")",
         ] {
-            for path in ["cli/users.rs", "app.rs", "pipeline/writer.rs"] {
+            for path in ["cli/users.rs", "app/mod.rs", "pipeline/writer.rs"] {
                 assert_eq!(complaints(path, text).len(), 1, "{path}: {text}");
             }
         }
+    }
+
+    #[test]
+    fn the_database_s_library_outside_db_is_named() {
+        for text in
+            ["use sqlx::PgPool;", "fn f(error: sqlx::Error) {}", "sqlx::query(\"select 1\")"]
+        {
+            for path in ["cli/users.rs", "api/state.rs", "polling/context.rs"] {
+                assert!(!complaints(path, text).is_empty(), "{path}: {text}");
+            }
+        }
+        let in_tests = "#[cfg(test)]\nmod tests { fn f(pool: sqlx::PgPool) {} }";
+        assert_eq!(complaints("polling/context.rs", in_tests), [""; 0]);
+        assert_eq!(complaints("app/mod.rs", "sqlx::query(\"select 1\")").len(), 1);
     }
 
     #[test]
