@@ -5,7 +5,7 @@ use std::process::Command;
 #[test]
 fn a_wrong_option_is_named_before_anything_is_asked_of_a_gateway() {
     for (arguments, word) in [
-        (&["--rate", "0"][..], "--rate"),
+        (&["--batch", "0"][..], "--batch"),
         (&["--user", "ada"], "--password"),
         (&["--url", "not a url"], "--url"),
         (&["--format", "xml"], "--format"),

@@ -44,6 +44,8 @@ const TEXTS: [&str; 20] = [
 /// Those of them that are kept or handed on where a body has them; any other is refused as early as these or is a good text.
 const BODY_TEXTS: [&str; 7] =
     ["\0", "a\0b", "", "'\"\\;--", "\\u0000", "NaN", "9999-12-31T23:59:59-23:59"];
+/// Takes lines of JSON alone.
+const MANY_STREAMS: &str = "/v1/records";
 /// Bytes of an address that are no text.
 const BYTES: [&str; 3] = ["%FF", "%C0%80", "%ED%A0%80"];
 
@@ -171,7 +173,11 @@ fn streams(samples: &mut Vec<Sample>) {
             .at("/v1/streams/docs/records")
             .query(csv)
             .body(record.clone()),
-        sample(Method::POST, records).at("/v1/streams/typed/records").body(record),
+        sample(Method::POST, records).at("/v1/streams/typed/records").body(record.clone()),
+        sample(Method::POST, MANY_STREAMS)
+            .query(&[("ack", "commit"), ("on_error", "quarantine")])
+            .body(json!({"stream": "docs", "record": record})),
+        sample(Method::POST, MANY_STREAMS).body(json!({"stream": "docs", "records": [record]})),
     ]);
 }
 
@@ -345,7 +351,9 @@ impl Sender<'_> {
         let mut request = self.client.request(sample.method.clone(), &path);
         let text = body.map(|body| body.to_string().replace(FRESH, &fresh)).unwrap_or_default();
         if !text.is_empty() {
-            request = request.header(CONTENT_TYPE, "application/json").body(text.clone());
+            let is_lines = sample.route == MANY_STREAMS;
+            let kind = if is_lines { "application/x-ndjson" } else { "application/json" };
+            request = request.header(CONTENT_TYPE, kind).body(text.clone());
         }
         self.judge(request, &format!("{} {path} {text}", sample.method)).await;
     }

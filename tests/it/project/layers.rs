@@ -325,7 +325,7 @@ mod checker {
             ("hub/frames.rs", "const TEXT: &str = \"use crate::api; \\\" crate::api\";"),
             ("hub/mod.rs", "mod tests { use super::*; use super::frames::Frame; }"),
             ("db/batch/mod.rs", "use super::super::streams::Row;"),
-            ("sources/http.rs", "async fn post(Query(query): Query<Options>) { query.ack }"),
+            ("ingest/mod.rs", "async fn post(Query(query): Query<Options>) { query.ack }"),
             ("db/users.rs", "sqlx::query(\"select 1\"); sqlx::query_as(\"select 2\");"),
             ("app/mod.rs", "fn f(error: sqlx::Error) {}"),
             ("lib.rs", "pub mod api; pub use crate::app::run;"),
