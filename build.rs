@@ -7,8 +7,16 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What the gateway is made of. When it differs from the commit, the version says so.
-const SOURCES: [&str; 7] =
-    ["Cargo.lock", "Cargo.toml", "build.rs", "crates", "dashboards/web", "migrations", "src"];
+const SOURCES: [&str; 8] = [
+    "Cargo.lock",
+    "Cargo.toml",
+    "build.rs",
+    "crates",
+    "dashboards/unbuilt.html",
+    "dashboards/web",
+    "migrations",
+    "src",
+];
 /// What is too large to be looked through for each build; what is made of it is embedded, and looked at.
 const WEB: &str = "dashboards/web";
 
@@ -39,10 +47,15 @@ pub fn commit(directory: &Path) -> Option<String> {
 }
 
 /// Files that change whenever [`commit`] does: what says which commit is checked out, and the sources. A file that is not
-/// there is left out, because cargo would take it for changed each time.
+/// there is left out, because cargo would take it for changed each time; which is wanted where only git itself is missing, so
+/// that the version knows its commit as soon as it is installed.
 pub fn watched(directory: &Path) -> Vec<PathBuf> {
     let Some(head) = git_path(directory, "HEAD") else {
-        return Vec::new();
+        let lacks_git = directory.join(".git/HEAD").exists();
+        return lacks_git
+            .then(|| directory.join(".git/as-long-as-there-is-no-git"))
+            .into_iter()
+            .collect();
     };
     let branch = git(directory, &["symbolic-ref", "--quiet", "HEAD"]);
     // The log tells of commits on a branch that has no file of its own yet (packed references).

@@ -170,6 +170,8 @@ if [ -e "$data_dir/admin-password" ]; then
     printf 'Password       in %s\n' "$data_dir/admin-password"
 fi
 printf 'Log            %s\n' "$gateway_log"
+# shellcheck disable=SC2016 # The reader's shell expands it.
+printf 'Command line   export PATH="%s:$PATH"\n' "$(cd "$target/trial" && pwd)"
 printf 'Ctrl-C stops the gateway; its data stays in %s.\n' "$data_dir"
 
 # From here Ctrl-C is the way to end, not a failure.

@@ -14,8 +14,6 @@ need_psql
 have pgbouncer || [ -x /usr/sbin/pgbouncer ] || install_packages 'PgBouncer' 'pgbouncer' 'pgbouncer'
 # The examples of README.md and docs/ are run word for word.
 have curl || install_packages 'curl' 'curl ca-certificates' 'curl'
-# The benchmark's group `instead` is tried where its service can run.
-instead_python >/dev/null || true
 # The version names the commit that was built, and no other repository's.
 have git || install_packages 'git' 'git' 'git'
 # The dashboard is built and tried in a real browser.

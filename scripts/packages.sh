@@ -155,6 +155,8 @@ instead_python() {
             timeout 300 "$directory/bin/python" -m pip install --quiet --disable-pip-version-check --retries 2 \
                 --require-hashes --only-binary :all: --requirement "$requirements" &&
             touch "$directory/complete"; } >&2 || {
+            # What is there in part would be taken for all of it.
+            rm -rf "$directory"
             say 'left out: the group `instead` needs Python 3.11 or later with venv, and its packages'
             return 1
         }

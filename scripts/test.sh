@@ -2,7 +2,7 @@
 # Every test, on a fresh machine too: the dashboard's unit tests, all of Rust's, and those in a browser. Ends with each
 # runner's own closing lines, and fails if one of them did.
 #
-# Arguments go to Rust's runner, to run some of its tests only: scripts/test.sh journal
+# Arguments go to Rust's runner, to run some of its tests only: scripts/test.sh keyed; scripts/test.sh -p tidegate-journal
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=scripts/packages.sh
@@ -47,6 +47,8 @@ run() {
 }
 
 mkdir -p "$logs"
+# The benchmark's group `instead` is tried where its service can run.
+instead_python >/dev/null || true
 # The gateway holds the dashboard, so it is built first.
 scripts/web.sh build
 run dashboard scripts/web.sh test

@@ -21,7 +21,9 @@ const UNTIL_EOF: &str = include_str!("../instead/until-eof.sh");
 /// What uvicorn logs before its address, and when a worker takes requests.
 const ADDRESS_PREFIX: &str = "Uvicorn running on http://";
 const WORKER_STARTED: &str = "Application startup complete.";
-const START_MAX: Duration = Duration::from_secs(60);
+const START_MAX: Duration = Duration::from_secs(30);
+/// Most of its workers: with more, their connections beside the gateway's are more than the benchmark's PostgreSQL has.
+const WORKERS_MAX: usize = 4;
 const STOP_MAX: Duration = Duration::from_secs(30);
 /// What its workers have for requests that are under way when they are told to end.
 const GRACE_SECONDS: &str = "10";
@@ -42,7 +44,7 @@ impl Service {
         std::fs::write(dir.join("service.py"), SOURCE)?;
         let log = dir.join("log");
         let log_file = File::create(&log)?;
-        let workers = std::thread::available_parallelism()?.get();
+        let workers = std::thread::available_parallelism()?.get().min(WORKERS_MAX);
         // Not canonical: a virtual environment's Python knows by its path which one it is.
         let python = std::path::absolute(python)?;
         let shell = Command::new("sh")

@@ -73,12 +73,13 @@ async fn the_benchmark_of_polling_jobs_writes_its_figures_and_goals() {
     measure(&["--only", "polling"], &POLLING_FIGURES, &POLLING_GOALS).await;
 }
 
-/// The service's packages are where `scripts/install-test-needs.sh` puts them, if this machine could have them.
+/// The service's packages are where `scripts/test.sh` puts them, if this machine could have them.
 #[tokio::test]
 async fn the_benchmark_beside_what_people_write_instead_writes_its_figures_and_goals() {
     let binary = workspace_binary("tidegate-bench");
-    let python = binary.ancestors().nth(2).unwrap().join("instead-python/bin/python");
-    if python.exists() {
+    let installed = binary.ancestors().nth(2).unwrap().join("instead-python");
+    let python = installed.join("bin/python");
+    if installed.join("complete").exists() {
         let arguments = ["--only", "instead", "--python", python.to_str().unwrap()];
         measure(&arguments, &INSTEAD_FIGURES, &INSTEAD_GOALS).await;
     } else {

@@ -1,5 +1,5 @@
 //! Imports go downward only, and SQL stays in `db`, as does the library that speaks it. That the crates below know nothing of
-//! the gateway, and which of them know no runtime and no database, their `Cargo.toml` holds.
+//! the gateway, the compiler holds; what else they may not know is read from their manifests.
 //!
 //! Reads the sources of `src/` as text: comments and literals are blanked, `use` groups are followed. A reference that
 //! goes upward or sideways is named with its file and line. Tests beside the code keep the layers too, but may ask
@@ -59,6 +59,49 @@ fn the_sources_keep_their_layers() {
     for module in LAYERS.concat() {
         assert!(seen.contains(module), "there is no module `{module}`: take it out of LAYERS");
     }
+}
+
+/// What crates below the gateway do not depend on. A test or an optional feature of theirs may.
+const CRATES_WITHOUT: [(&str, &[&str]); 5] = [
+    ("record", &RUNTIMES_AND_SERVERS),
+    ("private-file", &RUNTIMES_AND_SERVERS),
+    ("codec", &RUNTIMES_AND_SERVERS),
+    ("journal", &RUNTIMES_AND_SERVERS),
+    ("private-postgres", &["sqlx", "axum", "hyper", "http", "reqwest"]),
+];
+const RUNTIMES_AND_SERVERS: [&str; 8] =
+    ["tokio", "tokio-util", "futures", "sqlx", "axum", "hyper", "http", "reqwest"];
+
+#[test]
+fn the_crates_know_no_server_and_most_of_them_no_runtime() {
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates");
+    let found = fs::read_dir(&crates).expect("the crates").map(|entry| {
+        entry.expect("a crate").file_name().into_string().expect("a name of plain letters")
+    });
+    let known = CRATES_WITHOUT.map(|(name, _)| name.to_owned());
+    assert_eq!(found.collect::<BTreeSet<_>>(), BTreeSet::from(known));
+    for (name, forbidden) in CRATES_WITHOUT {
+        let manifest =
+            fs::read_to_string(crates.join(name).join("Cargo.toml")).expect("a manifest");
+        let dependencies = dependencies(&manifest);
+        assert!(!dependencies.is_empty(), "{name}");
+        let breaking = dependencies.iter().filter(|found| forbidden.contains(found));
+        assert_eq!(breaking.count(), 0, "{name} depends on {dependencies:?}");
+    }
+    let sample = "[dependencies]\nserde.workspace = true\nsqlx = { optional = true }\ntokio = \"1\"\n\n[dev-dependencies]\naxum = \"1\"\n";
+    assert_eq!(dependencies(sample), ["serde", "tokio"]);
+}
+
+/// What a package always depends on, by its manifest.
+fn dependencies(manifest: &str) -> Vec<&str> {
+    let begins = |line: &&str| *line != "[dependencies]";
+    let lines =
+        manifest.lines().skip_while(begins).skip(1).take_while(|line| !line.starts_with('['));
+    let lines = lines.filter(|line| !line.starts_with('#') && !line.contains("optional = true"));
+    lines
+        .filter_map(|line| line.split(['.', ' ', '=']).next())
+        .filter(|name| !name.is_empty())
+        .collect()
 }
 
 /// Everything in a file that breaks a rule, as `file:line: what`.
