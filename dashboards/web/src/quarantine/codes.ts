@@ -4,6 +4,7 @@ const WORDS: Record<string, string> = {
   invalid_json: "Not JSON",
   invalid_csv: "Not CSV",
   wrong_field_count: "Wrong number of fields",
+  invalid_line: "A line without stream and record",
   not_an_object: "JSON, but no object",
   invalid_utf8: "Not UTF-8",
   invalid_unicode: "Text that PostgreSQL does not store",
