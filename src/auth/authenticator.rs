@@ -110,11 +110,6 @@ impl Auth {
         &self.0.parts.clock
     }
 
-    /// The pool for changes that users ask for.
-    pub fn pool(&self) -> &db::Pool {
-        &self.0.parts.database.pools().changes
-    }
-
     /// Who sent this request, and from where? A cookie is taken only from this gateway's own pages, unless all it does is
     /// read.
     pub async fn authenticate(
@@ -365,8 +360,8 @@ impl Auth {
     }
 
     /// Runs a change of users or tokens to its end, whether or not the client waits for it, and makes it visible on
-    /// this node.
-    pub async fn change<T, F>(&self, work: F) -> Result<T, AuthError>
+    /// this node. `work` gets the pool for changes.
+    pub async fn change<T, F>(&self, work: impl FnOnce(db::Pool) -> F) -> Result<T, AuthError>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, db::Error>> + Send + 'static,
@@ -375,6 +370,7 @@ impl Auth {
             .try_acquire_owned()
             .map_err(|_| AuthError::Busy { retry_after: CHANGE_RETRY })?;
         let auth = self.clone();
+        let work = work(self.changes_pool().clone());
         let task = self.0.parts.lifecycle.spawn("account change", async move {
             let done = answered(work).await?;
             auth.refresh().await.map_err(|error| {
@@ -389,9 +385,13 @@ impl Auth {
 
     /// Reads users and tokens again, so that this node knows what has just been changed, and tells the catalog.
     pub async fn refresh(&self) -> Result<(), db::Error> {
-        let reloaded = self.0.parts.accounts.reload(self.pool()).await;
+        let reloaded = self.0.parts.accounts.reload(self.changes_pool()).await;
         self.0.parts.catalog_changed.notify_one();
         reloaded
+    }
+
+    fn changes_pool(&self) -> &db::Pool {
+        &self.0.parts.database.pools().changes
     }
 }
 

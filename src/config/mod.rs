@@ -2,21 +2,21 @@
 //!
 //! `.env.sample` and the tables of docs/configuration.md show the same list; a test holds them together.
 
+mod networks;
 mod origins;
 mod quarantine;
+mod setting;
 
-use std::ffi::OsStr;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{ArgMatches, Args, Command};
-use ipnet::IpNet;
-use serde::Serialize;
+use clap::Args;
 
+pub use networks::Networks;
 pub use origins::{AllowedOrigins, PublicUrl};
 pub use quarantine::{Quarantine, QuarantineFull};
+pub use setting::Setting;
 
 /// Most streams by default; the command line has the same.
 pub const STREAMS_MAX_DEFAULT: usize = 5_000;
@@ -341,68 +341,9 @@ pub struct Polling {
     pub secret_key: Option<String>,
 }
 
-/// Networks, as a list with commas.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Networks(pub Vec<IpNet>);
-
-impl Networks {
-    /// Is the address in one of them?
-    pub fn contain(&self, address: IpAddr) -> bool {
-        self.0.iter().any(|network| network.contains(&address))
-    }
-}
-
-impl FromStr for Networks {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Networks, String> {
-        let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
-        let network = |part: &str| {
-            let address = || part.parse::<IpAddr>().map(IpNet::from);
-            part.parse::<IpNet>()
-                .or_else(|_| address())
-                .map_err(|_| format!("{part:?} is no network such as 10.0.0.0/8"))
-        };
-        parts.map(network).collect::<Result<_, _>>().map(Networks)
-    }
-}
-
 fn parse_positive(text: &str) -> Result<usize, String> {
     let number = text.parse::<usize>().map_err(|error| error.to_string())?;
     if number > 0 { Ok(number) } else { Err("at least 1".to_owned()) }
-}
-
-/// A setting as it is, for people who look at a running gateway.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Setting {
-    /// Its environment variable.
-    pub name: String,
-    /// As text; of a secret only that it is set.
-    pub value: Option<String>,
-    pub default: Option<String>,
-    pub help: String,
-    pub secret: bool,
-}
-
-impl Setting {
-    /// Every setting of a command that was called.
-    pub fn all(command: &Command, matches: &ArgMatches) -> Vec<Setting> {
-        let text = |value: &OsStr| value.to_string_lossy().into_owned();
-        let setting = |argument: &clap::Arg| {
-            let given = matches.try_get_raw(argument.get_id().as_str()).ok().flatten();
-            let value = given.and_then(|mut values| values.next().map(text));
-            let value = value.filter(|value| !value.is_empty());
-            let secret = argument.is_hide_env_values_set();
-            Some(Setting {
-                name: text(argument.get_env()?),
-                value: if secret { value.map(|_| "(set)".to_owned()) } else { value },
-                default: argument.get_default_values().first().map(|value| text(value)),
-                help: argument.get_help().map(ToString::to_string).unwrap_or_default(),
-                secret,
-            })
-        };
-        command.get_arguments().filter_map(setting).collect()
-    }
 }
 
 /// Settings that cannot be together.
@@ -492,7 +433,7 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::{CommandFactory, Parser};
+    use clap::Parser;
 
     #[derive(Debug, Parser)]
     struct Serve {
@@ -525,37 +466,6 @@ mod tests {
             assert_eq!(error, ConfigError::MetricsToken);
             assert!(!error.to_string().contains(&token), "{error}");
         }
-    }
-
-    #[test]
-    fn networks_are_a_list_or_nothing() {
-        assert_eq!("".parse(), Ok(Networks::default()));
-        let both: Networks = " 127.0.0.0/8, ::1,".parse().unwrap();
-        assert_eq!(both.0, ["127.0.0.0/8".parse().unwrap(), "::1/128".parse::<IpNet>().unwrap()]);
-        assert!("localhost".parse::<Networks>().is_err());
-    }
-
-    #[test]
-    fn settings_are_told_without_secrets() {
-        let command = Serve::command();
-        let url = "postgres://ada:hunter2@db/x";
-        let matches = command.clone().get_matches_from([
-            "serve",
-            "--batch-rows=7",
-            "--database-url",
-            url,
-            "--admin-password=hunter2",
-        ]);
-        let settings = Setting::all(&command, &matches);
-        let of = |name: &str| settings.iter().find(|setting| setting.name == name).unwrap().clone();
-        let rows = of("TIDEGATE_BATCH_ROWS");
-        assert_eq!(rows.value.as_deref(), Some("7"));
-        assert_eq!(rows.default.as_deref(), Some("20000"));
-        assert!(rows.help.starts_with("A batch is cut at"));
-        assert_eq!(of("TIDEGATE_BATCH_BYTES").value.as_deref(), Some("8388608"));
-        assert_eq!(of("TIDEGATE_NODE_NAME").value, None);
-        assert_eq!(of("DATABASE_URL").value.as_deref(), Some("(set)"));
-        assert!(!format!("{settings:?}").contains("hunter2"));
     }
 
     #[test]

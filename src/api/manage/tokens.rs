@@ -135,9 +135,9 @@ pub async fn create(
     check_number(&snapshot, user_id)?;
     let grant = Grant::new(&caller, user, body, auth.clock().now())?;
     let secret = Secret::token();
-    let (hash, pool) = (secret.hash(), auth.pool().clone());
+    let hash = secret.hash();
     let row = auth
-        .change(async move {
+        .change(|pool| async move {
             let token = NewToken {
                 user_id,
                 name: &grant.name,
@@ -173,8 +173,7 @@ pub async fn revoke(
         let own = snapshot.token(id).filter(|token| Some(token.user_id) == caller.user_id);
         own.ok_or_else(unknown)?;
     }
-    let pool = auth.pool().clone();
-    if !auth.change(async move { tokens::delete(&pool, id).await }).await? {
+    if !auth.change(|pool| async move { tokens::delete(&pool, id).await }).await? {
         return Err(unknown());
     }
     tracing::info!(token_id = id, by = &*caller.user_name, "token revoked");

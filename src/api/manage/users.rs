@@ -125,9 +125,8 @@ pub async fn create(
     let password = valid::<Password>("password", &body.password)?;
     let role = body.role.unwrap_or(Role::Member);
     let password_hash = auth.hash_password(password, whence).await?;
-    let pool = auth.pool().clone();
     let row = auth
-        .change(async move {
+        .change(|pool| async move {
             let user = NewUser {
                 name: name.as_str(),
                 email: email.as_ref().map(Email::as_str),
@@ -170,9 +169,9 @@ pub async fn change(
             Some(auth.hash_password(password, whence).await?)
         }
     };
-    let (pool, sessions) = (auth.pool().clone(), auth.clone());
+    let sessions = auth.clone();
     let updated = auth
-        .change(async move {
+        .change(|pool| async move {
             let change = UserChange {
                 email: email.as_ref().map(|email| email.as_ref().map(Email::as_str)),
                 password_hash: password_hash.as_deref(),

@@ -12,7 +12,7 @@ use crate::support::watcher::Watcher;
 use crate::support::{ALLOW_LOOPBACK, Gateway, ItemsApi, OwnCluster, Stall, eventually};
 
 /// Where all names are.
-const SOURCE: &str = include_str!("../../../src/telemetry/metrics.rs");
+const SOURCE: &str = include_str!("../../../src/telemetry/metrics/mod.rs");
 /// Metrics of what should not happen: they appear with the first time that it does.
 const OF_TROUBLE: [&str; 2] = ["tidegate_intake_refused_total", "tidegate_writer_errors_total"];
 

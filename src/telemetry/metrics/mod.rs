@@ -4,7 +4,9 @@
 //! [`OTHER_STREAMS`]; routes, methods and statuses are fixed sets. Counts of records, which the path of a record keeps as
 //! plain numbers, are read when the metrics are ([`render_streams`], [`set_gauges`]).
 
-use std::fmt::Write as _;
+mod gauges;
+mod streams;
+
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -15,6 +17,9 @@ use metrics::{
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
 use crate::telemetry::limits;
+
+pub use gauges::{Gauges, set_gauges};
+pub use streams::{SourceCounts, StreamCounts, render_streams};
 
 const ACCEPTED: &str = "tidegate_records_accepted_total";
 const COMMITTED: &str = "tidegate_records_committed_total";
@@ -405,166 +410,4 @@ fn ingest_duration(status: u16) -> Histogram {
 
 fn request_duration(method: &'static str, route: String, status: u16) -> Histogram {
     histogram!(REQUEST_DURATION, "method" => method, "route" => route, "status" => status.to_string())
-}
-
-/// Counts of one stream, and of one source where they are told apart.
-#[derive(Debug, Clone, Default)]
-pub struct StreamCounts {
-    pub stream: String,
-    pub committed: u64,
-    pub duplicates: u64,
-    pub refused: u64,
-    /// Records that wait because the stream's table cannot be written.
-    pub parked: u64,
-    pub sources: Vec<SourceCounts>,
-}
-
-/// What came into a stream through one source.
-#[derive(Debug, Clone, Copy)]
-pub struct SourceCounts {
-    pub source: &'static str,
-    pub accepted: u64,
-    pub quarantined: u64,
-    pub not_kept: u64,
-    pub bytes: u64,
-}
-
-/// A counter's name, its help, and its value in a set of counts.
-type Counter<T> = (&'static str, &'static str, fn(&T) -> u64);
-
-/// The streams' counters as text. Written here, because a recorder keeps the labels of a stream that is gone, and does
-/// not let the counter of one that is made again begin anew. Names of streams need no escaping.
-pub fn render_streams(streams: &[StreamCounts]) -> String {
-    let mut text = String::new();
-    let sources: [Counter<SourceCounts>; 4] = [
-        (ACCEPTED, "Records durable in the journal.", |counts| counts.accepted),
-        (QUARANTINED, "Invalid records kept aside.", |counts| counts.quarantined),
-        (
-            NOT_KEPT,
-            "Invalid records not kept, because a limit on the quarantine said so.",
-            |counts| counts.not_kept,
-        ),
-        (BYTES_ACCEPTED, "Bytes of accepted records, as tuples.", |counts| counts.bytes),
-    ];
-    for (name, help, value) in sources {
-        let lines = streams.iter().flat_map(|stream| {
-            stream.sources.iter().map(move |counts| {
-                let labels = format!("stream=\"{}\",source=\"{}\"", stream.stream, counts.source);
-                (labels, value(counts))
-            })
-        });
-        render(&mut text, "counter", name, help, lines);
-    }
-    let totals: [Counter<StreamCounts>; 3] = [
-        (COMMITTED, "Records that made a row.", |counts| counts.committed),
-        (DUPLICATE, "Records of keyed streams that found their key taken.", |counts| {
-            counts.duplicates
-        }),
-        (REFUSED, "Accepted records that PostgreSQL refused; in the quarantine.", |counts| {
-            counts.refused
-        }),
-    ];
-    for (name, help, value) in totals {
-        let lines =
-            streams.iter().map(|stream| (format!("stream=\"{}\"", stream.stream), value(stream)));
-        render(&mut text, "counter", name, help, lines);
-    }
-    let parked =
-        streams.iter().map(|stream| (format!("stream=\"{}\"", stream.stream), stream.parked));
-    render(&mut text, "gauge", PARKED, "Records that wait for their table.", parked);
-    text
-}
-
-fn render(
-    text: &mut String,
-    kind: &str,
-    name: &str,
-    help: &str,
-    lines: impl Iterator<Item = (String, u64)>,
-) {
-    writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}").expect("writing to a String");
-    for (labels, value) in lines {
-        writeln!(text, "{name}{{{labels}}} {value}").expect("writing to a String");
-    }
-}
-
-/// What stands at the moment the metrics are read.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Gauges {
-    pub connections: usize,
-    pub connections_limit: usize,
-    pub connections_silent: usize,
-    pub connections_unread: usize,
-    pub request_memory_bytes: usize,
-    pub request_memory_bytes_limit: usize,
-    pub intake_entries: usize,
-    pub intake_entries_limit: usize,
-    pub intake_bytes: u64,
-    pub intake_bytes_limit: u64,
-    pub idempotency_keys: usize,
-    pub idempotency_keys_limit: usize,
-    pub quarantine_records: u64,
-    pub quarantine_records_limit: u64,
-    pub quarantine_bytes: u64,
-    pub quarantine_bytes_limit: u64,
-    pub quarantine_accepted_records: u64,
-    pub journal_bytes: u64,
-    pub journal_bytes_limit: u64,
-    pub journal_failed: bool,
-    pub journal_damages: usize,
-    pub journal_backlog_bytes: u64,
-    /// `None` if the disk does not say.
-    pub disk_free_bytes: Option<u64>,
-    pub commit_lag_seconds: f64,
-    pub ready: bool,
-    pub partitions_behind: usize,
-    pub streams: usize,
-    pub streams_limit: usize,
-    pub monitors: usize,
-    pub monitor_frames_held_bytes: usize,
-    pub monitor_frames_held_bytes_limit: usize,
-    pub monitor_frames: u64,
-    pub monitor_deliveries: u64,
-    pub monitor_gaps: u64,
-    pub monitor_gap_records: u64,
-}
-
-/// Sets all of [`Gauges`].
-#[expect(clippy::cast_precision_loss, reason = "Prometheus' numbers are 64-bit floats")]
-pub fn set_gauges(now: &Gauges) {
-    gauge!(CONNECTIONS).set(now.connections as f64);
-    gauge!(CONNECTIONS_LIMIT).set(now.connections_limit as f64);
-    gauge!(CONNECTIONS_SILENT).set(now.connections_silent as f64);
-    gauge!(CONNECTIONS_UNREAD).set(now.connections_unread as f64);
-    gauge!(REQUEST_MEMORY).set(now.request_memory_bytes as f64);
-    gauge!(REQUEST_MEMORY_LIMIT).set(now.request_memory_bytes_limit as f64);
-    gauge!(INTAKE_ENTRIES).set(now.intake_entries as f64);
-    gauge!(INTAKE_ENTRIES_LIMIT).set(now.intake_entries_limit as f64);
-    gauge!(INTAKE_BYTES).set(now.intake_bytes as f64);
-    gauge!(INTAKE_BYTES_LIMIT).set(now.intake_bytes_limit as f64);
-    gauge!(IDEMPOTENCY_KEYS).set(now.idempotency_keys as f64);
-    gauge!(IDEMPOTENCY_KEYS_LIMIT).set(now.idempotency_keys_limit as f64);
-    gauge!(QUARANTINE_RECORDS).set(now.quarantine_records as f64);
-    gauge!(QUARANTINE_RECORDS_LIMIT).set(now.quarantine_records_limit as f64);
-    gauge!(QUARANTINE_BYTES).set(now.quarantine_bytes as f64);
-    gauge!(QUARANTINE_BYTES_LIMIT).set(now.quarantine_bytes_limit as f64);
-    gauge!(QUARANTINE_ACCEPTED).set(now.quarantine_accepted_records as f64);
-    gauge!(JOURNAL_BYTES).set(now.journal_bytes as f64);
-    gauge!(JOURNAL_BYTES_LIMIT).set(now.journal_bytes_limit as f64);
-    gauge!(JOURNAL_FAILED).set(f64::from(u8::from(now.journal_failed)));
-    gauge!(JOURNAL_DAMAGES).set(now.journal_damages as f64);
-    gauge!(JOURNAL_BACKLOG).set(now.journal_backlog_bytes as f64);
-    gauge!(DISK_FREE).set(now.disk_free_bytes.map_or(f64::NAN, |bytes| bytes as f64));
-    gauge!(COMMIT_LAG).set(now.commit_lag_seconds);
-    gauge!(READY).set(f64::from(u8::from(now.ready)));
-    gauge!(PARTITIONS_BEHIND).set(now.partitions_behind as f64);
-    gauge!(STREAMS).set(now.streams as f64);
-    gauge!(STREAMS_LIMIT).set(now.streams_limit as f64);
-    gauge!(MONITORS).set(now.monitors as f64);
-    gauge!(MONITOR_FRAMES_HELD).set(now.monitor_frames_held_bytes as f64);
-    gauge!(MONITOR_FRAMES_HELD_LIMIT).set(now.monitor_frames_held_bytes_limit as f64);
-    counter!(MONITOR_FRAMES).absolute(now.monitor_frames);
-    counter!(MONITOR_DELIVERIES).absolute(now.monitor_deliveries);
-    counter!(MONITOR_GAPS).absolute(now.monitor_gaps);
-    counter!(MONITOR_GAP_RECORDS).absolute(now.monitor_gap_records);
 }
