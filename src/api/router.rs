@@ -23,7 +23,7 @@ use crate::api::response::{add_default_headers, panicked};
 use crate::api::{ApiError, AppState};
 use crate::auth::Caller;
 use crate::auth::Scope::{self, Admin, Jobs, StreamsWrite};
-use crate::telemetry::metrics::record_request;
+use crate::telemetry::metrics::{INGEST_ROUTE, record_ingest_request, record_request};
 
 /// One method of one path, and what answers it.
 pub struct Route {
@@ -71,7 +71,7 @@ pub fn routes() -> Vec<Route> {
         patch("/v1/streams/{stream}", needs(StreamsWrite, streams::change)),
         delete("/v1/streams/{stream}", streams::delete),
         get("/v1/streams/{stream}/records", newest::newest),
-        post("/v1/streams/{stream}/records", records::create).streamed(),
+        post(INGEST_ROUTE, records::create).streamed(),
         post("/v1/records", many_records::create).streamed(),
         get("/v1/quarantine", quarantine::list),
         delete("/v1/quarantine", quarantine::delete_all),
@@ -172,12 +172,13 @@ async fn wrong_method() -> ApiError {
 async fn measure(request: Request, next: Next) -> Response {
     let started = Instant::now();
     let method = method_label(request.method());
-    let route = request
-        .extensions()
-        .get::<MatchedPath>()
-        .map_or_else(|| "other".to_owned(), |path| path.as_str().to_owned());
+    let route = request.extensions().get::<MatchedPath>().cloned();
     let response = next.run(request).await;
-    record_request(method, route, response.status().as_u16(), started.elapsed());
+    let (status, took) = (response.status().as_u16(), started.elapsed());
+    match route.as_ref().map_or("other", MatchedPath::as_str) {
+        INGEST_ROUTE if method == "POST" => record_ingest_request(status, took),
+        route => record_request(method, route.to_owned(), status, took),
+    }
     response
 }
 

@@ -89,6 +89,8 @@ const STREAMS_LIMIT: &str = "tidegate_streams_limit";
 const READY: &str = "tidegate_ready";
 const BUILD_INFO: &str = "tidegate_build_info";
 
+/// The router's pattern for requests to ingest, whose time is recorded on two ways.
+pub const INGEST_ROUTE: &str = "/v1/streams/{stream}/records";
 /// Label of all streams together that are not named by themselves. No stream can be called so.
 pub const OTHER_STREAMS: &str = "(other)";
 
@@ -405,7 +407,7 @@ pub fn record_ingest_request(status: u16, took: Duration) {
 }
 
 fn ingest_duration(status: u16) -> Histogram {
-    request_duration("POST", "/v1/streams/{stream}/records".to_owned(), status)
+    request_duration("POST", INGEST_ROUTE.to_owned(), status)
 }
 
 fn request_duration(method: &'static str, route: String, status: u16) -> Histogram {
