@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The demo in one go: installs what is missing, builds, starts a gateway, sends real data through it, shows the summary.
 #
-# Stays up until Ctrl-C; with ONCE=1 it stops the gateway and ends with the demo's exit code. Whatever way it ends, it
+# Stays up until Ctrl-C; with ONCE=1 it stops the gateway and ends with the demo's exit code. However it ends, it
 # ends the gateway it started, so that the gateway ends its PostgreSQL.
 #
 # ONCE=1                 stop after the demo
@@ -28,7 +28,7 @@ url=http://$host:$port
 demo_args=${DEMO_ARGS:-}
 if [ -n "$jobs" ] && [ "$jobs" != 0 ]; then
     demo_args="--jobs $demo_args"
-    # The demo's API is on this machine, where jobs ask nobody unless they are allowed to.
+    # The demo's API is on this machine, which jobs do not ask unless they are allowed to.
     export TIDEGATE_ALLOW_NETWORKS=${TIDEGATE_ALLOW_NETWORKS:-127.0.0.0/8}
 fi
 

@@ -17,7 +17,7 @@ pub struct Postgres {
 
 impl Postgres {
     pub async fn start(dir: &Path) -> anyhow::Result<Postgres> {
-        // Its minute would come over whatever is measured just then, and take a third of a small machine.
+        // Autovacuum would start in the middle of a measurement, and take a third of a small machine.
         let settings = vec![("autovacuum".to_owned(), "off".to_owned())];
         let options =
             ClusterOptions { data_dir: dir.to_owned(), settings, ..ClusterOptions::default() };

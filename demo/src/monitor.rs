@@ -165,7 +165,7 @@ impl Monitor {
         Ok(())
     }
 
-    /// Connects, patiently.
+    /// Connects; tries again until the deadline.
     async fn connect(&self) -> anyhow::Result<Socket> {
         let deadline = Instant::now() + self.wait;
         let mut pauses = ExponentialBuilder::default()

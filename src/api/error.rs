@@ -2,7 +2,7 @@
 //!
 //! `{"type":"about:blank","title":"Not Found","status":404,"code":"unknown_stream","detail":"…"}` and further members.
 //! `code` is for programs and never changes; `detail` is for people. No database detail reaches a client: what the
-//! client cannot mend is logged here, once, and answered in general terms.
+//! client cannot correct is logged here, once, and answered in general terms.
 
 use std::borrow::Cow;
 use std::fmt::Display;

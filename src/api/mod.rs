@@ -16,7 +16,7 @@ mod server;
 mod state;
 mod user_semaphore;
 
-pub use bodies::HeldBytes;
+pub use bodies::MemoryBudget;
 pub use connections::{ConnectionLimits, Connections};
 pub use error::ApiError;
 pub use manage::quarantine::{GuessedText, KeptView};

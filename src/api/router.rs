@@ -101,7 +101,7 @@ pub fn routes() -> Vec<Route> {
 
 /// The whole API.
 pub fn router(state: AppState) -> Router {
-    let replies = ReplyBudget::new(state.held_bytes.clone());
+    let replies = ReplyBudget::new(state.memory_budget.clone());
     routes()
         .into_iter()
         .fold(Router::new(), |router, route| router.route(route.path, route.answers))

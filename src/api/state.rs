@@ -10,7 +10,7 @@ use tidegate_record::clock::Clock;
 use time::OffsetDateTime;
 use tokio::sync::watch;
 
-use crate::api::bodies::HeldBytes;
+use crate::api::bodies::MemoryBudget;
 use crate::api::connections::Connections;
 use crate::api::user_semaphore::UserSemaphore;
 use crate::auth::Auth;
@@ -52,7 +52,7 @@ pub struct Parts {
     pub clock: Clock,
     pub metrics: PrometheusHandle,
     pub connections: Connections,
-    pub held_bytes: HeldBytes,
+    pub memory_budget: MemoryBudget,
     pub lifecycle: Lifecycle,
     pub started_at: OffsetDateTime,
     /// What it was started with, for people.
@@ -79,8 +79,8 @@ impl FromRef<AppState> for Auth {
     }
 }
 
-impl FromRef<AppState> for HeldBytes {
-    fn from_ref(state: &AppState) -> HeldBytes {
-        state.held_bytes.clone()
+impl FromRef<AppState> for MemoryBudget {
+    fn from_ref(state: &AppState) -> MemoryBudget {
+        state.memory_budget.clone()
     }
 }

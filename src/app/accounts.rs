@@ -62,7 +62,7 @@ impl KnownAccounts {
         Ok(())
     }
 
-    /// The generated password of the first admin is not kept once another is set, by whatever way.
+    /// The generated password of the first admin is not kept once another is set, in any way.
     async fn remove_stale_password(&self, password_hash: String) {
         let data_dir = self.data_dir.clone();
         let removing =

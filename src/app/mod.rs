@@ -27,7 +27,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{
-    self, AppState, ConnectionLimits, Connections, Entrance, HeldBytes, Parts, UserSemaphore,
+    self, AppState, ConnectionLimits, Connections, Entrance, MemoryBudget, Parts, UserSemaphore,
 };
 use crate::app::accounts::KnownAccounts;
 use crate::app::beginning::{Begun, Opened};
@@ -121,8 +121,8 @@ pub fn local_token_path(data_dir: &Path) -> PathBuf {
 }
 
 impl App {
-    /// Starts everything; returns when the gateway answers, or None when it was `interrupted` before. Whatever keeps it from
-    /// starting, its private PostgreSQL does not stay behind.
+    /// Starts everything; returns when the gateway answers, or None when it was `interrupted` before. If it cannot
+    /// start, its private PostgreSQL does not stay behind.
     pub async fn start(
         config: Config,
         settings: Vec<Setting>,
@@ -442,7 +442,7 @@ impl Ground {
                 per_address_max: self.config.connections_per_address_max(),
                 trusted_proxies: self.config.access.trusted_proxies.clone(),
             }),
-            held_bytes: HeldBytes::new(self.config.access.request_memory_bytes_max),
+            memory_budget: MemoryBudget::new(self.config.access.request_memory_bytes_max),
             lifecycle: self.lifecycle.clone(),
             started_at: self.clock.now().date_time(),
             settings: self.settings.clone(),
@@ -450,7 +450,7 @@ impl Ground {
     }
 }
 
-/// What cannot be mended by waiting is told before anything is started.
+/// What waiting cannot repair is told before anything is started.
 fn check_first_admin(config: &Config) -> anyhow::Result<()> {
     config
         .access

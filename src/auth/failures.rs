@@ -441,7 +441,7 @@ mod tests {
         assert_eq!(place(eve, first), HOME);
         failures.know_browser(ada, Whence { address, browser: Some(first) }, second, at(0));
         assert_eq!((place(ada, first), place(ada, second)), (HOME, Place::Browser(second)));
-        // Whatever others do at the same address.
+        // It stays so, whatever others do at the same address.
         fail_times(&failures, 100, "ada", HOME);
         assert!(wait(&failures, "ada", HOME, at(0)).is_some());
         assert_eq!(wait(&failures, "ada", Place::Browser(second), at(0)), None);

@@ -5,7 +5,7 @@
 //! ticket, and the result is a [`Caller`], which knows its scopes and streams. [`origin`] keeps other sites from
 //! using a browser's cookie.
 //!
-//! It promises that a Bearer token or a known password costs no query and no argon2; that whatever belongs to a
+//! It promises that a Bearer token or a known password costs no query and no argon2; that everything that belongs to a
 //! disabled user is dead at once on this node; that no secret is stored, logged or shown except where it is made; that
 //! guessing passwords from one place keeps no user of another out; and that every queue and cache here is bounded. It refuses to
 //! tell which part of a credential was wrong.

@@ -1,8 +1,9 @@
 //! Did a browser's request come from this gateway's own pages?
 //!
-//! A browser adds the session cookie to whatever another site makes it send. So a request that a cookie speaks for,
-//! and that changes something or opens a monitor, must name as its `Origin` the host and port that it was sent to, or
-//! carry the browser's own word for it (`Sec-Fetch-Site`), which pages cannot set. What tells nothing is not trusted.
+//! A browser adds the session cookie to every request that another site makes it send. So a request that a cookie
+//! speaks for, and that changes something or opens a monitor, must name as its `Origin` the host and port that it was
+//! sent to, or carry the browser's own word for it (`Sec-Fetch-Site`), which pages cannot set. What tells nothing is
+//! not trusted.
 //!
 //! A proxy may send another `Host` on than it got. The origin of the gateway's public URL counts as its own, too. Pages of
 //! any other origin come with a token or a ticket, whatever else they are allowed to.

@@ -62,7 +62,7 @@ impl Catalog {
                         "partitions were not made or dropped; trying again"
                     );
                 }
-                Change::Mended => {
+                Change::Recovered => {
                     tracing::info!(stream = %stream.name, "partitions are made and dropped again");
                 }
                 Change::None => {}
@@ -83,7 +83,7 @@ impl Catalog {
 enum Change {
     None,
     Failed(String),
-    Mended,
+    Recovered,
 }
 
 impl Upkeep {
@@ -104,7 +104,7 @@ impl Upkeep {
         let since = before.map_or(at, |behind| behind.since);
         let change = match (before, &failure) {
             (None, Some(reason)) => Change::Failed(reason.clone()),
-            (Some(_), None) => Change::Mended,
+            (Some(_), None) => Change::Recovered,
             _ => Change::None,
         };
         let due = if failure.is_some() { now } else { now + MAINTAIN_EVERY };
@@ -137,7 +137,7 @@ mod tests {
         assert_eq!(upkeep.done(locked, Some(reason), later, next), Change::None, "said once");
         let since = upkeep.lock()[&locked].behind.as_ref().map(|behind| behind.since);
         assert_eq!(since, Some(at), "since the first failure");
-        assert_eq!(upkeep.done(locked, None, later, next), Change::Mended);
+        assert_eq!(upkeep.done(locked, None, later, next), Change::Recovered);
         assert!(!upkeep.is_due(locked, next) && upkeep.is_due(locked, next + MAINTAIN_EVERY));
     }
 }

@@ -64,7 +64,7 @@ enum Command {
         #[command(flatten)]
         place: Place,
     },
-    /// Look at records that streams refused, mend them, replay them, drop them.
+    /// Look at records that streams refused, correct them, replay them, drop them.
     Quarantine {
         #[command(subcommand)]
         command: quarantine::QuarantineCommand,

@@ -37,7 +37,7 @@ pub enum QuarantineCommand {
     List(ListArgs),
     /// Show one with all that is kept of it.
     Show(ShowArgs),
-    /// Take records once more, as they are or mended; needs a running gateway.
+    /// Take records once more, as they are or corrected; needs a running gateway.
     Replay(ReplayArgs),
     /// Drop records for good.
     Drop(DropArgs),
@@ -101,7 +101,7 @@ pub struct ReplayArgs {
     /// The records, from the list.
     #[arg(required = true)]
     ids: Vec<Uuid>,
-    /// File with the mended record as JSON, `-` for standard input; without it records are replayed as they are.
+    /// File with the corrected record as JSON, `-` for standard input; without it records are replayed as they are.
     #[arg(long, env = "TIDEGATE_QUARANTINE_RECORD", value_name = "FILE")]
     record: Option<PathBuf>,
     /// Address of the gateway.
@@ -280,7 +280,7 @@ fn place(kept: &KeptRecord) -> String {
 
 async fn replay(arguments: ReplayArgs, data: &DataDir) -> anyhow::Result<()> {
     if arguments.record.is_some() && arguments.ids.len() > 1 {
-        bail!("--record mends one record");
+        bail!("--record corrects one record");
     }
     let record = arguments.record.as_deref().map(read_record).transpose()?.unwrap_or_default();
     let token = tail::credential(arguments.token.as_deref(), data)?;
@@ -313,14 +313,14 @@ fn read_record(path: &std::path::Path) -> anyhow::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     if path == std::path::Path::new("-") {
         if std::io::stdin().is_terminal() {
-            eprintln!("The mended record, as JSON; end with Ctrl-D:");
+            eprintln!("The corrected record, as JSON; end with Ctrl-D:");
         }
         std::io::stdin().read_to_end(&mut bytes)?;
     } else {
         bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
     }
     if bytes.trim_ascii().is_empty() {
-        bail!("the mended record is empty");
+        bail!("the corrected record is empty");
     }
     Ok(bytes)
 }

@@ -212,7 +212,7 @@ impl HiddenInput {
 
 impl Drop for HiddenInput {
     fn drop(&mut self) {
-        // The terminal is gone if this fails, and nothing is left to mend.
+        // The terminal is gone if this fails, and nothing is left to restore.
         let _ = tcsetattr(io::stdin().as_fd(), SetArg::TCSAFLUSH, &self.0);
     }
 }

@@ -274,8 +274,8 @@ pub async fn give_up_leases(pool: &PgPool, journal: Uuid) -> Result<u64, sqlx::E
 
 /// Jobs whose due time was computed in what is the future now, because the clock was set back since, are due at once;
 /// returns how many. It looks at every job, so it is asked for only when the clock was seen to go back, and now and then.
-pub async fn mend_clock(pool: &PgPool) -> Result<u64, sqlx::Error> {
-    let mended = sqlx::query(
+pub async fn repair_due_times(pool: &PgPool) -> Result<u64, sqlx::Error> {
+    let repaired = sqlx::query(
         "with ahead as materialized (
              select id from tidegate.polling_jobs
              where scheduled_at > now() + $1
@@ -288,7 +288,7 @@ pub async fn mend_clock(pool: &PgPool) -> Result<u64, sqlx::Error> {
     .bind(SET_BACK_MIN)
     .execute(pool)
     .await?;
-    Ok(mended.rows_affected())
+    Ok(repaired.rows_affected())
 }
 
 /// The latest runs of a job, the latest first, from the one before `before` on.

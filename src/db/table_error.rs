@@ -110,7 +110,7 @@ pub(super) fn sqlstate(error: &sqlx::Error) -> Option<String> {
     error.as_database_error().map(|error| error.code().unwrap_or_default().into_owned())
 }
 
-/// Can the owner of the tables mend it? By SQLSTATE: what is not supported there (a view that depends on a column),
+/// Can the owner of the tables repair it? By SQLSTATE: what is not supported there (a view that depends on a column),
 /// data, constraints, dependent rights, a schema that is gone, names and rights, limits, objects in use, triggers of
 /// the user's.
 fn is_for_the_owner(code: &str) -> bool {

@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_text_counts_once_and_until_nobody_has_it() {
+    async fn a_text_counts_once_and_until_its_last_holder_drops_it() {
         let frames = Frames::new(100);
         let (mut first, mut second) = (message(30), message(70));
         frames.count([&mut first]);

@@ -35,20 +35,20 @@ pub(crate) struct History {
     place: Place,
     /// The streams that are not done within `place`, once they are known.
     remaining: Option<BTreeSet<StreamId>>,
-    held: Option<Held>,
+    kept: Option<KeptEntry>,
 }
 
 /// An entry that the next step goes on with.
-struct Held {
+struct KeptEntry {
     open: OpenEntry,
-    _room: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl History {
     pub(super) fn new(shared: Arc<Shared>, selection: Selection, place: Place) -> History {
         let full = Interest::of(std::iter::once(&selection));
         let watched = Watched { full, sample: Interest::default() };
-        History { shared, selection, watched, place, remaining: None, held: None }
+        History { shared, selection, watched, place, remaining: None, kept: None }
     }
 
     /// What was given so far.
@@ -203,9 +203,9 @@ impl History {
     }
 
     fn head(&mut self, at: Point) -> ReadHead {
-        match self.held.take() {
-            Some(held) if held.open.point() == at => {
-                ReadHead::reopen(&self.shared.journal, held.open)
+        match self.kept.take() {
+            Some(kept) if kept.open.point() == at => {
+                ReadHead::reopen(&self.shared.journal, kept.open)
             }
             _ => ReadHead::new(&self.shared.journal, at),
         }
@@ -216,8 +216,8 @@ impl History {
         let Some(open) = head.into_open() else { return };
         let kib = (open.bytes() / 1024 + 1).max(HELD_KIB_MIN);
         let Ok(kib) = u32::try_from(kib) else { return };
-        if let Ok(room) = Arc::clone(&self.shared.held_kib).try_acquire_many_owned(kib) {
-            self.held = Some(Held { open, _room: room });
+        if let Ok(permit) = Arc::clone(&self.shared.held_kib).try_acquire_many_owned(kib) {
+            self.kept = Some(KeptEntry { open, _permit: permit });
         }
     }
 
@@ -232,7 +232,7 @@ impl History {
         let from = Cursor { journal, place: self.place };
         self.place = Place::At(to);
         self.remaining = None;
-        self.held = None;
+        self.kept = None;
         unknown_gaps(&self.selection, streams, from, Cursor { journal, place: self.place })
     }
 }

@@ -1,6 +1,6 @@
 //! How long records are gathered into one frame.
 //!
-//! A frame costs about the same whatever is in it, so many monitors get larger frames less often. With few of them the
+//! A frame costs about the same for any content, so many monitors get larger frames less often. With few of them the
 //! frames are cheap, and a record is shown sooner.
 
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! A monitor over server-sent events: the same messages as over a WebSocket, for whatever can read a plain response.
+//! A monitor over server-sent events: the same messages as over a WebSocket, for every client that can read a plain
+//! response.
 //!
 //! Each event's `data` is one message; its `id` is the cursor, so that a browser resumes by itself. The body gives one
 //! piece after the other as the connection takes them; a reader that takes nothing is ended by the hub, and frees what

@@ -38,7 +38,7 @@ impl<R: AsyncRead + Unpin> Incoming<R> {
         WebSocketStream::from_raw_socket(incoming, Role::Server, Some(config)).await
     }
 
-    /// Reads whatever still comes, frame or not, until the other side hangs up.
+    /// Reads all that still comes, frame or not, until the other side hangs up.
     pub async fn read_off(&mut self) -> io::Result<()> {
         tokio::io::copy(&mut self.source, &mut tokio::io::sink()).await.map(drop)
     }

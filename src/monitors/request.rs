@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_selects_what_they_may_not_see() {
+    fn no_caller_selects_what_they_may_not_see() {
         let streams = streams(&["a", "b"]);
         let ask = |query: &str| MonitorRequest::parse([("streams", query)]).unwrap();
         let allowed = [name("a"), name("gone")];

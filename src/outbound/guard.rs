@@ -3,7 +3,7 @@
 //!
 //! Promises: a name is looked up here and only here, and a connection goes to an address that was checked, so that a
 //! name whose address changes gains nothing; an address in the URL itself is checked as well ([`Guard::check_host`]).
-//! Whatever is not public, and not allowed, is refused.
+//! An address that is neither public nor allowed is refused.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};

@@ -224,7 +224,7 @@ impl Scheduler {
 
     async fn repair_due_times(&mut self) {
         self.repair_at = Instant::now() + REPAIR_EVERY;
-        match answered(polling_runs::mend_clock(&self.context.pool)).await {
+        match answered(polling_runs::repair_due_times(&self.context.pool)).await {
             Ok(0) => {}
             Ok(jobs) => {
                 tracing::warn!(

@@ -90,7 +90,7 @@ scenario("a sample says how many it left out", async (visitor, gateway) => {
   assert.equal(new Set(numbers).size, numbers.length, "none twice");
 });
 
-scenario("a page that nobody answers says that it is stale, and recovers", async (visitor, gateway) => {
+scenario("a page that gets no answer says that it is stale, and recovers", async (visitor, gateway) => {
   const { page } = await watch(await visitor());
   gateway.freeze();
   await page.getByRole("status", { name: "Connection" }).getByText("Stale").waitFor();

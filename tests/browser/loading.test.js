@@ -30,7 +30,7 @@ scenario("the first load is small, and all of it is compressed and kept", async 
   assert.ok(bytes <= SCRIPT_BYTES_MAX, `${bytes} bytes of script`);
 });
 
-scenario("what the page did not bring does not run, and reaches nobody", async (visitor) => {
+scenario("what the page did not bring does not run, and reaches no host", async (visitor) => {
   const visit = await visitor();
   const { page } = visit;
   const reply = await visit.open();

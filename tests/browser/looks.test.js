@@ -1,4 +1,4 @@
-/** What every page owes to whoever looks at it: room on small and large screens, and sense to a screen reader. */
+/** What every page owes to its users: room on small and large screens, and sense to a screen reader. */
 
 import assert from "node:assert/strict";
 import { faults } from "./support/axe.js";

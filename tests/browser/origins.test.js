@@ -14,7 +14,7 @@ after(() => elsewhere.close());
 const scenario = house(`--allowed-origins=${elsewhere.origin}`);
 
 /**
- * A page of somebody else's site that asks a gateway.
+ * A page of another site that asks a gateway.
  *
  * @param {import("./support/scenario.js").Visitor} visitor @param {string} origin @param {string} gatewayUrl
  */
@@ -62,8 +62,8 @@ scenario("a page of an allowed origin sends and reads with a token", async (visi
   assert.equal(await gateway.rows("clicks"), 1);
   const { body } = await ask(page, records, { headers: { authorization: `Bearer ${gateway.token}` } });
   assert.deepEqual(body.records.map(({ data }) => data), [{ n: 1 }]);
-  const nobody = await ask(page, records, sending("tg_unknown"));
-  assert.deepEqual([nobody.status, nobody.body.code], [401, "invalid_token"], "it reads why it is refused");
+  const unknown = await ask(page, records, sending("tg_unknown"));
+  assert.deepEqual([unknown.status, unknown.body.code], [401, "invalid_token"], "it reads why it is refused");
   assert.ok((await ask(page, `${gateway.url}/v1/users`, { headers: { authorization: `Bearer ${gateway.token}` } })).refusedByBrowser);
 });
 
@@ -78,7 +78,7 @@ scenario("a page of another origin reads nothing", async (visitor, gateway) => {
 scenario("a cookie brings a page of an allowed origin nothing", async (visitor, gateway) => {
   await gateway.createStream("forged");
   const page = await stranger(visitor, elsewhere.origin, gateway.url);
-  // The same host, so the browser adds the cookie of the gateway whatever port the page came from.
+  // The same host, so the browser adds the cookie of the gateway from whichever port the page came.
   await page.context().addCookies([{ ...(await gateway.cookieOf(ADMIN)), url: gateway.url }]);
   const simple = { method: "POST", credentials: /** @type {const} */ ("include"), body: '{"n":1}' };
   assert.ok((await ask(page, `${gateway.url}/v1/streams/forged/records`, simple)).refusedByBrowser);
@@ -119,7 +119,7 @@ scenario("an event stream goes on with its ticket, however often the line breaks
       line.cut();
       await gateway.send("ticks", numbered(round * 10 + 5, 5));
       await eventually("the page noticed", async () => (await ready()) === 0);
-      line.mend();
+      line.restore();
       await eventually("what was missed is there", async () => (await seen()).length === round * 10 + 10);
     }
     assert.deepEqual(await seen(), numbered(0, 30).map(({ n }) => n), "each once, in order, and no gap");

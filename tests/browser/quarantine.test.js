@@ -1,4 +1,4 @@
-/** Refused records in the browser: found by their reason, mended, sent through once more, dropped. */
+/** Refused records in the browser: found by their reason, corrected, sent through once more, dropped. */
 
 import assert from "node:assert/strict";
 import { eventually } from "./support/eventually.js";
@@ -16,7 +16,7 @@ async function refused(gateway) {
   return records.length;
 }
 
-scenario("a record is found by its reason, mended and replayed", async (visitor, gateway) => {
+scenario("a record is found by its reason, corrected and replayed", async (visitor, gateway) => {
   await gateway.send("typed", [{ n: 1 }, { n: "noon", word: "Ä" }, { n: 99_999_999_999 }], "?ack=commit");
   const visit = await visitor();
   const { page } = visit;
@@ -29,12 +29,12 @@ scenario("a record is found by its reason, mended and replayed", async (visitor,
   const dialog = page.getByRole("dialog", { name: "Refused record" });
   await dialog.waitFor();
   assert.equal(await dialog.locator("mark").innerText(), '"noon"', "the offending place");
-  const mended = dialog.getByLabel("Mended, as one JSON object");
-  await mended.fill('{"n": "twelve", "word": "Ä"}');
-  await dialog.getByRole("button", { name: "Mend and replay" }).click();
+  const corrected = dialog.getByLabel("Corrected, as one JSON object");
+  await corrected.fill('{"n": "twelve", "word": "Ä"}');
+  await dialog.getByRole("button", { name: "Correct and replay" }).click();
   await dialog.getByRole("alert").getByText('got "twelve"').waitFor();
-  await mended.fill('{"n": 12, "word": "Ä"}');
-  await dialog.getByRole("button", { name: "Mend and replay" }).click();
+  await corrected.fill('{"n": 12, "word": "Ä"}');
+  await dialog.getByRole("button", { name: "Correct and replay" }).click();
   await dialog.getByText("It is in the table, and left the quarantine.").waitFor();
   await dialog.getByRole("button", { name: "Close" }).click();
   await dialog.waitFor({ state: "detached" });

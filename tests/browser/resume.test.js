@@ -76,7 +76,7 @@ scenario("over a cut line it comes back by itself with what it missed", async (v
     line.cut();
     await isAway(page);
     await gateway.send("cut", numbered(5, 5));
-    line.mend();
+    line.restore();
     await isLive(page);
     await eventually("all are there", async () => (await numbersInSight(page)).length === 10);
     const { numbers, gaps } = await wholeList(page);
@@ -100,14 +100,14 @@ scenario("what the journal does not keep any more is shown as a gap", async (vis
     const padding = "x".repeat(100_000);
     await gateway.send("missed", numbered(3, PADDED_RECORDS).map((record) => ({ ...record, padding })), "?ack=commit");
     await eventually("the journal has let go of where the page was", async () => (await gateway.api("GET", "/v1/status")).journal.first > before);
-    line.mend();
+    line.restore();
     await isLive(page);
     await gateway.send("missed", numbered(3 + PADDED_RECORDS, 1));
     await eventually("it goes on", async () => (await numbersInSight(page))[0] === 3 + PADDED_RECORDS);
     const { numbers, gaps } = await wholeList(page);
     assert.equal(new Set(numbers).size, numbers.length, "none twice");
     assert.deepEqual(numbers.slice(-3), [2, 1, 0]);
-    // Nobody knows in which streams something is missing, so it is said of each, once.
+    // It is unknown in which streams something is missing, so it is said of each, once.
     assert.ok(gaps.some((gap) => gap.startsWith("missed")) && new Set(gaps).size === gaps.length, gaps.join("\n"));
     for (const gap of gaps) assert.match(gap, /records are missing here/);
   } finally {

@@ -83,7 +83,7 @@ try {
   await take(light, "streams");
   await light.getByRole("link", { name: "Quarantine", exact: true }).click();
   await light.getByRole("button", { name: /"soon"/ }).click();
-  await light.getByRole("button", { name: "Mend and replay" }).waitFor();
+  await light.getByRole("button", { name: "Correct and replay" }).waitFor();
   await take(light, "quarantine");
 } finally {
   if (flow !== null && flow.exitCode === null) {

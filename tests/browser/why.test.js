@@ -17,7 +17,7 @@ async function isRefused(page, why) {
 }
 
 /**
- * Somebody signed in at a page that comes through a proxy.
+ * A user who is signed in at a page that comes through a proxy.
  *
  * @param {import("./support/scenario.js").Visitor} visitor @param {import("./support/gateway.js").Gateway} gateway @param {Proxy} proxy
  */
@@ -89,7 +89,7 @@ scenario("a session that ended elsewhere is told when the line comes back", asyn
     const headers = { cookie: `${name}=${value}`, origin: gateway.url };
     const ended = await fetch(`${gateway.url}/v1/sessions`, { method: "DELETE", headers });
     assert.equal(ended.status, 204);
-    line.mend();
+    line.restore();
     await visit.page.getByText("Your session is over").waitFor();
   } finally {
     line.close();

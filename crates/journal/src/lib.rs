@@ -12,17 +12,17 @@
 //! (the caller holds the data directory) and does not retry what the disk refused.
 //!
 //! Path of an entry: `entry` (draft, sealed) → `appender` → `active` (the segment being written) →
-//! `format` (the bytes) → `walk` → `reader`.
+//! `format` (the bytes) → `segment_reader` → `reader`.
 //!
 //! Who reads a segment, who repairs one, who locks:
 //!
 //! | module | reads | changes on disk | locks |
 //! |---|---|---|---|
-//! | `walk` | one segment, a step at a time | nothing | nothing |
-//! | `scan` | one segment whole, by `walk`; tells damage from a torn end | nothing | nothing |
+//! | `segment_reader` | one segment, a step at a time | nothing | nothing |
+//! | `scan` | one segment whole, by `segment_reader`; tells damage from a torn end | nothing | nothing |
 //! | `recover` | every segment, by `scan`, before the journal is open | removes unfinished files, sets damage aside (`damage`), cuts the torn end | nothing: no handle exists yet |
 //! | `survey` | every segment or one file, by `scan`, also while a gateway writes | nothing | nothing |
-//! | `reader` | what is durable, by `walk`, while the appender writes | nothing | the list of segments, for a look-up |
+//! | `reader` | what is durable, by `segment_reader`, while the appender writes | nothing | the list of segments, for a look-up |
 //! | `appender`, `active` | nothing | add entries and segments | the list, to add one |
 //! | `cut` | nothing | takes back what was not acknowledged, after a failed write | the list, to remove some |
 //! | `retention` | nothing | removes committed segments | the list, to remove some |
@@ -54,9 +54,9 @@ mod recover;
 mod retention;
 mod scan;
 mod segment;
+mod segment_reader;
 mod storage;
 mod survey;
-mod walk;
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -10,7 +10,7 @@ use super::Shared;
 use super::entry::{Entry, EntryHeader};
 use super::format::ALIGNMENT_BYTES;
 use super::segment::Segment;
-use super::walk::{Depth, Step, Walk};
+use super::segment_reader::{Depth, SegmentReader, Step};
 
 /// The journal could not be read. Trying again later may succeed; damage is never an error.
 #[derive(Debug, thiserror::Error)]
@@ -31,7 +31,7 @@ pub struct Reader {
 
 struct Current {
     segment: Arc<Segment>,
-    walk: Walk,
+    reader: SegmentReader,
     limit: u64,
 }
 
@@ -85,7 +85,7 @@ impl Reader {
             let Some(current) = &mut self.current else {
                 break;
             };
-            match current.walk.step(self.position, current.limit, depth)? {
+            match current.reader.step(self.position, current.limit, depth)? {
                 Step::Entry { header, content, .. } => {
                     self.position = header.end.0;
                     return Ok(Some((header, content)));
@@ -146,8 +146,8 @@ impl Reader {
             }
             other => other?,
         };
-        let walk = Walk::new(file, segment.first, self.shared.identity.secret);
-        self.current = Some(Current { segment: Arc::clone(segment), walk, limit });
+        let reader = SegmentReader::new(file, segment.first, self.shared.identity.secret);
+        self.current = Some(Current { segment: Arc::clone(segment), reader, limit });
         Ok(true)
     }
 

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::entry::EntryHeader;
+use super::segment_reader::{Depth, SegmentReader, Step};
 use super::storage::StorageFile;
-use super::walk::{Depth, Step, Walk};
 
 /// What lies in a segment.
 pub(super) enum Scanned {
@@ -24,7 +24,7 @@ pub(super) enum Scanned {
 
 /// A scan through the content of one segment, in the order of positions.
 pub(super) struct Scan {
-    walk: Walk,
+    reader: SegmentReader,
     at: u64,
     limit: u64,
     /// Its end may be torn, or be being written. If not, all of it was durable.
@@ -43,9 +43,9 @@ impl Scan {
         secret: u32,
         has_tail: bool,
     ) -> Scan {
-        let walk = Walk::new(file, base, secret);
+        let reader = SegmentReader::new(file, base, secret);
         let Range { start: at, end: limit } = content;
-        Scan { walk, at, limit, has_tail, durable: 0, looked_ahead: false }
+        Scan { reader, at, limit, has_tail, durable: 0, looked_ahead: false }
     }
 
     /// What lies next; `None` behind all of it.
@@ -79,14 +79,14 @@ impl Scan {
     /// A group may be written while this reads: what lies before an entry was written before it, so what looks bad in
     /// front of one is read once more.
     fn step(&mut self) -> io::Result<Step> {
-        match self.walk.step(self.at, self.limit, Depth::Whole)? {
+        match self.reader.step(self.at, self.limit, Depth::Whole)? {
             // Nothing follows, so nothing says that something should be here.
             step @ Step::Damaged { to, synced: None } if self.has_tail && to == self.limit => {
                 Ok(step)
             }
             Step::Damaged { .. } => {
-                self.walk.forget();
-                self.walk.step(self.at, self.limit, Depth::Whole)
+                self.reader.forget();
+                self.reader.step(self.at, self.limit, Depth::Whole)
             }
             sound => Ok(sound),
         }
@@ -97,7 +97,7 @@ impl Scan {
         self.looked_ahead = true;
         let mut at = self.at;
         loop {
-            match self.walk.step(at, self.limit, Depth::Header)? {
+            match self.reader.step(at, self.limit, Depth::Header)? {
                 Step::Entry { header, synced, .. } => {
                     self.durable = self.durable.max(synced.0);
                     at = header.end.0;

@@ -15,7 +15,7 @@ class Router {
     this.#arrive();
   }
 
-  /** Whoever cannot see the page learns by the focus that it is another one. */
+  /** A user who cannot see the page learns by the focus that it is another one. */
   #arrive(): void {
     this.path = location.pathname;
     void tick().then(() => {

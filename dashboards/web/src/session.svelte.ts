@@ -10,7 +10,7 @@ class Session {
   /** `unknown` until the gateway answered for the first time. */
   state = $state<"unknown" | "signed out" | "signed in">("unknown");
   myself = $state.raw<Myself | null>(null);
-  /** Why nobody is signed in, where it is worth saying. */
+  /** Why no user is signed in, where it is worth saying. */
   notice = $state("");
 
   constructor() {

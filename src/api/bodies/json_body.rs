@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 
 use crate::api::ApiError;
-use crate::api::bodies::{HeldBytes, Holder};
+use crate::api::bodies::{Holder, MemoryBudget};
 use crate::api::connections::Requester;
 
 /// Largest JSON body of a request that is not records, in bytes.
@@ -28,7 +28,7 @@ impl<S, T, const BYTES_MAX: usize> FromRequest<S> for ApiJson<T, BYTES_MAX>
 where
     S: Send + Sync,
     T: DeserializeOwned,
-    HeldBytes: FromRef<S>,
+    MemoryBudget: FromRef<S>,
 {
     type Rejection = ApiError;
 
@@ -39,7 +39,8 @@ where
         }
         let requester = Requester::of(request.extensions());
         let holder = Holder::of(&requester);
-        let _held = HeldBytes::from_ref(state).hold(holder, held_for(request.body(), BYTES_MAX))?;
+        let _held =
+            MemoryBudget::from_ref(state).hold(holder, held_for(request.body(), BYTES_MAX))?;
         let wait_max = match requester.place() {
             Some(place) if !place.is_caller_known() => UNKNOWN_BODY_WAIT_MAX,
             _ => JSON_BODY_WAIT_MAX,
@@ -116,9 +117,9 @@ mod tests {
         }
         let request = request.body(body.into()).unwrap();
         // A stranger may have a quarter of it.
-        let held_bytes = HeldBytes::new(4 * JSON_BODY_BYTES_MAX);
-        let read: Result<ApiJson<Sample>, _> = ApiJson::from_request(request, &held_bytes).await;
-        assert_eq!(held_bytes.held(), 0);
+        let memory_budget = MemoryBudget::new(4 * JSON_BODY_BYTES_MAX);
+        let read: Result<ApiJson<Sample>, _> = ApiJson::from_request(request, &memory_budget).await;
+        assert_eq!(memory_budget.held(), 0);
         read.map(|ApiJson(sample)| sample)
     }
 
@@ -176,19 +177,19 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_without_room_is_refused_before_it_is_read() {
-        let held_bytes = HeldBytes::new(100);
+        let memory_budget = MemoryBudget::new(100);
         let request = |length: usize| {
             let body = Body::from(json!({"name": "a".repeat(length)}).to_string());
             Request::builder().header("content-type", "application/json").body(body).unwrap()
         };
         let read: Result<ApiJson<Sample>, _> =
-            ApiJson::from_request(request(100), &held_bytes).await;
+            ApiJson::from_request(request(100), &memory_budget).await;
         assert_eq!(read.unwrap_err().code(), "request_memory_full");
         let read: Result<ApiJson<Sample>, _> =
-            ApiJson::from_request(request(10), &held_bytes).await;
+            ApiJson::from_request(request(10), &memory_budget).await;
         assert!(read.is_ok());
         let read: Result<ApiJson<Sample, 10>, _> =
-            ApiJson::from_request(request(10), &held_bytes).await;
+            ApiJson::from_request(request(10), &memory_budget).await;
         assert_eq!(read.unwrap_err().status(), 413);
     }
 

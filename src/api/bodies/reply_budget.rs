@@ -19,7 +19,7 @@ use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 
 use crate::api::ApiError;
-use crate::api::bodies::{HeldBytes, Holder};
+use crate::api::bodies::{Holder, MemoryBudget};
 use crate::api::connections::Requester;
 
 /// Replies up to this size are not counted, in bytes: a connection has more than that of its own.
@@ -32,13 +32,13 @@ const RESERVED_FOR: [&str; 2] = ["/metrics", "/v1/status"];
 /// What replies count against: the budget of the gateway, and the reserve beyond it.
 #[derive(Debug, Clone)]
 pub struct ReplyBudget {
-    held_bytes: HeldBytes,
-    reserve: HeldBytes,
+    memory_budget: MemoryBudget,
+    reserve: MemoryBudget,
 }
 
 impl ReplyBudget {
-    pub fn new(held_bytes: HeldBytes) -> ReplyBudget {
-        ReplyBudget { held_bytes, reserve: HeldBytes::new(RESERVE_BYTES) }
+    pub fn new(memory_budget: MemoryBudget) -> ReplyBudget {
+        ReplyBudget { memory_budget, reserve: MemoryBudget::new(RESERVE_BYTES) }
     }
 }
 
@@ -56,14 +56,14 @@ pub async fn middleware(
     let has_reserve = RESERVED_FOR.contains(&request.uri().path());
     let response = next.run(request).await;
     let reserve = has_reserve.then_some(&budget.reserve);
-    counted(response, Holder::of(&requester), &budget.held_bytes, reserve)
+    counted(response, Holder::of(&requester), &budget.memory_budget, reserve)
 }
 
 fn counted(
     response: Response,
     holder: Holder,
-    budget: &HeldBytes,
-    reserve: Option<&HeldBytes>,
+    budget: &MemoryBudget,
+    reserve: Option<&MemoryBudget>,
 ) -> Response {
     let bytes = response.body().size_hint().lower();
     let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn a_reply_whose_bytes_are_there_anyway_costs_nothing() {
-        let budget = HeldBytes::new(0);
+        let budget = MemoryBudget::new(0);
         let mut page = reply(1 << 20);
         page.extensions_mut().insert(Uncounted);
         let page = counted(page, STRANGER, &budget, None);
@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn only_what_says_how_the_gateway_fares_has_the_reserve() {
-        let (budget, reserve) = (HeldBytes::new(0), HeldBytes::new(100_000));
+        let (budget, reserve) = (MemoryBudget::new(0), MemoryBudget::new(100_000));
         let status = |reserve| counted(reply(20_000), STRANGER, &budget, reserve).status();
         assert_eq!(status(None), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(status(Some(&reserve)), StatusCode::OK);

@@ -8,7 +8,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, header};
 use tidegate_codec::formats::MediaType;
 
-use crate::api::bodies::{Full, Held, Holder};
+use crate::api::bodies::{Full, Holder, MemoryPermit};
 use crate::api::{ApiError, AppState};
 use crate::ingest::body::{BodyError, BodyLimits, BodyReader, ContentEncoding};
 
@@ -53,7 +53,7 @@ pub fn read(
     if encoding == ContentEncoding::Identity {
         return reader;
     }
-    let (budget, mut held) = (state.held_bytes.clone(), None::<Held>);
+    let (budget, mut held) = (state.memory_budget.clone(), None::<MemoryPermit>);
     reader.with_account(move |bytes| match &mut held {
         Some(held) => held.grow(bytes).is_ok(),
         None => {

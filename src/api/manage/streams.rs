@@ -18,7 +18,7 @@ use tidegate_codec::{OnDuplicate, PayloadType, UnknownKeys, infer};
 use tidegate_record::StreamId;
 use tokio::time::timeout;
 
-use crate::api::bodies::{ApiJson, Held, Holder};
+use crate::api::bodies::{ApiJson, Holder, MemoryPermit};
 use crate::api::caller::PathText;
 use crate::api::inputs::body;
 use crate::api::{ApiError, AppState, named_stream};
@@ -253,7 +253,7 @@ async fn read_sample(
     state: &AppState,
     request: Request,
     encoding: ContentEncoding,
-) -> Result<(BytesMut, Held), ApiError> {
+) -> Result<(BytesMut, MemoryPermit), ApiError> {
     let limits = BodyLimits {
         wire_bytes_max: SAMPLE_BYTES_MAX as u64,
         decompressed_bytes_max: SAMPLE_BYTES_MAX as u64,
@@ -261,7 +261,7 @@ async fn read_sample(
     };
     let mut reader = body::read(state, request.into_body(), encoding, limits);
     let mut body = BytesMut::new();
-    let mut held = state.held_bytes.hold(Holder::Known, 0)?;
+    let mut held = state.memory_budget.hold(Holder::Known, 0)?;
     while let Some(chunk) = reader.next().await.map_err(|error| sample_error(&error))? {
         let bytes = body.len() + chunk.len();
         if bytes > body.capacity() {

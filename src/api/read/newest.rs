@@ -132,7 +132,7 @@ pub async fn newest(
         return Err(ApiError::bad_request("invalid_limit", message));
     }
     let UserPermit { of_all, of_user } = state.readers.take(&caller).await?;
-    let held = state.held_bytes.hold(Holder::Known, READING_BYTES_MAX)?;
+    let held = state.memory_budget.hold(Holder::Known, READING_BYTES_MAX)?;
     let limits =
         NewestLimits { records: limit, record_bytes: RECORD_BYTES_MAX, bytes: REPLY_BYTES_MAX };
     let records = reading::newest(&state.database.pools().records, &stream, limits).await;

@@ -1,7 +1,7 @@
 //! The dashboard: a web application that was built into this program, or a page that says that it was not.
 //!
-//! Its paths (`/`, `/streams/flights`, …) are the application's own affair: whatever a browser asks for as a page is
-//! answered with the application.
+//! Its paths (`/`, `/streams/flights`, …) are the application's own affair: every path that a browser asks for as a
+//! page is answered with the application.
 
 use std::collections::HashMap;
 use std::io::Write;

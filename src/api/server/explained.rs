@@ -19,7 +19,7 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
-use crate::api::bodies::{Full, Held, HeldBytes, Holder};
+use crate::api::bodies::{Full, Holder, MemoryBudget, MemoryPermit};
 use crate::api::connections::{HEAD_MAX, Phase, Place, Requester};
 use crate::api::error::{ApiError, PROBLEM_JSON};
 use crate::api::response::DEFAULT_HEADER_LINES;
@@ -50,7 +50,7 @@ pub struct Explained<S> {
     /// The beginning of what came first, until something is answered.
     first: Bytes,
     /// What the fast path had read, until it is read here.
-    prefix: Option<Held>,
+    prefix: Option<MemoryPermit>,
     /// An answer of ours that is still to be written.
     answer: Bytes,
     reading_on: Option<(Pin<Box<Sleep>>, usize)>,
@@ -59,16 +59,20 @@ pub struct Explained<S> {
 
 /// What came of a head that is not whole yet.
 struct UnfinishedHead {
-    budget: HeldBytes,
+    budget: MemoryBudget,
     requester: Requester,
     bytes: usize,
-    held: Option<Held>,
+    held: Option<MemoryPermit>,
     /// The budget was used up.
     refused: Option<Full>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Explained<S> {
-    pub fn new(stream: PrefixedStream<S>, budget: HeldBytes, requester: Requester) -> Explained<S> {
+    pub fn new(
+        stream: PrefixedStream<S>,
+        budget: MemoryBudget,
+        requester: Requester,
+    ) -> Explained<S> {
         let first = stream.first();
         let counted = first.len().saturating_sub(HEAD_BYTES_FREE);
         let hold = || budget.hold(Holder::of(&requester), counted);

@@ -1,4 +1,5 @@
-//! The general server for one connection: whatever HTTP/1 it brings, until it ends, is late, or the gateway shuts down.
+//! The general server for one connection: all requests that it brings, until it ends, is late, or the gateway shuts
+//! down.
 //!
 //! HTTP/1 alone, as behind every proxy: telling two versions apart would leave a silent connection without a timeout.
 //!
@@ -52,7 +53,7 @@ pub fn builder() -> http1::Builder {
     builder
 }
 
-/// Serves whatever comes over the connection.
+/// Serves all requests that come over the connection.
 pub async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     builder: http1::Builder,
     stream: PrefixedStream<S>,
@@ -63,8 +64,8 @@ pub async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let place = Arc::clone(stream.place());
     let clock = entrance.state().clock.clone();
     let requester = Requester::of_connection(&place);
-    let held_bytes = entrance.state().held_bytes.clone();
-    let io = Explained::new(stream, held_bytes, requester.clone());
+    let memory_budget = entrance.state().memory_budget.clone();
+    let io = Explained::new(stream, memory_budget, requester.clone());
     if let Some(error) = io.refused() {
         return end(io, error, clock).await;
     }

@@ -1,4 +1,4 @@
-//! What an export writes: a line for each record, and one for whatever is none, so that no byte is lost.
+//! What an export writes: a line for each record, and one for every piece that is no record, so that no byte is lost.
 
 use std::io::{self, Write};
 

@@ -477,7 +477,7 @@ where
     }
 }
 
-/// Our own errors travel through the decoders inside an `io::Error`; whatever else comes out is the decoder's.
+/// Our own errors travel through the decoders inside an `io::Error`; any other error is the decoder's.
 fn into_body_error(error: io::Error) -> BodyError {
     match error.downcast::<BodyError>() {
         Ok(error) => error,

@@ -247,7 +247,7 @@ async fn a_bomb_stops_at_the_limit_one_chunk_at_a_time() {
     }
 }
 
-/// Of a kilobyte that was on the wire, half a million records were read without a turn for anybody else.
+/// Of a kilobyte that was on the wire, half a million records were read without a turn for another task.
 #[tokio::test]
 async fn while_much_comes_of_little_others_have_their_turns() {
     let bytes = 8 << 20;

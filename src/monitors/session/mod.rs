@@ -128,7 +128,7 @@ impl Session {
     }
 }
 
-/// One step of what comes before the live feed. Cancel-safe: whatever was begun is kept in the session.
+/// One step of what comes before the live feed. Cancel-safe: what was begun is kept in the session.
 async fn advance(
     monitor: &Monitor,
     outbox: &mut VecDeque<Message>,

@@ -36,8 +36,8 @@ async fn next(session: &mut Session) -> Message {
             }
         }
     };
-    let patience = Duration::from_mins(1);
-    tokio::time::timeout(patience, not_stats).await.expect("there is more to tell")
+    let wait_max = Duration::from_mins(1);
+    tokio::time::timeout(wait_max, not_stats).await.expect("there is more to tell")
 }
 
 async fn next_value(session: &mut Session) -> Value {
@@ -106,7 +106,7 @@ async fn the_first_record_comes_at_once_and_the_next_ones_together() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn quarantined_and_broken_entries_harm_nobody() {
+async fn quarantined_and_broken_entries_do_no_harm() {
     let mut bench = Bench::start(HubLimits::default());
     let mut session = open(&bench, None);
     let mut told = Told::default();
@@ -533,7 +533,7 @@ async fn next_is_cancel_safe() {
 
 /// The hub does not read in vain: without monitors it only moves on, and a stream without one is not decoded.
 #[tokio::test(start_paused = true)]
-async fn what_nobody_watches_is_not_decoded() {
+async fn what_is_not_watched_is_not_decoded() {
     let mut bench = Bench::start(HubLimits::default());
     bench.append_broken(1, 5);
     let mut session = open_with(&bench, Selection::only([name("quakes")]), Mode::Full, None);

@@ -1,5 +1,5 @@
 //! Batches that PostgreSQL takes long over, beside the queue of all others: only some of the writers take them, so that
-//! whatever comes behind overtakes them.
+//! the batches behind overtake them.
 //!
 //! Invariant: where order counts, nothing overtakes. A keyed stream of which a batch is in here or under way is *held*: all
 //! that follows of it comes in here too, in the order of the journal, until nothing of it is left. So a batch of the other
@@ -130,7 +130,7 @@ impl Aside {
     /// given up.
     pub async fn take(&self, is_only: bool) -> Option<(AsideBatch, Holding)> {
         loop {
-            // Made before looking, so that whatever comes in between wakes it.
+            // Made before looking, so that a change in between wakes it.
             let changed = self.0.changed.notified();
             if let Some(taken) = self.try_take(is_only) {
                 return Some(taken);

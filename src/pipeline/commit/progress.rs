@@ -83,7 +83,7 @@ impl Progress {
         state.beyond.range(from..to).next().map(|(first, last)| (*first, *last))
     }
 
-    /// Takes over what PostgreSQL says is committed, in a journal that begins at `journal_first`. Whatever this process
+    /// Takes over what PostgreSQL says is committed, in a journal that begins at `journal_first`. What this process
     /// believed before does not count, and is returned.
     pub fn reset(&self, journal_first: Position, ranges: &[CommittedRange]) -> Believed {
         let mut state = self.lock();

@@ -54,7 +54,7 @@ impl<'a> Memory<'a> {
         Ok(seen.into_iter().map(|(key, item)| (key, item.content)).collect())
     }
 
-    /// Forgets what no answer had for long, after a run that got a whole one; says how many. Whatever ends it half way,
+    /// Forgets what no answer had for long, after a run that got a whole one; says how many. If it ends half way,
     /// the next time goes on.
     pub async fn forget_old(
         &self,

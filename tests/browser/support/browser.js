@@ -1,12 +1,12 @@
 /**
- * Chromium, and visits to a gateway's page. Whatever the page must never do is a complaint, and fails the test at its end:
+ * Chromium, and visits to a gateway's page. What the page must never do is a complaint, and fails the test at its end:
  * an error in a script, something that the Content-Security-Policy forbids, a request to another host.
  */
 
 import { existsSync, mkdirSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { chromium } from "playwright-core";
-import { PATIENCE_MS } from "./eventually.js";
+import { WAIT_MS_MAX } from "./eventually.js";
 
 const PROGRAMS = [
   "/usr/bin/chromium",
@@ -29,7 +29,7 @@ const EXPECTED_ON_CONSOLE = /^(Failed to load resource:|WebSocket connection to 
 /** Where a failed test leaves a picture of its page. */
 const PICTURES = resolve(import.meta.dirname, "../../../target/browser-tests");
 
-/** Starts Chromium; whoever starts it closes it. */
+/** Starts Chromium; the caller closes it. */
 export async function launch() {
   const executablePath = process.env.TIDEGATE_CHROMIUM ?? PROGRAMS.find(existsSync);
   if (executablePath === undefined) throw new Error("Chromium is missing: scripts/install-test-needs.sh installs it");
@@ -50,7 +50,7 @@ export class Visit {
     this.socket = null;
     /** How often the gateway told its totals over that one. */
     this.readings = 0;
-    /** Whom the page may ask; one of somebody else's site asks a gateway, too. */
+    /** The hosts that the page may ask; a page of another site asks a gateway, too. */
     this.hosts = new Set([new URL(url).host]);
     page.on("pageerror", (error) => this.complaints.push(`an error in a script: ${error.stack ?? error}`));
     page.on("console", (message) => {
@@ -82,7 +82,7 @@ export class Visit {
    */
   static async begin(browser, url, options = {}) {
     const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...options });
-    context.setDefaultTimeout(PATIENCE_MS);
+    context.setDefaultTimeout(WAIT_MS_MAX);
     return new Visit(await context.newPage(), url);
   }
 
@@ -110,7 +110,7 @@ export class Visit {
     await this.page.getByRole("navigation", { name: "Pages", exact: true }).waitFor();
   }
 
-  /** A picture for whoever wants to know why a test failed. @param {string} name */
+  /** A picture that shows why a test failed. @param {string} name */
   async picture(name) {
     mkdirSync(PICTURES, { recursive: true });
     const path = join(PICTURES, `${name.replaceAll(/[^a-z0-9]+/gi, "-")}.png`);

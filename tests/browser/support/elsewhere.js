@@ -1,4 +1,4 @@
-/** Somebody else's site: an empty page for scripts of tests, under two origins of which a gateway may allow one. */
+/** Another site: an empty page for scripts of tests, under two origins of which a gateway may allow one. */
 
 import { once } from "node:events";
 import { createServer } from "node:http";

@@ -3,7 +3,7 @@
 import { setTimeout as pause } from "node:timers/promises";
 
 /** Longest wait for anything; much longer than it takes on a slow machine. */
-export const PATIENCE_MS = 30_000;
+export const WAIT_MS_MAX = 30_000;
 /** Pause between two looks. */
 const LOOK_EVERY_MS = 25;
 
@@ -14,8 +14,8 @@ const LOOK_EVERY_MS = 25;
  * @param {string} what
  * @param {() => Promise<T> | T} look
  */
-export async function eventually(what, look, patienceMs = PATIENCE_MS) {
-  const end = performance.now() + patienceMs;
+export async function eventually(what, look, waitMs = WAIT_MS_MAX) {
+  const end = performance.now() + waitMs;
   let lastError;
   for (;;) {
     try {
@@ -24,7 +24,7 @@ export async function eventually(what, look, patienceMs = PATIENCE_MS) {
     } catch (error) {
       lastError = error;
     }
-    if (performance.now() > end) throw new Error(`did not happen within ${patienceMs} ms: ${what}`, { cause: lastError });
+    if (performance.now() > end) throw new Error(`did not happen within ${waitMs} ms: ${what}`, { cause: lastError });
     await pause(LOOK_EVERY_MS);
   }
 }

@@ -1,6 +1,6 @@
 /**
  * A gateway: the real binary with a data directory and a private PostgreSQL of its own, ended with the process that
- * started it, whatever way that ends.
+ * started it, however that ends.
  */
 
 import { execFileSync, spawn } from "node:child_process";
@@ -146,7 +146,7 @@ export class Gateway {
     }
   }
 
-  /** The token of whoever may read the data directory; another after each start. */
+  /** The token of the operator, who may read the data directory; another after each start. */
   get token() {
     return readFileSync(join(this.dataDirectory, "local-token"), "utf8").trim();
   }

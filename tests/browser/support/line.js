@@ -41,13 +41,13 @@ export class Line {
     return `http://127.0.0.1:${port}`;
   }
 
-  /** Ends every connection, and lets none through until it is mended. */
+  /** Ends every connection, and lets none through until it is restored. */
   cut() {
     this.#isCut = true;
     this.#sockets.forEach((socket) => socket.destroy());
   }
 
-  mend() {
+  restore() {
     this.#isCut = false;
   }
 

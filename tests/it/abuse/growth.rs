@@ -1,4 +1,4 @@
-//! Making what nobody takes away: users, tokens and polling jobs without number.
+//! Making what is never taken away: users, tokens and polling jobs without number.
 //!
 //! Before: an admin's token made users without end, each user 1,000 tokens and 100,000 jobs, all of which every gateway has in
 //! its memory or looks at; a quarantine of any size was dropped in one statement, which ended at its timeout and dropped

@@ -1,4 +1,4 @@
-//! Heads of requests that are long, slow, many, or for nobody.
+//! Heads of requests that are long, slow, many, or without a host.
 //!
 //! Before: a head could have 400 KiB, and one of 500 KB passed; a thousand unfinished ones cost 400 MiB, and 16,384 would
 //! have cost 6.4 GiB. A head could drip for half a minute, and a request with HTTP/1.1 and no `Host` was answered 202. Now
@@ -86,7 +86,7 @@ async fn a_request_says_once_whom_it_is_for_on_both_ways() {
             last
         };
         let good = "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n";
-        // The first request of a connection begins on the express way; behind another one it is the general server's.
+        // The first request of a connection begins on the fast path; behind another one it is the general server's.
         for requests in [&[post.as_str()][..], &[good, &post], &[&get], &[&preflight]] {
             let (status, problem) = ask(requests).await;
             match expected {
@@ -126,7 +126,7 @@ async fn a_head_that_drips_has_its_time_and_is_told() {
             };
             tokio::select! {
                 _ = source.read_to_end(&mut answer) => {}
-                () = dripping => panic!("nobody minds"),
+                () = dripping => panic!("the head was not refused"),
             }
             String::from_utf8_lossy(&answer).into_owned()
         }

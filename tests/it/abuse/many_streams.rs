@@ -2,8 +2,8 @@
 //!
 //! Before: a token with `ingest` and `streams:write` made 1,020 tables in 20 s and would have gone on, and `/metrics`, open to
 //! all, had the name of each, seven lines a stream. After: 1,000 streams of one user and 5,000 in all by default, exactly,
-//! whoever asks for them and through however many gateways; metrics name 200 of them and count the others together; and a
-//! setting asks for a token on `/metrics`.
+//! whichever user asks for them and through however many gateways; metrics name 200 of them and count the others
+//! together; and a setting asks for a token on `/metrics`.
 
 use futures::future::join_all;
 use reqwest::Method;
@@ -48,7 +48,7 @@ async fn make_at_once(clients: [&Client; 2], prefix: &str, count: usize) -> usiz
 }
 
 #[tokio::test]
-async fn no_more_streams_are_made_than_may_be_by_whatever_way() {
+async fn no_more_streams_are_made_than_may_be_in_any_way() {
     let flags = [
         &format!("--streams-max={IN_ALL_MAX}")[..],
         &format!("--streams-per-user-max={PER_USER_MAX}"),
@@ -72,7 +72,7 @@ async fn no_more_streams_are_made_than_may_be_by_whatever_way() {
     assert_eq!(make_at_once([&ada, &ada], "ada", 12).await, left);
     let before = one.get("/v1/status").await.expect(200)["journal"]["synced"].clone();
 
-    // Whoever has the machine is held to the number in all, and so is every other way to a stream.
+    // The machine's owner is held to the number in all, and so is every other way to a stream.
     let definition = json!({"name": "more"});
     one.post("/v1/streams", &definition).await.problem(409, "streams_limit");
     let job = json!({"url": "http://api.test/more", "interval_ms": 60_000, "stream": "more"});

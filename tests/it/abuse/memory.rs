@@ -92,9 +92,9 @@ async fn who_has_no_credentials_leaves_no_buffers_behind() {
     }
 }
 
-/// Before: what the express way had read of a slow request was kept twice, and counted nowhere.
+/// Before: what the fast path had read of a slow request was kept twice, and counted nowhere.
 #[tokio::test]
-async fn what_the_express_way_hands_over_counts() {
+async fn what_the_fast_path_hands_over_counts() {
     let gateway = Gateway::with(&["--request-memory-bytes-max=20000"]).await;
     let head = "POST /v1/streams/hello/records HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer (nobody)\r\n\
                 Content-Type: application/json\r\nContent-Length: 60000\r\n\r\n";

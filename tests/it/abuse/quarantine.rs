@@ -142,7 +142,7 @@ async fn of_a_request_so_much_is_kept_and_the_rest_is_told_in_every_format() {
     let mixed = "{\"n\":1}\n".to_owned() + &bad(12) + "{\"n\":2}\n";
     let body = gateway.records("typed").ndjson(mixed).send().await.expect(202);
     assert_eq!((told(&body), &body["accepted"]), ((10, 2, Some("request_limit")), &json!(2)));
-    // Whoever asks for all or nothing gets nothing.
+    // A sender that asks for all or nothing gets nothing.
     let request = gateway.records("typed").ndjson(bad(25)).query("on_error", "reject");
     let body = request.send().await.problem(422, "rejected");
     assert_eq!(told(&body), (0, 0, None), "{body}");
@@ -336,7 +336,7 @@ async fn a_request_has_its_room_while_it_is_under_way_and_no_longer() {
     assert_eq!((broken.status, room(&gateway).await["records"].as_u64()), (400, Some(0)));
     stall.release().await;
 
-    // Whoever is slow does not come past the limit, however often it is measured.
+    // A slow sender does not come past the limit, however often it is measured.
     let mut slow = half_sent(&gateway, "shared", 99).await;
     assert_eq!(told(&honest().await.expect(202)), (1, 0, None));
     for accepted in 1..4 {
@@ -353,7 +353,7 @@ async fn a_request_has_its_room_while_it_is_under_way_and_no_longer() {
     assert_eq!(gateway.scalar::<i64>(IN_ALL).await, 100);
 }
 
-/// What is counted is not always there: somebody switched the triggers off.
+/// What is counted is not always there: the triggers may have been switched off.
 #[tokio::test]
 async fn a_count_that_is_wrong_keeps_nothing_else_from_leaving() {
     let flags = ["--quarantine-days=0", "--quarantine-full=drop_oldest"];

@@ -2,9 +2,9 @@
 //!
 //! Before: `GET …/records?limit=500` of documents of 62 KiB read and sent 31 MB; 16 of them at once took all connections that
 //! reading had, so that sizes of streams and the quarantine waited 1.4 s, and with larger documents were answered 503; 40
-//! replies that nobody read kept 750 MiB for as long as their peers liked. Now a reply has at most 4 MiB, says what it left
-//! out, and reading has connections of its own; of one user three replies are under way at most: the same readers hold 84 MiB for
-//! a moment, and nobody else waits.
+//! replies that were not read kept 750 MiB for as long as their peers liked. Now a reply has at most 4 MiB, says what
+//! it left out, and reading has connections of its own; of one user three replies are under way at most: the same
+//! readers hold 84 MiB for a moment, and no other caller waits.
 
 use futures::FutureExt;
 use futures::future::select_ok;
@@ -109,12 +109,12 @@ async fn a_page_of_the_quarantine_ends_at_its_limit_and_the_next_goes_on() {
 }
 
 #[tokio::test]
-async fn slow_readers_hold_up_nobody_else() {
+async fn slow_readers_hold_up_no_other_caller() {
     let gateway = Gateway::start().await;
     gateway.commit("slow", &json!({"n": 1})).await;
     gateway.post("/v1/users", &json!({"name": "ada", "password": "long enough"})).await.expect(201);
     let mut held = gateway.pool().begin().await.unwrap();
-    // Whoever reads the table waits, as long as reading waits for a lock.
+    // A reader of the table waits, as long as reading waits for a lock.
     sqlx::query("lock table streams.slow in access exclusive mode")
         .execute(&mut *held)
         .await
@@ -176,7 +176,7 @@ async fn ask(gateway: &Gateway, token: &str, path: &str) -> TcpStream {
 }
 
 #[tokio::test]
-async fn replies_that_nobody_takes_count_and_are_few() {
+async fn replies_that_are_not_taken_count_and_are_few() {
     let gateway = Gateway::start().await;
     fill(&gateway, "large", 100, 60_000).await;
     gateway.post("/v1/users", &json!({"name": "ada", "password": "long enough"})).await.expect(201);

@@ -39,7 +39,7 @@ async fn signed_in(outsider: &Outsider, place: &str, name: &str) {
 }
 
 #[tokio::test]
-async fn guessing_from_one_address_keeps_nobody_else_out_and_is_told() {
+async fn guessing_from_one_address_keeps_no_other_user_out_and_is_told() {
     let gateway = gateway_behind_a_proxy().await;
     for name in ["ada", "grace", "hedy"] {
         add_user(&gateway, name, "member").await;
@@ -177,8 +177,8 @@ async fn a_password_that_is_remembered_for_one_address_answers_no_guess_from_ano
         (reply.status == 429).then_some(())
     })
     .await;
-    // Whoever waits learns nothing: the right password is answered like a wrong one, where the wait is not over yet. (A
-    // machine that is slower than the wait lets it in, and then all is as in the beginning.)
+    // A caller who has to wait learns nothing: the right password is answered like a wrong one, where the wait is not
+    // over yet. (A machine that is slower than the wait lets it in, and then all is as in the beginning.)
     eventually("the guesser has to wait, with the right one, too", async || {
         for _ in 0..50 {
             let wrong = who("198.51.100.66", "a guess at it").await;

@@ -7,7 +7,7 @@
 //!
 //! Before: requests to sign in whose body stopped after a byte were under way for 15 seconds, and none was ever dropped, so
 //! two addresses that renewed 210 of them had all of 200 places for as long as they liked, and honest newcomers, the only
-//! ones left without a request, were dropped for them. Now whoever has not said who they are makes room.
+//! ones left without a request, were dropped for them. Now a caller who has not said who they are makes room.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -24,7 +24,7 @@ use crate::support::{Gateway, Metrics, eventually, soon};
 /// Addresses that attackers come from, beside the one of honest clients, 127.0.0.1.
 pub const ATTACKER: &str = "127.0.0.2";
 const ANOTHER: &str = "127.0.0.3";
-/// Nobody waits for a write that has not moved for so long.
+/// A write of a test that has not moved for so long is given up.
 const STUCK: Duration = Duration::from_millis(500);
 /// The longest that a reply may wait for its reader, and time for a loaded machine.
 const GIVEN_UP: Duration = Duration::from_secs(20 + 60);
@@ -35,10 +35,11 @@ const SHUTDOWN_SOON: Duration = Duration::from_secs(30);
 const HEALTH: &str = "GET /healthz HTTP/1.1\r\nHost: gateway\r\n\r\n";
 /// A request that the general server answers at length.
 const METRICS: &str = "GET /metrics HTTP/1.1\r\nHost: gateway\r\n\r\n";
-/// One that stays on the express way, and is refused at once: its token is no token.
-const EXPRESS: &str = "POST /v1/streams/nobodys/records HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer \
+/// One that stays on the fast path, and is refused at once: its token is no token.
+const FAST_PATH: &str = "POST /v1/streams/nobodys/records HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer \
                        (nobody)\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}";
-/// Requests of nobody whose bodies do not come: to sign in, without a token, and with one that is none, on either way.
+/// Requests of unknown callers whose bodies do not come: to sign in, without a token, and with one that is none, on
+/// either way.
 const HALVES: [&str; 4] = [
     "POST /v1/sessions HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/json\r\nContent-Length: 40\r\n\r\n{",
     "POST /v1/streams/s/records HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/json\r\nContent-Length: 9000\r\n\r\n{",
@@ -108,13 +109,13 @@ async fn peers_that_never_read_stop_neither_service_nor_a_shutdown() {
     let attacking: FuturesUnordered<_> = (0..42)
         .map(async |n| {
             let mut peer = connect_from(&gateway, [ATTACKER, ANOTHER][n / 21]).await;
-            pipeline(&mut peer, [EXPRESS, METRICS][n % 2]).await;
+            pipeline(&mut peer, [FAST_PATH, METRICS][n % 2]).await;
             peer
         })
         .collect();
     let attackers: Vec<TcpStream> =
         soon("the gateway has stopped reading what is not read", attacking.collect()).await;
-    // Whoever comes is served, over new connections too, and a monitor stays.
+    // Every newcomer is served, over new connections too, and a monitor stays.
     for n in 0..60 {
         let mut honest = connect_from(&gateway, "127.0.0.1").await;
         honest.write_all(HEALTH.as_bytes()).await.unwrap();
@@ -132,8 +133,8 @@ async fn peers_that_never_read_stop_neither_service_nor_a_shutdown() {
 #[tokio::test]
 async fn a_reply_has_to_move_and_a_slow_line_is_let_be() {
     let gateway = Gateway::start().await;
-    let mut express = connect_from(&gateway, ATTACKER).await;
-    pipeline(&mut express, EXPRESS).await;
+    let mut fast = connect_from(&gateway, ATTACKER).await;
+    pipeline(&mut fast, FAST_PATH).await;
     let mut general = connect_from(&gateway, ATTACKER).await;
     pipeline(&mut general, METRICS).await;
     let mut dripping = connect_from(&gateway, ATTACKER).await;
@@ -189,14 +190,14 @@ async fn a_reply_has_to_move_and_a_slow_line_is_let_be() {
         () = given_up => {}
     }
     // What they had not read is gone with them.
-    for mut peer in [express, general, dripping] {
+    for mut peer in [fast, general, dripping] {
         let mut rest = Vec::new();
         let _ = soon("it is closed", peer.read_to_end(&mut rest)).await;
     }
 }
 
 #[tokio::test]
-async fn silent_connections_make_room_for_whoever_comes() {
+async fn silent_connections_make_room_for_newcomers() {
     let gateway =
         Gateway::with(&["--connections-max=200", "--connections-per-address-max=200"]).await;
     gateway.create_stream(&json!({"name": "honest"})).await;
@@ -335,7 +336,7 @@ async fn behind_a_trusted_proxy_a_client_has_its_share() {
     assert_eq!(status, 200);
     let watcher = over_websocket().await.expect("the second");
     assert_eq!(watch("192.0.2.1").await.0, 429);
-    // Nobody waits for the body of who is over it.
+    // The body of a sender who is over it is not waited for.
     let mut owing = connect_from(&gateway, "127.0.0.1").await;
     let head = HALVES[1].replace("Content-Type", "X-Forwarded-For: 192.0.2.1\r\nContent-Type");
     owing.write_all(head.as_bytes()).await.unwrap();

@@ -41,7 +41,7 @@ async fn compressed_record(gateway: &Gateway) -> Vec<u8> {
     [head.into_bytes(), body].concat()
 }
 
-/// Whoever else comes is answered, and one address has no more than its share.
+/// Every other caller is answered, and one address has no more than its share.
 async fn others_are_served(gateway: &Gateway) {
     let record = compressed_record(gateway).await;
     // Who has credentials, also from the attacker's own address.
@@ -87,7 +87,7 @@ async fn held(gateway: &Gateway) -> f64 {
 }
 
 #[tokio::test]
-async fn unfinished_heads_of_one_address_get_nobody_else_refused() {
+async fn unfinished_heads_of_one_address_get_no_other_address_refused() {
     let gateway = gateway().await;
     let head = format!("GET /none HTTP/1.1\r\nHost: gateway\r\nX-Long: {}", "a".repeat(HEAD_BYTES));
     let attackers = attack(&gateway, 400, head.as_bytes()).await;
@@ -98,9 +98,9 @@ async fn unfinished_heads_of_one_address_get_nobody_else_refused() {
 }
 
 #[tokio::test]
-async fn unread_replies_of_one_address_get_nobody_else_refused() {
+async fn unread_replies_of_one_address_get_no_other_address_refused() {
     let gateway = gateway().await;
-    // Longer than what nobody counts, and asked for by anybody.
+    // Longer than a reply that is not counted, and asked for without credentials.
     let asked = "GET /metrics HTTP/1.1\r\nHost: gateway\r\n\r\n".repeat(12);
     let attackers = attack(&gateway, 100, asked.as_bytes()).await;
     let long = format!("GET /{} HTTP/1.1\r\nHost: gateway\r\n\r\n", "a".repeat(HEAD_BYTES));

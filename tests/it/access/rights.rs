@@ -117,9 +117,9 @@ async fn a_token_ends_when_it_expires_or_is_revoked() {
 async fn credentials_that_mean_nothing_are_refused() {
     let gateway = Gateway::start().await;
     let outsider = Outsider::of(&gateway);
-    let nobody = Reply::to(outsider.request(Method::GET, "/v1/streams")).await;
-    assert_eq!(nobody.headers["www-authenticate"], "Bearer realm=\"tidegate\"");
-    nobody.problem(401, "missing_credentials");
+    let anonymous = Reply::to(outsider.request(Method::GET, "/v1/streams")).await;
+    assert_eq!(anonymous.headers["www-authenticate"], "Bearer realm=\"tidegate\"");
+    anonymous.problem(401, "missing_credentials");
     let unknown = format!("Bearer tg_{}", "A".repeat(43));
     let almost = format!("Bearer {}x", gateway.token());
     for text in [unknown.as_str(), almost.as_str(), "bearer tg_"] {
@@ -404,7 +404,7 @@ async fn the_first_admin_comes_from_the_environment() {
     assert_eq!(who["user"]["role"], "admin");
     assert_eq!(gateway.terminate().await, 0);
 
-    // Later starts change nobody.
+    // Later starts change no user.
     let gateway = Serve::start(directory.path(), &[], &environment("mallory")).await;
     let outsider = Outsider::at(gateway.address());
     outsider.who_by_password("mallory", PASSWORD).await.problem(401, "invalid_password");
@@ -456,7 +456,7 @@ async fn tokens_and_passwords_work_while_postgresql_is_away() {
     outsider.who_by_token(&revoked.text).await.problem(401, "invalid_token");
     outsider.who_by_password("ada", PASSWORD).await.expect(200);
     outsider.who_by_password("ada", "another password").await.problem(401, "invalid_password");
-    // Nobody is told that they are unknown who may have been added meanwhile.
+    // A user who may have been added meanwhile is not told that they are unknown.
     for (name, password) in [("ada", PASSWORD), ("ada", "a guess at it"), ("eve", PASSWORD)] {
         let refused = outsider.sign_in(name, password).await;
         assert!(refused.retry_after_seconds() >= 1);

@@ -1,4 +1,4 @@
-//! Users and tokens that were changed a moment ago, elsewhere: nobody is refused before word of it has come.
+//! Users and tokens that were changed a moment ago, elsewhere: no caller is refused before word of it has come.
 
 use serde_json::json;
 
@@ -7,7 +7,7 @@ use crate::support::{Gateway, Metrics, eventually};
 
 /// They were unknown until word came of the change. Here none ever comes.
 #[tokio::test]
-async fn nobody_is_refused_for_a_change_that_is_on_its_way() {
+async fn no_caller_is_refused_for_a_change_that_is_on_its_way() {
     let gateway = Gateway::start().await;
     add_user(&gateway, "ada", "member").await;
     let outsider = Outsider::of(&gateway);

@@ -204,7 +204,7 @@ async fn a_session_changes_its_password_only_with_the_one_so_far() {
         outsider.who_by_cookie(&cookie).await.problem(401, "invalid_session");
         outsider.who_by_password(name, "another password").await.expect(200);
     }
-    // An admin sets somebody else's without knowing it.
+    // An admin sets another user's without knowing it.
     let reply = outsider.sign_in("grace", "another password").await;
     let cookie = set_cookie(&reply).split(';').next().unwrap().to_owned();
     change(&cookie, ada, json!({"password": PASSWORD})).await.expect(200);
@@ -287,7 +287,7 @@ async fn a_cookie_speaks_only_for_our_own_pages() {
     // Who sends a token means it.
     let request = gateway.request(Method::POST, "/v1/streams").json(&json!({"name": "meant"}));
     Reply::to(request.header("origin", "https://evil.example")).await.expect(201);
-    // Nobody is signed in as somebody else from another site.
+    // No browser is signed in as another user from another site.
     let body = json!({"user": "ada", "password": PASSWORD});
     let request = outsider.request(Method::POST, "/v1/sessions").json(&body);
     Reply::to(request.header("origin", "https://evil.example"))

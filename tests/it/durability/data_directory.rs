@@ -1,8 +1,9 @@
-//! The data directory: private in every part from the first moment, and used only where nobody else could have prepared it.
+//! The data directory: private in every part from the first moment, and used only where no other user could have
+//! prepared it.
 //!
 //! Before: the directory was 0710 where root had a private PostgreSQL (that is so, and docs/operation.md says why), `journal/` was
-//! 0755 and `lock` 0644; a symbolic link to `journal` or `postgres.log` was followed as root, and somebody else's directory, or
-//! one that everybody could write, was taken.
+//! 0755 and `lock` 0644; a symbolic link to `journal` or `postgres.log` was followed as root, and another user's
+//! directory, or one that everybody could write, was taken.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
@@ -123,7 +124,7 @@ async fn refused(directory: &Path, data_dir: &Path) -> String {
 }
 
 #[tokio::test]
-async fn a_directory_that_somebody_else_could_have_prepared_is_refused() {
+async fn a_directory_that_another_user_could_have_prepared_is_refused() {
     let directory = working_directory();
     let data_dir = directory.path().join("theirs");
     fs::create_dir(&data_dir).unwrap();

@@ -48,7 +48,7 @@ impl Rig {
         Rig { gateway, proxy, _database: database }
     }
 
-    /// Waits until somebody waits for the journal's row, as a new session does whose predecessor is still committing.
+    /// Waits until a session waits for the journal's row, as a new session does whose predecessor is still committing.
     async fn wait_for_fence(&self) {
         eventually("the new session waits for the old one", async || {
             let waiting: i64 = self
@@ -114,8 +114,8 @@ async fn a_session_that_was_followed_begins_no_transaction() {
     assert!(matches!(forgotten, Err(BatchError::Fenced)), "{forgotten:?}");
 }
 
-/// What became of each record, as who waits for it is told and as the counters have it, over a reply to a COMMIT that
-/// nobody hears: rows, duplicates, records that PostgreSQL refused, and records that are parked and make no row yet.
+/// What became of each record, as its sender is told and as the counters have it, over a reply to a COMMIT that
+/// is lost: rows, duplicates, records that PostgreSQL refused, and records that are parked and make no row yet.
 #[tokio::test]
 async fn a_commit_whose_reply_is_lost_is_told_as_it_was() {
     let rig = Rig::start(&["--lock-timeout-ms=100", "--batch-interval-ms=10"]).await;
@@ -157,7 +157,7 @@ async fn a_commit_whose_reply_is_lost_is_told_as_it_was() {
     .await;
     gateway.wait_all_committed().await;
     assert_eq!(totals().await, [4, 2, 1], "none of it is in the table");
-    assert!(waiting.try_join_next().is_none(), "nobody is told that it is");
+    assert!(waiting.try_join_next().is_none(), "no sender is told that it is");
     lock.release().await;
     let reply = waiting.join_all().await.remove(0).expect(201);
     let told = (&reply["committed"], &reply["duplicates"], &reply["quarantined"]);
@@ -176,7 +176,7 @@ async fn a_session_waits_for_a_commit_of_the_one_before_that_is_still_under_way(
         rig.wait_for_fence().await;
         let before = Metrics::read(&rig.gateway).await.total("tidegate_writer_sessions_total");
         if deliver {
-            assert!(held.deliver().await, "nobody has raised the epoch yet, so it is carried out");
+            assert!(held.deliver().await, "the epoch is not raised yet, so it is carried out");
         } else {
             // The server notices that its client is gone, and rolls back.
             drop(held);

@@ -49,7 +49,7 @@ async fn a_role_that_may_make_nothing_is_told_which_grant_it_needs() {
         gateway.records("first").json(&json!({"n": 1})).send().await,
         gateway.post("/v1/streams", &json!({"name": "first"})).await,
         gateway.get("/v1/quarantine").await,
-        // Nobody is known yet, so nobody is unknown.
+        // No user is known yet, so none is refused as unknown.
         outsider.sign_in("admin", PASSWORD).await,
         outsider.who_by_password("admin", PASSWORD).await,
         outsider.who_by_token("tg_of_somebody").await,

@@ -29,7 +29,7 @@ async fn says_what_helps(gateway: &Gateway) {
     let place = gateway.data_dir().to_str().unwrap();
     assert!(
         !missing.contains(place),
-        "anybody may ask, and where it is is nobody's business: {missing}"
+        "any caller may ask, and where it is is not for them: {missing}"
     );
     let status = gateway.get("/v1/status").await.expect(200);
     assert!(status["missing"].to_string().contains(place), "{status}");
@@ -41,7 +41,7 @@ async fn says_what_helps(gateway: &Gateway) {
 }
 
 async fn is_ready_by_itself(gateway: &Gateway) {
-    eventually("the gateway is ready, although nobody did anything to it", async || {
+    eventually("the gateway is ready, without anything being done to it", async || {
         (gateway.get("/readyz").await.status == 200).then_some(())
     })
     .await;
@@ -49,7 +49,7 @@ async fn is_ready_by_itself(gateway: &Gateway) {
 }
 
 #[tokio::test]
-async fn a_disk_that_somebody_else_fills_costs_no_acknowledged_record() {
+async fn a_disk_that_another_program_fills_costs_no_acknowledged_record() {
     const ROUNDS: i64 = 3;
     let Some((mut gateway, disk)) = gateway_on_disk().await else { return };
     let mut oracle = Oracle::prepare(&gateway).await;
@@ -143,7 +143,7 @@ async fn a_start_on_a_disk_that_its_own_journal_fills_brings_the_records_out() {
     }
     gateway.kill9().await;
     disk.fill();
-    // Not even its small files can be written. Nobody makes room but the gateway itself.
+    // Not even its small files can be written. Only the gateway itself makes room.
     gateway.restart().await;
     assert_eq!(gateway.get("/readyz").await.status, 503);
     stall.release().await;

@@ -215,7 +215,7 @@ async fn without_the_names_of_streams_records_come_out_as_bytes() {
     for text in [b"{\"n\":1}", b"{\"n\":2}"] {
         assert!(bytes.windows(text.len()).any(|window| window == text), "the tuples are whole");
     }
-    // A segment that somebody put elsewhere tells by itself where it belongs.
+    // A segment that was put elsewhere tells by itself where it belongs.
     let segment = copy.path().join("journal/0000000000000000.segment");
     let moved = copy.path().join("a copy");
     fs::rename(segment, &moved).unwrap();

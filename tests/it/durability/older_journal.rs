@@ -50,7 +50,7 @@ async fn an_older_copy_of_the_journal_is_refused_however_much_comes_meanwhile() 
         refused.problem(503, "older_journal");
         assert_eq!(gateway.rows("kept").await, 2);
     }
-    // Before PostgreSQL can be asked nobody knows.
+    // Before PostgreSQL can be asked, the gateway does not know.
     gateway.kill9().await;
     cluster.stop().await;
     gateway.restart().await;

@@ -90,7 +90,7 @@ async fn a_gateway_starts_and_acknowledges_while_postgresql_is_away() {
     );
     let sender = gateway.with_token(&token);
     sender.records("known").json(&json!({"n": 3})).send().await.expect(202);
-    // What nobody knows cannot be made now; that is no reason to take anything down.
+    // An unknown stream cannot be made now; that is no reason to take anything down.
     let reply = gateway.records("unknown").json(&json!({"n": 1})).send().await;
     assert_eq!(reply.status, 503, "{}", reply.body);
 

@@ -224,7 +224,7 @@ async fn a_command_that_is_interrupted_leaves_no_postgresql_behind() {
     let mut gateway = Serve::start(directory.path(), &[], &[]).await;
     assert_eq!(gateway.terminate().await, 0);
     let note = gateway.data_dir().join("postgres/data/postmaster.pid");
-    // It has nobody who gives it a password.
+    // It waits for a password that does not come.
     let mut child = tidegate(directory.path(), &["user", "passwd", "admin", "--password-stdin"])
         .stdin(Stdio::piped())
         .stdout(Stdio::null())

@@ -72,7 +72,7 @@ async fn connections_that_break_under_load_cost_neither_rows_nor_counts() {
     let load = oracle.load(&gateway);
     for _ in 0..CUTS {
         load.acknowledges(150).await;
-        // All but our own: writers in the middle of whatever they do, with the commit perhaps under way.
+        // All but our own: writers in the middle of their work, with the commit perhaps under way.
         // Between two sessions there may be none for a moment.
         eventually("the gateway's connections bear its name", async || {
             let cut: i64 = gateway
@@ -220,7 +220,7 @@ async fn a_damaged_journal_never_blocks_the_start() {
 }
 
 #[tokio::test]
-async fn a_deleted_stream_takes_its_backlog_along_and_stops_nobody_else() {
+async fn a_deleted_stream_takes_its_backlog_along_and_stops_no_other_stream() {
     let gateway = Gateway::start().await;
     for name in ["gone", "kept"] {
         gateway.create_stream(&json!({"name": name})).await;

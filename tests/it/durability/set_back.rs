@@ -88,7 +88,7 @@ async fn what_the_journal_keeps_is_written_again_exactly_once() {
     })
     .await;
     assert_eq!(status(&gateway).await["database"].get("lost"), None);
-    // And it goes on, with numbers that nobody has.
+    // And it goes on, with numbers that are not taken.
     commit(&gateway, "newer", &numbers(0..1)).await;
     commit(&gateway, "documents", &numbers(200..201)).await;
     let ids = "select count(*) = count(distinct id) from tidegate.streams";
@@ -99,7 +99,8 @@ async fn what_the_journal_keeps_is_written_again_exactly_once() {
     assert_eq!(gateway.terminate().await, 0);
 }
 
-/// The gateway goes on meanwhile, and nobody sends any more: nothing but its own look tells it that rows are missing.
+/// The gateway goes on meanwhile, and no more records are sent: nothing but its own look tells it that rows are
+/// missing.
 #[tokio::test]
 async fn a_gateway_with_nothing_to_do_notices_and_writes_again() {
     let mut cluster = OwnCluster::start().await;
@@ -138,8 +139,8 @@ async fn of_equal_keys_the_last_stays_when_the_first_was_missing() {
     assert_eq!(gateway.column::<String>(version).await, ["2"]);
 }
 
-/// The epoch is the session's own, since nobody has begun another; only the server is not the one that it began with. The
-/// connection that would notice hears nothing, and a connection that is made now must not go on alone.
+/// The epoch is the session's own, since no other session was begun; only the server is not the one that it began with.
+/// The connection that would notice hears nothing, and a connection that is made now must not go on alone.
 #[tokio::test]
 async fn a_connection_to_a_server_that_was_set_back_does_not_join_the_session() {
     let mut cluster = OwnCluster::start().await;

@@ -69,7 +69,7 @@ async fn commits_that_do_not_come_back_make_it_not_ready_and_are_named() {
     assert!(ready.contains("does not commit") && !ready.contains("gone"), "{ready}");
     gateway.records("known").json(&json!({"n": 2})).send().await.expect(202);
 
-    // Sign-ins hang; whoever is signed in, reads or looks is served all the same.
+    // Sign-ins hang; users who are signed in, read or look are served all the same.
     let mut hanging = JoinSet::new();
     for _ in 0..SIGN_INS {
         hanging.spawn(sign_in((*gateway).clone()));

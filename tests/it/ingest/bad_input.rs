@@ -129,7 +129,7 @@ async fn records_that_postgresql_could_not_store_are_refused_at_the_edge() {
     ] {
         victim.refuses("typed", record, code, column).await;
     }
-    // A key that nobody could store, at any depth.
+    // A key that cannot be stored, at any depth.
     victim.refuses("documents", br#"{"a\u0000":1}"#, "invalid_unicode", None).await;
     victim.refuses("documents", b"{\"\xff\":1}", "invalid_utf8", None).await;
     victim.refuses("documents", br#"{"a":{"\udc00":1}}"#, "invalid_unicode", None).await;
@@ -502,7 +502,7 @@ async fn tokens_that_are_wrong_expired_or_revoked_open_nothing() {
 }
 
 #[tokio::test]
-async fn a_monitor_that_sends_garbage_disturbs_nobody() {
+async fn a_monitor_that_sends_garbage_disturbs_no_other_monitor() {
     const FRAME_BYTES: usize = 10 << 20;
     let gateway = Gateway::start().await;
     gateway.create_stream(&json!({"name": "watched"})).await;

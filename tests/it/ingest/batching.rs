@@ -1,4 +1,4 @@
-//! A batch is cut by rows, by bytes, by time or because somebody waits, and the committed ranges tell of each.
+//! A batch is cut by rows, by bytes, by time or because a sender waits, and the committed ranges tell of each.
 //!
 //! The ranges are the evidence: one row of `committed_ranges` a transaction, so that a batch that was cut too early
 //! shows, without any waiting for what shall not happen.
@@ -110,7 +110,7 @@ async fn a_batch_is_cut_by_time() {
 }
 
 #[tokio::test]
-async fn a_batch_is_cut_when_somebody_waits_for_it() {
+async fn a_batch_is_cut_when_a_sender_waits_for_it() {
     let gateway = gateway_with("--batch-rows=1000000000", "--batch-rows").await;
     let early = send(&gateway, 7).await;
     assert_eq!(gateway.rows("batched").await, 0);

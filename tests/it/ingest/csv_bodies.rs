@@ -408,7 +408,7 @@ async fn a_kept_row_is_replayed_as_its_file_was_written() {
 }
 
 #[tokio::test]
-async fn bytes_that_are_no_utf8_and_compression_that_nobody_named_are_told() {
+async fn bytes_that_are_no_utf8_and_compression_that_was_not_named_are_told() {
     let gateway = Gateway::start().await;
     gateway.create_stream(&json!({"name": "texts"})).await;
     for (content_type, body, byte) in [

@@ -1,6 +1,6 @@
 //! A limit is what docs/limits.md says, to the byte: what has exactly so much is taken, and one more is refused.
 //!
-//! The express way has its own limit, and `express::both_ways_answer_alike` meets it.
+//! The fast path has its own limit, and `fast_path::both_ways_answer_alike` meets it.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! The express way for small records answers as the general server does, and leaves to it whatever is not its own.
+//! The fast path for small records answers as the general server does, and leaves everything else to it.
 
 use std::collections::BTreeMap;
 
@@ -11,10 +11,10 @@ use crate::support::{Gateway, Metrics, parse_position, soon};
 
 const JSON: &str = "application/json";
 const NDJSON: &str = "application/x-ndjson";
-/// Anything that the express way leaves to the general server, with the rest of the connection.
+/// Anything that the fast path leaves to the general server, with the rest of the connection.
 const HEALTH: &str = "GET /healthz HTTP/1.1\r\nHost: gateway\r\n\r\n";
 
-/// A request as the express way takes it.
+/// A request as the fast path takes it.
 fn plain(stream: &str, token: &str, content_type: &str, body: &str) -> String {
     let length = body.len();
     format!(
@@ -157,7 +157,7 @@ async fn requests_that_come_at_once_are_answered_in_turn_however_they_are_cut() 
     );
 }
 
-/// The same bytes, as a connection's first request and after one that leaves the express way.
+/// The same bytes, as a connection's first request and after one that leaves the fast path.
 #[tokio::test]
 async fn both_ways_answer_alike() {
     let gateway = Gateway::with(&["--body-bytes-max=1000"]).await;
@@ -207,19 +207,19 @@ async fn both_ways_answer_alike() {
     ] {
         let request = plain(stream, token, content_type, body);
         let before = counted(status).await;
-        let express = Wire::to(&gateway).await.answer_to(&request).await;
+        let fast = Wire::to(&gateway).await.answer_to(&request).await;
         assert_eq!((counted(status).await - before).to_string(), "1", "{request}");
         let mut wire = Wire::to(&gateway).await;
         assert_eq!(wire.answer_to(HEALTH).await.status, 200);
         let general = wire.answer_to(&request).await;
-        assert_eq!(express.status, status, "{request}\n{express:?}");
-        assert_eq!(express.lasting(), general.lasting(), "{request}");
+        assert_eq!(fast.status, status, "{request}\n{fast:?}");
+        assert_eq!(fast.lasting(), general.lasting(), "{request}");
     }
 }
 
 /// A connection that is open was let in by a token; each of its requests is let in by itself.
 #[tokio::test]
-async fn a_token_s_rate_and_its_end_count_on_the_express_way_too() {
+async fn a_token_s_rate_and_its_end_count_on_the_fast_path_too() {
     let gateway = Gateway::start().await;
     gateway.create_stream(&json!({"name": "metered"})).await;
     let made =
@@ -227,7 +227,7 @@ async fn a_token_s_rate_and_its_end_count_on_the_express_way_too() {
     let made = gateway.post("/v1/tokens", &made).await.expect(201);
     let token = made["token"].as_str().unwrap();
     let mut wire = Wire::to(&gateway).await;
-    // Taken whole, and owed: what the express way takes it also has paid for.
+    // Taken whole, and owed: what the fast path takes it also has paid for.
     let body = lines(0, 1_000);
     assert_eq!(wire.answer_to(&plain("metered", token, NDJSON, &body)).await.accepted(), 1_000);
     let refused = wire.answer_to(&plain("metered", token, NDJSON, &lines(1_000, 1))).await;

@@ -71,7 +71,7 @@ async fn refusals_of_the_http_layer_are_problem_documents() {
         for line in ["content-type: application/problem+json", "cache-control: no-store"] {
             assert!(head.lines().any(|known| known == line), "{shown}: {head}");
         }
-        // Behind a good request nobody remembers how the bad one began, but it is explained all the same.
+        // Behind a good request the beginning of the bad one is not remembered, but it is explained all the same.
         let (again, _, problem) =
             last_answer(&gateway, format!("{HEALTH}{bytes}").as_bytes()).await;
         assert_eq!((again, &problem["code"]), (status, &json!(code)), "{shown}: {problem}");
@@ -138,7 +138,7 @@ async fn a_reply_says_that_its_connection_ends_with_it() {
         assert_eq!(told, status, "{method_and_path}");
         assert!(head.lines().any(|line| line == "connection: close"), "{head}");
     }
-    // What came with the head is in nobody's way, nor what is read off, whatever its length.
+    // What came with the head does no harm, nor does what is read off, whatever its length.
     let chunked = format!(
         "POST /v1/streams/Nothing/records HTTP/1.1\r\nHost: gateway\r\n{token}{json}Transfer-Encoding: chunked\r\n\r\n\
          2\r\n{{}}\r\n0\r\n\r\n"

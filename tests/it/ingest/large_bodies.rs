@@ -1,4 +1,4 @@
-//! Bodies of any size are streamed: whatever comes, the gateway's memory stays under one limit.
+//! Bodies of any size are streamed: whatever they hold, the gateway's memory stays under one limit.
 
 use std::time::Duration;
 
@@ -241,7 +241,7 @@ async fn a_refusal_reaches_a_sender_that_is_still_sending() {
     let gateway = Gateway::with(&["--body-bytes-max=4194304"]).await;
     gateway.create_stream(&json!({"name": "refused"})).await;
     for _ in 0..5 {
-        // Longer than the limit, which nobody could know before.
+        // Longer than the limit, which could not be known before.
         let body = generated("{\"text\":\"", b'x', BODY_BYTES, "\"}");
         let request = gateway.records("refused").body("application/json", body);
         request.send().await.problem(413, "body_too_large");

@@ -239,7 +239,7 @@ async fn a_connection_that_says_nothing_is_closed() {
     }
     // Meanwhile others are served.
     gateway.commit("others", &json!({"n": 1})).await;
-    assert!(started.elapsed() < HEADER_READ_TIMEOUT, "nobody was held up");
+    assert!(started.elapsed() < HEADER_READ_TIMEOUT, "no sender was held up");
     let open: Vec<&str> = silent
         .join_all()
         .await

@@ -1,4 +1,4 @@
-//! A record that is no JSON costs nobody else: those around it are taken, and it is kept to be mended.
+//! A record that is no JSON harms no other: those around it are taken, and it is kept to be corrected.
 
 use serde_json::{Value, json};
 
@@ -72,13 +72,13 @@ async fn a_message_names_nan_and_infinity() {
 }
 
 #[tokio::test]
-async fn a_record_by_itself_is_422_kept_and_can_be_mended() {
+async fn a_record_by_itself_is_422_kept_and_can_be_corrected() {
     let gateway = gateway().await;
     for body in ["{'n':2}", "{\"n\":2,}", "{\"n\":nan}", " {\"n\":01}\n", "{\"n\":['2}"] {
         let problem = send(&gateway, "typed", body).await.problem(422, "invalid_record");
         assert_eq!((&problem["accepted"], &problem["quarantined"]), (&json!(0), &json!(1)));
         assert_eq!(problem["errors"][0]["code"], "invalid_json", "{problem}");
-        // The same without waiting, which goes the express way.
+        // The same without waiting, which goes the fast path.
         let records = gateway.records("documents").body("application/json", body);
         records.send().await.problem(422, "invalid_record");
     }

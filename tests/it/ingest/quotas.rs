@@ -37,7 +37,7 @@ async fn over_its_rate_a_token_is_told_429_and_when_to_come_again() {
     other.records("metered").json(&json!({"n": 1})).send().await.expect(202);
     let metrics = Metrics::read(&gateway).await;
     assert!(metrics.sum("tidegate_intake_refused_total", "reason", "quota_exceeded") >= 1.0);
-    // Whoever comes when told is let in.
+    // A sender that comes when told is let in.
     tokio::time::sleep(Duration::from_secs(advice)).await;
     client.records("metered").json(&records(1)).send().await.expect(202);
     gateway.wait_all_committed().await;

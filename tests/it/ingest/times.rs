@@ -1,4 +1,5 @@
-//! Times: whatever is taken is what PostgreSQL makes of it, also where it is a number, and also when it comes back.
+//! Times: every text that is taken is what PostgreSQL makes of it, also where it is a number, and also when it comes
+//! back.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -100,7 +101,7 @@ async fn a_time_that_came_as_a_number_comes_back_to_the_same() {
 }
 
 #[tokio::test]
-async fn a_definition_says_what_numbers_count_and_nobody_else_takes_them() {
+async fn a_definition_says_what_numbers_count_and_no_other_column_takes_them() {
     let gateway = Gateway::start().await;
     let with = |column: Value| json!({"name": "refused", "columns": [column]});
     for (column, detail) in [

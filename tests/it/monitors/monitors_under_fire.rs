@@ -51,7 +51,7 @@ enum Told {
     Gap(u64),
 }
 
-/// How many records each stream has; none as long as nobody knows.
+/// How many records each stream has; none while it is unknown.
 type Goal = Option<BTreeMap<&'static str, u64>>;
 
 struct Follower {

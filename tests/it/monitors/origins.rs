@@ -147,8 +147,8 @@ async fn pages_of_an_allowed_origin_send_watch_and_read() {
     // A token is let in from anywhere; what it is told is the page's affair.
     let reply = send("", EVIL).await;
     assert_eq!((reply.status, shown_to(&reply.headers)), (202, None));
-    let nobody = outsider.request(Method::GET, records).header("origin", APP);
-    let reply = Reply::to(nobody).await;
+    let anonymous = outsider.request(Method::GET, records).header("origin", APP);
+    let reply = Reply::to(anonymous).await;
     assert_eq!(shown_to(&reply.headers), Some(APP), "a page reads why it is refused");
     reply.problem(401, "missing_credentials");
     let request = gateway.request(Method::POST, "/v1/monitor/tickets").header("origin", APP);

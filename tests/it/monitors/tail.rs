@@ -151,10 +151,10 @@ async fn a_tail_that_may_not_watch_says_why() {
     let complaint =
         run(&mut tidegate(elsewhere.path(), &["tail", "--url", &url])).await.complained(1);
     assert!(complaint.contains("--token") && complaint.contains("--data-dir"), "{complaint}");
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let arguments = ["tail", "--token", "tg_x", "--url", &format!("http://{nobody}")];
+    let unused = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let arguments = ["tail", "--token", "tg_x", "--url", &format!("http://{unused}")];
     let complaint = run(&mut tidegate(elsewhere.path(), &arguments)).await.complained(1);
-    assert!(complaint.contains(&nobody.to_string()), "{complaint}");
+    assert!(complaint.contains(&unused.to_string()), "{complaint}");
 }
 
 #[tokio::test]

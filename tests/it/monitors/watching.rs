@@ -118,7 +118,7 @@ async fn a_monitor_that_talks_is_told_then_closed() {
 }
 
 #[tokio::test]
-async fn a_monitor_that_breaks_the_protocol_harms_nobody_else() {
+async fn a_monitor_that_breaks_the_protocol_harms_no_other_monitor() {
     let (gateway, mut bystander) = with_bystander().await;
     let mut large = Watcher::local(&gateway, "").await;
     large.send(Message::binary(vec![7; 10 << 20])).await;
@@ -149,7 +149,7 @@ async fn a_monitor_that_breaks_the_protocol_harms_nobody_else() {
 }
 
 #[tokio::test]
-async fn a_monitor_that_does_not_read_holds_nobody_up_and_is_told_what_it_missed() {
+async fn a_monitor_that_does_not_read_holds_up_no_other_and_is_told_what_it_missed() {
     const REQUESTS: usize = 60;
     const RECORDS: usize = 200;
     const TOTAL: u64 = (REQUESTS * RECORDS) as u64;

@@ -1,4 +1,4 @@
-//! What monitors are told: every record once, exact counts, and a gap for whatever was left out; and how they resume.
+//! What monitors are told: every record once, exact counts, and a gap for all that was left out; and how they resume.
 //! Who is let in and how a connection ends is in [`crate::monitors::watching`].
 
 use reqwest::Method;

@@ -34,7 +34,7 @@ async fn every_path_of_a_browser_is_the_page_and_it_runs_nothing_foreign() {
 }
 
 #[tokio::test]
-async fn admins_see_the_settings_and_nobody_sees_a_secret() {
+async fn admins_see_the_settings_and_no_reply_shows_a_secret() {
     let gateway = Gateway::with(&["--batch-rows=77", "--admin-password=correct horse"]).await;
     let shown = gateway.get("/v1/configuration").await.expect(200);
     let of = |name: &str| {

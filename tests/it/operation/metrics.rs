@@ -25,7 +25,7 @@ struct Page {
 
 impl Page {
     async fn read(gateway: &Gateway) -> Page {
-        // No authentication: whoever scrapes needs none.
+        // No authentication: a scraper needs none.
         let response = reqwest::get(format!("http://{}/metrics", gateway.address())).await.unwrap();
         assert_eq!(response.headers()["content-type"], "text/plain; version=0.0.4; charset=utf-8");
         let text = response.error_for_status().unwrap().text().await.unwrap();
@@ -211,7 +211,7 @@ async fn what_monitors_get_and_miss_is_counted() {
     assert_eq!(page.count("tidegate_monitor_deliveries_total"), 511 + 500 - missed);
 
     drop((full, sample));
-    eventually("nobody watches", async || {
+    eventually("no monitor watches", async || {
         let page = Page::read(&gateway).await;
         let connections = page.count("tidegate_connections");
         (page.count("tidegate_monitors") == 0 && connections < 4).then_some(())

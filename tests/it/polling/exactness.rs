@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::polling::jobs::{finished, make, run, runs};
 use crate::support::{
-    ALLOW_LOOPBACK, ChaosProxy, Gateway, ItemsApi, Metrics, PATIENCE, Stall, TestDatabase,
+    ALLOW_LOOPBACK, ChaosProxy, Gateway, ItemsApi, Metrics, Stall, TestDatabase, WAIT_MAX,
     eventually,
 };
 
@@ -379,7 +379,7 @@ pub async fn batch_line(gateway: &Gateway) -> (BatchConnection, Uuid, i64) {
     })
     .await;
     let database = Database::new(gateway.database_url()).unwrap();
-    let timeouts = BatchTimeouts { statement: PATIENCE, lock: Duration::from_millis(200) };
+    let timeouts = BatchTimeouts { statement: WAIT_MAX, lock: Duration::from_millis(200) };
     (BatchConnection::open(&database, timeouts).await.unwrap(), journal, epoch)
 }
 

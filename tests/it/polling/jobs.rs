@@ -330,7 +330,7 @@ async fn members_have_their_own_jobs_and_admins_all() {
         gateway.scalar("select user_name from tidegate.quarantine union all select 'none'").await;
     assert_eq!(source, "none");
 
-    // Whatever belongs to a disabled user is dead.
+    // All that belongs to a disabled user is dead.
     let users = gateway.get("/v1/users").await.expect(200);
     let users = users["users"].as_array().unwrap();
     let ada_id = &users.iter().find(|user| user["name"] == "ada").unwrap()["id"];

@@ -197,7 +197,7 @@ async fn a_clock_that_was_set_back_a_little_is_left_alone() {
             "update tidegate.polling_jobs set scheduled_at = now() + $1 * interval '1 second',
             lease_until = now() + $2 * interval '1 second', due_at = now() + interval '1 day'";
         sqlx::query(set).bind(scheduled).bind(leased).execute(pool).await.unwrap();
-        let repaired = polling_runs::mend_clock(pool).await.unwrap();
+        let repaired = polling_runs::repair_due_times(pool).await.unwrap();
         assert_eq!(repaired, u64::from(is_repaired), "{scheduled} s and {leased} s ahead");
     }
 }

@@ -32,7 +32,7 @@ fn other_ids(stream: &str) -> String {
     )
 }
 
-/// The verdict after somebody meddled with the tables; everything is put back.
+/// The verdict after the tables were meddled with; everything is put back.
 async fn after(gateway: &Gateway, oracle: &Oracle, sql: &str) -> Verdict {
     let keep = |table: &str| format!("create table kept_{table} as table streams.{table};");
     let put_back = |table: &str| {

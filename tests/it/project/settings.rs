@@ -108,7 +108,7 @@ fn the_limits_as_told_are_those_of_the_settings_and_the_code() {
     for cells in rows(LIMITS, LIMITS_HEADING) {
         for name in codes(cells[1]).filter(|name| name.starts_with("TIDEGATE_")) {
             let default = settings.get(name).unwrap_or_else(|| panic!("{name} is no setting"));
-            // Where the page says in words what it comes from, it is set by nobody.
+            // Where the page says in words what it comes from, there is no default.
             let Some(default) = default else { continue };
             let value = for_people(default);
             assert!(cells[2].contains(&value), "{name} is {value}, not {}", cells[2]);

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::support::command::{program, run, tidegate, working_directory};
 
-/// Runs git in a directory, without anybody's settings, and returns what it prints.
+/// Runs git in a directory, without any user's settings, and returns what it prints.
 async fn git(directory: &Path, arguments: &[&str]) -> String {
     let mut command = program("git", directory);
     command

@@ -1,4 +1,4 @@
-//! Refused records are kept with everything that a person needs to mend them.
+//! Refused records are kept with everything that a person needs to correct them.
 
 use serde_json::{Value, json};
 

@@ -32,7 +32,7 @@ async fn wait_drained(gateway: &Gateway, stream: &str) {
 }
 
 #[tokio::test]
-async fn a_locked_table_holds_up_nobody_else() {
+async fn a_locked_table_holds_up_no_other_stream() {
     let gateway = Gateway::with(&FLAGS).await;
     for stream in ["locked", "free"] {
         gateway.create_stream(&json!({"name": stream})).await;
@@ -47,7 +47,7 @@ async fn a_locked_table_holds_up_nobody_else() {
     let status = gateway.get("/v1/status").await.expect(200);
     let reason = status["parked"]["locked"]["reason"].as_str().unwrap();
     assert!(reason.contains("lock timeout"), "{reason}");
-    // Whoever may not use a stream is not told of it either.
+    // A caller who may not use a stream is not told of it either.
     let foreign =
         json!({"name": "foreign", "user": "admin", "scopes": ["read"], "streams": ["free"]});
     let foreign = gateway.post("/v1/tokens", &foreign).await.expect(201);

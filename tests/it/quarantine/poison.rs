@@ -1,5 +1,5 @@
 //! Records that are valid but that PostgreSQL refuses: what users' own constraints, triggers and changes of a table bring.
-//! The good ones are committed, the bad ones kept in the quarantine, and nobody else notices.
+//! The good ones are committed, the bad ones kept in the quarantine, and no other sender notices.
 
 use serde_json::{Value, json};
 
@@ -127,7 +127,7 @@ async fn poisoned_batch(gateway: &Gateway, poison: &Poison) {
         .await;
     let expected = format!("refused_by_postgresql {} false true http local true", poison.sqlstate);
     assert_eq!(kept, [expected], "{}", poison.name);
-    // The record as JSON, so that it can be mended.
+    // The record as JSON, so that it can be corrected.
     let numbers: Vec<i64> = gateway
         .column("select (convert_from(raw, 'UTF8')::jsonb->>'n')::bigint from tidegate.quarantine order by 1")
         .await;
@@ -187,7 +187,7 @@ async fn of_equal_keys_the_last_good_one_stays() {
 }
 
 #[tokio::test]
-async fn a_batch_of_nothing_but_bad_records_holds_up_nobody() {
+async fn a_batch_of_nothing_but_bad_records_holds_up_no_other_stream() {
     let gateway = Gateway::start().await;
     gateway.create_stream(&json!({"name": "hopeless"})).await;
     gateway.execute("alter table streams.hopeless add check (false)").await;
@@ -198,7 +198,7 @@ async fn a_batch_of_nothing_but_bad_records_holds_up_nobody() {
     assert_eq!(gateway.rows("others").await, 1);
 }
 
-/// No record is to blame for it, and an hour of good ones in the quarantine helps nobody.
+/// No record is to blame for it, and an hour of good ones in the quarantine is of no use.
 #[tokio::test]
 async fn records_for_a_column_that_was_dropped_wait_for_it() {
     let gateway = Gateway::start().await;
@@ -281,7 +281,7 @@ async fn good_and_bad_in_turns_do_not_use_up_what_postgresql_has() {
 }
 
 #[tokio::test]
-async fn a_trigger_that_gives_other_ids_stops_nobody() {
+async fn a_trigger_that_gives_other_ids_stops_no_commit() {
     let gateway = Gateway::start().await;
     gateway.create_stream(&json!({"name": "renamed", "key": ["/k"]})).await;
     gateway

@@ -1,4 +1,4 @@
-//! What streams refused can be looked at, dropped, mended and taken once more, exactly once.
+//! What streams refused can be looked at, dropped, corrected and taken once more, exactly once.
 
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -100,8 +100,8 @@ async fn what_was_refused_is_listed_counted_and_shown() {
         gateway.get(&format!("/v1/quarantine{query}")).await.problem(400, "invalid_query");
     }
     gateway.get("/v1/quarantine?stream=nowhere").await.problem(404, "no_such_stream");
-    let nobody = format!("/v1/quarantine/{}", uuid::Uuid::nil());
-    gateway.get(&nobody).await.problem(404, "not_in_quarantine");
+    let unknown = format!("/v1/quarantine/{}", uuid::Uuid::nil());
+    gateway.get(&unknown).await.problem(404, "not_in_quarantine");
 }
 
 #[tokio::test]
@@ -204,7 +204,7 @@ async fn what_is_listed_is_what_is_counted_and_what_is_dropped() {
 }
 
 #[tokio::test]
-async fn a_record_is_mended_and_leaves_the_quarantine_when_it_is_committed() {
+async fn a_record_is_corrected_and_leaves_the_quarantine_when_it_is_committed() {
     let gateway = with_refused().await;
     let id = one(&gateway, "{\"n\":\"two\"}").await;
     // Still invalid, or no record at all: it stays.
@@ -427,8 +427,8 @@ async fn the_command_line_lists_shows_replays_and_drops() {
 
     let told = run(&format!("replay {id}")).await.complained(1);
     assert!(told.contains("is invalid and stays"), "{told}");
-    let mut mended = command(&format!("replay {id} --record -"));
-    let told = run_with_input(&mut mended, "{\"n\":2}\n").await.printed();
+    let mut corrected = command(&format!("replay {id} --record -"));
+    let told = run_with_input(&mut corrected, "{\"n\":2}\n").await.printed();
     assert!(told.starts_with(&format!("{id} is replayed as ")), "{told}");
     gateway.wait_all_committed().await;
     assert_eq!(gateway.rows("typed").await, 1);
@@ -453,7 +453,7 @@ async fn the_command_line_lists_shows_replays_and_drops() {
 }
 
 #[tokio::test]
-async fn bytes_that_are_not_utf_8_can_be_mended_from_the_best_guess() {
+async fn bytes_that_are_not_utf_8_can_be_corrected_from_the_best_guess() {
     let gateway = Gateway::start().await;
     let columns = json!([{"name": "name", "type": "text"}, {"name": "n", "type": "integer"}]);
     gateway.create_stream(&json!({"name": "people", "columns": columns})).await;
@@ -470,8 +470,8 @@ async fn bytes_that_are_not_utf_8_can_be_mended_from_the_best_guess() {
             gateway.get(&format!("/v1/quarantine/{id}")).await.expect(200)["raw_guess"]["text"],
             text
         );
-        let mended: Value = serde_json::from_str(text).unwrap();
-        gateway.post(&format!("{}?ack=commit", replay(id)), &mended).await.expect(201);
+        let corrected: Value = serde_json::from_str(text).unwrap();
+        gateway.post(&format!("{}?ack=commit", replay(id)), &corrected).await.expect(201);
     }
     let names: Vec<String> = gateway.column("select name from streams.people order by n").await;
     assert_eq!(names, ["Müller €", "café ü"]);

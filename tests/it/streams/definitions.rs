@@ -7,7 +7,7 @@ use sqlx::Row;
 
 use crate::support::{Gateway, Reply};
 
-/// Names that nobody should have, and that PostgreSQL takes all the same.
+/// Names that no column should have, and that PostgreSQL takes all the same.
 const HOSTILE_COLUMNS: [&str; 12] = [
     "\"; drop table tidegate.users; --",
     "\"",

@@ -110,7 +110,7 @@ async fn the_right_record_stays_within_a_request_across_requests_and_across_rest
 
 #[tokio::test]
 async fn equal_keys_of_different_requests_in_one_batch_are_counted_where_they_belong() {
-    // A batch is cut for whoever waits for it, and for nobody else.
+    // A batch is cut for a sender that waits for it, and for no other reason.
     let gateway = Gateway::with(&["--batch-interval-ms=600000"]).await;
     for kind in KINDS {
         gateway.create_stream(&definition(kind)).await;

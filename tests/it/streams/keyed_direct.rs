@@ -94,7 +94,7 @@ async fn new_keys_go_straight_into_the_table_and_taken_ones_are_counted_exactly(
 }
 
 #[tokio::test]
-async fn keys_that_cross_in_batches_side_by_side_stop_nobody_and_keep_their_order() {
+async fn keys_that_cross_in_batches_side_by_side_stop_no_batch_and_keep_their_order() {
     for (on_duplicate, expected) in [("ignore", ["a1", "b2"]), ("replace", ["a6", "b5"])] {
         let gateway = Gateway::with(&FLAGS).await;
         for round in 0..3 {
@@ -147,7 +147,8 @@ async fn who_came_too_early_steps_back_for_a_merge() {
     }
 }
 
-/// Whoever copies directly gives up on a lock early, because it can still merge; who merges waits for as long as is set.
+/// A batch that copies directly gives up on a lock early, because it can still merge; one that merges waits for as long
+/// as is set.
 #[tokio::test]
 async fn a_merge_beside_a_direct_copy_waits_for_a_lock_as_long_as_any_other() {
     let gateway = Gateway::with(&FLAGS).await;

@@ -94,7 +94,7 @@ impl Rig {
         self.wait_parked(2).await;
     }
 
-    async fn mend(&self) {
+    async fn repair(&self) {
         self.gateway.execute("drop table public.stuck").await;
     }
 }
@@ -109,7 +109,7 @@ async fn a_batch_that_began_before_its_stream_was_parked_is_parked_as_well() {
         rig.gateway.wait_all_committed().await;
         assert_eq!(rig.pairs().await, Vec::<String>::new(), "nothing is older than what is parked");
         rig.wait_parked(3).await;
-        rig.mend().await;
+        rig.repair().await;
         rig.gateway.wait_nothing_parked().await;
         assert_eq!(rig.pairs().await, expected, "{on_duplicate}");
         let (committed, duplicates) = (
@@ -128,7 +128,7 @@ async fn what_is_parked_waits_for_an_older_batch_that_is_still_under_way() {
         // Parked at once, while the batch before it is held.
         rig.send("keyed", &json!([{"k": "c", "v": 2}, {"k": "d", "v": 2}])).await;
         rig.wait_parked(4).await;
-        rig.mend().await;
+        rig.repair().await;
         eventually("what is older than both is in the table", async || {
             (rig.gateway.rows("keyed").await >= 2).then_some(())
         })

@@ -1,5 +1,5 @@
-//! Partitions are made and dropped beside readers and writers, each stream by itself; and a table that somebody holds is a
-//! refusal that names who.
+//! Partitions are made and dropped beside readers and writers, each stream by itself; and a table that another session
+//! holds is a refusal that names it.
 
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Executor, PgPool, Postgres, Transaction};
@@ -90,7 +90,7 @@ async fn a_day_is_kept_until_its_last_record_is_as_old_as_promised() {
 }
 
 #[tokio::test]
-async fn upkeep_waits_for_no_reader_and_no_writer_and_nobody_waits_for_it() {
+async fn upkeep_waits_for_no_reader_and_no_writer_and_no_session_waits_for_it() {
     let gateway = Gateway::start().await;
     gateway.create_stream(&json!({"name": "busy", "retention_days": 7})).await;
     let busy = stream(&gateway, "busy").await;
@@ -122,7 +122,7 @@ async fn upkeep_waits_for_no_reader_and_no_writer_and_nobody_waits_for_it() {
     let made = ["20260305", "20260306", "20260307", "20260308"];
     assert!(days(&gateway, "busy").await.ends_with(&made.map(str::to_owned)), "made beside them");
 
-    // What somebody detached to keep is not the upkeep's.
+    // A partition that was detached to be kept is not the upkeep's.
     let own = format!("stream_partitions.s{}_20260115", busy.id.0);
     gateway.execute(&format!("create table {own} (n integer)")).await;
     reader.rollback().await.unwrap();
@@ -169,10 +169,10 @@ async fn a_stream_that_is_locked_ends_the_upkeep_of_no_other() {
     .await;
 }
 
-/// What a batch needs is made although somebody reads the stream's table, and somebody else makes a stream and does not
+/// What a batch needs is made although one session reads the stream's table, and another makes a stream and does not
 /// come to an end.
 #[tokio::test]
-async fn a_partition_that_a_batch_needs_waits_for_nobody_else() {
+async fn a_partition_that_a_batch_needs_waits_for_no_other_session() {
     let gateway = Gateway::start().await;
     gateway.create_stream(&json!({"name": "daily", "retention_days": 7})).await;
     drop_partitions(&gateway, "daily").await;
@@ -186,7 +186,7 @@ async fn a_partition_that_a_batch_needs_waits_for_nobody_else() {
 }
 
 #[tokio::test]
-async fn a_change_of_a_table_that_somebody_holds_is_refused_with_their_name() {
+async fn a_change_of_a_table_that_another_session_holds_is_refused_with_its_name() {
     let gateway = Gateway::start().await;
     let columns = json!([{"name": "n", "type": "integer"}]);
     gateway.create_stream(&json!({"name": "held", "columns": columns})).await;
@@ -202,7 +202,7 @@ async fn a_change_of_a_table_that_somebody_holds_is_refused_with_their_name() {
         assert!(detail.contains(&format!("streams.held is locked by process {pid} (")), "{detail}");
         assert!(detail.contains("idle in transaction"), "{detail}");
     }
-    // Nothing was changed, and nobody had to wait for long: the writers neither.
+    // Nothing was changed, and no session had to wait for long: the writers neither.
     assert_eq!(gateway.commit("held", &json!({"n": 1})).await["committed"], 1);
     reader.rollback().await.unwrap();
     let changed = gateway.patch("/v1/streams/held", &more).await.expect(200);
@@ -214,7 +214,7 @@ async fn a_change_of_a_table_that_somebody_holds_is_refused_with_their_name() {
     let late = json!({"name": "late"});
     let create = gateway.post("/v1/streams", &late);
     soon("it is refused", create).await.problem(503, "table_locked");
-    // Whoever changes a stream does not wait for that one.
+    // A request that changes a stream does not wait for that one.
     gateway.patch("/v1/streams/held", &json!({"unknown": "drop"})).await.expect(200);
     maker.rollback().await.unwrap();
     gateway.create_stream(&late).await;

@@ -1,4 +1,4 @@
-//! PostgreSQL's own words reach whoever can do something about it, its hint with them.
+//! PostgreSQL's own words reach the user who can do something about it, its hint with them.
 
 use serde_json::{Value, json};
 

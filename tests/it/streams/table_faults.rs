@@ -124,10 +124,10 @@ async fn what_no_record_can_help_parks() {
         send(&gateway, stream, &json!([{"n": 1}, {"n": 2}])).await;
     }
     create(&gateway, "beside").await;
-    for (stream, _, mend, word) in cases {
+    for (stream, _, repair, word) in cases {
         wait_parked_with(&gateway, stream, &[word]).await;
         gateway.commit("beside", &json!({"n": 1})).await;
-        gateway.execute(&mend.replace("{x}", stream)).await;
+        gateway.execute(&repair.replace("{x}", stream)).await;
     }
     gateway.wait_nothing_parked().await;
     for (stream, ..) in cases {

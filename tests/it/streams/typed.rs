@@ -359,7 +359,7 @@ async fn errors_name_the_record_the_line_the_column_and_the_reason() {
     ]);
     assert_eq!(reply["errors"], expected);
 
-    // A list has no lines that anybody counts.
+    // A list has no lines to be counted.
     let list = json!([{"n": 1}, {"n": 1.5}]);
     let reply = gateway.records("places").json(&list).send().await.expect(202);
     let expected = json!([{"record": 2, "column": "n", "code": "invalid_type", "message": "expected smallint, got 1.5"}]);

@@ -99,7 +99,7 @@ async fn what_was_sent_before_and_after_is_there_as_it_was_sent() {
             "3000000000|1.50|1e+300|5|noon|false|{\"y\":2}|none".to_owned(),
         ];
         assert_eq!(rows(&gateway, stream).await, expected, "{stream}");
-        // The table's own default, for whoever writes into it and for tuples without the column.
+        // The table's own default, for other programs that write into it and for tuples without the column.
         let default = format!(
             "select column_default from information_schema.columns
              where table_schema = 'streams' and table_name = '{stream}' and column_name = 'd'"
@@ -186,7 +186,7 @@ async fn a_table_that_takes_too_long_stays_as_it_is_and_the_statement_is_told() 
     let statement = r#"alter table streams."large" alter column "n" type bigint using "n"::bigint"#;
     assert!(problem["detail"].as_str().unwrap().contains(statement), "{problem}");
     assert_eq!(gateway.get("/v1/streams/large").await.expect(200), made);
-    // Somebody runs it, and the stream follows.
+    // An operator runs it, and the stream follows.
     gateway.execute("alter table streams.large drop constraint large_n_check").await;
     gateway.execute(statement).await;
     gateway.patch("/v1/streams/large", &change).await.expect(200);
@@ -268,7 +268,7 @@ async fn what_a_column_cannot_become_is_told_with_what_it_can() {
     assert_eq!(gateway.get("/v1/streams/s").await.expect(200), made, "nothing changed");
 }
 
-/// Somebody altered the table; the stream follows where nothing is lost, and says what is wrong where something would be.
+/// The table was altered; the stream follows where nothing is lost, and says what is wrong where something would be.
 #[tokio::test]
 async fn a_table_that_is_not_what_the_stream_says_loses_nothing() {
     let gateway = Gateway::start().await;

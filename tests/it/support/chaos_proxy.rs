@@ -27,7 +27,7 @@ const CUTS_MAX: usize = 16;
 /// How connections end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cut {
-    /// With a reset: whoever writes or reads is told at once.
+    /// With a reset: a side that writes or reads is told at once.
     Reset,
     /// In an orderly way.
     Close,

@@ -1,9 +1,10 @@
 //! PostgreSQL for tests: one private cluster shared by all of them, whatever process or thread they run in, and a
 //! database for each. A test that stops PostgreSQL has a cluster of its own.
 //!
-//! The shared cluster lies below the build's directory for temporary files. Whoever comes first starts it, under a
-//! file lock; the others adopt it. Nobody knows who is last, so the first also starts a watcher: a shell process that
-//! stops the server once no client was connected for a while. Every test holds a connection for as long as it lives.
+//! The shared cluster lies below the build's directory for temporary files. The first process starts it, under a
+//! file lock; the others adopt it. It is unknown which one is the last, so the first also starts a watcher: a shell
+//! process that stops the server once no client was connected for a while. Every test holds a connection for as long as
+//! it lives.
 
 use std::fs::File;
 use std::ops::Deref;
@@ -25,7 +26,7 @@ use super::eventually;
 const CONNECTIONS_MAX: &str = "400";
 /// What the names of databases of tests begin with.
 const DATABASE_PREFIX: &str = "it_";
-/// How often somebody may find the server on its way down.
+/// How often a test may find the server on its way down.
 const CONNECT_TRIES: usize = 5;
 /// Connections of a test beside its gateway's.
 const POOL_CONNECTIONS_MAX: u32 = 4;
@@ -175,7 +176,7 @@ async fn drop_leftovers(cluster: &Cluster) {
         admin
             .execute(sqlx::raw_sql(sql))
             .await
-            .expect("nobody uses a database of a test that is over");
+            .expect("no session uses a database of a test that is over");
     }
 }
 
@@ -205,7 +206,7 @@ impl OwnCluster {
         &self.url
     }
 
-    /// Restarts it as a standby that follows nobody, until it is promoted.
+    /// Restarts it as a standby that follows no primary, until it is promoted.
     pub async fn become_standby(&mut self) {
         let mut client = PgConnection::connect(&self.url).await.expect("it runs");
         let data: String = sqlx::query_scalar("show data_directory")
@@ -323,7 +324,7 @@ impl Stall {
         Stall::lock(pool, &format!("streams.{stream}"), "access exclusive").await
     }
 
-    /// Nobody can measure what the quarantine holds, or put anything into it.
+    /// No session can measure what the quarantine holds, or put anything into it.
     pub async fn of_quarantine_levels(pool: &PgPool) -> Stall {
         Stall::lock(pool, "tidegate.quarantine_levels", "access exclusive").await
     }

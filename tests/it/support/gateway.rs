@@ -75,7 +75,7 @@ impl Gateway {
         Gateway::launch(&url, url.clone(), flags, Some(database), data_dir).await
     }
 
-    /// With these flags, on a database that somebody else keeps.
+    /// With these flags, on a database that the caller keeps.
     pub async fn on(url: &str, flags: &[&str]) -> Gateway {
         Gateway::launch(url, url.to_owned(), flags, None, new_directory()).await
     }
@@ -258,7 +258,7 @@ impl Gateway {
     }
 
     fn pid(&self) -> Pid {
-        let id = self.running().child.id().expect("nobody waited for it");
+        let id = self.running().child.id().expect("it has not been waited for");
         Pid::from_raw(i32::try_from(id).expect("numbers of processes are small"))
     }
 

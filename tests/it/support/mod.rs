@@ -1,7 +1,7 @@
-//! What every test needs: a PostgreSQL, a gateway, a client, a monitor, and patience with an end.
+//! What every test needs: a PostgreSQL, a gateway, a client, a monitor, and waits that end.
 //!
 //! Nothing here sleeps to let something happen: [`eventually`] looks until a condition holds, and fails when it does
-//! not within [`PATIENCE`].
+//! not within [`WAIT_MAX`].
 
 mod api;
 mod chaos_proxy;
@@ -36,8 +36,8 @@ pub use pooler::Pooler;
 pub use seed::Seed;
 pub use small_disk::SmallDisk;
 
-/// Longest wait for anything; much longer than it takes on a slow machine, shorter than anybody waits for a test.
-pub const PATIENCE: Duration = Duration::from_secs(45);
+/// Longest wait for anything; much longer than it takes on a slow machine, shorter than a person waits for a test.
+pub const WAIT_MAX: Duration = Duration::from_secs(45);
 /// Pause between two looks at a condition.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
@@ -52,16 +52,16 @@ pub async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>)
             }
         }
     };
-    let Ok(found) = tokio::time::timeout(PATIENCE, looking).await else {
-        panic!("did not happen within {PATIENCE:?}: {what}");
+    let Ok(found) = tokio::time::timeout(WAIT_MAX, looking).await else {
+        panic!("did not happen within {WAIT_MAX:?}: {what}");
     };
     found
 }
 
-/// Waits for something that must not take longer than [`PATIENCE`].
+/// Waits for something that must not take longer than [`WAIT_MAX`].
 pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
-    let Ok(output) = tokio::time::timeout(PATIENCE, future).await else {
-        panic!("did not end within {PATIENCE:?}: {what}");
+    let Ok(output) = tokio::time::timeout(WAIT_MAX, future).await else {
+        panic!("did not end within {WAIT_MAX:?}: {what}");
     };
     output
 }

@@ -26,7 +26,7 @@ const INSTALL: &str = "
 pub struct PausedClock(PgPool);
 
 impl PausedClock {
-    /// Brings the gateway's tables into a database and stops its clock, for whoever connects from now on.
+    /// Brings the gateway's tables into a database and stops its clock, for every session that connects from now on.
     pub async fn install(database: &TestDatabase, at: OffsetDateTime) -> PausedClock {
         let migrated = Database::new(database.url()).expect("a URL").migrate().await;
         migrated.expect("the tables can be made");

@@ -26,7 +26,7 @@ pub struct Token {
 }
 
 impl Token {
-    /// Makes a token of a user; `rest` is whatever else the request says.
+    /// Makes a token of a user; `rest` is what else the request says.
     pub async fn of(admin: &Client, user: &str, scopes: &[&str], rest: Value) -> Token {
         let mut body = json!({"name": "test", "user": user, "scopes": scopes});
         let members = body.as_object_mut().expect("an object");
@@ -42,7 +42,7 @@ impl From<&Value> for Token {
     }
 }
 
-/// Somebody who sends no credential unless told so.
+/// A caller who sends no credential unless told so.
 #[derive(Debug, Clone)]
 pub struct Outsider {
     http: reqwest::Client,

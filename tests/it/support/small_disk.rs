@@ -70,7 +70,7 @@ impl SmallDisk {
     }
 
     fn filler(&self) -> PathBuf {
-        self.path().join("of-somebody-else")
+        self.path().join("of-another-program")
     }
 }
 

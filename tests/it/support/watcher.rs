@@ -134,7 +134,7 @@ impl Watcher {
         .await
     }
 
-    /// Sends whatever; a gateway that hung up already is no failure.
+    /// Sends a message of any kind; a gateway that hung up already is no failure.
     pub async fn send(&mut self, message: Message) {
         let _ = soon("the message is sent", self.socket.send(message)).await;
     }

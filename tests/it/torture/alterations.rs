@@ -1,4 +1,4 @@
-//! What somebody does to the tables of streams under torture, and how it is mended, so that every row is what it was.
+//! What is done to the tables of streams under torture, and how it is repaired, so that every row is what it was.
 
 use rand::Rng;
 use rand::rngs::StdRng;

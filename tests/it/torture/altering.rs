@@ -1,6 +1,6 @@
-//! Somebody at the tables while everything breaks: alters, renames, drops and swaps what streams write to, and mends it.
+//! Work at the tables while everything breaks: alters, renames, drops and swaps what streams write to, and repairs it.
 //!
-//! What was done is noted in the database, in the transaction that did it: so it is mended once, whatever breaks.
+//! What was done is noted in the database, in the transaction that did it: so it is repaired once, whatever breaks.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -21,12 +21,12 @@ const ALTERING_PURPOSE: u64 = 1 << 58;
 /// Longest time for which a table stays altered, and between two alterations.
 const ALTERED_MS_MAX: u64 = 700;
 const PAUSE_MS_MAX: u64 = 250;
-/// Pause before a table that could not be mended is tried again.
+/// Pause before a table that could not be repaired is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
 /// A table that is busy for longer is left alone.
-const PATIENCE_WITH_LOCKS: &str = "set local lock_timeout = '500ms'";
+const LOCK_TIMEOUT: &str = "set local lock_timeout = '500ms'";
 
-/// The tables that somebody is at, so that nobody else takes their names away; clones are the same.
+/// The tables that are worked at, so that no other task takes their names away; clones are the same.
 #[derive(Debug, Clone, Default)]
 pub struct Taken(Arc<Mutex<BTreeSet<&'static str>>>);
 
@@ -37,23 +37,23 @@ pub struct Hold {
     stream: &'static str,
 }
 
-/// Somebody at work; how often each alteration was done.
+/// The work at the tables; how often each alteration was done.
 pub struct Altering {
     work: JoinSet<BTreeMap<&'static str, u64>>,
     stop: CancellationToken,
 }
 
 impl Taken {
-    /// None if somebody else is at it.
+    /// None if another task works at it.
     pub fn take(&self, stream: &'static str) -> Option<Hold> {
-        let is_free = self.0.lock().expect("nobody panics").insert(stream);
+        let is_free = self.0.lock().expect("no holder panics").insert(stream);
         is_free.then(|| Hold { taken: self.clone(), stream })
     }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        self.taken.0.lock().expect("nobody panics").remove(self.stream);
+        self.taken.0.lock().expect("no holder panics").remove(self.stream);
     }
 }
 
@@ -75,7 +75,7 @@ impl Altering {
         Altering { work, stop }
     }
 
-    /// Ends it once everything is mended; adds to how often each alteration was done.
+    /// Ends it once everything is repaired; adds to how often each alteration was done.
     pub async fn finish(self, done: &mut BTreeMap<&'static str, u64>) {
         self.stop.cancel();
         for (name, times) in self.work.join_all().await.into_iter().flatten() {
@@ -101,7 +101,7 @@ async fn alter(
                 *done.entry(alteration.name).or_default() += 1;
                 sleep(Duration::from_millis(numbers.random_range(1..ALTERED_MS_MAX))).await;
             }
-            soon("the tables are mended", mend_all(&pool)).await;
+            soon("the tables are repaired", repair_all(&pool)).await;
         }
         sleep(Duration::from_millis(numbers.random_range(1..PAUSE_MS_MAX))).await;
     }
@@ -109,14 +109,14 @@ async fn alter(
 }
 
 /// Tries until it is done: the server may be away.
-async fn mend_all(pool: &PgPool) {
-    while mend(pool).await.is_err() {
+async fn repair_all(pool: &PgPool) {
+    while repair(pool).await.is_err() {
         sleep(RETRY_PAUSE).await;
     }
 }
 
-/// Mends what is noted, also what nobody knows of because the answer to the commit was lost.
-async fn mend(pool: &PgPool) -> Result<(), sqlx::Error> {
+/// Repairs what is noted, also what is not known to be done because the answer to the commit was lost.
+async fn repair(pool: &PgPool) -> Result<(), sqlx::Error> {
     let noted: Vec<(String, String)> =
         sqlx::query_as("select stream, back from altered.tables").fetch_all(pool).await?;
     for (stream, back) in noted {
@@ -128,7 +128,7 @@ async fn mend(pool: &PgPool) -> Result<(), sqlx::Error> {
 /// All of it in one transaction.
 async fn run(pool: &PgPool, sql: &str) -> Result<(), sqlx::Error> {
     let mut transaction = pool.begin().await?;
-    let sql = AssertSqlSafe(format!("{PATIENCE_WITH_LOCKS}; {sql}"));
+    let sql = AssertSqlSafe(format!("{LOCK_TIMEOUT}; {sql}"));
     transaction.execute(sqlx::raw_sql(sql)).await?;
     transaction.commit().await
 }

@@ -1,7 +1,7 @@
 //! What happens to PostgreSQL, to the line to it, and to gateways that share it, while records are on their way.
 //!
 //! A new fault is a variant of [`Fault`], a name, and an arm of [`Scene::inflict`]. A fault is over when its call
-//! returns: whatever it took away is back.
+//! returns: what it took away is back.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ const DELAY_MS_MAX: u64 = 40;
 pub enum Fault {
     /// `pg_terminate_backend` on the gateway's connections.
     TerminateBackends,
-    /// `pg_cancel_backend` on whatever they are at.
+    /// `pg_cancel_backend` on what they are at.
     CancelStatements,
     /// Every process of the server dies at once.
     KillServer,
@@ -133,7 +133,7 @@ impl Deck {
 }
 
 impl Scene {
-    /// Does it, waits as long as it shall last, and mends it.
+    /// Does it, waits as long as it shall last, and repairs it.
     pub async fn inflict(&mut self, fault: Fault) {
         match fault {
             Fault::TerminateBackends => self.signal_backends("pg_terminate_backend").await,
@@ -226,7 +226,7 @@ impl Scene {
     }
 
     /// Half of the time until the other has taken the leases over. One that is frozen in the middle of a batch keeps its
-    /// locks, and nobody takes the jobs of that batch over.
+    /// locks, and no gateway takes the jobs of that batch over.
     async fn freeze_gateway(&mut self, neighbour: bool) {
         let (gateway, journal) = if neighbour {
             (&self.neighbour, self.neighbours_journal)
@@ -256,7 +256,7 @@ impl Scene {
     }
 
     async fn hide_table(&mut self) {
-        // Not one that somebody has just put aside.
+        // Not one that has just been put aside.
         let (stream, _hold) = loop {
             let stream = self.any_stream();
             if let Some(hold) = self.taken.take(stream) {

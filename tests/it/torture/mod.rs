@@ -60,14 +60,14 @@ pub struct Scene {
     // The gateway ends before its line, the line before its server.
     gateway: Gateway,
     journal: Uuid,
-    /// Runs jobs, too; nobody sends to it.
+    /// Runs jobs, too; no sender sends to it.
     neighbour: Gateway,
     neighbours_journal: Uuid,
     proxy: ChaosProxy,
     cluster: OwnCluster,
     seed: Seed,
     numbers: StdRng,
-    /// Tables that somebody is at.
+    /// Tables that are worked at.
     taken: Taken,
 }
 

@@ -55,7 +55,7 @@ impl CsvHeader {
         Ok(header)
     }
 
-    /// Fails unless a column of the stream is in the header, whatever becomes of unknown keys.
+    /// Fails unless a column of the stream is in the header, whatever the rule for unknown keys is.
     pub(super) fn of_columns(
         names: &[&str],
         null: Option<&str>,

@@ -80,7 +80,7 @@ pub(super) fn form_of_string(text: &[u8]) -> ValueForm {
     if is_time(text) { ValueForm::Timestamp } else { ValueForm::Text }
 }
 
-/// Whatever a column of times takes, but for a date by itself and for words: those may mean something else.
+/// Every text that a column of times takes, except a date by itself and words: those may mean something else.
 fn is_time(text: &[u8]) -> bool {
     text.first().is_some_and(u8::is_ascii_digit)
         && timestamps::parse_timestamp(text).is_ok()

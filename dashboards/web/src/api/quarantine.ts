@@ -89,10 +89,10 @@ export function showKept(id: string): Promise<KeptRecord> {
   return request<KeptRecord>(address(["quarantine", id]));
 }
 
-/** Takes a record once more, as it is or as the JSON object `mended`, and waits until it is in the table. */
-export function replay(id: string, mended?: string): Promise<Receipt> {
+/** Takes a record once more, as it is or as the JSON object `corrected`, and waits until it is in the table. */
+export function replay(id: string, corrected?: string): Promise<Receipt> {
   const path = address(["quarantine", id, "replay"], { ack: "commit" });
-  return request<Receipt>(path, { method: "POST", ...(mended === undefined ? {} : { text: mended }) });
+  return request<Receipt>(path, { method: "POST", ...(corrected === undefined ? {} : { text: corrected }) });
 }
 
 export async function dropKept(id: string): Promise<void> {

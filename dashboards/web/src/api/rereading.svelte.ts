@@ -1,10 +1,10 @@
-/** Reading again what no monitor tells, while somebody looks at the page. */
+/** Reading again what no monitor tells, while the page is in sight. */
 
 import { untrack } from "svelte";
 import type { Loading } from "./loading.svelte";
 
 /**
- * Reads now, and then every so often; at once when somebody comes back to the page. To be called while a component is
+ * Reads now, and then every so often; at once when the page comes back into sight. To be called while a component is
  * made. A gateway that takes its time is not asked again before it has answered.
  */
 export function reread(everyMs: number, loading: Loading<unknown>, read: () => void): void {

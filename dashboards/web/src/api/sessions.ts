@@ -18,7 +18,7 @@ export async function signIn(user: string, password: string): Promise<void> {
 /** A gateway that takes longer to say who the caller is has other troubles. */
 const WHO_AM_I_MS_MAX = 10_000;
 
-/** Null if nobody is signed in. */
+/** Null if no user is signed in. */
 export async function whoAmI(): Promise<Myself | null> {
   try {
     return await request<Myself>("/v1/sessions", { timeoutMs: WHO_AM_I_MS_MAX });

@@ -32,7 +32,7 @@ export function outcomeInWords(status: RunStatus): string {
   return OUTCOMES[status] ?? status;
 }
 
-/** Whether somebody should look at it. */
+/** Whether the run needs attention. */
 export function isBad(status: RunStatus): boolean {
   return status === "failed" || status === "unfinished" || status === "lost";
 }

@@ -178,7 +178,7 @@ it("gives up a connection that never says hello", async () => {
   expect(sockets.length).toBe(2);
 });
 
-it("asks why when it is refused, and stops when it is nobody", async () => {
+it("asks why when it is refused, and stops when the user is signed out", async () => {
   last().breakOff();
   await settled();
   expect(asked).toEqual(["mode=sample&history=true"]);
@@ -225,7 +225,7 @@ describe("what is in the way", () => {
     expect([states.at(-1), reasons.at(-1)]).toEqual(["waiting", ""]);
   });
 
-  it("is somebody on the way, if WebSockets break that the gateway would take", async () => {
+  it("is a proxy on the way, if WebSockets break that the gateway would take", async () => {
     answer = { kind: "let in" };
     last().breakOff();
     await settled();
@@ -236,7 +236,7 @@ describe("what is in the way", () => {
     expect(reasons.at(-1)).toMatch(/proxy.*Upgrade/);
   });
 
-  it("is not somebody on the way where the gateway is slow to say hello", async () => {
+  it("is no proxy on the way where the gateway is slow to say hello", async () => {
     answer = { kind: "let in" };
     for (let round = 0; round < 5; round += 1) {
       const opened = sockets.length;

@@ -12,7 +12,7 @@ const WAIT_MS_MIN = 250;
 const WAIT_MS_MAX = 10_000;
 /** How long a connection may take to say hello before it is given up. */
 const HELLO_MS_MAX = 10_000;
-/** A silence that long means that a connection is dead, whatever the browser thinks of it: `stats` come every second. */
+/** A silence that long means that a connection is dead, whatever the browser reports: `stats` come every second. */
 const SILENCE_MS_MAX = 15_000;
 
 /** So many WebSockets in a row that break although the gateway would take them are no accident. */
@@ -103,7 +103,7 @@ export class MonitorConnection {
     return this.#mode;
   }
 
-  /** Tries now, if it waits: the network is back, or somebody looks again. */
+  /** Tries now, if it waits: the network is back, or the page is in sight again. */
   hurry(): void {
     if ((this.#state === "waiting" || this.#state === "refused") && !this.#stopped) this.#connect();
   }

@@ -41,7 +41,7 @@ describe("gaps", () => {
     expect(shown(feed.rows())).toEqual(["a:sampled 1", "b:sampled 2", "a:sampled 15", "a:1"]);
   });
 
-  it("do not mix what is counted with what nobody knows", () => {
+  it("do not mix known counts with unknown ones", () => {
     feed.addGap("a", null);
     feed.addGap("a", null);
     feed.addGap("a", 3);

@@ -1,5 +1,5 @@
 /**
- * The records and gaps as they arrive, bounded, filtered, and held still while somebody reads.
+ * The records and gaps as they arrive, bounded, filtered, and held still while the user reads.
  *
  * Memory is bounded by `KEPT_MAX` rows of the ring and the `SHOWN_MAX` of the list. A view is worked out when it is asked
  * for, once a frame, so that a burst costs no more than what is shown of it.
@@ -29,7 +29,7 @@ export interface GapRow {
   kind: "gap";
   sequence: number;
   stream: string;
-  /** Null: nobody knows how many. */
+  /** Null: the number is unknown. */
   count: number | null;
   reason: GapReason;
 }
@@ -133,7 +133,7 @@ export class Feed {
     const fresh = this.#search(this.#shownUpTo);
     const missed = this.#ring.length === KEPT_MAX && (this.#ring.oldest?.sequence ?? 0) > this.#shownUpTo + 1;
     this.#shownUpTo = this.#sequence;
-    // Rows went by unseen, as in a tab that nobody looked at: older ones below would hide that.
+    // Rows went by unseen, as in a tab in the background: older ones below would hide that.
     if (missed) this.#shown = fresh;
     else if (fresh.length > 0) this.#shown = fresh.concat(this.#shown).slice(0, SHOWN_MAX);
     return this.#shown;
@@ -158,7 +158,7 @@ export class Feed {
   }
 }
 
-/** Gaps have no text, so a filter by text hides those of the sample; losses are shown whatever is looked for. */
+/** Gaps have no text, so a filter by text hides those of the sample; losses are shown with every filter. */
 function matcher({ stream, text }: Filter): (row: Row) => boolean {
   const wanted = text.trim().toLowerCase();
   return (row) => {

@@ -1,8 +1,8 @@
 /**
  * The live state of the whole page: one connection, and what its messages build, shown at the pace of animation frames.
  *
- * Messages change plain objects; components read what `#show` copied from them, at most once a frame. A tab that nobody
- * looks at draws no frames, so it only keeps what is bounded.
+ * Messages change plain objects; components read what `#show` copied from them, at most once a frame. A tab in the
+ * background draws no frames, so it only keeps what is bounded.
  */
 
 import { ApiError, inWords, request } from "../api/client";

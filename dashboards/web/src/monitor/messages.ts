@@ -37,7 +37,7 @@ export interface RecordsMessage {
   records: string[];
 }
 
-/** Records that are left out; `count` is null where nobody knows. */
+/** Records that are left out; `count` is null where their number is unknown. */
 export interface GapMessage {
   type: "gap";
   stream: string;

@@ -71,7 +71,7 @@ it("has what came between the history and the first reading", () => {
   expect(tail(timeline.chart(T0 + 100_000, 5).streams.get("a")?.accepted, 9)).toEqual([5, ...Array<null>(8).fill(null)]);
 });
 
-it("leaves time that nobody saw empty, until the gateway tells of it", () => {
+it("leaves time that the page did not see empty, until the gateway tells of it", () => {
   timeline.addStep(step(0, 5, 10));
   timeline.addStep(step(20, 25, 20));
   expect(tail(timeline.chart(T0 + 24_000, 5).streams.get("a")?.accepted, 5)).toEqual([2, null, null, null, 4]);

@@ -2,7 +2,7 @@
  * What arrived and was committed over the last minutes, in intervals: the chart's data.
  *
  * The past comes from the gateway's `history`, the present from the steps between its `stats`. An interval of which only a
- * part was seen counts that part alone, so that its rate is right; one that nobody saw has none.
+ * part was seen counts that part alone, so that its rate is right; one that was not seen at all has none.
  */
 
 import type { Flow, HistoryMessage, StatsMessage } from "./messages";

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import type { KeptRecord } from "../api/quarantine";
 import { csvFields } from "./csv";
-import { mendingText } from "./mending";
+import { editableText } from "./editable";
 import { offendingPlace } from "./place";
 
 function kept(raw: string, code: string, column: string | null = null, more: Partial<KeptRecord> = {}): KeptRecord {
@@ -62,17 +62,17 @@ describe("a row of another dialect", () => {
     expect(marked(kept("'Ulm';1;", "invalid_utf8", "ort", more))).toBe("«'Ulm'»;1;");
   });
 
-  it("is mended under the keys that its names were taken for", () => {
+  it("is corrected under the keys that its names were taken for", () => {
     const columns = [{ name: "ort", type: "text" as const }, { name: "wert", type: "real" as const, from: "we;rt" }];
-    expect(JSON.parse(mendingText(kept("Ulm;1;", "invalid_type", "we;rt", more), columns))).toEqual({ ort: "Ulm", "we;rt": 1 });
-    expect(JSON.parse(mendingText(kept("Ulm;1;'x'", "invalid_type", "we;rt", more), columns))).toEqual({ ort: "Ulm", "we;rt": 1, column_3: "x" });
+    expect(JSON.parse(editableText(kept("Ulm;1;", "invalid_type", "we;rt", more), columns))).toEqual({ ort: "Ulm", "we;rt": 1 });
+    expect(JSON.parse(editableText(kept("Ulm;1;'x'", "invalid_type", "we;rt", more), columns))).toEqual({ ort: "Ulm", "we;rt": 1, column_3: "x" });
   });
 });
 
-describe("mending", () => {
+describe("a correction", () => {
   it("begins with the record on several lines, as it was written", () => {
-    expect(mendingText(kept('{"n":1.10,"t":"noon"}', "invalid_type", "t"), [])).toBe('{\n  "n": 1.10,\n  "t": "noon"\n}');
-    expect(mendingText(kept('{"n":', "invalid_json"), [])).toBe('{"n":');
+    expect(editableText(kept('{"n":1.10,"t":"noon"}', "invalid_type", "t"), [])).toBe('{\n  "n": 1.10,\n  "t": "noon"\n}');
+    expect(editableText(kept('{"n":', "invalid_json"), [])).toBe('{"n":');
   });
 
   it("begins with the best guess where the bytes are no UTF-8", () => {
@@ -80,9 +80,9 @@ describe("mending", () => {
       const { raw: _, ...record } = kept("", "invalid_utf8", null, more);
       return { ...record, raw_base64: "…", raw_guess: { encoding: "windows-1252", text } };
     };
-    expect(mendingText(guessed('{"name":"Müller"}'), [])).toBe('{\n  "name": "Müller"\n}');
+    expect(editableText(guessed('{"name":"Müller"}'), [])).toBe('{\n  "name": "Müller"\n}');
     const row = guessed("Müller,5", { format: "csv", csv_header: "name,n" });
-    expect(JSON.parse(mendingText(row, []))).toEqual({ name: "Müller", n: "5" });
+    expect(JSON.parse(editableText(row, []))).toEqual({ name: "Müller", n: "5" });
   });
 
   it("makes an object of a row, by the columns' types", () => {
@@ -93,6 +93,6 @@ describe("mending", () => {
       { name: "late", type: "boolean" as const },
       { name: "delay", type: "integer" as const },
     ];
-    expect(JSON.parse(mendingText(row, columns))).toEqual({ code: "007", rate: 1.5, late: true, delay: "x", none: null, empty: "" });
+    expect(JSON.parse(editableText(row, columns))).toEqual({ code: "007", rate: 1.5, late: true, delay: "x", none: null, empty: "" });
   });
 });

@@ -3,7 +3,7 @@
 import type { QuarantineRoom } from "../api/quarantine";
 import { bytes, count, plural } from "../format/numbers";
 
-/** Somebody should look at it from this part of a limit on. */
+/** From this part of a limit on, an operator should look at it. */
 const NEARLY_FULL = 0.9;
 
 /** What it holds, and for how long: a line under the heading. */
@@ -14,7 +14,7 @@ export function roomInWords(room: QuarantineRoom): string {
   return `${held}${age}${accepted}.`;
 }
 
-/** What somebody has to know: it is nearly full, or something was dropped; null where neither is so. */
+/** What the user has to know: it is nearly full, or something was dropped; null where neither is so. */
 export function roomWarning(room: QuarantineRoom): string | null {
   const words: string[] = [];
   const share = Math.max(part(room.records, room.records_max), part(room.bytes, room.bytes_max));

@@ -2,7 +2,7 @@
 //!
 //! Only what needs nothing but its body, its token and its stream: `POST /v1/streams/{stream}/records` with HTTP/1.1, a
 //! Bearer token, a short body of a known length, and no header that asks for more. Everything else is left to the general
-//! server, above all whatever is odd: nothing is refused here.
+//! server, above all what is odd: nothing is refused here.
 
 use std::ops::Range;
 
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_asks_for_more_is_left_to_the_general_server() {
+    fn a_request_that_asks_for_more_is_left_to_the_general_server() {
         for (from, to) in [
             ("POST", "PUT"),
             ("HTTP/1.1", "HTTP/1.0"),

@@ -120,7 +120,7 @@ impl Pattern {
             let (digits, skipped) = match after.as_bytes() {
                 [b'f', ..] => (&fraction[..], 1),
                 [b'3', b'f', ..] => (&fraction[..3], 2),
-                // Whatever follows belongs to this `%`, another one included.
+                // The next character belongs to this `%`, even if it is a `%` itself.
                 _ => {
                     filled.push('%');
                     let length = after.chars().next().map_or(0, char::len_utf8);

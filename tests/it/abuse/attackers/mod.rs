@@ -1,6 +1,6 @@
 //! Attackers of each kind, to run beside honest people.
 //!
-//! They come from an address of their own, with the credentials of a user who may do whatever a member may, attack one
+//! They come from an address of their own, with the credentials of a user who may do all that a member may, attack one
 //! gateway on this machine, and end with the value that holds them. Each kind has so many workers and so many attempts a
 //! second at most: what is measured is what the gateway does, not how fast this process can be.
 
@@ -76,7 +76,7 @@ impl Attack {
 
     pub fn name(self) -> &'static str {
         match self {
-            Attack::UnreadReplies => "replies that nobody reads",
+            Attack::UnreadReplies => "replies that are not read",
             Attack::SilentSockets => "silent sockets",
             Attack::DrippingHeads => "heads that drip",
             Attack::InvalidRecords => "bombs of invalid records",
@@ -142,7 +142,7 @@ impl Target {
         }
     }
 
-    /// How many attempts there were so far, of whatever kind.
+    /// How many attempts there were so far, of any kind.
     pub fn attempts(&self) -> u64 {
         self.attempts.load(Ordering::Relaxed)
     }

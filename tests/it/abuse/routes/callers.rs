@@ -1,4 +1,4 @@
-//! The kinds of callers: somebody of each, with what they present.
+//! The kinds of callers: one caller of each, with what they present.
 
 use reqwest::{Method, RequestBuilder};
 use serde_json::json;
@@ -46,7 +46,7 @@ impl Callers {
         let (member, boss) = (outsider.cookie_of("ada").await, outsider.cookie_of("grace").await);
         let watches = token(&["monitor"], json!({})).await;
         let mut known = vec![
-            ("nobody", Credential::Nothing),
+            ("absent", Credential::Nothing),
             ("wrong", Credential::Bearer(format!("tg_{}", "A".repeat(43)))),
             ("expired", Credential::Bearer(expired(gateway, &outsider).await)),
             ("revoked", Credential::Bearer(revoked(gateway).await)),
@@ -73,10 +73,10 @@ impl Callers {
             return Credential::Ticket(ticket(gateway, &self.watches).await);
         }
         let found = self.known.iter().find(|(name, _)| *name == kind);
-        found.unwrap_or_else(|| panic!("nobody is of the kind {kind}")).1.clone()
+        found.unwrap_or_else(|| panic!("no caller is of the kind {kind}")).1.clone()
     }
 
-    /// A request of somebody who presents this.
+    /// A request of a caller who presents this.
     pub fn request(&self, who: &Credential, method: &Method, path: &str) -> RequestBuilder {
         let plain = |path: &str| self.outsider.request(method.clone(), path);
         match who {

@@ -1,7 +1,7 @@
 //! Every route against every kind of caller.
 //!
-//! The routes come from the router's own list, so one that nobody thought of has no row in [`table`] and fails. Before there
-//! was this table, what each kind of caller is answered was tried by hand, route by route, when somebody thought of it.
+//! The routes come from the router's own list, so one that was forgotten has no row in [`table`] and fails. Before
+//! there was this table, what each kind of caller is answered was tried by hand, route by route, as it came to mind.
 
 mod callers;
 mod requests;
@@ -116,7 +116,8 @@ async fn other_methods_are_refused_with_those_that_are_taken_and_head_is_as_get(
     gateway.records("open").json(&json!({"n": 1})).send().await.expect(202);
 }
 
-/// Rows whose requests have a body, each once. What somebody needs to make a token or to change a user is in the body itself.
+/// Rows whose requests have a body, each once. What a caller needs to make a token or to change a user is in the body
+/// itself.
 fn with_body() -> Vec<Row> {
     let (_, rows) = table::read();
     let takes_body = |row: &Row| row.method == Method::POST || row.method == Method::PATCH;

@@ -55,7 +55,7 @@ impl Things {
         Things { kept, made: 0 }
     }
 
-    /// A request for a row. Whatever it may take away is there.
+    /// A request for a row. What it may take away is there.
     pub async fn wanted(&mut self, gateway: &Gateway, callers: &Callers, row: &Row) -> Wanted {
         self.made += 1;
         let id = self.id(gateway, callers, row).await;
@@ -121,7 +121,7 @@ impl Things {
             ("POST", "/v1/tokens") => json!({"name": "made", "scopes": ["read"]}),
             ("POST", "/v1/streams") => json!({"name": format!("made_{made}")}),
             ("POST", "/v1/polling-jobs") => self.new_job(),
-            // Nobody is asked: an address of this machine is refused.
+            // No API is asked: an address of this machine is refused.
             ("POST", "/v1/polling-jobs/preview") => json!({"url": "http://127.0.0.1:9/"}),
             ("PATCH", "/v1/polling-jobs/{id}") => json!({"name": format!("job {made}")}),
             ("POST", "/polling-jobs") => json!({

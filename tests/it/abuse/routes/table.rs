@@ -10,7 +10,7 @@ use reqwest::Method;
 
 /// The kinds of callers, then a row for each route. `|` is for the eye.
 pub const TABLE: &str = "
-                                         nobody wrong expired revoked disabled | ingest read monitor s:write jobs admin | other | password member boss foreign | ticket spent
+                                         absent wrong expired revoked disabled | ingest read monitor s:write jobs admin | other | password member boss foreign | ticket spent
 GET    /                                   200   200    200     200     200    |  200    200   200     200   200   200  |  200  |    200     200   200   200   |   200   200
 GET    /assets/{file}                      404   404    404     404     404    |  404    404   404     404   404   404  |  404  |    404     404   404   404   |   404   404
 GET    /healthz                            200   200    200     200     200    |  200    200   200     200   200   200  |  200  |    200     200   200   200   |   200   200

@@ -1,4 +1,4 @@
-//! Bodies that nobody reads: those of callers who may not send them, whatever their size.
+//! Bodies that are not read: those of callers who may not send them, whatever their size.
 //!
 //! A caller who asks before sending (`Expect: 100-continue`) is told at once, and never to go on. Before, a caller with a
 //! token of another scope was told to go on by every route that takes JSON, and had up to 64 KiB read in up to 15 s before
@@ -43,7 +43,7 @@ async fn no_body_is_read_of_who_may_not_send_it() {
     let callers = Callers::prepare(&gateway).await;
     let (kinds, _) = table::read();
     for row in with_body() {
-        for kind in ["nobody", "wrong", "expired", "ingest", "read", "monitor", "s:write", "jobs"] {
+        for kind in ["absent", "wrong", "expired", "ingest", "read", "monitor", "s:write", "jobs"] {
             let place = kinds.iter().position(|known| *known == kind).expect("a kind");
             let status = row.statuses[place];
             if !matches!(status, 401 | 403) {

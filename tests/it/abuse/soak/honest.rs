@@ -1,5 +1,5 @@
-//! Honest people: senders of each manner, monitors, a reader, somebody who signs in. They do a little all the time, note how
-//! long it takes, and keep a book of what they were told.
+//! Honest people: senders of each manner, monitors, a reader, a user who signs in. They do a little all the time, note
+//! how long it takes, and keep a book of what they were told.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -36,7 +36,7 @@ const VARIABLE: &str = "TIDEGATE_SOAK_SECONDS";
 /// How long it lasts otherwise, in seconds.
 const SECONDS_DEFAULT: f64 = 20.0;
 /// What a short run gives a machine that is busy with other tests: waits that end in a refusal are longer.
-const PATIENT: [&str; 2] = ["--intake-wait-ms=20000", "--commit-wait-ms=60000"];
+const LONG_WAITS: [&str; 2] = ["--intake-wait-ms=20000", "--commit-wait-ms=60000"];
 /// Shares of the time.
 const QUIET: f64 = 0.2;
 const ALONE: f64 = 0.04;
@@ -84,11 +84,11 @@ impl Soak {
 
     /// Waits until the memory is back, if it comes back: how much there is then.
     async fn memory_afterwards(&self, start: Option<u64>) -> Option<u64> {
-        let patience = Instant::now() + MEMORY_WAIT_MAX;
+        let deadline = Instant::now() + MEMORY_WAIT_MAX;
         eventually("the memory is looked at", async || {
             let now = self.gateway.memory_bytes();
             let is_back = now <= start.map(|start| start + MEMORY_KEPT_BYTES_MAX);
-            (is_back || Instant::now() > patience).then_some(now)
+            (is_back || Instant::now() > deadline).then_some(now)
         })
         .await
     }
@@ -132,7 +132,7 @@ async fn honest_people_get_what_is_promised_while_attackers_of_every_kind_are_at
     let seconds = told
         .as_ref()
         .map_or(SECONDS_DEFAULT, |text| text.parse().expect("TIDEGATE_SOAK_SECONDS is a number"));
-    let flags: &[&str] = if told.is_some() { &[] } else { &PATIENT };
+    let flags: &[&str] = if told.is_some() { &[] } else { &LONG_WAITS };
     let began = Instant::now();
     let mut soak = Soak::prepare(seconds, flags).await;
     soak.phase("quiet", QUIET, &[]).await;

@@ -65,7 +65,7 @@ async fn plain_records(client: Client) {
     }
 }
 
-/// Ends the writers' connections, which they count as an error and mend.
+/// Ends the writers' connections, which they count as an error and recover from.
 async fn disturb(gateway: &Gateway) {
     let sql = "select count(pg_terminate_backend(pid)) from pg_stat_activity
         where datname = current_database() and application_name = 'tidegate'";

@@ -1,10 +1,10 @@
 //! Cases of one form, hundreds in one gateway: a stream, what is done to its table, what is sent then, and what must have
 //! become of it.
 //!
-//! Before a table is altered it takes a record (generation 0), so that whatever the gateway remembers of it is out of
+//! Before a table is altered it takes a record (generation 0), so that what the gateway remembers of it is out of
 //! date. What comes then (generation 1) is stored as it was sent, or the stream is parked with words. Where it is parked
-//! the table is mended, and the records must come by themselves, once, as they were sent. At the end each stream goes its
-//! normal way (generation 2), and nothing is in the quarantine.
+//! the table is repaired, and the records must come by themselves, once, as they were sent. At the end each stream goes
+//! its normal way (generation 2), and nothing is in the quarantine.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -24,7 +24,7 @@ const AT_ONCE: usize = 20;
 const REQUESTS: usize = 16;
 /// Streams that are sent to before what was sent is waited for.
 const SENT_AT_ONCE: usize = 300;
-/// A table that was mended is written within this time; there may be hundreds of them.
+/// A table that was repaired is written within this time; there may be hundreds of them.
 const DRAINED_WITHIN: Duration = Duration::from_secs(30);
 /// How many problems are told.
 const PROBLEMS_SHOWN: usize = 60;
@@ -39,8 +39,8 @@ pub struct Case {
     /// SQL that alters the table.
     pub alter: String,
     pub fit: Fit,
-    /// SQL that mends it, where its stream is parked.
-    pub mend: String,
+    /// SQL that repairs it, where its stream is parked.
+    pub repair: String,
     /// What the words of a parked stream must have.
     pub words: Vec<String>,
     /// A column whose type, as the table has it then, is among the words.
@@ -54,7 +54,7 @@ pub struct Case {
     pub number: &'static str,
     /// Rows of generation 0 and 1 in the end.
     pub rows: [i64; 2],
-    /// SQL: a row of generation 1 is as it was sent; in the altered table where it is stored, in the mended one else.
+    /// SQL: a row of generation 1 is as it was sent; in the altered table where it is stored, in the repaired one else.
     pub right: String,
     /// SQL: while the stream is parked, its table is as it was; NULL: there is nothing to look at.
     pub untouched: String,
@@ -101,7 +101,7 @@ impl Case {
             definition: Value::Null,
             alter: String::new(),
             fit: Fit::Stored,
-            mend: String::new(),
+            repair: String::new(),
             words: Vec::new(),
             altered_column: None,
             before: String::new(),
@@ -133,10 +133,10 @@ impl Case {
         self
     }
 
-    /// Alters the table so that its stream must be parked until it is mended.
-    pub fn parked(self, alter: String, mend: String, words: &[&str]) -> Case {
+    /// Alters the table so that its stream must be parked until it is repaired.
+    pub fn parked(self, alter: String, repair: String, words: &[&str]) -> Case {
         let words = words.iter().map(|&word| word.to_owned()).collect();
-        Case { alter, fit: Fit::Parked, mend, words, ..self }
+        Case { alter, fit: Fit::Parked, repair, words, ..self }
     }
 
     /// Alters the table so that records still fit.
@@ -181,7 +181,7 @@ pub async fn judge(gateway: &Gateway, cases: &[Case]) {
     scene.look_at_the_quarantine().await;
     scene.fail_if_there_are_problems();
 
-    scene.execute(|case| case.mend.clone()).await;
+    scene.execute(|case| case.repair.clone()).await;
     scene.wait_until_nothing_is_parked().await;
     scene.send(|case| vec![case.again.clone()]).await;
     scene.wait_until_nothing_is_parked().await;
@@ -350,7 +350,7 @@ impl Scene<'_> {
         }
     }
 
-    /// No good record is anybody's fault.
+    /// The quarantine is empty: every record is good.
     async fn look_at_the_quarantine(&mut self) {
         let sql = "select coalesce(name, '?') || ': ' || count(*) || ' in the quarantine: ' || min(sqlstate || ' ' || message)
                    from tidegate.quarantine left join tidegate.streams on streams.id = stream_id group by name";

@@ -25,8 +25,8 @@ fn case(way: Way, declared: &Declared, number: usize, table: &str) -> Case {
     let case = match fit {
         Fit::Stored => case.stored(alter),
         Fit::Parked => {
-            let mend = format!("alter table {name} alter measured type {own} using null::{own}");
-            case.parked(alter, mend, &["column measured", declared.name])
+            let repair = format!("alter table {name} alter measured type {own} using null::{own}");
+            case.parked(alter, repair, &["column measured", declared.name])
         }
     };
     let untouched = format!("select count(*) = 1 and max(g) = 0 from {name}");

@@ -16,7 +16,7 @@ pub struct Declared {
 pub enum Fit {
     /// It is written as if nothing were different, or through a cast that loses nothing.
     Stored,
-    /// The stream waits until the table is mended.
+    /// The stream waits until the table is repaired.
     Parked,
 }
 

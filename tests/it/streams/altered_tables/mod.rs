@@ -1,4 +1,4 @@
-//! Tables that are not what their streams say: whatever somebody does to a table, a record is stored as it was sent or
+//! Tables that are not what their streams say: whatever is done to a table, a record is stored as it was sent or
 //! kept aside with words, never as another value.
 //!
 //! Most of it is cases of one form (see [`cases`]), of which hundreds share a gateway: every pair of types

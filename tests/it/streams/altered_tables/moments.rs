@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 use super::ways::Way;
 use crate::support::{Client, Gateway, Stall, eventually};
 
-/// Batches of a moment, and patience with who holds a table.
+/// Batches of a moment, and long waits for a session that holds a table.
 const FLAGS: [&str; 3] =
     ["--batch-interval-ms=20", "--lock-timeout-ms=30000", "--statement-timeout-seconds=60"];
 /// The largest whole number that a `double precision` shares with all smaller ones.
@@ -53,7 +53,7 @@ async fn rows(gateway: &Gateway, stream: &str) -> Vec<Value> {
 
 /// What waits for locks on a stream's table, or holds them, as a condition says.
 async fn locks(gateway: &Gateway, stream: &str, condition: &str) -> i64 {
-    // Whoever asks for a locked table by its name waits, too.
+    // A session that asks for a locked table by its name waits, too.
     let sql = format!(
         "select count(*) from pg_locks join pg_class on pg_class.oid = relation
          where {condition} and relname = '{stream}' and relnamespace = 'streams'::regnamespace"
@@ -154,7 +154,8 @@ async fn a_table_that_was_altered_while_the_gateway_was_down_is_noticed() {
 #[tokio::test]
 async fn a_column_that_is_altered_while_a_batch_waits_for_its_table_is_noticed() {
     let mut gateway = Gateway::with(&FLAGS).await;
-    // With a snapshot for a whole transaction nobody would see what became of the table while it was waited for.
+    // With a snapshot for a whole transaction the writer would not see what became of the table while it was waited
+    // for.
     let database: String = gateway.scalar("select current_database()").await;
     let snapshots = "default_transaction_isolation = 'repeatable read'";
     gateway.execute(&format!("alter database {database} set {snapshots}")).await;
@@ -167,7 +168,7 @@ async fn a_column_that_is_altered_while_a_batch_waits_for_its_table_is_noticed()
         let mut altering = gateway.pool().begin().await.unwrap();
         let alter = format!("alter table {table} alter b type double precision");
         altering.execute(sqlx::raw_sql(AssertSqlSafe(alter))).await.unwrap();
-        // Nobody else sees the new type yet, and everybody who wants to write waits for it.
+        // No other session sees the new type yet, and every session that wants to write waits for it.
         send(&gateway, stream, &json!([{"k": 1, "b": 11}, {"k": 2, "b": 20}])).await;
         eventually("the batch waits for the table", async || {
             (locks(&gateway, stream, "not granted").await > 0).then_some(())
@@ -211,7 +212,7 @@ async fn values_stay_right_while_a_column_is_altered_over_and_over() {
         ),
         ("text", "b::text", "b::bigint"),
     ];
-    // A batch that holds one table waits for its turn at another, while somebody who alters that one waits for it.
+    // A batch that holds one table waits for its turn at another, while a session that alters that one waits for it.
     let gateway = Gateway::with(&[
         "--batch-interval-ms=5",
         "--batch-rows=10",

@@ -9,8 +9,8 @@ use crate::polling::exactness::items;
 use crate::polling::jobs::{make, run};
 use crate::support::{ALLOW_LOOPBACK, Gateway, ItemsApi, OwnCluster};
 
-/// A table that is mended is written again within this time.
-const SECONDS_AFTER_MENDING: Duration = Duration::from_secs(20);
+/// A table that is repaired is written again within this time.
+const SECONDS_AFTER_REPAIR: Duration = Duration::from_secs(20);
 
 #[tokio::test]
 async fn polled_items_of_an_altered_table_come_once_and_as_they_were() {
@@ -49,18 +49,23 @@ async fn polled_items_of_an_altered_table_come_once_and_as_they_were() {
 async fn a_record_that_is_replayed_into_an_altered_table_arrives_once() {
     let gateway = Gateway::start().await;
     let columns = json!([{"name": "b", "type": "bigint"}]);
-    gateway.create_stream(&json!({"name": "mended", "columns": columns})).await;
-    gateway.records("mended").json(&json!({"b": "x"})).send().await.problem(422, "invalid_record");
-    gateway.commit("mended", &json!({"b": 1})).await;
-    gateway.execute("alter table streams.mended alter b type double precision").await;
+    gateway.create_stream(&json!({"name": "repaired", "columns": columns})).await;
+    gateway
+        .records("repaired")
+        .json(&json!({"b": "x"}))
+        .send()
+        .await
+        .problem(422, "invalid_record");
+    gateway.commit("repaired", &json!({"b": 1})).await;
+    gateway.execute("alter table streams.repaired alter b type double precision").await;
     let id: String = gateway.scalar("select id::text from tidegate.quarantine").await;
     let path = format!("/v1/quarantine/{id}/replay");
     gateway.post(&path, &json!({"b": 42})).await.expect(202);
-    wait_parked_with(&gateway, "mended", &["b", "double precision", "bigint"]).await;
-    assert_eq!(gateway.rows("mended").await, 1);
-    gateway.execute("alter table streams.mended alter b type bigint").await;
+    wait_parked_with(&gateway, "repaired", &["b", "double precision", "bigint"]).await;
+    assert_eq!(gateway.rows("repaired").await, 1);
+    gateway.execute("alter table streams.repaired alter b type bigint").await;
     gateway.wait_nothing_parked().await;
-    assert_eq!(gateway.column::<i64>("select b from streams.mended order by b").await, [1, 42]);
+    assert_eq!(gateway.column::<i64>("select b from streams.repaired order by b").await, [1, 42]);
     let kept: i64 = gateway.scalar("select count(*) from tidegate.quarantine").await;
     assert_eq!(kept, 0);
 }
@@ -96,7 +101,7 @@ async fn a_table_that_the_gateway_may_not_write_is_written_within_seconds_once_i
             &["permission denied"][..],
         ),
     ];
-    for (name, refuse, mend, words) in refusals {
+    for (name, refuse, repair, words) in refusals {
         for key in [Value::Null, json!(["k"])] {
             let stream = format!("{name}_{}", if key.is_null() { "plain" } else { "keyed" });
             let mut definition = json!({"name": stream, "columns": columns});
@@ -110,10 +115,10 @@ async fn a_table_that_the_gateway_may_not_write_is_written_within_seconds_once_i
             // An INSERT, as keyed streams have it, is told another reason than a COPY.
             let words = if key.is_null() { words } else { &words[..1] };
             wait_parked_with(&gateway, &stream, words).await;
-            gateway.execute(&mend.replace("{x}", &stream)).await;
-            let mended = Instant::now();
+            gateway.execute(&repair.replace("{x}", &stream)).await;
+            let repaired = Instant::now();
             gateway.wait_nothing_parked().await;
-            assert!(mended.elapsed() < SECONDS_AFTER_MENDING, "{:?}", mended.elapsed());
+            assert!(repaired.elapsed() < SECONDS_AFTER_REPAIR, "{:?}", repaired.elapsed());
             let found: Vec<i64> =
                 gateway.column(format!("select k from streams.{stream} order by k")).await;
             assert_eq!(found, [1, 2, 3], "{stream}");

@@ -106,8 +106,8 @@ fn altered(case: Case, instead: &Instead, own: &str) -> Case {
         Fit::Stored => case.stored(alter),
         Fit::Parked => {
             let back = back.replace("own", own);
-            let mend = format!("alter table {name} alter {column} type {own} using {back}");
-            case.parked(alter, mend, &[&format!("column {column}"), own])
+            let repair = format!("alter table {name} alter {column} type {own} using {back}");
+            case.parked(alter, repair, &[&format!("column {column}"), own])
         }
     }
 }

@@ -7,13 +7,13 @@ use super::cases::{Case, FLAGS, judge};
 use super::ways::Way;
 use crate::support::Gateway;
 
-/// What is done to a table `{x}`, and what mends it; `{k}` is the statement that makes the index of the stream's key,
+/// What is done to a table `{x}`, and what repairs it; `{k}` is the statement that makes the index of the stream's key,
 /// if it has one.
 struct Meddling {
     name: &'static str,
     alter: &'static str,
     /// None: records are stored all the same.
-    mended_by: Option<&'static str>,
+    repaired_by: Option<&'static str>,
     /// What the words must have.
     words: &'static [&'static str],
     /// SQL, while it is parked: the table is as it was.
@@ -26,14 +26,14 @@ const NOTHING_TO_SEE: &str = "null";
 const fn parked(
     name: &'static str,
     alter: &'static str,
-    mend: &'static str,
+    repair: &'static str,
     words: &'static [&'static str],
 ) -> Meddling {
-    Meddling { name, alter, mended_by: Some(mend), words, untouched: ONE_ROW }
+    Meddling { name, alter, repaired_by: Some(repair), words, untouched: ONE_ROW }
 }
 
 const fn stored(name: &'static str, alter: &'static str) -> Meddling {
-    Meddling { name, alter, mended_by: None, words: &[], untouched: NOTHING_TO_SEE }
+    Meddling { name, alter, repaired_by: None, words: &[], untouched: NOTHING_TO_SEE }
 }
 
 /// Of typed streams with the column `measured bigint`, whose key is `n` if they have one.
@@ -117,7 +117,7 @@ const OF_TABLES: [Meddling; 8] = [
     Meddling {
         name: "gone",
         alter: "alter table streams.{x} rename to {x}_gone",
-        mended_by: Some("alter table streams.{x}_gone rename to {x}"),
+        repaired_by: Some("alter table streams.{x}_gone rename to {x}"),
         words: &["{x}"],
         untouched: "select count(*) = 1 from streams.{x}_gone",
     },
@@ -125,21 +125,21 @@ const OF_TABLES: [Meddling; 8] = [
         name: "swapped",
         alter: "alter table streams.{x} rename to {x}_aside; create table streams.{x} (like streams.{x}_aside including all);
                 alter table streams.{x} alter measured type double precision",
-        mended_by: Some("drop table streams.{x}; alter table streams.{x}_aside rename to {x}"),
+        repaired_by: Some("drop table streams.{x}; alter table streams.{x}_aside rename to {x}"),
         words: &["column measured", "bigint", "double precision"],
         untouched: "(select count(*) = 0 from streams.{x}) and (select count(*) = 1 from streams.{x}_aside)",
     },
     Meddling {
         name: "without_columns",
         alter: "alter table streams.{x} rename to {x}_apart; create table streams.{x} ()",
-        mended_by: Some("drop table streams.{x}; alter table streams.{x}_apart rename to {x}"),
+        repaired_by: Some("drop table streams.{x}; alter table streams.{x}_apart rename to {x}"),
         words: &["{x}", "no columns"],
         untouched: "select count(*) = 1 from streams.{x}_apart",
     },
     Meddling {
         name: "looked_through",
         alter: "alter table streams.{x} rename to {x}_below; create view streams.{x} as table streams.{x}_below",
-        mended_by: Some("drop view streams.{x}; alter table streams.{x}_below rename to {x}"),
+        repaired_by: Some("drop view streams.{x}; alter table streams.{x}_below rename to {x}"),
         words: &["view"],
         untouched: ONE_ROW,
     },
@@ -147,7 +147,7 @@ const OF_TABLES: [Meddling; 8] = [
         name: "looked_back",
         alter: "alter table streams.{x} rename to {x}_below;
                 create materialized view streams.{x} as table streams.{x}_below",
-        mended_by: Some("drop materialized view streams.{x}; alter table streams.{x}_below rename to {x}"),
+        repaired_by: Some("drop materialized view streams.{x}; alter table streams.{x}_below rename to {x}"),
         words: &["view"],
         untouched: ONE_ROW,
     },
@@ -220,8 +220,8 @@ const fn triggered(
     alter: &'static str,
     words: &'static [&'static str],
 ) -> Meddling {
-    let mend = "create or replace function {x}() returns trigger language plpgsql as $$ begin return new; end $$";
-    parked(name, alter, mend, words)
+    let repair = "create or replace function {x}() returns trigger language plpgsql as $$ begin return new; end $$";
+    parked(name, alter, repair, words)
 }
 
 /// Of keyed streams.
@@ -241,8 +241,8 @@ fn meddled(case: Case, meddling: &Meddling, index: &str) -> Case {
     let words: Vec<String> = meddling.words.iter().map(|word| filled(word)).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let case = Case { untouched: filled(meddling.untouched), ..case };
-    match meddling.mended_by {
-        Some(mend) => case.parked(filled(meddling.alter), filled(mend), &words),
+    match meddling.repaired_by {
+        Some(repair) => case.parked(filled(meddling.alter), filled(repair), &words),
         None => case.stored(filled(meddling.alter)),
     }
 }
@@ -299,7 +299,7 @@ fn documents(way: Way, meddling: &Meddling) -> Case {
 }
 
 #[tokio::test]
-async fn a_table_of_another_shape_is_written_right_or_parked_until_it_is_mended() {
+async fn a_table_of_another_shape_is_written_right_or_parked_until_it_is_repaired() {
     let gateway = Gateway::with(&FLAGS).await;
     let mut cases = Vec::new();
     for way in Way::BY_ANOTHER {

@@ -20,7 +20,7 @@ enum Body {
     Stalled(Vec<u8>),
     /// The beginning, and the end of the connection.
     Cut(Vec<u8>),
-    /// The beginning, then one piece over and over until nobody listens.
+    /// The beginning, then one piece over and over until the client hangs up.
     Endless(Vec<u8>, Vec<u8>),
 }
 

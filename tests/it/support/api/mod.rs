@@ -1,4 +1,4 @@
-//! An API that somebody else runs: it answers as it is told, counts the questions, makes them wait, and misbehaves on
+//! An API of another party: it answers as it is told, counts the questions, makes them wait, and misbehaves on
 //! command.
 //!
 //! It speaks HTTP/1.1 by itself, because no server library would send what it is asked to send here.
@@ -178,7 +178,7 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, shared: &Sha
     let mut input = Vec::new();
     loop {
         let Some(asked) = asked::read(&mut stream, &mut input).await else {
-            // Whatever that was: perhaps the beginning of TLS.
+            // That was no request: perhaps the beginning of TLS.
             return answer::send(&mut stream, Answer::text(400, "that is no request")).await;
         };
         let answer = shared.answer(asked).await;

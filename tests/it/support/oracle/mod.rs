@@ -112,7 +112,7 @@ impl Oracle {
         for version in versions {
             assert!(seen.insert(*version), "{stream}: version {version} was seen twice");
             let entry = self.entries.get(version);
-            let entry = entry.unwrap_or_else(|| panic!("{stream}: nobody sent version {version}"));
+            let entry = entry.unwrap_or_else(|| panic!("{stream}: version {version} was not sent"));
             assert!(
                 entry.record.valid && entry.outcome != Outcome::Refused,
                 "{stream}: version {version} was refused"
@@ -123,7 +123,7 @@ impl Oracle {
         for entry in self.of_stream(stream) {
             let owed = entry.record.valid && entry.outcome == Outcome::Acknowledged;
             let version = entry.record.version;
-            assert!(!owed || seen.contains(&version), "{stream}: nobody saw version {version}");
+            assert!(!owed || seen.contains(&version), "{stream}: version {version} was not seen");
         }
     }
 

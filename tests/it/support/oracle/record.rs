@@ -127,7 +127,7 @@ impl Target {
 }
 
 impl Target {
-    /// Asks whether a record is there that was just committed. Nobody else writes its key.
+    /// Asks whether a record is there that was just committed. No other sender writes its key.
     pub fn existence_query(self, key: i64, version: i64) -> String {
         let condition = match self {
             Target::Documents => format!("payload->>'version' = '{version}'"),

@@ -125,7 +125,7 @@ impl Verdict {
         }
     }
 
-    /// Each record that was kept as invalid is there once, as it was sent; and no other that somebody sent.
+    /// Each record that was kept as invalid is there once, as it was sent; and no other that was sent.
     async fn hold_quarantine(&mut self, oracle: &Oracle, gateway: &Gateway) {
         let sql = "select raw from tidegate.quarantine where source = 'http'";
         let rows: Vec<Vec<u8>> = gateway.column(sql).await;

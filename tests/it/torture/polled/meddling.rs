@@ -3,7 +3,7 @@
 use super::{Job, Polled};
 use crate::support::{ALLOW_LOOPBACK, Gateway, Seed, Verdict, eventually};
 
-/// Rows that every stream has before somebody meddles with them.
+/// Rows that every stream has before they are meddled with.
 const ROWS: i64 = 30;
 
 /// A gateway whose jobs' tables are as they should be, and the book.
@@ -31,7 +31,7 @@ async fn settled() -> (Gateway, Polled) {
     (gateway, polled)
 }
 
-/// The verdict after somebody meddled with a table, which is put back.
+/// The verdict after a table was meddled with, which is put back.
 async fn after(gateway: &Gateway, polled: &mut Polled, table: &str, sql: &str) -> Verdict {
     gateway.execute(&format!("create table kept as table {table}")).await;
     gateway.execute(sql).await;

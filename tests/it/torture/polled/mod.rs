@@ -272,5 +272,5 @@ impl AddAssign for ShelfCounts {
 }
 
 fn lock(shelf: &Mutex<Shelf>) -> MutexGuard<'_, Shelf> {
-    shelf.lock().expect("nobody panics")
+    shelf.lock().expect("no holder panics")
 }

@@ -242,7 +242,7 @@ impl Shelf {
     }
 
     /// The items of a page, and whether another follows. New items come first, and so does what changed for who asks for
-    /// changes: else what moves from page to page could not be seen by anybody.
+    /// changes: else what moves from page to page could not be seen by any run.
     fn page(&self, since: Option<i64>, page: usize) -> (Vec<Item>, bool) {
         let is_asked_for = |item: &&Item| since.is_none_or(|since| item.changed >= since);
         let mut items: Vec<Item> = self.items.values().filter(is_asked_for).cloned().collect();

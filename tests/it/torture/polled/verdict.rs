@@ -88,7 +88,7 @@ impl Judge<'_> {
         }
     }
 
-    /// Whatever happened: what was the latest when everything had become quiet is there.
+    /// What was the latest when everything had become quiet is there.
     fn hold_the_latest(&mut self, there: &BTreeSet<Edition>, refused: &BTreeSet<Edition>) {
         for item in self.shelf.items() {
             let place = if item.is_valid { there } else { refused };

@@ -23,7 +23,7 @@ const FULL_RETRY: Duration = Duration::from_secs(1);
 
 /// The budget of a gateway; clones share it.
 #[derive(Debug, Clone)]
-pub struct HeldBytes(Arc<Budget>);
+pub struct MemoryBudget(Arc<Budget>);
 
 /// For whom bytes are held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,8 +42,8 @@ impl Holder {
 
 /// A part of the budget; dropping it gives it back.
 #[derive(Debug)]
-pub struct Held {
-    budget: HeldBytes,
+pub struct MemoryPermit {
+    budget: MemoryBudget,
     holder: Holder,
     bytes: usize,
 }
@@ -83,10 +83,10 @@ struct Level {
     by_address: HashMap<IpAddr, usize>,
 }
 
-impl HeldBytes {
+impl MemoryBudget {
     /// `max` is in bytes.
-    pub fn new(max: usize) -> HeldBytes {
-        HeldBytes(Arc::new(Budget { max, level: Mutex::default() }))
+    pub fn new(max: usize) -> MemoryBudget {
+        MemoryBudget(Arc::new(Budget { max, level: Mutex::default() }))
     }
 
     /// Bytes that are held now.
@@ -103,9 +103,9 @@ impl HeldBytes {
     ///
     /// # Errors
     /// [`Full`], which is counted.
-    pub fn hold(&self, holder: Holder, bytes: usize) -> Result<Held, Full> {
+    pub fn hold(&self, holder: Holder, bytes: usize) -> Result<MemoryPermit, Full> {
         self.take(holder, bytes)?;
-        Ok(Held { budget: self.clone(), holder, bytes })
+        Ok(MemoryPermit { budget: self.clone(), holder, bytes })
     }
 
     fn take(&self, holder: Holder, bytes: usize) -> Result<(), Full> {
@@ -151,7 +151,7 @@ impl Level {
     }
 }
 
-impl Held {
+impl MemoryPermit {
     /// Takes so many bytes more; what was held stays so if they are not there.
     ///
     /// # Errors
@@ -174,7 +174,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for MemoryPermit {
     fn drop(&mut self) {
         self.shrink_to(0);
     }
@@ -190,7 +190,7 @@ mod tests {
 
     #[test]
     fn never_more_is_held_than_the_budget_and_all_of_it_comes_back() {
-        let budget = HeldBytes::new(100);
+        let budget = MemoryBudget::new(100);
         let mut first = budget.hold(Holder::Known, 40).unwrap();
         let second = budget.hold(Holder::Known, 60).unwrap();
         assert_eq!(budget.hold(Holder::Known, 1).unwrap_err(), Full::Budget);
@@ -209,20 +209,20 @@ mod tests {
 
     #[test]
     fn a_stranger_has_no_more_than_it_leaves_to_others() {
-        let budget = HeldBytes::new(400);
+        let budget = MemoryBudget::new(400);
         let mut one = budget.hold(stranger(1), 60).unwrap();
         one.grow(40).unwrap();
         assert_eq!(one.grow(1), Err(Full::Share), "a quarter of all is its share");
         assert_eq!(budget.hold(stranger(1), 1).unwrap_err(), Full::Share, "however it asks");
         // Each address that takes all it can leaves room for the next.
-        let others: Vec<Held> = (2..=5)
+        let others: Vec<MemoryPermit> = (2..=5)
             .map(|last| {
                 let mut other = budget.hold(stranger(last), 1).unwrap();
                 while other.grow(1).is_ok() {}
                 other
             })
             .collect();
-        assert_eq!(others.iter().map(Held::bytes).collect::<Vec<_>>(), [50, 25, 12, 6]);
+        assert_eq!(others.iter().map(MemoryPermit::bytes).collect::<Vec<_>>(), [50, 25, 12, 6]);
         // Known callers find half of it, whatever strangers do.
         let known = budget.hold(Holder::Known, 200).unwrap();
         assert_eq!(budget.held(), 100 + 93 + 200);
@@ -233,7 +233,7 @@ mod tests {
 
     #[test]
     fn only_addresses_for_which_something_is_held_are_remembered() {
-        let budget = HeldBytes::new(400);
+        let budget = MemoryBudget::new(400);
         let mut nothing = budget.hold(stranger(1), 0).unwrap();
         assert!(budget.level().by_address.is_empty());
         nothing.grow(10).unwrap();

@@ -1,4 +1,4 @@
-//! Walking one segment from entry to entry, over damage.
+//! Reads one segment from entry to entry, over damage.
 //!
 //! All that reads a segment goes through here, so that all of it sees the same entries. Reads are
 //! large; memory is bounded by one read or one entry, whichever is larger.
@@ -38,8 +38,8 @@ pub(super) enum Step {
     End,
 }
 
-/// A walk through one segment's file.
-pub(super) struct Walk {
+/// Reads one segment's file, a step at a time.
+pub(super) struct SegmentReader {
     file: Arc<dyn StorageFile>,
     /// Position of the file's first byte.
     base: u64,
@@ -48,9 +48,9 @@ pub(super) struct Walk {
     window_start: u64,
 }
 
-impl Walk {
-    pub fn new(file: Arc<dyn StorageFile>, base: u64, secret: u32) -> Walk {
-        Walk { file, base, secret, window: Bytes::new(), window_start: base }
+impl SegmentReader {
+    pub fn new(file: Arc<dyn StorageFile>, base: u64, secret: u32) -> SegmentReader {
+        SegmentReader { file, base, secret, window: Bytes::new(), window_start: base }
     }
 
     /// Forgets what was read ahead, so that the next step reads anew.

@@ -1,4 +1,4 @@
-/** Where mending begins: a refused record as a JSON object that a person can edit. */
+/** Where a correction begins: a refused record as a JSON object that a person can edit. */
 
 import type { KeptRecord } from "../api/quarantine";
 import { type Column, memberOf } from "../api/streams";
@@ -9,9 +9,9 @@ import { csvFields, dialectOf, headerNames, keyOf } from "./csv";
 const NUMBERS = new Set(["smallint", "integer", "bigint", "real", "double precision", "numeric"]);
 const NUMBER = /^-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?$/;
 
-/** A mended record is one JSON object, so a row of CSV becomes one; what is no JSON stays as it is. Bytes that are no UTF-8
- * are mended from what they most likely say. */
-export function mendingText(kept: KeptRecord, columns: readonly Column[]): string {
+/** A corrected record is one JSON object, so a row of CSV becomes one; what is no JSON stays as it is. Bytes that are
+ * no UTF-8 are taken for what they most likely say. */
+export function editableText(kept: KeptRecord, columns: readonly Column[]): string {
   const raw = kept.raw ?? kept.raw_guess?.text ?? "";
   if (kept.format !== "csv") return fault(raw) === null ? pretty(raw) : raw;
   const names = headerNames(kept);
