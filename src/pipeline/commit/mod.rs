@@ -18,6 +18,7 @@ mod drainer;
 mod error;
 mod lanes;
 mod outcome;
+mod partial_entries;
 mod plan;
 mod progress;
 mod rewind;
