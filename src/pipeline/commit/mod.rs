@@ -21,6 +21,7 @@ mod outcome;
 mod partial_entries;
 mod plan;
 mod progress;
+mod ranges;
 mod rewind;
 mod session;
 mod supply;
