@@ -243,7 +243,8 @@ const SLOW_RECORDS: i64 = 600;
 /// A gateway that has such an entry parked: its stream, and the request that waits for its commit.
 async fn slow_entry() -> (Gateway, JoinSet<Reply>) {
     // A third of three seconds for all the halving of a batch.
-    let gateway = Gateway::with(&[&FLAGS[..], &["--statement-timeout-seconds=1"]].concat()).await;
+    let flags = ["--statement-timeout-seconds=1", "--commit-wait-ms=120000"];
+    let gateway = Gateway::with(&[&FLAGS[..], &flags].concat()).await;
     gateway.create_stream(&json!({"name": "slow"})).await;
     gateway
         .execute(
