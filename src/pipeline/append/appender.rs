@@ -224,7 +224,8 @@ impl Run {
         group.clear();
     }
 
-    /// Counts before it publishes the position, so that a reader of both never sees fewer accepted than committed.
+    /// Counts before it publishes the position, up to which the writers read, so that a reader of both never sees fewer
+    /// accepted than committed.
     fn answer(
         &mut self,
         group: &mut Vec<QueuedSubmission>,
@@ -246,7 +247,7 @@ impl Run {
                     self.count(share, *source, entry);
                 }
             }
-            // Before the writers are told, so that none commits what has no key yet.
+            // Before the position is published: the writers read no further than that, so none commits what has no key.
             if let (Some(claim), Some(last)) = (queued.submission.claim, own.last()) {
                 claim.taken(last.position());
             }
