@@ -193,7 +193,8 @@ impl Request<'_> {
         Ok(parser)
     }
 
-    /// The answer to what was gathered, for the journal; with as many errors as it has room for.
+    /// The answer to what was gathered, for the journal: at most [`ANSWER_BYTES_MAX`] bytes, with as many errors as that has
+    /// room for, and then as many matched names. The reply has the same, so that a repeat is told what the first was.
     fn answer(&mut self, parser: &Parser, gathered: &Gathered) -> Vec<u8> {
         self.take_errors(parser);
         let counts = self.reply.streams.iter().zip(&gathered.streams);
@@ -208,18 +209,16 @@ impl Request<'_> {
             single: self.reply.single,
             first_id: gathered.first_id,
             errors: Vec::new(),
-            matched: self.reply.matched.clone(),
+            matched: Vec::new(),
             skipped_lines: self.reply.skipped_lines,
             streams: counts.map(answered).collect(),
         };
         let mut room = ANSWER_BYTES_MAX - ANSWER_FRAME_BYTES;
         room = room.saturating_sub(json_bytes(&answer.streams));
-        let fits = |error: &&PlacedError| {
-            room = room.saturating_sub(json_bytes(error) + 1);
-            room > 0
-        };
-        answer.errors = self.reply.errors.iter().take_while(fits).cloned().collect();
+        answer.errors = take_fitting(&self.reply.errors, &mut room);
+        answer.matched = take_fitting(&self.reply.matched, &mut room);
         self.reply.errors.clone_from(&answer.errors);
+        self.reply.matched.clone_from(&answer.matched);
         serde_json::to_vec(&answer).expect("numbers and text are JSON")
     }
 
@@ -316,6 +315,16 @@ impl From<AnsweredStream> for StreamReply {
         let AnsweredStream(name, accepted, quarantined, not_kept) = answered;
         StreamReply { accepted, quarantined, not_kept, ..StreamReply::new(name) }
     }
+}
+
+/// The first of them, as many as fit into so many bytes of JSON; takes these from `room`.
+fn take_fitting<T: Serialize + Clone>(all: &[T], room: &mut usize) -> Vec<T> {
+    let fits = |one: &&T| {
+        let left = room.checked_sub(json_bytes(one).saturating_add(1));
+        *room = left.unwrap_or(0);
+        left.is_some()
+    };
+    all.iter().take_while(fits).cloned().collect()
 }
 
 fn json_bytes(value: &impl Serialize) -> usize {

@@ -1,5 +1,7 @@
 //! Moments of a request that no client can bring about by itself.
 
+mod answers;
+
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::fmt::Write;
