@@ -110,6 +110,8 @@ pub struct Assembler {
     keeping: Option<Keeping>,
     quarantine: Option<EntryDraft>,
     quarantined: u32,
+    /// Bytes from which on room is to be asked for, where all records must fit one entry.
+    full_at_bytes: usize,
     errors: Vec<PlacedError>,
     errors_left: usize,
     refused: u64,
@@ -133,6 +135,7 @@ impl Assembler {
             members: 0,
             quarantine: None,
             quarantined: 0,
+            full_at_bytes: ENTRY_TARGET_BYTES,
             errors: Vec::new(),
             errors_left: RECORD_ERRORS_MAX,
             refused: 0,
@@ -176,6 +179,12 @@ impl Assembler {
     /// Bytes that wait to be taken.
     pub fn bytes(&self) -> usize {
         self.records.body_len() + self.quarantine.as_ref().map_or(0, EntryDraft::body_len)
+    }
+
+    /// There is room for as much again as goes into an entry, beside what waits. Only where all records must fit one entry:
+    /// then nothing is taken before the end, and a few bytes of a body may become any number of bytes of tuples.
+    pub fn raise(&mut self) {
+        self.full_at_bytes = self.bytes() + ENTRY_TARGET_BYTES;
     }
 
     /// All that waits to be taken.
@@ -415,7 +424,11 @@ impl RecordSink for Assembler {
     }
 
     fn is_full(&self) -> bool {
-        !self.origin.one_entry && self.level().is_full()
+        if self.origin.one_entry {
+            self.bytes() >= self.full_at_bytes
+        } else {
+            self.level().is_full()
+        }
     }
 }
 

@@ -22,7 +22,7 @@ use crate::ingest::assembler::{
     Assembled, Assembler, EntryKeys, Origin, PlacedError, RECORD_ERRORS_MAX,
 };
 use crate::ingest::encoders::Encoders;
-use crate::ingest::level::Level;
+use crate::ingest::level::{ENTRY_TARGET_BYTES, Level};
 use crate::ingest::parser::{Gathered, Part, Parts, framer_limits};
 use crate::ingest::{
     Ingest, IngestReply, Keeping, NotKept, NotMade, Rights, StreamReply, Target, WhyNotKept,
@@ -59,6 +59,8 @@ struct Streams {
     others: Level,
     /// What the slots take beside that, in bytes.
     slots_bytes: usize,
+    /// Bytes from which on room is to be asked for, where all records of a stream must fit one entry.
+    full_at_bytes: usize,
     /// Lines that no stream takes.
     refused: u64,
     errors: Vec<PlacedError>,
@@ -112,6 +114,7 @@ impl Many {
             chosen: 0,
             others: Level::default(),
             slots_bytes: 0,
+            full_at_bytes: ENTRY_TARGET_BYTES,
             refused: 0,
             errors: Vec::new(),
             skipped_lines: 0,
@@ -140,6 +143,11 @@ impl Many {
 
     pub(super) fn gathered_bytes(&self) -> usize {
         self.streams.level().bytes
+    }
+
+    /// As [`Assembler::raise`], for all streams together.
+    pub(super) fn raise(&mut self) {
+        self.streams.full_at_bytes = self.gathered_bytes() + ENTRY_TARGET_BYTES;
     }
 
     pub(super) fn has_streams_to_make(&self) -> bool {
@@ -390,7 +398,11 @@ impl StreamsSink for Streams {
     }
 
     fn is_full(&self) -> bool {
-        !self.common.one_entry && self.level().is_full()
+        if self.common.one_entry {
+            self.level().bytes >= self.full_at_bytes
+        } else {
+            self.level().is_full()
+        }
     }
 }
 

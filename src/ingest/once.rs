@@ -171,18 +171,17 @@ impl Request<'_> {
         replays: Option<Uuid>,
     ) -> Result<Parser, FailureReason> {
         let mut parser = self.parser(true, replays)?;
-        let tuples_max = self.entry_tuples_bytes_max();
         for chunk in body.chunks(DECOMPRESSED_CHUNK_BYTES) {
             let mut rest = chunk;
             while let PushProgress::SinkFull { consumed } = parser.push(rest)? {
                 rest = &rest[consumed..];
+                self.make_room_for_whole(&mut parser, body.len()).await?;
             }
-            if parser.gathered_bytes() > tuples_max {
-                return Err(FailureReason::TooManyForKey { tuples_bytes_max: tuples_max });
-            }
-            self.make_room(body.len() + parser.held_bytes(0)).await?;
+            self.make_room_for_whole(&mut parser, body.len()).await?;
         }
-        while let PushProgress::SinkFull { .. } = parser.end() {}
+        while let PushProgress::SinkFull { .. } = parser.end() {
+            self.make_room_for_whole(&mut parser, body.len()).await?;
+        }
         let finished = parser.finish()?;
         parser.give_back_encoders(&self.ingest.encoders, body.len() as u64);
         if replays.is_some() && finished.records != 1 {
@@ -191,6 +190,20 @@ impl Request<'_> {
         self.reply.single = finished.single || replays.is_some();
         self.check_rejected(&parser, finished.records)?;
         Ok(parser)
+    }
+
+    /// Asks for room for a body and what was gathered of it, and lets the parser go on.
+    async fn make_room_for_whole(
+        &mut self,
+        parser: &mut Parser,
+        body_bytes: usize,
+    ) -> Result<(), FailureReason> {
+        let tuples_bytes_max = self.entry_tuples_bytes_max();
+        if parser.gathered_bytes() > tuples_bytes_max {
+            return Err(FailureReason::TooManyForKey { tuples_bytes_max });
+        }
+        parser.raise();
+        Ok(self.make_room(body_bytes + parser.held_bytes(0)).await?)
     }
 
     /// The answer to what was gathered, for the journal: at most [`ANSWER_BYTES_MAX`] bytes, with as many errors as that has

@@ -121,6 +121,14 @@ impl Parser {
         }
     }
 
+    /// Goes on where it was full and all must fit one entry: there is room for more.
+    pub(super) fn raise(&mut self) {
+        match self {
+            Parser::One(one) => one.assembler.raise(),
+            Parser::Many(many) => many.raise(),
+        }
+    }
+
     /// Some stream is not there yet, and has something for it.
     pub(super) fn has_streams_to_make(&self) -> bool {
         match self {

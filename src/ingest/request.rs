@@ -120,17 +120,14 @@ impl<'a> Request<'a> {
             let mut rest = &chunk[..];
             while let PushProgress::SinkFull { consumed } = parser.push(rest)? {
                 rest = &rest[consumed..];
-                self.send(&mut parser).await?;
-                self.make_room(parser.held_bytes(rest.len())).await?;
+                self.make_way(&mut parser, rest).await?;
             }
-            let tuples_bytes_max = self.entry_tuples_bytes_max();
-            if one_entry && parser.gathered_bytes() > tuples_bytes_max {
-                return Err(FailureReason::TooManyToReject { tuples_bytes_max });
+            if one_entry {
+                self.check_tuples(&parser)?;
             }
         }
         while let PushProgress::SinkFull { .. } = parser.end() {
-            self.send(&mut parser).await?;
-            self.make_room(parser.held_bytes(0)).await?;
+            self.make_way(&mut parser, &[]).await?;
         }
         let finished = parser.finish()?;
         parser.give_back_encoders(&self.ingest.encoders, body.decompressed_bytes());
@@ -141,6 +138,26 @@ impl<'a> Request<'a> {
         while self.settle_oldest().await? {}
         self.take_errors(&parser);
         self.wait_for_commit().await;
+        Ok(())
+    }
+
+    /// Makes way for the rest of a chunk where the parser is full: hands on what was gathered, or, where all must fit one
+    /// entry, asks for room for more of it.
+    async fn make_way(&mut self, parser: &mut Parser, rest: &[u8]) -> Result<(), FailureReason> {
+        if self.wanted.on_error == OnError::Reject {
+            self.check_tuples(parser)?;
+            parser.raise();
+        } else {
+            self.send(parser).await?;
+        }
+        Ok(self.make_room(parser.held_bytes(rest.len())).await?)
+    }
+
+    fn check_tuples(&self, parser: &Parser) -> Result<(), FailureReason> {
+        let tuples_bytes_max = self.entry_tuples_bytes_max();
+        if parser.gathered_bytes() > tuples_bytes_max {
+            return Err(FailureReason::TooManyToReject { tuples_bytes_max });
+        }
         Ok(())
     }
 

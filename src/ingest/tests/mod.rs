@@ -1,6 +1,7 @@
 //! Moments of a request that no client can bring about by itself.
 
 mod answers;
+mod room;
 
 use std::collections::HashMap;
 use std::convert::Infallible;

@@ -1,0 +1,59 @@
+//! What a request gathers in memory has a limit however its body is made, and room is asked for it in time.
+
+use serde_json::Value;
+use tidegate_codec::COLUMNS_MAX;
+use tidegate_codec::columns::{Column, ColumnType};
+use tidegate_codec::formats::PushProgress;
+
+use super::super::level::ENTRY_TARGET_BYTES;
+use super::super::request::Request;
+use super::answers::csv_of_columns;
+use super::*;
+
+/// For a stream of as many columns as may be, of which each but the first has as large a default as may be: a line
+/// without anything becomes half a megabyte.
+fn of_large_defaults() -> IngestRequest {
+    let large = Value::String("x".repeat(990));
+    let with_default = |number: usize| {
+        let default = (number > 0).then(|| large.clone());
+        Column { default, ..Column::new(format!("c{number}"), ColumnType::Text) }
+    };
+    csv_of_columns((0..COLUMNS_MAX).map(with_default).collect())
+}
+
+/// A header of one name, and lines without anything: each is a row.
+fn blank_rows() -> Bytes {
+    Bytes::from(format!("c0\n{}", "\n".repeat(100 << 10)))
+}
+
+#[tokio::test]
+async fn rows_of_defaults_stop_at_the_limit_of_a_body_that_must_fit_one_entry() {
+    let directory = tempfile::tempdir().unwrap();
+    let source = source(&directory);
+    for (key, on_error) in [(Some("key".to_owned()), OnError::Quarantine), (None, OnError::Reject)]
+    {
+        let wanted = IngestRequest { on_error, ..of_large_defaults() };
+        let mut parser = Request::new(&source, wanted).parser(true, None).unwrap();
+        let full = parser.push(&blank_rows()).unwrap();
+        assert!(matches!(full, PushProgress::SinkFull { .. }), "{full:?}");
+        assert!(
+            parser.gathered_bytes() < 2 * ENTRY_TARGET_BYTES,
+            "one row more than a step at most"
+        );
+
+        let is_keyed = key.is_some();
+        let wanted = IngestRequest { key, on_error, ..of_large_defaults() };
+        let failure = source.take(wanted, BodyReader::whole(blank_rows(), BODY)).await.unwrap_err();
+        let tuples_bytes_max = 2 * source.entry_bytes_max;
+        match failure.reason {
+            FailureReason::TooManyForKey { tuples_bytes_max: max } if is_keyed => {
+                assert_eq!(max, tuples_bytes_max);
+            }
+            FailureReason::TooManyToReject { tuples_bytes_max: max } if !is_keyed => {
+                assert_eq!(max, tuples_bytes_max);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    source.intake.close().await;
+}
