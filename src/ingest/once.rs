@@ -203,7 +203,7 @@ impl Request<'_> {
             return Err(FailureReason::TooManyForKey { tuples_bytes_max });
         }
         parser.raise();
-        Ok(self.make_room(body_bytes + parser.held_bytes(0)).await?)
+        Ok(self.make_room(body_bytes + parser.held_bytes(&[])).await?)
     }
 
     /// The answer to what was gathered, for the journal: at most [`ANSWER_BYTES_MAX`] bytes, with as many errors as that has

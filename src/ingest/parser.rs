@@ -103,12 +103,11 @@ impl Parser {
         }
     }
 
-    /// Bytes in memory with so many that are not taken yet; 0 if everything is handed on.
-    pub(super) fn held_bytes(&self, rest: usize) -> usize {
+    /// Bytes in memory, with the rest of the body that has arrived and is not taken yet; 0 if everything is handed on.
+    pub(super) fn held_bytes(&self, rest: &[u8]) -> usize {
+        let rest = if holds_no_record(rest) { 0 } else { rest.len() };
         match self {
-            Parser::One(one) => {
-                one.framer.as_ref().map_or(0, Framer::carry_bytes) + one.assembler.bytes() + rest
-            }
+            Parser::One(one) => one.held_bytes(rest),
             Parser::Many(many) => many.held_bytes(rest),
         }
     }
@@ -256,6 +255,12 @@ pub(super) struct Gathered {
     pub(super) streams: Vec<(u64, u64)>,
 }
 
+/// Whatever came before, such bytes begin no record that anything would be gathered of but rows of NULL, which make the sink
+/// full soon enough: they are blank, or the end of an array.
+fn holds_no_record(rest: &[u8]) -> bool {
+    rest.iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | b']'))
+}
+
 impl One {
     pub(super) fn new(
         ingest: &Ingest,
@@ -270,6 +275,15 @@ impl One {
         let limits = framer_limits(ingest);
         let framer = Some(Framer::new(wanted.format, encoder, limits, wanted.csv.clone()));
         Ok(One { framer, assembler, target })
+    }
+
+    /// What its framer keeps for the next record is not counted by itself.
+    fn held_bytes(&self, rest: usize) -> usize {
+        let (gathered, framer) = (self.assembler.bytes() + rest, self.framer.as_ref());
+        if gathered == 0 && framer.is_none_or(Framer::is_between_records) {
+            return 0;
+        }
+        framer.map_or(0, Framer::carry_bytes) + gathered
     }
 
     fn part(&self, assembled: Assembled) -> Parts {

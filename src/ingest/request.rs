@@ -115,7 +115,7 @@ impl<'a> Request<'a> {
                     bytes_max: self.ingest.entry_bytes_max,
                 });
             }
-            self.make_room(parser.held_bytes(chunk.len())).await?;
+            self.make_room(parser.held_bytes(&chunk)).await?;
             parser.expect(chunk.len());
             let mut rest = &chunk[..];
             while let PushProgress::SinkFull { consumed } = parser.push(rest)? {
@@ -150,7 +150,7 @@ impl<'a> Request<'a> {
         } else {
             self.send(parser).await?;
         }
-        Ok(self.make_room(parser.held_bytes(rest.len())).await?)
+        Ok(self.make_room(parser.held_bytes(rest)).await?)
     }
 
     fn check_tuples(&self, parser: &Parser) -> Result<(), FailureReason> {
@@ -339,7 +339,8 @@ impl<'a> Request<'a> {
 
     /// Grows the reservation to what the request holds in memory.
     pub(super) async fn make_room(&mut self, bytes: usize) -> Result<(), IntakeError> {
-        // When everything is handed on, nothing may be refused any more: a sender that comes again would double it.
+        // When everything is handed on, nothing may be refused any more: a sender that comes again would double it. What can be
+        // no record of the body's rest does not count, so that its end may come in any pieces.
         if bytes == 0 {
             return Ok(());
         }

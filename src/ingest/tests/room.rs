@@ -57,3 +57,51 @@ async fn rows_of_defaults_stop_at_the_limit_of_a_body_that_must_fit_one_entry() 
     }
     source.intake.close().await;
 }
+
+/// As [`nothing_is_refused_once_everything_is_handed_on`], where the format has an end of its own behind the last record, or
+/// keeps memory for the next one.
+#[tokio::test]
+async fn what_follows_the_last_record_that_fits_asks_for_no_room() {
+    let of_format = |format| {
+        let mut request = ndjson();
+        if let Addressing::OneStream(one) = &mut request.addressing {
+            one.format = format;
+        }
+        request
+    };
+    let rows = ENTRY_TARGET_ROWS as usize;
+    // Blank lines, so that the room for the first chunk is enough for the tuples.
+    let blank = "\n".repeat(100);
+    let csv = format!("a,b\n{}", format!("{blank}1,2\n").repeat(rows - 1));
+    let array = format!("[{{}}{}", format!("{blank},{{}}").repeat(rows - 2));
+    let line = "{\"stream\":\"one\",\"record\":{}}\n";
+    let many = format!("{}{line}", blank.repeat(rows));
+    let list = ",{}".repeat(rows - 2);
+    let list = format!("{{\"stream\":\"one\",\"records\":[{{}}{list}]}}\n\n");
+    for (request, before, last) in [
+        (of_format(Format::Csv), csv, "1,2\n".to_owned()),
+        (of_format(Format::Json), array.clone(), ",{}]".to_owned()),
+        (of_format(Format::Json), array, ",{} ".to_owned()),
+        (of_many_streams(), many, list),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let source = source(&directory);
+        know_streams(&source, &["one"]);
+        let intake = source.intake.clone();
+        let name = format!("{last:.20}");
+        // Where the array is not at its end, that comes with the next chunk.
+        let end = if last.ends_with(' ') { "\n]\n" } else { "\n" };
+        let chunks =
+            stream::iter([before, last, end.to_owned()]).enumerate().map(move |(turn, chunk)| {
+                if turn == 1 {
+                    intake.refuse_new();
+                }
+                Ok::<_, Infallible>(Bytes::from(chunk))
+            });
+        let body = BodyReader::new(chunks.boxed(), ContentEncoding::Identity, BODY);
+        let taken = source.take(request, body).await;
+        let reply = taken.map_err(|failure| failure.reason).expect(&name);
+        assert_eq!(reply.accepted, u64::from(ENTRY_TARGET_ROWS), "{name}");
+        source.intake.close().await;
+    }
+}
