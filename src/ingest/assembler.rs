@@ -16,6 +16,7 @@ use tidegate_record::{
 };
 use uuid::Uuid;
 
+use crate::auth::InvalidRecords;
 use crate::db::quarantine::{self, QuarantinedRecord, ReadAs};
 use crate::ingest::ids::{first_id, nth_id};
 use crate::ingest::keeping::{Keeping, NotKept};
@@ -68,6 +69,8 @@ pub struct Assembled {
     pub quarantined: u32,
     /// What the refused ones among them take of the quarantine's room.
     pub kept: Option<Box<BudgetTaken>>,
+    /// What was paid for them; given back unless they are on their way to the journal.
+    pub paid: Option<InvalidRecords>,
     /// PostgreSQL takes longer over them than their bytes say; [`DENSE_EXCESS_MIN`] says when.
     pub is_costly: bool,
 }
@@ -330,12 +333,14 @@ impl Assembler {
         if entries.is_empty() {
             return None;
         }
+        let (kept, paid) = self.keeping.as_mut().map(Keeping::split).unwrap_or_default();
         let taken = Assembled {
             entries,
             first_id: self.first_id,
             rows: self.rows,
             quarantined: self.quarantined,
-            kept: self.keeping.as_mut().and_then(Keeping::sent).map(Box::new),
+            kept: kept.map(Box::new),
+            paid,
             is_costly: excess >= DENSE_EXCESS_MIN,
         };
         // The ids of a body's records are consecutive, over all its entries.

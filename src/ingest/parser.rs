@@ -6,6 +6,7 @@ use tidegate_codec::formats::{Finished, Framer, FramerLimits, FramingError, Push
 use tidegate_record::{EntryKey, EntryKind, StreamId};
 use uuid::Uuid;
 
+use crate::auth::InvalidRecords;
 use crate::ingest::assembler::{Assembled, Assembler, EntryKeys, Origin, PlacedError};
 use crate::ingest::encoders::Encoders;
 use crate::ingest::many::Many;
@@ -55,6 +56,12 @@ pub(super) struct Parts {
 impl Parts {
     pub(super) fn iter(&self) -> impl Iterator<Item = &Part> {
         std::iter::once(&self.first).chain(&self.others)
+    }
+
+    /// Takes out what was paid for the invalid records among them.
+    pub(super) fn take_paid(&mut self) -> Vec<InvalidRecords> {
+        let parts = std::iter::once(&mut self.first).chain(&mut self.others);
+        parts.filter_map(|part| part.assembled.paid.take()).collect()
     }
 
     pub(super) fn bytes(&self) -> usize {

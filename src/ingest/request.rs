@@ -8,7 +8,7 @@ use tidegate_journal::SealedEntry;
 use tidegate_record::Source;
 use uuid::Uuid;
 
-use crate::auth::Admission;
+use crate::auth::{Admission, InvalidRecords};
 use crate::ingest::assembler::{Assembled, Origin};
 use crate::ingest::body::BodyReader;
 use crate::ingest::ids::nth_id;
@@ -187,7 +187,7 @@ impl<'a> Request<'a> {
 
     pub(super) async fn submit(
         &mut self,
-        parts: Parts,
+        mut parts: Parts,
         claim: Option<Claim>,
     ) -> Result<(), FailureReason> {
         while self.pending.len() >= PENDING_SUBMISSIONS_MAX {
@@ -203,6 +203,8 @@ impl<'a> Request<'a> {
         }
         let records = parts.iter().map(|part| part.assembled.rows + part.assembled.quarantined);
         let records = records.sum();
+        // Given back where this fails, or is dropped, before the submission is on its way.
+        let paid = parts.take_paid();
         let Parts { first, others } = parts;
         let (mut entries, share, part) = self.part_with(first);
         let (mut other_shares, mut other_parts) = (Vec::new(), Vec::new());
@@ -215,6 +217,7 @@ impl<'a> Request<'a> {
         let (source, request) = (Source::Http, self.refusal.clone());
         let submission = Submission { entries, share, other_shares, source, claim, request };
         let pending = self.ingest.intake.submit(submission, room).await?;
+        paid.into_iter().for_each(InvalidRecords::sent);
         // Now, and not with the answer, so that hanging up in between is no way around the quota.
         if let Some(quota) = &mut self.wanted.quota {
             quota.pay(records);

@@ -9,6 +9,7 @@ use super::super::level::ENTRY_TARGET_BYTES;
 use super::super::request::Request;
 use super::answers::csv_of_columns;
 use super::*;
+use crate::pipeline::IntakeError;
 
 /// For a stream of as many columns as may be, of which each but the first has as large a default as may be: a line
 /// without anything becomes half a megabyte.
@@ -104,4 +105,54 @@ async fn what_follows_the_last_record_that_fits_asks_for_no_room() {
         assert_eq!(reply.accepted, u64::from(ENTRY_TARGET_ROWS), "{name}");
         source.intake.close().await;
     }
+}
+
+/// What is refused before it is on its way to the journal may be kept another time: the rate's share of invalid records is not
+/// used up by it.
+#[tokio::test(flavor = "multi_thread")]
+async fn invalid_records_that_were_not_submitted_are_given_back_to_the_quota() {
+    let storage = FaultStorage::new(7);
+    let limits = IntakeLimits { entries_max: 1, wait: Duration::ZERO, ..INTAKE };
+    let source = source_with(Path::new("/journal"), storage.clone(), limits);
+    know_streams(&source, &["one", "two"]);
+    let (quotas, now) = (Quotas::default(), Instant::now());
+    // A minute's worth of one record a second.
+    let covered = || {
+        let admission = quotas.admit(1, 1, now).expect("what was not taken is not paid for");
+        let mut invalid = admission.invalid_records();
+        (0..100).take_while(|_| invalid.take()).count()
+    };
+    let many = lines_naming(&["one", "two"], "5", 50);
+    // One submission is being synced, and one has the only place in the queue behind it.
+    storage.hold_syncs(true);
+    let good = || source.take(ndjson(), BodyReader::whole(Bytes::from("{}\n"), BODY));
+    let (synced, queued) = (good(), good());
+    tokio::pin!(synced, queued);
+    assert!(futures::poll!(&mut synced).is_pending());
+    tokio::task::spawn_blocking({
+        let storage = storage.clone();
+        move || storage.wait_for_held_sync()
+    })
+    .await
+    .unwrap();
+    assert!(futures::poll!(&mut queued).is_pending());
+    type Wanted = fn() -> IngestRequest;
+    let requests: [(Wanted, String); 2] = [(ndjson, "{\n".repeat(50)), (of_many_streams, many)];
+    for (wanted, lines) in requests {
+        for key in [None, Some("key".to_owned())] {
+            let quota = Some(quotas.admit(1, 1, now).unwrap());
+            let request = IngestRequest { quota, key, ..wanted() };
+            let body = BodyReader::whole(Bytes::from(lines.clone()), BODY);
+            let failure = source.take(request, body).await.unwrap_err();
+            assert!(
+                matches!(failure.reason, FailureReason::Intake(IntakeError::Overloaded { .. })),
+                "{:?}",
+                failure.reason
+            );
+            assert_eq!(covered(), 60);
+        }
+    }
+    storage.hold_syncs(false);
+    let (synced, queued) = futures::join!(synced, queued);
+    assert_eq!((synced.unwrap().accepted, queued.unwrap().accepted), (1, 1));
 }
