@@ -87,6 +87,8 @@ struct Slot {
     unmade: Option<LineError>,
     /// Records that were gathered for it when that was found out.
     lost: u64,
+    /// Those of them that it had not refused.
+    lost_rows: u64,
 }
 
 /// Why a line is refused, whatever its records are.
@@ -219,7 +221,7 @@ impl Many {
 
     /// Records that no stream has, and those that their streams refused.
     pub(super) fn refused(&self) -> u64 {
-        let of_slot = |slot: &Slot| slot.assembler.refused() + slot.lost;
+        let of_slot = |slot: &Slot| slot.assembler.refused() + slot.lost_rows;
         self.streams.refused + self.streams.slots.iter().map(of_slot).sum::<u64>()
     }
 
@@ -327,7 +329,7 @@ impl Streams {
         let keeping = self.common.keeps.then(|| Keeping::new(room, target.stream.id, invalid));
         let assembler = Assembler::new(origin, encoder.column_set(), keeping);
         self.slots_bytes += STREAM_BYTES + COLUMN_BYTES * target.stream.columns().len();
-        self.slots.push(Slot { target, assembler, place, unmade: None, lost: 0 });
+        self.slots.push(Slot { target, assembler, place, unmade: None, lost: 0, lost_rows: 0 });
         self.encoders.push(encoder);
         let index = self.slots.len() - 1;
         self.by_name.insert(name.to_owned(), index);
@@ -419,13 +421,15 @@ impl Slot {
     /// The stream cannot be made.
     fn give_up(&mut self, error: &NotMade) {
         let level = self.assembler.level();
-        self.lost = u64::from(level.rows) + u64::from(level.quarantined);
+        self.lost_rows = level.rows.into();
+        self.lost = self.lost_rows + u64::from(level.quarantined);
         self.assembler.give_up();
         self.unmade = Some(LineError { code: error.code(), message: error.to_string() });
     }
 
+    /// Stands for those that have no error of their own.
     fn error_of_lost(&self) -> Option<PlacedError> {
-        let error = self.unmade.as_ref().filter(|_| self.lost > 0)?;
+        let error = self.unmade.as_ref().filter(|_| self.lost_rows > 0)?;
         Some(PlacedError {
             record: self.place.record,
             line: self.place.line,
@@ -434,7 +438,7 @@ impl Slot {
             code: error.code.into(),
             message: format!(
                 "{}; {} records before are not taken for it",
-                error.message, self.lost
+                error.message, self.lost_rows
             ),
         })
     }
