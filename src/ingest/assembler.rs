@@ -16,12 +16,12 @@ use tidegate_record::{
 };
 use uuid::Uuid;
 
-use crate::auth::InvalidRecords;
 use crate::db::quarantine::{self, QuarantinedRecord, ReadAs};
+use crate::ingest::assembled::Assembled;
 use crate::ingest::ids::{first_id, nth_id};
 use crate::ingest::keeping::{Keeping, NotKept};
 use crate::ingest::level::{ENTRY_TARGET_BYTES, Level};
-use crate::pipeline::{BudgetTaken, KeptAmount};
+use crate::pipeline::KeptAmount;
 use crate::telemetry::limits;
 
 /// Most errors that a reply lists.
@@ -57,30 +57,6 @@ pub struct Origin {
     pub csv: CsvOptions,
     /// The quarantined record that the request's only record replays.
     pub replays: Option<Uuid>,
-}
-
-/// Entries that are ready for the journal.
-#[derive(Debug)]
-pub struct Assembled {
-    pub entries: Vec<SealedEntry>,
-    /// The good records among them: id of the first, and how many.
-    pub first_id: Uuid,
-    pub rows: u32,
-    pub quarantined: u32,
-    /// What the refused ones among them take of the quarantine's room.
-    pub kept: Option<Box<BudgetTaken>>,
-    /// What was paid for them; given back unless they are on their way to the journal.
-    pub paid: Option<InvalidRecords>,
-    /// PostgreSQL takes longer over them than their bytes say; [`DENSE_EXCESS_MIN`] says when.
-    pub is_costly: bool,
-}
-
-impl Assembled {
-    /// Bytes that the entries take.
-    pub fn bytes(&self) -> usize {
-        let bytes: u64 = self.entries.iter().map(SealedEntry::len_bytes).sum();
-        usize::try_from(bytes).unwrap_or(usize::MAX)
-    }
 }
 
 /// What is left of what one request may have kept and told.
@@ -275,6 +251,7 @@ impl Assembler {
             entries.push(self.seal_quarantine(with_meta(&draft, &meta)));
         } else {
             self.quarantined = 0;
+            self.keeping.as_mut().map(Keeping::give_up);
         }
         if let Some(key) = keys.records.filter(|_| self.rows > 0) {
             let meta = EntryMeta { members, ..self.origin.meta(Some(key)) };

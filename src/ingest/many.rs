@@ -18,9 +18,8 @@ use uuid::Uuid;
 
 use crate::auth::InvalidRecords;
 use crate::catalog::Catalog;
-use crate::ingest::assembler::{
-    Assembled, Assembler, EntryKeys, Origin, PlacedError, RECORD_ERRORS_MAX,
-};
+use crate::ingest::assembled::Assembled;
+use crate::ingest::assembler::{Assembler, EntryKeys, Origin, PlacedError, RECORD_ERRORS_MAX};
 use crate::ingest::encoders::Encoders;
 use crate::ingest::level::{ENTRY_TARGET_BYTES, Level};
 use crate::ingest::parser::{Gathered, Part, Parts, framer_limits};
@@ -183,9 +182,7 @@ impl Many {
     /// An entry that a crash left in the journal is not taken again; the answer goes into the last of those that are.
     pub(super) fn take_once(&mut self, answered: &EntryKey, claim: &Claim) -> Option<Parts> {
         let unanswered = EntryKey { answer: None, ..answered.clone() };
-        let is_new = |slot: &Slot, kind: EntryKind| {
-            slot.gathered(kind) > 0 && claim.torn_rows(slot.target.stream.id, kind).is_none()
-        };
+        let is_new = |slot: &Slot, kind: EntryKind| slot.untorn(kind, claim) > 0;
         let kinds = [EntryKind::Quarantine, EntryKind::Records];
         let slots = self.streams.slots.iter().enumerate();
         let new = slots.flat_map(|(index, slot)| {
@@ -206,7 +203,7 @@ impl Many {
     pub(super) fn gathered(&self, claim: &Claim) -> Gathered {
         let count = |slot: &Slot, kind: EntryKind| {
             let torn = claim.torn_rows(slot.target.stream.id, kind).map(u64::from);
-            torn.unwrap_or_else(|| slot.gathered(kind))
+            torn.unwrap_or_else(|| slot.untorn(kind, claim))
         };
         let of_slot = |slot: &Slot| match slot.target.maker {
             // There is no such stream.
@@ -416,6 +413,17 @@ impl Slot {
             EntryKind::Records => level.rows.into(),
             EntryKind::Quarantine => level.quarantined.into(),
         }
+    }
+
+    /// How many of them are to go into the journal beside what a crash left there. Where it left anything of the stream, and
+    /// this was changed since to refuse more, the refused ones may be there as good ones: none is kept anew.
+    fn untorn(&self, kind: EntryKind, claim: &Claim) -> u64 {
+        let stream = self.target.stream.id;
+        let is_torn = match kind {
+            EntryKind::Records => claim.torn_rows(stream, kind).is_some(),
+            EntryKind::Quarantine => claim.has_torn(stream),
+        };
+        if is_torn { 0 } else { self.gathered(kind) }
     }
 
     /// The stream cannot be made.

@@ -7,6 +7,7 @@
 //!
 //! Invariant: what is taken of a request that fails midway is its beginning, over all its streams.
 
+mod assembled;
 mod assembler;
 pub mod body;
 pub mod encoders;

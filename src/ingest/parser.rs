@@ -7,7 +7,8 @@ use tidegate_record::{EntryKey, EntryKind, StreamId};
 use uuid::Uuid;
 
 use crate::auth::InvalidRecords;
-use crate::ingest::assembler::{Assembled, Assembler, EntryKeys, Origin, PlacedError};
+use crate::ingest::assembled::Assembled;
+use crate::ingest::assembler::{Assembler, EntryKeys, Origin, PlacedError};
 use crate::ingest::encoders::Encoders;
 use crate::ingest::many::Many;
 use crate::ingest::{FailureReason, Ingest, IngestReply, Keeping, NotMade, OneStream, Target};
@@ -245,7 +246,8 @@ impl Parser {
         match self {
             Parser::One(one) => {
                 let (accepted, first_id) = one.assembler.gathered();
-                let quarantined = one.assembler.quarantined();
+                let torn = claim.torn_rows(one.target.stream.id, EntryKind::Quarantine);
+                let quarantined = torn.map_or_else(|| one.assembler.quarantined(), u64::from);
                 Gathered { accepted: accepted.into(), quarantined, first_id, streams: Vec::new() }
             }
             Parser::Many(many) => many.gathered(claim),
@@ -298,12 +300,13 @@ impl One {
         Parts { first, others: Vec::new() }
     }
 
-    /// A crash can have left the refused records in the journal, and they are not to be there twice.
+    /// A crash can have left the refused records in the journal, and they are not to be there twice, not even where the stream
+    /// was changed since and refuses more.
     fn entry_keys(&self, answered: EntryKey, claim: &Claim) -> EntryKeys {
+        let is_kept = claim.has_torn(self.target.stream.id);
         if self.assembler.gathered().0 == 0 {
-            return EntryKeys { records: None, quarantine: Some(answered) };
+            return EntryKeys { records: None, quarantine: (!is_kept).then_some(answered) };
         }
-        let is_kept = claim.torn_rows(self.target.stream.id, EntryKind::Quarantine).is_some();
         let unanswered = EntryKey { answer: None, ..answered.clone() };
         let quarantine = (!is_kept).then_some(unanswered);
         EntryKeys { records: Some(answered), quarantine }

@@ -9,7 +9,8 @@ use tidegate_record::Source;
 use uuid::Uuid;
 
 use crate::auth::{Admission, InvalidRecords};
-use crate::ingest::assembler::{Assembled, Origin};
+use crate::ingest::assembled::Assembled;
+use crate::ingest::assembler::Origin;
 use crate::ingest::body::BodyReader;
 use crate::ingest::ids::nth_id;
 use crate::ingest::level::ENTRY_TARGET_BYTES;
