@@ -10,6 +10,7 @@
 mod assembled;
 mod assembler;
 pub mod body;
+mod commit_waits;
 pub mod encoders;
 mod failure;
 mod ids;

@@ -12,6 +12,7 @@ use crate::auth::{Admission, InvalidRecords};
 use crate::ingest::assembled::Assembled;
 use crate::ingest::assembler::Origin;
 use crate::ingest::body::BodyReader;
+use crate::ingest::commit_waits::{CommitWaits, Committed};
 use crate::ingest::ids::nth_id;
 use crate::ingest::level::ENTRY_TARGET_BYTES;
 use crate::ingest::many::{Common, Many};
@@ -21,8 +22,7 @@ use crate::ingest::{
     Keeping, NotKept, OnError, WhyNotKept,
 };
 use crate::pipeline::{
-    Claim, CommitOutcome, CommitWait, IntakeError, Pending, RequestRefusal, Reservation, Share,
-    Submission,
+    Claim, CommitOutcome, IntakeError, Pending, RequestRefusal, Reservation, Share, Submission,
 };
 use crate::telemetry::metrics::count_without_stream;
 
@@ -42,8 +42,7 @@ pub(super) struct Request<'a> {
     room_bytes: usize,
     pending: VecDeque<Sent>,
     refusal: RequestRefusal,
-    /// Each with the stream that it is for.
-    waits: Vec<(usize, CommitWait)>,
+    waits: CommitWaits,
     pub(super) reply: IngestReply,
 }
 
@@ -71,7 +70,7 @@ impl<'a> Request<'a> {
             room_bytes: 0,
             pending: VecDeque::new(),
             refusal: RequestRefusal::default(),
-            waits: Vec::new(),
+            waits: CommitWaits::default(),
             reply: IngestReply::default(),
         }
     }
@@ -232,7 +231,7 @@ impl<'a> Request<'a> {
         let Part { slot, stream, assembled } = part;
         let Assembled { entries, first_id, rows, quarantined, kept, .. } = assembled;
         if self.wanted.ack == Ack::Commit && rows > 0 {
-            self.waits.push((slot, self.ingest.intake.wait_for_commit(first_id)));
+            self.waits.add(slot, self.ingest.intake.wait_for_commit(first_id));
         }
         let counters = self.ingest.counters.of(stream);
         let share = Share { entries: entries.len(), counters, kept };
@@ -255,6 +254,7 @@ impl<'a> Request<'a> {
                 }
             }
         }
+        self.waits.fold();
         self.reply.position = Some(durable?.end);
         Ok(true)
     }
@@ -378,24 +378,13 @@ impl<'a> Request<'a> {
             return;
         }
         let waits = std::mem::take(&mut self.waits);
-        let streams = self.reply.streams.len();
-        let all = async {
-            let mut sum = CommitOutcome::default();
-            let mut by_stream = vec![CommitOutcome::default(); streams];
-            for (slot, mut wait) in waits {
-                let outcome = wait.outcome().await;
-                sum.add(outcome);
-                if let Some(of_stream) = by_stream.get_mut(slot) {
-                    of_stream.add(outcome);
-                }
-            }
-            (sum, by_stream)
-        };
-        let Ok((sum, by_stream)) = tokio::time::timeout(self.ingest.commit_wait, all).await else {
+        let Some(Committed { sum, mut by_stream }) = waits.committed(self.ingest.commit_wait).await
+        else {
             return;
         };
         self.reply.committed = Some(sum);
         self.reply.quarantined += sum.refused;
+        by_stream.resize(self.reply.streams.len(), CommitOutcome::default());
         for (stream, outcome) in self.reply.streams.iter_mut().zip(by_stream) {
             stream.committed = Some(outcome);
             stream.quarantined += outcome.refused;
