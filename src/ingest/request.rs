@@ -44,6 +44,10 @@ pub(super) struct Request<'a> {
     refusal: RequestRefusal,
     waits: CommitWaits,
     pub(super) reply: IngestReply,
+    /// Submissions of which it is not known whether the journal took them.
+    unsettled: usize,
+    /// What was not kept is counted, or does not count.
+    is_counted: bool,
 }
 
 /// A submission that was sent and not yet answered.
@@ -72,6 +76,8 @@ impl<'a> Request<'a> {
             refusal: RequestRefusal::default(),
             waits: CommitWaits::default(),
             reply: IngestReply::default(),
+            unsettled: 0,
+            is_counted: false,
         }
     }
 
@@ -222,6 +228,7 @@ impl<'a> Request<'a> {
         if let Some(quota) = &mut self.wanted.quota {
             quota.pay(records);
         }
+        self.unsettled += 1;
         self.pending.push_back(Sent { pending, part, other_parts });
         Ok(())
     }
@@ -244,6 +251,7 @@ impl<'a> Request<'a> {
             return Ok(false);
         };
         let durable = self.ingest.intake.durable(pending).await;
+        self.unsettled -= 1;
         for part in std::iter::once(part).chain(other_parts) {
             match &durable {
                 Ok(_) => self.note_durable(&part),
@@ -271,9 +279,9 @@ impl<'a> Request<'a> {
     }
 
     /// The reply to a request that was taken.
-    pub(super) fn finish(self) -> IngestReply {
+    pub(super) fn finish(mut self) -> IngestReply {
         self.count_not_kept();
-        self.reply
+        std::mem::take(&mut self.reply)
     }
 
     /// What is already on its way is settled first, so that the failure tells the truth about it.
@@ -291,13 +299,19 @@ impl<'a> Request<'a> {
         if self.reply.position.is_some() || is_outcome_unknown {
             self.count_not_kept();
         } else {
+            self.is_counted = true;
             self.reply.not_kept = NotKept::default();
             self.reply.streams.clear();
         }
-        Box::new(IngestFailure { reason, before: self.reply, is_outcome_unknown })
+        let before = std::mem::take(&mut self.reply);
+        Box::new(IngestFailure { reason, before, is_outcome_unknown })
     }
 
-    fn count_not_kept(&self) {
+    /// Counts once, whatever becomes of the request.
+    fn count_not_kept(&mut self) {
+        if std::mem::replace(&mut self.is_counted, true) {
+            return;
+        }
         let IngestReply { not_kept, streams, replayed, .. } = &self.reply;
         if not_kept.is_empty() || *replayed {
             return;
@@ -388,6 +402,15 @@ impl<'a> Request<'a> {
         for (stream, outcome) in self.reply.streams.iter_mut().zip(by_stream) {
             stream.committed = Some(outcome);
             stream.quarantined += outcome.refused;
+        }
+    }
+}
+
+impl Drop for Request<'_> {
+    /// Its sender hung up before the reply. What was submitted is taken all the same, and so what of it was not kept counts.
+    fn drop(&mut self) {
+        if self.reply.position.is_some() || self.unsettled > 0 {
+            self.count_not_kept();
         }
     }
 }

@@ -156,3 +156,34 @@ async fn invalid_records_that_were_not_submitted_are_given_back_to_the_quota() {
     let (synced, queued) = futures::join!(synced, queued);
     assert_eq!((synced.unwrap().accepted, queued.unwrap().accepted), (1, 1));
 }
+
+/// Whether its sender waits for the reply or not, what was not kept counts once.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_not_kept_counts_although_the_sender_hung_up() {
+    let storage = FaultStorage::new(7);
+    let request = KeptAmount { records: 1, bytes: 1 << 20 };
+    let limits = QuarantineLimits { request, ..QuarantineLimits::NONE };
+    let source = source_on(Path::new("/journal"), storage.clone());
+    let source = Ingest { quarantine: QuarantineBudget::new(limits), ..source };
+    let body = || BodyReader::whole(Bytes::from("{\n".repeat(3)), BODY);
+    let counted = || source.counters.of(StreamId(1)).totals().not_kept;
+    storage.hold_syncs(true);
+    for key in [None, Some("key".to_owned())] {
+        let before = counted();
+        {
+            let under_way = source.take(IngestRequest { key, ..ndjson() }, body());
+            tokio::pin!(under_way);
+            assert!(futures::poll!(&mut under_way).is_pending());
+            assert_eq!(counted(), before, "it waits for the journal");
+        }
+        assert_eq!(counted(), before + 2);
+    }
+    storage.hold_syncs(false);
+    source.take(ndjson(), body()).await.unwrap();
+    assert_eq!(counted(), 6);
+    storage.fail_sync_after(Some(0));
+    source.take(ndjson(), body()).await.unwrap_err();
+    let after_doubt = counted();
+    source.take(ndjson(), body()).await.unwrap_err();
+    assert_eq!(counted(), after_doubt, "what was surely not taken does not count");
+}
