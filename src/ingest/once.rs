@@ -58,12 +58,14 @@ impl Request<'_> {
     ) -> Result<(), FailureReason> {
         let body = self.read_whole(body).await?;
         let hash = self.hash(&body);
+        let mut parsed = None;
         if let Addressing::OneStream(OneStream { target, .. }) = &self.wanted.addressing
             && target.maker.is_some()
         {
             // What would be refused makes no stream, and without its stream the key is not known.
             let mut parser = self.parse_whole(&body, None).await?;
             self.make_streams(&mut parser).await?;
+            parsed = Some(parser);
         }
         let user = &self.wanted.user;
         let key = match &self.wanted.addressing {
@@ -72,7 +74,13 @@ impl Request<'_> {
         };
         loop {
             match self.ingest.keys.claim(key, hash).await? {
-                Claimed::New(claim) => return self.take_once(claim, &body, None).await,
+                Claimed::New(claim) => {
+                    let parser = match parsed.take() {
+                        Some(parser) => parser,
+                        None => self.parse_whole(&body, None).await?,
+                    };
+                    return self.take_once(claim, parser, body.len()).await;
+                }
                 Claimed::Before { position } => {
                     if self.answer_again(key, position).await? {
                         return Ok(());
@@ -128,14 +136,13 @@ impl Request<'_> {
         body_hash(&read_as, body)
     }
 
-    /// Takes a body under a claimed key. Where it fails the key is free again, unless the journal already has it.
+    /// Takes what a body was parsed to under a claimed key. Where it fails the key is free again, unless the journal already has it.
     pub(super) async fn take_once(
         &mut self,
         claim: Claim,
-        body: &[u8],
-        replays: Option<Uuid>,
+        mut parser: Parser,
+        body_bytes: usize,
     ) -> Result<(), FailureReason> {
-        let mut parser = self.parse_whole(body, replays).await?;
         self.make_streams(&mut parser).await?;
         let gathered = parser.gathered(&claim);
         let answer = Some(self.answer(&parser, &gathered));
@@ -144,7 +151,7 @@ impl Request<'_> {
         let parts = parser.take_once(key, &claim);
         let is_for_journal = parts.is_some();
         if let Some(parts) = parts {
-            self.make_room(body.len() + parts.bytes()).await?;
+            self.make_room(body_bytes + parts.bytes()).await?;
             self.submit(parts, Some(claim)).await?;
             while self.settle_oldest().await? {}
         }
@@ -165,7 +172,7 @@ impl Request<'_> {
     }
 
     /// Parses a body that is to be one entry of each of its streams.
-    async fn parse_whole(
+    pub(super) async fn parse_whole(
         &mut self,
         body: &[u8],
         replays: Option<Uuid>,
