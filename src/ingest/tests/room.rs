@@ -43,7 +43,7 @@ async fn rows_of_defaults_stop_at_the_limit_of_a_body_that_must_fit_one_entry() 
         );
 
         let is_keyed = key.is_some();
-        let wanted = IngestRequest { key, on_error, ..of_large_defaults() };
+        let wanted = IngestRequest { on_error, key, ..of_large_defaults() };
         let failure = source.take(wanted, BodyReader::whole(blank_rows(), BODY)).await.unwrap_err();
         let tuples_bytes_max = 2 * source.entry_bytes_max;
         match failure.reason {
@@ -136,8 +136,8 @@ async fn invalid_records_that_were_not_submitted_are_given_back_to_the_quota() {
     .await
     .unwrap();
     assert!(futures::poll!(&mut queued).is_pending());
-    type Wanted = fn() -> IngestRequest;
-    let requests: [(Wanted, String); 2] = [(ndjson, "{\n".repeat(50)), (of_many_streams, many)];
+    let requests: [(fn() -> IngestRequest, String); 2] =
+        [(ndjson, "{\n".repeat(50)), (of_many_streams, many)];
     for (wanted, lines) in requests {
         for key in [None, Some("key".to_owned())] {
             let quota = Some(quotas.admit(1, 1, now).unwrap());
