@@ -42,7 +42,10 @@ impl Request<'_> {
             // Invariant: what is committed has left the quarantine. So under the claim, a record that is there is
             // neither committed nor on its way.
             Claimed::New(claim) => match self.take_over(replay.id).await? {
-                TakenOver::Yes => self.take_once(claim, &record, Some(replay.id)).await,
+                TakenOver::Yes => {
+                    let parser = self.parse_whole(&record, Some(replay.id)).await?;
+                    self.take_once(claim, parser, record.len()).await
+                }
                 TakenOver::Gone => Err(FailureReason::Gone),
                 TakenOver::Elsewhere => Err(FailureReason::ReplayedElsewhere),
             },

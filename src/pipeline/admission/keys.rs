@@ -308,6 +308,11 @@ impl Claim {
         of_stream.next().map(|entry| entry.rows)
     }
 
+    /// Some of a stream's records are in the journal already.
+    pub fn has_torn(&self, stream: StreamId) -> bool {
+        self.torn.iter().any(|entry| entry.stream == stream)
+    }
+
     /// The request's last entry is durable at this position. Where the journal let go of it already, the key is new again.
     pub(crate) fn taken(self, position: Position) {
         let taken = Taken { body: self.body, position, whole: true, outcome: None };
