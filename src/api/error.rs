@@ -253,6 +253,7 @@ impl From<AuthError> for ApiError {
             AuthError::NotAppliedYet => {
                 ApiError::unavailable("not_applied_yet", text, DATABASE_RETRY)
             }
+            AuthError::Denied(denied) => denied.into(),
             AuthError::Interrupted => ApiError::internal(text),
             AuthError::Database(error) => error.into(),
         }

@@ -2,6 +2,7 @@
 //! bounds what requests and replies hold; [`caller`] authenticates; [`inputs`], [`read`] and [`manage`] have the handlers, one
 //! file a noun; [`router`] has every route; [`server`] serves them.
 
+mod authenticated;
 mod bodies;
 mod caller;
 mod connections;

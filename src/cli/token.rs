@@ -110,7 +110,7 @@ async fn create(token: CreateToken, pool: &Pool, clock: &Clock) -> anyhow::Resul
         expires_at,
         records_per_second: token.rate,
     };
-    let row = tokens::insert(pool, &new).await.context("the token could not be made")?;
+    let row = tokens::insert(pool, None, &new).await.context("the token could not be made")?;
     eprintln!("Token {} of {}. It is shown this once:", row.id, user.name);
     print(&format!("{}\n", secret.as_str()))
 }

@@ -111,7 +111,7 @@ async fn add(user: AddUser, pool: &Pool) -> anyhow::Result<()> {
         password_hash: &hash,
         role: user.role.as_str(),
     };
-    let row = users::insert(pool, &new).await.context("the user could not be added")?;
+    let row = users::insert(pool, None, &new).await.context("the user could not be added")?;
     print(&format!("{} is user {}, {}\n", row.name, row.id, row.role))
 }
 
@@ -137,7 +137,7 @@ async fn set_password(user: SetPassword, pool: &Pool, data_dir: &Path) -> anyhow
 }
 
 async fn update(pool: &Pool, id: i64, change: &UserChange<'_>) -> anyhow::Result<()> {
-    match users::update(pool, id, change).await? {
+    match users::update(pool, None, id, change).await? {
         UserUpdate::Changed(_) => Ok(()),
         UserUpdate::NotFound => bail!("the user is gone"),
         UserUpdate::LastAdmin => bail!("this is the last enabled admin; make another one first"),

@@ -79,6 +79,7 @@ pub async fn create(State(state): State<AppState>, request: Request) -> Result<R
     let encoding = body::content_encoding(&parts.headers)?;
     let key = records::idempotency_key(&parts.headers)?.map(str::to_owned);
     let quota = records::admit(&state, &caller)?;
+    let body = body::read(&state, &caller, body, encoding, body::limits(&state));
     let ingest = IngestRequest {
         key,
         sender: records::sender(&caller),
@@ -93,7 +94,6 @@ pub async fn create(State(state): State<AppState>, request: Request) -> Result<R
         on_error: query.on_error.into(),
         return_ids: false,
     };
-    let body = body::read(&state, body, encoding, body::limits(&state));
     match state.ingest.take(ingest, body).await {
         Ok(reply) => Ok(receipt::answer(&state, reply, false)),
         Err(failure) => Err(refusal(&state, *failure)),

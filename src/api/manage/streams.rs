@@ -235,7 +235,7 @@ pub async fn infer(
     let csv = CsvWords { null, delimiter, quote, header, columns }.check(media_type.header)?;
     let encoding = body::content_encoding(request.headers())?;
     let permit = state.samples.take(&caller).await?;
-    let sample = timeout(SAMPLE_WAIT_MAX, read_sample(&state, request, encoding)).await;
+    let sample = timeout(SAMPLE_WAIT_MAX, read_sample(&state, &caller, request, encoding)).await;
     let (body, held) = sample.map_err(|_| sample_too_slow())??;
     // Apart from where requests are served; the memory is held until that is done, even if the request is given up.
     let look = move || {
@@ -251,6 +251,7 @@ pub async fn infer(
 /// All of a sample, and the part of the budget that it takes.
 async fn read_sample(
     state: &AppState,
+    caller: &Caller,
     request: Request,
     encoding: ContentEncoding,
 ) -> Result<(BytesMut, Held), ApiError> {
@@ -259,7 +260,7 @@ async fn read_sample(
         decompressed_bytes_max: SAMPLE_BYTES_MAX as u64,
         ..body::limits(state)
     };
-    let mut reader = body::read(state, request.into_body(), encoding, limits);
+    let mut reader = body::read(state, caller, request.into_body(), encoding, limits);
     let mut body = BytesMut::new();
     let mut held = state.held_bytes.hold(Holder::Known, 0)?;
     while let Some(chunk) = reader.next().await.map_err(|error| sample_error(&error))? {

@@ -69,7 +69,7 @@ pub async fn replay(
         key: None,
     };
     let replay = Replay { id, kept: body_of(kept) };
-    let body = body::read(&state, request.into_body(), encoding, body::limits(&state));
+    let body = body::read(&state, &caller, request.into_body(), encoding, body::limits(&state));
     match state.ingest.replay(ingest, replay, body).await {
         Ok(reply) => Ok(receipt::answer(&state, reply, false)),
         Err(failure) => Err(still_invalid(&state, *failure)),
