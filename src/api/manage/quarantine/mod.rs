@@ -7,10 +7,13 @@ mod guessed_text;
 mod kept_view;
 pub mod replay;
 
+use std::io;
+
 use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
+use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 use tidegate_codec::StreamName;
@@ -18,11 +21,12 @@ use tidegate_record::StreamId;
 use time::{OffsetDateTime, UtcOffset};
 use uuid::Uuid;
 
+use crate::api::bodies::{Held, Holder, reply_budget};
 use crate::api::read::QuarantineLevelView;
 use crate::api::{ApiError, AppState, named_stream};
 use crate::auth::{Caller, Scope};
-use crate::db::answered;
-use crate::db::kept_records::{self, Filter, KeptCount, KeptRecord};
+use crate::db::kept_records::{self, Filter, KeptCount, KeptHead, KeptRecord};
+use crate::db::{Pool, answered};
 use crate::pipeline::keys::replay_key;
 
 pub use guessed_text::GuessedText;
@@ -150,10 +154,44 @@ pub async fn show(
     State(state): State<AppState>,
     caller: Caller,
     id: Result<Path<Uuid>, PathRejection>,
-) -> Result<Json<KeptView>, ApiError> {
+) -> Result<Response, ApiError> {
     caller.require(Scope::Read)?;
     let Path(id) = id?;
-    Ok(Json(KeptView::from(find(&state, &caller, id).await?)))
+    let pool = &state.database.pools().reading;
+    let head = find_head(pool, &caller, id).await?;
+    // As it comes from the database, and as it is kept for the reply.
+    let bytes = 2 * usize::try_from(head.shown_bytes).unwrap_or_default();
+    let mut held = state.held_bytes.hold(Holder::Known, bytes)?;
+    let kept = kept_records::find(pool, id).await?.ok_or_else(not_there)?;
+    held.grow(KeptView::made_bytes(&kept))?;
+    let body = counted_json(&KeptView::from(kept), &mut held)?;
+    // The reply counts for itself from here on.
+    drop(held);
+    Ok(reply_budget::json_with(body, ()))
+}
+
+/// JSON that is written once there is room for it.
+fn counted_json(value: &impl Serialize, held: &mut Held) -> Result<Vec<u8>, ApiError> {
+    let mut length = Length(0);
+    serde_json::to_writer(&mut length, value).map_err(ApiError::internal)?;
+    held.grow(length.0)?;
+    let mut json = Vec::with_capacity(length.0);
+    serde_json::to_writer(&mut json, value).map_err(ApiError::internal)?;
+    Ok(json)
+}
+
+/// Counts what is written to it.
+struct Length(usize);
+
+impl io::Write for Length {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// `DELETE /v1/quarantine/{id}` → 204; 409 while it is being replayed here.
@@ -164,7 +202,7 @@ pub async fn delete(
 ) -> Result<StatusCode, ApiError> {
     caller.require(Scope::StreamsWrite)?;
     let Path(id) = id?;
-    find(&state, &caller, id).await?;
+    find_head(&state.database.pools().changes, &caller, id).await?;
     // A replay was acknowledged, or will be: what it takes is written, whatever is dropped here.
     let Some(_no_replay) = state.ingest.keys.keep_free(replay_key(id)) else {
         let detail = "this record is being replayed: it leaves the quarantine when it is written to its table";
@@ -198,9 +236,9 @@ pub async fn delete_all(
     Ok(Json(Dropped { dropped }))
 }
 
-async fn find(state: &AppState, caller: &Caller, id: Uuid) -> Result<KeptRecord, ApiError> {
-    let kept =
-        kept_records::find(&state.database.pools().reading, id).await?.ok_or_else(not_there)?;
+/// What is known of a record without its bytes, if the caller may see it.
+async fn find_head(pool: &Pool, caller: &Caller, id: Uuid) -> Result<KeptHead, ApiError> {
+    let kept = answered(kept_records::head(pool, id)).await?.ok_or_else(not_there)?;
     let name = kept.stream.as_deref().and_then(|name| name.parse::<StreamName>().ok());
     let visible = match name {
         Some(name) => caller.may_use(&name),
