@@ -112,33 +112,42 @@ pub async fn create(
 }
 
 /// Changes a stream, and its table with it where columns came or got wider. `None` if it is not as it was `before` any
-/// more: it was deleted, or another request added or widened columns.
+/// more: it was deleted, or another request changed it.
 pub async fn update(
     pool: &PgPool,
     before: &Stream,
     after: &Stream,
 ) -> Result<Option<Stream>, TableError> {
     let mut transaction = pool.begin().await?;
-    let count = |length: usize| i32::try_from(length).unwrap_or(i32::MAX);
     let row: Option<StreamRow> = sqlx::query_as(
-        "update tidegate.streams set shape = $2, key = $3, retention_days = $4
-         where id = $1 and deleted_at is null
-             and coalesce(jsonb_array_length(shape #> '{typed,columns}'), 0) = $5
-             and coalesce(jsonb_array_length(shape #> '{typed,widened}'), 0) = $6
-         returning id, name, shape, key, retention_days, created_at",
+        "select id, name, shape, key, retention_days, created_at from tidegate.streams
+         where id = $1 and deleted_at is null for no key update",
+    )
+    .bind(after.id)
+    .fetch_optional(&mut *transaction)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let now = row.into_stream()?;
+    // What `after` says was made of `before`, all of it: a change that came in between would be taken back.
+    let is_as_before = now.shape == before.shape
+        && now.key == before.key
+        && now.retention_days == before.retention_days;
+    if !is_as_before {
+        return Ok(None);
+    }
+    sqlx::query(
+        "update tidegate.streams set shape = $2, key = $3, retention_days = $4 where id = $1",
     )
     .bind(after.id)
     .bind(Json(&after.shape))
     .bind(after.key.as_ref().map(Json))
     .bind(after.retention_days.map(days))
-    .bind(count(before.columns().len()))
-    .bind(count(before.shape.widened().len()))
-    .fetch_optional(&mut *transaction)
+    .execute(&mut *transaction)
     .await?;
-    let Some(row) = row else { return Ok(None) };
     growth::grow(&mut transaction, before, after).await?;
     finish(transaction).await?;
-    Ok(Some(row.into_stream()?))
+    let Stream { shape, key, retention_days, .. } = after.clone();
+    Ok(Some(Stream { shape, key, retention_days, ..now }))
 }
 
 /// Drops the stream and its table with all its rows; false if there was no such stream.
