@@ -112,6 +112,7 @@ pub async fn list(
     caller.require(Scope::Read)?;
     let Query(query) = query?;
     let sizes = if query.sizes {
+        let _permit = state.lists.take(&caller).await?;
         let sizes = reading::sizes(&state.database.pools().reading).await;
         Some(sizes.inspect_err(|error| tracing::debug!(%error, "no sizes of streams")).ok())
     } else {

@@ -8,6 +8,7 @@ mod kept_view;
 pub mod replay;
 
 use std::io;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
@@ -23,11 +24,13 @@ use uuid::Uuid;
 
 use crate::api::bodies::{Held, Holder, reply_budget};
 use crate::api::read::QuarantineLevelView;
+use crate::api::user_semaphore::UserPermit;
 use crate::api::{ApiError, AppState, named_stream};
 use crate::auth::{Caller, Scope};
 use crate::db::kept_records::{self, Filter, KeptCount, KeptHead, KeptRecord};
-use crate::db::{Pool, answered};
+use crate::db::{self, Pool, answered, reading};
 use crate::pipeline::keys::replay_key;
+use crate::telemetry::limits;
 
 pub use guessed_text::GuessedText;
 pub use kept_view::KeptView;
@@ -40,6 +43,10 @@ const PAGE_MAX: u16 = 500;
 const LIST_RAW_BYTES_MAX: i32 = 4 << 10;
 /// A page ends before it has more bytes of JSON, whatever its limit; it has one record at least.
 const PAGE_BYTES_MAX: usize = 4 << 20;
+/// What a list may hold before its reply is made: the records as they come, as they are shown, and the reply itself.
+const READING_BYTES_MAX: usize = 3 * PAGE_BYTES_MAX;
+/// Advice where PostgreSQL took too long.
+const RETRY_AFTER_SLOW: Duration = Duration::from_secs(5);
 
 /// Which records are meant.
 #[derive(Debug, Default, Deserialize)]
@@ -95,7 +102,7 @@ pub async fn list(
     State(state): State<AppState>,
     caller: Caller,
     query: Result<Query<QuarantineQuery>, QueryRejection>,
-) -> Result<Json<KeptPage>, ApiError> {
+) -> Result<Response, ApiError> {
     caller.require(Scope::Read)?;
     let Query(query) = query?;
     let limit = query.limit.unwrap_or(PAGE_DEFAULT);
@@ -105,11 +112,27 @@ pub async fn list(
     }
     let after = query.after;
     let filter = filter(&state, &caller, query)?;
+    let UserPermit { of_all, of_user } = state.lists.take(&caller).await?;
+    let held = state.held_bytes.hold(Holder::Known, READING_BYTES_MAX)?;
     // One more tells whether there is a next page.
     let pool = &state.database.pools().reading;
-    let kept =
-        kept_records::list(pool, &filter, after, i64::from(limit) + 1, LIST_RAW_BYTES_MAX).await;
-    page(kept?, limit.into()).map(Json).map_err(ApiError::internal)
+    let kept = kept_records::list(pool, &filter, after, i64::from(limit) + 1, LIST_RAW_BYTES_MAX);
+    let kept = answered(kept).await.map_err(refused)?;
+    drop(of_all);
+    let page = page(kept, limit.into()).map_err(ApiError::internal)?;
+    let body = serde_json::to_vec(&page).map_err(ApiError::internal)?;
+    // The reply counts for itself from here on.
+    drop(held);
+    Ok(reply_budget::json_with(body, of_user))
+}
+
+fn refused(error: db::Error) -> ApiError {
+    if !reading::took_too_long(&error) {
+        return error.into();
+    }
+    limits::READING_TIME.hit();
+    let detail = "PostgreSQL took too long to look through the quarantine; ask for less of it (stream, code, from, until)";
+    ApiError::unavailable("reading_too_slow", detail, RETRY_AFTER_SLOW)
 }
 
 /// As many of the records as a page may have, and where the next one begins if these are not all.
@@ -144,7 +167,9 @@ pub async fn summary(
     let Query(query) = query?;
     no_paging(&query)?;
     let filter = filter(&state, &caller, query)?;
-    let counts = kept_records::summary(&state.database.pools().reading, &filter).await?;
+    let _permit = state.lists.take(&caller).await?;
+    let counts = kept_records::summary(&state.database.pools().reading, &filter);
+    let counts = answered(counts).await.map_err(refused)?;
     let counts = counts.into_iter().map(CountView::from).collect();
     Ok(Json(KeptSummary { counts, room: QuarantineLevelView::of(&state) }))
 }
@@ -157,17 +182,19 @@ pub async fn show(
 ) -> Result<Response, ApiError> {
     caller.require(Scope::Read)?;
     let Path(id) = id?;
+    let UserPermit { of_all, of_user } = state.lists.take(&caller).await?;
     let pool = &state.database.pools().reading;
     let head = find_head(pool, &caller, id).await?;
     // As it comes from the database, and as it is kept for the reply.
     let bytes = 2 * usize::try_from(head.shown_bytes).unwrap_or_default();
     let mut held = state.held_bytes.hold(Holder::Known, bytes)?;
-    let kept = kept_records::find(pool, id).await?.ok_or_else(not_there)?;
+    let kept = answered(kept_records::find(pool, id)).await?.ok_or_else(not_there)?;
+    drop(of_all);
     held.grow(KeptView::made_bytes(&kept))?;
     let body = counted_json(&KeptView::from(kept), &mut held)?;
     // The reply counts for itself from here on.
     drop(held);
-    Ok(reply_budget::json_with(body, ()))
+    Ok(reply_budget::json_with(body, of_user))
 }
 
 /// JSON that is written once there is room for it.
