@@ -166,8 +166,9 @@ pub async fn delete(pool: &PgPool, stream: &Stream) -> Result<bool, TableError> 
     if deleted.rows_affected() == 0 {
         return Ok(false);
     }
-    run(&mut transaction, format!("drop table if exists streams.{}", quoted(stream.name.as_str())))
-        .await?;
+    let drop = format!("drop table if exists streams.{}", quoted(stream.name.as_str()));
+    let dropped = run(&mut transaction, drop).await;
+    dropped.map_err(|error| TableError::of(&stream.name, "drop", error))?;
     finish(transaction).await?;
     Ok(true)
 }
