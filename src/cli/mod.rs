@@ -1,8 +1,11 @@
 //! The command line: one tree whose doc comments are the help.
 
+mod account;
+mod credential;
 mod database;
 mod job;
 mod journal;
+mod output;
 mod place;
 mod quarantine;
 mod serve;

@@ -9,7 +9,8 @@ use tidegate_record::clock::Clock;
 use time::{Duration, OffsetDateTime};
 
 use crate::auth::{RECORDS_PER_SECOND_MAX, Role, Scope, ScopeSet, Secret, moment};
-use crate::cli::user::{aligned, id_of, print};
+use crate::cli::account::id_of;
+use crate::cli::output::{aligned, print};
 use crate::db::Pool;
 use crate::db::tokens::{self, NewToken, TokenRow};
 use crate::db::users;

@@ -1,6 +1,6 @@
 //! Looking at quarantined records, dropping them, and taking them over for a replay.
 //!
-//! A record that is replayed leaves the quarantine in the transaction that commits it (`db/batch.rs`), never here.
+//! A record that is replayed leaves the quarantine in the transaction that commits it (`db/quarantine.rs`), never here.
 
 use sqlx::{FromRow, PgPool};
 use tidegate_record::StreamId;

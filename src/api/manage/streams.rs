@@ -95,6 +95,9 @@ impl From<TableError> for ApiError {
                 );
                 ApiError::unavailable(error.code(), detail, LOCKED_RETRY)
             }
+            TableError::Busy => {
+                ApiError::unavailable(error.code(), error.to_string(), LOCKED_RETRY)
+            }
             TableError::TooMany(reason) => {
                 ApiError::conflict(error.code(), reason.to_string()).with("limit", reason.limit())
             }

@@ -14,6 +14,7 @@ use time::OffsetDateTime;
 
 use self::table::{create_table, run};
 use crate::db::database::SCHEMA_LOCK;
+use crate::db::locks::is_lock_timeout;
 use crate::db::notifications::NOTIFY_CATALOG;
 use crate::db::sql::quoted;
 use crate::db::table_error::sqlstate;
@@ -184,7 +185,8 @@ pub async fn forgotten(pool: &PgPool, streams: &[StreamId]) -> Result<Vec<Stream
     .await
 }
 
-/// Makes a stream again that the database has forgotten, with the number that the journal knows it by. False if its name
+/// Makes a stream again that the database has forgotten, with the number that the journal knows it by. Who made it is known
+/// no more, so it counts for no user. False if its name
 /// or number was given to another in the meantime.
 pub async fn restore(pool: &PgPool, stream: &Stream) -> Result<bool, TableError> {
     let mut transaction = locked(pool).await?;
@@ -246,13 +248,16 @@ async fn not_made(pool: &PgPool, stream: &StreamName, error: sqlx::Error) -> Tab
     TableError::Exists { stream: stream.clone(), what }
 }
 
-async fn locked(pool: &PgPool) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+/// A transaction that makes a stream, one at a time.
+async fn locked(pool: &PgPool) -> Result<Transaction<'static, Postgres>, TableError> {
     let mut transaction = pool.begin().await?;
-    sqlx::query("select pg_advisory_xact_lock($1)")
-        .bind(SCHEMA_LOCK)
-        .execute(&mut *transaction)
-        .await?;
-    Ok(transaction)
+    let lock = sqlx::query("select pg_advisory_xact_lock($1)").bind(SCHEMA_LOCK);
+    match lock.execute(&mut *transaction).await {
+        Ok(_) => Ok(transaction),
+        // No table is what was waited for.
+        Err(error) if is_lock_timeout(&error) => Err(TableError::Busy),
+        Err(error) => Err(error.into()),
+    }
 }
 
 async fn finish(mut transaction: Transaction<'static, Postgres>) -> Result<(), sqlx::Error> {

@@ -175,3 +175,20 @@ async fn a_stream_whose_table_something_depends_on_is_not_dropped_and_says_why()
     gateway.execute("drop view public.on_watched").await;
     gateway.delete("/v1/streams/watched").await.expect(204);
 }
+
+/// Before: it was told that its own table, which was still to be made, was locked by a session that had let go of it.
+#[tokio::test]
+async fn a_stream_that_waits_for_others_to_be_made_is_told_so() {
+    let gateway = Gateway::start().await;
+    let mut held = gateway.pool().begin().await.unwrap();
+    // The gateway's lock for that: "tide" in ASCII.
+    sqlx::query("select pg_advisory_xact_lock(x'74696465'::bigint)")
+        .execute(&mut *held)
+        .await
+        .unwrap();
+    let reply = gateway.post("/v1/streams", &json!({"name": "late"})).await;
+    assert!(reply.retry_after_seconds() >= 1);
+    reply.problem(503, "streams_busy");
+    held.rollback().await.unwrap();
+    gateway.create_stream(&json!({"name": "late"})).await;
+}
