@@ -181,7 +181,7 @@ async fn replays_whose_bodies_do_not_come_hold_no_records() {
 async fn a_large_record_of_the_quarantine_counts_before_it_is_read() {
     let budget = (8 << 20).to_string();
     let gateway = Gateway::with(&["--request-memory-bytes-max", &budget]).await;
-    let kept = |byte: u8, bytes: usize| [&[b'"'], &vec![byte; bytes][..], b"\n"].concat();
+    let kept = |byte: u8, bytes: usize| [&b"\""[..], &vec![byte; bytes], b"\n"].concat();
     for (byte, bytes, status) in
         [(b'x', 2 << 20, 200), (b'x', 5 << 20, 503), (0xff, 300_000, 200), (0xff, 2 << 20, 503)]
     {

@@ -188,10 +188,12 @@ async fn slow_readers_of_the_quarantine_hold_up_no_other_user() {
     }
     waiting("the first readers wait", "order by q.id desc limit", 3).await;
     let client = gateway.with_token(&ada.text);
-    let summary = tokio::spawn(async move { client.get("/v1/quarantine/summary").await });
-    waiting("the other user's question is asked beside them", "group by q.stream_id", 1).await;
-    held.rollback().await.unwrap();
-    summary.await.unwrap().expect(200);
+    let let_go = async {
+        waiting("the other user's question is asked beside them", "group by q.stream_id", 1).await;
+        held.rollback().await.unwrap();
+    };
+    let (summary, ()) = tokio::join!(client.get("/v1/quarantine/summary"), let_go);
+    summary.expect(200);
     while let Some(reply) = readers.join_next().await {
         let reply = reply.unwrap();
         if reply.status != 200 {
