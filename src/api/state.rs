@@ -40,6 +40,8 @@ pub struct Parts {
     pub previews: Previews,
     /// For reading records.
     pub readers: UserSemaphore,
+    /// For lists of the quarantine and of streams' sizes.
+    pub lists: UserSemaphore,
     /// For samples.
     pub samples: UserSemaphore,
     pub counters: Counters,

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use crate::api::ApiError;
 use crate::auth::Caller;
-use crate::db::pools::RECORDS_CONNECTIONS_MAX;
+use crate::db::pools::{READING_CONNECTIONS_MAX, RECORDS_CONNECTIONS_MAX};
 use crate::telemetry::limits::{self, Limit};
 
 /// Longest wait for a share of the caller's own, and for a permit.
@@ -38,6 +38,13 @@ pub const READING: Rules = Rules {
     at_once_max: RECORDS_CONNECTIONS_MAX as usize,
     per_user_max: 3,
     limit: &limits::READERS,
+};
+/// Lists of what is in the gateway's own tables: the quarantine, sizes of streams.
+pub const LISTS: Rules = Rules {
+    what: "lists of the quarantine and of streams' sizes",
+    at_once_max: READING_CONNECTIONS_MAX as usize,
+    per_user_max: 3,
+    limit: &limits::LISTS,
 };
 /// Looking at samples: each may be held as it came, and as a decoder remembers it.
 pub const SAMPLES: Rules =

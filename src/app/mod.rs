@@ -427,6 +427,7 @@ impl Ground {
             polling,
             previews: Previews::default(),
             readers: UserSemaphore::new(&api::READING),
+            lists: UserSemaphore::new(&api::LISTS),
             samples: UserSemaphore::new(&api::SAMPLES),
             counters: pipeline.counters.clone(),
             journal: self.journal.clone(),

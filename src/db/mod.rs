@@ -3,6 +3,7 @@
 //! Layers above call functions named for what they mean; no SQL leaves this module, and no database detail reaches a
 //! client.
 
+pub mod acting;
 mod answer;
 pub mod batch;
 pub mod connection_check;

@@ -50,6 +50,10 @@ pub enum TableError {
     TooMany(#[from] TooManyStreams),
     #[error(transparent)]
     Locked(TableLocked),
+    #[error(
+        "another stream is being made at the moment, or the database prepared; nothing was changed, send this again"
+    )]
+    Busy,
     #[error(transparent)]
     Database(#[from] sqlx::Error),
 }
@@ -67,6 +71,7 @@ impl TableError {
             TableError::Refused { .. } => "table_refused",
             TableError::TooMany(_) => "streams_limit",
             TableError::Locked(_) => "table_locked",
+            TableError::Busy => "streams_busy",
             TableError::Database(_) => "database",
         }
     }

@@ -29,7 +29,7 @@ use crate::telemetry::metrics::count_without_stream;
 /// Submissions of one request that may be under way to the journal.
 const PENDING_SUBMISSIONS_MAX: usize = 4;
 /// Tuples of a body that must fit one entry may take this many times the room of the largest one. With the body itself
-/// this is what the intake has room for at least (`config.rs`), so that no sender waits in vain.
+/// this is what the intake has room for at least (`config/mod.rs`), so that no sender waits in vain.
 const TUPLES_PER_BODY_MAX: usize = 2;
 /// Least room that a request takes in the intake, in bytes.
 const ROOM_BYTES_MIN: usize = 1 << 10;

@@ -62,9 +62,17 @@ pub static READERS: Limit = Limit::new(
     "requests for records were refused: others are read, or replies are not taken",
 );
 
-/// What PostgreSQL may take to read records for one request.
-pub static READING_TIME: Limit =
-    Limit::new("reading_time", "requests for records were refused: PostgreSQL took too long");
+/// Lists of the quarantine and of streams' sizes at once, in all and of one user.
+pub static LISTS: Limit = Limit::new(
+    "lists",
+    "requests for the quarantine or for streams' sizes were refused: others are answered, or replies are not taken",
+);
+
+/// What PostgreSQL may take to read for one request.
+pub static READING_TIME: Limit = Limit::new(
+    "reading_time",
+    "requests for records or for the quarantine were refused: PostgreSQL took too long",
+);
 
 /// Bytes of one reply.
 pub static REPLY_BYTES: Limit =
@@ -73,6 +81,12 @@ pub static REPLY_BYTES: Limit =
 /// Samples at once, in all and of one user.
 pub static SAMPLES: Limit =
     Limit::new("samples", "samples were refused: others are looked at, or still on their way");
+
+/// Monitors of one user.
+pub static MONITORS_OF_USER: Limit = Limit::new(
+    "monitors_of_user",
+    "monitors were refused: their user has as many as one may of TIDEGATE_MONITORS_MAX",
+);
 
 /// Frames that monitors did not take yet, in bytes.
 pub static MONITOR_FRAMES: Limit = Limit::new(
@@ -186,9 +200,11 @@ const ALL: &[&Limit] = &[
     &REPLY_UNREAD,
     &HEAD_TIME,
     &READERS,
+    &LISTS,
     &READING_TIME,
     &REPLY_BYTES,
     &SAMPLES,
+    &MONITORS_OF_USER,
     &MONITOR_FRAMES,
     &QUARANTINE_REQUEST,
     &REQUEST_STREAMS,

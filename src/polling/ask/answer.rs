@@ -225,7 +225,7 @@ async fn read_body(
                     format!("the answer is compressed wrongly: {error}").replace("body", "answer"),
                 )
             }
-            BodyError::Interrupted { .. } => {
+            BodyError::ShutOut { .. } | BodyError::Interrupted { .. } => {
                 FetchError::new(FetchErrorKind::Connect, "the connection broke within the answer")
             }
         })?;
