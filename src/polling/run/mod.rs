@@ -90,7 +90,7 @@ impl Run {
         match (asked, committed) {
             (Ok(()), committed) => committed?,
             (Err(error), Ok(())) => {
-                return Err(error.after(pages.reached(), &definition, failures));
+                return Err(error.after(pages.reached(), not_kept, &definition, failures));
             }
             (Err(error), Err(_)) => return Err(error),
         }
