@@ -64,6 +64,14 @@ impl NextWake {
     }
 }
 
+/// A run that keeps its lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromRow)]
+pub struct RenewedRun {
+    pub run_id: Uuid,
+    /// The user whose job it is was disabled while it ran.
+    pub owner_disabled: bool,
+}
+
 /// How a run ended.
 #[derive(Debug)]
 pub struct FinishedRun<'a> {
@@ -160,16 +168,17 @@ pub async fn renew(
     pool: &PgPool,
     runs: &[RunId],
     lease: Duration,
-) -> Result<Vec<Uuid>, sqlx::Error> {
-    sqlx::query_scalar(
+) -> Result<Vec<RenewedRun>, sqlx::Error> {
+    sqlx::query_as(
         "with kept as materialized (
-             select job.id from tidegate.polling_jobs job
+             select job.id, coalesce(owner.disabled, false) as owner_disabled from tidegate.polling_jobs job
+             left join tidegate.users owner on owner.id = job.owner_id
              join unnest($1::uuid[], $2::uuid[]) as mine (job_id, run_id)
                  on job.id = mine.job_id and job.run_id = mine.run_id
              where job.lease_until is not null
              order by job.id for update of job)
          update tidegate.polling_jobs job set lease_until = now() + $3, wake_at = now() + $3
-         from kept where job.id = kept.id returning job.run_id",
+         from kept where job.id = kept.id returning job.run_id, kept.owner_disabled",
     )
     .bind(runs.iter().map(|run| run.job).collect::<Vec<Uuid>>())
     .bind(runs.iter().map(|run| run.run).collect::<Vec<Uuid>>())

@@ -4,7 +4,7 @@
 //! what one is claiming the others skip. All times are the database's, and every wait is short, so the clock of this
 //! machine can do what it likes.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::time::Duration;
 
 use tidegate_record::{RunId, UnixMicros};
@@ -16,11 +16,11 @@ use uuid::Uuid;
 
 use super::context::PollingContext;
 use super::database_clock::DatabaseClock;
-use super::run::Run;
+use super::run::{Run, StopSignals};
 use crate::backoff::Backoff;
 use crate::db;
 use crate::db::answered;
-use crate::db::polling_runs::{self, ClaimedRow};
+use crate::db::polling_runs::{self, ClaimedRow, RenewedRun};
 use crate::telemetry::metrics;
 
 /// Most jobs claimed at a time.
@@ -48,7 +48,7 @@ pub struct Scheduler {
 struct UnderWay {
     run: RunId,
     began: Instant,
-    superseded: CancellationToken,
+    stop: StopSignals,
 }
 
 impl Scheduler {
@@ -171,10 +171,10 @@ impl Scheduler {
     }
 
     fn start(&mut self, job: ClaimedRow) {
-        let (run, superseded, began) = (job.run(), CancellationToken::new(), Instant::now());
-        let running = Run::new(self.context.clone(), job, superseded.clone());
+        let (run, stop, began) = (job.run(), StopSignals::default(), Instant::now());
+        let running = Run::new(self.context.clone(), job, stop.clone());
         let task = self.runs.spawn(running.run());
-        self.under_way.insert(task.id(), UnderWay { run, began, superseded });
+        self.under_way.insert(task.id(), UnderWay { run, began, stop });
     }
 
     fn ended(&mut self, ended: Result<(Id, ()), JoinError>) {
@@ -190,7 +190,7 @@ impl Scheduler {
         metrics::set_poll_runs(self.runs.len(), self.context.limits.runs_max);
     }
 
-    /// Keeps the leases of runs that are as old, and ends those that others have followed.
+    /// Keeps the leases of runs that are as old, and ends those that others have followed, and those of disabled users.
     async fn renew(&mut self, old: Duration) {
         let runs: Vec<RunId> = self
             .under_way
@@ -204,10 +204,13 @@ impl Scheduler {
         let renewed = polling_runs::renew(&self.context.pool, &runs, self.context.limits.lease);
         match answered(renewed).await {
             Ok(kept) => {
-                let kept: HashSet<Uuid> = kept.into_iter().collect();
-                for under_way in self.under_way.values() {
-                    if runs.contains(&under_way.run) && !kept.contains(&under_way.run.run) {
-                        under_way.superseded.cancel();
+                let kept: HashMap<Uuid, RenewedRun> =
+                    kept.into_iter().map(|kept| (kept.run_id, kept)).collect();
+                for UnderWay { run, stop, .. } in self.under_way.values() {
+                    match kept.get(&run.run) {
+                        None if runs.contains(run) => stop.superseded.cancel(),
+                        Some(kept) if kept.owner_disabled => stop.owner_disabled.cancel(),
+                        _ => {}
                     }
                 }
             }

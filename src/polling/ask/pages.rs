@@ -4,6 +4,7 @@
 //! limits; an error is in words and without secrets.
 
 use std::collections::HashMap;
+use std::mem;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -43,6 +44,8 @@ pub struct Pages {
     /// The validators that the next run begins with.
     resume: Resume,
     since: SinceSeen,
+    /// The same without the latest page.
+    since_before: SinceSeen,
     outcome: Outcome,
     /// Content by key, of the items that the run gave; only where there may be several pages.
     given: HashMap<[u8; 16], [u8; 16]>,
@@ -108,6 +111,11 @@ impl Pages {
         let parameter = since.zip(value.as_deref());
         let parameter = parameter.map(|(since, value)| (since.parameter.as_str(), value));
         let paginator = Paginator::new(&definition, parameter);
+        let since = SinceSeen {
+            highest: resume.since,
+            digits: resume.since_digits,
+            ..SinceSeen::default()
+        };
         Pages {
             secrets,
             paginator,
@@ -115,11 +123,8 @@ impl Pages {
             asked: None,
             gave: 0,
             resume: Resume::default(),
-            since: SinceSeen {
-                highest: resume.since,
-                digits: resume.since_digits,
-                ..SinceSeen::default()
-            },
+            since,
+            since_before: since,
             began: resume,
             outcome: Outcome::Fresh,
             given: HashMap::new(),
@@ -138,7 +143,7 @@ impl Pages {
     }
 
     async fn ask(&mut self) -> Result<Option<Page>, FetchError> {
-        let (url, permit) = match std::mem::replace(&mut self.at, At::End) {
+        let (url, permit) = match mem::replace(&mut self.at, At::End) {
             At::End => return Ok(None),
             At::Stuck(error) => return Err(error),
             At::Begin => {
@@ -179,6 +184,12 @@ impl Pages {
     pub fn finish(self) -> (Outcome, Resume) {
         let SinceSeen { highest, digits, .. } = self.since;
         (self.outcome, Resume { since: highest, since_digits: digits, ..self.resume })
+    }
+
+    /// The items of the latest page were not taken, or not all: it does not count as read, and the run is over.
+    pub fn take_back(&mut self) {
+        self.since = self.since_before;
+        self.gave = self.gave.saturating_sub(1);
     }
 
     /// After an error: how far it came. What it has to go on from must not be kept before all items of this run are.
@@ -269,7 +280,7 @@ impl Pages {
         };
         let last = matches!(self.at, At::End);
         // No wait follows from here on: what counts as read is given.
-        self.since = read.since;
+        self.since_before = mem::replace(&mut self.since, read.since);
         Ok(Page { items, duplicates, last, _permit: permit })
     }
 

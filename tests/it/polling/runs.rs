@@ -9,7 +9,7 @@ use sqlx::PgPool;
 use tidegate::db::Database;
 use tidegate::db::batch::{BatchConnection, BatchTimeouts};
 use tidegate::db::polling_jobs::{self, NewJob};
-use tidegate::db::polling_runs::{self, ClaimedRow, FinishedRun, RUNS_KEPT};
+use tidegate::db::polling_runs::{self, ClaimedRow, FinishedRun, RUNS_KEPT, RenewedRun};
 use tidegate_record::RunId;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -111,14 +111,12 @@ async fn a_run_that_was_followed_neither_ends_nor_changes_the_one_that_followed_
         assert!(!finish(pool, late, "late").await);
         assert!(!polling_runs::begin_anew(pool, late, 9).await.unwrap());
         assert!(!polling_runs::begin_pruning(pool, late, 0).await.unwrap());
-        assert_eq!(
-            polling_runs::renew(pool, &[late], LEASE * 9).await.unwrap(),
-            Vec::<Uuid>::new()
-        );
+        assert_eq!(polling_runs::renew(pool, &[late], LEASE * 9).await.unwrap(), []);
         assert_eq!(polling_runs::give_up_leases(pool, ours).await.unwrap(), 0);
         assert_eq!(whole().await, before, "{late:?}");
     }
-    assert_eq!(polling_runs::renew(pool, &[first, second], LEASE).await.unwrap(), [second.run]);
+    let kept = RenewedRun { run_id: second.run, owner_disabled: false };
+    assert_eq!(polling_runs::renew(pool, &[first, second], LEASE).await.unwrap(), [kept]);
     assert!(polling_runs::begin_pruning(pool, second, 0).await.unwrap());
     assert!(polling_runs::begin_anew(pool, second, 9).await.unwrap());
     assert!(finish(pool, second, "on time").await);
