@@ -426,6 +426,7 @@ impl Ground {
             },
             polling,
             previews: Previews::default(),
+            previewers: UserSemaphore::new(&api::PREVIEWS),
             readers: UserSemaphore::new(&api::READING),
             samples: UserSemaphore::new(&api::SAMPLES),
             counters: pipeline.counters.clone(),

@@ -111,20 +111,28 @@ pub struct RunRow {
     pub error: Option<String>,
 }
 
-/// Claims at most `limit` of the jobs that are due, for as long as the lease; but not those whose latest runs are these,
-/// whichever gateway let their leases end.
+/// What a claim leaves out.
+#[derive(Debug, Clone, Default)]
+pub struct LeftOut {
+    /// Jobs whose latest runs are these, whichever gateway let their leases end.
+    pub runs: Vec<Uuid>,
+    /// Jobs of these owners, who have their share of the runs; `None` is the local token's.
+    pub owners: Vec<Option<i64>>,
+}
+
+/// Claims at most `limit` of the jobs that are due, those that wait longest first, for as long as the lease.
 pub async fn claim(
     pool: &PgPool,
     journal: Uuid,
     node: &str,
     lease: Duration,
     limit: u32,
-    under_way: &[Uuid],
+    left_out: &LeftOut,
 ) -> Result<Vec<ClaimedRow>, sqlx::Error> {
     sqlx::query_as(
         "with due as materialized (
              select id from tidegate.polling_jobs where wake_at <= now() and not paused
-                 and coalesce(run_id <> all($5), true)
+                 and coalesce(run_id <> all($5), true) and coalesce(owner_id, 0) <> all($6)
              order by wake_at limit $4 for update skip locked),
          claimed as (
              update tidegate.polling_jobs job set fence = fence + 1, run_id = gen_random_uuid(), lease_owner = $1,
@@ -147,7 +155,8 @@ pub async fn claim(
     .bind(node)
     .bind(lease)
     .bind(i64::from(limit))
-    .bind(under_way)
+    .bind(&left_out.runs)
+    .bind(left_out.owners.iter().map(|owner| owner.unwrap_or_default()).collect::<Vec<i64>>())
     .fetch_all(pool)
     .await
 }

@@ -74,6 +74,12 @@ pub static REPLY_BYTES: Limit =
 pub static SAMPLES: Limit =
     Limit::new("samples", "samples were refused: others are looked at, or still on their way");
 
+/// Previews of polling jobs at once, in all and of one user.
+pub static PREVIEWS: Limit = Limit::new(
+    "previews",
+    "previews of polling jobs were refused: others are asked for, or looked at",
+);
+
 /// Frames that monitors did not take yet, in bytes.
 pub static MONITOR_FRAMES: Limit = Limit::new(
     "monitor_frames",
@@ -189,6 +195,7 @@ const ALL: &[&Limit] = &[
     &READING_TIME,
     &REPLY_BYTES,
     &SAMPLES,
+    &PREVIEWS,
     &MONITOR_FRAMES,
     &QUARANTINE_REQUEST,
     &REQUEST_STREAMS,

@@ -31,6 +31,7 @@ const SEEN_BYTES: usize = 48;
 #[derive(Debug)]
 pub struct Pages {
     asker: Arc<Asker>,
+    owner: Option<i64>,
     definition: Arc<Definition>,
     secrets: Secrets,
     paginator: Paginator,
@@ -101,6 +102,7 @@ impl Pages {
     /// The pages that answer a definition; nothing is asked yet.
     pub(super) fn new(
         asker: Arc<Asker>,
+        owner: Option<i64>,
         definition: Arc<Definition>,
         secrets: Secrets,
         resume: Resume,
@@ -128,8 +130,9 @@ impl Pages {
             began: resume,
             outcome: Outcome::Fresh,
             given: HashMap::new(),
-            given_permit: asker.budget.permit(),
+            given_permit: asker.budget.permit(owner),
             asker,
+            owner,
             definition,
         }
     }
@@ -163,6 +166,7 @@ impl Pages {
         let question = Question {
             definition: &self.definition,
             secrets: &self.secrets,
+            owner: self.owner,
             known: known.then_some(&self.began),
             beside: &self.given_permit,
             url,

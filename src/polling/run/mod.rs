@@ -139,10 +139,11 @@ impl Run {
                 self.context.sealer.open(self.job.id, &SealedHeaders(sealed.clone()))?
             }
         };
-        let owner = (self.owner(), self.job.owner_id);
+        let owner_id = self.job.owner_id;
+        let owner = (self.owner(), owner_id);
         let ended = self.stop.superseded.clone();
         let feed = Feed::new(&self.context, self.job.run(), owner, stream, ended)?;
-        Ok((self.context.fetcher.pages(definition, secrets, resume), feed))
+        Ok((self.context.fetcher.pages(owner_id, definition, secrets, resume), feed))
     }
 
     /// Failing at it fails no run: what stays is looked at the next time.

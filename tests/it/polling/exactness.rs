@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use sqlx::{Postgres, Transaction};
 use tidegate::db::Database;
 use tidegate::db::batch::{BatchConnection, BatchTimeouts};
-use tidegate::db::polling_runs::{self, ClaimedRow};
+use tidegate::db::polling_runs::{self, ClaimedRow, LeftOut};
 use tidegate_record::RunId;
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -390,7 +390,9 @@ async fn claimed_runs(gateway: &Gateway) -> Vec<RunId> {
         let body = json!({"url": url, "stream": "x", "interval_ms": 60_000});
         gateway.post("/v1/polling-jobs", &body).await.expect(201);
     }
-    let claimed = polling_runs::claim(gateway.pool(), Uuid::nil(), "test", LEASE, 10, &[]).await;
+    let claimed =
+        polling_runs::claim(gateway.pool(), Uuid::nil(), "test", LEASE, 10, &LeftOut::default())
+            .await;
     let mut runs: Vec<RunId> = claimed.unwrap().iter().map(ClaimedRow::run).collect();
     runs.sort_unstable();
     runs
@@ -414,7 +416,9 @@ async fn batches_side_by_side_may_be_of_one_run() {
     }
     // A gateway that takes the jobs over ends the runs.
     gateway.execute("update tidegate.polling_jobs set wake_at = now()").await;
-    let claimed = polling_runs::claim(gateway.pool(), Uuid::nil(), "other", LEASE, 10, &[]).await;
+    let claimed =
+        polling_runs::claim(gateway.pool(), Uuid::nil(), "other", LEASE, 10, &LeftOut::default())
+            .await;
     assert_eq!(claimed.unwrap().len(), 2);
     let (mut late, journal, epoch) = batch_line(&gateway).await;
     late.begin(journal, epoch).await.unwrap();

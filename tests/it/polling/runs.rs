@@ -9,7 +9,7 @@ use sqlx::PgPool;
 use tidegate::db::Database;
 use tidegate::db::batch::{BatchConnection, BatchTimeouts};
 use tidegate::db::polling_jobs::{self, NewJob};
-use tidegate::db::polling_runs::{self, ClaimedRow, FinishedRun, RUNS_KEPT, RenewedRun};
+use tidegate::db::polling_runs::{self, ClaimedRow, FinishedRun, LeftOut, RUNS_KEPT, RenewedRun};
 use tidegate_record::RunId;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -54,7 +54,7 @@ async fn now(pool: &PgPool) -> OffsetDateTime {
 }
 
 async fn claim(pool: &PgPool, journal: Uuid) -> Vec<ClaimedRow> {
-    polling_runs::claim(pool, journal, "node", LEASE, 10, &[]).await.unwrap()
+    polling_runs::claim(pool, journal, "node", LEASE, 10, &LeftOut::default()).await.unwrap()
 }
 
 /// All leases end, as time ends them.
