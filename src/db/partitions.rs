@@ -7,11 +7,12 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::{AssertSqlSafe, Executor, PgConnection, PgPool};
+use sqlx::{AssertSqlSafe, Executor, PgConnection};
 use tidegate_codec::Stream;
 use tidegate_record::StreamId;
 
 use crate::db::answered;
+use crate::db::pool::PgPool;
 use crate::db::sql::{quoted, table};
 use crate::db::table_error::TableError;
 

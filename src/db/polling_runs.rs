@@ -5,13 +5,14 @@
 use std::time::Duration;
 
 use serde_json::Value;
+use sqlx::FromRow;
 use sqlx::types::Json;
-use sqlx::{FromRow, PgPool};
 use tidegate_record::RunId;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::db::polled_items::RunCounts;
+use crate::db::pool::PgPool;
 
 /// Runs of a job that are kept.
 pub const RUNS_KEPT: i64 = 200;

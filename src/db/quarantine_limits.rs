@@ -3,10 +3,13 @@
 //! What it holds is in `tidegate.quarantine_levels`, which the table's triggers keep (migration 0008). One gateway at a time
 //! drops rows, a few in each transaction, so that no statement waits long for it and no two drop too many together.
 
-use sqlx::{FromRow, PgPool, Postgres, Transaction};
+use sqlx::{FromRow, Postgres, Transaction};
 use tidegate_record::StreamId;
 use time::OffsetDateTime;
 use uuid::Uuid;
+
+use crate::db::answered;
+use crate::db::pool::PgPool;
 
 /// Most rows that go in one transaction.
 pub const CHUNK_ROWS: u32 = 1_000;
@@ -58,12 +61,10 @@ async fn read<'c>(executor: impl sqlx::PgExecutor<'c>) -> Result<Vec<KeptOfStrea
 /// `None`: another gateway is at it.
 pub async fn begin_dropping(pool: &PgPool) -> Result<Option<Dropping>, sqlx::Error> {
     let mut transaction = pool.begin().await?;
-    let alone: bool = sqlx::query_scalar("select pg_try_advisory_xact_lock($1)")
-        .bind(DROPPING_LOCK)
-        .fetch_one(&mut *transaction)
-        .await?;
+    let lock = sqlx::query_scalar("select pg_try_advisory_xact_lock($1)").bind(DROPPING_LOCK);
+    let alone: bool = answered(lock.fetch_one(&mut *transaction)).await?;
     if !alone {
-        transaction.rollback().await?;
+        answered(transaction.rollback()).await?;
         return Ok(None);
     }
     Ok(Some(Dropping(transaction)))
@@ -72,15 +73,14 @@ pub async fn begin_dropping(pool: &PgPool) -> Result<Option<Dropping>, sqlx::Err
 impl Dropping {
     /// What is kept now, after its rows were summed up.
     pub async fn levels(&mut self) -> Result<Vec<KeptOfStream>, sqlx::Error> {
-        sqlx::query(
+        let sum_up = sqlx::query(
             "with gone as (delete from tidegate.quarantine_levels returning *)
              insert into tidegate.quarantine_levels (stream_id, accepted, records, bytes)
              select stream_id, accepted, sum(records), sum(bytes) from gone group by 1, 2
              having sum(records) <> 0 or sum(bytes) <> 0",
-        )
-        .execute(&mut *self.0)
-        .await?;
-        read(&mut *self.0).await
+        );
+        answered(sum_up.execute(&mut *self.0)).await?;
+        answered(read(&mut *self.0)).await
     }
 
     /// Drops at most [`CHUNK_ROWS`] of them; says how many.
@@ -109,11 +109,11 @@ impl Dropping {
             .bind(accepted)
             .bind(chunk),
         };
-        Ok(query.execute(&mut *self.0).await?.rows_affected())
+        Ok(answered(query.execute(&mut *self.0)).await?.rows_affected())
     }
 
     pub async fn commit(self) -> Result<(), sqlx::Error> {
-        self.0.commit().await
+        answered(self.0.commit()).await
     }
 }
 

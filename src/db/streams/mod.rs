@@ -7,7 +7,7 @@ mod growth;
 mod table;
 
 use sqlx::types::Json;
-use sqlx::{FromRow, PgPool, Postgres, Transaction};
+use sqlx::{FromRow, Postgres, Transaction};
 use tidegate_codec::{Key, PayloadType, Shape, Stream, StreamName};
 use tidegate_record::StreamId;
 use time::OffsetDateTime;
@@ -15,6 +15,7 @@ use time::OffsetDateTime;
 use self::table::{create_table, run};
 use crate::db::database::SCHEMA_LOCK;
 use crate::db::notifications::NOTIFY_CATALOG;
+use crate::db::pool::PgPool;
 use crate::db::sql::quoted;
 use crate::db::table_error::sqlstate;
 use crate::db::{partitions, stream_limits};

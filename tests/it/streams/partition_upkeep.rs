@@ -17,7 +17,7 @@ const TODAY: &str = "2026-03-05";
 const SCHEMA_LOCK: i64 = 0x7469_6465;
 
 async fn stream(gateway: &Gateway, name: &str) -> Stream {
-    let all = tidegate::db::streams::list(gateway.pool()).await.unwrap();
+    let all = tidegate::db::streams::list(&gateway.pool().clone().into()).await.unwrap();
     all.into_iter().find(|stream| stream.name.as_str() == name).unwrap()
 }
 
