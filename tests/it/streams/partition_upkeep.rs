@@ -219,3 +219,17 @@ async fn a_change_of_a_table_that_somebody_holds_is_refused_with_their_name() {
     maker.rollback().await.unwrap();
     gateway.create_stream(&late).await;
 }
+
+/// Before: a host whose clock was a month ahead dropped a month of every stream with retention.
+#[tokio::test]
+async fn a_gateway_whose_clock_is_ahead_drops_nothing_that_is_to_be_kept() {
+    let gateway = Gateway::start().await;
+    gateway.create_stream(&json!({"name": "kept", "retention_days": 7})).await;
+    gateway.commit("kept", &json!({"n": 1})).await;
+    let stream = stream(&gateway, "kept").await;
+    make_old_partition(&gateway, &stream, "2020-02-29").await;
+    let today: time::Date = gateway.scalar("select (now() at time zone 'UTC')::date").await;
+    let ahead = today + time::Duration::days(60);
+    let dropped = maintain(&gateway.pool().clone().into(), &stream, ahead).await.unwrap();
+    assert_eq!((dropped, gateway.rows("kept").await), (1, 1), "what is over by both clocks went");
+}
