@@ -26,12 +26,13 @@ impl From<sqlx::PgPool> for PgPool {
 impl PgPool {
     /// Begins a transaction; waiting for what is asked in it has no limit of its own.
     pub(super) async fn begin(&self) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
-        answered(self.0.begin()).await
+        // On the heap, because making a connection is in it.
+        Box::pin(answered(self.0.begin())).await
     }
 
     /// A connection; waiting for what is asked of it has no limit of its own.
     pub(super) async fn acquire(&self) -> Result<PoolConnection<Postgres>, sqlx::Error> {
-        answered(self.0.acquire()).await
+        Box::pin(answered(self.0.acquire())).await
     }
 
     /// For what listens, which waits for words and not for answers.
