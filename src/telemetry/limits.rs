@@ -251,8 +251,8 @@ pub fn labels() -> impl Iterator<Item = &'static str> {
     ALL.iter().map(|limit| limit.label)
 }
 
-/// Lets the counter of each begin.
-pub(super) fn begin() {
+/// Lets the counter of each begin, once there is a recorder of metrics.
+pub fn begin() {
     labels().for_each(|label| count_limit_hits(label, 0));
 }
 
