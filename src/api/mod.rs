@@ -24,4 +24,4 @@ pub use manage::quarantine::{GuessedText, KeptView};
 pub use read::status::node_load;
 pub use server::{Entrance, serve};
 pub use state::{AppState, Parts};
-pub use user_semaphore::{LISTS, READING, SAMPLES, UserSemaphore};
+pub use user_semaphore::{LISTS, PREVIEWS, READING, SAMPLES, UserSemaphore};

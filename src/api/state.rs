@@ -38,6 +38,8 @@ pub struct Parts {
     pub ingest: Ingest,
     pub polling: PollingContext,
     pub previews: Previews,
+    /// For asking for previews.
+    pub previewers: UserSemaphore,
     /// For reading records.
     pub readers: UserSemaphore,
     /// For lists of the quarantine and of streams' sizes.

@@ -50,6 +50,14 @@ pub const LISTS: Rules = Rules {
 pub const SAMPLES: Rules =
     Rules { what: "samples", at_once_max: 4, per_user_max: 2, limit: &limits::SAMPLES };
 
+/// Asking APIs for previews of polling jobs, which may take as long as an answer to a job may.
+pub const PREVIEWS: Rules = Rules {
+    what: "previews of polling jobs",
+    at_once_max: 8,
+    per_user_max: 2,
+    limit: &limits::PREVIEWS,
+};
+
 /// The semaphore of one kind of work; clones are the same.
 #[derive(Debug, Clone)]
 pub struct UserSemaphore {

@@ -426,6 +426,7 @@ impl Ground {
             },
             polling,
             previews: Previews::default(),
+            previewers: UserSemaphore::new(&api::PREVIEWS),
             readers: UserSemaphore::new(&api::READING),
             lists: UserSemaphore::new(&api::LISTS),
             samples: UserSemaphore::new(&api::SAMPLES),

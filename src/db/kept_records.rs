@@ -2,12 +2,13 @@
 //!
 //! A record that is replayed leaves the quarantine in the transaction that commits it (`db/quarantine.rs`), never here.
 
-use sqlx::{FromRow, PgPool};
+use sqlx::FromRow;
 use tidegate_record::StreamId;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::db::answered;
+use crate::db::pool::PgPool;
 
 /// Most rows that one statement drops.
 const DELETED_AT_ONCE: u64 = 10_000;

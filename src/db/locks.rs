@@ -3,9 +3,10 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use sqlx::{Connection, FromRow, PgConnection, PgPool};
+use sqlx::{Connection, FromRow, PgConnection};
 use tidegate_codec::StreamName;
 
+use crate::db::pool::PgPool;
 use crate::db::sql::quoted;
 use crate::db::{Database, answered};
 

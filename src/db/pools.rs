@@ -4,10 +4,10 @@
 
 use std::time::Duration;
 
-use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 use crate::db::connection_check::{Timeouts, check};
+use crate::db::pool::PgPool;
 
 /// Longest wait for a connection of a pool.
 pub(super) const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -92,9 +92,8 @@ impl Pools {
 
 fn pool(options: &PgConnectOptions, kind: &Kind) -> PgPool {
     let asked = Timeouts { statement_ms: kind.statement_timeout_ms, lock_ms: kind.lock_timeout_ms };
-    checked(asked)
-        .max_connections(kind.connections_max)
-        .connect_lazy_with(asked.options(options.clone()))
+    let options = asked.options(options.clone());
+    PgPool::from(checked(asked).max_connections(kind.connections_max).connect_lazy_with(options))
 }
 
 /// A pool that gives out no connection which is not what it asked for. A caller that waits for one is told that there is

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use serde::Serialize;
-use sqlx::{AssertSqlSafe, FromRow, PgPool};
+use sqlx::{AssertSqlSafe, FromRow};
 use tidegate_codec::columns::Column;
 use tidegate_codec::json::write_string;
 use tidegate_codec::{Shape, Stream};
@@ -12,6 +12,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::db::answered;
+use crate::db::pool::PgPool;
 use crate::db::sql::{literal, quoted};
 
 /// How large a stream's table is.

@@ -3,10 +3,10 @@
 //! What a user did to the tables in PostgreSQL is for a user to undo, so these words reach the caller; anything
 //! else stays an error of the database.
 
-use sqlx::PgPool;
 use tidegate_codec::StreamName;
 
 use crate::db::locks::TableLocked;
+use crate::db::pool::PgPool;
 use crate::db::stream_limits::TooManyStreams;
 use crate::db::words::words_of;
 

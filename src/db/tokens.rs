@@ -4,10 +4,10 @@
 //! be cancelled half way: run them in a task.
 
 use serde::{Deserialize, Serialize};
-use sqlx::PgPool;
 use time::OffsetDateTime;
 
 use crate::db::acting::{self, Acting};
+use crate::db::pool::PgPool;
 
 /// A row of the table; also what the catalog's mirror keeps of it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, sqlx::FromRow)]

@@ -88,6 +88,12 @@ pub static MONITORS_OF_USER: Limit = Limit::new(
     "monitors were refused: their user has as many as one may of TIDEGATE_MONITORS_MAX",
 );
 
+/// Previews of polling jobs at once, in all and of one user.
+pub static PREVIEWS: Limit = Limit::new(
+    "previews",
+    "previews of polling jobs were refused: others are asked for, or looked at",
+);
+
 /// Frames that monitors did not take yet, in bytes.
 pub static MONITOR_FRAMES: Limit = Limit::new(
     "monitor_frames",
@@ -205,6 +211,7 @@ const ALL: &[&Limit] = &[
     &REPLY_BYTES,
     &SAMPLES,
     &MONITORS_OF_USER,
+    &PREVIEWS,
     &MONITOR_FRAMES,
     &QUARANTINE_REQUEST,
     &REQUEST_STREAMS,
@@ -260,8 +267,8 @@ pub fn labels() -> impl Iterator<Item = &'static str> {
     ALL.iter().map(|limit| limit.label)
 }
 
-/// Lets the counter of each begin.
-pub(super) fn begin() {
+/// Lets the counter of each begin, once there is a recorder of metrics.
+pub fn begin() {
     labels().for_each(|label| count_limit_hits(label, 0));
 }
 

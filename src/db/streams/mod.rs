@@ -7,7 +7,7 @@ mod growth;
 mod table;
 
 use sqlx::types::Json;
-use sqlx::{FromRow, PgPool, Postgres, Transaction};
+use sqlx::{FromRow, Postgres, Transaction};
 use tidegate_codec::{Key, PayloadType, Shape, Stream, StreamName};
 use tidegate_record::StreamId;
 use time::OffsetDateTime;
@@ -16,6 +16,7 @@ use self::table::{create_table, run};
 use crate::db::database::SCHEMA_LOCK;
 use crate::db::locks::is_lock_timeout;
 use crate::db::notifications::NOTIFY_CATALOG;
+use crate::db::pool::PgPool;
 use crate::db::sql::quoted;
 use crate::db::table_error::sqlstate;
 use crate::db::{partitions, stream_limits};

@@ -155,7 +155,8 @@ async fn tries_at_the_first_admin_that_overlap_leave_its_password() {
     gateway.execute("delete from tidegate.users").await;
     let directory = working_directory();
     let file = directory.path().join(ADMIN_PASSWORD_FILE);
-    let attempt = || ensure_first_admin(gateway.pool(), directory.path(), "admin", None);
+    let pool = gateway.pool().clone().into();
+    let attempt = || ensure_first_admin(&pool, directory.path(), "admin", None);
     // The first has no answer to its commit yet, as far as the second can see.
     let mut held = gateway.pool().begin().await.unwrap();
     sqlx::query("lock table tidegate.users in share mode").execute(&mut *held).await.unwrap();

@@ -149,10 +149,11 @@ async fn retention_can_be_changed_but_not_added() {
 async fn a_change_does_not_take_back_one_that_its_gateway_does_not_know_yet() {
     let gateway = Gateway::start().await;
     gateway.create_stream(&json!({"name": "daily", "retention_days": 7})).await;
-    let [before] = &streams::list(gateway.pool()).await.unwrap()[..] else { panic!("one stream") };
+    let pool = gateway.pool().clone().into();
+    let [before] = &streams::list(&pool).await.unwrap()[..] else { panic!("one stream") };
     let by_another = Stream { retention_days: Some(90), ..before.clone() };
     let change = async |before: &Stream, after: &Stream| {
-        streams::update(gateway.pool(), before, after).await.unwrap()
+        streams::update(&pool, before, after).await.unwrap()
     };
     let [short, json] = [8, 7].map(|days| Stream { retention_days: Some(days), ..before.clone() });
     let json = Stream { shape: Shape::Document { payload: PayloadType::Json }, ..json };
@@ -160,5 +161,5 @@ async fn a_change_does_not_take_back_one_that_its_gateway_does_not_know_yet() {
     assert_eq!(change(before, &short).await, None);
     assert_eq!(change(before, &json).await, None);
     assert_eq!(change(&by_another, &short).await, Some(short.clone()));
-    assert_eq!(streams::list(gateway.pool()).await.unwrap(), [short]);
+    assert_eq!(streams::list(&pool).await.unwrap(), [short]);
 }
