@@ -37,4 +37,5 @@ pub mod backoff;
 pub mod config;
 pub mod counters;
 pub mod lifecycle;
+pub mod owner_shares;
 pub mod telemetry;

@@ -4,8 +4,7 @@
 //! A user's share may be kept for longer than the work takes, such as until a reply is written: a caller that does not take
 //! what was asked for gets no more.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -14,6 +13,7 @@ use tokio::time::timeout;
 use crate::api::ApiError;
 use crate::auth::Caller;
 use crate::db::pools::{READING_CONNECTIONS_MAX, RECORDS_CONNECTIONS_MAX};
+use crate::owner_shares::OwnerShares;
 use crate::telemetry::limits::{self, Limit};
 
 /// Longest wait for a share of the caller's own, and for a permit.
@@ -64,7 +64,7 @@ pub struct UserSemaphore {
     rules: &'static Rules,
     all: Arc<Semaphore>,
     /// The shares of users who have a permit now; `None` is the local token's.
-    by_user: Arc<Mutex<HashMap<Option<i64>, Arc<Semaphore>>>>,
+    by_user: OwnerShares,
 }
 
 /// A permit to work, and its part of the user's share, which may outlive it.
@@ -77,13 +77,13 @@ pub struct UserPermit {
 impl UserSemaphore {
     pub fn new(rules: &'static Rules) -> UserSemaphore {
         let all = Arc::new(Semaphore::new(rules.at_once_max));
-        UserSemaphore { rules, all, by_user: Arc::default() }
+        UserSemaphore { rules, all, by_user: OwnerShares::new(rules.per_user_max) }
     }
 
     /// Waits for the caller's own share, and then for a permit; 429 or 503 if that takes too long.
     pub async fn take(&self, caller: &Caller) -> Result<UserPermit, ApiError> {
         let Rules { what, at_once_max, per_user_max, limit } = self.rules;
-        let share = self.share_of(caller.user_id);
+        let share = self.by_user.of_owner(caller.user_id);
         let Ok(Ok(of_user)) = timeout(WAIT_MAX, share.acquire_owned()).await else {
             limit.hit();
             let detail = format!(
@@ -98,14 +98,6 @@ impl UserSemaphore {
             return Err(ApiError::unavailable("busy", detail, RETRY_AFTER));
         };
         Ok(UserPermit { of_all, of_user })
-    }
-
-    fn share_of(&self, user: Option<i64>) -> Arc<Semaphore> {
-        let mut by_user = self.by_user.lock().unwrap_or_else(PoisonError::into_inner);
-        // Users without a permit are forgotten: permits and waiters share their semaphore.
-        by_user.retain(|_, share| Arc::strong_count(share) > 1);
-        let new = || Arc::new(Semaphore::new(self.rules.per_user_max));
-        Arc::clone(by_user.entry(user).or_insert_with(new))
     }
 }
 
@@ -153,10 +145,5 @@ mod tests {
         assert_eq!((error.status().as_u16(), error.code()), (503, "busy"));
         drop(all);
         assert!(semaphore.take(&late).await.is_ok());
-        assert_eq!(
-            semaphore.by_user.lock().unwrap().len(),
-            1,
-            "only users with permits are remembered"
-        );
     }
 }

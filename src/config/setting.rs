@@ -40,20 +40,14 @@ impl Setting {
 
 #[cfg(test)]
 mod tests {
-    use clap::{CommandFactory, Parser};
+    use clap::Args;
 
     use super::*;
     use crate::config::Config;
 
-    #[derive(Debug, Parser)]
-    struct Serve {
-        #[command(flatten)]
-        config: Config,
-    }
-
     #[test]
     fn settings_are_told_without_secrets() {
-        let command = Serve::command();
+        let command = Config::augment_args(Command::new("serve"));
         let url = "postgres://ada:hunter2@db/x";
         let matches = command.clone().get_matches_from([
             "serve",

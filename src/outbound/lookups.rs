@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::asking::Asking;
-use super::owner_shares::OwnerShares;
+use crate::owner_shares::OwnerShares;
 
 /// Most names that are looked up at a time. Each takes a thread until the name server answers or is given up, for many
 /// seconds, of those that all blocking work shares.

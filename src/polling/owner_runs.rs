@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::outbound::owner_share;
+use crate::owner_shares::owner_share;
 
 /// Who has how many runs.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_gets_more_than_a_share_whose_ever_the_next_runs_are() {
+    fn no_owner_gets_more_than_a_share_whose_ever_the_next_runs_are() {
         let count = |owners: &[Option<i64>]| {
             let runs = OwnerRuns::count(owners.iter().copied(), 8);
             (runs.full(), runs.room())

@@ -8,7 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::error::{FetchError, FetchErrorKind};
-use crate::outbound::OwnerShares;
+use crate::owner_shares::OwnerShares;
 
 /// Longest wait for memory that other runs hold.
 const WAIT_MAX: Duration = Duration::from_secs(5);

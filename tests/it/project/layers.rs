@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 /// Modules from the bottom to the top. A module may name modules of lower layers; never one of its own layer.
 const LAYERS: [&[&str]; 12] = [
-    &["backoff", "config"],
+    &["backoff", "config", "owner_shares"],
     &["lifecycle"],
     &["telemetry", "counters"],
     &["db", "hub"],

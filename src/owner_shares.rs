@@ -1,4 +1,4 @@
-//! The part of a limit that one owner of requests may take: what the hosts of one owner hold up is not everybody's.
+//! The part of a limit that one user may take, so that what is slow for one holds up no other.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,9 +22,14 @@ pub struct OwnerShares {
 }
 
 impl OwnerShares {
+    /// So many permits for each.
+    pub fn new(share: usize) -> OwnerShares {
+        OwnerShares { share, by_owner: Arc::default() }
+    }
+
     /// Shares of a limit of so many permits.
     pub fn of(limit: usize) -> OwnerShares {
-        OwnerShares { share: owner_share(limit), by_owner: Arc::default() }
+        OwnerShares::new(owner_share(limit))
     }
 
     /// How many permits an owner has.
