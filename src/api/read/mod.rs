@@ -4,9 +4,10 @@ pub mod configuration;
 pub mod health;
 pub mod metrics;
 pub mod monitor;
-pub mod newest;
 pub mod page;
 mod quarantine_level;
+mod read_error;
+pub mod records;
 pub mod status;
 
 pub use quarantine_level::QuarantineLevelView;

@@ -1,0 +1,196 @@
+//! `GET /v1/streams/{stream}/records`: what is in a stream's table, asked in `PostgREST`'s grammar.
+//!
+//! JSON comes in pages, each of which is made before its first byte leaves; NDJSON and CSV come as PostgreSQL gives them, of
+//! any length, and end early, without the end of a reply, where something fails midway.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{RawQuery, State};
+use axum::http::header::{ACCEPT, CONTENT_TYPE, LINK};
+use axum::http::{HeaderMap, HeaderValue};
+use axum::response::{IntoResponse, Response};
+use futures::StreamExt;
+use tidegate_codec::Stream;
+use tidegate_codec::rows::RowFormat;
+use tidegate_query::{PAGE_RECORDS_DEFAULT, PAGE_RECORDS_MAX, QueryError, RecordsPlan};
+use url::form_urlencoded;
+
+use crate::api::bodies::{Holder, driven, reply_budget};
+use crate::api::caller::PathText;
+use crate::api::read::read_error::refused;
+use crate::api::user_semaphore::UserPermit;
+use crate::api::{ApiError, AppState, named_stream};
+use crate::auth::{Caller, Scope};
+use crate::db::pools::RECORDS_TIMEOUT_MS;
+use crate::db::query::{PageLimits, ReadError, Reading};
+
+/// Most bytes of the records of a page, unless one alone has more.
+const PAGE_BYTES_MAX: usize = 4 << 20;
+/// What making a page may hold: the records as they come, and as they are shown.
+const PAGE_HELD_BYTES: usize = 2 * PAGE_BYTES_MAX;
+/// Bytes of a reply in pieces that are sent at once.
+const PIECE_BYTES: usize = 64 << 10;
+/// Longest time for a reply in pieces.
+const EXPORT_MAX: Duration = Duration::from_mins(10);
+
+/// How a reply is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Json,
+    NdJson,
+    Csv,
+}
+
+const FORMATS: [(Format, &str, &str); 3] = [
+    (Format::Json, "json", "application/json"),
+    (Format::NdJson, "ndjson", "application/x-ndjson"),
+    (Format::Csv, "csv", "text/csv"),
+];
+
+/// `GET /v1/streams/{stream}/records`. Needs the scope `read`.
+pub async fn list(
+    State(state): State<AppState>,
+    caller: Caller,
+    PathText(name): PathText,
+    headers: HeaderMap,
+    RawQuery(query): RawQuery,
+) -> Result<Response, ApiError> {
+    caller.require(Scope::Read)?;
+    let stream = named_stream::find(&state, &caller, &name)?;
+    let query = query.unwrap_or_default();
+    let mut parameters = parameters(&query);
+    let format = format_of(&mut parameters, &headers)?;
+    let limit_max = if format == Format::Json { PAGE_RECORDS_MAX } else { u32::MAX };
+    let plan = RecordsPlan::read(&stream, &parameters, limit_max)?;
+    let permit = state.readers.take(&caller).await?;
+    match format {
+        Format::Json => page(&state, stream, plan, permit, &query).await,
+        Format::NdJson => export(&state, stream, plan, RowFormat::NdJson, permit).await,
+        Format::Csv => export(&state, stream, plan, RowFormat::Csv, permit).await,
+    }
+}
+
+/// The parameters of a query, percent-decoded.
+fn parameters(query: &str) -> Vec<(String, String)> {
+    form_urlencoded::parse(query.as_bytes()).into_owned().collect()
+}
+
+/// Takes `format` off the parameters; without it the header `Accept` says.
+fn format_of(
+    parameters: &mut Vec<(String, String)>,
+    headers: &HeaderMap,
+) -> Result<Format, ApiError> {
+    if let Some(index) = parameters.iter().position(|(name, _)| name == "format") {
+        let (_, word) = parameters.remove(index);
+        let found = FORMATS.iter().find(|(_, name, _)| *name == word);
+        return found.map(|(format, _, _)| *format).ok_or_else(|| {
+            let message = "it is json, ndjson or csv";
+            QueryError::new("format", "unknown_format", message).into()
+        });
+    }
+    let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let mut accepted = accepted.flat_map(|value| value.split(','));
+    let named = accepted.find_map(|part| {
+        let media_type = part.split(';').next().unwrap_or_default().trim();
+        let media_type =
+            if media_type == "application/ndjson" { "application/x-ndjson" } else { media_type };
+        FORMATS.iter().find(|(_, _, known)| known.eq_ignore_ascii_case(media_type))
+    });
+    Ok(named.map_or(Format::Json, |(format, _, _)| *format))
+}
+
+async fn page(
+    state: &AppState,
+    stream: Arc<Stream>,
+    plan: RecordsPlan,
+    permit: UserPermit,
+    query: &str,
+) -> Result<Response, ApiError> {
+    let UserPermit { of_all, of_user } = permit;
+    let held = state.memory_budget.hold(Holder::Known, PAGE_HELD_BYTES)?;
+    let limits =
+        PageLimits { records: plan.limit.unwrap_or(PAGE_RECORDS_DEFAULT), bytes: PAGE_BYTES_MAX };
+    let made = async {
+        let pool = &state.database.pools().records;
+        let timeout = Duration::from_millis(RECORDS_TIMEOUT_MS);
+        let mut reading = Reading::begin(pool, &stream, timeout).await?;
+        let count = match plan.count {
+            Some(how) => Some(reading.count(&plan, how).await?),
+            None => None,
+        };
+        let page = reading.page(&plan, limits).await?;
+        if page.last.is_none() {
+            reading.finish().await;
+        }
+        Ok::<_, ReadError>((page, count))
+    };
+    let (page, count) = made.await.map_err(|error| refused(&stream, error))?;
+    drop(of_all);
+    let next = page.last.map(|last| plan.next(last));
+    let mut body = b"{\"records\":[".to_vec();
+    body.extend_from_slice(&page.json);
+    body.extend_from_slice(b"],\"next\":");
+    let next_json = serde_json::to_vec(&next).map_err(ApiError::internal)?;
+    body.extend_from_slice(&next_json);
+    if let Some(count) = count {
+        body.extend_from_slice(format!(",\"count\":{count}").as_bytes());
+    }
+    body.push(b'}');
+    let link = next.and_then(|next| link(&stream, query, &next));
+    // The reply counts for itself from here on.
+    drop(held);
+    let mut response = reply_budget::json_with(body, of_user);
+    if let Some(link) = link {
+        response.headers_mut().insert(LINK, link);
+    }
+    Ok(response)
+}
+
+/// `<…?after=…>; rel="next"`, with the other parameters as they are.
+fn link(stream: &Stream, query: &str, next: &str) -> Option<HeaderValue> {
+    let mut link = form_urlencoded::Serializer::new(String::new());
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        if name != "after" {
+            link.append_pair(&name, &value);
+        }
+    }
+    link.append_pair("after", next);
+    let address = format!("</v1/streams/{}/records?{}>; rel=\"next\"", stream.name, link.finish());
+    HeaderValue::from_str(&address).ok()
+}
+
+async fn export(
+    state: &AppState,
+    stream: Arc<Stream>,
+    plan: RecordsPlan,
+    format: RowFormat,
+    permit: UserPermit,
+) -> Result<Response, ApiError> {
+    let pool = state.database.pools().records.clone();
+    let named = Arc::clone(&stream);
+    let pieces = driven(move |pieces| async move {
+        let mut reading = Reading::begin(&pool, &stream, EXPORT_MAX).await?;
+        reading.copy(&plan, format, PIECE_BYTES, &pieces).await?;
+        reading.finish().await;
+        drop(permit);
+        Ok::<_, ReadError>(())
+    });
+    let mut pieces = Box::pin(pieces);
+    // What fails before the first piece has a status of its own.
+    let first = match pieces.next().await {
+        Some(Err(error)) => return Err(refused(&named, error)),
+        first => first,
+    };
+    let pieces = futures::stream::iter(first).chain(pieces).map(move |piece| {
+        piece.inspect_err(|error| {
+            tracing::warn!(stream = %named.name, %error, "a reply of records ended early");
+        })
+    });
+    let media_type = match format {
+        RowFormat::Csv => "text/csv; charset=utf-8; header=present",
+        RowFormat::NdJson | RowFormat::Json => "application/x-ndjson",
+    };
+    Ok(([(CONTENT_TYPE, media_type)], Body::from_stream(pieces)).into_response())
+}

@@ -1,0 +1,218 @@
+//! Asking: a transaction that only reads, and the rows that are copied out of it.
+
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use futures::TryStreamExt;
+use futures::stream::BoxStream;
+use sqlx::pool::PoolConnection;
+use sqlx::{AssertSqlSafe, Executor, PgConnection, PgPool, Postgres};
+use tidegate_codec::Stream;
+use tidegate_codec::decode::DecodeError;
+use tidegate_codec::rows::{CopiedTuples, RowFormat, RowWriter};
+use tidegate_query::{Count, OrderValues, RecordsPlan};
+use tokio::sync::mpsc::Sender;
+
+use super::statement::{RecordShape, Statement};
+use super::table::ReadTable;
+use crate::db::answered;
+
+/// A guess that is smaller is made exact.
+const ESTIMATE_EXACT_MAX: i64 = 10_000;
+
+/// Why a question was not answered.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+    /// PostgreSQL's rows are not what was asked for.
+    #[error("PostgreSQL's rows have another form: {0}")]
+    Form(#[from] DecodeError),
+    #[error("PostgreSQL's rows do not come as COPY has them")]
+    NoCopy,
+}
+
+/// A transaction that only reads one stream's table, whose columns stay as they are until it is over.
+///
+/// A connection that was given up midway is closed: what PostgreSQL would still send nobody reads.
+#[derive(Debug)]
+pub struct Reading<'a> {
+    connection: PoolConnection<Postgres>,
+    stream: &'a Stream,
+    table: ReadTable,
+    is_over: bool,
+}
+
+/// The rows of a page.
+#[derive(Debug)]
+pub struct Page {
+    /// Objects with commas between them.
+    pub json: Vec<u8>,
+    pub records: u64,
+    /// The order's values of its last record, if another comes behind it.
+    pub last: Option<OrderValues>,
+}
+
+/// What a page may hold.
+#[derive(Debug, Clone, Copy)]
+pub struct PageLimits {
+    pub records: u32,
+    /// A page ends before it has more bytes, but has one record at least.
+    pub bytes: usize,
+}
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.connection.close_on_drop();
+        }
+    }
+}
+
+impl<'a> Reading<'a> {
+    /// Begins it; `timeout` is for each of its statements.
+    pub async fn begin(
+        pool: &PgPool,
+        stream: &'a Stream,
+        timeout: Duration,
+    ) -> Result<Reading<'a>, ReadError> {
+        let mut connection = answered(pool.acquire()).await?;
+        let milliseconds = timeout.as_millis();
+        let sql = format!(
+            "begin isolation level repeatable read read only; set local statement_timeout = {milliseconds}"
+        );
+        let begun = answered(connection.execute(sqlx::raw_sql(AssertSqlSafe(sql)))).await;
+        let table = match begun {
+            Ok(_) => answered(ReadTable::lock(&mut connection, stream)).await,
+            Err(error) => Err(error),
+        };
+        match table {
+            Ok(table) => Ok(Reading { connection, stream, table, is_over: false }),
+            Err(error) => {
+                connection.close_on_drop();
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Ends it, so that the connection can be used again.
+    pub async fn finish(mut self) {
+        let ended = answered(self.connection.execute(sqlx::raw_sql("commit"))).await;
+        self.is_over = ended.is_ok();
+    }
+
+    /// A page of records.
+    pub async fn page(
+        &mut self,
+        plan: &RecordsPlan,
+        limits: PageLimits,
+    ) -> Result<Page, ReadError> {
+        let shape = RecordShape { is_flat: false, is_ordered: true, with_next: true };
+        let limit = Some(u64::from(limits.records) + 1);
+        let statement = Statement::records(plan, self.stream, &self.table, limit, shape);
+        let mut writer = RowWriter::new(RowFormat::Json, statement.columns.clone());
+        let mut json = Vec::new();
+        let mut rows = CopiedRows::begin(&mut self.connection, &statement).await?;
+        while let Some(tuples) = rows.next().await? {
+            let is_full = writer.rows() >= u64::from(limits.records);
+            if is_full || (writer.rows() > 0 && json.len() + tuples.len() > limits.bytes) {
+                let last = Some(writer.hidden().to_vec());
+                return Ok(Page { json, records: writer.rows(), last });
+            }
+            let taken = writer.row(tuples, &mut json)?;
+            rows.advance(taken);
+        }
+        Ok(Page { json, records: writer.rows(), last: None })
+    }
+
+    /// How many records a plan's condition is true of, without its page.
+    pub async fn count(&mut self, plan: &RecordsPlan, how: Count) -> Result<i64, ReadError> {
+        let sql = Statement::count(plan, self.stream);
+        if how != Count::Exact {
+            let guess = planned_rows(&mut self.connection, &sql).await?;
+            if how == Count::Planned || guess > ESTIMATE_EXACT_MAX {
+                return Ok(guess);
+            }
+        }
+        let query = sqlx::query_scalar(AssertSqlSafe(sql)).persistent(false);
+        Ok(query.fetch_one(&mut *self.connection).await?)
+    }
+
+    /// Copies out all records of a plan, in pieces of about `piece_bytes`, as far as they are taken.
+    pub async fn copy(
+        &mut self,
+        plan: &RecordsPlan,
+        format: RowFormat,
+        piece_bytes: usize,
+        pieces: &Sender<Bytes>,
+    ) -> Result<u64, ReadError> {
+        let shape = RecordShape {
+            is_flat: format == RowFormat::Csv,
+            is_ordered: plan.is_ordered || plan.limit.is_some() || plan.after.is_some(),
+            with_next: false,
+        };
+        let limit = plan.limit.map(u64::from);
+        let statement = Statement::records(plan, self.stream, &self.table, limit, shape);
+        let mut writer = RowWriter::new(format, statement.columns.clone());
+        let mut piece = Vec::with_capacity(piece_bytes);
+        writer.begin(&mut piece);
+        let mut rows = CopiedRows::begin(&mut self.connection, &statement).await?;
+        while let Some(tuples) = rows.next().await? {
+            let taken = writer.row(tuples, &mut piece)?;
+            rows.advance(taken);
+            if piece.len() >= piece_bytes {
+                let full = std::mem::replace(&mut piece, Vec::with_capacity(piece_bytes));
+                if pieces.send(full.into()).await.is_err() {
+                    return Ok(writer.rows());
+                }
+            }
+        }
+        drop(rows);
+        let _ = pieces.send(piece.into()).await;
+        Ok(writer.rows())
+    }
+}
+
+/// The rows that PostgreSQL's planner expects of what a count would count.
+async fn planned_rows(connection: &mut PgConnection, sql: &str) -> Result<i64, ReadError> {
+    let counted = sql.replacen("select count(*)", "select 1", 1);
+    let sql = format!("explain (format json) {counted}");
+    let plan: serde_json::Value =
+        sqlx::query_scalar(AssertSqlSafe(sql)).persistent(false).fetch_one(connection).await?;
+    Ok(plan.pointer("/0/Plan/Plan Rows").and_then(serde_json::Value::as_i64).unwrap_or(0))
+}
+
+/// The tuples of a COPY, one after the other.
+struct CopiedRows<'c> {
+    pieces: BoxStream<'c, Result<Bytes, sqlx::Error>>,
+    copied: CopiedTuples,
+    piece: Bytes,
+}
+
+impl<'c> CopiedRows<'c> {
+    async fn begin(
+        connection: &'c mut PgConnection,
+        statement: &Statement,
+    ) -> Result<CopiedRows<'c>, ReadError> {
+        let pieces = connection.copy_out_raw(&statement.copy()).await?;
+        Ok(CopiedRows { pieces, copied: CopiedTuples::default(), piece: Bytes::new() })
+    }
+
+    /// Bytes that begin with the next tuple; None when there are no more.
+    async fn next(&mut self) -> Result<Option<&[u8]>, ReadError> {
+        while self.piece.is_empty() {
+            let Some(mut piece) = self.pieces.try_next().await? else {
+                return if self.copied.is_over() { Ok(None) } else { Err(ReadError::NoCopy) };
+            };
+            let tuples = self.copied.tuples(&piece).ok_or(ReadError::NoCopy)?.len();
+            piece.advance(piece.len() - tuples);
+            self.piece = piece;
+        }
+        Ok(Some(&self.piece))
+    }
+
+    /// So many bytes were taken.
+    fn advance(&mut self, bytes: usize) {
+        self.piece.advance(bytes);
+    }
+}
