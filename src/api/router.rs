@@ -71,6 +71,7 @@ pub fn routes() -> Vec<Route> {
         patch("/v1/streams/{stream}", needs(StreamsWrite, streams::change)),
         delete("/v1/streams/{stream}", streams::delete),
         get("/v1/streams/{stream}/records", stored::list),
+        get("/v1/streams/{stream}/records/{id}", stored::show),
         post(INGEST_ROUTE, records::create).streamed(),
         post("/v1/records", many_records::create).streamed(),
         get("/v1/quarantine", quarantine::list),

@@ -66,6 +66,12 @@ pub static READERS: Limit = Limit::new(
 pub static READING_TIME: Limit =
     Limit::new("reading_time", "requests for records were refused: PostgreSQL took too long");
 
+/// Time that a reader waits for its own records.
+pub static READ_WAIT: Limit = Limit::new(
+    "read_wait",
+    "requests with `wait` were refused: what they waited for was not committed in time",
+);
+
 /// Bytes of one reply.
 pub static REPLY_BYTES: Limit =
     Limit::new("reply_bytes", "replies were cut: there is more than fits into one");

@@ -1,11 +1,12 @@
 //! A request for records, read from its parameters.
 
 use tidegate_codec::Stream;
+use uuid::Uuid;
 
-use crate::condition::{Condition, ConditionReader};
+use crate::condition::{Check, Comparison, Condition, ConditionReader, Test};
 use crate::cursor::{self, OrderValues};
 use crate::error::{Problem, QueryError, shortened};
-use crate::field::nearest;
+use crate::field::{Field, Root, nearest};
 use crate::order::{self, OrderTerm};
 use crate::select::{self, Selected};
 
@@ -175,6 +176,25 @@ impl RecordsPlan {
         let after = after.transpose().map_err(|problem| problem.of("after"))?;
         let condition = filters.finish();
         Ok(RecordsPlan { condition, select, order, is_ordered, limit, after, count, question })
+    }
+
+    /// One record, by its id; of the parameters only `select` has a meaning.
+    ///
+    /// # Errors
+    /// What cannot be asked, with the parameter that asks for it.
+    pub fn of_id(
+        stream: &Stream,
+        id: Uuid,
+        parameters: &[(String, String)],
+    ) -> Result<RecordsPlan, QueryError> {
+        if let Some((name, _)) = parameters.iter().find(|(name, _)| name != "select") {
+            let message = "of one record only `select` and `wait` can be asked";
+            return Err(QueryError::new(name, "unknown_parameter", message));
+        }
+        let plan = RecordsPlan::read(stream, parameters, 1)?;
+        let check = Check::Compare(Comparison::Equal, id.to_string());
+        let test = Test { field: Field::of(Root::Id, "id"), check };
+        Ok(RecordsPlan { condition: Condition::Test(Box::new(test)), ..plan })
     }
 
     /// The cursor behind a record with these values of the order.

@@ -4,6 +4,7 @@ pub mod configuration;
 pub mod health;
 pub mod metrics;
 pub mod monitor;
+mod own_writes;
 pub mod page;
 mod quarantine_level;
 mod read_error;

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{RawQuery, State};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, RawQuery, State};
 use axum::http::header::{ACCEPT, CONTENT_TYPE, LINK};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
@@ -16,15 +17,17 @@ use tidegate_codec::Stream;
 use tidegate_codec::rows::RowFormat;
 use tidegate_query::{PAGE_RECORDS_DEFAULT, PAGE_RECORDS_MAX, QueryError, RecordsPlan};
 use url::form_urlencoded;
+use uuid::Uuid;
 
 use crate::api::bodies::{Holder, driven, reply_budget};
 use crate::api::caller::PathText;
+use crate::api::read::own_writes;
 use crate::api::read::read_error::refused;
 use crate::api::user_semaphore::UserPermit;
 use crate::api::{ApiError, AppState, named_stream};
 use crate::auth::{Caller, Scope};
 use crate::db::pools::RECORDS_TIMEOUT_MS;
-use crate::db::query::{PageLimits, ReadError, Reading};
+use crate::db::query::{Page, PageLimits, ReadError, Reading};
 
 /// Most bytes of the records of a page, unless one alone has more.
 const PAGE_BYTES_MAX: usize = 4 << 20;
@@ -63,13 +66,42 @@ pub async fn list(
     let mut parameters = parameters(&query);
     let format = format_of(&mut parameters, &headers)?;
     let limit_max = if format == Format::Json { PAGE_RECORDS_MAX } else { u32::MAX };
+    let waited_for = own_writes::take(&mut parameters)?;
     let plan = RecordsPlan::read(&stream, &parameters, limit_max)?;
+    own_writes::wait(&state, waited_for).await?;
     let permit = state.readers.take(&caller).await?;
     match format {
         Format::Json => page(&state, stream, plan, permit, &query).await,
         Format::NdJson => export(&state, stream, plan, RowFormat::NdJson, permit).await,
         Format::Csv => export(&state, stream, plan, RowFormat::Csv, permit).await,
     }
+}
+
+/// `GET /v1/streams/{stream}/records/{id}`: one record. Needs the scope `read`.
+pub async fn show(
+    State(state): State<AppState>,
+    caller: Caller,
+    path: Result<Path<(String, Uuid)>, PathRejection>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, ApiError> {
+    let Path((name, id)) = path?;
+    caller.require(Scope::Read)?;
+    let stream = named_stream::find(&state, &caller, &name)?;
+    let mut parameters = parameters(&query.unwrap_or_default());
+    let waited_for = own_writes::take(&mut parameters)?;
+    let plan = RecordsPlan::of_id(&stream, id, &parameters)?;
+    own_writes::wait(&state, waited_for).await?;
+    let UserPermit { of_all, of_user } = state.readers.take(&caller).await?;
+    let held = state.memory_budget.hold(Holder::Known, PAGE_HELD_BYTES)?;
+    let limits = PageLimits { records: 1, bytes: PAGE_BYTES_MAX };
+    let (page, _) = read_page(&state, &stream, &plan, limits).await?;
+    drop(of_all);
+    if page.records == 0 {
+        let detail = format!("the stream \"{name}\" has no record {id}");
+        return Err(ApiError::not_found("no_such_record", detail));
+    }
+    drop(held);
+    Ok(reply_budget::json_with(page.json, of_user))
 }
 
 /// The parameters of a query, percent-decoded.
@@ -112,21 +144,7 @@ async fn page(
     let held = state.memory_budget.hold(Holder::Known, PAGE_HELD_BYTES)?;
     let limits =
         PageLimits { records: plan.limit.unwrap_or(PAGE_RECORDS_DEFAULT), bytes: PAGE_BYTES_MAX };
-    let made = async {
-        let pool = &state.database.pools().records;
-        let timeout = Duration::from_millis(RECORDS_TIMEOUT_MS);
-        let mut reading = Reading::begin(pool, &stream, timeout).await?;
-        let count = match plan.count {
-            Some(how) => Some(reading.count(&plan, how).await?),
-            None => None,
-        };
-        let page = reading.page(&plan, limits).await?;
-        if page.last.is_none() {
-            reading.finish().await;
-        }
-        Ok::<_, ReadError>((page, count))
-    };
-    let (page, count) = made.await.map_err(|error| refused(&stream, error))?;
+    let (page, count) = read_page(state, &stream, &plan, limits).await?;
     drop(of_all);
     let next = page.last.map(|last| plan.next(last));
     let mut body = b"{\"records\":[".to_vec();
@@ -146,6 +164,30 @@ async fn page(
         response.headers_mut().insert(LINK, link);
     }
     Ok(response)
+}
+
+/// A page, and how many records there are where that was asked for, both of the same moment.
+async fn read_page(
+    state: &AppState,
+    stream: &Stream,
+    plan: &RecordsPlan,
+    limits: PageLimits,
+) -> Result<(Page, Option<i64>), ApiError> {
+    let made = async {
+        let pool = &state.database.pools().records;
+        let timeout = Duration::from_millis(RECORDS_TIMEOUT_MS);
+        let mut reading = Reading::begin(pool, stream, timeout).await?;
+        let count = match plan.count {
+            Some(how) => Some(reading.count(plan, how).await?),
+            None => None,
+        };
+        let page = reading.page(plan, limits).await?;
+        if page.last.is_none() {
+            reading.finish().await;
+        }
+        Ok::<_, ReadError>((page, count))
+    };
+    made.await.map_err(|error| refused(stream, error))
 }
 
 /// `<…?after=…>; rel="next"`, with the other parameters as they are.
