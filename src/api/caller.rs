@@ -9,6 +9,7 @@ use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
 use url::form_urlencoded;
 
+use crate::api::authenticated::Authenticated;
 use crate::api::connections::Requester;
 use crate::api::{ApiError, AppState};
 use crate::auth::{BROWSER_COOKIE, Caller, Presented, Whence, credentials};
@@ -18,10 +19,12 @@ impl FromRequestParts<AppState> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Caller, ApiError> {
         // The route may have asked already.
-        match parts.extensions.remove() {
-            Some(caller) => Ok(caller),
-            None => authenticate(parts, state).await,
+        if let Some(authenticated) = parts.extensions.get::<Authenticated>() {
+            return Ok(authenticated.caller());
         }
+        let caller = authenticate(parts, state).await?;
+        parts.extensions.insert(Authenticated::new(caller.clone(), state.auth.clone()));
+        Ok(caller)
     }
 }
 

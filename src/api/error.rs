@@ -16,6 +16,7 @@ use serde_json::{Map, Value};
 use sqlx::error::DatabaseError;
 
 use crate::auth::{AuthError, Blamed, Denied, OverQuota};
+use crate::db::reading::took_too_long;
 use crate::db::words::{ends_connection, words_of};
 
 /// Media type of a refusal.
@@ -126,6 +127,12 @@ impl ApiError {
     pub fn database_unavailable() -> ApiError {
         let detail = "the database cannot be reached at the moment";
         ApiError::unavailable("database_unavailable", detail, DATABASE_RETRY)
+    }
+
+    /// 503: PostgreSQL was too slow for this.
+    fn database_too_slow() -> ApiError {
+        let detail = "PostgreSQL took longer over this than a statement may";
+        ApiError::unavailable("database_too_slow", detail, DATABASE_RETRY)
     }
 
     /// 500: our fault. Logs the reason; the client is told nothing of it.
@@ -253,6 +260,7 @@ impl From<AuthError> for ApiError {
             AuthError::NotAppliedYet => {
                 ApiError::unavailable("not_applied_yet", text, DATABASE_RETRY)
             }
+            AuthError::Denied(denied) => denied.into(),
             AuthError::Interrupted => ApiError::internal(text),
             AuthError::Database(error) => error.into(),
         }
@@ -272,6 +280,10 @@ impl From<sqlx::Error> for ApiError {
             }
             sqlx::Error::Database(ref reason) if reason.is_unique_violation() => {
                 ApiError::conflict("already_exists", "this name is taken")
+            }
+            sqlx::Error::Database(_) if took_too_long(&error) => {
+                tracing::warn!(error = words_of(&error), "a statement took too long");
+                ApiError::database_too_slow()
             }
             sqlx::Error::Database(ref reason) if passes(reason.code().as_deref()) => {
                 let error = words_of(&error);

@@ -2,6 +2,7 @@
 //! bounds what requests and replies hold; [`caller`] authenticates; [`inputs`], [`read`] and [`manage`] have the handlers, one
 //! file a noun; [`router`] has every route; [`server`] serves them.
 
+mod authenticated;
 mod bodies;
 mod caller;
 mod connections;
@@ -23,4 +24,4 @@ pub use manage::quarantine::{GuessedText, KeptView};
 pub use read::status::node_load;
 pub use server::{Entrance, serve};
 pub use state::{AppState, Parts};
-pub use user_semaphore::{READING, SAMPLES, UserSemaphore};
+pub use user_semaphore::{LISTS, PREVIEWS, READING, SAMPLES, UserSemaphore};

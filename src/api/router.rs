@@ -130,7 +130,6 @@ fn needs<T: 'static>(
             let (mut parts, body) = request.into_parts();
             let caller = Caller::from_request_parts(&mut parts, &state).await?;
             caller.require(scope)?;
-            parts.extensions.insert(caller);
             Ok(handler.call(Request::from_parts(parts, body), state).await)
         })
     }

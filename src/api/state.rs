@@ -38,8 +38,12 @@ pub struct Parts {
     pub ingest: Ingest,
     pub polling: PollingContext,
     pub previews: Previews,
+    /// For asking for previews.
+    pub previewers: UserSemaphore,
     /// For reading records.
     pub readers: UserSemaphore,
+    /// For lists of the quarantine and of streams' sizes.
+    pub lists: UserSemaphore,
     /// For samples.
     pub samples: UserSemaphore,
     pub counters: Counters,

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use crate::api::ApiError;
 use crate::auth::Caller;
-use crate::db::pools::RECORDS_CONNECTIONS_MAX;
+use crate::db::pools::{READING_CONNECTIONS_MAX, RECORDS_CONNECTIONS_MAX};
 use crate::telemetry::limits::{self, Limit};
 
 /// Longest wait for a share of the caller's own, and for a permit.
@@ -39,9 +39,24 @@ pub const READING: Rules = Rules {
     per_user_max: 3,
     limit: &limits::READERS,
 };
+/// Lists of what is in the gateway's own tables: the quarantine, sizes of streams.
+pub const LISTS: Rules = Rules {
+    what: "lists of the quarantine and of streams' sizes",
+    at_once_max: READING_CONNECTIONS_MAX as usize,
+    per_user_max: 3,
+    limit: &limits::LISTS,
+};
 /// Looking at samples: each may be held as it came, and as a decoder remembers it.
 pub const SAMPLES: Rules =
     Rules { what: "samples", at_once_max: 4, per_user_max: 2, limit: &limits::SAMPLES };
+
+/// Asking APIs for previews of polling jobs, which may take as long as an answer to a job may.
+pub const PREVIEWS: Rules = Rules {
+    what: "previews of polling jobs",
+    at_once_max: 8,
+    per_user_max: 2,
+    limit: &limits::PREVIEWS,
+};
 
 /// The semaphore of one kind of work; clones are the same.
 #[derive(Debug, Clone)]

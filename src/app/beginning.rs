@@ -11,9 +11,9 @@ use tidegate_journal::{Appender, DiskStorage, Journal, JournalOptions, ReadError
 use tokio::net::TcpSocket;
 use tokio::task::JoinHandle;
 
-use crate::app::data_dir::{self, JOURNAL_DIR};
+use crate::app::data_dir;
 use crate::app::private_postgres::{RunningCluster, start_cluster};
-use crate::config::Config;
+use crate::config::{Config, JOURNAL_DIR};
 use crate::lifecycle::Lifecycle;
 use crate::pipeline::Keys;
 

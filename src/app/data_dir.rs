@@ -9,12 +9,12 @@ use tidegate_private_file::{self as private_file, directory};
 use tidegate_private_postgres as postgres;
 use uuid::Uuid;
 
+use crate::config::JOURNAL_DIR;
+
 /// Held by the gateway that uses the directory.
 const LOCK_FILE: &str = "lock";
 /// Which database the directory belongs to.
 const DATABASE_ID_FILE: &str = "database-id";
-/// The journal.
-pub(super) const JOURNAL_DIR: &str = "journal";
 
 /// What the gateway opens by name in the directory; what [`private_file::write`] writes replaces whatever was there.
 const WRITTEN: [&str; 2] = [LOCK_FILE, JOURNAL_DIR];

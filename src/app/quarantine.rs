@@ -121,7 +121,7 @@ impl Upkeep {
             dropping.commit().await?;
             self.tell(drops, rows);
             match drops {
-                Drops::Before { .. } if rows < u64::from(CHUNK_ROWS) => {
+                Drops::Old { .. } if rows < u64::from(CHUNK_ROWS) => {
                     old.pop();
                 }
                 // Others have their turn.
@@ -150,7 +150,7 @@ impl Upkeep {
                 QUARANTINE_OLDEST.hits(rows);
                 self.room.add_dropped(DroppedRecords { oldest: rows, ..DroppedRecords::default() });
             }
-            Drops::Before { .. } => {
+            Drops::Old { .. } => {
                 QUARANTINE_AGE.hits(rows);
                 self.room
                     .add_dropped(DroppedRecords { for_age: rows, ..DroppedRecords::default() });
@@ -163,8 +163,8 @@ impl Upkeep {
         let settings = &self.state.config.quarantine;
         let now = self.state.clock.now().date_time();
         let of_age = |days: u16, accepted| {
-            let moment = now - time::Duration::days(days.into());
-            (days > 0).then_some(Drops::Before { moment, accepted })
+            let kept_for = time::Duration::days(days.into());
+            (days > 0).then_some(Drops::Old { now, kept_for, accepted })
         };
         let invalid = of_age(settings.quarantine_days, false);
         let accepted = of_age(settings.quarantine_accepted_days, true);

@@ -18,6 +18,7 @@ use crate::auth::caller::{Caller, PasswordMark, Via};
 use crate::auth::scope::{Role, Scope, ScopeSet};
 use crate::auth::secret::SecretHash;
 use crate::auth::user_name::UserName;
+use crate::db::acting::Acting;
 use crate::db::tokens::TokenRow;
 use crate::db::users::UserRow;
 use crate::db::{self, Pool};
@@ -200,6 +201,27 @@ impl AccountsSnapshot {
         };
         let session_lives = caller.session.is_none_or(|session| now < session.expires_at);
         token_lives && session_lives && caller.user_id.is_none_or(takes_user)
+    }
+
+    /// A scope that `caller` had and that the user's role allows no more.
+    pub fn lost_scope(&self, caller: &Caller) -> Option<Scope> {
+        let role = self.users.get(&caller.user_id?)?.role.scopes();
+        caller.scopes.iter().find(|scope| !role.allows(*scope))
+    }
+
+    /// The caller of a change as the database knows them; `None` where the caller is no user.
+    pub fn acting(&self, caller: &Caller) -> Option<Acting> {
+        let user = self.users.get(&caller.user_id?)?;
+        let token_id = match caller.via {
+            Via::Bearer { token_id } | Via::Ticket { token_id: Some(token_id) } => Some(token_id),
+            Via::Local | Via::Basic | Via::Session | Via::Ticket { token_id: None } => None,
+        };
+        Some(Acting {
+            user_id: user.id,
+            role: user.role.as_str(),
+            password_hash: caller.password.map(|_| user.password_hash.clone()),
+            token_id,
+        })
     }
 }
 

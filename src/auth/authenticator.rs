@@ -16,7 +16,7 @@ use tidegate_record::clock::Clock;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::auth::accounts::{Accounts, AccountsSnapshot, User};
-use crate::auth::caller::{Caller, Via};
+use crate::auth::caller::{Caller, Denied, Via};
 use crate::auth::credentials::{self, Credentials};
 use crate::auth::error::AuthError;
 use crate::auth::homes::Whence;
@@ -30,6 +30,7 @@ use crate::auth::secret::{Secret, SecretHash};
 use crate::auth::sessions::{LOOKUP_WAIT_MAX, LookupError, Sessions};
 use crate::auth::tickets::{Holding, Presented, Ticket, Tickets, View};
 use crate::config::PublicUrl;
+use crate::db::acting::Acting;
 use crate::db::{self, Database, answered};
 use crate::lifecycle::Lifecycle;
 
@@ -241,15 +242,32 @@ impl Auth {
         self.0.second_look.look(&parts.accounts, &parts.database, &parts.lifecycle).await
     }
 
+    /// Would the credential behind `caller` still be taken, as far as users, tokens and the time tell? It costs no query.
+    pub fn takes(&self, caller: &Caller) -> bool {
+        self.accounts().still_takes(caller, self.clock().now())
+    }
+
     /// Would the credential behind `caller` still be taken? A connection that outlives its first check asks this from time
     /// to time; it costs no query, but for a session that is not remembered.
     pub async fn still_takes(&self, caller: &Caller) -> bool {
-        if !self.accounts().still_takes(caller, self.clock().now()) {
+        if !self.takes(caller) {
             return false;
         }
         match &caller.session {
             Some(session) => !self.0.sessions.is_over(session).await,
             None => true,
+        }
+    }
+
+    /// Refuses a caller who was shut out, or may do less, since the request began: its body may have been on its way for
+    /// long. To be asked when it is there, and right before what it asks for is done.
+    pub async fn require_still(&self, caller: &Caller) -> Result<(), AuthError> {
+        if !self.still_takes(caller).await {
+            return Err(AuthError::no_longer(caller.via));
+        }
+        match self.accounts().lost_scope(caller) {
+            Some(scope) => Err(Denied { scope }.into()),
+            None => Ok(()),
         }
     }
 
@@ -360,8 +378,13 @@ impl Auth {
     }
 
     /// Runs a change of users or tokens to its end, whether or not the client waits for it, and makes it visible on
-    /// this node. `work` gets the pool for changes.
-    pub async fn change<T, F>(&self, work: impl FnOnce(db::Pool) -> F) -> Result<T, AuthError>
+    /// this node. `work` gets the pool for changes, and for whom it is: the statement itself asks once more whether they
+    /// still may, because another gateway may have shut them out just now.
+    pub async fn change<T, F>(
+        &self,
+        caller: &Caller,
+        work: impl FnOnce(db::Pool, Option<Acting>) -> F,
+    ) -> Result<T, AuthError>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, db::Error>> + Send + 'static,
@@ -369,10 +392,14 @@ impl Auth {
         let permit = Arc::clone(&self.0.changes)
             .try_acquire_owned()
             .map_err(|_| AuthError::Busy { retry_after: CHANGE_RETRY })?;
-        let auth = self.clone();
-        let work = work(self.changes_pool().clone());
+        self.require_still(caller).await?;
+        let (auth, via) = (self.clone(), caller.via);
+        let work = work(self.changes_pool().clone(), self.accounts().acting(caller));
         let task = self.0.parts.lifecycle.spawn("account change", async move {
-            let done = answered(work).await?;
+            let done = answered(work).await.map_err(|error| match error {
+                db::Error::RowNotFound => AuthError::no_longer(via),
+                error => error.into(),
+            })?;
             auth.refresh().await.map_err(|error| {
                 tracing::warn!(%error, "users and tokens changed, but could not be read back");
                 AuthError::NotAppliedYet

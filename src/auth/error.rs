@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use axum::http::header::HeaderMap;
 
+use crate::auth::caller::{Denied, Via};
 use crate::auth::credentials::Garbled;
 use crate::auth::failures::Throttled;
 use crate::auth::fair_queue::{HASH_WAIT_MAX, NoPermit};
@@ -34,6 +35,8 @@ pub enum AuthError {
     ForeignOrigin(Box<ForeignOrigin>),
     #[error("{0}")]
     Throttled(Throttled),
+    #[error(transparent)]
+    Denied(#[from] Denied),
     #[error("too many checks of credentials at once")]
     Busy { retry_after: Duration },
     #[error("users and tokens cannot be read from the database at the moment")]
@@ -52,6 +55,16 @@ impl AuthError {
     /// What is wrong with a request that a cookie must not speak for.
     pub fn foreign_origin(headers: &HeaderMap) -> AuthError {
         AuthError::ForeignOrigin(Box::new(ForeignOrigin::of(headers)))
+    }
+
+    /// Of a caller whose credential was taken, and is not any more.
+    pub fn no_longer(via: Via) -> AuthError {
+        match via {
+            Via::Bearer { .. } | Via::Local => AuthError::Token,
+            Via::Basic => AuthError::Password,
+            Via::Session => AuthError::Session,
+            Via::Ticket { .. } => AuthError::Ticket,
+        }
     }
 }
 

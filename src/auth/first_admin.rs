@@ -1,8 +1,9 @@
 //! The first admin: a gateway without users makes one, so that it can be signed in to.
 //!
 //! A generated password is written to a 0600 file before the user exists: a crash in between leaves a password
-//! without a user, which the next start replaces, and never a user whose password is unknown. The file goes
-//! when the first admin gets another password.
+//! without a user, which the next try takes, and never a user whose password is unknown. So a try may be cut off
+//! anywhere, and another begin while the one before is still committed: both have the same password. The file goes when
+//! the first admin gets another password.
 
 use std::fmt;
 use std::fs;
@@ -59,7 +60,7 @@ pub enum FirstAdminError {
     Database(#[from] db::Error),
 }
 
-/// Makes the first admin if there is no user at all. Must not be cancelled half way.
+/// Makes the first admin if there is no user at all.
 pub async fn ensure_first_admin(
     pool: &Pool,
     data_dir: &Path,
@@ -74,17 +75,33 @@ pub async fn ensure_first_admin(
         let created = insert(pool, &name, password.parse()?).await?;
         return Ok(if created { FirstAdmin::Created { name } } else { FirstAdmin::NotNeeded });
     }
-    let password = generate()?;
     let file = data_dir.join(ADMIN_PASSWORD_FILE);
-    let contents = format!("{}\n", password.as_str());
-    private_file::write(&file, contents.as_bytes())
-        .map_err(|source| FirstAdminError::File { file: file.clone(), source })?;
+    let failed = |source| FirstAdminError::File { file: file.clone(), source };
+    let password = match kept_password(&file) {
+        Some(password) => password,
+        None => {
+            let password = generate()?;
+            let contents = format!("{}\n", password.as_str());
+            private_file::write(&file, contents.as_bytes()).map_err(failed)?;
+            password
+        }
+    };
     if insert(pool, &name, password.clone()).await? {
         return Ok(FirstAdmin::Generated { name, password, file });
     }
-    // Another gateway was faster; its password is in its own directory, and ours opens nothing.
-    fs::remove_file(&file).map_err(|source| FirstAdminError::File { file, source })?;
+    // Another gateway was faster, and its password is in its own directory; or an earlier try of this one, whose is ours.
+    if let Some(first) = db::users::first(pool).await? {
+        let data_dir = data_dir.to_owned();
+        let removing = move || remove_stale_password(&data_dir, &first.password_hash);
+        let removed = tokio::task::spawn_blocking(removing).await;
+        removed.map_err(|_| FirstAdminError::Interrupted)?.map_err(failed)?;
+    }
     Ok(FirstAdmin::NotNeeded)
+}
+
+/// What an earlier try wrote that came no further, or is committed just now.
+fn kept_password(file: &Path) -> Option<Password> {
+    fs::read_to_string(file).ok()?.trim_end().parse().ok()
 }
 
 /// Removes the file, if there is one, unless its password is still the one with this hash, which is the first admin's;

@@ -153,8 +153,15 @@ impl InvalidRecords {
         self.quotas.add_invalid(self.token_id, 1.0);
     }
 
+    /// Splits off what was paid for so far: dropped, that gives it back, unless it was [`InvalidRecords::sent`].
+    pub fn split(&mut self) -> Option<InvalidRecords> {
+        let mut split = self.another();
+        std::mem::swap(&mut split.unsent, &mut self.unsent);
+        (split.unsent > 0).then_some(split)
+    }
+
     /// Everything that was paid for is on its way.
-    pub fn sent(&mut self) {
+    pub fn sent(mut self) {
         self.unsent = 0;
     }
 }
@@ -283,7 +290,10 @@ mod tests {
         drop(invalid);
         let mut invalid = large.invalid_records();
         assert_eq!(kept(&mut invalid), 600, "what was not sent is given back");
-        invalid.sent();
+        drop(invalid.split());
+        assert_eq!(kept(&mut invalid), 600, "what was not sent after all is given back");
+        invalid.split().expect("it paid for 600").sent();
+        assert!(invalid.split().is_none());
         drop(invalid);
         assert_eq!(kept(&mut large.invalid_records()), 0, "of all requests of the token together");
         let mut other = quotas.admit(2, 10, start).unwrap();

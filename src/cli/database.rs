@@ -5,7 +5,7 @@ use anyhow::{Context, bail};
 use tidegate_private_postgres::{Cluster, ClusterOptions};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::cli::Place;
+use crate::cli::place::Place;
 use crate::config::DataDir;
 use crate::db::Database;
 use crate::db::Pool;

@@ -8,8 +8,10 @@ use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
 use crate::auth::LOCAL_USER_NAME;
-use crate::cli::user::{aligned, id_of, print};
-use crate::cli::{Place, database};
+use crate::cli::account::id_of;
+use crate::cli::database;
+use crate::cli::output::{aligned, print};
+use crate::cli::place::Place;
 use crate::db::Pool;
 use crate::db::polling_jobs::{self, JobOwner, JobRow, JobsToList, RunNow};
 use crate::outbound::Sealer;

@@ -1,8 +1,12 @@
 //! The command line: one tree whose doc comments are the help.
 
+mod account;
+mod credential;
 mod database;
 mod job;
 mod journal;
+mod output;
+mod place;
 mod quarantine;
 mod serve;
 mod stream;
@@ -16,7 +20,8 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use tidegate_record::clock::Clock;
 
 use crate::cli::database::until_interrupted;
-use crate::config::{Config, DataDir, Database, Setting};
+use crate::cli::place::Place;
+use crate::config::{Config, DataDir, Setting};
 
 /// Tidegate gets data into PostgreSQL, safely and live: it acknowledges a record only when it can no longer be lost,
 /// writes it with COPY exactly once, and lets people watch it arrive.
@@ -85,15 +90,6 @@ enum Command {
         #[command(flatten)]
         data: DataDir,
     },
-}
-
-/// Where the gateway's things are.
-#[derive(Debug, Clone, clap::Args)]
-struct Place {
-    #[command(flatten)]
-    data: DataDir,
-    #[command(flatten)]
-    database: Database,
 }
 
 /// A variable that is set to nothing (`TIDEGATE_WRITERS=`) is one that is not set: that is how compose files pass them on.

@@ -15,9 +15,10 @@ use url::Url;
 use uuid::Uuid;
 
 use crate::api::{GuessedText, KeptView};
-use crate::cli::tail::{self, printer::printable};
-use crate::cli::user::{aligned, print};
-use crate::cli::{Place, database};
+use crate::cli::credential::credential;
+use crate::cli::database;
+use crate::cli::output::{aligned, print, printable};
+use crate::cli::place::Place;
 use crate::config::DataDir;
 use crate::db::Pool;
 use crate::db::kept_records::{self, Filter, KeptRecord};
@@ -283,7 +284,7 @@ async fn replay(arguments: ReplayArgs, data: &DataDir) -> anyhow::Result<()> {
         bail!("--record corrects one record");
     }
     let record = arguments.record.as_deref().map(read_record).transpose()?.unwrap_or_default();
-    let token = tail::credential(arguments.token.as_deref(), data)?;
+    let token = credential(arguments.token.as_deref(), data)?;
     let client = Client::builder().timeout(REPLAY_TIMEOUT).no_proxy().build()?;
     let mut refused = 0;
     for id in &arguments.ids {

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::{self, App, Ended, Prepared, Started};
 use crate::config::{Config, Setting};
-use crate::telemetry::{logs, metrics};
+use crate::telemetry::{limits, logs, metrics};
 
 /// Everything acknowledged is in PostgreSQL.
 const DRAINED: u8 = 0;
@@ -26,6 +26,7 @@ pub(super) async fn run(config: Config, settings: Vec<Setting>) -> anyhow::Resul
     }
     logs::start(&config.log, config.log_format).context("--log")?;
     let metrics = metrics::install()?;
+    limits::begin();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let interrupted = CancellationToken::new();

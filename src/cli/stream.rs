@@ -10,7 +10,8 @@ use tidegate_codec::definition::StreamDefinition;
 use tidegate_codec::formats::Format;
 use tidegate_codec::{Shape, Stream, StreamName, StreamView, infer};
 
-use crate::cli::{Place, database};
+use crate::cli::database;
+use crate::cli::place::Place;
 use crate::config::STREAMS_MAX_DEFAULT;
 use crate::db::streams::{self, NewStream, StreamLimits};
 

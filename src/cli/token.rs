@@ -9,7 +9,8 @@ use tidegate_record::clock::Clock;
 use time::{Duration, OffsetDateTime};
 
 use crate::auth::{RECORDS_PER_SECOND_MAX, Role, Scope, ScopeSet, Secret, moment};
-use crate::cli::user::{aligned, id_of, print};
+use crate::cli::account::id_of;
+use crate::cli::output::{aligned, print};
 use crate::db::Pool;
 use crate::db::tokens::{self, NewToken, TokenRow};
 use crate::db::users;
@@ -110,7 +111,7 @@ async fn create(token: CreateToken, pool: &Pool, clock: &Clock) -> anyhow::Resul
         expires_at,
         records_per_second: token.rate,
     };
-    let row = tokens::insert(pool, &new).await.context("the token could not be made")?;
+    let row = tokens::insert(pool, None, &new).await.context("the token could not be made")?;
     eprintln!("Token {} of {}. It is shown this once:", row.id, user.name);
     print(&format!("{}\n", secret.as_str()))
 }

@@ -15,6 +15,8 @@ use crate::auth::{
     ADMIN_PASSWORD_FILE, Email, PASSWORD_BYTES_MAX, Password, Role, UserName, hash_password,
     remove_stale_password,
 };
+use crate::cli::account::id_of;
+use crate::cli::output::{aligned, print};
 use crate::db::Pool;
 use crate::db::users::{self, NewUser, UserChange, UserRow, UserUpdate};
 
@@ -111,7 +113,7 @@ async fn add(user: AddUser, pool: &Pool) -> anyhow::Result<()> {
         password_hash: &hash,
         role: user.role.as_str(),
     };
-    let row = users::insert(pool, &new).await.context("the user could not be added")?;
+    let row = users::insert(pool, None, &new).await.context("the user could not be added")?;
     print(&format!("{} is user {}, {}\n", row.name, row.id, row.role))
 }
 
@@ -137,17 +139,11 @@ async fn set_password(user: SetPassword, pool: &Pool, data_dir: &Path) -> anyhow
 }
 
 async fn update(pool: &Pool, id: i64, change: &UserChange<'_>) -> anyhow::Result<()> {
-    match users::update(pool, id, change).await? {
+    match users::update(pool, None, id, change).await? {
         UserUpdate::Changed(_) => Ok(()),
         UserUpdate::NotFound => bail!("the user is gone"),
         UserUpdate::LastAdmin => bail!("this is the last enabled admin; make another one first"),
     }
-}
-
-/// The id of the user with this name.
-pub(crate) async fn id_of(pool: &Pool, name: &str) -> anyhow::Result<i64> {
-    let user = users::by_name(pool, name).await?;
-    Ok(user.with_context(|| format!("there is no user {name}"))?.id)
 }
 
 async fn hash(source: PasswordSource) -> anyhow::Result<String> {
@@ -227,32 +223,6 @@ fn table(users: &[UserRow]) -> String {
     aligned(&["ID", "NAME", "ROLE", "STATE", "EMAIL", "CREATED"], rows)
 }
 
-/// Lays out rows under headings, two spaces apart, each column as wide as its widest cell.
-pub(crate) fn aligned(headings: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
-    let heading = headings.iter().map(ToString::to_string).collect();
-    let lines: Vec<Vec<String>> = std::iter::once(heading).chain(rows).collect();
-    let mut widths = vec![0; headings.len()];
-    for line in &lines {
-        for (width, cell) in widths.iter_mut().zip(line) {
-            *width = cell.chars().count().max(*width);
-        }
-    }
-    let mut text = String::new();
-    for line in &lines {
-        let cells = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
-        text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
-        text.push('\n');
-    }
-    text
-}
-
-/// Writes to standard output. A reader that left (`| head`) is an error like any other, not a panic.
-pub(crate) fn print(text: &str) -> anyhow::Result<()> {
-    let mut stdout = io::stdout().lock();
-    stdout.write_all(text.as_bytes())?;
-    Ok(stdout.flush()?)
-}
-
 #[cfg(test)]
 mod tests {
     use clap::Parser;
@@ -290,13 +260,5 @@ mod tests {
         assert!(one_line(format!("{longest}\r\n").as_bytes()).is_ok());
         assert!(one_line(format!("{longest}a\n").as_bytes()).is_err());
         assert!(one_line(io::repeat(b'a')).is_err());
-    }
-
-    #[test]
-    fn columns_are_as_wide_as_their_widest_cell() {
-        let rows =
-            [vec!["1".into(), "añα".into(), "-".into()], vec!["10".into(), "b".into(), "x".into()]];
-        let expected = "ID  N    E\n1   añα  -\n10  b    x\n";
-        assert_eq!(aligned(&["ID", "N", "E"], rows.into_iter()), expected);
     }
 }

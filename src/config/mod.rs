@@ -26,6 +26,9 @@ const METRICS_TOKEN_CHARACTERS_MIN: usize = 16;
 /// The largest record is held this often for a moment: as it came, what follows it, and as a tuple.
 const INTAKE_ENTRIES_MIN: u64 = 3;
 
+/// The journal's directory in the data directory.
+pub const JOURNAL_DIR: &str = "journal";
+
 /// Where the data directory is. Shared by every command.
 #[derive(Debug, Clone, Args)]
 pub struct DataDir {
@@ -408,7 +411,8 @@ impl Config {
 
     /// Connections of one address: as asked for, else so many that an address which has them leaves a quarter to all others.
     pub fn connections_per_address_max(&self) -> usize {
-        let share = || self.access.connections_max.div_ceil(4).saturating_mul(3);
+        let all = self.access.connections_max;
+        let share = || (all - all.div_ceil(4)).max(1);
         self.access.connections_per_address_max.unwrap_or_else(share)
     }
 
@@ -465,6 +469,15 @@ mod tests {
             let error = check(&token).unwrap_err();
             assert_eq!(error, ConfigError::MetricsToken);
             assert!(!error.to_string().contains(&token), "{error}");
+        }
+    }
+
+    #[test]
+    fn one_address_leaves_connections_to_others_where_there_are_several() {
+        for (all, share) in [(1, 1), (2, 1), (3, 2), (5, 3), (6, 4), (9, 6), (16_384, 12_288)] {
+            let flag = format!("--connections-max={all}");
+            let serve = Serve::try_parse_from(["serve", &flag]).unwrap();
+            assert_eq!(serve.config.connections_per_address_max(), share, "of {all}");
         }
     }
 

@@ -8,10 +8,11 @@
 use std::time::Duration;
 
 use sqlx::postgres::PgListener;
-use sqlx::{PgConnection, PgPool, Row};
+use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
 use crate::db::answered;
+use crate::db::pool::PgPool;
 
 /// Longest wait for a notification that was sent; PostgreSQL delivers it at once.
 const NOTIFICATION_WAIT: Duration = Duration::from_secs(5);

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgListener};
-use sqlx::{Connection, PgConnection, PgPool};
+use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
 use crate::db::answer::{answered, within};
 use crate::db::connection_check::{
     ConnectError, Timeouts, Unfit, check, check_listener, check_rights,
 };
+use crate::db::pool::PgPool;
 use crate::db::pools::{Pools, checked};
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
@@ -139,7 +140,7 @@ impl Database {
         }
         let _ = own.connection.close().await;
         check_rights(self.pool()).await?;
-        let listening = answered(PgListener::connect_with(self.pool())).await;
+        let listening = answered(PgListener::connect_with(self.pool().for_listening())).await;
         let mut listener = listening.map_err(ConnectError::from)?;
         check_listener(&mut listener, self.pool()).await?;
         drop(listener);
@@ -165,7 +166,7 @@ impl Database {
 
 /// The schema must be there before the table of migrations can be made in it. Two nodes may try at the same moment,
 /// where `if not exists` alone can still collide.
-async fn create_schema(pool: &PgPool) -> Result<(), sqlx::Error> {
+async fn create_schema(pool: &sqlx::PgPool) -> Result<(), sqlx::Error> {
     let mut transaction = pool.begin().await?;
     sqlx::query("select pg_advisory_xact_lock($1)")
         .bind(SCHEMA_LOCK)

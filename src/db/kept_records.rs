@@ -1,13 +1,14 @@
 //! Looking at quarantined records, dropping them, and taking them over for a replay.
 //!
-//! A record that is replayed leaves the quarantine in the transaction that commits it (`db/batch.rs`), never here.
+//! A record that is replayed leaves the quarantine in the transaction that commits it (`db/quarantine.rs`), never here.
 
-use sqlx::{FromRow, PgPool};
+use sqlx::FromRow;
 use tidegate_record::StreamId;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::db::answered;
+use crate::db::pool::PgPool;
 
 /// Most rows that one statement drops.
 const DELETED_AT_ONCE: u64 = 10_000;
@@ -54,6 +55,22 @@ pub struct KeptRecord {
     /// What separates and quotes the fields, where the sender said so.
     pub csv_delimiter: Option<String>,
     pub csv_quote: Option<String>,
+}
+
+/// What is known of a quarantined record without reading its bytes.
+#[derive(Debug, FromRow)]
+pub struct KeptHead {
+    pub stream_id: StreamId,
+    /// `None`: the stream was deleted.
+    pub stream: Option<String>,
+    pub format: Option<String>,
+    pub csv_null: Option<String>,
+    pub csv_delimiter: Option<String>,
+    pub csv_quote: Option<String>,
+    /// How long what is shown of it is: `raw`, and a CSV row's header.
+    pub shown_bytes: i32,
+    /// How long [`body`] is; `None` where not all of the record was kept.
+    pub body_bytes: Option<i32>,
 }
 
 /// How many records are kept of one stream for one reason.
@@ -119,6 +136,33 @@ pub async fn find(pool: &PgPool, id: Uuid) -> Result<Option<KeptRecord>, sqlx::E
     .bind(id)
     .fetch_optional(pool)
     .await
+}
+
+/// The same without its bytes, which may be many.
+pub async fn head(pool: &PgPool, id: Uuid) -> Result<Option<KeptHead>, sqlx::Error> {
+    sqlx::query_as(
+        "select q.stream_id, s.name as stream, q.format, q.csv_null, q.csv_delimiter, q.csv_quote,
+           octet_length(q.raw) + coalesce(octet_length(q.csv_header), 0) as shown_bytes,
+           case when q.truncated then null when q.format = 'csv' then octet_length(q.csv_header) + octet_length(q.raw) + 2
+             else octet_length(q.raw) end as body_bytes
+         from tidegate.quarantine q left join tidegate.streams s on s.id = q.stream_id and s.deleted_at is null
+         where q.id = $1",
+    )
+    .bind(id)
+    .fetch_optional(pool)
+    .await
+}
+
+/// A record as a body of its format. The line end makes a row of a CSV row that has nothing in it.
+pub async fn body(pool: &PgPool, id: Uuid) -> Result<Option<Vec<u8>>, sqlx::Error> {
+    let body: Option<Option<Vec<u8>>> = sqlx::query_scalar(
+        "select case when format = 'csv' then csv_header || '\\x0a'::bytea || raw || '\\x0a'::bytea else raw end
+         from tidegate.quarantine where id = $1 and not truncated",
+    )
+    .bind(id)
+    .fetch_optional(pool)
+    .await?;
+    Ok(body.flatten())
 }
 
 /// Counts by stream and code, the most first.

@@ -3,9 +3,10 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use sqlx::{Connection, FromRow, PgConnection, PgPool};
+use sqlx::{Connection, FromRow, PgConnection};
 use tidegate_codec::StreamName;
 
+use crate::db::pool::PgPool;
 use crate::db::sql::quoted;
 use crate::db::{Database, answered};
 
@@ -142,7 +143,7 @@ async fn holders_of_pids(
     query.bind(pids).fetch_all(connection).await
 }
 
-fn is_lock_timeout(error: &sqlx::Error) -> bool {
+pub(super) fn is_lock_timeout(error: &sqlx::Error) -> bool {
     let refusal = error.as_database_error();
     refusal.is_some_and(|refusal| refusal.code().as_deref() == Some(LOCK_NOT_AVAILABLE))
 }

@@ -3,6 +3,7 @@
 //! Layers above call functions named for what they mean; no SQL leaves this module, and no database detail reaches a
 //! client.
 
+pub mod acting;
 mod answer;
 pub mod batch;
 pub mod connection_check;
@@ -16,6 +17,7 @@ pub mod partitions;
 pub mod polled_items;
 pub mod polling_jobs;
 pub mod polling_runs;
+mod pool;
 pub mod pools;
 pub mod quarantine;
 pub mod quarantine_limits;
@@ -32,7 +34,8 @@ pub mod users;
 pub mod verdict;
 pub mod words;
 
-pub use sqlx::{Error, PgPool as Pool};
+pub use pool::PgPool as Pool;
+pub use sqlx::Error;
 
 pub(crate) use answer::answered;
 pub use database::{Database, OwnConnection, PreparationError};

@@ -48,7 +48,7 @@ impl CatalogListener {
     pub async fn open(database: &Database) -> Result<CatalogListener, ConnectError> {
         let pool = database.pool();
         let mut listener = answered(async {
-            let mut listener = PgListener::connect_with(pool).await?;
+            let mut listener = PgListener::connect_with(pool.for_listening()).await?;
             listener.eager_reconnect(false);
             listener.listen(CHANNEL).await?;
             Ok::<_, sqlx::Error>(listener)

@@ -144,13 +144,14 @@ impl BatchConnection {
         rest: &ParkedEntry,
     ) -> Result<(), BatchError> {
         sqlx::query(
-            "update tidegate.parked set rows = $4, body = $5
+            "update tidegate.parked set rows = $4, meta = $5, body = $6
              where journal_id = $1 and stream_id = $2 and position = $3",
         )
         .bind(journal)
         .bind(stream)
         .bind(to_sql(rest.position))
         .bind(rest.rows.cast_signed())
+        .bind(rest.meta.as_ref())
         .bind(rest.body.as_ref())
         .execute(self.as_mut())
         .await
@@ -182,12 +183,11 @@ impl BatchConnection {
 
 impl ParkedEntry {
     fn from_row((position, column_set, rows, received_at, meta, body): ParkedRow) -> ParkedEntry {
-        let micros = received_at.unix_timestamp_nanos() / 1_000;
         ParkedEntry {
             position: from_sql(position),
             column_set: ColumnSet(column_set.cast_unsigned()),
             rows: rows.cast_unsigned(),
-            received_at: UnixMicros(i64::try_from(micros).unwrap_or(i64::MAX)),
+            received_at: UnixMicros::of(received_at),
             meta: meta.into(),
             body: body.into(),
         }

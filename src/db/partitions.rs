@@ -7,11 +7,12 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::{AssertSqlSafe, Executor, PgConnection, PgPool};
+use sqlx::{AssertSqlSafe, Executor, PgConnection};
 use tidegate_codec::Stream;
 use tidegate_record::StreamId;
 
 use crate::db::answered;
+use crate::db::pool::PgPool;
 use crate::db::sql::{quoted, table};
 use crate::db::table_error::TableError;
 
@@ -87,7 +88,9 @@ pub(super) async fn make_ahead(
     Ok(())
 }
 
-/// Makes the partitions of the next days and drops those whose days are over; returns the number dropped.
+/// Makes the partitions of the next days and drops those whose days are over; returns the number dropped. `today` is that of
+/// this gateway's clock, by which rows have their days. Dropping goes by PostgreSQL's clock as well, and by the earlier of
+/// the two: a clock that is set wrong must not cost what is to be kept.
 ///
 /// # Errors
 /// The first thing that could not be done; what came before it is done.
@@ -116,9 +119,12 @@ async fn drop_over(
     today: time::Date,
     retention_days: u16,
 ) -> Result<usize, sqlx::Error> {
-    let version: i32 = sqlx::query_scalar("select current_setting('server_version_num')::int")
-        .fetch_one(&mut *connection)
-        .await?;
+    let (version, their_today): (i32, time::Date) = sqlx::query_as(
+        "select current_setting('server_version_num')::int, (now() at time zone 'UTC')::date",
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    let today = today.min(their_today);
     let concurrently = version >= DETACHES_CONCURRENTLY;
     let found = found(connection, stream, concurrently).await?;
     let over = found.into_iter().filter(|(name, _)| {

@@ -4,12 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::{AddAssign, Sub};
 
-use sqlx::PgPool;
 use tidegate_record::{ItemHash, Position, RunId};
 use uuid::Uuid;
 
 use crate::db::batch::{BatchConnection, BatchError, during};
 use crate::db::journals::to_sql;
+use crate::db::pool::PgPool;
 
 /// Items that are looked at in one statement when old ones are forgotten.
 const FORGET_WINDOW: i64 = 10_000;

@@ -4,11 +4,13 @@
 //! Each function is one statement, so that giving up half way leaves nothing half done.
 
 use serde_json::Value;
+use sqlx::FromRow;
 use sqlx::types::Json;
-use sqlx::{FromRow, PgPool};
 use tidegate_record::UnixMicros;
 use time::OffsetDateTime;
 use uuid::Uuid;
+
+use crate::db::pool::PgPool;
 
 /// Most jobs of one user.
 pub const PER_OWNER_MAX: i64 = 100_000;

@@ -5,13 +5,14 @@
 use std::time::Duration;
 
 use serde_json::Value;
+use sqlx::FromRow;
 use sqlx::types::Json;
-use sqlx::{FromRow, PgPool};
 use tidegate_record::RunId;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::db::polled_items::RunCounts;
+use crate::db::pool::PgPool;
 
 /// Runs of a job that are kept.
 pub const RUNS_KEPT: i64 = 200;
@@ -64,6 +65,14 @@ impl NextWake {
     }
 }
 
+/// A run that keeps its lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromRow)]
+pub struct RenewedRun {
+    pub run_id: Uuid,
+    /// The user whose job it is was disabled while it ran.
+    pub owner_disabled: bool,
+}
+
 /// How a run ended.
 #[derive(Debug)]
 pub struct FinishedRun<'a> {
@@ -103,20 +112,28 @@ pub struct RunRow {
     pub error: Option<String>,
 }
 
-/// Claims at most `limit` of the jobs that are due, for as long as the lease; but not those whose latest runs are these,
-/// whichever gateway let their leases end.
+/// What a claim leaves out.
+#[derive(Debug, Clone, Default)]
+pub struct LeftOut {
+    /// Jobs whose latest runs are these, whichever gateway let their leases end.
+    pub runs: Vec<Uuid>,
+    /// Jobs of these owners, who have their share of the runs; `None` is the local token's.
+    pub owners: Vec<Option<i64>>,
+}
+
+/// Claims at most `limit` of the jobs that are due, those that wait longest first, for as long as the lease.
 pub async fn claim(
     pool: &PgPool,
     journal: Uuid,
     node: &str,
     lease: Duration,
     limit: u32,
-    under_way: &[Uuid],
+    left_out: &LeftOut,
 ) -> Result<Vec<ClaimedRow>, sqlx::Error> {
     sqlx::query_as(
         "with due as materialized (
              select id from tidegate.polling_jobs where wake_at <= now() and not paused
-                 and coalesce(run_id <> all($5), true)
+                 and coalesce(run_id <> all($5), true) and coalesce(owner_id, 0) <> all($6)
              order by wake_at limit $4 for update skip locked),
          claimed as (
              update tidegate.polling_jobs job set fence = fence + 1, run_id = gen_random_uuid(), lease_owner = $1,
@@ -139,7 +156,8 @@ pub async fn claim(
     .bind(node)
     .bind(lease)
     .bind(i64::from(limit))
-    .bind(under_way)
+    .bind(&left_out.runs)
+    .bind(left_out.owners.iter().map(|owner| owner.unwrap_or_default()).collect::<Vec<i64>>())
     .fetch_all(pool)
     .await
 }
@@ -160,16 +178,17 @@ pub async fn renew(
     pool: &PgPool,
     runs: &[RunId],
     lease: Duration,
-) -> Result<Vec<Uuid>, sqlx::Error> {
-    sqlx::query_scalar(
+) -> Result<Vec<RenewedRun>, sqlx::Error> {
+    sqlx::query_as(
         "with kept as materialized (
-             select job.id from tidegate.polling_jobs job
+             select job.id, coalesce(owner.disabled, false) as owner_disabled from tidegate.polling_jobs job
+             left join tidegate.users owner on owner.id = job.owner_id
              join unnest($1::uuid[], $2::uuid[]) as mine (job_id, run_id)
                  on job.id = mine.job_id and job.run_id = mine.run_id
              where job.lease_until is not null
              order by job.id for update of job)
          update tidegate.polling_jobs job set lease_until = now() + $3, wake_at = now() + $3
-         from kept where job.id = kept.id returning job.run_id",
+         from kept where job.id = kept.id returning job.run_id, kept.owner_disabled",
     )
     .bind(runs.iter().map(|run| run.job).collect::<Vec<Uuid>>())
     .bind(runs.iter().map(|run| run.run).collect::<Vec<Uuid>>())

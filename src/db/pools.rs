@@ -4,10 +4,10 @@
 
 use std::time::Duration;
 
-use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 use crate::db::connection_check::{Timeouts, check};
+use crate::db::pool::PgPool;
 
 /// Longest wait for a connection of a pool.
 pub(super) const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -15,6 +15,8 @@ pub(super) const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 const STATEMENT_TIMEOUT_MS: u64 = 15_000;
 /// The same for reading records, whose sizes their senders chose.
 pub const RECORDS_TIMEOUT_MS: u64 = 5_000;
+/// Connections that read what is in the gateway's own tables.
+pub const READING_CONNECTIONS_MAX: u32 = 4;
 /// Connections that read records.
 pub const RECORDS_CONNECTIONS_MAX: u32 = 4;
 
@@ -37,7 +39,7 @@ const SIGN_INS: Kind = Kind::new(3, 2_000);
 const CHANGES: Kind = Kind::new(4, 5_000);
 /// While a change of a table waits for its lock, every other statement waits behind it: shorter than a writer waits by default.
 const SCHEMA: Kind = Kind::new(3, 1_000);
-const READING: Kind = Kind::new(4, 2_000);
+const READING: Kind = Kind::new(READING_CONNECTIONS_MAX, 2_000);
 const RECORDS: Kind = Kind {
     connections_max: RECORDS_CONNECTIONS_MAX,
     statement_timeout_ms: RECORDS_TIMEOUT_MS,
@@ -90,9 +92,8 @@ impl Pools {
 
 fn pool(options: &PgConnectOptions, kind: &Kind) -> PgPool {
     let asked = Timeouts { statement_ms: kind.statement_timeout_ms, lock_ms: kind.lock_timeout_ms };
-    checked(asked)
-        .max_connections(kind.connections_max)
-        .connect_lazy_with(asked.options(options.clone()))
+    let options = asked.options(options.clone());
+    PgPool::from(checked(asked).max_connections(kind.connections_max).connect_lazy_with(options))
 }
 
 /// A pool that gives out no connection which is not what it asked for. A caller that waits for one is told that there is

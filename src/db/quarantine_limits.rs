@@ -3,10 +3,13 @@
 //! What it holds is in `tidegate.quarantine_levels`, which the table's triggers keep (migration 0008). One gateway at a time
 //! drops rows, a few in each transaction, so that no statement waits long for it and no two drop too many together.
 
-use sqlx::{FromRow, PgPool, Postgres, Transaction};
+use sqlx::{FromRow, Postgres, Transaction};
 use tidegate_record::StreamId;
 use time::OffsetDateTime;
 use uuid::Uuid;
+
+use crate::db::answered;
+use crate::db::pool::PgPool;
 
 /// Most rows that go in one transaction.
 pub const CHUNK_ROWS: u32 = 1_000;
@@ -32,12 +35,17 @@ pub enum Drops {
     OfDeleted(StreamId),
     /// The oldest invalid ones of a stream, at most so many.
     Oldest { stream: StreamId, rows: u32 },
-    /// Those that were received before this moment: invalid ones, or accepted ones.
-    Before { moment: OffsetDateTime, accepted: bool },
+    /// Those that were received longer ago than `kept_for`: invalid ones, or accepted ones. `now`: by this gateway's clock,
+    /// or PostgreSQL's if that is earlier, because a clock that is set wrong must not cost what is to be kept.
+    Old { now: OffsetDateTime, kept_for: time::Duration, accepted: bool },
 }
 
 /// The right to drop rows, while it is held; giving it up commits what was dropped.
-pub struct Dropping(Transaction<'static, Postgres>);
+pub struct Dropping {
+    transaction: Transaction<'static, Postgres>,
+    /// When it began, by PostgreSQL's clock.
+    began: OffsetDateTime,
+}
 
 /// What is kept, by stream and kind.
 pub async fn levels(pool: &PgPool) -> Result<Vec<KeptOfStream>, sqlx::Error> {
@@ -58,29 +66,26 @@ async fn read<'c>(executor: impl sqlx::PgExecutor<'c>) -> Result<Vec<KeptOfStrea
 /// `None`: another gateway is at it.
 pub async fn begin_dropping(pool: &PgPool) -> Result<Option<Dropping>, sqlx::Error> {
     let mut transaction = pool.begin().await?;
-    let alone: bool = sqlx::query_scalar("select pg_try_advisory_xact_lock($1)")
-        .bind(DROPPING_LOCK)
-        .fetch_one(&mut *transaction)
-        .await?;
+    let lock = sqlx::query_as("select pg_try_advisory_xact_lock($1), now()").bind(DROPPING_LOCK);
+    let (alone, began): (bool, _) = answered(lock.fetch_one(&mut *transaction)).await?;
     if !alone {
-        transaction.rollback().await?;
+        answered(transaction.rollback()).await?;
         return Ok(None);
     }
-    Ok(Some(Dropping(transaction)))
+    Ok(Some(Dropping { transaction, began }))
 }
 
 impl Dropping {
     /// What is kept now, after its rows were summed up.
     pub async fn levels(&mut self) -> Result<Vec<KeptOfStream>, sqlx::Error> {
-        sqlx::query(
+        let sum_up = sqlx::query(
             "with gone as (delete from tidegate.quarantine_levels returning *)
              insert into tidegate.quarantine_levels (stream_id, accepted, records, bytes)
              select stream_id, accepted, sum(records), sum(bytes) from gone group by 1, 2
              having sum(records) <> 0 or sum(bytes) <> 0",
-        )
-        .execute(&mut *self.0)
-        .await?;
-        read(&mut *self.0).await
+        );
+        answered(sum_up.execute(&mut *self.transaction)).await?;
+        answered(read(&mut *self.transaction)).await
     }
 
     /// Drops at most [`CHUNK_ROWS`] of them; says how many.
@@ -100,20 +105,20 @@ impl Dropping {
             )
             .bind(stream)
             .bind(chunk.min(i64::from(rows))),
-            Drops::Before { moment, accepted } => sqlx::query(
+            Drops::Old { now, kept_for, accepted } => sqlx::query(
                 "delete from tidegate.quarantine where id = any(array(
                      select id from tidegate.quarantine where id < $1 and (sqlstate is not null) = $2
                      order by id limit $3))",
             )
-            .bind(first_id_at(moment))
+            .bind(first_id_at(now.min(self.began) - kept_for))
             .bind(accepted)
             .bind(chunk),
         };
-        Ok(query.execute(&mut *self.0).await?.rows_affected())
+        Ok(answered(query.execute(&mut *self.transaction)).await?.rows_affected())
     }
 
     pub async fn commit(self) -> Result<(), sqlx::Error> {
-        self.0.commit().await
+        answered(self.transaction.commit()).await
     }
 }
 

@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 
 use serde::Serialize;
-use sqlx::{FromRow, PgPool};
+use sqlx::FromRow;
 use tidegate_record::StreamId;
 
 use crate::db::answered;
+use crate::db::pool::PgPool;
 
 /// How large a stream's table is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -3,8 +3,9 @@
 //! Each function is safe to cancel: every statement stands for itself. The time is the gateway's, not the database's. A
 //! session that is ended before its time is announced on the channel of the catalog, for nodes that remember it.
 
-use sqlx::PgPool;
 use time::OffsetDateTime;
+
+use crate::db::pool::PgPool;
 
 /// A session that is not over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::FromRow)]

@@ -3,10 +3,10 @@
 //! What a user did to the tables in PostgreSQL is for a user to undo, so these words reach the caller; anything
 //! else stays an error of the database.
 
-use sqlx::PgPool;
 use tidegate_codec::StreamName;
 
 use crate::db::locks::TableLocked;
+use crate::db::pool::PgPool;
 use crate::db::stream_limits::TooManyStreams;
 use crate::db::words::words_of;
 
@@ -50,6 +50,10 @@ pub enum TableError {
     TooMany(#[from] TooManyStreams),
     #[error(transparent)]
     Locked(TableLocked),
+    #[error(
+        "another stream is being made at the moment, or the database prepared; nothing was changed, send this again"
+    )]
+    Busy,
     #[error(transparent)]
     Database(#[from] sqlx::Error),
 }
@@ -67,6 +71,7 @@ impl TableError {
             TableError::Refused { .. } => "table_refused",
             TableError::TooMany(_) => "streams_limit",
             TableError::Locked(_) => "table_locked",
+            TableError::Busy => "streams_busy",
             TableError::Database(_) => "database",
         }
     }

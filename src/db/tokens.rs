@@ -4,8 +4,10 @@
 //! be cancelled half way: run them in a task.
 
 use serde::{Deserialize, Serialize};
-use sqlx::PgPool;
 use time::OffsetDateTime;
+
+use crate::db::acting::{self, Acting};
+use crate::db::pool::PgPool;
 
 /// A row of the table; also what the catalog's mirror keeps of it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, sqlx::FromRow)]
@@ -48,9 +50,14 @@ pub async fn list(pool: &PgPool) -> Result<Vec<TokenRow>, sqlx::Error> {
     .await
 }
 
-/// Adds a token.
-pub async fn insert(pool: &PgPool, token: &NewToken<'_>) -> Result<TokenRow, sqlx::Error> {
+/// Adds a token. A caller who was shut out is [`sqlx::Error::RowNotFound`].
+pub async fn insert(
+    pool: &PgPool,
+    acting: Option<&Acting>,
+    token: &NewToken<'_>,
+) -> Result<TokenRow, sqlx::Error> {
     let mut transaction = pool.begin().await?;
+    acting::hold(&mut transaction, acting).await?;
     let row = sqlx::query_as(
         "insert into tidegate.tokens
              (user_id, name, hash, scopes, streams, expires_at, records_per_second)

@@ -4,8 +4,10 @@
 //! they can see it. Functions that take several statements must not be cancelled half way: run them in a task.
 
 use serde::{Deserialize, Serialize};
-use sqlx::PgPool;
 use time::OffsetDateTime;
+
+use crate::db::acting::{self, Acting};
+use crate::db::pool::PgPool;
 
 /// A row of the table; also what the catalog's mirror keeps of it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, sqlx::FromRow)]
@@ -86,9 +88,14 @@ pub async fn any(pool: &PgPool) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar("select exists (select from tidegate.users)").fetch_one(pool).await
 }
 
-/// Adds a user. A name that is taken is a unique violation.
-pub async fn insert(pool: &PgPool, user: &NewUser<'_>) -> Result<UserRow, sqlx::Error> {
+/// Adds a user. A name that is taken is a unique violation, and a caller who was shut out [`sqlx::Error::RowNotFound`].
+pub async fn insert(
+    pool: &PgPool,
+    acting: Option<&Acting>,
+    user: &NewUser<'_>,
+) -> Result<UserRow, sqlx::Error> {
     let mut transaction = pool.begin().await?;
+    acting::hold(&mut transaction, acting).await?;
     let row = sqlx::query_as(
         "insert into tidegate.users (name, email, password_hash, role) values ($1, $2, $3, $4)
          returning id, name, email, password_hash, role, disabled, created_at",
@@ -130,9 +137,10 @@ pub async fn insert_first(
 }
 
 /// Changes a user. A new password, or being disabled, ends the user's sessions; tokens stay, unless they are to be revoked.
-/// The last enabled admin stays one.
+/// The last enabled admin stays one. A caller who was shut out is [`sqlx::Error::RowNotFound`].
 pub async fn update(
     pool: &PgPool,
+    acting: Option<&Acting>,
     id: i64,
     change: &UserChange<'_>,
 ) -> Result<UserUpdate, sqlx::Error> {
@@ -142,6 +150,7 @@ pub async fn update(
     sqlx::query("lock table tidegate.users in share row exclusive mode")
         .execute(&mut *transaction)
         .await?;
+    acting::hold(&mut transaction, acting).await?;
     let row: Option<UserRow> = sqlx::query_as(
         "update tidegate.users set
              email = case when $2 then $3 else email end,

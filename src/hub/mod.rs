@@ -31,6 +31,7 @@ pub(crate) mod testing;
 mod tick;
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -61,6 +62,9 @@ const CATCH_UPS_AT_ONCE: usize = 4;
 /// Partly read entries that all catch-ups together keep in memory, in KiB; beyond it an entry is read again.
 const HELD_KIB_MAX: usize = 64 * 1024;
 
+/// One user leaves so large a part of the monitors' places to others: an eighth.
+const LEFT_TO_OTHERS: usize = 8;
+
 /// Limits on watching.
 #[derive(Debug, Clone, Copy)]
 pub struct HubLimits {
@@ -78,6 +82,13 @@ pub struct HubLimits {
     pub lag_bytes_max: u64,
     /// A monitor that asks for nothing for this long, while something waits for it, is ended.
     pub stuck_after: Duration,
+}
+
+impl HubLimits {
+    /// Most monitors of one user: some places are left to others.
+    pub fn per_user_max(&self) -> usize {
+        self.monitors_max - self.monitors_max / LEFT_TO_OTHERS
+    }
 }
 
 impl Default for HubLimits {
@@ -128,6 +139,8 @@ pub(crate) struct Shared {
 #[derive(Debug, Default)]
 struct Roster {
     members: HashMap<u64, Arc<Member>>,
+    /// How many each user has; only of those who have some.
+    by_user: HashMap<Option<i64>, usize>,
     joining: Vec<Joining>,
     next_id: u64,
     ended: bool,
@@ -140,6 +153,23 @@ struct Roster {
 struct Joining {
     member: Arc<Member>,
     reply: oneshot::Sender<Point>,
+}
+
+impl Roster {
+    fn add(&mut self, member: &Arc<Member>) {
+        self.members.insert(member.id, Arc::clone(member));
+        *self.by_user.entry(member.user).or_default() += 1;
+    }
+
+    fn remove(&mut self, member: &Member) {
+        self.members.remove(&member.id);
+        if let Entry::Occupied(mut of_user) = self.by_user.entry(member.user) {
+            *of_user.get_mut() -= 1;
+            if *of_user.get() == 0 {
+                of_user.remove();
+            }
+        }
+    }
 }
 
 impl Hub {

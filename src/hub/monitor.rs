@@ -35,6 +35,8 @@ impl Mode {
 /// What to watch, and how.
 #[derive(Debug, Clone)]
 pub struct Subscription {
+    /// Who watches; `None` is the local token.
+    pub user: Option<i64>,
     pub selection: Selection,
     pub mode: Mode,
 }
@@ -44,6 +46,10 @@ pub struct Subscription {
 pub enum SubscribeError {
     #[error("there are {monitors_max} monitors already, the most that are allowed")]
     TooMany { monitors_max: usize },
+    #[error(
+        "this user has {per_user_max} monitors already, as many as one user may; end some of them"
+    )]
+    TooManyOfUser { per_user_max: usize },
     #[error("the gateway is shutting down")]
     Ended,
 }
@@ -52,6 +58,7 @@ pub enum SubscribeError {
 #[derive(Debug)]
 pub(super) struct Member {
     pub id: u64,
+    pub user: Option<i64>,
     pub selection: Selection,
     pub mode: Mode,
     pub queue: MonitorQueue,
@@ -66,7 +73,7 @@ pub struct Monitor {
 impl Drop for Monitor {
     fn drop(&mut self) {
         self.member.queue.end(Ended::Left);
-        self.shared.roster().members.remove(&self.member.id);
+        self.shared.roster().remove(&self.member);
         self.shared.someone_left.store(true, Ordering::Release);
         self.shared.roster_changed.notify_one();
     }
@@ -85,12 +92,16 @@ impl Monitor {
         if roster.members.len() >= monitors_max {
             return Err(SubscribeError::TooMany { monitors_max });
         }
+        let Subscription { user, selection, mode } = subscription;
+        let per_user_max = shared.limits.per_user_max();
+        if roster.by_user.get(&user).is_some_and(|of_user| *of_user >= per_user_max) {
+            return Err(SubscribeError::TooManyOfUser { per_user_max });
+        }
         let id = roster.next_id;
         roster.next_id += 1;
-        let Subscription { selection, mode } = subscription;
         let queue = MonitorQueue::new(shared.limits.queue_bytes_max);
-        let member = Arc::new(Member { id, selection, mode, queue });
-        roster.members.insert(id, Arc::clone(&member));
+        let member = Arc::new(Member { id, user, selection, mode, queue });
+        roster.add(&member);
         Ok(Monitor { shared: Arc::clone(shared), member })
     }
 

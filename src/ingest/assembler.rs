@@ -17,10 +17,11 @@ use tidegate_record::{
 use uuid::Uuid;
 
 use crate::db::quarantine::{self, QuarantinedRecord, ReadAs};
+use crate::ingest::assembled::Assembled;
 use crate::ingest::ids::{first_id, nth_id};
 use crate::ingest::keeping::{Keeping, NotKept};
 use crate::ingest::level::{ENTRY_TARGET_BYTES, Level};
-use crate::pipeline::{BudgetTaken, KeptAmount};
+use crate::pipeline::KeptAmount;
 use crate::telemetry::limits;
 
 /// Most errors that a reply lists.
@@ -58,28 +59,6 @@ pub struct Origin {
     pub replays: Option<Uuid>,
 }
 
-/// Entries that are ready for the journal.
-#[derive(Debug)]
-pub struct Assembled {
-    pub entries: Vec<SealedEntry>,
-    /// The good records among them: id of the first, and how many.
-    pub first_id: Uuid,
-    pub rows: u32,
-    pub quarantined: u32,
-    /// What the refused ones among them take of the quarantine's room.
-    pub kept: Option<Box<BudgetTaken>>,
-    /// PostgreSQL takes longer over them than their bytes say; [`DENSE_EXCESS_MIN`] says when.
-    pub is_costly: bool,
-}
-
-impl Assembled {
-    /// Bytes that the entries take.
-    pub fn bytes(&self) -> usize {
-        let bytes: u64 = self.entries.iter().map(SealedEntry::len_bytes).sum();
-        usize::try_from(bytes).unwrap_or(usize::MAX)
-    }
-}
-
 /// What is left of what one request may have kept and told.
 #[derive(Debug, Clone, Copy)]
 pub struct Allowance {
@@ -110,6 +89,8 @@ pub struct Assembler {
     keeping: Option<Keeping>,
     quarantine: Option<EntryDraft>,
     quarantined: u32,
+    /// Bytes from which on room is to be asked for, where all records must fit one entry.
+    full_at_bytes: usize,
     errors: Vec<PlacedError>,
     errors_left: usize,
     refused: u64,
@@ -133,6 +114,7 @@ impl Assembler {
             members: 0,
             quarantine: None,
             quarantined: 0,
+            full_at_bytes: ENTRY_TARGET_BYTES,
             errors: Vec::new(),
             errors_left: RECORD_ERRORS_MAX,
             refused: 0,
@@ -176,6 +158,12 @@ impl Assembler {
     /// Bytes that wait to be taken.
     pub fn bytes(&self) -> usize {
         self.records.body_len() + self.quarantine.as_ref().map_or(0, EntryDraft::body_len)
+    }
+
+    /// There is room for as much again as goes into an entry, beside what waits. Only where all records must fit one entry:
+    /// then nothing is taken before the end, and a few bytes of a body may become any number of bytes of tuples.
+    pub fn raise(&mut self) {
+        self.full_at_bytes = self.bytes() + ENTRY_TARGET_BYTES;
     }
 
     /// All that waits to be taken.
@@ -263,6 +251,7 @@ impl Assembler {
             entries.push(self.seal_quarantine(with_meta(&draft, &meta)));
         } else {
             self.quarantined = 0;
+            self.keeping.as_mut().map(Keeping::give_up);
         }
         if let Some(key) = keys.records.filter(|_| self.rows > 0) {
             let meta = EntryMeta { members, ..self.origin.meta(Some(key)) };
@@ -321,12 +310,14 @@ impl Assembler {
         if entries.is_empty() {
             return None;
         }
+        let (kept, paid) = self.keeping.as_mut().map(Keeping::split).unwrap_or_default();
         let taken = Assembled {
             entries,
             first_id: self.first_id,
             rows: self.rows,
             quarantined: self.quarantined,
-            kept: self.keeping.as_mut().and_then(Keeping::sent).map(Box::new),
+            kept: kept.map(Box::new),
+            paid,
             is_costly: excess >= DENSE_EXCESS_MIN,
         };
         // The ids of a body's records are consecutive, over all its entries.
@@ -415,7 +406,11 @@ impl RecordSink for Assembler {
     }
 
     fn is_full(&self) -> bool {
-        !self.origin.one_entry && self.level().is_full()
+        if self.origin.one_entry {
+            self.bytes() >= self.full_at_bytes
+        } else {
+            self.level().is_full()
+        }
     }
 }
 

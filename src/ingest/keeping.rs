@@ -168,7 +168,7 @@ impl Keeping {
 
     /// What was kept and not handed on is given up.
     pub fn give_up(&mut self) {
-        drop(self.room.split());
+        drop(self.split());
     }
 
     /// The stream was made only now.
@@ -205,12 +205,10 @@ impl Keeping {
         Ok(())
     }
 
-    /// What was kept so far is on its way to the journal, with the room that it takes.
-    pub fn sent(&mut self) -> Option<BudgetTaken> {
-        if let Some(quota) = &mut self.quota {
-            quota.sent();
-        }
-        self.room.split()
+    /// What was kept so far goes its own way: the room that it takes, and what was paid for it. Both are given back where
+    /// they are dropped.
+    pub fn split(&mut self) -> (Option<BudgetTaken>, Option<InvalidRecords>) {
+        (self.room.split(), self.quota.as_mut().and_then(InvalidRecords::split))
     }
 
     pub fn not_kept(&self) -> &NotKept {
@@ -229,8 +227,8 @@ mod tests {
         let room = QuarantineBudget::new(QuarantineLimits { request, ..QuarantineLimits::NONE });
         let mut keeping = Keeping::new(&room, StreamId(1), None);
         assert!(keeping.take(10) && keeping.take(10));
-        let sent = keeping.sent().unwrap();
-        assert!(keeping.sent().is_none());
+        let sent = keeping.split().0.unwrap();
+        assert!(keeping.split().0.is_none());
         assert!(
             keeping.take(10) && !keeping.take(10),
             "three of a request, however often it sends"

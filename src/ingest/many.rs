@@ -18,11 +18,10 @@ use uuid::Uuid;
 
 use crate::auth::InvalidRecords;
 use crate::catalog::Catalog;
-use crate::ingest::assembler::{
-    Assembled, Assembler, EntryKeys, Origin, PlacedError, RECORD_ERRORS_MAX,
-};
+use crate::ingest::assembled::Assembled;
+use crate::ingest::assembler::{Assembler, EntryKeys, Origin, PlacedError, RECORD_ERRORS_MAX};
 use crate::ingest::encoders::Encoders;
-use crate::ingest::level::Level;
+use crate::ingest::level::{ENTRY_TARGET_BYTES, Level};
 use crate::ingest::parser::{Gathered, Part, Parts, framer_limits};
 use crate::ingest::{
     Ingest, IngestReply, Keeping, NotKept, NotMade, Rights, StreamReply, Target, WhyNotKept,
@@ -59,6 +58,8 @@ struct Streams {
     others: Level,
     /// What the slots take beside that, in bytes.
     slots_bytes: usize,
+    /// Bytes from which on room is to be asked for, where all records of a stream must fit one entry.
+    full_at_bytes: usize,
     /// Lines that no stream takes.
     refused: u64,
     errors: Vec<PlacedError>,
@@ -85,6 +86,8 @@ struct Slot {
     unmade: Option<LineError>,
     /// Records that were gathered for it when that was found out.
     lost: u64,
+    /// Those of them that it had not refused.
+    lost_rows: u64,
 }
 
 /// Why a line is refused, whatever its records are.
@@ -112,6 +115,7 @@ impl Many {
             chosen: 0,
             others: Level::default(),
             slots_bytes: 0,
+            full_at_bytes: ENTRY_TARGET_BYTES,
             refused: 0,
             errors: Vec::new(),
             skipped_lines: 0,
@@ -140,6 +144,11 @@ impl Many {
 
     pub(super) fn gathered_bytes(&self) -> usize {
         self.streams.level().bytes
+    }
+
+    /// As [`Assembler::raise`], for all streams together.
+    pub(super) fn raise(&mut self) {
+        self.streams.full_at_bytes = self.gathered_bytes() + ENTRY_TARGET_BYTES;
     }
 
     pub(super) fn has_streams_to_make(&self) -> bool {
@@ -173,9 +182,7 @@ impl Many {
     /// An entry that a crash left in the journal is not taken again; the answer goes into the last of those that are.
     pub(super) fn take_once(&mut self, answered: &EntryKey, claim: &Claim) -> Option<Parts> {
         let unanswered = EntryKey { answer: None, ..answered.clone() };
-        let is_new = |slot: &Slot, kind: EntryKind| {
-            slot.gathered(kind) > 0 && claim.torn_rows(slot.target.stream.id, kind).is_none()
-        };
+        let is_new = |slot: &Slot, kind: EntryKind| slot.untorn(kind, claim) > 0;
         let kinds = [EntryKind::Quarantine, EntryKind::Records];
         let slots = self.streams.slots.iter().enumerate();
         let new = slots.flat_map(|(index, slot)| {
@@ -196,7 +203,7 @@ impl Many {
     pub(super) fn gathered(&self, claim: &Claim) -> Gathered {
         let count = |slot: &Slot, kind: EntryKind| {
             let torn = claim.torn_rows(slot.target.stream.id, kind).map(u64::from);
-            torn.unwrap_or_else(|| slot.gathered(kind))
+            torn.unwrap_or_else(|| slot.untorn(kind, claim))
         };
         let of_slot = |slot: &Slot| match slot.target.maker {
             // There is no such stream.
@@ -211,7 +218,7 @@ impl Many {
 
     /// Records that no stream has, and those that their streams refused.
     pub(super) fn refused(&self) -> u64 {
-        let of_slot = |slot: &Slot| slot.assembler.refused() + slot.lost;
+        let of_slot = |slot: &Slot| slot.assembler.refused() + slot.lost_rows;
         self.streams.refused + self.streams.slots.iter().map(of_slot).sum::<u64>()
     }
 
@@ -319,7 +326,7 @@ impl Streams {
         let keeping = self.common.keeps.then(|| Keeping::new(room, target.stream.id, invalid));
         let assembler = Assembler::new(origin, encoder.column_set(), keeping);
         self.slots_bytes += STREAM_BYTES + COLUMN_BYTES * target.stream.columns().len();
-        self.slots.push(Slot { target, assembler, place, unmade: None, lost: 0 });
+        self.slots.push(Slot { target, assembler, place, unmade: None, lost: 0, lost_rows: 0 });
         self.encoders.push(encoder);
         let index = self.slots.len() - 1;
         self.by_name.insert(name.to_owned(), index);
@@ -390,7 +397,11 @@ impl StreamsSink for Streams {
     }
 
     fn is_full(&self) -> bool {
-        !self.common.one_entry && self.level().is_full()
+        if self.common.one_entry {
+            self.level().bytes >= self.full_at_bytes
+        } else {
+            self.level().is_full()
+        }
     }
 }
 
@@ -404,16 +415,29 @@ impl Slot {
         }
     }
 
+    /// How many of them are to go into the journal beside what a crash left there. Where it left anything of the stream, and
+    /// this was changed since to refuse more, the refused ones may be there as good ones: none is kept anew.
+    fn untorn(&self, kind: EntryKind, claim: &Claim) -> u64 {
+        let stream = self.target.stream.id;
+        let is_torn = match kind {
+            EntryKind::Records => claim.torn_rows(stream, kind).is_some(),
+            EntryKind::Quarantine => claim.has_torn(stream),
+        };
+        if is_torn { 0 } else { self.gathered(kind) }
+    }
+
     /// The stream cannot be made.
     fn give_up(&mut self, error: &NotMade) {
         let level = self.assembler.level();
-        self.lost = u64::from(level.rows) + u64::from(level.quarantined);
+        self.lost_rows = level.rows.into();
+        self.lost = self.lost_rows + u64::from(level.quarantined);
         self.assembler.give_up();
         self.unmade = Some(LineError { code: error.code(), message: error.to_string() });
     }
 
+    /// Stands for those that have no error of their own.
     fn error_of_lost(&self) -> Option<PlacedError> {
-        let error = self.unmade.as_ref().filter(|_| self.lost > 0)?;
+        let error = self.unmade.as_ref().filter(|_| self.lost_rows > 0)?;
         Some(PlacedError {
             record: self.place.record,
             line: self.place.line,
@@ -422,7 +446,7 @@ impl Slot {
             code: error.code.into(),
             message: format!(
                 "{}; {} records before are not taken for it",
-                error.message, self.lost
+                error.message, self.lost_rows
             ),
         })
     }

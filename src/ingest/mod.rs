@@ -7,8 +7,10 @@
 //!
 //! Invariant: what is taken of a request that fails midway is its beginning, over all its streams.
 
+mod assembled;
 mod assembler;
 pub mod body;
+mod commit_waits;
 pub mod encoders;
 mod failure;
 mod ids;

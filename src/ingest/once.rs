@@ -58,12 +58,14 @@ impl Request<'_> {
     ) -> Result<(), FailureReason> {
         let body = self.read_whole(body).await?;
         let hash = self.hash(&body);
+        let mut parsed = None;
         if let Addressing::OneStream(OneStream { target, .. }) = &self.wanted.addressing
             && target.maker.is_some()
         {
             // What would be refused makes no stream, and without its stream the key is not known.
             let mut parser = self.parse_whole(&body, None).await?;
             self.make_streams(&mut parser).await?;
+            parsed = Some(parser);
         }
         let user = &self.wanted.user;
         let key = match &self.wanted.addressing {
@@ -72,7 +74,13 @@ impl Request<'_> {
         };
         loop {
             match self.ingest.keys.claim(key, hash).await? {
-                Claimed::New(claim) => return self.take_once(claim, &body, None).await,
+                Claimed::New(claim) => {
+                    let parser = match parsed.take() {
+                        Some(parser) => parser,
+                        None => self.parse_whole(&body, None).await?,
+                    };
+                    return self.take_once(claim, parser, body.len()).await;
+                }
                 Claimed::Before { position } => {
                     if self.answer_again(key, position).await? {
                         return Ok(());
@@ -128,14 +136,13 @@ impl Request<'_> {
         body_hash(&read_as, body)
     }
 
-    /// Takes a body under a claimed key. Where it fails the key is free again, unless the journal already has it.
+    /// Takes what a body was parsed to under a claimed key. Where it fails the key is free again, unless the journal already has it.
     pub(super) async fn take_once(
         &mut self,
         claim: Claim,
-        body: &[u8],
-        replays: Option<Uuid>,
+        mut parser: Parser,
+        body_bytes: usize,
     ) -> Result<(), FailureReason> {
-        let mut parser = self.parse_whole(body, replays).await?;
         self.make_streams(&mut parser).await?;
         let gathered = parser.gathered(&claim);
         let answer = Some(self.answer(&parser, &gathered));
@@ -144,7 +151,7 @@ impl Request<'_> {
         let parts = parser.take_once(key, &claim);
         let is_for_journal = parts.is_some();
         if let Some(parts) = parts {
-            self.make_room(body.len() + parts.bytes()).await?;
+            self.make_room(body_bytes + parts.bytes()).await?;
             self.submit(parts, Some(claim)).await?;
             while self.settle_oldest().await? {}
         }
@@ -165,24 +172,23 @@ impl Request<'_> {
     }
 
     /// Parses a body that is to be one entry of each of its streams.
-    async fn parse_whole(
+    pub(super) async fn parse_whole(
         &mut self,
         body: &[u8],
         replays: Option<Uuid>,
     ) -> Result<Parser, FailureReason> {
         let mut parser = self.parser(true, replays)?;
-        let tuples_max = self.entry_tuples_bytes_max();
         for chunk in body.chunks(DECOMPRESSED_CHUNK_BYTES) {
             let mut rest = chunk;
             while let PushProgress::SinkFull { consumed } = parser.push(rest)? {
                 rest = &rest[consumed..];
+                self.make_room_for_whole(&mut parser, body.len()).await?;
             }
-            if parser.gathered_bytes() > tuples_max {
-                return Err(FailureReason::TooManyForKey { tuples_bytes_max: tuples_max });
-            }
-            self.make_room(body.len() + parser.held_bytes(0)).await?;
+            self.make_room_for_whole(&mut parser, body.len()).await?;
         }
-        while let PushProgress::SinkFull { .. } = parser.end() {}
+        while let PushProgress::SinkFull { .. } = parser.end() {
+            self.make_room_for_whole(&mut parser, body.len()).await?;
+        }
         let finished = parser.finish()?;
         parser.give_back_encoders(&self.ingest.encoders, body.len() as u64);
         if replays.is_some() && finished.records != 1 {
@@ -193,7 +199,22 @@ impl Request<'_> {
         Ok(parser)
     }
 
-    /// The answer to what was gathered, for the journal; with as many errors as it has room for.
+    /// Asks for room for a body and what was gathered of it, and lets the parser go on.
+    async fn make_room_for_whole(
+        &mut self,
+        parser: &mut Parser,
+        body_bytes: usize,
+    ) -> Result<(), FailureReason> {
+        let tuples_bytes_max = self.entry_tuples_bytes_max();
+        if parser.gathered_bytes() > tuples_bytes_max {
+            return Err(FailureReason::TooManyForKey { tuples_bytes_max });
+        }
+        parser.raise();
+        Ok(self.make_room(body_bytes + parser.held_bytes(&[])).await?)
+    }
+
+    /// The answer to what was gathered, for the journal: at most [`ANSWER_BYTES_MAX`] bytes, with as many errors as that has
+    /// room for, and then as many matched names. The reply has the same, so that a repeat is told what the first was.
     fn answer(&mut self, parser: &Parser, gathered: &Gathered) -> Vec<u8> {
         self.take_errors(parser);
         let counts = self.reply.streams.iter().zip(&gathered.streams);
@@ -208,18 +229,16 @@ impl Request<'_> {
             single: self.reply.single,
             first_id: gathered.first_id,
             errors: Vec::new(),
-            matched: self.reply.matched.clone(),
+            matched: Vec::new(),
             skipped_lines: self.reply.skipped_lines,
             streams: counts.map(answered).collect(),
         };
         let mut room = ANSWER_BYTES_MAX - ANSWER_FRAME_BYTES;
         room = room.saturating_sub(json_bytes(&answer.streams));
-        let fits = |error: &&PlacedError| {
-            room = room.saturating_sub(json_bytes(error) + 1);
-            room > 0
-        };
-        answer.errors = self.reply.errors.iter().take_while(fits).cloned().collect();
+        answer.errors = take_fitting(&self.reply.errors, &mut room);
+        answer.matched = take_fitting(&self.reply.matched, &mut room);
         self.reply.errors.clone_from(&answer.errors);
+        self.reply.matched.clone_from(&answer.matched);
         serde_json::to_vec(&answer).expect("numbers and text are JSON")
     }
 
@@ -316,6 +335,16 @@ impl From<AnsweredStream> for StreamReply {
         let AnsweredStream(name, accepted, quarantined, not_kept) = answered;
         StreamReply { accepted, quarantined, not_kept, ..StreamReply::new(name) }
     }
+}
+
+/// The first of them, as many as fit into so many bytes of JSON; takes these from `room`.
+fn take_fitting<T: Serialize + Clone>(all: &[T], room: &mut usize) -> Vec<T> {
+    let fits = |one: &&T| {
+        let left = room.checked_sub(json_bytes(one).saturating_add(1));
+        *room = left.unwrap_or(0);
+        left.is_some()
+    };
+    all.iter().take_while(fits).cloned().collect()
 }
 
 fn json_bytes(value: &impl Serialize) -> usize {

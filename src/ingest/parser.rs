@@ -6,7 +6,9 @@ use tidegate_codec::formats::{Finished, Framer, FramerLimits, FramingError, Push
 use tidegate_record::{EntryKey, EntryKind, StreamId};
 use uuid::Uuid;
 
-use crate::ingest::assembler::{Assembled, Assembler, EntryKeys, Origin, PlacedError};
+use crate::auth::InvalidRecords;
+use crate::ingest::assembled::Assembled;
+use crate::ingest::assembler::{Assembler, EntryKeys, Origin, PlacedError};
 use crate::ingest::encoders::Encoders;
 use crate::ingest::many::Many;
 use crate::ingest::{FailureReason, Ingest, IngestReply, Keeping, NotMade, OneStream, Target};
@@ -57,6 +59,12 @@ impl Parts {
         std::iter::once(&self.first).chain(&self.others)
     }
 
+    /// Takes out what was paid for the invalid records among them.
+    pub(super) fn take_paid(&mut self) -> Vec<InvalidRecords> {
+        let parts = std::iter::once(&mut self.first).chain(&mut self.others);
+        parts.filter_map(|part| part.assembled.paid.take()).collect()
+    }
+
     pub(super) fn bytes(&self) -> usize {
         self.iter().map(|part| part.assembled.bytes()).sum()
     }
@@ -103,12 +111,11 @@ impl Parser {
         }
     }
 
-    /// Bytes in memory with so many that are not taken yet; 0 if everything is handed on.
-    pub(super) fn held_bytes(&self, rest: usize) -> usize {
+    /// Bytes in memory, with the rest of the body that has arrived and is not taken yet; 0 if everything is handed on.
+    pub(super) fn held_bytes(&self, rest: &[u8]) -> usize {
+        let rest = if holds_no_record(rest) { 0 } else { rest.len() };
         match self {
-            Parser::One(one) => {
-                one.framer.as_ref().map_or(0, Framer::carry_bytes) + one.assembler.bytes() + rest
-            }
+            Parser::One(one) => one.held_bytes(rest),
             Parser::Many(many) => many.held_bytes(rest),
         }
     }
@@ -118,6 +125,14 @@ impl Parser {
         match self {
             Parser::One(one) => one.assembler.bytes(),
             Parser::Many(many) => many.gathered_bytes(),
+        }
+    }
+
+    /// Goes on where it was full and all must fit one entry: there is room for more.
+    pub(super) fn raise(&mut self) {
+        match self {
+            Parser::One(one) => one.assembler.raise(),
+            Parser::Many(many) => many.raise(),
         }
     }
 
@@ -231,7 +246,8 @@ impl Parser {
         match self {
             Parser::One(one) => {
                 let (accepted, first_id) = one.assembler.gathered();
-                let quarantined = one.assembler.quarantined();
+                let torn = claim.torn_rows(one.target.stream.id, EntryKind::Quarantine);
+                let quarantined = torn.map_or_else(|| one.assembler.quarantined(), u64::from);
                 Gathered { accepted: accepted.into(), quarantined, first_id, streams: Vec::new() }
             }
             Parser::Many(many) => many.gathered(claim),
@@ -246,6 +262,12 @@ pub(super) struct Gathered {
     pub(super) first_id: Uuid,
     /// How many were accepted and quarantined of each stream of a request of many.
     pub(super) streams: Vec<(u64, u64)>,
+}
+
+/// Whatever came before, such bytes begin no record that anything would be gathered of but rows of NULL, which make the sink
+/// full soon enough: they are blank, or the end of an array.
+fn holds_no_record(rest: &[u8]) -> bool {
+    rest.iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | b']'))
 }
 
 impl One {
@@ -264,17 +286,27 @@ impl One {
         Ok(One { framer, assembler, target })
     }
 
+    /// What its framer keeps for the next record is not counted by itself.
+    fn held_bytes(&self, rest: usize) -> usize {
+        let (gathered, framer) = (self.assembler.bytes() + rest, self.framer.as_ref());
+        if gathered == 0 && framer.is_none_or(Framer::is_between_records) {
+            return 0;
+        }
+        framer.map_or(0, Framer::carry_bytes) + gathered
+    }
+
     fn part(&self, assembled: Assembled) -> Parts {
         let first = Part { slot: 0, stream: self.target.stream.id, assembled };
         Parts { first, others: Vec::new() }
     }
 
-    /// A crash can have left the refused records in the journal, and they are not to be there twice.
+    /// A crash can have left the refused records in the journal, and they are not to be there twice, not even where the stream
+    /// was changed since and refuses more.
     fn entry_keys(&self, answered: EntryKey, claim: &Claim) -> EntryKeys {
+        let is_kept = claim.has_torn(self.target.stream.id);
         if self.assembler.gathered().0 == 0 {
-            return EntryKeys { records: None, quarantine: Some(answered) };
+            return EntryKeys { records: None, quarantine: (!is_kept).then_some(answered) };
         }
-        let is_kept = claim.torn_rows(self.target.stream.id, EntryKind::Quarantine).is_some();
         let unanswered = EntryKey { answer: None, ..answered.clone() };
         let quarantine = (!is_kept).then_some(unanswered);
         EntryKeys { records: Some(answered), quarantine }

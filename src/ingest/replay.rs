@@ -15,8 +15,8 @@ use crate::pipeline::keys::replay_key;
 #[derive(Debug)]
 pub struct Replay {
     pub id: Uuid,
-    /// The record as a body of the request's format; `None` if not all of it was kept.
-    pub kept: Option<Vec<u8>>,
+    /// How long the record is as a body of the request's format, in bytes; `None` if not all of it was kept.
+    pub kept_bytes: Option<usize>,
 }
 
 impl Request<'_> {
@@ -29,12 +29,11 @@ impl Request<'_> {
         let key = replay_key(replay.id);
         let repaired = self.read_whole(body).await?;
         let hash = self.hash(&repaired);
-        let record = if repaired.is_empty() {
-            replay.kept.ok_or(FailureReason::NotReplayable)?
-        } else {
+        if !repaired.is_empty() {
             self.read_as_json();
-            repaired.into()
-        };
+        } else if replay.kept_bytes.is_none() {
+            return Err(FailureReason::NotReplayable);
+        }
         match self.ingest.keys.claim(key, hash).await? {
             Claimed::Before { position } if self.answer_again(key, position).await? => Ok(()),
             // Committed, and the journal let go of it just now.
@@ -42,7 +41,14 @@ impl Request<'_> {
             // Invariant: what is committed has left the quarantine. So under the claim, a record that is there is
             // neither committed nor on its way.
             Claimed::New(claim) => match self.take_over(replay.id).await? {
-                TakenOver::Yes => self.take_once(claim, &record, Some(replay.id)).await,
+                TakenOver::Yes => {
+                    let record = match repaired.is_empty() {
+                        true => self.kept(&replay).await?,
+                        false => repaired.into(),
+                    };
+                    let parser = self.parse_whole(&record, Some(replay.id)).await?;
+                    self.take_once(claim, parser, record.len()).await
+                }
                 TakenOver::Gone => Err(FailureReason::Gone),
                 TakenOver::Elsewhere => Err(FailureReason::ReplayedElsewhere),
             },
@@ -53,6 +59,16 @@ impl Request<'_> {
         if let Addressing::OneStream(one) = &mut self.wanted.addressing {
             one.format = Format::Json;
         }
+    }
+
+    /// The record as it is, once there is room for it: not while its request's body is on its way, which may take as long as
+    /// its sender likes.
+    async fn kept(&mut self, replay: &Replay) -> Result<Vec<u8>, FailureReason> {
+        let bytes = replay.kept_bytes.ok_or(FailureReason::NotReplayable)?;
+        // As it comes from the database, and as it is handed on.
+        self.make_room(2 * bytes).await?;
+        let kept = answered(kept_records::body(self.ingest.database.pool(), replay.id)).await?;
+        kept.ok_or(FailureReason::Gone)
     }
 
     /// Has no other gateway replay the record.

@@ -8,9 +8,11 @@ use tidegate_journal::SealedEntry;
 use tidegate_record::Source;
 use uuid::Uuid;
 
-use crate::auth::Admission;
-use crate::ingest::assembler::{Assembled, Origin};
+use crate::auth::{Admission, InvalidRecords};
+use crate::ingest::assembled::Assembled;
+use crate::ingest::assembler::Origin;
 use crate::ingest::body::BodyReader;
+use crate::ingest::commit_waits::{CommitWaits, Committed};
 use crate::ingest::ids::nth_id;
 use crate::ingest::level::ENTRY_TARGET_BYTES;
 use crate::ingest::many::{Common, Many};
@@ -20,15 +22,14 @@ use crate::ingest::{
     Keeping, NotKept, OnError, WhyNotKept,
 };
 use crate::pipeline::{
-    Claim, CommitOutcome, CommitWait, IntakeError, Pending, RequestRefusal, Reservation, Share,
-    Submission,
+    Claim, CommitOutcome, IntakeError, Pending, RequestRefusal, Reservation, Share, Submission,
 };
 use crate::telemetry::metrics::count_without_stream;
 
 /// Submissions of one request that may be under way to the journal.
 const PENDING_SUBMISSIONS_MAX: usize = 4;
 /// Tuples of a body that must fit one entry may take this many times the room of the largest one. With the body itself
-/// this is what the intake has room for at least (`config.rs`), so that no sender waits in vain.
+/// this is what the intake has room for at least (`config/mod.rs`), so that no sender waits in vain.
 const TUPLES_PER_BODY_MAX: usize = 2;
 /// Least room that a request takes in the intake, in bytes.
 const ROOM_BYTES_MIN: usize = 1 << 10;
@@ -41,9 +42,12 @@ pub(super) struct Request<'a> {
     room_bytes: usize,
     pending: VecDeque<Sent>,
     refusal: RequestRefusal,
-    /// Each with the stream that it is for.
-    waits: Vec<(usize, CommitWait)>,
+    waits: CommitWaits,
     pub(super) reply: IngestReply,
+    /// Submissions of which it is not known whether the journal took them.
+    unsettled: usize,
+    /// What was not kept is counted, or does not count.
+    is_counted: bool,
 }
 
 /// A submission that was sent and not yet answered.
@@ -70,8 +74,10 @@ impl<'a> Request<'a> {
             room_bytes: 0,
             pending: VecDeque::new(),
             refusal: RequestRefusal::default(),
-            waits: Vec::new(),
+            waits: CommitWaits::default(),
             reply: IngestReply::default(),
+            unsettled: 0,
+            is_counted: false,
         }
     }
 
@@ -115,22 +121,19 @@ impl<'a> Request<'a> {
                     bytes_max: self.ingest.entry_bytes_max,
                 });
             }
-            self.make_room(parser.held_bytes(chunk.len())).await?;
+            self.make_room(parser.held_bytes(&chunk)).await?;
             parser.expect(chunk.len());
             let mut rest = &chunk[..];
             while let PushProgress::SinkFull { consumed } = parser.push(rest)? {
                 rest = &rest[consumed..];
-                self.send(&mut parser).await?;
-                self.make_room(parser.held_bytes(rest.len())).await?;
+                self.make_way(&mut parser, rest).await?;
             }
-            let tuples_bytes_max = self.entry_tuples_bytes_max();
-            if one_entry && parser.gathered_bytes() > tuples_bytes_max {
-                return Err(FailureReason::TooManyToReject { tuples_bytes_max });
+            if one_entry {
+                self.check_tuples(&parser)?;
             }
         }
         while let PushProgress::SinkFull { .. } = parser.end() {
-            self.send(&mut parser).await?;
-            self.make_room(parser.held_bytes(0)).await?;
+            self.make_way(&mut parser, &[]).await?;
         }
         let finished = parser.finish()?;
         parser.give_back_encoders(&self.ingest.encoders, body.decompressed_bytes());
@@ -141,6 +144,26 @@ impl<'a> Request<'a> {
         while self.settle_oldest().await? {}
         self.take_errors(&parser);
         self.wait_for_commit().await;
+        Ok(())
+    }
+
+    /// Makes way for the rest of a chunk where the parser is full: hands on what was gathered, or, where all must fit one
+    /// entry, asks for room for more of it.
+    async fn make_way(&mut self, parser: &mut Parser, rest: &[u8]) -> Result<(), FailureReason> {
+        if self.wanted.on_error == OnError::Reject {
+            self.check_tuples(parser)?;
+            parser.raise();
+        } else {
+            self.send(parser).await?;
+        }
+        Ok(self.make_room(parser.held_bytes(rest)).await?)
+    }
+
+    fn check_tuples(&self, parser: &Parser) -> Result<(), FailureReason> {
+        let tuples_bytes_max = self.entry_tuples_bytes_max();
+        if parser.gathered_bytes() > tuples_bytes_max {
+            return Err(FailureReason::TooManyToReject { tuples_bytes_max });
+        }
         Ok(())
     }
 
@@ -170,7 +193,7 @@ impl<'a> Request<'a> {
 
     pub(super) async fn submit(
         &mut self,
-        parts: Parts,
+        mut parts: Parts,
         claim: Option<Claim>,
     ) -> Result<(), FailureReason> {
         while self.pending.len() >= PENDING_SUBMISSIONS_MAX {
@@ -186,6 +209,8 @@ impl<'a> Request<'a> {
         }
         let records = parts.iter().map(|part| part.assembled.rows + part.assembled.quarantined);
         let records = records.sum();
+        // Given back where this fails, or is dropped, before the submission is on its way.
+        let paid = parts.take_paid();
         let Parts { first, others } = parts;
         let (mut entries, share, part) = self.part_with(first);
         let (mut other_shares, mut other_parts) = (Vec::new(), Vec::new());
@@ -198,10 +223,12 @@ impl<'a> Request<'a> {
         let (source, request) = (Source::Http, self.refusal.clone());
         let submission = Submission { entries, share, other_shares, source, claim, request };
         let pending = self.ingest.intake.submit(submission, room).await?;
+        paid.into_iter().for_each(InvalidRecords::sent);
         // Now, and not with the answer, so that hanging up in between is no way around the quota.
         if let Some(quota) = &mut self.wanted.quota {
             quota.pay(records);
         }
+        self.unsettled += 1;
         self.pending.push_back(Sent { pending, part, other_parts });
         Ok(())
     }
@@ -211,7 +238,7 @@ impl<'a> Request<'a> {
         let Part { slot, stream, assembled } = part;
         let Assembled { entries, first_id, rows, quarantined, kept, .. } = assembled;
         if self.wanted.ack == Ack::Commit && rows > 0 {
-            self.waits.push((slot, self.ingest.intake.wait_for_commit(first_id)));
+            self.waits.add(slot, self.ingest.intake.wait_for_commit(first_id));
         }
         let counters = self.ingest.counters.of(stream);
         let share = Share { entries: entries.len(), counters, kept };
@@ -224,6 +251,7 @@ impl<'a> Request<'a> {
             return Ok(false);
         };
         let durable = self.ingest.intake.durable(pending).await;
+        self.unsettled -= 1;
         for part in std::iter::once(part).chain(other_parts) {
             match &durable {
                 Ok(_) => self.note_durable(&part),
@@ -234,6 +262,7 @@ impl<'a> Request<'a> {
                 }
             }
         }
+        self.waits.fold();
         self.reply.position = Some(durable?.end);
         Ok(true)
     }
@@ -250,9 +279,9 @@ impl<'a> Request<'a> {
     }
 
     /// The reply to a request that was taken.
-    pub(super) fn finish(self) -> IngestReply {
+    pub(super) fn finish(mut self) -> IngestReply {
         self.count_not_kept();
-        self.reply
+        std::mem::take(&mut self.reply)
     }
 
     /// What is already on its way is settled first, so that the failure tells the truth about it.
@@ -270,13 +299,19 @@ impl<'a> Request<'a> {
         if self.reply.position.is_some() || is_outcome_unknown {
             self.count_not_kept();
         } else {
+            self.is_counted = true;
             self.reply.not_kept = NotKept::default();
             self.reply.streams.clear();
         }
-        Box::new(IngestFailure { reason, before: self.reply, is_outcome_unknown })
+        let before = std::mem::take(&mut self.reply);
+        Box::new(IngestFailure { reason, before, is_outcome_unknown })
     }
 
-    fn count_not_kept(&self) {
+    /// Counts once, whatever becomes of the request.
+    fn count_not_kept(&mut self) {
+        if std::mem::replace(&mut self.is_counted, true) {
+            return;
+        }
         let IngestReply { not_kept, streams, replayed, .. } = &self.reply;
         if not_kept.is_empty() || *replayed {
             return;
@@ -322,7 +357,8 @@ impl<'a> Request<'a> {
 
     /// Grows the reservation to what the request holds in memory.
     pub(super) async fn make_room(&mut self, bytes: usize) -> Result<(), IntakeError> {
-        // When everything is handed on, nothing may be refused any more: a sender that comes again would double it.
+        // When everything is handed on, nothing may be refused any more: a sender that comes again would double it. What can be
+        // no record of the body's rest does not count, so that its end may come in any pieces.
         if bytes == 0 {
             return Ok(());
         }
@@ -356,27 +392,25 @@ impl<'a> Request<'a> {
             return;
         }
         let waits = std::mem::take(&mut self.waits);
-        let streams = self.reply.streams.len();
-        let all = async {
-            let mut sum = CommitOutcome::default();
-            let mut by_stream = vec![CommitOutcome::default(); streams];
-            for (slot, mut wait) in waits {
-                let outcome = wait.outcome().await;
-                sum.add(outcome);
-                if let Some(of_stream) = by_stream.get_mut(slot) {
-                    of_stream.add(outcome);
-                }
-            }
-            (sum, by_stream)
-        };
-        let Ok((sum, by_stream)) = tokio::time::timeout(self.ingest.commit_wait, all).await else {
+        let Some(Committed { sum, mut by_stream }) = waits.committed(self.ingest.commit_wait).await
+        else {
             return;
         };
         self.reply.committed = Some(sum);
         self.reply.quarantined += sum.refused;
+        by_stream.resize(self.reply.streams.len(), CommitOutcome::default());
         for (stream, outcome) in self.reply.streams.iter_mut().zip(by_stream) {
             stream.committed = Some(outcome);
             stream.quarantined += outcome.refused;
+        }
+    }
+}
+
+impl Drop for Request<'_> {
+    /// Its sender hung up before the reply. What was submitted is taken all the same, and so what of it was not kept counts.
+    fn drop(&mut self) {
+        if self.reply.position.is_some() || self.unsettled > 0 {
+            self.count_not_kept();
         }
     }
 }

@@ -74,7 +74,7 @@ impl NotMade {
     pub fn is_of_stream(&self) -> bool {
         match self {
             NotMade::Table(error) => {
-                !matches!(error, TableError::Database(_) | TableError::Locked(_))
+                !matches!(error, TableError::Database(_) | TableError::Locked(_) | TableError::Busy)
             }
             NotMade::Gone(_) | NotMade::MadeOtherwise => false,
         }

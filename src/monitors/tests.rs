@@ -37,7 +37,7 @@ impl App {
             request.resume_after(id.to_str().unwrap());
         }
         let selection = request.select(self.hub.streams(), None).unwrap();
-        Session::open(&self.hub, selection, &request).unwrap()
+        Session::open(&self.hub, None, selection, &request).unwrap()
     }
 
     fn still_allowed(&self) -> impl FnMut() -> std::future::Ready<bool> + Send + 'static {

@@ -11,6 +11,7 @@ use reqwest::{Method, Response};
 
 use super::endpoint::Endpoint;
 use super::guard::{Guard, RefusedHost, UnknownHost};
+use super::lookups::BusyLookups;
 use super::shown;
 
 /// Longest time to connect.
@@ -37,6 +38,9 @@ pub enum RequestError {
     Refused(#[from] RefusedHost),
     #[error(transparent)]
     Name(#[from] UnknownHost),
+    /// Nothing was asked, and neither the host nor its name is to blame.
+    #[error(transparent)]
+    Busy(#[from] BusyLookups),
     #[error("no encrypted connection to {to}: {reason}")]
     Tls { to: String, reason: String },
     #[error("no answer from {from}: {reason}")]
@@ -98,6 +102,9 @@ fn request_error(to: &Endpoint, error: &reqwest::Error) -> RequestError {
         }
         if let Some(unknown) = cause.downcast_ref::<UnknownHost>() {
             return unknown.clone().into();
+        }
+        if let Some(busy) = cause.downcast_ref::<BusyLookups>() {
+            return (*busy).into();
         }
         if let Some(tls) = tls_error(cause) {
             return RequestError::Tls { to: shown::address(to), reason: tls.to_string() };

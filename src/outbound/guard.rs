@@ -11,14 +11,11 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use tokio::sync::Semaphore;
 use url::{Host, Url};
 
+use super::asking::Asking;
+use super::lookups::{BusyLookups, LOOKUPS_MAX, Lookups};
 use super::public_addresses::{is_public, unwrapped};
-
-/// Most names that are looked up at a time. Each takes a thread until the name server answers or is given up, for many
-/// seconds, of those that all blocking work shares.
-const LOOKUPS_MAX: usize = 32;
 
 /// Says yes or no to addresses. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -31,7 +28,7 @@ pub struct Guard {
 #[derive(Debug, Clone)]
 enum Lookup {
     /// The machine's resolver, with a permit for each look-up under way.
-    System(Arc<Semaphore>),
+    System(Lookups),
     #[cfg(test)]
     Scripted(Arc<std::sync::Mutex<std::collections::VecDeque<Vec<IpAddr>>>>),
 }
@@ -56,10 +53,7 @@ pub struct UnknownHost {
 impl Guard {
     /// Refuses what is not public, but for `allowed`.
     pub fn new(allowed: Vec<IpNet>) -> Guard {
-        Guard {
-            allowed: allowed.into(),
-            lookup: Lookup::System(Arc::new(Semaphore::new(LOOKUPS_MAX))),
-        }
+        Guard { allowed: allowed.into(), lookup: Lookup::System(Lookups::new(LOOKUPS_MAX)) }
     }
 
     /// With names whose addresses are given, look by look.
@@ -89,8 +83,8 @@ impl Guard {
         Err(RefusedHost { host: address.to_string() })
     }
 
-    async fn addresses(self, host: String) -> Result<Vec<SocketAddr>, BoxedError> {
-        let found = self.lookup.addresses(&host).await;
+    async fn addresses(self, host: String, asking: Asking) -> Result<Vec<SocketAddr>, BoxedError> {
+        let found = self.lookup.addresses(&host, &asking).await?;
         let unknown =
             |reason: io::Error| UnknownHost { host: host.clone(), reason: reason.to_string() };
         let found = found.map_err(unknown)?;
@@ -107,40 +101,34 @@ type BoxedError = Box<dyn std::error::Error + Send + Sync>;
 
 impl Resolve for Guard {
     fn resolve(&self, name: Name) -> Resolving {
-        let addresses = self.clone().addresses(name.as_str().to_owned());
+        let addresses = self.clone().addresses(name.as_str().to_owned(), Asking::current());
         Box::pin(async move { Ok(Box::new(addresses.await?.into_iter()) as Addrs) })
     }
 }
 
 impl Lookup {
-    async fn addresses(&self, host: &str) -> io::Result<Vec<SocketAddr>> {
-        let found: Vec<SocketAddr> = match self {
-            Lookup::System(permits) => {
+    async fn addresses(
+        &self,
+        host: &str,
+        asking: &Asking,
+    ) -> Result<io::Result<Vec<SocketAddr>>, BusyLookups> {
+        let found: io::Result<Vec<SocketAddr>> = match self {
+            Lookup::System(lookups) => {
                 let host = host.to_owned();
-                with_permit(permits, move || (host, 0).to_socket_addrs()).await??.collect()
+                let look = move || (host, 0).to_socket_addrs().map(Iterator::collect);
+                lookups.run(asking, look).await?.flatten()
             }
             #[cfg(test)]
             Lookup::Scripted(looks) => {
                 let next = looks.lock().unwrap().pop_front().unwrap_or_default();
-                next.into_iter().map(|address| SocketAddr::new(address, 0)).collect()
+                Ok(next.into_iter().map(|address| SocketAddr::new(address, 0)).collect())
             }
         };
-        if found.is_empty() { Err(io::Error::other("it has no address")) } else { Ok(found) }
+        let known = |found: Vec<SocketAddr>| {
+            if found.is_empty() { Err(io::Error::other("it has no address")) } else { Ok(found) }
+        };
+        Ok(found.and_then(known))
     }
-}
-
-/// Does blocking work under a permit. The wait for the work can be dropped, the work cannot: it keeps its permit to its end.
-async fn with_permit<T: Send + 'static>(
-    permits: &Arc<Semaphore>,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> io::Result<T> {
-    let permit = Arc::clone(permits).acquire_owned().await.map_err(io::Error::other)?;
-    let work = move || {
-        let done = work();
-        drop(permit);
-        done
-    };
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)
 }
 
 #[cfg(test)]
@@ -186,11 +174,16 @@ mod tests {
 
     #[tokio::test]
     async fn names_are_refused_by_what_they_stand_for() {
-        let error = guard(&[]).addresses("localhost".to_owned()).await.unwrap_err();
+        let error =
+            guard(&[]).addresses("localhost".to_owned(), Asking::of(None)).await.unwrap_err();
         assert!(error.downcast_ref::<RefusedHost>().is_some(), "{error}");
-        let found = guard(&["127.0.0.0/8"]).addresses("localhost".to_owned()).await.unwrap();
+        let found = guard(&["127.0.0.0/8"])
+            .addresses("localhost".to_owned(), Asking::of(None))
+            .await
+            .unwrap();
         assert!(found.iter().all(|address| address.ip() == Ipv4Addr::LOCALHOST), "{found:?}");
-        let error = guard(&[]).addresses("nowhere.invalid".to_owned()).await.unwrap_err();
+        let error =
+            guard(&[]).addresses("nowhere.invalid".to_owned(), Asking::of(None)).await.unwrap_err();
         assert!(error.downcast_ref::<UnknownHost>().is_some(), "{error}");
     }
 
@@ -198,25 +191,7 @@ mod tests {
     async fn of_several_addresses_only_the_public_ones_are_left() {
         let looks = vec![vec!["10.0.0.1".parse().unwrap(), "1.1.1.1".parse().unwrap()]];
         let guard = Guard::scripted(Vec::new(), looks);
-        let found = guard.addresses("api.test".to_owned()).await.unwrap();
+        let found = guard.addresses("api.test".to_owned(), Asking::of(None)).await.unwrap();
         assert_eq!(found, [SocketAddr::from(([1, 1, 1, 1], 0))]);
-    }
-
-    #[tokio::test]
-    async fn a_look_up_without_a_waiter_keeps_its_permit() {
-        let permits = Arc::new(Semaphore::new(1));
-        let (begun, begins) = tokio::sync::oneshot::channel();
-        let (release, released) = std::sync::mpsc::channel::<()>();
-        let stuck = with_permit(&permits, move || {
-            begun.send(()).unwrap();
-            released.recv().unwrap();
-        });
-        tokio::select! {
-            _ = stuck => panic!("it was not released"),
-            begun = begins => begun.unwrap(),
-        }
-        assert_eq!(permits.available_permits(), 0, "the wait was dropped, the work was not");
-        release.send(()).unwrap();
-        assert_eq!(with_permit(&permits, || 7).await.unwrap(), 7);
     }
 }

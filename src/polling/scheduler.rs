@@ -4,7 +4,7 @@
 //! what one is claiming the others skip. All times are the database's, and every wait is short, so the clock of this
 //! machine can do what it likes.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::time::Duration;
 
 use tidegate_record::{RunId, UnixMicros};
@@ -16,11 +16,12 @@ use uuid::Uuid;
 
 use super::context::PollingContext;
 use super::database_clock::DatabaseClock;
-use super::run::Run;
+use super::owner_runs::OwnerRuns;
+use super::run::{Run, StopSignals};
 use crate::backoff::Backoff;
 use crate::db;
 use crate::db::answered;
-use crate::db::polling_runs::{self, ClaimedRow};
+use crate::db::polling_runs::{self, ClaimedRow, LeftOut, RenewedRun};
 use crate::telemetry::metrics;
 
 /// Most jobs claimed at a time.
@@ -29,6 +30,9 @@ const CLAIM_MAX: usize = 64;
 const CLAIM_SPACING: Duration = Duration::from_millis(50);
 /// Longest time between two looks for what is due; a job that another node made is noticed after at most this.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Time between two looks for others' jobs while an owner has its share of the runs: such a look passes over all that is due
+/// of that owner.
+const OTHERS_EVERY: Duration = Duration::from_millis(250);
 /// Leases are renewed this many times within the time of one; runs that are younger than that wait for the next time.
 const RENEWALS_PER_LEASE: u32 = 3;
 /// How often due times in the future of a clock that was set back are looked for, although it was not seen to be.
@@ -41,14 +45,19 @@ pub struct Scheduler {
     under_way: HashMap<Id, UnderWay>,
     clock: DatabaseClock,
     repair_at: Instant,
+    /// The latest claim passed over jobs of owners that have their share of the runs.
+    passes_over: bool,
+    /// Not before this another claim passes over any.
+    pass_over_at: Instant,
     backoff: Backoff,
     failing: bool,
 }
 
 struct UnderWay {
     run: RunId,
+    owner: Option<i64>,
     began: Instant,
-    superseded: CancellationToken,
+    stop: StopSignals,
 }
 
 impl Scheduler {
@@ -59,6 +68,8 @@ impl Scheduler {
             under_way: HashMap::new(),
             clock: DatabaseClock::new(Instant::now()),
             repair_at: Instant::now(),
+            passes_over: false,
+            pass_over_at: Instant::now(),
             backoff: Backoff::new(),
             failing: false,
         }
@@ -105,7 +116,12 @@ impl Scheduler {
             let has_permit = self.runs.len() < self.context.limits.runs_max;
             tokio::select! {
                 () = soft.cancelled() => return,
-                Some(ended) = self.runs.join_next_with_id() => self.ended(ended),
+                Some(ended) = self.runs.join_next_with_id() => {
+                    self.ended(ended);
+                    if self.passes_over {
+                        claim_at = Instant::now();
+                    }
+                }
                 () = sleep_until(renew_at) => {
                     self.renew(renew_every).await;
                     renew_at = Instant::now() + renew_every;
@@ -125,18 +141,27 @@ impl Scheduler {
             // Leases may have ended while the database was away; what the runs wait to be committed is theirs.
             self.renew(Duration::ZERO).await;
         }
-        let free = self.context.limits.runs_max.saturating_sub(self.runs.len());
-        let limit = u32::try_from(free.min(CLAIM_MAX)).unwrap_or_default();
+        let runs_max = self.context.limits.runs_max;
+        let owners = OwnerRuns::count(self.under_way.values().map(|run| run.owner), runs_max);
+        let left_out = LeftOut {
+            runs: self.under_way.values().map(|under_way| under_way.run.run).collect(),
+            owners: owners.full(),
+        };
+        self.passes_over = !left_out.owners.is_empty();
+        let pass_over_in = self.pass_over_at.saturating_duration_since(Instant::now());
+        if self.passes_over && !pass_over_in.is_zero() {
+            return pass_over_in;
+        }
+        let free = runs_max.saturating_sub(self.runs.len());
+        let limit = u32::try_from(free.min(CLAIM_MAX).min(owners.room())).unwrap_or_default();
         let context = &self.context;
-        let under_way: Vec<Uuid> =
-            self.under_way.values().map(|under_way| under_way.run.run).collect();
         let claimed = polling_runs::claim(
             &context.pool,
             context.journal,
             &context.node,
             context.limits.lease,
             limit,
-            &under_way,
+            &left_out,
         );
         let jobs = match answered(claimed).await {
             Ok(jobs) => jobs,
@@ -157,10 +182,19 @@ impl Scheduler {
             self.went_well();
             return Duration::ZERO;
         }
+        self.next_look().await
+    }
+
+    /// Everything that was due is claimed, but for what was passed over: when to look again.
+    async fn next_look(&mut self) -> Duration {
         match answered(polling_runs::next_wake(&self.context.pool)).await {
             Ok(next) => {
                 self.went_well();
                 self.read_clock(next.now);
+                if self.passes_over {
+                    self.pass_over_at = Instant::now() + OTHERS_EVERY;
+                    return OTHERS_EVERY;
+                }
                 next.wait().map_or(LOOK_EVERY, |wait| wait.clamp(CLAIM_SPACING, LOOK_EVERY))
             }
             Err(error) => {
@@ -171,10 +205,11 @@ impl Scheduler {
     }
 
     fn start(&mut self, job: ClaimedRow) {
-        let (run, superseded, began) = (job.run(), CancellationToken::new(), Instant::now());
-        let running = Run::new(self.context.clone(), job, superseded.clone());
+        let (run, owner) = (job.run(), job.owner_id);
+        let (stop, began) = (StopSignals::default(), Instant::now());
+        let running = Run::new(self.context.clone(), job, stop.clone());
         let task = self.runs.spawn(running.run());
-        self.under_way.insert(task.id(), UnderWay { run, began, superseded });
+        self.under_way.insert(task.id(), UnderWay { run, owner, began, stop });
     }
 
     fn ended(&mut self, ended: Result<(Id, ()), JoinError>) {
@@ -190,7 +225,7 @@ impl Scheduler {
         metrics::set_poll_runs(self.runs.len(), self.context.limits.runs_max);
     }
 
-    /// Keeps the leases of runs that are as old, and ends those that others have followed.
+    /// Keeps the leases of runs that are as old, and ends those that others have followed, and those of disabled users.
     async fn renew(&mut self, old: Duration) {
         let runs: Vec<RunId> = self
             .under_way
@@ -204,10 +239,13 @@ impl Scheduler {
         let renewed = polling_runs::renew(&self.context.pool, &runs, self.context.limits.lease);
         match answered(renewed).await {
             Ok(kept) => {
-                let kept: HashSet<Uuid> = kept.into_iter().collect();
-                for under_way in self.under_way.values() {
-                    if runs.contains(&under_way.run) && !kept.contains(&under_way.run.run) {
-                        under_way.superseded.cancel();
+                let kept: HashMap<Uuid, RenewedRun> =
+                    kept.into_iter().map(|kept| (kept.run_id, kept)).collect();
+                for UnderWay { run, stop, .. } in self.under_way.values() {
+                    match kept.get(&run.run) {
+                        None if runs.contains(run) => stop.superseded.cancel(),
+                        Some(kept) if kept.owner_disabled => stop.owner_disabled.cancel(),
+                        _ => {}
                     }
                 }
             }

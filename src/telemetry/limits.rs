@@ -62,9 +62,17 @@ pub static READERS: Limit = Limit::new(
     "requests for records were refused: others are read, or replies are not taken",
 );
 
-/// What PostgreSQL may take to read records for one request.
-pub static READING_TIME: Limit =
-    Limit::new("reading_time", "requests for records were refused: PostgreSQL took too long");
+/// Lists of the quarantine and of streams' sizes at once, in all and of one user.
+pub static LISTS: Limit = Limit::new(
+    "lists",
+    "requests for the quarantine or for streams' sizes were refused: others are answered, or replies are not taken",
+);
+
+/// What PostgreSQL may take to read for one request.
+pub static READING_TIME: Limit = Limit::new(
+    "reading_time",
+    "requests for records or for the quarantine were refused: PostgreSQL took too long",
+);
 
 /// Time that a reader waits for its own records.
 pub static READ_WAIT: Limit = Limit::new(
@@ -79,6 +87,18 @@ pub static REPLY_BYTES: Limit =
 /// Samples at once, in all and of one user.
 pub static SAMPLES: Limit =
     Limit::new("samples", "samples were refused: others are looked at, or still on their way");
+
+/// Monitors of one user.
+pub static MONITORS_OF_USER: Limit = Limit::new(
+    "monitors_of_user",
+    "monitors were refused: their user has as many as one may of TIDEGATE_MONITORS_MAX",
+);
+
+/// Previews of polling jobs at once, in all and of one user.
+pub static PREVIEWS: Limit = Limit::new(
+    "previews",
+    "previews of polling jobs were refused: others are asked for, or looked at",
+);
 
 /// Frames that monitors did not take yet, in bytes.
 pub static MONITOR_FRAMES: Limit = Limit::new(
@@ -192,9 +212,12 @@ const ALL: &[&Limit] = &[
     &REPLY_UNREAD,
     &HEAD_TIME,
     &READERS,
+    &LISTS,
     &READING_TIME,
     &REPLY_BYTES,
     &SAMPLES,
+    &MONITORS_OF_USER,
+    &PREVIEWS,
     &MONITOR_FRAMES,
     &QUARANTINE_REQUEST,
     &REQUEST_STREAMS,
@@ -250,8 +273,8 @@ pub fn labels() -> impl Iterator<Item = &'static str> {
     ALL.iter().map(|limit| limit.label)
 }
 
-/// Lets the counter of each begin.
-pub(super) fn begin() {
+/// Lets the counter of each begin, once there is a recorder of metrics.
+pub fn begin() {
     labels().for_each(|label| count_limit_hits(label, 0));
 }
 

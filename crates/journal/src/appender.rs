@@ -136,9 +136,7 @@ impl Appender {
 fn admit(shared: &Shared, active: &Active, group: &[SealedEntry]) -> Result<(), AppendError> {
     let bytes_max = shared.options.bytes_max;
     let entry_max = ENTRY_BYTES_MAX.min(bytes_max.saturating_sub(SEGMENT_HEADER_BYTES));
-    let too_large = |entry: &SealedEntry| {
-        entry.len_bytes() > entry_max || entry.meta_len() > usize::from(u16::MAX)
-    };
+    let too_large = |entry: &SealedEntry| entry.len_bytes() > entry_max || entry.is_too_large();
     if let Some(index) = group.iter().position(too_large) {
         let bytes = group[index].len_bytes();
         return Err(AppendError::TooLarge { index, bytes, bytes_max: entry_max });

@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use tidegate_record::{ColumnSet, Position, UnixMicros};
 
-use super::format::{ALIGNMENT_BYTES, ENTRY_HEADER_BYTES, EntryFrame};
+use super::format::{ALIGNMENT_BYTES, ENTRY_BYTES_MAX, ENTRY_HEADER_BYTES, EntryFrame};
 
 /// An entry that is being filled.
 #[derive(Debug)]
@@ -95,6 +95,11 @@ impl SealedEntry {
         self.buffer.len() as u64
     }
 
+    /// No journal can hold it, however large: the format has no room for its meta, or for all of it.
+    pub fn is_too_large(&self) -> bool {
+        self.len_bytes() > ENTRY_BYTES_MAX || self.meta_len > usize::from(u16::MAX)
+    }
+
     /// Bytes of body.
     pub fn body_len(&self) -> usize {
         self.body_len
@@ -128,10 +133,6 @@ impl SealedEntry {
     /// Where the next entry may begin. Has a meaning only after its group was appended.
     pub fn end(&self) -> Position {
         Position(self.position.0 + self.len_bytes())
-    }
-
-    pub(super) fn meta_len(&self) -> usize {
-        self.meta_len
     }
 
     pub(super) fn as_bytes(&self) -> &[u8] {
@@ -205,7 +206,7 @@ mod tests {
             assert_eq!(draft.body(), vec![7; body_bytes]);
             let entry = draft.seal(1, 2, ColumnSet(3), 4, UnixMicros(5));
             assert_eq!(entry.body_len(), body_bytes);
-            assert_eq!(entry.meta_len(), 3);
+            assert_eq!(entry.meta_len, 3);
             assert_eq!(entry.len_bytes() % ALIGNMENT_BYTES as u64, 0);
             assert!(entry.len_bytes() >= (ENTRY_HEADER_BYTES + 3 + body_bytes) as u64);
         }

@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 
 use crate::api::ApiError;
+use crate::api::authenticated::Authenticated;
 use crate::api::bodies::{Holder, MemoryBudget};
 use crate::api::connections::Requester;
 
@@ -19,7 +20,8 @@ const JSON_BODY_WAIT_MAX: Duration = Duration::from_secs(15);
 /// The same while its sender is not authenticated, as to sign in.
 const UNKNOWN_BODY_WAIT_MAX: Duration = Duration::from_secs(5);
 
-/// A JSON body of at most `BYTES_MAX`, which counts for as long as it is held. What cannot be read is 400 and what does not
+/// A JSON body of at most `BYTES_MAX`, which counts for as long as it is held. A caller who is shut out while it arrives is
+/// refused. What cannot be read is 400 and what does not
 /// fit `T` is 422, both with the members `line` and `column` (from 1).
 #[derive(Debug)]
 pub struct ApiJson<T, const BYTES_MAX: usize = JSON_BODY_BYTES_MAX>(pub T);
@@ -38,6 +40,7 @@ where
             return Err(ApiError::unsupported_media_type(detail));
         }
         let requester = Requester::of(request.extensions());
+        let authenticated = request.extensions().get::<Authenticated>().cloned();
         let holder = Holder::of(&requester);
         let _held =
             MemoryBudget::from_ref(state).hold(holder, held_for(request.body(), BYTES_MAX))?;
@@ -51,6 +54,9 @@ where
             .await
             .map_err(|_| ApiError::timeout("body_timeout", "the body took too long to arrive"))?
             .map_err(|error| body_error(&error, BYTES_MAX))?;
+        if let Some(authenticated) = authenticated {
+            authenticated.require_still().await?;
+        }
         parse(&bytes).map(ApiJson)
     }
 }

@@ -31,13 +31,12 @@ use crate::telemetry::limits;
 pub use client_address::ClientAddress;
 pub use paced::Paced;
 pub use phase::Phase;
+use place::UNREAD_MIN;
 pub use place::{HEAD_MAX, IDLE_MAX, Place};
 pub use read_deadline::ReadDeadline;
 pub use requester::Requester;
 use table::Table;
 
-/// A reply counts as unread when nothing of it was taken for so long.
-const UNREAD_MIN: Duration = Duration::from_secs(1);
 /// How long after a shutdown began a head may still come, and a reply wait for its reader.
 const SHUTDOWN_WAIT: Duration = Duration::from_secs(2);
 /// Advice to a client that has too many connections.

@@ -3,6 +3,7 @@
 //! Its own task says so with a single atomic operation; the search for the least useful connection reads it. A place that was
 //! taken away takes no request any more: of the two exactly one wins.
 
+use std::any::Any;
 use std::future::pending;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,14 +15,18 @@ use tokio::time::Instant;
 
 use super::client_address::ClientAddress;
 use super::phase::{AtomicDoing, Doing, Phase, SINCE_MAX};
-use super::{UNREAD_MIN, Visit};
 
 /// Longest time from the connection to its first whole head, and from the first byte of a later head to its end.
 pub const HEAD_MAX: Duration = Duration::from_secs(10);
 /// Longest time between a reply and the next request.
 pub const IDLE_MAX: Duration = Duration::from_secs(30);
+/// A reply counts as unread when nothing of it was taken for so long.
+pub(super) const UNREAD_MIN: Duration = Duration::from_secs(1);
 /// For so long a silent connection is a newcomer, whose head is on its way.
 const NEWCOMER_MAX: Duration = Duration::from_secs(1);
+
+/// What a place keeps for a request and does not look into.
+type Visit = Option<Box<dyn Any + Send>>;
 
 /// How little a connection is worth; the least comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,8 +57,8 @@ pub struct Place {
     /// Of the body of the last request something is still to come.
     owes_body: AtomicBool,
     task: OnceLock<AbortHandle>,
-    /// The request under way, as one of the client behind a proxy.
-    visit: Mutex<Option<Visit>>,
+    /// What counts the request under way for the client behind a proxy; it ends with it.
+    visit: Mutex<Visit>,
 }
 
 impl Place {
@@ -166,8 +171,8 @@ impl Place {
     }
 
     /// Counts the request under way for its client, until it ends.
-    pub fn bear(&self, visit: Visit) {
-        *self.visit() = Some(visit);
+    pub fn bear(&self, visit: impl Send + 'static) {
+        *self.visit() = Some(Box::new(visit));
     }
 
     /// Bytes came that are not a whole head yet.
@@ -246,7 +251,7 @@ impl Place {
         }
     }
 
-    fn visit(&self) -> MutexGuard<'_, Option<Visit>> {
+    fn visit(&self) -> MutexGuard<'_, Visit> {
         self.visit.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -2,14 +2,18 @@
 //!
 //! A decoder counts what it remembers: a few hundred bytes on the line may have it remember megabytes.
 
+use std::task::{Poll, ready};
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::BoxError;
+use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, header};
+use futures::stream::{self, Stream, StreamExt};
 use tidegate_codec::formats::MediaType;
 
 use crate::api::bodies::{Full, Holder, MemoryPermit};
 use crate::api::{ApiError, AppState};
+use crate::auth::{Auth, AuthError, Caller};
 use crate::ingest::body::{BodyError, BodyLimits, BodyReader, ContentEncoding};
 
 /// What a body says that it is.
@@ -42,14 +46,17 @@ pub fn limits(state: &AppState) -> BodyLimits {
     }
 }
 
-/// Reads the body of an authenticated caller; what its decoder remembers counts for as long as it does.
+/// Reads the body of an authenticated caller, for as long as they are let in; what its decoder remembers counts for as long as
+/// it does.
 pub fn read(
     state: &AppState,
+    caller: &Caller,
     body: Body,
     encoding: ContentEncoding,
     limits: BodyLimits,
 ) -> BodyReader {
-    let reader = BodyReader::new(body.into_data_stream(), encoding, limits);
+    let body = while_let_in(state.auth.clone(), caller.clone(), body);
+    let reader = BodyReader::new(body, encoding, limits);
     if encoding == ContentEncoding::Identity {
         return reader;
     }
@@ -63,6 +70,22 @@ pub fn read(
     })
 }
 
+/// Each part of a body, and its end, asks whether the caller is still let in: a body may arrive for hours.
+fn while_let_in(
+    auth: Auth,
+    caller: Caller,
+    body: Body,
+) -> impl Stream<Item = Result<Bytes, BoxError>> + Send + Unpin + 'static {
+    let mut body = body.into_data_stream();
+    stream::poll_fn(move |context| {
+        let next = ready!(body.poll_next_unpin(context));
+        if !auth.takes(&caller) {
+            return Poll::Ready(Some(Err(BodyError::ShutOut { via: caller.via }.into())));
+        }
+        Poll::Ready(next.map(|chunk| chunk.map_err(BoxError::from)))
+    })
+}
+
 /// What a sender is told whose body cannot be read.
 pub fn error(error: &BodyError) -> ApiError {
     match error {
@@ -73,6 +96,7 @@ pub fn error(error: &BodyError) -> ApiError {
         }
         BodyError::Undeclared { .. } => ApiError::unsupported_media_type(error.to_string()),
         BodyError::NoMemory => Full::Budget.into(),
+        BodyError::ShutOut { via } => AuthError::no_longer(*via).into(),
         BodyError::Interrupted { .. } => ApiError::bad_request("broken_body", error.to_string()),
     }
 }

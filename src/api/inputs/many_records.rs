@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::{Query, Request, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::Deserialize;
 use tidegate_codec::formats::Format;
 
 use crate::api::caller::authenticate;
@@ -14,7 +14,7 @@ use crate::api::inputs::refusal::refusal;
 use crate::api::inputs::{body, receipt};
 use crate::api::{ApiError, AppState};
 use crate::auth::Scope;
-use crate::ingest::{Addressing, IngestRequest, Rights, StreamReply};
+use crate::ingest::{Addressing, IngestRequest, Rights};
 
 /// What the query may say.
 #[derive(Debug, Default, Deserialize)]
@@ -24,49 +24,6 @@ pub struct ManyRecordsQuery {
     ack: AckWord,
     #[serde(default)]
     on_error: OnErrorWord,
-}
-
-/// `{"flights":{"accepted":2,"quarantined":1},…}`, in the order in which the streams were met.
-#[derive(Debug)]
-pub struct ByStream(pub Vec<StreamReply>);
-
-/// What became of one stream's records; with `ack=commit` the members are those of the whole reply.
-#[derive(Debug, Serialize)]
-struct StreamView {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    accepted: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    committed: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    duplicates: Option<u64>,
-    quarantined: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    not_kept: Option<u64>,
-}
-
-impl ByStream {
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-impl Serialize for ByStream {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|stream| (&stream.name, StreamView::of(stream))))
-    }
-}
-
-impl StreamView {
-    fn of(stream: &StreamReply) -> StreamView {
-        let committed = stream.committed;
-        StreamView {
-            accepted: committed.is_none().then_some(stream.accepted),
-            committed: committed.map(|outcome| outcome.committed),
-            duplicates: committed.map(|outcome| outcome.duplicates),
-            quarantined: stream.quarantined,
-            not_kept: Some(stream.not_kept.total()).filter(|records| *records > 0),
-        }
-    }
 }
 
 /// 202 once the records are durable, or 201 once they are in their tables.
@@ -79,6 +36,7 @@ pub async fn create(State(state): State<AppState>, request: Request) -> Result<R
     let encoding = body::content_encoding(&parts.headers)?;
     let key = records::idempotency_key(&parts.headers)?.map(str::to_owned);
     let quota = records::admit(&state, &caller)?;
+    let body = body::read(&state, &caller, body, encoding, body::limits(&state));
     let ingest = IngestRequest {
         key,
         sender: records::sender(&caller),
@@ -93,7 +51,6 @@ pub async fn create(State(state): State<AppState>, request: Request) -> Result<R
         on_error: query.on_error.into(),
         return_ids: false,
     };
-    let body = body::read(&state, body, encoding, body::limits(&state));
     match state.ingest.take(ingest, body).await {
         Ok(reply) => Ok(receipt::answer(&state, reply, false)),
         Err(failure) => Err(refusal(&state, *failure)),

@@ -1,6 +1,7 @@
 //! The ways in for records: a request's body becomes records of a stream, and its sender is told what became of them.
 
 pub mod body;
+mod by_stream;
 pub mod many_records;
 mod not_kept;
 pub mod receipt;

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::api::ApiError;
-use crate::api::inputs::many_records::ByStream;
+use crate::api::inputs::by_stream::ByStream;
 use crate::config::{Quarantine, QuarantineFull};
 use crate::ingest::IngestReply;
 use crate::ingest::{NotKept, WhyNotKept};

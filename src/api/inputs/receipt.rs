@@ -8,7 +8,7 @@ use tidegate_record::Position;
 use uuid::Uuid;
 
 use crate::api::AppState;
-use crate::api::inputs::many_records::ByStream;
+use crate::api::inputs::by_stream::ByStream;
 use crate::api::inputs::not_kept::{self, Reason};
 use crate::ingest::{IDS_MAX, IngestReply, PlacedError};
 use crate::telemetry::metrics;

@@ -122,7 +122,7 @@ pub async fn create(
         on_error: query.on_error.into(),
         return_ids,
     };
-    let body = body::read(state, body, encoding, body::limits(state));
+    let body = body::read(state, &caller, body, encoding, body::limits(state));
     match state.ingest.take(ingest, body).await {
         Ok(reply) => Ok(answer(state, reply, return_ids)),
         Err(failure) => Err(refusal(state, *failure)),

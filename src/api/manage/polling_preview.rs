@@ -17,6 +17,7 @@ use crate::polling::ask::{Preview, PreviewError};
 use crate::polling::jobs::Definition;
 use crate::polling::jobs::Members;
 use crate::polling::jobs::stream_of;
+use crate::telemetry::limits;
 
 /// Advice while other previews are made.
 const RETRY_AFTER_BUSY: Duration = Duration::from_secs(5);
@@ -38,7 +39,10 @@ pub async fn preview(
     members.finish()?;
     // Before anything is asked: a caller who may make no such job sees none of its answers either.
     named_stream::require(&caller, &stream_of(stream, &definition)?)?;
-    let mut pages = state.polling.fetcher.pages(Arc::new(definition), secrets, Resume::default());
+    // Held until the reply is made: an API that does not answer holds up few others.
+    let _permit = state.previewers.take(&caller).await?;
+    let (fetcher, definition) = (&state.polling.fetcher, Arc::new(definition));
+    let mut pages = fetcher.pages(caller.user_id, definition, secrets, Resume::default());
     let page = pages.next().await?;
     Ok(Json(state.previews.look(page).await?))
 }
@@ -53,6 +57,7 @@ impl From<PreviewError> for ApiError {
     fn from(error: PreviewError) -> ApiError {
         match error {
             PreviewError::Busy => {
+                limits::PREVIEWS.hit();
                 ApiError::unavailable("busy", error.to_string(), RETRY_AFTER_BUSY)
             }
             PreviewError::Failed(error) => ApiError::internal(error),

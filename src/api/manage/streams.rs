@@ -95,6 +95,9 @@ impl From<TableError> for ApiError {
                 );
                 ApiError::unavailable(error.code(), detail, LOCKED_RETRY)
             }
+            TableError::Busy => {
+                ApiError::unavailable(error.code(), error.to_string(), LOCKED_RETRY)
+            }
             TableError::TooMany(reason) => {
                 ApiError::conflict(error.code(), reason.to_string()).with("limit", reason.limit())
             }
@@ -112,6 +115,7 @@ pub async fn list(
     caller.require(Scope::Read)?;
     let Query(query) = query?;
     let sizes = if query.sizes {
+        let _permit = state.lists.take(&caller).await?;
         let sizes = reading::sizes(&state.database.pools().reading).await;
         Some(sizes.inspect_err(|error| tracing::debug!(%error, "no sizes of streams")).ok())
     } else {
@@ -235,7 +239,7 @@ pub async fn infer(
     let csv = CsvWords { null, delimiter, quote, header, columns }.check(media_type.header)?;
     let encoding = body::content_encoding(request.headers())?;
     let permit = state.samples.take(&caller).await?;
-    let sample = timeout(SAMPLE_WAIT_MAX, read_sample(&state, request, encoding)).await;
+    let sample = timeout(SAMPLE_WAIT_MAX, read_sample(&state, &caller, request, encoding)).await;
     let (body, held) = sample.map_err(|_| sample_too_slow())??;
     // Apart from where requests are served; the memory is held until that is done, even if the request is given up.
     let look = move || {
@@ -251,6 +255,7 @@ pub async fn infer(
 /// All of a sample, and the part of the budget that it takes.
 async fn read_sample(
     state: &AppState,
+    caller: &Caller,
     request: Request,
     encoding: ContentEncoding,
 ) -> Result<(BytesMut, MemoryPermit), ApiError> {
@@ -259,7 +264,7 @@ async fn read_sample(
         decompressed_bytes_max: SAMPLE_BYTES_MAX as u64,
         ..body::limits(state)
     };
-    let mut reader = body::read(state, request.into_body(), encoding, limits);
+    let mut reader = body::read(state, caller, request.into_body(), encoding, limits);
     let mut body = BytesMut::new();
     let mut held = state.memory_budget.hold(Holder::Known, 0)?;
     while let Some(chunk) = reader.next().await.map_err(|error| sample_error(&error))? {

@@ -137,7 +137,7 @@ pub async fn create(
     let secret = Secret::token();
     let hash = secret.hash();
     let row = auth
-        .change(|pool| async move {
+        .change(&caller, |pool, acting| async move {
             let token = NewToken {
                 user_id,
                 name: &grant.name,
@@ -147,7 +147,7 @@ pub async fn create(
                 expires_at: grant.expires_at,
                 records_per_second: grant.records_per_second,
             };
-            tokens::insert(&pool, &token).await
+            tokens::insert(&pool, acting.as_ref(), &token).await
         })
         .await?;
     tracing::info!(token_id = row.id, user_id, by = &*caller.user_name, "token made");
@@ -173,7 +173,8 @@ pub async fn revoke(
         let own = snapshot.token(id).filter(|token| Some(token.user_id) == caller.user_id);
         own.ok_or_else(unknown)?;
     }
-    if !auth.change(|pool| async move { tokens::delete(&pool, id).await }).await? {
+    let delete = |pool, _acting| async move { tokens::delete(&pool, id).await };
+    if !auth.change(&caller, delete).await? {
         return Err(unknown());
     }
     tracing::info!(token_id = id, by = &*caller.user_name, "token revoked");

@@ -126,14 +126,14 @@ pub async fn create(
     let role = body.role.unwrap_or(Role::Member);
     let password_hash = auth.hash_password(password, whence).await?;
     let row = auth
-        .change(|pool| async move {
+        .change(&caller, |pool, acting| async move {
             let user = NewUser {
                 name: name.as_str(),
                 email: email.as_ref().map(Email::as_str),
                 password_hash: &password_hash,
                 role: role.as_str(),
             };
-            users::insert(&pool, &user).await
+            users::insert(&pool, acting.as_ref(), &user).await
         })
         .await?;
     tracing::info!(user = row.name, role = row.role, by = &*caller.user_name, "user added");
@@ -171,7 +171,7 @@ pub async fn change(
     };
     let sessions = auth.clone();
     let updated = auth
-        .change(|pool| async move {
+        .change(&caller, |pool, acting| async move {
             let change = UserChange {
                 email: email.as_ref().map(|email| email.as_ref().map(Email::as_str)),
                 password_hash: password_hash.as_deref(),
@@ -179,7 +179,7 @@ pub async fn change(
                 disabled: body.disabled,
                 revoke_tokens: body.revoke_tokens,
             };
-            let updated = users::update(&pool, id, &change).await?;
+            let updated = users::update(&pool, acting.as_ref(), id, &change).await?;
             sessions.forget_sessions_of(id);
             Ok(updated)
         })

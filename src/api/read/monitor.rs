@@ -16,6 +16,7 @@ use crate::monitors::{
     MonitorRequest, MonitorRequestError, NotAnUpgrade, Session, Upgrade, WEBSOCKET_VERSION,
     events as sse, websocket as ws,
 };
+use crate::telemetry::limits;
 
 /// Advice when there are as many monitors as may be.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
@@ -34,6 +35,11 @@ impl From<MonitorRequestError> for ApiError {
 impl From<SubscribeError> for ApiError {
     fn from(error: SubscribeError) -> ApiError {
         let code = match error {
+            SubscribeError::TooManyOfUser { .. } => {
+                limits::MONITORS_OF_USER.hit();
+                let text = error.to_string();
+                return ApiError::too_many_requests("too_many_monitors", text, RETRY_AFTER);
+            }
             SubscribeError::TooMany { .. } => "no_more_monitors",
             SubscribeError::Ended => "shutting_down",
         };
@@ -135,7 +141,7 @@ fn requested(query: Option<&str>) -> Result<MonitorRequest, MonitorRequestError>
 fn open(state: &AppState, caller: &Caller, request: &MonitorRequest) -> Result<Session, ApiError> {
     caller.require(Scope::Monitor)?;
     let selection = request.select(state.catalog.streams(), caller.streams.as_deref())?;
-    Ok(Session::open(&state.hub, selection, request)?)
+    Ok(Session::open(&state.hub, caller.user_id, selection, request)?)
 }
 
 /// 426, with the version that is spoken here (RFC 6455, section 4.4).

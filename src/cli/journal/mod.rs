@@ -14,10 +14,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use tidegate_journal::{Survey, SurveyError};
 
-use crate::config::DataDir;
-
-/// The journal's directory in the data directory.
-const JOURNAL_DIR: &str = "journal";
+use crate::config::{DataDir, JOURNAL_DIR};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum JournalCommand {

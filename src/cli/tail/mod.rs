@@ -22,9 +22,10 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
 use url::Url;
 
-use self::printer::{Printer, Style, printable};
-use crate::auth::LocalToken;
+use self::printer::{Printer, Style};
 use crate::backoff::Backoff;
+use crate::cli::credential::credential;
+use crate::cli::output::printable;
 use crate::config::DataDir;
 
 /// Longest time for connecting.
@@ -203,17 +204,6 @@ fn request(args: &TailArgs, since: Option<&str>) -> anyhow::Result<Request> {
     value.set_sensitive(true);
     request.headers_mut().insert(header::AUTHORIZATION, value);
     Ok(request)
-}
-
-/// The token that was given, or else the local one.
-pub(super) fn credential(token: Option<&str>, data: &DataDir) -> anyhow::Result<String> {
-    if let Some(token) = token {
-        return Ok(token.to_owned());
-    }
-    LocalToken::read(&data.data_dir).with_context(|| {
-        let dir = data.data_dir.display();
-        format!("there is no token: give one with --token or TIDEGATE_TOKEN, or --data-dir of a gateway that runs on this machine ({dir} has none)")
-    })
 }
 
 fn address(args: &TailArgs, since: Option<&str>) -> anyhow::Result<Url> {

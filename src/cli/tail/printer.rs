@@ -6,6 +6,8 @@ use std::io::{self, Write};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::cli::output::printable;
+
 /// Colours for the names of streams.
 const STREAM_COLOURS: [&str; 5] =
     ["\u{1b}[36m", "\u{1b}[32m", "\u{1b}[35m", "\u{1b}[34m", "\u{1b}[31m"];
@@ -168,11 +170,6 @@ fn compact(json: &str) -> String {
         out.push(character);
     }
     out
-}
-
-/// Text without characters that a terminal would act on.
-pub fn printable(text: &str) -> String {
-    text.chars().map(|character| if character.is_control() { ' ' } else { character }).collect()
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use bytes::{Buf, Bytes};
 use futures::TryStreamExt;
 use futures::stream::BoxStream;
 use sqlx::pool::PoolConnection;
-use sqlx::{AssertSqlSafe, Executor, PgConnection, PgPool, Postgres};
+use sqlx::{AssertSqlSafe, Executor, PgConnection, Postgres};
 use tidegate_codec::Stream;
 use tidegate_codec::decode::DecodeError;
 use tidegate_codec::rows::{CopiedTuples, RowFormat, RowWriter};
@@ -15,10 +15,14 @@ use tokio::sync::mpsc::Sender;
 
 use super::statement::{RecordShape, Statement};
 use super::table::ReadTable;
+use crate::db::answer::within;
 use crate::db::answered;
+use crate::db::pool::PgPool;
 
 /// A guess that is smaller is made exact.
 const ESTIMATE_EXACT_MAX: i64 = 10_000;
+/// How much longer than PostgreSQL may take an answer is waited for: a line that went silent does not say so.
+const LINE_MAX: Duration = Duration::from_secs(5);
 
 /// Why a question was not answered.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +44,8 @@ pub struct Reading<'a> {
     connection: PoolConnection<Postgres>,
     stream: &'a Stream,
     table: ReadTable,
+    /// Longest wait for any answer: a little longer than PostgreSQL may take for it.
+    wait_max: Duration,
     is_over: bool,
 }
 
@@ -76,7 +82,7 @@ impl<'a> Reading<'a> {
         stream: &'a Stream,
         timeout: Duration,
     ) -> Result<Reading<'a>, ReadError> {
-        let mut connection = answered(pool.acquire()).await?;
+        let mut connection = pool.acquire().await?;
         let milliseconds = timeout.as_millis();
         let sql = format!(
             "begin isolation level repeatable read read only; set local statement_timeout = {milliseconds}"
@@ -87,7 +93,10 @@ impl<'a> Reading<'a> {
             Err(error) => Err(error),
         };
         match table {
-            Ok(table) => Ok(Reading { connection, stream, table, is_over: false }),
+            Ok(table) => {
+                let wait_max = timeout + LINE_MAX;
+                Ok(Reading { connection, stream, table, wait_max, is_over: false })
+            }
             Err(error) => {
                 connection.close_on_drop();
                 Err(error.into())
@@ -112,7 +121,7 @@ impl<'a> Reading<'a> {
         let statement = Statement::records(plan, self.stream, &self.table, limit, shape);
         let mut writer = RowWriter::new(RowFormat::Json, statement.columns.clone());
         let mut json = Vec::new();
-        let mut rows = CopiedRows::begin(&mut self.connection, &statement).await?;
+        let mut rows = CopiedRows::begin(&mut self.connection, &statement, self.wait_max).await?;
         while let Some(tuples) = rows.next().await? {
             let is_full = writer.rows() >= u64::from(limits.records);
             if is_full || (writer.rows() > 0 && json.len() + tuples.len() > limits.bytes) {
@@ -129,13 +138,14 @@ impl<'a> Reading<'a> {
     pub async fn count(&mut self, plan: &RecordsPlan, how: Count) -> Result<i64, ReadError> {
         let sql = Statement::count(plan, self.stream);
         if how != Count::Exact {
-            let guess = planned_rows(&mut self.connection, &sql).await?;
+            let asking = planned_rows(&mut self.connection, &sql);
+            let guess = within(self.wait_max, asking).await?;
             if how == Count::Planned || guess > ESTIMATE_EXACT_MAX {
                 return Ok(guess);
             }
         }
         let query = sqlx::query_scalar(AssertSqlSafe(sql)).persistent(false);
-        Ok(query.fetch_one(&mut *self.connection).await?)
+        Ok(within(self.wait_max, query.fetch_one(&mut *self.connection)).await?)
     }
 
     /// Copies out all records of a plan, in pieces of about `piece_bytes`, as far as they are taken.
@@ -156,7 +166,7 @@ impl<'a> Reading<'a> {
         let mut writer = RowWriter::new(format, statement.columns.clone());
         let mut piece = Vec::with_capacity(piece_bytes);
         writer.begin(&mut piece);
-        let mut rows = CopiedRows::begin(&mut self.connection, &statement).await?;
+        let mut rows = CopiedRows::begin(&mut self.connection, &statement, self.wait_max).await?;
         while let Some(tuples) = rows.next().await? {
             let taken = writer.row(tuples, &mut piece)?;
             rows.advance(taken);
@@ -174,7 +184,7 @@ impl<'a> Reading<'a> {
 }
 
 /// The rows that PostgreSQL's planner expects of what a count would count.
-async fn planned_rows(connection: &mut PgConnection, sql: &str) -> Result<i64, ReadError> {
+async fn planned_rows(connection: &mut PgConnection, sql: &str) -> Result<i64, sqlx::Error> {
     let counted = sql.replacen("select count(*)", "select 1", 1);
     let sql = format!("explain (format json) {counted}");
     let plan: serde_json::Value =
@@ -187,21 +197,24 @@ struct CopiedRows<'c> {
     pieces: BoxStream<'c, Result<Bytes, sqlx::Error>>,
     copied: CopiedTuples,
     piece: Bytes,
+    wait_max: Duration,
 }
 
 impl<'c> CopiedRows<'c> {
     async fn begin(
         connection: &'c mut PgConnection,
         statement: &Statement,
+        wait_max: Duration,
     ) -> Result<CopiedRows<'c>, ReadError> {
-        let pieces = connection.copy_out_raw(&statement.copy()).await?;
-        Ok(CopiedRows { pieces, copied: CopiedTuples::default(), piece: Bytes::new() })
+        let sql = statement.copy();
+        let pieces = within(wait_max, connection.copy_out_raw(&sql)).await?;
+        Ok(CopiedRows { pieces, copied: CopiedTuples::default(), piece: Bytes::new(), wait_max })
     }
 
     /// Bytes that begin with the next tuple; None when there are no more.
     async fn next(&mut self) -> Result<Option<&[u8]>, ReadError> {
         while self.piece.is_empty() {
-            let Some(mut piece) = self.pieces.try_next().await? else {
+            let Some(mut piece) = within(self.wait_max, self.pieces.try_next()).await? else {
                 return if self.copied.is_over() { Ok(None) } else { Err(ReadError::NoCopy) };
             };
             let tuples = self.copied.tuples(&piece).ok_or(ReadError::NoCopy)?.len();

@@ -7,14 +7,16 @@ mod growth;
 mod table;
 
 use sqlx::types::Json;
-use sqlx::{FromRow, PgPool, Postgres, Transaction};
+use sqlx::{FromRow, Postgres, Transaction};
 use tidegate_codec::{Key, PayloadType, Shape, Stream, StreamName};
 use tidegate_record::StreamId;
 use time::OffsetDateTime;
 
 use self::table::{create_table, run};
 use crate::db::database::SCHEMA_LOCK;
+use crate::db::locks::is_lock_timeout;
 use crate::db::notifications::NOTIFY_CATALOG;
+use crate::db::pool::PgPool;
 use crate::db::sql::quoted;
 use crate::db::table_error::sqlstate;
 use crate::db::{partitions, stream_limits};
@@ -112,33 +114,42 @@ pub async fn create(
 }
 
 /// Changes a stream, and its table with it where columns came or got wider. `None` if it is not as it was `before` any
-/// more: it was deleted, or another request added or widened columns.
+/// more: it was deleted, or another request changed it.
 pub async fn update(
     pool: &PgPool,
     before: &Stream,
     after: &Stream,
 ) -> Result<Option<Stream>, TableError> {
     let mut transaction = pool.begin().await?;
-    let count = |length: usize| i32::try_from(length).unwrap_or(i32::MAX);
     let row: Option<StreamRow> = sqlx::query_as(
-        "update tidegate.streams set shape = $2, key = $3, retention_days = $4
-         where id = $1 and deleted_at is null
-             and coalesce(jsonb_array_length(shape #> '{typed,columns}'), 0) = $5
-             and coalesce(jsonb_array_length(shape #> '{typed,widened}'), 0) = $6
-         returning id, name, shape, key, retention_days, created_at",
+        "select id, name, shape, key, retention_days, created_at from tidegate.streams
+         where id = $1 and deleted_at is null for no key update",
+    )
+    .bind(after.id)
+    .fetch_optional(&mut *transaction)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let now = row.into_stream()?;
+    // What `after` says was made of `before`, all of it: a change that came in between would be taken back.
+    let is_as_before = now.shape == before.shape
+        && now.key == before.key
+        && now.retention_days == before.retention_days;
+    if !is_as_before {
+        return Ok(None);
+    }
+    sqlx::query(
+        "update tidegate.streams set shape = $2, key = $3, retention_days = $4 where id = $1",
     )
     .bind(after.id)
     .bind(Json(&after.shape))
     .bind(after.key.as_ref().map(Json))
     .bind(after.retention_days.map(days))
-    .bind(count(before.columns().len()))
-    .bind(count(before.shape.widened().len()))
-    .fetch_optional(&mut *transaction)
+    .execute(&mut *transaction)
     .await?;
-    let Some(row) = row else { return Ok(None) };
     growth::grow(&mut transaction, before, after).await?;
     finish(transaction).await?;
-    Ok(Some(row.into_stream()?))
+    let Stream { shape, key, retention_days, .. } = after.clone();
+    Ok(Some(Stream { shape, key, retention_days, ..now }))
 }
 
 /// Drops the stream and its table with all its rows; false if there was no such stream.
@@ -157,8 +168,9 @@ pub async fn delete(pool: &PgPool, stream: &Stream) -> Result<bool, TableError> 
     if deleted.rows_affected() == 0 {
         return Ok(false);
     }
-    run(&mut transaction, format!("drop table if exists streams.{}", quoted(stream.name.as_str())))
-        .await?;
+    let drop = format!("drop table if exists streams.{}", quoted(stream.name.as_str()));
+    let dropped = run(&mut transaction, drop).await;
+    dropped.map_err(|error| TableError::of(&stream.name, "drop", error))?;
     finish(transaction).await?;
     Ok(true)
 }
@@ -174,7 +186,8 @@ pub async fn forgotten(pool: &PgPool, streams: &[StreamId]) -> Result<Vec<Stream
     .await
 }
 
-/// Makes a stream again that the database has forgotten, with the number that the journal knows it by. False if its name
+/// Makes a stream again that the database has forgotten, with the number that the journal knows it by. Who made it is known
+/// no more, so it counts for no user. False if its name
 /// or number was given to another in the meantime.
 pub async fn restore(pool: &PgPool, stream: &Stream) -> Result<bool, TableError> {
     let mut transaction = locked(pool).await?;
@@ -236,13 +249,16 @@ async fn not_made(pool: &PgPool, stream: &StreamName, error: sqlx::Error) -> Tab
     TableError::Exists { stream: stream.clone(), what }
 }
 
-async fn locked(pool: &PgPool) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+/// A transaction that makes a stream, one at a time.
+async fn locked(pool: &PgPool) -> Result<Transaction<'static, Postgres>, TableError> {
     let mut transaction = pool.begin().await?;
-    sqlx::query("select pg_advisory_xact_lock($1)")
-        .bind(SCHEMA_LOCK)
-        .execute(&mut *transaction)
-        .await?;
-    Ok(transaction)
+    let lock = sqlx::query("select pg_advisory_xact_lock($1)").bind(SCHEMA_LOCK);
+    match lock.execute(&mut *transaction).await {
+        Ok(_) => Ok(transaction),
+        // No table is what was waited for.
+        Err(error) if is_lock_timeout(&error) => Err(TableError::Busy),
+        Err(error) => Err(error.into()),
+    }
 }
 
 async fn finish(mut transaction: Transaction<'static, Postgres>) -> Result<(), sqlx::Error> {

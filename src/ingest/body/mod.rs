@@ -24,6 +24,8 @@ use tokio::task::yield_now;
 use tokio::time::{Sleep, sleep};
 use tokio_util::io::StreamReader;
 
+use crate::auth::Via;
+
 /// Size of a decompressed chunk, in bytes.
 pub const DECOMPRESSED_CHUNK_BYTES: usize = 128 * 1024;
 /// After so many bytes other tasks may run.
@@ -131,6 +133,9 @@ pub enum BodyError {
         "there is no memory left for decompressing; send it again in a moment, or less compressed"
     )]
     NoMemory,
+    /// 401: the caller was shut out while the body was on its way.
+    #[error("the credential is not taken any more")]
+    ShutOut { via: Via },
     /// The connection failed; there may be no peer left to answer.
     #[error("the body ended early: {message}")]
     Interrupted { message: String },
@@ -458,8 +463,10 @@ where
                     return Poll::Ready(None);
                 }
                 Some(Err(error)) => {
-                    let message = error.into().to_string();
-                    return wire.end(BodyError::Interrupted { message });
+                    return wire.end(match error.into().downcast::<BodyError>() {
+                        Ok(error) => *error,
+                        Err(error) => BodyError::Interrupted { message: error.to_string() },
+                    });
                 }
                 Some(Ok(chunk)) => {
                     wire.bytes += chunk.len() as u64;

@@ -56,13 +56,14 @@ enum Reading {
 }
 
 impl Session {
-    /// Registers a monitor that asked for `request`. Nothing is read before the first [`Session::next`].
+    /// Registers a monitor of a user that asked for `request`. Nothing is read before the first [`Session::next`].
     pub fn open(
         hub: &Hub,
+        user: Option<i64>,
         selection: Selection,
         request: &MonitorRequest,
     ) -> Result<Session, SubscribeError> {
-        let monitor = hub.subscribe(Subscription { selection, mode: request.mode })?;
+        let monitor = hub.subscribe(Subscription { user, selection, mode: request.mode })?;
         Ok(Session {
             monitor,
             outbox: VecDeque::new(),

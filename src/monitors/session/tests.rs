@@ -23,7 +23,7 @@ fn open(bench: &Bench, since: Option<Cursor>) -> Session {
 
 fn open_with(bench: &Bench, selection: Selection, mode: Mode, since: Option<Cursor>) -> Session {
     let request = MonitorRequest { mode, since, ..MonitorRequest::default() };
-    Session::open(&bench.hub, selection, &request).unwrap()
+    Session::open(&bench.hub, None, selection, &request).unwrap()
 }
 
 /// The next message that is not statistics. Time is paused, so that a message which never comes is missed at once.
@@ -227,7 +227,7 @@ async fn history_comes_after_hello_where_it_is_asked_for() {
     );
     tokio::time::sleep(Duration::from_secs(6)).await;
     let request = MonitorRequest { history: true, ..MonitorRequest::default() };
-    let mut session = Session::open(&bench.hub, Selection::All, &request).unwrap();
+    let mut session = Session::open(&bench.hub, None, Selection::All, &request).unwrap();
     assert!(next(&mut session).await.text.contains("hello"));
     let mut history = Value::Null;
     while history["type"] != "history" {
@@ -242,7 +242,7 @@ async fn monitors_are_counted_and_limited() {
     let bench = Bench::start(HubLimits { monitors_max: 2, ..HubLimits::default() });
     let one = open(&bench, None);
     let _two = open(&bench, None);
-    let third = Session::open(&bench.hub, Selection::All, &MonitorRequest::default());
+    let third = Session::open(&bench.hub, None, Selection::All, &MonitorRequest::default());
     assert_eq!(third.err(), Some(SubscribeError::TooMany { monitors_max: 2 }));
     assert_eq!(bench.hub.monitors(), 2);
     drop(one);
@@ -275,7 +275,7 @@ async fn all_sessions_end_with_the_hub() {
     bench.shutdown.cancel();
     assert_eq!(live.next().await.err(), Some(Ended::Shutdown));
     assert_eq!(fresh.next().await.err(), Some(Ended::Shutdown));
-    let late = Session::open(&bench.hub, Selection::All, &MonitorRequest::default());
+    let late = Session::open(&bench.hub, None, Selection::All, &MonitorRequest::default());
     assert_eq!(late.err(), Some(SubscribeError::Ended));
 }
 
@@ -568,7 +568,7 @@ async fn monitors_that_come_and_go_are_each_told_exactly() {
         visits.push(lifecycle.spawn("visit", async move {
             for round in 0..10 {
                 let mut session =
-                    Session::open(&hub, Selection::All, &MonitorRequest::default()).unwrap();
+                    Session::open(&hub, None, Selection::All, &MonitorRequest::default()).unwrap();
                 let mut told = Told::default();
                 for _ in 0..round {
                     let message = next(&mut session).await;

@@ -131,9 +131,12 @@ impl Intake {
         submission: Submission,
         room: Reservation,
     ) -> Result<Pending, IntakeError> {
+        let bytes = submission.bytes();
+        if submission.entries.iter().any(SealedEntry::is_too_large) {
+            return Err(IntakeError::TooLarge { bytes });
+        }
         let place = self.places.acquire(room.0.sender(), 1, self.limits.wait).await;
         let place = place.map_err(|refusal| self.refused(refusal))?;
-        let bytes = submission.entries.iter().map(SealedEntry::len_bytes).sum();
         let (acknowledge, acknowledged) = oneshot::channel();
         let message = Message::Submit(QueuedSubmission { submission, acknowledge, room }, place);
         match self.messages.try_send(message) {

@@ -308,11 +308,20 @@ impl Claim {
         of_stream.next().map(|entry| entry.rows)
     }
 
-    /// The request's last entry is durable at this position.
+    /// Some of a stream's records are in the journal already.
+    pub fn has_torn(&self, stream: StreamId) -> bool {
+        self.torn.iter().any(|entry| entry.stream == stream)
+    }
+
+    /// The request's last entry is durable at this position. Where the journal let go of it already, the key is new again.
     pub(crate) fn taken(self, position: Position) {
         let taken = Taken { body: self.body, position, whole: true, outcome: None };
         let mut state = self.keys.lock();
-        state.taken.insert(self.key, taken);
+        if position >= state.first {
+            state.taken.insert(self.key, taken);
+        } else {
+            state.taken.remove(&self.key);
+        }
         if !self.torn.is_empty() {
             state.torn.remove(&self.key);
         }
@@ -400,6 +409,18 @@ mod tests {
         keys.trim(Position(16));
         new(&keys, 1).await.taken(Position(24));
         assert!(matches!(keys.claim(key(3), BODY).await, Ok(Claimed::Before { .. })));
+    }
+
+    /// Else it would be answered from an entry that is not there, and never leave.
+    #[tokio::test]
+    async fn a_key_of_what_the_journal_forgot_already_is_new() {
+        let keys = Keys::new(10);
+        let late = new(&keys, 1).await;
+        keys.trim(Position(64));
+        late.taken(Position(8));
+        assert_eq!(keys.count(), 0);
+        new(&keys, 1).await.taken(Position(64));
+        assert_eq!(keys.count(), 1);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
+use tokio::sync::oneshot::error::TryRecvError;
 use uuid::Uuid;
 
 /// What became of an entry's records in PostgreSQL.
@@ -30,8 +31,8 @@ impl CommitOutcome {
     }
 }
 
-/// The waiters; clones share them. As many as there are requests under way at most; several may wait for one entry, when
-/// a request is repeated.
+/// The waiters; clones share them. A request has one for each of its entries that are not committed yet, and limits how many;
+/// several may wait for one entry, when a request is repeated.
 #[derive(Debug, Clone, Default)]
 pub struct Ledger(Arc<Shared>);
 
@@ -117,6 +118,15 @@ impl CommitWait {
     /// Waits for the commit; cancel safe.
     pub async fn outcome(&mut self) -> CommitOutcome {
         (&mut self.outcome).await.unwrap_or_default()
+    }
+
+    /// [`CommitWait::outcome`] where it is known already.
+    pub fn known(&mut self) -> Option<CommitOutcome> {
+        match self.outcome.try_recv() {
+            Ok(outcome) => Some(outcome),
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Closed) => Some(CommitOutcome::default()),
+        }
     }
 }
 

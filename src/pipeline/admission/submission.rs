@@ -26,6 +26,13 @@ pub struct Submission {
     pub request: RequestRefusal,
 }
 
+impl Submission {
+    /// Bytes that its entries take in the journal.
+    pub fn bytes(&self) -> u64 {
+        self.entries.iter().map(SealedEntry::len_bytes).sum()
+    }
+}
+
 /// One stream's part of a submission.
 #[derive(Debug)]
 pub struct Share {
@@ -65,6 +72,11 @@ pub(crate) struct QueuedSubmission {
 }
 
 impl QueuedSubmission {
+    /// Bytes that its entries take in the journal.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.submission.bytes()
+    }
+
     /// Answers it, once what it held is free again for its sender's next try.
     pub(crate) fn refuse(self, refusal: Refusal) {
         let QueuedSubmission { submission, acknowledge, room } = self;

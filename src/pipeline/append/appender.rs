@@ -1,6 +1,7 @@
 //! The thread that owns the journal's appender: it gathers what waits into a group, appends it with one fsync, and only
 //! then answers. While the journal cannot be written it refuses what comes, and tries to start the journal anew.
 
+use std::cmp::Reverse;
 use std::thread;
 use std::time::Instant;
 
@@ -194,8 +195,7 @@ impl Run {
                         next = self.queue.try_recv().ok();
                         continue;
                     }
-                    bytes +=
-                        queued.submission.entries.iter().map(SealedEntry::len_bytes).sum::<u64>();
+                    bytes += queued.bytes();
                     group.push(queued);
                 }
                 Message::Close => self.queue.close(),
@@ -207,24 +207,35 @@ impl Run {
         }
     }
 
+    /// A submission that the journal cannot take is refused by itself, and the others of its group are appended without it.
+    ///
     /// Invariant: a submission is answered with success only after the appender's fsync returned.
     fn append(&mut self, group: &mut Vec<QueuedSubmission>) {
-        let counts: Vec<usize> =
-            group.iter().map(|queued| queued.submission.entries.len()).collect();
-        let mut entries: Vec<SealedEntry> =
-            group.iter_mut().flat_map(|queued| queued.submission.entries.drain(..)).collect();
-        let started = Instant::now();
-        match self.appender.append(&mut entries) {
-            Ok(_appended) => {
-                metrics::record_group(entries.len(), started.elapsed());
-                self.answer(group, &counts, &entries);
+        // Each turn answers one submission of the group at least.
+        while !group.is_empty() {
+            let counts: Vec<usize> =
+                group.iter().map(|queued| queued.submission.entries.len()).collect();
+            let mut entries: Vec<SealedEntry> =
+                group.iter_mut().flat_map(|queued| queued.submission.entries.drain(..)).collect();
+            let started = Instant::now();
+            match self.appender.append(&mut entries) {
+                Ok(_appended) => {
+                    metrics::record_group(entries.len(), started.elapsed());
+                    self.answer(group, &counts, &entries);
+                }
+                Err(error) => {
+                    let mut entries = entries.into_iter();
+                    for (queued, count) in group.iter_mut().zip(counts) {
+                        queued.submission.entries.extend(entries.by_ref().take(count));
+                    }
+                    self.refuse(group, &error);
+                }
             }
-            Err(error) => self.refuse(group, &error),
         }
-        group.clear();
     }
 
-    /// Counts before it publishes the position, so that a reader of both never sees fewer accepted than committed.
+    /// Counts before it publishes the position, up to which the writers read, so that a reader of both never sees fewer
+    /// accepted than committed.
     fn answer(
         &mut self,
         group: &mut Vec<QueuedSubmission>,
@@ -246,7 +257,7 @@ impl Run {
                     self.count(share, *source, entry);
                 }
             }
-            // Before the writers are told, so that none commits what has no key yet.
+            // Before the position is published: the writers read no further than that, so none commits what has no key.
             if let (Some(claim), Some(last)) = (queued.submission.claim, own.last()) {
                 claim.taken(last.position());
             }
@@ -273,23 +284,59 @@ impl Run {
         }
     }
 
+    /// Answers those that cannot be taken, and leaves the others in the group.
     fn refuse(&mut self, group: &mut Vec<QueuedSubmission>, error: &AppendError) {
         self.note_failure();
         let retry_after = self.outage.as_ref().map(|outage| outage.retry_after(Instant::now()));
-        let refusal = match error {
+        let (refusal, refused) = match error {
             AppendError::Full { bytes, bytes_max } => {
-                Refusal::Full { bytes: *bytes, bytes_max: *bytes_max }
+                let free_bytes = bytes_max.saturating_sub(*bytes);
+                let refusal = Refusal::Full { bytes: *bytes, bytes_max: *bytes_max };
+                (refusal, largest_above(group, free_bytes))
             }
-            AppendError::TooLarge { .. } => Refusal::TooLarge,
-            AppendError::Failed { may_remain, .. } => Refusal::Failed {
-                may_remain: *may_remain,
-                retry_after: retry_after.unwrap_or_default(),
-            },
+            AppendError::TooLarge { index, .. } => (Refusal::TooLarge, vec![owner(group, *index)]),
+            AppendError::Failed { may_remain, .. } => {
+                let retry_after = retry_after.unwrap_or_default();
+                let refusal = Refusal::Failed { may_remain: *may_remain, retry_after };
+                (refusal, (0..group.len()).collect())
+            }
         };
-        for queued in group.drain(..) {
-            // It stays as it is where an earlier one of the request is in the same group.
-            let _ = queued.submission.request.0.set(refusal);
-            queued.refuse(refusal);
+        for index in refused {
+            // It stays as it is where an earlier one of the request was refused.
+            let _ = group[index].submission.request.0.set(refusal);
+        }
+        // Others of the same request go with it: what is taken of a request is its beginning.
+        for queued in std::mem::take(group) {
+            match queued.submission.request.0.get() {
+                Some(_) => queued.refuse(refusal),
+                None => group.push(queued),
+            }
         }
     }
+}
+
+/// Which submission an entry of the group belongs to, by the entry's place.
+fn owner(group: &[QueuedSubmission], entry: usize) -> usize {
+    let mut behind = 0;
+    let is_before = |queued: &&QueuedSubmission| {
+        behind += queued.submission.entries.len();
+        behind <= entry
+    };
+    group.iter().take_while(is_before).count()
+}
+
+/// The largest submissions, as many as must go for the others to fit; one at least.
+fn largest_above(group: &[QueuedSubmission], free_bytes: u64) -> Vec<usize> {
+    let bytes: Vec<u64> = group.iter().map(QueuedSubmission::bytes).collect();
+    let mut by_size: Vec<usize> = (0..group.len()).collect();
+    by_size.sort_by_key(|index| Reverse(bytes[*index]));
+    let mut left: u64 = bytes.iter().sum();
+    // The room for headers of segments is not looked at here, so that even what seems to fit may be too much.
+    let mut count = 0;
+    while count == 0 || (left > free_bytes && count < by_size.len()) {
+        left -= bytes[by_size[count]];
+        count += 1;
+    }
+    by_size.truncate(count);
+    by_size
 }

@@ -71,18 +71,41 @@ impl Bench {
     }
 
     async fn submit_of(&self, request: &RequestRefusal, body: &[u8]) -> Pending {
-        let mut draft = EntryDraft::new(b"", body.len());
+        let submission = Submission { request: request.clone(), ..self.submission(b"", body) };
+        // Room is asked for what a request holds; a test may hold more.
+        let room = self.intake.reserve(SenderId::Local, body.len().min(1 << 19)).await.unwrap();
+        self.intake.submit(submission, room).await.unwrap()
+    }
+
+    fn submission(&self, meta: &[u8], body: &[u8]) -> Submission {
+        let mut draft = EntryDraft::new(meta, body.len());
         draft.buffer_mut().extend_from_slice(body);
-        let submission = Submission {
+        Submission {
             entries: vec![draft.seal(1, 1, ColumnSet(0), 1, UnixMicros(5))],
             share: Share { entries: 1, counters: self.counters.of(StreamId(1)), kept: None },
             other_shares: Vec::new(),
             source: Source::Http,
             claim: None,
-            request: request.clone(),
-        };
-        let room = self.intake.reserve(SenderId::Local, body.len()).await.unwrap();
-        self.intake.submit(submission, room).await.unwrap()
+            request: RequestRefusal::default(),
+        }
+    }
+
+    /// Submits these while a sync is held, so that they are one group; what each is answered.
+    async fn send_as_one_group(&self, bodies: &[Vec<u8>]) -> Vec<Result<(), IntakeError>> {
+        self.storage.hold_syncs(true);
+        let first = self.submit(b"first").await;
+        self.sync_is_held().await;
+        let mut pending = Vec::new();
+        for body in bodies {
+            pending.push(self.submit(body).await);
+        }
+        self.storage.hold_syncs(false);
+        self.intake.durable(first).await.unwrap();
+        let mut answers = Vec::new();
+        for pending in pending {
+            answers.push(self.intake.durable(pending).await.map(|_| ()));
+        }
+        answers
     }
 
     async fn send(&self, body: &[u8]) -> Result<(), IntakeError> {
@@ -239,6 +262,39 @@ async fn what_is_taken_of_a_request_is_its_beginning() {
     let of_another = bench.submit_of(&other, b"of another").await;
     intake.durable(of_another).await.unwrap();
     assert_eq!(bench.read_on(), [&[1; 8192][..], b"of another"]);
+}
+
+/// A sender can make an entry that no journal takes; those that are in its group by chance have nothing to do with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_submission_that_can_never_fit_is_refused_alone() {
+    let mut bench = Bench::start();
+    let bodies = [b"before".to_vec(), vec![0; 1 << 20], b"after".to_vec()];
+    let answers = bench.send_as_one_group(&bodies).await;
+    assert!(
+        matches!(answers[..], [Ok(()), Err(IntakeError::TooLarge { .. }), Ok(())]),
+        "{answers:?}"
+    );
+    assert_eq!(bench.read_on(), [&b"first"[..], b"before", b"after"]);
+    // What the format has no room for does not even come to the thread.
+    let meta = vec![0; usize::from(u16::MAX) + 1];
+    let room = bench.intake.reserve(SenderId::Local, meta.len()).await.unwrap();
+    let refused = bench.intake.submit(bench.submission(&meta, b"body"), room).await;
+    assert!(matches!(refused, Err(IntakeError::TooLarge { .. })), "{refused:?}");
+    assert_eq!(bench.intake.fill(), (0, 0), "it holds neither room nor a place");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_submission_that_a_full_journal_has_no_room_for_is_refused_alone() {
+    let mut bench = Bench::start();
+    bench.send(&[1; 8192]).await.unwrap();
+    bench.read_on();
+    let bodies = [b"before".to_vec(), vec![0; (1 << 20) - 4096], b"after".to_vec()];
+    let answers = bench.send_as_one_group(&bodies).await;
+    assert!(
+        matches!(answers[..], [Ok(()), Err(IntakeError::JournalFull { .. }), Ok(())]),
+        "{answers:?}"
+    );
+    assert_eq!(bench.read_on(), [&b"first"[..], b"before", b"after"]);
 }
 
 /// What a sender is told is as long as the journal takes for what waits, and that is measured here.

@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use tidegate_journal::{Entry, ReadError};
+use tidegate_journal::ReadError;
 use tidegate_record::{Position, StreamId};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
@@ -65,7 +65,7 @@ impl Batcher {
         loop {
             let last_look = self.context.appended_all.is_cancelled();
             cutter = cutter.fill_off_the_runtime().await?;
-            self.settle_skipped(&mut cutter.skipped);
+            self.settle_skipped(&mut cutter);
             if std::mem::take(&mut cutter.skipped_bytes) >= SKIPPED_BYTES_MAX {
                 continue;
             }
@@ -151,8 +151,11 @@ impl Batcher {
     }
 
     /// Entries that PostgreSQL already has, without a word of it to those that wait: tell them now.
-    fn settle_skipped(&self, skipped: &mut Vec<Entry>) {
-        for entry in skipped.drain(..) {
+    fn settle_skipped(&self, cutter: &mut Cutter) {
+        if cutter.skipped.is_empty() {
+            return;
+        }
+        for entry in cutter.skipped.drain(..) {
             if !self.believed.contains(entry.header.position) {
                 let shortfall = self.shortfalls.get(&entry.header.position);
                 let shortfall = shortfall.copied().unwrap_or_default();
@@ -160,5 +163,7 @@ impl Batcher {
                 self.context.settle(&entry, outcome);
             }
         }
+        // What lies before the batch was passed over, or is in batches that were cut.
+        self.context.progress.count_below(cutter.batch.first);
     }
 }

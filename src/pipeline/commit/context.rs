@@ -75,6 +75,11 @@ impl CommitContext {
             return;
         }
         self.count(entry, outcome);
+        self.tell(entry, outcome);
+    }
+
+    /// Tells the requests that wait for an entry, and those that repeat it, what became of all its records.
+    pub(super) fn tell(&self, entry: &Entry, outcome: CommitOutcome) {
         self.keys.note_committed(entry, outcome);
         if self.ledger.is_waited_for()
             && let Some(id) = entry_first_id(&entry.body)

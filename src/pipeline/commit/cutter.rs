@@ -1,10 +1,11 @@
-//! Reads the journal up to where a batch is full, or to its end.
+//! Reads the journal up to where a batch is full, or to where the appender has told what is durable.
 
 use std::sync::Arc;
 
 use tidegate_codec::Streams;
 use tidegate_journal::{Entry, ReadError, Reader};
 use tidegate_record::{DENSE_EXCESS_MIN, Position, StreamId};
+use tokio::sync::watch;
 
 use super::aside::{ASIDE_MEMBERS_MAX, AsideSender};
 use super::batch::{Batch, UNREADABLE, excess_of, has_records, stream_of};
@@ -18,9 +19,12 @@ pub(super) const SKIPPED_BYTES_MAX: usize = 8 << 20;
 /// what its rows and bytes make likely: PostgreSQL takes a tenth of a second over them.
 const BATCH_EXCESS_MAX: u64 = 100_000;
 
-/// Reads on until a batch is full or the journal ends.
+/// Reads on until a batch is full or what the appender has told of ends.
 pub(super) struct Cutter {
     pub reader: Reader,
+    /// Up to where entries are counted and their keys known. The journal may have more by then: a commit of that would be
+    /// ahead of its count, and find no key to note its outcome for.
+    synced: watch::Receiver<Position>,
     limits: BatchLimits,
     progress: Progress,
     ledger: Ledger,
@@ -42,6 +46,7 @@ impl Cutter {
         Cutter {
             batch: Batch::starting_at(start),
             reader: context.journal.reader(start),
+            synced: context.synced.clone(),
             limits: context.limits,
             progress: context.progress.clone(),
             ledger: context.ledger.clone(),
@@ -66,6 +71,7 @@ impl Cutter {
     }
 
     fn fill(&mut self) -> Result<(), ReadError> {
+        let synced = *self.synced.borrow();
         while !self.full {
             let next = self.reader.next()?;
             for (from, to) in self.reader.take_damages() {
@@ -76,6 +82,10 @@ impl Cutter {
                 continue;
             }
             let Some(entry) = next else { return Ok(()) };
+            if entry.header.position >= synced {
+                self.reader.skip_to(entry.header.position);
+                return Ok(());
+            }
             if self.progress.is_committed(entry.header.position) {
                 // A batch covers one range without a hole, so it ends where committed entries begin.
                 if self.batch.is_empty() {
@@ -226,6 +236,7 @@ mod tests {
         let start = progress.low_water();
         Cutter {
             reader: journal.reader(start),
+            synced: watch::channel(journal.synced()).1,
             limits: LIMITS,
             progress: progress.clone(),
             ledger: Ledger::default(),
@@ -318,6 +329,23 @@ mod tests {
             let first = dense.remove(0);
             assert_eq!((first, ordinary), (in_the_first_batch, 6));
             assert!(dense.iter().all(|told| *told == 0), "{dense:?}");
+        }
+    }
+
+    /// The appender publishes what is durable before it has counted it and noted its key.
+    #[test]
+    fn what_the_appender_has_not_told_of_yet_is_not_cut() {
+        let dir = tempfile::tempdir().unwrap();
+        let (journal, ends) = journal(dir.path(), 3);
+        let progress = Progress::new(Position(0));
+        let mut cutter = cutter(&journal, &progress);
+        let (told, synced) = watch::channel(ends[0]);
+        cutter.synced = synced;
+        for (end, entries) in [(ends[0], 1), (ends[0], 0), (ends[2], 2)] {
+            told.send_replace(end);
+            cutter.fill().unwrap();
+            let batch = cutter.cut();
+            assert_eq!((batch.last, batch.entries.len()), (end, entries));
         }
     }
 

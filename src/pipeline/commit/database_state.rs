@@ -12,6 +12,6 @@ pub struct DatabaseState {
     /// Why commits do not come back, although PostgreSQL can be reached.
     pub stalled: Option<String>,
     /// Parts of the journal that were committed once, that PostgreSQL has lost since (it was set back), and that the
-    /// journal does not keep any more: from, up to, not including.
+    /// journal does not keep any more: from, up to, not including. Told for as long as the process lives.
     pub lost: Vec<(Position, Position)>,
 }

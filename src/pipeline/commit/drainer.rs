@@ -12,6 +12,7 @@ use super::bisect::{PartEnd, TimeBudget};
 use super::context::CommitContext;
 use super::error::SessionError;
 use super::outcome::EntryOutcome;
+use super::partial_entries::PartialEntries;
 use super::plan::{Destination, Part};
 use super::transaction::Transaction;
 use crate::db::batch::BatchConnection;
@@ -33,11 +34,12 @@ pub(super) struct Drainer {
     context: CommitContext,
     mark: SessionMark,
     connection: Option<BatchConnection>,
+    partial: PartialEntries,
 }
 
 impl Drainer {
     pub fn new(context: CommitContext, mark: SessionMark) -> Drainer {
-        Drainer { context, mark, connection: None }
+        Drainer { context, mark, connection: None, partial: PartialEntries::default() }
     }
 
     /// Works until the session ends. Being dropped half way costs nothing: the transaction is rolled back.
@@ -66,7 +68,7 @@ impl Drainer {
 
     /// One transaction's worth of a stream.
     async fn drain(&mut self, id: StreamId) -> Result<(), SessionError> {
-        let CommitContext { parking, .. } = &self.context;
+        let parking = self.context.parking.clone();
         let journal = self.context.journal.id();
         let quiet = parking.quiet_soon(id).await;
         let mut connection = match self.connection.take() {
@@ -126,15 +128,27 @@ impl Drainer {
             return Ok(());
         }
         self.connection = Some(connection);
-        // A request that waits for an entry is told when all of it is there.
-        if let (Some(_), Some(EntryOutcome::Settled(outcome))) = (&rest, outcomes.get(done)) {
-            self.context.count(&entries[done], *outcome);
-        }
-        for (entry, outcome) in entries.iter().zip(outcomes).take(done) {
-            self.context.settle(entry, outcome);
-        }
+        let settled = &entries[..done + usize::from(rest.is_some())];
+        self.settle(id, settled, &outcomes, done);
         parking.drained(id, records, RECORDS_MAX);
         Ok(())
+    }
+
+    /// Counts what became of entries, or of the first records of the last of them, which is not `done`. What becomes of
+    /// such an entry is told once all of it is committed, by this session or not at all.
+    fn settle(&mut self, id: StreamId, entries: &[Entry], outcomes: &[EntryOutcome], done: usize) {
+        for (number, (entry, outcome)) in entries.iter().zip(outcomes).enumerate() {
+            let EntryOutcome::Settled(outcome) = *outcome else { continue };
+            self.context.count(entry, outcome);
+            if number < done {
+                match self.partial.end(id, entry, outcome) {
+                    Some((whole, outcome)) => self.context.tell(&whole, outcome),
+                    None => self.context.tell(entry, outcome),
+                }
+            } else {
+                self.partial.add(id, entry, outcome);
+            }
+        }
     }
 
     /// Writes what was parked, as far as it goes in the time there is.

@@ -4,7 +4,8 @@
 //! batch after the other in one transaction ([`writer`]). A batch is planned ([`plan`]: which entries go where), written
 //! ([`transaction`]; [`bisect`] where PostgreSQL refuses something), and committed together with the range of the journal
 //! that it covers ([`progress`]). Batches that take long wait in a queue of their own ([`aside`], [`supply`]), and keyed
-//! streams keep their order ([`lanes`]). The [`drainer`] brings home what was parked.
+//! streams keep their order ([`lanes`]). The [`drainer`] brings home what was parked, an entry
+//! piece by piece where it must ([`partial_entries`]).
 
 mod aside;
 mod batch;
@@ -18,8 +19,10 @@ mod drainer;
 mod error;
 mod lanes;
 mod outcome;
+mod partial_entries;
 mod plan;
 mod progress;
+mod ranges;
 mod rewind;
 mod session;
 mod supply;

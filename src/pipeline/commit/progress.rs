@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tidegate_record::Position;
 use tokio::sync::watch;
 
+use super::ranges::Ranges;
 use crate::db::journals::CommittedRange;
 
 /// Ranges below the low-water mark are folded into one row of PostgreSQL when there are this many.
@@ -18,9 +19,9 @@ pub struct Progress {
     low_water: watch::Sender<Position>,
 }
 
-/// What this process believed to be committed before it asked PostgreSQL again.
+/// Of what was committed when PostgreSQL was asked again: what this process, or one before it, had counted and told by then.
 #[derive(Debug)]
-pub struct Believed(State);
+pub struct Believed(Ranges);
 
 #[derive(Debug, Default)]
 struct State {
@@ -32,6 +33,9 @@ struct State {
     beyond: BTreeMap<Position, Position>,
     /// Ranges below the mark that PostgreSQL has as rows of their own.
     unfolded: usize,
+    /// What is committed, and counted and told. The rest is what a commit in doubt turned out to be, until the batcher has
+    /// passed over it: a session that ends before that leaves it to the next.
+    counted: Ranges,
 }
 
 impl Progress {
@@ -83,12 +87,18 @@ impl Progress {
         state.beyond.range(from..to).next().map(|(first, last)| (*first, *last))
     }
 
-    /// Takes over what PostgreSQL says is committed, in a journal that begins at `journal_first`. What this process
-    /// believed before does not count, and is returned.
+    /// Takes over what PostgreSQL says is committed, in a journal that begins at `journal_first`. What this process believed
+    /// beyond that does not count: it is written, and counted, again.
     pub fn reset(&self, journal_first: Position, ranges: &[CommittedRange]) -> Believed {
         let mut state = self.lock();
-        let fresh = State { asked: true, low_water: journal_first, ..State::default() };
-        let believed = Believed(std::mem::replace(&mut *state, fresh));
+        let committed = Ranges::of(ranges.iter().map(|range| (range.first, range.last)));
+        // What was committed before this process began is counted.
+        let mut counted =
+            if state.asked { state.counted.intersection(&committed) } else { committed };
+        // What the journal does not have any more cannot be.
+        counted.add(Position(0), journal_first);
+        let believed = Believed(counted.clone());
+        *state = State { asked: true, low_water: journal_first, counted, ..State::default() };
         for range in ranges {
             state.add(range.first, range.last);
         }
@@ -96,10 +106,21 @@ impl Progress {
         believed
     }
 
-    /// Adds a committed range and publishes the low-water mark.
+    /// Of everything below the position the commit, where there was one, is counted and told.
+    pub fn count_below(&self, position: Position) {
+        let mut state = self.lock();
+        let State { low_water, beyond, counted, .. } = &mut *state;
+        counted.add(Position(0), position.min(*low_water));
+        for (first, last) in beyond.range(..position) {
+            counted.add(*first, position.min(*last));
+        }
+    }
+
+    /// Adds a committed range, of which everything is counted and told, and publishes the low-water mark.
     pub fn commit(&self, first: Position, last: Position) {
         let mut state = self.lock();
         state.add(first, last);
+        state.counted.add(first, last);
         let low_water = state.low_water;
         drop(state);
         self.low_water.send_if_modified(|published| {
@@ -130,12 +151,12 @@ impl Progress {
 impl Believed {
     /// Was the entry committed, and counted, by this process or one before it?
     pub fn contains(&self, position: Position) -> bool {
-        !self.0.asked || self.0.contains(position)
+        self.0.contains(position)
     }
 
     /// Where reading must begin so that every entry is met whose commit was not counted yet.
     pub fn first_uncounted(&self, low_water: Position) -> Position {
-        if self.0.asked { self.0.low_water.min(low_water) } else { low_water }
+        self.0.first_gap().min(low_water)
     }
 }
 
@@ -182,7 +203,7 @@ mod tests {
         let ranges = [range(0, 100), range(100, 200), range(300, 400)];
         let believed = progress.reset(Position(50), &ranges);
         assert!(
-            believed.contains(Position(700)),
+            believed.contains(Position(150)) && believed.contains(Position(350)),
             "what was committed before this process is counted"
         );
         assert_eq!(believed.first_uncounted(Position(200)), Position(200));
@@ -193,6 +214,41 @@ mod tests {
         assert!(progress.is_committed(Position(300)) && !progress.is_committed(Position(200)));
         assert!(!progress.is_committed(Position(400)));
         assert_eq!(*progress.subscribe().borrow(), Position(200));
+    }
+
+    #[test]
+    fn a_commit_in_doubt_is_left_to_the_session_that_passes_over_it() {
+        let progress = Progress::new(Position(0));
+        let range = |(first, last)| CommittedRange {
+            first: Position(first),
+            last: Position(last),
+            outcomes: BTreeMap::new(),
+        };
+        let reset = |ranges: &[(u64, u64)]| {
+            let ranges: Vec<CommittedRange> = ranges.iter().copied().map(range).collect();
+            progress.reset(Position(0), &ranges)
+        };
+        reset(&[(0, 100)]);
+        progress.commit(Position(100), Position(200));
+        // Of two more the replies did not come; two sessions end before their batchers were there.
+        let committed = [(0, 100), (100, 200), (200, 300), (400, 500)];
+        for _ in 0..2 {
+            let believed = reset(&committed);
+            assert_eq!(believed.first_uncounted(progress.low_water()), Position(200));
+            assert!(believed.contains(Position(199)));
+            assert!(!believed.contains(Position(200)) && !believed.contains(Position(400)));
+        }
+        // The next one comes to the middle of the last of them.
+        progress.commit(Position(300), Position(400));
+        progress.count_below(Position(450));
+        let committed = [(0, 100), (100, 200), (200, 300), (300, 400), (400, 500)];
+        let believed = reset(&committed);
+        assert!(believed.contains(Position(250)) && believed.contains(Position(449)));
+        assert_eq!(believed.first_uncounted(progress.low_water()), Position(450));
+        // What PostgreSQL forgot is counted once more, although the reply does not come.
+        reset(&committed[..2]);
+        let believed = reset(&committed);
+        assert_eq!(believed.first_uncounted(progress.low_water()), Position(200));
     }
 
     proptest! {

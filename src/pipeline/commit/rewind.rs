@@ -4,6 +4,7 @@ use tidegate_journal::SEGMENT_HEADER_BYTES;
 use tidegate_record::Position;
 
 use super::error::SessionError;
+use super::ranges::Ranges;
 use crate::db::journals::CommittedRange;
 
 /// Parts of the journal below `first`, which it does not keep any more, that PostgreSQL does not have. Where a segment
@@ -21,6 +22,15 @@ pub(super) fn holes(ranges: &[CommittedRange], first: Position) -> Vec<(Position
     holes.push((covered, first));
     holes.retain(|(from, to)| to.0.saturating_sub(from.0) > SEGMENT_HEADER_BYTES);
     holes
+}
+
+/// The holes with those that earlier sessions of this process found: PostgreSQL shows a hole until the ranges around it are
+/// folded into one.
+pub(super) fn with_earlier(
+    holes: &[(Position, Position)],
+    earlier: &[(Position, Position)],
+) -> Vec<(Position, Position)> {
+    Ranges::of(earlier.iter().chain(holes).copied()).iter().collect()
 }
 
 /// Positions of a journal that was put back are used a second time, and the ranges of the first time would swallow them.
@@ -70,5 +80,18 @@ mod tests {
         let ranges = [range(0, 1_000), range(2_000, 3_000), range(4_000, 9_000)];
         assert_eq!(holes(&ranges, Position(5_000)), [hole(1_000, 2_000), hole(3_000, 4_000)]);
         assert_eq!(holes(&ranges[..2], Position(2_500)), [hole(1_000, 2_000)]);
+    }
+
+    #[test]
+    fn what_was_lost_once_is_told_by_later_sessions_too() {
+        let hole = |from, to| (Position(from), Position(to));
+        let earlier = [hole(1_000, 2_000), hole(3_000, 4_000)];
+        assert_eq!(with_earlier(&[], &[]), []);
+        assert_eq!(with_earlier(&earlier, &[]), earlier);
+        assert_eq!(with_earlier(&[], &earlier), earlier, "folded meanwhile");
+        assert_eq!(with_earlier(&earlier[1..], &earlier), earlier);
+        let more = [hole(500, 2_500), hole(6_000, 7_000)];
+        let all = [hole(500, 2_500), hole(3_000, 4_000), hole(6_000, 7_000)];
+        assert_eq!(with_earlier(&more, &earlier), all, "set back once more");
     }
 }

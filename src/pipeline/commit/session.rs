@@ -18,7 +18,7 @@ use super::database_state::DatabaseState;
 use super::drainer::Drainer;
 use super::error::SessionError;
 use super::lanes::Lanes;
-use super::rewind::{check_age, holes};
+use super::rewind::{check_age, holes, with_earlier};
 use super::supply::{Supply, aside_writers};
 use super::watch::CommitWatch;
 use super::writer::Writer;
@@ -220,13 +220,15 @@ impl Writers {
             metrics::count_database_rewind();
             tracing::warn!(had = %before, has = %from, "PostgreSQL was set back; what is missing is written again");
         }
-        let lost = holes(ranges, journal.first());
-        for (first, last) in &lost {
+        let holes = holes(ranges, journal.first());
+        let earlier = self.state.borrow().lost.clone();
+        for (first, last) in holes.iter().filter(|hole| !earlier.contains(hole)) {
             tracing::error!(
                 from = %first, to = %last,
                 "PostgreSQL was set back further than the journal reaches: records of these positions are lost"
             );
         }
+        let lost = with_earlier(&holes, &earlier);
         metrics::set_lost_bytes(lost.iter().map(|(first, last)| last.0 - first.0).sum());
         let version = Some(version.clone());
         self.state.send_modify(|state| {

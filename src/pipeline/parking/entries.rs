@@ -47,8 +47,9 @@ pub fn rest_of(entry: &ParkedEntry, records: usize) -> ParkedEntry {
         rest.body = rest.body.slice(length..);
     }
     rest.rows -= u32::try_from(records).unwrap_or(rest.rows);
-    // What a repeat of the request is told is about all of its records, and no more known. By a polling job's cursor,
-    // which was committed when the entry was parked, its run counts what becomes of the rest.
+    // What a repeat of the request is told is about all of its records. The session that wrote the first of them knows
+    // what became of these, and the key; no later one shall take the rest for all of it. By a polling job's cursor, which
+    // was committed when the entry was parked, its run counts what becomes of the rest.
     if let Some(meta) = EntryMeta::decode(&rest.meta) {
         let mut encoded = Vec::new();
         EntryMeta { key: None, ..meta }.encode(&mut encoded);

@@ -16,7 +16,9 @@ use super::error::{FetchError, FetchErrorKind};
 use super::question::Question;
 use super::refusal::{Refusal, is_answer};
 use crate::ingest::body::{BodyError, BodyLimits, BodyReader, ContentEncoding};
-use crate::outbound::{Client, Endpoint, HostPermit, Hosts, may_see_secrets, shown};
+use crate::outbound::{
+    Asking, BusyLookups, Client, Endpoint, HostPermit, Hosts, RequestError, may_see_secrets, shown,
+};
 use crate::polling::jobs::{Definition, Method};
 
 /// Most redirects of one request.
@@ -68,12 +70,14 @@ impl Asker {
         permit: HostPermit,
     ) -> Result<Answer, FetchError> {
         let limit = Duration::from_millis(question.definition.timeout_ms);
-        match tokio::time::timeout(limit, self.follow(question, permit)).await {
+        let asking = Asking::of(question.owner);
+        match tokio::time::timeout(limit, asking.scope(self.follow(question, permit))).await {
             Ok(Ok(Reply::Answer(answer))) => Ok(answer),
             Ok(Ok(Reply::Refusal(refusal))) => {
                 Err(refusal.into_error(question, self.clock.now()).await)
             }
             Ok(Err(error)) => Err(error),
+            Err(_) if asking.waits_for_lookup() => Err(RequestError::from(BusyLookups).into()),
             Err(_) => {
                 let message = format!("no whole answer within {} ms", limit.as_millis());
                 Err(FetchError::new(FetchErrorKind::Timeout, message))
@@ -150,7 +154,7 @@ impl Asker {
         let links = headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok());
         let links = links.map(str::to_owned).collect();
         let (etag, last_modified) = (validator(headers, &ETAG), validator(headers, &LAST_MODIFIED));
-        let mut permit = self.budget.permit();
+        let mut permit = self.budget.permit(question.owner);
         permit.goes_beside(question.beside);
         let body = match response.status() {
             StatusCode::NO_CONTENT => None,
@@ -225,7 +229,7 @@ async fn read_body(
                     format!("the answer is compressed wrongly: {error}").replace("body", "answer"),
                 )
             }
-            BodyError::Interrupted { .. } => {
+            BodyError::ShutOut { .. } | BodyError::Interrupted { .. } => {
                 FetchError::new(FetchErrorKind::Connect, "the connection broke within the answer")
             }
         })?;

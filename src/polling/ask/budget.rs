@@ -1,5 +1,5 @@
-//! The memory that the answers of all runs may take together, in bytes: a run that gets none for a while gives up, and
-//! keeps nothing.
+//! The memory that the answers of all runs may take together, in bytes, and those of one owner: a run that gets none for a
+//! while gives up, and keeps nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::error::{FetchError, FetchErrorKind};
+use crate::outbound::OwnerShares;
 
 /// Longest wait for memory that other runs hold.
 const WAIT_MAX: Duration = Duration::from_secs(5);
@@ -20,17 +21,25 @@ const AHEAD_BYTES: usize = 64 << 10;
 #[derive(Debug, Clone)]
 pub struct AnswerBudget {
     pieces: Arc<Semaphore>,
-    /// How many there are.
-    pieces_max: usize,
+    /// Of one owner, so that answers which do not end leave room for the others'.
+    shares: OwnerShares,
 }
 
 /// What one answer of a run holds, until it is dropped.
 #[derive(Debug)]
 pub struct AnswerPermit {
     budget: AnswerBudget,
-    permit: Option<OwnedSemaphorePermit>,
+    owner: Option<i64>,
+    held: Option<Held>,
     /// Pieces that the same run holds elsewhere, and does not give back before.
     beside: usize,
+}
+
+/// Pieces of the owner's share, and of all: as many of each.
+#[derive(Debug)]
+struct Held {
+    of_owner: OwnedSemaphorePermit,
+    of_all: OwnedSemaphorePermit,
 }
 
 /// The memory is not there.
@@ -43,7 +52,7 @@ pub enum OverBudget {
     Now,
     /// There would be too little if no other run held any.
     #[error(
-        "the answer and its items take more than all of the gateway's {0} bytes for answers (TIDEGATE_POLLING_ANSWERS_BYTES_MAX)"
+        "the answer and its items take more than the {0} bytes that a user may have of the gateway's for answers (TIDEGATE_POLLING_ANSWERS_BYTES_MAX)"
     )]
     Ever(usize),
 }
@@ -62,12 +71,15 @@ impl AnswerBudget {
     pub fn new(bytes_max: u64) -> AnswerBudget {
         let pieces = usize::try_from(bytes_max).unwrap_or(usize::MAX) / PIECE_BYTES;
         let pieces_max = pieces.clamp(1, Semaphore::MAX_PERMITS);
-        AnswerBudget { pieces: Arc::new(Semaphore::new(pieces_max)), pieces_max }
+        AnswerBudget {
+            pieces: Arc::new(Semaphore::new(pieces_max)),
+            shares: OwnerShares::of(pieces_max),
+        }
     }
 
-    /// Holds nothing yet.
-    pub fn permit(&self) -> AnswerPermit {
-        AnswerPermit { budget: self.clone(), permit: None, beside: 0 }
+    /// Holds nothing yet. `owner`: whose answer it will be.
+    pub fn permit(&self, owner: Option<i64>) -> AnswerPermit {
+        AnswerPermit { budget: self.clone(), owner, held: None, beside: 0 }
     }
 }
 
@@ -84,30 +96,49 @@ impl AnswerPermit {
         if needed == 0 {
             return Ok(());
         }
-        let AnswerBudget { pieces, pieces_max } = &self.budget;
-        let ever = OverBudget::Ever(pieces_max * PIECE_BYTES);
-        if self.beside + held + needed > *pieces_max {
+        let AnswerBudget { pieces, shares } = &self.budget;
+        let ever = OverBudget::Ever(shares.share() * PIECE_BYTES);
+        if self.beside + held + needed > shares.share() {
             return Err(ever);
         }
         let more = u32::try_from(needed).map_err(|_| ever)?;
         let ahead = more.saturating_add(u32::try_from(AHEAD_BYTES / PIECE_BYTES).unwrap_or(0));
-        let permit = match Arc::clone(pieces).try_acquire_many_owned(ahead) {
-            Ok(permit) => permit,
-            Err(_) => {
-                let waiting = Arc::clone(pieces).acquire_many_owned(more);
-                let permit = timeout(WAIT_MAX, waiting).await.map_err(|_| OverBudget::Now)?;
-                permit.map_err(|_| OverBudget::Now)?
-            }
+        let share = shares.of_owner(self.owner);
+        let more = match Held::at_once(&share, pieces, ahead) {
+            Some(held) => held,
+            None => timeout(WAIT_MAX, Held::take(&share, pieces, more))
+                .await
+                .ok()
+                .flatten()
+                .ok_or(OverBudget::Now)?,
         };
-        match &mut self.permit {
-            Some(held) => held.merge(permit),
-            none => *none = Some(permit),
+        match &mut self.held {
+            Some(held) => held.merge(more),
+            none => *none = Some(more),
         }
         Ok(())
     }
 
     fn pieces(&self) -> usize {
-        self.permit.as_ref().map_or(0, OwnedSemaphorePermit::num_permits)
+        self.held.as_ref().map_or(0, |held| held.of_all.num_permits())
+    }
+}
+
+impl Held {
+    fn at_once(share: &Arc<Semaphore>, all: &Arc<Semaphore>, pieces: u32) -> Option<Held> {
+        let of_owner = Arc::clone(share).try_acquire_many_owned(pieces).ok()?;
+        Some(Held { of_owner, of_all: Arc::clone(all).try_acquire_many_owned(pieces).ok()? })
+    }
+
+    /// Waits in the owner's queue first, so that it holds up no other owner there.
+    async fn take(share: &Arc<Semaphore>, all: &Arc<Semaphore>, pieces: u32) -> Option<Held> {
+        let of_owner = Arc::clone(share).acquire_many_owned(pieces).await.ok()?;
+        Some(Held { of_owner, of_all: Arc::clone(all).acquire_many_owned(pieces).await.ok()? })
+    }
+
+    fn merge(&mut self, more: Held) {
+        self.of_owner.merge(more.of_owner);
+        self.of_all.merge(more.of_all);
     }
 }
 
@@ -115,26 +146,41 @@ impl AnswerPermit {
 mod tests {
     use super::*;
 
+    const ALL: u64 = 1 << 20;
+    /// What one owner may have of it.
+    const SHARE: usize = 896 << 10;
+
     #[tokio::test(start_paused = true)]
     async fn all_together_hold_no_more_than_there_is() {
-        let budget = AnswerBudget::new(1 << 20);
-        let mut one = budget.permit();
-        one.grow_to(900 << 10).await.unwrap();
-        let mut two = budget.permit();
-        assert_eq!(two.grow_to(200 << 10).await, Err(OverBudget::Now));
-        assert_eq!(one.grow_to(2 << 20).await, Err(OverBudget::Ever(1 << 20)));
+        let budget = AnswerBudget::new(ALL);
+        let mut one = budget.permit(None);
+        one.grow_to(800 << 10).await.unwrap();
+        let mut two = budget.permit(Some(2));
+        assert_eq!(two.grow_to(300 << 10).await, Err(OverBudget::Now));
+        assert_eq!(one.grow_to(1 << 20).await, Err(OverBudget::Ever(SHARE)));
         drop(one);
         two.grow_to(200 << 10).await.unwrap();
-        let mut three = budget.permit();
+        let mut three = budget.permit(Some(2));
         three.goes_beside(&two);
-        assert_eq!(
-            three.grow_to(900 << 10).await,
-            Err(OverBudget::Ever(1 << 20)),
-            "two never goes"
-        );
+        assert_eq!(three.grow_to(800 << 10).await, Err(OverBudget::Ever(SHARE)), "two never goes");
         drop(three);
-        two.grow_to(1 << 20).await.unwrap();
+        two.grow_to(SHARE).await.unwrap();
         drop(two);
         assert_eq!(budget.pieces.available_permits(), 256);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn answers_of_one_owner_that_do_not_end_leave_room_for_the_others() {
+        let budget = AnswerBudget::new(ALL);
+        let mut stalled = budget.permit(Some(1));
+        stalled.grow_to(SHARE).await.unwrap();
+        let mut late = budget.permit(Some(1));
+        assert_eq!(late.grow_to(1).await, Err(OverBudget::Now));
+        let waiting = tokio::time::timeout(WAIT_MAX / 2, late.grow_to(128 << 10));
+        let (given_up, others) = tokio::join!(waiting, async {
+            let mut others = budget.permit(None);
+            others.grow_to(128 << 10).await.map(|()| others)
+        });
+        assert!(given_up.is_err() && others.is_ok(), "one waits, and the other does not");
     }
 }

@@ -17,8 +17,8 @@ pub enum FetchErrorKind {
     Tls,
     /// Not answered in time, or silent for too long.
     Timeout,
-    /// The host has as many requests as it may have, and the wait was too long. Nothing was asked; the job is not to
-    /// blame.
+    /// The host has as many requests as it may have, or others have the gateway's look-ups of names or its memory for answers,
+    /// and the wait was too long. The job is not to blame.
     Busy,
     /// The API has no answer yet (202).
     NotReady,
@@ -81,6 +81,7 @@ impl From<RequestError> for FetchError {
         let kind = match &error {
             RequestError::Refused(_) => FetchErrorKind::Refused,
             RequestError::Name(_) => FetchErrorKind::Name,
+            RequestError::Busy(_) => FetchErrorKind::Busy,
             RequestError::Tls { .. } => FetchErrorKind::Tls,
             RequestError::Timeout { .. } => FetchErrorKind::Timeout,
             RequestError::Connect { .. } => FetchErrorKind::Connect,

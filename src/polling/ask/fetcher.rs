@@ -49,8 +49,15 @@ impl Fetcher {
         Ok(Fetcher(Arc::new(Asker { client, hosts, budget, clock })))
     }
 
-    /// The pages that answer a definition; nothing is asked yet.
-    pub fn pages(&self, definition: Arc<Definition>, secrets: Secrets, resume: Resume) -> Pages {
-        Pages::new(Arc::clone(&self.0), definition, secrets, resume)
+    /// The pages that answer a definition; nothing is asked yet. `owner`: the user on whose behalf, who has a share of what
+    /// may be asked and held at a time.
+    pub fn pages(
+        &self,
+        owner: Option<i64>,
+        definition: Arc<Definition>,
+        secrets: Secrets,
+        resume: Resume,
+    ) -> Pages {
+        Pages::new(Arc::clone(&self.0), owner, definition, secrets, resume)
     }
 }

@@ -4,6 +4,7 @@
 //! limits; an error is in words and without secrets.
 
 use std::collections::HashMap;
+use std::mem;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -30,6 +31,7 @@ const SEEN_BYTES: usize = 48;
 #[derive(Debug)]
 pub struct Pages {
     asker: Arc<Asker>,
+    owner: Option<i64>,
     definition: Arc<Definition>,
     secrets: Secrets,
     paginator: Paginator,
@@ -43,6 +45,8 @@ pub struct Pages {
     /// The validators that the next run begins with.
     resume: Resume,
     since: SinceSeen,
+    /// The same without the latest page.
+    since_before: SinceSeen,
     outcome: Outcome,
     /// Content by key, of the items that the run gave; only where there may be several pages.
     given: HashMap<[u8; 16], [u8; 16]>,
@@ -98,6 +102,7 @@ impl Pages {
     /// The pages that answer a definition; nothing is asked yet.
     pub(super) fn new(
         asker: Arc<Asker>,
+        owner: Option<i64>,
         definition: Arc<Definition>,
         secrets: Secrets,
         resume: Resume,
@@ -108,6 +113,11 @@ impl Pages {
         let parameter = since.zip(value.as_deref());
         let parameter = parameter.map(|(since, value)| (since.parameter.as_str(), value));
         let paginator = Paginator::new(&definition, parameter);
+        let since = SinceSeen {
+            highest: resume.since,
+            digits: resume.since_digits,
+            ..SinceSeen::default()
+        };
         Pages {
             secrets,
             paginator,
@@ -115,16 +125,14 @@ impl Pages {
             asked: None,
             gave: 0,
             resume: Resume::default(),
-            since: SinceSeen {
-                highest: resume.since,
-                digits: resume.since_digits,
-                ..SinceSeen::default()
-            },
+            since,
+            since_before: since,
             began: resume,
             outcome: Outcome::Fresh,
             given: HashMap::new(),
-            given_permit: asker.budget.permit(),
+            given_permit: asker.budget.permit(owner),
             asker,
+            owner,
             definition,
         }
     }
@@ -138,7 +146,7 @@ impl Pages {
     }
 
     async fn ask(&mut self) -> Result<Option<Page>, FetchError> {
-        let (url, permit) = match std::mem::replace(&mut self.at, At::End) {
+        let (url, permit) = match mem::replace(&mut self.at, At::End) {
             At::End => return Ok(None),
             At::Stuck(error) => return Err(error),
             At::Begin => {
@@ -158,6 +166,7 @@ impl Pages {
         let question = Question {
             definition: &self.definition,
             secrets: &self.secrets,
+            owner: self.owner,
             known: known.then_some(&self.began),
             beside: &self.given_permit,
             url,
@@ -179,6 +188,12 @@ impl Pages {
     pub fn finish(self) -> (Outcome, Resume) {
         let SinceSeen { highest, digits, .. } = self.since;
         (self.outcome, Resume { since: highest, since_digits: digits, ..self.resume })
+    }
+
+    /// The items of the latest page were not taken, or not all: it does not count as read, and the run is over.
+    pub fn take_back(&mut self) {
+        self.since = self.since_before;
+        self.gave = self.gave.saturating_sub(1);
     }
 
     /// After an error: how far it came. What it has to go on from must not be kept before all items of this run are.
@@ -269,7 +284,7 @@ impl Pages {
         };
         let last = matches!(self.at, At::End);
         // No wait follows from here on: what counts as read is given.
-        self.since = read.since;
+        self.since_before = mem::replace(&mut self.since, read.since);
         Ok(Page { items, duplicates, last, _permit: permit })
     }
 

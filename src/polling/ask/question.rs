@@ -15,6 +15,8 @@ use crate::polling::jobs::{Definition, Method};
 pub(super) struct Question<'a> {
     pub definition: &'a Definition,
     pub secrets: &'a Secrets,
+    /// The user on whose behalf it is asked; None: of who can read the data directory.
+    pub owner: Option<i64>,
     pub url: Endpoint,
     /// Validators of the answer that is known already.
     pub known: Option<&'a Resume>,

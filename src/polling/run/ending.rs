@@ -135,7 +135,7 @@ mod tests {
         let definition = Definition { since: serde_json::from_value(since).unwrap(), ..definition };
         let reached = |pages, resume| Reached { pages, resume, ascends: true, is_first: true };
         let after =
-            |error: RunError, reached, failures| error.after(reached, &definition, failures);
+            |error: RunError, reached, failures| error.after(reached, None, &definition, failures);
         let pages = || fetch(FetchErrorKind::Pages, None);
         let partial = after(pages(), reached(3, Some(Resume::default())), 1);
         assert_eq!(

@@ -76,6 +76,11 @@ pub(super) enum RunError {
     TookTooLong(Duration),
     #[error("{0}; they are looked at again with the next run, and what is valid was taken")]
     NotKept(NotKept),
+    /// It could go on from where it ended, but for items before that which were not kept.
+    #[error(
+        "{error}; {not_kept}; so the next run begins where this one began, and what is valid was taken"
+    )]
+    NotKeptBefore { not_kept: NotKept, error: Box<RunError> },
     #[error("the gateway is shutting down")]
     Interrupted,
     #[error("the job was changed, or another run followed")]
@@ -99,7 +104,7 @@ impl RunError {
             RunError::Interrupted => "interrupted",
             RunError::Superseded => "superseded",
             RunError::TookTooLong(_) => "took_too_long",
-            RunError::NotKept(_) => "items_not_kept",
+            RunError::NotKept(_) | RunError::NotKeptBefore { .. } => "items_not_kept",
             RunError::ShortOfItsEnd { error, .. } => error.reason(),
         }
     }
@@ -130,10 +135,19 @@ impl RunError {
     }
 
     /// This error of a run that came so far, everything of which is committed. `failures`: of runs in a row, this one
-    /// included.
-    pub fn after(self, reached: Reached, definition: &Definition, failures: i32) -> RunError {
+    /// included. `not_kept`: of its items, which the next run must meet again: nothing moves over them.
+    pub fn after(
+        self,
+        reached: Reached,
+        not_kept: Option<NotKept>,
+        definition: &Definition,
+        failures: i32,
+    ) -> RunError {
         if reached.pages == 0 || !self.will_come_again(failures) {
             return self;
+        }
+        if let (Some(_), Some(not_kept)) = (&reached.resume, not_kept) {
+            return RunError::NotKeptBefore { not_kept, error: Box::new(self) };
         }
         let words = match (&reached.resume, &definition.since) {
             (Some(_), Some(since)) => {
@@ -200,7 +214,9 @@ impl RunError {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             RunError::Fetch(error) => error.retry_after,
-            RunError::ShortOfItsEnd { error, .. } => error.retry_after(),
+            RunError::ShortOfItsEnd { error, .. } | RunError::NotKeptBefore { error, .. } => {
+                error.retry_after()
+            }
             _ => None,
         }
     }

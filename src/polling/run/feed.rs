@@ -18,11 +18,9 @@ use super::memory::Memory;
 use crate::db;
 use crate::ingest::{Assembler, Keeping, NotKept, Origin};
 use crate::pipeline::{CommitWait, IntakeError, RequestRefusal, SenderId, Share, Submission};
-use crate::polling::ask::{Item, Page};
+use crate::polling::ask::Item;
 use crate::polling::context::PollingContext;
 
-/// Items that are looked up in the memory at a time.
-const LOOKED_UP_MAX: usize = 5_000;
 /// First bytes of a refused item that are kept.
 const RAW_BYTES_MAX: usize = 64 << 10;
 
@@ -120,16 +118,26 @@ impl Feed {
         self.counts
     }
 
-    /// Takes a page's items as far as they are new or changed.
-    pub async fn take(&mut self, page: &Page) -> Result<(), FeedError> {
-        self.counts.items += page.duplicates;
-        self.counts.duplicates += page.duplicates;
-        for items in page.items.chunks(LOOKED_UP_MAX) {
-            let keys: Vec<ItemHash> = items.iter().map(|item| ItemHash(item.key)).collect();
-            let seen = self.memory().look_up(&keys).await?;
-            for item in items {
-                self.take_item(item, &seen).await?;
-            }
+    /// Counts items that the run met before, just as they are.
+    pub fn add_duplicates(&mut self, duplicates: u64) {
+        self.counts.items += duplicates;
+        self.counts.duplicates += duplicates;
+    }
+
+    /// Of these items those that the job has seen, with their content then. Dropping it half way loses nothing.
+    pub async fn look_up(&self, items: &[Item]) -> Result<HashMap<ItemHash, ItemHash>, FeedError> {
+        let keys: Vec<ItemHash> = items.iter().map(|item| ItemHash(item.key)).collect();
+        Ok(self.memory().look_up(&keys).await?)
+    }
+
+    /// Takes items as far as they are new or changed; `seen` is what [`Feed::look_up`] found. To be waited for to its end.
+    pub async fn take(
+        &mut self,
+        items: &[Item],
+        seen: &HashMap<ItemHash, ItemHash>,
+    ) -> Result<(), FeedError> {
+        for item in items {
+            self.take_item(item, seen).await?;
         }
         Ok(())
     }

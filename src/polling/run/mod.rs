@@ -27,23 +27,34 @@ use crate::backoff::Backoff;
 use crate::db::polled_items::RunCounts;
 use crate::db::polling_runs::{self, ClaimedRow, FinishedRun};
 use crate::outbound::{SealedHeaders, Secrets};
-use crate::polling::ask::{Outcome, Pages, Resume};
+use crate::polling::ask::{Outcome, Page, Pages, Resume};
 use crate::polling::context::PollingContext;
 use crate::polling::jobs::{Definition, DestinationError, destination};
 use crate::telemetry::metrics::{self, PolledItems};
+
+/// Items that are looked up in the memory at a time.
+const LOOKED_UP_MAX: usize = 5_000;
 
 /// A run under way.
 pub(super) struct Run {
     context: PollingContext,
     job: ClaimedRow,
     began: Instant,
+    stop: StopSignals,
+}
+
+/// What ends a run from outside. Clones share the signals.
+#[derive(Debug, Clone, Default)]
+pub(super) struct StopSignals {
     /// Cancelled when another run followed this one.
-    superseded: CancellationToken,
+    pub superseded: CancellationToken,
+    /// Cancelled when the user whose job it is was disabled: it asks for nothing more.
+    pub owner_disabled: CancellationToken,
 }
 
 impl Run {
-    pub fn new(context: PollingContext, job: ClaimedRow, superseded: CancellationToken) -> Run {
-        Run { context, job, began: Instant::now(), superseded }
+    pub fn new(context: PollingContext, job: ClaimedRow, stop: StopSignals) -> Run {
+        Run { context, job, began: Instant::now(), stop }
     }
 
     /// From the first question to the last row.
@@ -90,7 +101,7 @@ impl Run {
         match (asked, committed) {
             (Ok(()), committed) => committed?,
             (Err(error), Ok(())) => {
-                return Err(error.after(pages.reached(), &definition, failures));
+                return Err(error.after(pages.reached(), not_kept, &definition, failures));
             }
             (Err(error), Err(_)) => return Err(error),
         }
@@ -128,17 +139,18 @@ impl Run {
                 self.context.sealer.open(self.job.id, &SealedHeaders(sealed.clone()))?
             }
         };
-        let owner = (self.owner(), self.job.owner_id);
-        let ended = self.superseded.clone();
+        let owner_id = self.job.owner_id;
+        let owner = (self.owner(), owner_id);
+        let ended = self.stop.superseded.clone();
         let feed = Feed::new(&self.context, self.job.run(), owner, stream, ended)?;
-        Ok((self.context.fetcher.pages(definition, secrets, resume), feed))
+        Ok((self.context.fetcher.pages(owner_id, definition, secrets, resume), feed))
     }
 
     /// Failing at it fails no run: what stays is looked at the next time.
     async fn forget_old(&self) {
         let memory = Memory::new(&self.context.pool, self.context.limits.memory, self.job.id);
         let soft = self.context.lifecycle.soft();
-        let is_over = || self.superseded.is_cancelled() || soft.is_cancelled();
+        let is_over = || self.stop.superseded.is_cancelled() || soft.is_cancelled();
         match memory.forget_old(self.job.run(), is_over).await {
             Ok(0) => {}
             Ok(items) => tracing::info!(job = %self.job.id, items, "forgot old items"),
@@ -149,28 +161,52 @@ impl Run {
     }
 
     async fn ask(&self, pages: &mut Pages, feed: &mut Feed) -> Result<(), RunError> {
-        let time_max = self.context.limits.run_time_max;
-        loop {
+        let error = loop {
             let page = tokio::select! {
-                page = pages.next() => page,
-                () = tokio::time::sleep_until(self.began + time_max) => {
-                    feed.flush().await?;
-                    return Err(RunError::TookTooLong(time_max));
-                }
-                () = self.context.lifecycle.soft().cancelled() => return Err(RunError::Interrupted),
-                () = self.superseded.cancelled() => return Err(RunError::Superseded),
+                page = pages.next() => page.map_err(RunError::from),
+                error = self.stopped() => Err(error),
             };
             match page {
-                Ok(Some(page)) => feed.take(&page).await?,
-                Ok(None) => break,
-                Err(error) => {
-                    // What earlier pages brought stays.
-                    feed.flush().await?;
-                    return Err(error.into());
+                Ok(None) => return Ok(feed.flush().await?),
+                Err(error) => break error,
+                Ok(Some(page)) => {
+                    if let Err(error) = self.take(&page, feed).await {
+                        pages.take_back();
+                        break error;
+                    }
                 }
             }
+        };
+        // What came before stays.
+        if matches!(error, RunError::Fetch(_) | RunError::TookTooLong(_)) {
+            feed.flush().await?;
         }
-        Ok(feed.flush().await?)
+        Err(error)
+    }
+
+    /// Takes a page, unless the run has to end. Looking items up can be given up half way; handing them on cannot, or what
+    /// is on its way would not be waited for.
+    async fn take(&self, page: &Page, feed: &mut Feed) -> Result<(), RunError> {
+        feed.add_duplicates(page.duplicates);
+        for items in page.items.chunks(LOOKED_UP_MAX) {
+            let seen = tokio::select! {
+                seen = feed.look_up(items) => seen?,
+                error = self.stopped() => return Err(error),
+            };
+            feed.take(items, &seen).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the run has to end, whatever it is at: why.
+    async fn stopped(&self) -> RunError {
+        let time_max = self.context.limits.run_time_max;
+        tokio::select! {
+            () = tokio::time::sleep_until(self.began + time_max) => RunError::TookTooLong(time_max),
+            () = self.context.lifecycle.soft().cancelled() => RunError::Interrupted,
+            () = self.stop.superseded.cancelled() => RunError::Superseded,
+            () = self.stop.owner_disabled.cancelled() => RunError::OwnerDisabled,
+        }
     }
 
     /// Where to go on from; the beginning, with an empty memory, if the stream is another one than it was.
@@ -228,7 +264,7 @@ impl Run {
             }
             tokio::select! {
                 () = tokio::time::sleep(backoff.next_wait()) => {}
-                () = self.superseded.cancelled() => return (RunStatus::Superseded, unknown),
+                () = self.stop.superseded.cancelled() => return (RunStatus::Superseded, unknown),
                 // Its lease ends by itself.
                 () = self.context.lifecycle.hard().cancelled() => return (ended.status, unknown),
             }

@@ -16,8 +16,6 @@ use metrics::{
 };
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
-use crate::telemetry::limits;
-
 pub use gauges::{Gauges, set_gauges};
 pub use streams::{SourceCounts, StreamCounts, render_streams};
 
@@ -114,7 +112,6 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     let handle = builder.install_recorder()?;
     describe_way_in();
     describe_way_out();
-    limits::begin();
     counter!(DATABASE_REWINDS).increment(0);
     set_costly_batches(0);
     gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
@@ -315,7 +312,7 @@ pub fn count_refused(reason: &'static str) {
     counter!(INTAKE_REFUSED, "reason" => reason).increment(1);
 }
 
-/// A limit refused, cut or dropped something so many times; labels are those of [`limits`].
+/// A limit refused, cut or dropped something so many times; labels are those of `limits` beside.
 pub(super) fn count_limit_hits(label: &'static str, hits: u64) {
     counter!(LIMIT_HITS, "limit" => label).increment(hits);
 }

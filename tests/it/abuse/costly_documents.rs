@@ -104,6 +104,12 @@ async fn a_document_of_too_many_keys_and_values_is_kept_aside_whichever_way_it_c
     let reply = gateway.records("typed").csv(rows).send().await.expect(202);
     assert_eq!((&reply["accepted"], &reply["quarantined"]), (&json!(1), &json!(1)));
 
+    // Of a request that makes its stream and has a key it is told once as well.
+    let body = format!("[{{\"doc\":{many}}},{{}}]");
+    let reply =
+        gateway.records("fresh").body("application/json", body).key("k").send().await.expect(202);
+    assert_eq!((&reply["accepted"], &reply["quarantined"]), (&json!(1), &json!(1)));
+
     // As text it is cheap.
     gateway.create_stream(&json!({"name": "text", "payload": "json"})).await;
     let reply = send(&gateway, "text", format!("{{\"doc\":{many}}}")).await;
@@ -113,7 +119,7 @@ async fn a_document_of_too_many_keys_and_values_is_kept_aside_whichever_way_it_c
     assert_eq!(codes, ["too_many_members"]);
     let hits = Metrics::read(&gateway).await;
     let hits = hits.sum("tidegate_limit_hits_total", "limit", "document_members");
-    assert_eq!(hits.to_string(), "6");
+    assert_eq!(hits.to_string(), "7");
 }
 
 #[tokio::test]

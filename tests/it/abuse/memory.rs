@@ -140,6 +140,66 @@ async fn what_decoders_remember_counts() {
     .await;
 }
 
+/// Before: a replay held all of its record, uncounted, while it waited for a body: 40 of these cost 320 MiB.
+#[tokio::test]
+async fn replays_whose_bodies_do_not_come_hold_no_records() {
+    const REPLAYS: usize = 40;
+    const RECORD_BYTES: usize = 8 << 20;
+    let gateway = Gateway::start().await;
+    let columns = json!([{"name": "n", "type": "integer"}]);
+    gateway.create_stream(&json!({"name": "typed", "columns": columns})).await;
+    let record = json!([{"n": text_of(RECORD_BYTES, 1)}]);
+    gateway.records("typed").json(&record).send().await.expect(202);
+    gateway.wait_all_committed().await;
+    let id: String = gateway.scalar("select id::text from tidegate.quarantine").await;
+    let path = format!("/v1/quarantine/{id}/replay");
+    let at_rest = gateway.memory_bytes();
+    let mut dripping = Vec::new();
+    for _ in 0..REPLAYS {
+        let mut peer = TcpStream::connect(gateway.address()).await.unwrap();
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer {}\r\nExpect: 100-continue\r\n\
+             Transfer-Encoding: chunked\r\n\r\n",
+            gateway.token()
+        );
+        peer.write_all(head.as_bytes()).await.unwrap();
+        let mut go_on = [0; b"HTTP/1.1 100 Continue\r\n\r\n".len()];
+        soon("its body is waited for", peer.read_exact(&mut go_on)).await.unwrap();
+        dripping.push(peer);
+    }
+    if let (Some(at_rest), Some(now)) = (at_rest, gateway.memory_bytes()) {
+        let more = now.saturating_sub(at_rest);
+        assert!(more < (REPLAYS * RECORD_BYTES / 4) as u64, "{more} bytes more");
+    }
+    // It is read once its body ended, and found invalid as before.
+    dripping[0].write_all(b"0\r\n\r\n").await.unwrap();
+    assert_eq!(status_of(&mut dripping[0]).await, "422");
+}
+
+/// Before: what is shown of a record was made before it was counted, and a record that is no text is made several times.
+#[tokio::test]
+async fn a_large_record_of_the_quarantine_counts_before_it_is_read() {
+    let budget = (8 << 20).to_string();
+    let gateway = Gateway::with(&["--request-memory-bytes-max", &budget]).await;
+    let kept = |byte: u8, bytes: usize| [&b"\""[..], &vec![byte; bytes], b"\n"].concat();
+    for (byte, bytes, status) in
+        [(b'x', 2 << 20, 200), (b'x', 5 << 20, 503), (0xff, 300_000, 200), (0xff, 2 << 20, 503)]
+    {
+        gateway.create_stream(&json!({"name": "refusing"})).await;
+        gateway.records("refusing").ndjson(kept(byte, bytes)).send().await.expect(202);
+        gateway.wait_all_committed().await;
+        let id: String = gateway.scalar("select id::text from tidegate.quarantine").await;
+        let reply = gateway.get(&format!("/v1/quarantine/{id}")).await;
+        assert_eq!(reply.status, status, "{byte} {bytes}");
+        gateway.delete("/v1/streams/refusing").await.expect(204);
+        gateway.execute("delete from tidegate.quarantine").await;
+    }
+    eventually("what was held is given back", async || {
+        (Metrics::read(&gateway).await.of(HELD) < 1.0).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_body_to_sign_in_is_small() {
     let gateway = Gateway::start().await;

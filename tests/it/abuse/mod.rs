@@ -12,7 +12,7 @@ mod quarantine;
 mod readers;
 mod routes;
 mod sign_in;
-mod slow_peers;
+pub mod slow_peers;
 mod soak;
 mod strangers;
 

@@ -17,7 +17,7 @@ use crate::abuse::slow_peers::{ATTACKER, answer, connect_from};
 use crate::polling::jobs::{make, run, runs};
 use crate::support::people::{Token, add_user};
 use crate::support::{
-    ALLOW_LOOPBACK, Client, Compression, Gateway, ItemsApi, Metrics, Records, Reply, Stall,
+    ALLOW_LOOPBACK, Answer, Client, Compression, Gateway, ItemsApi, Metrics, Records, Reply, Stall,
     compressed, eventually,
 };
 
@@ -434,4 +434,47 @@ async fn items_that_are_not_kept_come_again_and_harm_no_other() {
     let kept = "select encode(raw, 'escape') from tidegate.quarantine";
     assert_eq!(gateway.column::<String>(kept).await, ["{\"n\":\"c\"}"]);
     assert_eq!(run(&gateway, &id).await["status"], "not_modified");
+}
+
+/// An API of these items, two a page, that takes `after`.
+fn ascending(api: &ItemsApi, path: &str, items: Vec<Value>) {
+    api.on(path, move |asked| {
+        let number = |name: &str| asked.query(name).and_then(|number| number.parse::<i64>().ok());
+        let after = number("after").unwrap_or_default();
+        let skipped = usize::try_from(number("page").unwrap_or(1) - 1).unwrap() * 2;
+        let left = items.iter().filter(|item| item["n"].as_i64() > Some(after)).skip(skipped);
+        Answer::json(&left.take(2).cloned().collect())
+    });
+}
+
+#[tokio::test]
+async fn a_run_that_does_not_come_to_its_end_moves_over_no_item_that_is_not_kept() {
+    let flags = [&ALLOW_LOOPBACK[..], &["--quarantine-stream-records-max=1"]].concat();
+    let (gateway, api) = (Gateway::with(&flags).await, ItemsApi::start().await);
+    let columns = json!([{"name": "n", "type": "integer"}, {"name": "v", "type": "integer"}]);
+    gateway.create_stream(&json!({"name": "typed", "columns": columns})).await;
+    let bad = (1..3).map(|n| json!({"n": n, "v": format!("bad {n}")}));
+    let good = (3..7).map(|n| json!({"n": n, "v": n}));
+    ascending(&api, "/x", bad.chain(good).collect());
+    let since = json!({"parameter": "after", "field": "/n", "format": "integer", "overlap": 0});
+    let job = json!({"stream": "typed", "key": ["/n"], "pagination": {"by": "page"}, "pages_max": 2, "since": since});
+    let id = make(&gateway, &api, "/x", job).await;
+    let first = runs(&gateway, &id).await.pop().unwrap();
+    assert_eq!((&first["status"], &first["new"]), (&json!("failed"), &json!(2)), "{first}");
+    let error = first["error"].as_str().unwrap();
+    assert!(error.contains("1 because the quarantine is full of this stream"), "{error}");
+    assert!(error.contains("begins where this one began"), "{error}");
+
+    gateway.delete("/v1/quarantine?stream=typed").await.expect(200);
+    measured(&gateway, 0).await;
+    let second = run(&gateway, &id).await;
+    assert_eq!((&second["status"], &second["refused"]), (&json!("partial"), &json!(1)), "{second}");
+    let kept = "select convert_from(raw, 'utf8')::json ->> 'v' from tidegate.quarantine";
+    assert_eq!(gateway.column::<String>(kept).await, ["bad 2"]);
+    // By itself, although its interval is a year.
+    eventually("the last page is read", async || {
+        (runs(&gateway, &id).await[0]["status"] == "success").then_some(())
+    })
+    .await;
+    assert_eq!(gateway.rows("typed").await, 4);
 }

@@ -15,6 +15,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
 use super::{HELD, text_of};
+use crate::support::people::{Token, add_user};
 use crate::support::{Client, Gateway, Metrics, Reply, eventually, soon};
 
 /// Most bytes of records in a reply.
@@ -161,6 +162,45 @@ async fn slow_readers_hold_up_no_other_caller() {
         }
     }
     gateway.get("/v1/streams/slow/records").await.expect(200);
+}
+
+/// Before: they took all connections of the lists, and another user's was refused after five seconds.
+#[tokio::test]
+async fn slow_readers_of_the_quarantine_hold_up_no_other_user() {
+    let gateway = Gateway::start().await;
+    add_user(&gateway, "ada", "member").await;
+    let ada = Token::of(&gateway, "ada", &["read"], json!({})).await;
+    let mut held = gateway.pool().begin().await.unwrap();
+    let lock = "lock table tidegate.quarantine in access exclusive mode";
+    sqlx::query(lock).execute(&mut *held).await.unwrap();
+    let waiting = async |what: &str, statement: &str, least: i64| {
+        let waiting = format!(
+            "select count(*) from pg_stat_activity where datname = current_database()
+             and wait_event_type = 'Lock' and query like '%{statement}%'"
+        );
+        eventually(what, async || (gateway.scalar::<i64>(&waiting).await >= least).then_some(()))
+            .await;
+    };
+    let mut readers = JoinSet::new();
+    for _ in 0..16 {
+        let client = (*gateway).clone();
+        readers.spawn(async move { client.get("/v1/quarantine").await });
+    }
+    waiting("the first readers wait", "order by q.id desc limit", 3).await;
+    let client = gateway.with_token(&ada.text);
+    let let_go = async {
+        waiting("the other user's question is asked beside them", "group by q.stream_id", 1).await;
+        held.rollback().await.unwrap();
+    };
+    let (summary, ()) = tokio::join!(client.get("/v1/quarantine/summary"), let_go);
+    summary.expect(200);
+    while let Some(reply) = readers.join_next().await {
+        let reply = reply.unwrap();
+        if reply.status != 200 {
+            assert!([429, 503].contains(&reply.status), "{}", reply.body);
+            assert!(reply.retry_after_seconds() > 0);
+        }
+    }
 }
 
 /// Asks again and again, and never reads: what the system takes for the reader is less than that.

@@ -3,3 +3,4 @@
 mod rights;
 mod second_look;
 pub mod sessions;
+mod shut_out;

@@ -2,6 +2,7 @@
 //! when it is there, and can be stopped like any other. And the password that a first start makes.
 
 use serde_json::{Value, json};
+use tidegate::auth::{ADMIN_PASSWORD_FILE, FirstAdmin, ensure_first_admin};
 
 use crate::support::command::{Serve, run_with_input, tidegate, working_directory};
 use crate::support::people::{Outsider, PASSWORD, add_user};
@@ -144,4 +145,39 @@ async fn the_file_of_the_first_password_goes_when_another_is_set() {
     command.env("DATABASE_URL", database.url());
     run_with_input(&mut command, "a third password").await.printed();
     assert!(!file.exists());
+}
+
+/// Before: a try that was cut off while it was committed was followed by one that wrote another password over its own, found
+/// the admin there, and removed the file: no password opened anything.
+#[tokio::test]
+async fn tries_at_the_first_admin_that_overlap_leave_its_password() {
+    let gateway = Gateway::start().await;
+    gateway.execute("delete from tidegate.users").await;
+    let directory = working_directory();
+    let file = directory.path().join(ADMIN_PASSWORD_FILE);
+    let pool = gateway.pool().clone().into();
+    let attempt = || ensure_first_admin(&pool, directory.path(), "admin", None);
+    // The first has no answer to its commit yet, as far as the second can see.
+    let mut held = gateway.pool().begin().await.unwrap();
+    sqlx::query("lock table tidegate.users in share mode").execute(&mut *held).await.unwrap();
+    let waiting = async |least: i64| {
+        let waiting = "select count(*) from pg_stat_activity where datname = current_database()
+                       and wait_event_type = 'Lock' and query like 'lock table tidegate.users%'";
+        eventually("they wait", async || {
+            (gateway.scalar::<i64>(waiting).await >= least).then_some(())
+        })
+        .await;
+    };
+    let both = async { tokio::join!(attempt(), attempt()) };
+    let let_go = async {
+        waiting(2).await;
+        held.rollback().await.unwrap();
+    };
+    let ((one, other), ()) = tokio::join!(both, let_go);
+    let made = [one.unwrap(), other.unwrap()];
+    let generated = |made: &&FirstAdmin| matches!(made, FirstAdmin::Generated { .. });
+    assert_eq!(made.iter().filter(generated).count(), 1, "{made:?}");
+    let password = std::fs::read_to_string(&file).unwrap();
+    let outsider = Outsider::of(&gateway);
+    outsider.who_by_password("admin", password.trim_end()).await.expect(200);
 }

@@ -13,4 +13,5 @@ mod poolers;
 mod private_postgres;
 mod recovery;
 mod set_back;
+mod silent_line;
 mod stalled_commits;

@@ -319,8 +319,16 @@ async fn a_stream_that_cannot_be_made_costs_the_others_nothing() {
     assert_eq!(reply["streams"]["late"], json!({"accepted": 0, "quarantined": 0, "not_kept": 2}));
     let rejected = gateway.many_records().ndjson(body).query("on_error", "reject").send().await;
     assert_eq!(rejected.status, 409, "{}", rejected.body);
+    // A record that is refused by itself is refused once, also where its stream cannot be made.
+    let body =
+        line("known", &json!({"n": 6})) + &line("late", &json!({})) + &line("late", &json!(7));
+    let reply = gateway.many_records().ndjson(body).send().await.expect(202);
+    assert_eq!((&reply["accepted"], &reply["not_kept"]), (&json!(1), &json!(2)), "{reply}");
+    let told = json!([[2, "late", "streams_limit"], [3, "late", "not_an_object"]]);
+    assert_eq!(errors(&reply), told, "{reply}");
+    assert!(reply.get("errors_omitted").is_none(), "{reply}");
     gateway.wait_all_committed().await;
-    assert_eq!((gateway.rows("known").await, gateway.rows("fresh").await), (1, 1));
+    assert_eq!((gateway.rows("known").await, gateway.rows("fresh").await), (2, 1));
 }
 
 #[tokio::test]

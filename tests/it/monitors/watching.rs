@@ -95,6 +95,33 @@ async fn there_are_no_more_monitors_than_may_be() {
     Watcher::local(&gateway, "").await;
 }
 
+/// Before: one token could have all places, and no other user watched.
+#[tokio::test]
+async fn one_user_leaves_places_for_monitors_to_others() {
+    let gateway = Gateway::with(&["--monitors-max=8"]).await;
+    let mut own = Vec::new();
+    for _ in 0..7 {
+        own.push(Watcher::local(&gateway, "").await);
+    }
+    let refusal = Watcher::refused(&gateway, gateway.token(), "").await;
+    assert_eq!((refusal.status, refusal.code.as_str()), (429, "too_many_monitors"));
+    add_user(&gateway, "ada", "member").await;
+    let token = Token::of(&gateway, "ada", &["monitor"], json!({})).await;
+    let ada = Watcher::with_token(&gateway, &token.text, "").await;
+    let refusal = Watcher::refused(&gateway, &token.text, "").await;
+    assert_eq!((refusal.status, refusal.code.as_str()), (503, "no_more_monitors"));
+    own.pop();
+    drop(ada);
+    eventually("their places are free again", async || {
+        let status = gateway.get("/v1/status").await.expect(200);
+        (status["monitors"] == 6).then_some(())
+    })
+    .await;
+    own.push(Watcher::local(&gateway, "").await);
+    let refusal = Watcher::refused(&gateway, gateway.token(), "").await;
+    assert_eq!((refusal.status, refusal.code.as_str()), (429, "too_many_monitors"));
+}
+
 #[tokio::test]
 async fn a_monitor_that_talks_is_told_then_closed() {
     let (gateway, mut bystander) = with_bystander().await;

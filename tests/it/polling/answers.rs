@@ -20,7 +20,7 @@ async fn error_of(members: Value) -> FetchError {
 
 fn pages_of(members: Value, resume: Resume) -> Pages {
     let (definition, secrets) = definition(members);
-    fetcher().pages(Arc::new(definition), secrets, resume)
+    fetcher().pages(None, Arc::new(definition), secrets, resume)
 }
 
 /// Asks until there is an error: the error, and how far the run came.

@@ -8,8 +8,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use sqlx::{Postgres, Transaction};
 use tidegate::db::Database;
+use tidegate::db::Pool;
 use tidegate::db::batch::{BatchConnection, BatchTimeouts};
-use tidegate::db::polling_runs::{self, ClaimedRow};
+use tidegate::db::polling_runs::{self, ClaimedRow, LeftOut};
 use tidegate_record::RunId;
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -390,7 +391,15 @@ async fn claimed_runs(gateway: &Gateway) -> Vec<RunId> {
         let body = json!({"url": url, "stream": "x", "interval_ms": 60_000});
         gateway.post("/v1/polling-jobs", &body).await.expect(201);
     }
-    let claimed = polling_runs::claim(gateway.pool(), Uuid::nil(), "test", LEASE, 10, &[]).await;
+    let claimed = polling_runs::claim(
+        &gateway.pool().clone().into(),
+        Uuid::nil(),
+        "test",
+        LEASE,
+        10,
+        &LeftOut::default(),
+    )
+    .await;
     let mut runs: Vec<RunId> = claimed.unwrap().iter().map(ClaimedRow::run).collect();
     runs.sort_unstable();
     runs
@@ -414,7 +423,15 @@ async fn batches_side_by_side_may_be_of_one_run() {
     }
     // A gateway that takes the jobs over ends the runs.
     gateway.execute("update tidegate.polling_jobs set wake_at = now()").await;
-    let claimed = polling_runs::claim(gateway.pool(), Uuid::nil(), "other", LEASE, 10, &[]).await;
+    let claimed = polling_runs::claim(
+        &gateway.pool().clone().into(),
+        Uuid::nil(),
+        "other",
+        LEASE,
+        10,
+        &LeftOut::default(),
+    )
+    .await;
     assert_eq!(claimed.unwrap().len(), 2);
     let (mut late, journal, epoch) = batch_line(&gateway).await;
     late.begin(journal, epoch).await.unwrap();
@@ -440,7 +457,7 @@ async fn leases_are_renewed_in_the_order_in_which_batches_lock_jobs() {
     sqlx::query(share).bind(runs[0].job).execute(&mut *batch).await.unwrap();
     let backwards: Vec<RunId> = runs.iter().rev().copied().collect();
     let mut renewing = JoinSet::new();
-    let renewed = pool.clone();
+    let renewed = Pool::from(pool.clone());
     renewing.spawn(async move { polling_runs::renew(&renewed, &backwards, LEASE).await.unwrap() });
     let waits = "select count(*) from pg_stat_activity
         where datname = current_database() and wait_event_type = 'Lock'";

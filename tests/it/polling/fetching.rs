@@ -51,7 +51,7 @@ pub(crate) async fn run_from(
     resume: Resume,
 ) -> Result<Run, FetchError> {
     let (definition, secrets) = definition(members);
-    let mut pages = fetcher.pages(Arc::new(definition), secrets, resume);
+    let mut pages = fetcher.pages(None, Arc::new(definition), secrets, resume);
     let (mut all, mut duplicates) = (Vec::new(), 0);
     while let Some(page) = soon("a page or an error", pages.next()).await? {
         let parse = |item: &tidegate::polling::ask::Item| {
@@ -133,7 +133,7 @@ async fn credentials_in_the_address_become_a_secret_header() {
     let (definition, secrets) = definition(json!({"url": url}));
     assert!(!serde_json::to_string(&definition).unwrap().contains("pw"));
     assert_eq!(definition.secret_headers, ["authorization"]);
-    let mut pages = fetcher().pages(Arc::new(definition), secrets, Resume::default());
+    let mut pages = fetcher().pages(None, Arc::new(definition), secrets, Resume::default());
     pages.next().await.unwrap();
     assert_eq!(api.requests()[0].header("authorization"), Some("Basic YWRhOnB3"));
 }
@@ -309,7 +309,7 @@ async fn compressed_answers_are_read_and_broken_ones_named() {
 pub(crate) async fn only_one_answer_fits(fetcher: &Fetcher, members: Value) {
     let (definition, secrets) = definition(members);
     let definition = Arc::new(definition);
-    let pages = || fetcher.pages(Arc::clone(&definition), secrets.clone(), Resume::default());
+    let pages = || fetcher.pages(None, Arc::clone(&definition), secrets.clone(), Resume::default());
     let page = pages().next().await.unwrap().expect("one fits");
     let error = soon("it does not fit", pages().next()).await.unwrap_err();
     assert_eq!(error.kind, FetchErrorKind::Busy, "{error}");
@@ -320,7 +320,7 @@ pub(crate) async fn only_one_answer_fits(fetcher: &Fetcher, members: Value) {
 #[tokio::test]
 async fn all_answers_together_have_their_limit() {
     let api = Api::start().await;
-    api.always("/big", Answer::text(200, &format!("[\"{}\"]", "x".repeat(900 << 10))));
+    api.always("/big", Answer::text(200, &format!("[\"{}\"]", "x".repeat(800 << 10))));
     let narrow = FetchOptions { answers_bytes_max: 1 << 20, ..options(&["127.0.0.0/8"]) };
     let fetcher = Fetcher::new(narrow, Clock::System).unwrap();
     only_one_answer_fits(&fetcher, json!({"url": api.url("/big")})).await;

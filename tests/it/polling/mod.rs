@@ -17,3 +17,4 @@ mod rights;
 mod runs;
 mod scale;
 mod secrets;
+mod shares;

@@ -222,3 +222,23 @@ async fn a_run_waits_for_its_commit_longer_than_its_lease_and_is_not_followed() 
     assert_eq!((&ended["number"], api.asked("/x")), (&json!(2), 2), "no other run followed it");
     assert_eq!(ids(&gateway, "x").await, (0..10).collect::<Vec<i64>>());
 }
+
+/// Before: a run that looked its items up heard nothing else until PostgreSQL answered.
+#[tokio::test]
+async fn a_shutdown_ends_a_run_that_waits_for_its_memory() {
+    let (mut gateway, api) = (Gateway::with(&ALLOW_LOOPBACK).await, ItemsApi::start().await);
+    api.serve("/x", items(0..10));
+    let id = make(&gateway, &api, "/x", json!({"key": ["/id"]})).await;
+    let mut holder = gateway.pool().begin().await.unwrap();
+    let lock = "lock table tidegate.polled_items in access exclusive mode";
+    sqlx::query(lock).execute(&mut *holder).await.unwrap();
+    gateway.post(&format!("/v1/polling-jobs/{id}/run"), &json!({})).await.expect(202);
+    let waits = "select exists (select from pg_stat_activity where datname = current_database()
+        and wait_event_type = 'Lock' and query like '%from tidegate.polled_items%')";
+    eventually("it looks its items up", async || gateway.scalar::<bool>(waits).await.then_some(()))
+        .await;
+    assert_eq!(gateway.terminate().await, 0);
+    let status = "select status from tidegate.polling_runs order by fence desc limit 1";
+    assert_eq!(gateway.scalar::<String>(status).await, "interrupted");
+    holder.rollback().await.unwrap();
+}

@@ -247,7 +247,7 @@ async fn pages_end_even_if_the_api_does_not_say_so() {
     api.on("/endless", |asked| Answer::json(&json!([{"id": asked.target}])));
     let endless = json!({"url": api.url("/endless"), "pagination": {"by": "page"}, "pages_max": 3});
     let (definition, secrets) = definition(endless);
-    let mut pages = fetcher().pages(Arc::new(definition), secrets, Resume::default());
+    let mut pages = fetcher().pages(None, Arc::new(definition), secrets, Resume::default());
     for _ in 0..3 {
         assert!(!pages.next().await.unwrap().expect("a page").last, "what was found is given");
     }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::polling::jobs::finished;
 use crate::support::people::{Token, add_user};
-use crate::support::{ALLOW_LOOPBACK, Client, Gateway, ItemsApi};
+use crate::support::{ALLOW_LOOPBACK, Client, Gateway, ItemsApi, eventually};
 
 const YEAR_MS: u64 = 31_536_000_000;
 /// Nothing runs, so that only requests change a job.
@@ -158,4 +158,21 @@ async fn the_short_form_without_a_password_still_changes_nothing() {
     let before = gateway.get(&path).await.expect(200);
     gateway.post("/polling-jobs", &body).await.expect(200);
     assert_eq!(gateway.get(&path).await.expect(200), before);
+}
+
+#[tokio::test]
+async fn a_run_under_way_ends_when_its_owner_is_disabled() {
+    let flags = [&ALLOW_LOOPBACK[..], &["--polling-lease-seconds=3"]].concat();
+    let (gateway, api) = (Gateway::with(&flags).await, ItemsApi::start().await);
+    let id = add_user(&gateway, "ada", "member").await;
+    let client = ada(&gateway, json!(null)).await;
+    api.serve("/x", json!([{"id": 1}]));
+    api.hold("/x", true);
+    let body = json!({"url": api.url("/x"), "interval_ms": YEAR_MS, "timeout_ms": 300_000});
+    let job = client.post("/v1/polling-jobs", &body).await.expect(201);
+    eventually("the API is asked", async || (api.asked("/x") > 0).then_some(())).await;
+    gateway.patch(&format!("/v1/users/{id}"), &json!({"disabled": true})).await.expect(200);
+    let run = finished(&gateway, job["id"].as_str().unwrap(), 0).await;
+    assert_eq!(run["status"], "failed", "{run}");
+    assert_eq!(run["error"], "the job's owner is disabled");
 }

@@ -5,11 +5,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::json;
-use sqlx::PgPool;
-use tidegate::db::Database;
 use tidegate::db::batch::{BatchConnection, BatchTimeouts};
 use tidegate::db::polling_jobs::{self, NewJob};
-use tidegate::db::polling_runs::{self, ClaimedRow, FinishedRun, RUNS_KEPT};
+use tidegate::db::polling_runs::{self, ClaimedRow, FinishedRun, LeftOut, RUNS_KEPT, RenewedRun};
+use tidegate::db::{Database, Pool};
 use tidegate_record::RunId;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -29,7 +28,7 @@ async fn prepared() -> (Database, TestDatabase) {
 }
 
 /// A job that is due.
-async fn insert_job(pool: &PgPool) -> Uuid {
+async fn insert_job(pool: &Pool) -> Uuid {
     let job = Uuid::new_v4();
     let new = NewJob {
         id: job,
@@ -49,28 +48,28 @@ async fn insert_job(pool: &PgPool) -> Uuid {
 }
 
 /// The time, by the one clock that counts here.
-async fn now(pool: &PgPool) -> OffsetDateTime {
+async fn now(pool: &Pool) -> OffsetDateTime {
     polling_jobs::now(pool).await.unwrap().date_time()
 }
 
-async fn claim(pool: &PgPool, journal: Uuid) -> Vec<ClaimedRow> {
-    polling_runs::claim(pool, journal, "node", LEASE, 10, &[]).await.unwrap()
+async fn claim(pool: &Pool, journal: Uuid) -> Vec<ClaimedRow> {
+    polling_runs::claim(pool, journal, "node", LEASE, 10, &LeftOut::default()).await.unwrap()
 }
 
 /// All leases end, as time ends them.
-async fn end_leases(pool: &PgPool) {
+async fn end_leases(pool: &Pool) {
     sqlx::query("update tidegate.polling_jobs set lease_until = now(), wake_at = now()")
         .execute(pool)
         .await
         .unwrap();
 }
 
-async fn finish(pool: &PgPool, run: RunId, resume: &str) -> bool {
+async fn finish(pool: &Pool, run: RunId, resume: &str) -> bool {
     finish_at(pool, run, resume, now(pool).await).await
 }
 
 /// Ends a run that began by a clock by which it ended at `now`.
-async fn finish_at(pool: &PgPool, run: RunId, resume: &str, now: OffsetDateTime) -> bool {
+async fn finish_at(pool: &Pool, run: RunId, resume: &str, now: OffsetDateTime) -> bool {
     let finished = FinishedRun {
         run,
         status: "success",
@@ -111,14 +110,12 @@ async fn a_run_that_was_followed_neither_ends_nor_changes_the_one_that_followed_
         assert!(!finish(pool, late, "late").await);
         assert!(!polling_runs::begin_anew(pool, late, 9).await.unwrap());
         assert!(!polling_runs::begin_pruning(pool, late, 0).await.unwrap());
-        assert_eq!(
-            polling_runs::renew(pool, &[late], LEASE * 9).await.unwrap(),
-            Vec::<Uuid>::new()
-        );
+        assert_eq!(polling_runs::renew(pool, &[late], LEASE * 9).await.unwrap(), []);
         assert_eq!(polling_runs::give_up_leases(pool, ours).await.unwrap(), 0);
         assert_eq!(whole().await, before, "{late:?}");
     }
-    assert_eq!(polling_runs::renew(pool, &[first, second], LEASE).await.unwrap(), [second.run]);
+    let kept = RenewedRun { run_id: second.run, owner_disabled: false };
+    assert_eq!(polling_runs::renew(pool, &[first, second], LEASE).await.unwrap(), [kept]);
     assert!(polling_runs::begin_pruning(pool, second, 0).await.unwrap());
     assert!(polling_runs::begin_anew(pool, second, 9).await.unwrap());
     assert!(finish(pool, second, "on time").await);
@@ -203,7 +200,7 @@ async fn a_clock_that_was_set_back_a_little_is_left_alone() {
 }
 
 /// The run of the one job that there is.
-async fn claim_anew(pool: &PgPool) -> RunId {
+async fn claim_anew(pool: &Pool) -> RunId {
     sqlx::query("delete from tidegate.polling_jobs").execute(pool).await.unwrap();
     insert_job(pool).await;
     claim(pool, Uuid::new_v4()).await[0].run()

@@ -1,6 +1,7 @@
 //! Refused records are kept with everything that a person needs to correct them.
 
 use serde_json::{Value, json};
+use tidegate::db::quarantine_limits::{self, Drops};
 
 use crate::support::{Gateway, Metrics, Reply, Stall};
 
@@ -198,4 +199,26 @@ async fn each_is_kept_with_its_stream_and_its_sender() {
         .column("select jsonb_build_array(stream_id, user_name) from tidegate.quarantine order by stream_id")
         .await;
     assert_eq!(found, [json!([ids[0], "ada"]), json!([ids[1], "ada"])]);
+}
+
+/// Before: a host whose clock was a month ahead dropped all that the quarantine had.
+#[tokio::test]
+async fn a_gateway_whose_clock_is_ahead_drops_no_row_before_its_time() {
+    let gateway = Gateway::start().await;
+    gateway
+        .create_stream(&json!({"name": "kept", "columns": [{"name": "n", "type": "integer"}]}))
+        .await;
+    gateway.post("/v1/streams/kept/records?ack=commit", &json!([{"n": "bad"}, {"n": 1}])).await;
+    gateway.wait_all_committed().await;
+    let now = time::OffsetDateTime::UNIX_EPOCH + time::Duration::days(365 * 200);
+    let drop_old = async |days: i64| {
+        let dropping = quarantine_limits::begin_dropping(&gateway.pool().clone().into()).await;
+        let mut dropping = dropping.unwrap().expect("no other gateway is at it");
+        let kept_for = time::Duration::days(days);
+        let rows = dropping.drop_rows(Drops::Old { now, kept_for, accepted: false }).await.unwrap();
+        dropping.commit().await.unwrap();
+        rows
+    };
+    assert_eq!(drop_old(1).await, 0, "it came a moment ago");
+    assert_eq!(drop_old(-1).await, 1, "the day before tomorrow is over");
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{Client, Gateway, Metrics, Stall, eventually};
+use crate::support::{Client, Gateway, Metrics, Records, Reply, Stall, eventually};
 
 /// A short wait for locks, so that a stuck table is noticed at once.
 const FLAGS: [&str; 3] = ["--lock-timeout-ms=100", "--batch-interval-ms=20", "--writers=3"];
@@ -235,4 +235,80 @@ async fn a_batch_that_is_refused_for_too_long_is_parked_and_follows_piece_by_pie
     assert_eq!((of("committed").await, of("refused").await), (RECORDS / 10, RECORDS / 10 * 9));
     let shortened = gateway.log().matches("takes too long").count();
     assert!(shortened >= 1, "{}", gateway.log());
+}
+
+/// Records of one entry that PostgreSQL refuses so slowly that they leave the table `parked` piece by piece.
+const SLOW_RECORDS: i64 = 600;
+
+/// A gateway that has such an entry parked: its stream, and the request that waits for its commit.
+async fn slow_entry() -> (Gateway, JoinSet<Reply>) {
+    // A third of three seconds for all the halving of a batch.
+    let flags = ["--statement-timeout-seconds=1", "--commit-wait-ms=120000"];
+    let gateway = Gateway::with(&[&FLAGS[..], &flags].concat()).await;
+    gateway.create_stream(&json!({"name": "slow"})).await;
+    gateway
+        .execute(
+            "create function refuse() returns trigger language plpgsql as $$
+             begin
+                 if new.payload->>'n' like '%7' then return new; end if;
+                 perform pg_sleep(0.003);
+                 raise exception 'sevens alone are taken';
+             end $$;
+             create trigger refuse before insert on streams.slow for each row execute function refuse()",
+        )
+        .await;
+    let mut waiting = JoinSet::new();
+    waiting.spawn(slow_request(&gateway).send());
+    (gateway, waiting)
+}
+
+fn slow_request(gateway: &Gateway) -> Records {
+    let records: Vec<Value> = (0..SLOW_RECORDS).map(|n| json!({"n": n})).collect();
+    gateway.records("slow").json(&Value::Array(records)).query("ack", "commit").key("k")
+}
+
+/// Waits until some of its records have left.
+async fn wait_partly_drained(gateway: &Gateway) {
+    eventually("some of its records have left", async || {
+        (1..SLOW_RECORDS).contains(&parked_in_table(gateway).await).then_some(())
+    })
+    .await;
+}
+
+async fn parked_in_table(gateway: &Gateway) -> i64 {
+    gateway.scalar("select coalesce(sum(rows), 0)::bigint from tidegate.parked").await
+}
+
+#[tokio::test]
+async fn a_request_whose_records_follow_piece_by_piece_is_told_of_all_of_them() {
+    let (gateway, mut waiting) = slow_entry().await;
+    wait_partly_drained(&gateway).await;
+    assert!(waiting.try_join_next().is_none(), "not all of it is there");
+    wait_drained(&gateway, "slow").await;
+    let reply = waiting.join_all().await.remove(0).expect(201);
+    let told = (&reply["committed"], &reply["quarantined"]);
+    let expected = (&json!(SLOW_RECORDS / 10), &json!(SLOW_RECORDS / 10 * 9));
+    assert_eq!(told, expected, "{reply}");
+    let again = slow_request(&gateway).send().await;
+    assert!(again.is_replayed());
+    assert_eq!(again.expect(201), reply);
+}
+
+/// What became of the first pieces is not known any more, and what became of the rest is not told for all of it.
+#[tokio::test]
+async fn a_request_whose_records_followed_over_a_kill_is_told_no_wrong_counts() {
+    let (mut gateway, waiting) = slow_entry().await;
+    wait_partly_drained(&gateway).await;
+    let lock = Stall::of_all_of_table(gateway.pool(), "slow").await;
+    drop(waiting);
+    gateway.kill9().await;
+    assert!(parked_in_table(&gateway).await > 0, "the rest is left to the next process");
+    gateway.restart().await;
+    lock.release().await;
+    gateway.wait_nothing_parked().await;
+    let again = slow_request(&gateway).send().await;
+    assert!(again.is_replayed());
+    let reply = again.expect(202);
+    assert_eq!(reply.get("committed"), None, "{reply}");
+    assert_eq!(gateway.rows("slow").await, SLOW_RECORDS / 10);
 }

@@ -17,7 +17,7 @@ const TODAY: &str = "2026-03-05";
 const SCHEMA_LOCK: i64 = 0x7469_6465;
 
 async fn stream(gateway: &Gateway, name: &str) -> Stream {
-    let all = tidegate::db::streams::list(gateway.pool()).await.unwrap();
+    let all = tidegate::db::streams::list(&gateway.pool().clone().into()).await.unwrap();
     all.into_iter().find(|stream| stream.name.as_str() == name).unwrap()
 }
 
@@ -218,4 +218,18 @@ async fn a_change_of_a_table_that_another_session_holds_is_refused_with_its_name
     gateway.patch("/v1/streams/held", &json!({"unknown": "drop"})).await.expect(200);
     maker.rollback().await.unwrap();
     gateway.create_stream(&late).await;
+}
+
+/// Before: a host whose clock was a month ahead dropped a month of every stream with retention.
+#[tokio::test]
+async fn a_gateway_whose_clock_is_ahead_drops_nothing_that_is_to_be_kept() {
+    let gateway = Gateway::start().await;
+    gateway.create_stream(&json!({"name": "kept", "retention_days": 7})).await;
+    gateway.commit("kept", &json!({"n": 1})).await;
+    let stream = stream(&gateway, "kept").await;
+    make_old_partition(&gateway, &stream, "2020-02-29").await;
+    let today: time::Date = gateway.scalar("select (now() at time zone 'UTC')::date").await;
+    let ahead = today + time::Duration::days(60);
+    let dropped = maintain(&gateway.pool().clone().into(), &stream, ahead).await.unwrap();
+    assert_eq!((dropped, gateway.rows("kept").await), (1, 1), "what is over by both clocks went");
 }

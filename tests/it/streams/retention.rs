@@ -1,6 +1,8 @@
 //! Streams with retention: a partition for each day, rows in the right one, old days dropped whole.
 
 use serde_json::json;
+use tidegate::db::streams;
+use tidegate_codec::{PayloadType, Shape, Stream};
 
 use crate::support::{Gateway, eventually};
 
@@ -139,4 +141,25 @@ async fn retention_can_be_changed_but_not_added() {
     let stored: Vec<Option<i16>> =
         gateway.column("select retention_days from tidegate.streams order by name").await;
     assert_eq!(stored, [None, Some(30)]);
+}
+
+/// Before: a change wrote all of the stream as its gateway knew it, so days that another gateway had just added fell back, and
+/// their partitions were dropped.
+#[tokio::test]
+async fn a_change_does_not_take_back_one_that_its_gateway_does_not_know_yet() {
+    let gateway = Gateway::start().await;
+    gateway.create_stream(&json!({"name": "daily", "retention_days": 7})).await;
+    let pool = gateway.pool().clone().into();
+    let [before] = &streams::list(&pool).await.unwrap()[..] else { panic!("one stream") };
+    let by_another = Stream { retention_days: Some(90), ..before.clone() };
+    let change = async |before: &Stream, after: &Stream| {
+        streams::update(&pool, before, after).await.unwrap()
+    };
+    let [short, json] = [8, 7].map(|days| Stream { retention_days: Some(days), ..before.clone() });
+    let json = Stream { shape: Shape::Document { payload: PayloadType::Json }, ..json };
+    assert_eq!(change(before, &by_another).await, Some(by_another.clone()));
+    assert_eq!(change(before, &short).await, None);
+    assert_eq!(change(before, &json).await, None);
+    assert_eq!(change(&by_another, &short).await, Some(short.clone()));
+    assert_eq!(streams::list(&pool).await.unwrap(), [short]);
 }

@@ -161,3 +161,34 @@ async fn what_a_trigger_sets_changes_no_other_stream_s_values() {
         gateway.column("select distinct d || ' ' || at from streams.texts").await;
     assert_eq!(texts, ["0.123456789012345 2026-02-03 00:00:00+00"]);
 }
+
+/// Before: it was told as the gateway's own failure.
+#[tokio::test]
+async fn a_stream_whose_table_something_depends_on_is_not_dropped_and_says_why() {
+    let gateway = Gateway::start().await;
+    gateway.create_stream(&json!({"name": "watched"})).await;
+    gateway.execute("create view public.on_watched as select * from streams.watched").await;
+    let problem = gateway.delete("/v1/streams/watched").await.problem(409, "table_refused");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.contains("on_watched") && detail.contains("streams.watched"), "{detail}");
+    gateway.commit("watched", &json!({"n": 1})).await;
+    gateway.execute("drop view public.on_watched").await;
+    gateway.delete("/v1/streams/watched").await.expect(204);
+}
+
+/// Before: it was told that its own table, which was still to be made, was locked by a session that had let go of it.
+#[tokio::test]
+async fn a_stream_that_waits_for_others_to_be_made_is_told_so() {
+    let gateway = Gateway::start().await;
+    let mut held = gateway.pool().begin().await.unwrap();
+    // The gateway's lock for that: "tide" in ASCII.
+    sqlx::query("select pg_advisory_xact_lock(x'74696465'::bigint)")
+        .execute(&mut *held)
+        .await
+        .unwrap();
+    let reply = gateway.post("/v1/streams", &json!({"name": "late"})).await;
+    assert!(reply.retry_after_seconds() >= 1);
+    reply.problem(503, "streams_busy");
+    held.rollback().await.unwrap();
+    gateway.create_stream(&json!({"name": "late"})).await;
+}

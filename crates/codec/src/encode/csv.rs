@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::error::{RecordError, RecordErrorCode, shown, shown_quoted};
+use super::error::{RecordError, RecordErrorCode, SHOWN_CHARS_MAX, shown, shown_quoted};
 use super::typed::TypedEncoder;
 use crate::UnknownKeys;
 use crate::csv::FieldNames;
@@ -11,6 +11,8 @@ use crate::values::{NULL_FIELD, begin_field, end_field, json, text};
 
 /// Most columns that a message lists.
 const LISTED_COLUMNS_MAX: usize = 20;
+/// Most matched names that are told; a sender can write any number of them.
+const MATCHED_NAMES_MAX: usize = 100;
 
 /// Where each field of a file's rows goes.
 #[derive(Debug, Clone)]
@@ -23,13 +25,14 @@ pub struct CsvHeader {
     members: Vec<MemberField>,
     /// Fields without a name that must be empty, because the stream takes no unknown keys.
     empty_fields: Vec<usize>,
-    /// Names that are those of columns but for their case and the spaces around them.
+    /// The first [`MATCHED_NAMES_MAX`] names that are those of columns but for their case and the spaces around them.
     matched: Vec<MatchedName>,
 }
 
 /// A name of a header that is not written as the key that it was taken for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MatchedName {
+    /// As sent, at most [`SHOWN_CHARS_MAX`] characters of it.
     pub header: String,
     pub key: String,
 }
@@ -127,11 +130,20 @@ impl CsvHeader {
             let (Some((column, _)), None) = (alike.next(), alike.next()) else { continue };
             if left.iter().filter(|(_, other)| other == name).count() == 1 {
                 columns[*field] = Some(*column);
-                let key = typed.members().nth(*column).unwrap_or_default().to_owned();
-                self.matched.push(MatchedName { header: names[*field].to_owned(), key });
+                self.note_matched(names[*field], typed.members().nth(*column).unwrap_or_default());
             }
         }
         columns
+    }
+
+    fn note_matched(&mut self, name: &str, key: &str) {
+        if self.matched.len() < MATCHED_NAMES_MAX {
+            let mut header: String = name.chars().take(SHOWN_CHARS_MAX).collect();
+            if header.len() < name.len() {
+                header.push('…');
+            }
+            self.matched.push(MatchedName { header, key: key.to_owned() });
+        }
     }
 
     /// The names in the header's order; a field without one has its number.
@@ -139,7 +151,7 @@ impl CsvHeader {
         self.names.iter().map(|name| &**name)
     }
 
-    /// Names that are not written as the keys that they were taken for.
+    /// The first names that are not written as the keys that they were taken for.
     pub fn matched(&self) -> &[MatchedName] {
         &self.matched
     }

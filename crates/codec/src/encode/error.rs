@@ -8,7 +8,7 @@ use crate::json::{DEPTH_MAX, Fault, PLAIN_OBJECT_KEYS_MAX, Stop};
 use crate::values::ValueError;
 
 /// Most characters of a sender's value that a message repeats.
-const SHOWN_CHARS_MAX: usize = 80;
+pub(super) const SHOWN_CHARS_MAX: usize = 80;
 
 /// Why a record is refused. The message is for the record's sender.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -88,6 +88,10 @@ impl CsvFramer {
         self.carry.len() + self.fields.capacity_bytes()
     }
 
+    pub(super) fn is_between_rows(&self) -> bool {
+        self.carry.is_empty()
+    }
+
     #[cfg(test)]
     pub(super) fn carry_capacity_bytes(&self) -> usize {
         self.carry.capacity() + self.fields.capacity_bytes()

@@ -287,7 +287,8 @@ impl StreamsFramer {
                     };
                     list.at = end?;
                     list.next = Next::Separator;
-                    if sink.is_full() {
+                    // At its end nothing is left of the list, and a line that is held for nothing may cost its sender a 503.
+                    if sink.is_full() && !ends_list(&line[list.at..]) {
                         return Some(list);
                     }
                 }
@@ -322,6 +323,11 @@ impl StreamsFramer {
         self.records += 1;
         RecordPlace { record: self.records, line: Some(line) }
     }
+}
+
+/// The list ends here.
+fn ends_list(rest: &[u8]) -> bool {
+    rest.iter().find(|byte| !is_blank(**byte)) == Some(&b']')
 }
 
 /// Encodes the value that begins at `start`; gives where it ends, where that is certain.

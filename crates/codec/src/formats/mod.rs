@@ -273,12 +273,21 @@ impl Framer {
         }
     }
 
-    /// Bytes of the unfinished record that are kept.
+    /// Bytes of the unfinished record that are kept, and of what is kept for the next one.
     pub fn carry_bytes(&self) -> usize {
         match &self.kind {
             FramerKind::Json(framer) => framer.carry_bytes(),
             FramerKind::Ndjson(framer) => framer.carry_bytes(),
             FramerKind::Csv(framer) => framer.carry_bytes(),
+        }
+    }
+
+    /// No record has begun of which the end has not arrived.
+    pub fn is_between_records(&self) -> bool {
+        match &self.kind {
+            FramerKind::Json(framer) => framer.carry_bytes() == 0,
+            FramerKind::Ndjson(framer) => framer.carry_bytes() == 0,
+            FramerKind::Csv(framer) => framer.is_between_rows(),
         }
     }
 

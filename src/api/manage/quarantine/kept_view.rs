@@ -53,6 +53,17 @@ pub struct KeptView {
     truncated: bool,
 }
 
+impl KeptView {
+    /// Most bytes that a view makes beside what it takes over: of a record that is not UTF-8 its base64 and its guess, each of
+    /// whose characters has three bytes at most.
+    pub fn made_bytes(kept: &KeptRecord) -> usize {
+        match std::str::from_utf8(&kept.raw) {
+            Ok(_) => 0,
+            Err(_) => kept.raw.len().div_ceil(3) * 4 + kept.raw.len() * 3,
+        }
+    }
+}
+
 impl From<KeptRecord> for KeptView {
     fn from(kept: KeptRecord) -> KeptView {
         let format = kept.format.unwrap_or_else(|| "json".to_owned());

@@ -7,10 +7,14 @@ mod guessed_text;
 mod kept_view;
 pub mod replay;
 
+use std::io;
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
+use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 use tidegate_codec::StreamName;
@@ -18,12 +22,15 @@ use tidegate_record::StreamId;
 use time::{OffsetDateTime, UtcOffset};
 use uuid::Uuid;
 
+use crate::api::bodies::{Holder, MemoryPermit, reply_budget};
 use crate::api::read::QuarantineLevelView;
+use crate::api::user_semaphore::UserPermit;
 use crate::api::{ApiError, AppState, named_stream};
 use crate::auth::{Caller, Scope};
-use crate::db::answered;
-use crate::db::kept_records::{self, Filter, KeptCount, KeptRecord};
+use crate::db::kept_records::{self, Filter, KeptCount, KeptHead, KeptRecord};
+use crate::db::{self, Pool, answered, reading};
 use crate::pipeline::keys::replay_key;
+use crate::telemetry::limits;
 
 pub use guessed_text::GuessedText;
 pub use kept_view::KeptView;
@@ -36,6 +43,10 @@ const PAGE_MAX: u16 = 500;
 const LIST_RAW_BYTES_MAX: i32 = 4 << 10;
 /// A page ends before it has more bytes of JSON, whatever its limit; it has one record at least.
 const PAGE_BYTES_MAX: usize = 4 << 20;
+/// What a list may hold before its reply is made: the records as they come, as they are shown, and the reply itself.
+const READING_BYTES_MAX: usize = 3 * PAGE_BYTES_MAX;
+/// Advice where PostgreSQL took too long.
+const RETRY_AFTER_SLOW: Duration = Duration::from_secs(5);
 
 /// Which records are meant.
 #[derive(Debug, Default, Deserialize)]
@@ -91,7 +102,7 @@ pub async fn list(
     State(state): State<AppState>,
     caller: Caller,
     query: Result<Query<QuarantineQuery>, QueryRejection>,
-) -> Result<Json<KeptPage>, ApiError> {
+) -> Result<Response, ApiError> {
     caller.require(Scope::Read)?;
     let Query(query) = query?;
     let limit = query.limit.unwrap_or(PAGE_DEFAULT);
@@ -101,11 +112,27 @@ pub async fn list(
     }
     let after = query.after;
     let filter = filter(&state, &caller, query)?;
+    let UserPermit { of_all, of_user } = state.lists.take(&caller).await?;
+    let held = state.memory_budget.hold(Holder::Known, READING_BYTES_MAX)?;
     // One more tells whether there is a next page.
     let pool = &state.database.pools().reading;
-    let kept =
-        kept_records::list(pool, &filter, after, i64::from(limit) + 1, LIST_RAW_BYTES_MAX).await;
-    page(kept?, limit.into()).map(Json).map_err(ApiError::internal)
+    let kept = kept_records::list(pool, &filter, after, i64::from(limit) + 1, LIST_RAW_BYTES_MAX);
+    let kept = answered(kept).await.map_err(refused)?;
+    drop(of_all);
+    let page = page(kept, limit.into()).map_err(ApiError::internal)?;
+    let body = serde_json::to_vec(&page).map_err(ApiError::internal)?;
+    // The reply counts for itself from here on.
+    drop(held);
+    Ok(reply_budget::json_with(body, of_user))
+}
+
+fn refused(error: db::Error) -> ApiError {
+    if !reading::took_too_long(&error) {
+        return error.into();
+    }
+    limits::READING_TIME.hit();
+    let detail = "PostgreSQL took too long to look through the quarantine; ask for less of it (stream, code, from, until)";
+    ApiError::unavailable("reading_too_slow", detail, RETRY_AFTER_SLOW)
 }
 
 /// As many of the records as a page may have, and where the next one begins if these are not all.
@@ -140,7 +167,9 @@ pub async fn summary(
     let Query(query) = query?;
     no_paging(&query)?;
     let filter = filter(&state, &caller, query)?;
-    let counts = kept_records::summary(&state.database.pools().reading, &filter).await?;
+    let _permit = state.lists.take(&caller).await?;
+    let counts = kept_records::summary(&state.database.pools().reading, &filter);
+    let counts = answered(counts).await.map_err(refused)?;
     let counts = counts.into_iter().map(CountView::from).collect();
     Ok(Json(KeptSummary { counts, room: QuarantineLevelView::of(&state) }))
 }
@@ -150,10 +179,46 @@ pub async fn show(
     State(state): State<AppState>,
     caller: Caller,
     id: Result<Path<Uuid>, PathRejection>,
-) -> Result<Json<KeptView>, ApiError> {
+) -> Result<Response, ApiError> {
     caller.require(Scope::Read)?;
     let Path(id) = id?;
-    Ok(Json(KeptView::from(find(&state, &caller, id).await?)))
+    let UserPermit { of_all, of_user } = state.lists.take(&caller).await?;
+    let pool = &state.database.pools().reading;
+    let head = find_head(pool, &caller, id).await?;
+    // As it comes from the database, and as it is kept for the reply.
+    let bytes = 2 * usize::try_from(head.shown_bytes).unwrap_or_default();
+    let mut held = state.memory_budget.hold(Holder::Known, bytes)?;
+    let kept = answered(kept_records::find(pool, id)).await?.ok_or_else(not_there)?;
+    drop(of_all);
+    held.grow(KeptView::made_bytes(&kept))?;
+    let body = counted_json(&KeptView::from(kept), &mut held)?;
+    // The reply counts for itself from here on.
+    drop(held);
+    Ok(reply_budget::json_with(body, of_user))
+}
+
+/// JSON that is written once there is room for it.
+fn counted_json(value: &impl Serialize, held: &mut MemoryPermit) -> Result<Vec<u8>, ApiError> {
+    let mut length = Length(0);
+    serde_json::to_writer(&mut length, value).map_err(ApiError::internal)?;
+    held.grow(length.0)?;
+    let mut json = Vec::with_capacity(length.0);
+    serde_json::to_writer(&mut json, value).map_err(ApiError::internal)?;
+    Ok(json)
+}
+
+/// Counts what is written to it.
+struct Length(usize);
+
+impl io::Write for Length {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// `DELETE /v1/quarantine/{id}` → 204; 409 while it is being replayed here.
@@ -164,7 +229,7 @@ pub async fn delete(
 ) -> Result<StatusCode, ApiError> {
     caller.require(Scope::StreamsWrite)?;
     let Path(id) = id?;
-    find(&state, &caller, id).await?;
+    find_head(&state.database.pools().changes, &caller, id).await?;
     // A replay was acknowledged, or will be: what it takes is written, whatever is dropped here.
     let Some(_no_replay) = state.ingest.keys.keep_free(replay_key(id)) else {
         let detail = "this record is being replayed: it leaves the quarantine when it is written to its table";
@@ -198,9 +263,9 @@ pub async fn delete_all(
     Ok(Json(Dropped { dropped }))
 }
 
-async fn find(state: &AppState, caller: &Caller, id: Uuid) -> Result<KeptRecord, ApiError> {
-    let kept =
-        kept_records::find(&state.database.pools().reading, id).await?.ok_or_else(not_there)?;
+/// What is known of a record without its bytes, if the caller may see it.
+async fn find_head(pool: &Pool, caller: &Caller, id: Uuid) -> Result<KeptHead, ApiError> {
+    let kept = answered(kept_records::head(pool, id)).await?.ok_or_else(not_there)?;
     let name = kept.stream.as_deref().and_then(|name| name.parse::<StreamName>().ok());
     let visible = match name {
         Some(name) => caller.may_use(&name),

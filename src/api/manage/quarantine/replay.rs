@@ -12,13 +12,13 @@ use tidegate_codec::csv::{CsvDialect, CsvOptions};
 use tidegate_codec::formats::Format;
 use uuid::Uuid;
 
-use super::find;
+use super::find_head;
 use crate::api::inputs::records::{AckWord, sender};
 use crate::api::inputs::refusal::refusal;
 use crate::api::inputs::{body, receipt};
 use crate::api::{ApiError, AppState};
 use crate::auth::{Caller, Scope};
-use crate::db::kept_records::KeptRecord;
+use crate::db::kept_records::KeptHead;
 use crate::ingest::{
     Addressing, FailureReason, IngestFailure, IngestRequest, OnError, OneStream, Replay, Target,
 };
@@ -51,7 +51,7 @@ pub async fn replay(
         return Err(ApiError::unsupported_media_type(detail));
     }
     let encoding = body::content_encoding(request.headers())?;
-    let kept = find(&state, &caller, id).await?;
+    let kept = find_head(&state.database.pools().changes, &caller, id).await?;
     let ingest = IngestRequest {
         addressing: Addressing::OneStream(OneStream {
             target: Target { stream: stream_of(&state, &kept)?, maker: None },
@@ -68,8 +68,9 @@ pub async fn replay(
         return_ids: false,
         key: None,
     };
-    let replay = Replay { id, kept: body_of(kept) };
-    let body = body::read(&state, request.into_body(), encoding, body::limits(&state));
+    let kept_bytes = kept.body_bytes.and_then(|bytes| usize::try_from(bytes).ok());
+    let replay = Replay { id, kept_bytes };
+    let body = body::read(&state, &caller, request.into_body(), encoding, body::limits(&state));
     match state.ingest.replay(ingest, replay, body).await {
         Ok(reply) => Ok(receipt::answer(&state, reply, false)),
         Err(failure) => Err(still_invalid(&state, *failure)),
@@ -95,30 +96,18 @@ fn still_invalid(state: &AppState, failure: IngestFailure) -> ApiError {
     }
 }
 
-/// The kept record as a body; `None` if not all of it was kept.
-fn body_of(kept: KeptRecord) -> Option<Vec<u8>> {
-    if kept.truncated {
-        return None;
-    }
-    if !is_csv(&kept) {
-        return Some(kept.raw);
-    }
-    // The line end makes a row of one that has nothing in it.
-    Some([&kept.csv_header?[..], b"\n", &kept.raw, b"\n"].concat())
-}
-
 /// How the kept record's file was read.
-fn csv_options(kept: &KeptRecord) -> CsvOptions {
+fn csv_options(kept: &KeptHead) -> CsvOptions {
     let words = (kept.csv_delimiter.as_deref(), kept.csv_quote.as_deref());
     let dialect = CsvDialect::from_words(words.0, words.1).unwrap_or_default();
     CsvOptions { dialect, ..CsvOptions::of_null(kept.csv_null.clone()) }
 }
 
-fn is_csv(kept: &KeptRecord) -> bool {
+fn is_csv(kept: &KeptHead) -> bool {
     kept.format.as_deref() == Some("csv")
 }
 
-fn stream_of(state: &AppState, kept: &KeptRecord) -> Result<Arc<Stream>, ApiError> {
+fn stream_of(state: &AppState, kept: &KeptHead) -> Result<Arc<Stream>, ApiError> {
     state.catalog.streams().by_id(kept.stream_id).ok_or_else(|| {
         let detail = "the stream that refused this record was deleted";
         ApiError::unprocessable("stream_deleted", detail)

@@ -97,6 +97,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FastPath<'_, S> {
     async fn run(mut self) -> io::Result<Leave<S>> {
         loop {
             let is_headless = match begins(&self.buffer) {
+                // Each request that a proxy brings counts for its client.
+                Beginning::Records(_) if self.stream.place().is_proxy() => {
+                    return Ok(self.hand_over());
+                }
                 Beginning::Records(head) if self.buffer.len() >= head.len + head.body_len => {
                     if !self.stream.place().begin_request() {
                         return Ok(Leave::Ended);

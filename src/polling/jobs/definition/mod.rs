@@ -11,7 +11,6 @@ mod tests;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
 use self::headers::{HEADERS_MAX, JobHeaders};
 pub use self::pagination::Pagination;
@@ -156,14 +155,6 @@ impl Definition {
         };
         definition.check()?;
         Ok((definition, secrets))
-    }
-
-    /// The JSON form, as the base that a patch is merged into before it is taken again.
-    pub fn to_members(&self) -> Map<String, Value> {
-        match serde_json::to_value(self) {
-            Ok(Value::Object(members)) => members,
-            _ => Map::new(),
-        }
     }
 
     fn check(&self) -> Result<(), Invalid> {

@@ -1,5 +1,8 @@
 //! Moments of a request that no client can bring about by itself.
 
+mod answers;
+mod room;
+
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::fmt::Write;
@@ -55,13 +58,21 @@ fn source(journal_dir: &TempDir) -> Ingest {
 }
 
 fn source_on(directory: &Path, storage: impl Storage + 'static) -> Ingest {
+    source_with(directory, storage, INTAKE)
+}
+
+fn source_with(
+    directory: &Path,
+    storage: impl Storage + 'static,
+    intake_limits: IntakeLimits,
+) -> Ingest {
     let Opened { journal, appender, .. } = Journal::open(directory, OPTIONS, storage).unwrap();
     let committed = DrainRate::new(Instant::now());
     let (intake, _thread) = AppenderThread::start(
         &Lifecycle::new(),
         &journal,
         appender,
-        INTAKE,
+        intake_limits,
         Ledger::default(),
         committed,
     )
