@@ -7,8 +7,10 @@ pub mod monitor;
 mod own_writes;
 pub mod page;
 mod quarantine_level;
+mod question;
 mod read_error;
 pub mod records;
 pub mod status;
+pub mod trends;
 
 pub use quarantine_level::QuarantineLevelView;

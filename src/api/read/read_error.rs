@@ -55,6 +55,10 @@ pub fn refused(stream: &Stream, error: ReadError) -> ApiError {
             "PostgreSQL knows no such text search configuration, or cannot read the words as a query; `wfts` takes any words"
                 .to_owned(),
         ),
+        QuestionFault::Timezone => (
+            "unknown_timezone",
+            "PostgreSQL knows no such time zone; `Europe/Berlin` is one".to_owned(),
+        ),
         QuestionFault::TooMuch => (
             "too_much",
             "PostgreSQL has a limit that this is over, such as the length of a text whose words are searched".to_owned(),

@@ -9,19 +9,19 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
-use axum::http::header::{ACCEPT, CONTENT_TYPE, LINK};
+use axum::http::header::{CONTENT_TYPE, LINK};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use futures::StreamExt;
 use tidegate_codec::Stream;
-use tidegate_codec::rows::RowFormat;
-use tidegate_query::{PAGE_RECORDS_DEFAULT, PAGE_RECORDS_MAX, QueryError, RecordsPlan};
+use tidegate_query::{PAGE_RECORDS_DEFAULT, PAGE_RECORDS_MAX, RecordsPlan};
 use url::form_urlencoded;
 use uuid::Uuid;
 
 use crate::api::bodies::{Holder, driven, reply_budget};
 use crate::api::caller::PathText;
 use crate::api::read::own_writes;
+use crate::api::read::question::{Format, parameters};
 use crate::api::read::read_error::refused;
 use crate::api::user_semaphore::UserPermit;
 use crate::api::{ApiError, AppState, named_stream};
@@ -38,20 +38,6 @@ const PIECE_BYTES: usize = 64 << 10;
 /// Longest time for a reply in pieces.
 const EXPORT_MAX: Duration = Duration::from_mins(10);
 
-/// How a reply is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Format {
-    Json,
-    NdJson,
-    Csv,
-}
-
-const FORMATS: [(Format, &str, &str); 3] = [
-    (Format::Json, "json", "application/json"),
-    (Format::NdJson, "ndjson", "application/x-ndjson"),
-    (Format::Csv, "csv", "text/csv"),
-];
-
 /// `GET /v1/streams/{stream}/records`. Needs the scope `read`.
 pub async fn list(
     State(state): State<AppState>,
@@ -64,7 +50,7 @@ pub async fn list(
     let stream = named_stream::find(&state, &caller, &name)?;
     let query = query.unwrap_or_default();
     let mut parameters = parameters(&query);
-    let format = format_of(&mut parameters, &headers)?;
+    let format = Format::take(&mut parameters, &headers)?;
     let limit_max = if format == Format::Json { PAGE_RECORDS_MAX } else { u32::MAX };
     let waited_for = own_writes::take(&mut parameters)?;
     let plan = RecordsPlan::read(&stream, &parameters, limit_max)?;
@@ -72,8 +58,7 @@ pub async fn list(
     let permit = state.readers.take(&caller).await?;
     match format {
         Format::Json => page(&state, stream, plan, permit, &query).await,
-        Format::NdJson => export(&state, stream, plan, RowFormat::NdJson, permit).await,
-        Format::Csv => export(&state, stream, plan, RowFormat::Csv, permit).await,
+        Format::NdJson | Format::Csv => export(&state, stream, plan, format, permit).await,
     }
 }
 
@@ -102,35 +87,6 @@ pub async fn show(
     }
     drop(held);
     Ok(reply_budget::json_with(page.json, of_user))
-}
-
-/// The parameters of a query, percent-decoded.
-fn parameters(query: &str) -> Vec<(String, String)> {
-    form_urlencoded::parse(query.as_bytes()).into_owned().collect()
-}
-
-/// Takes `format` off the parameters; without it the header `Accept` says.
-fn format_of(
-    parameters: &mut Vec<(String, String)>,
-    headers: &HeaderMap,
-) -> Result<Format, ApiError> {
-    if let Some(index) = parameters.iter().position(|(name, _)| name == "format") {
-        let (_, word) = parameters.remove(index);
-        let found = FORMATS.iter().find(|(_, name, _)| *name == word);
-        return found.map(|(format, _, _)| *format).ok_or_else(|| {
-            let message = "it is json, ndjson or csv";
-            QueryError::new("format", "unknown_format", message).into()
-        });
-    }
-    let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    let mut accepted = accepted.flat_map(|value| value.split(','));
-    let named = accepted.find_map(|part| {
-        let media_type = part.split(';').next().unwrap_or_default().trim();
-        let media_type =
-            if media_type == "application/ndjson" { "application/x-ndjson" } else { media_type };
-        FORMATS.iter().find(|(_, _, known)| known.eq_ignore_ascii_case(media_type))
-    });
-    Ok(named.map_or(Format::Json, |(format, _, _)| *format))
 }
 
 async fn page(
@@ -207,14 +163,14 @@ async fn export(
     state: &AppState,
     stream: Arc<Stream>,
     plan: RecordsPlan,
-    format: RowFormat,
+    format: Format,
     permit: UserPermit,
 ) -> Result<Response, ApiError> {
     let pool = state.database.pools().records.clone();
     let named = Arc::clone(&stream);
     let pieces = driven(move |pieces| async move {
         let mut reading = Reading::begin(&pool, &stream, EXPORT_MAX).await?;
-        reading.copy(&plan, format, PIECE_BYTES, &pieces).await?;
+        reading.copy(&plan, format.rows(), PIECE_BYTES, &pieces).await?;
         reading.finish().await;
         drop(permit);
         Ok::<_, ReadError>(())
@@ -230,9 +186,5 @@ async fn export(
             tracing::warn!(stream = %named.name, %error, "a reply of records ended early");
         })
     });
-    let media_type = match format {
-        RowFormat::Csv => "text/csv; charset=utf-8; header=present",
-        RowFormat::NdJson | RowFormat::Json => "application/x-ndjson",
-    };
-    Ok(([(CONTENT_TYPE, media_type)], Body::from_stream(pieces)).into_response())
+    Ok(([(CONTENT_TYPE, format.media_type())], Body::from_stream(pieces)).into_response())
 }

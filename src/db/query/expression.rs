@@ -164,7 +164,16 @@ fn compare(
     field: &Field,
     stream: &Stream,
 ) -> String {
-    let operator = match comparison {
+    let operator = comparison_operator(comparison);
+    let right = match comparison {
+        Comparison::Like | Comparison::ILike => right.replace('*', "%"),
+        _ => right.to_owned(),
+    };
+    format!("({left} {operator} {})", typed(&right, field, stream))
+}
+
+pub(super) fn comparison_operator(comparison: Comparison) -> &'static str {
+    match comparison {
         Comparison::Equal => "=",
         Comparison::NotEqual => "<>",
         Comparison::Greater => ">",
@@ -178,12 +187,7 @@ fn compare(
         Comparison::IsDistinct => "is distinct from",
         Comparison::Contains => "@>",
         Comparison::ContainedIn => "<@",
-    };
-    let right = match comparison {
-        Comparison::Like | Comparison::ILike => right.replace('*', "%"),
-        _ => right.to_owned(),
-    };
-    format!("({left} {operator} {})", typed(&right, field, stream))
+    }
 }
 
 fn full_text(left: &str, search: &FullText, kind: ColumnType) -> String {

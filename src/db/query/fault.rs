@@ -15,6 +15,8 @@ pub enum QuestionFault {
     Pattern(String),
     /// A search of words that PostgreSQL cannot read, or in a language that it does not know.
     Search,
+    /// A time zone that PostgreSQL does not know.
+    Timezone,
     /// It is over one of PostgreSQL's own limits.
     TooMuch,
 }
@@ -26,6 +28,7 @@ impl ReadError {
         match &*reason.code()? {
             "57014" => Some(QuestionFault::Slow),
             "2201B" => Some(QuestionFault::Pattern(reason.message().to_owned())),
+            "22023" => Some(QuestionFault::Timezone),
             "42601" | "42704" => Some(QuestionFault::Search),
             "42501" => None,
             code if code.starts_with("42") => Some(QuestionFault::Table),

@@ -8,6 +8,7 @@ mod fault;
 mod reading;
 mod statement;
 mod table;
+mod trend;
 
 pub use fault::QuestionFault;
 pub use reading::{Page, PageLimits, ReadError, Reading};

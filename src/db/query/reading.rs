@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, Executor, PgConnection, Postgres};
 use tidegate_codec::Stream;
 use tidegate_codec::decode::DecodeError;
 use tidegate_codec::rows::{CopiedTuples, RowFormat, RowWriter};
-use tidegate_query::{Count, OrderValues, RecordsPlan};
+use tidegate_query::{Count, FacetsPlan, OrderValues, RecordsPlan, TrendPlan};
 use tokio::sync::mpsc::Sender;
 
 use super::statement::{RecordShape, Statement};
@@ -146,6 +146,40 @@ impl<'a> Reading<'a> {
         }
         let query = sqlx::query_scalar(AssertSqlSafe(sql)).persistent(false);
         Ok(within(self.wait_max, query.fetch_one(&mut *self.connection)).await?)
+    }
+
+    /// The rows of a trend, written in this format, and how many there are; of more than `rows_max` one too many.
+    pub async fn trend(
+        &mut self,
+        plan: &TrendPlan,
+        format: RowFormat,
+        rows_max: u32,
+    ) -> Result<(Vec<u8>, u64), ReadError> {
+        let limit = plan.limit.map_or(u64::from(rows_max) + 1, u64::from);
+        let statement = Statement::trend(plan, self.stream, &self.table, limit);
+        self.whole(&statement, format).await
+    }
+
+    /// The most frequent values of one of the plan's columns: JSON objects with commas between them.
+    pub async fn facet(&mut self, plan: &FacetsPlan, column: usize) -> Result<Vec<u8>, ReadError> {
+        let statement = Statement::facet(plan, column, self.stream, &self.table);
+        Ok(self.whole(&statement, RowFormat::Json).await?.0)
+    }
+
+    async fn whole(
+        &mut self,
+        statement: &Statement,
+        format: RowFormat,
+    ) -> Result<(Vec<u8>, u64), ReadError> {
+        let mut writer = RowWriter::new(format, statement.columns.clone());
+        let mut out = Vec::new();
+        writer.begin(&mut out);
+        let mut rows = CopiedRows::begin(&mut self.connection, statement, self.wait_max).await?;
+        while let Some(tuples) = rows.next().await? {
+            let taken = writer.row(tuples, &mut out)?;
+            rows.advance(taken);
+        }
+        Ok((out, writer.rows()))
     }
 
     /// Copies out all records of a plan, in pieces of about `piece_bytes`, as far as they are taken.

@@ -15,7 +15,7 @@ use crate::db::sql::{quoted, table};
 #[derive(Debug)]
 pub struct Statement {
     pub(super) sql: String,
-    pub columns: Vec<RowColumn>,
+    pub(super) columns: Vec<RowColumn>,
 }
 
 /// An expression and the column that it makes.
@@ -140,7 +140,7 @@ fn whole(stream: &Stream, read: &ReadTable, is_flat: bool) -> Vec<Output> {
 }
 
 /// A field as it is shown, and of which type that is.
-fn shown(field: &Field, stream: &Stream, read: &ReadTable) -> (String, RowType) {
+pub(super) fn shown(field: &Field, stream: &Stream, read: &ReadTable) -> (String, RowType) {
     if field.path.is_empty() && field.cast.is_none() {
         return plain(name_of(field.root, stream), read);
     }

@@ -5,6 +5,7 @@ mod formats;
 mod own_writes;
 mod pages;
 mod refused;
+mod trends;
 
 use serde_json::{Value, json};
 
