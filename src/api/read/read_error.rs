@@ -7,6 +7,7 @@ use tidegate_codec::Stream;
 use tidegate_query::QueryError;
 
 use crate::api::ApiError;
+use crate::api::bodies::Full;
 use crate::db::pools::RECORDS_TIMEOUT_MS;
 use crate::db::query::{QuestionFault, ReadError};
 use crate::telemetry::limits;
@@ -25,6 +26,7 @@ pub fn refused(stream: &Stream, error: ReadError) -> ApiError {
     let Some(fault) = error.fault() else {
         return match error {
             ReadError::Database(error) => error.into(),
+            ReadError::NoRoom => Full::Budget.into(),
             other => ApiError::internal(other),
         };
     };

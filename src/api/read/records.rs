@@ -18,7 +18,7 @@ use tidegate_query::{PAGE_RECORDS_DEFAULT, PAGE_RECORDS_MAX, RecordsPlan};
 use url::form_urlencoded;
 use uuid::Uuid;
 
-use crate::api::bodies::{Holder, driven, reply_budget};
+use crate::api::bodies::{Holder, MemoryPermit, driven, reply_budget};
 use crate::api::caller::PathText;
 use crate::api::read::own_writes;
 use crate::api::read::question::{Format, parameters};
@@ -35,6 +35,8 @@ const PAGE_BYTES_MAX: usize = 4 << 20;
 const PAGE_HELD_BYTES: usize = 2 * PAGE_BYTES_MAX;
 /// Bytes of a reply in pieces that are sent at once.
 const PIECE_BYTES: usize = 64 << 10;
+/// What a reply in pieces holds: one that is made, and one that waits to be sent.
+const EXPORT_HELD_BYTES: usize = 4 * PIECE_BYTES;
 /// Longest time for a reply in pieces.
 const EXPORT_MAX: Duration = Duration::from_mins(10);
 
@@ -77,9 +79,9 @@ pub async fn show(
     let plan = RecordsPlan::of_id(&stream, id, &parameters)?;
     own_writes::wait(&state, waited_for).await?;
     let UserPermit { of_all, of_user } = state.readers.take(&caller).await?;
-    let held = state.memory_budget.hold(Holder::Known, PAGE_HELD_BYTES)?;
+    let mut held = state.memory_budget.hold(Holder::Known, PAGE_HELD_BYTES)?;
     let limits = PageLimits { records: 1, bytes: PAGE_BYTES_MAX };
-    let (page, _) = read_page(&state, &stream, &plan, limits).await?;
+    let (page, _) = read_page(&state, &stream, &plan, limits, &mut held).await?;
     drop(of_all);
     if page.records == 0 {
         let detail = format!("the stream \"{name}\" has no record {id}");
@@ -100,7 +102,7 @@ async fn page(
     let held = state.memory_budget.hold(Holder::Known, PAGE_HELD_BYTES)?;
     let limits =
         PageLimits { records: plan.limit.unwrap_or(PAGE_RECORDS_DEFAULT), bytes: PAGE_BYTES_MAX };
-    let (page, count) = read_page(state, &stream, &plan, limits).await?;
+    let (page, count) = read_page(state, &stream, &plan, limits, &mut held).await?;
     drop(of_all);
     let next = page.last.map(|last| plan.next(last));
     let mut body = b"{\"records\":[".to_vec();
@@ -128,7 +130,9 @@ async fn read_page(
     stream: &Stream,
     plan: &RecordsPlan,
     limits: PageLimits,
+    held: &mut MemoryPermit,
 ) -> Result<(Page, Option<i64>), ApiError> {
+    let mut room = |bytes| held.grow_to(bytes).is_ok();
     let made = async {
         let pool = &state.database.pools().records;
         let timeout = Duration::from_millis(RECORDS_TIMEOUT_MS);
@@ -137,7 +141,7 @@ async fn read_page(
             Some(how) => Some(reading.count(plan, how).await?),
             None => None,
         };
-        let page = reading.page(plan, limits).await?;
+        let page = reading.page(plan, limits, &mut room).await?;
         if page.last.is_none() {
             reading.finish().await;
         }
@@ -168,9 +172,11 @@ async fn export(
 ) -> Result<Response, ApiError> {
     let pool = state.database.pools().records.clone();
     let named = Arc::clone(&stream);
+    let mut held = state.memory_budget.hold(Holder::Known, EXPORT_HELD_BYTES)?;
     let pieces = driven(move |pieces| async move {
         let mut reading = Reading::begin(&pool, &stream, EXPORT_MAX).await?;
-        reading.copy(&plan, format.rows(), PIECE_BYTES, &pieces).await?;
+        let mut room = |bytes| held.grow_to(bytes).is_ok();
+        reading.copy(&plan, format.rows(), PIECE_BYTES, &pieces, &mut room).await?;
         reading.finish().await;
         drop(permit);
         Ok::<_, ReadError>(())

@@ -4,20 +4,23 @@ use std::time::Duration;
 
 use axum::extract::{RawQuery, State};
 use axum::http::HeaderMap;
-use axum::http::header::CONTENT_TYPE;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use tidegate_query::{FacetsPlan, QueryError, TREND_ROWS_MAX, TrendPlan};
 
+use crate::api::bodies::{Holder, reply_budget};
 use crate::api::caller::PathText;
 use crate::api::read::own_writes;
 use crate::api::read::question::{Format, parameters};
 use crate::api::read::read_error::refused;
+use crate::api::user_semaphore::UserPermit;
 use crate::api::{ApiError, AppState, named_stream};
 use crate::auth::{Caller, Scope};
 use crate::db::pools::RECORDS_TIMEOUT_MS;
 use crate::db::query::{ReadError, Reading};
 use crate::telemetry::limits;
 
+/// What making a reply may hold, unless its values are large.
+const HELD_BYTES: usize = 1 << 20;
 const TIMEOUT: Duration = Duration::from_millis(RECORDS_TIMEOUT_MS);
 
 /// `GET /v1/streams/{stream}/trends` → 200 `{"rows":[…]}`, flat. Needs the scope `read`.
@@ -35,7 +38,9 @@ pub async fn trend(
     let waited_for = own_writes::take(&mut parameters)?;
     let plan = TrendPlan::read(&stream, &parameters)?;
     own_writes::wait(&state, waited_for).await?;
-    let _permit = state.readers.take(&caller).await?;
+    let UserPermit { of_all, of_user } = state.readers.take(&caller).await?;
+    let mut held = state.memory_budget.hold(Holder::Known, HELD_BYTES)?;
+    let mut room = |bytes| held.grow_to(bytes).is_ok();
     let made = async {
         let mut reading = Reading::begin(&state.database.pools().records, &stream, TIMEOUT).await?;
         let made = reading.trend(&plan, format.rows(), TREND_ROWS_MAX).await?;
@@ -43,6 +48,7 @@ pub async fn trend(
         Ok::<_, ReadError>(made)
     };
     let (rows, count) = made.await.map_err(|error| refused(&stream, error))?;
+    drop(of_all);
     if count > u64::from(TREND_ROWS_MAX) {
         limits::REPLY_BYTES.hit();
         let message = format!(
@@ -54,7 +60,8 @@ pub async fn trend(
         Format::Json => [&b"{\"rows\":["[..], &rows, b"]}"].concat(),
         Format::NdJson | Format::Csv => rows,
     };
-    Ok(([(CONTENT_TYPE, format.media_type())], body).into_response())
+    drop(held);
+    Ok(reply_budget::reply_with(format.media_type(), body, of_user))
 }
 
 /// `GET /v1/streams/{stream}/facets?columns=a,b` → 200 `{"facets":{"a":[{"value","count"},…],…}}`, the most frequent first.
@@ -71,7 +78,9 @@ pub async fn facets(
     let waited_for = own_writes::take(&mut parameters)?;
     let plan = FacetsPlan::read(&stream, &parameters)?;
     own_writes::wait(&state, waited_for).await?;
-    let _permit = state.readers.take(&caller).await?;
+    let UserPermit { of_all, of_user } = state.readers.take(&caller).await?;
+    let mut held = state.memory_budget.hold(Holder::Known, HELD_BYTES)?;
+    let mut room = |bytes| held.grow_to(bytes).is_ok();
     let made = async {
         let mut reading = Reading::begin(&state.database.pools().records, &stream, TIMEOUT).await?;
         let mut body = b"{\"facets\":{".to_vec();
@@ -81,7 +90,7 @@ pub async fn facets(
             }
             body.extend(serde_json::to_vec(&column.name).unwrap_or_default());
             body.extend_from_slice(b":[");
-            body.extend(reading.facet(&plan, index).await?);
+            body.extend(reading.facet(&plan, index, &mut room).await?);
             body.push(b']');
         }
         body.extend_from_slice(b"}}");
@@ -89,5 +98,6 @@ pub async fn facets(
         Ok::<_, ReadError>(body)
     };
     let body = made.await.map_err(|error| refused(&stream, error))?;
-    Ok(([(CONTENT_TYPE, Format::Json.media_type())], body).into_response())
+    drop((of_all, held));
+    Ok(reply_budget::reply_with(Format::Json.media_type(), body, of_user))
 }

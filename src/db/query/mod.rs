@@ -11,4 +11,4 @@ mod table;
 mod trend;
 
 pub use fault::QuestionFault;
-pub use reading::{Page, PageLimits, ReadError, Reading};
+pub use reading::{Page, PageLimits, ReadError, Reading, Room};

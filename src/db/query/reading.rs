@@ -34,6 +34,8 @@ pub enum ReadError {
     Form(#[from] DecodeError),
     #[error("PostgreSQL's rows do not come as COPY has them")]
     NoCopy,
+    #[error("there is no room for so large a record")]
+    NoRoom,
 }
 
 /// A transaction that only reads one stream's table, whose columns stay as they are until it is over.
@@ -58,6 +60,13 @@ pub struct Page {
     /// The order's values of its last record, if another comes behind it.
     pub last: Option<OrderValues>,
 }
+
+/// Asks for room in memory for so many bytes in all; false: there is none. Most rows are small, and need no more than their
+/// reader has; a large one is held as it comes and as it is shown.
+pub type Room<'a> = &'a mut (dyn FnMut(usize) -> bool + Send);
+
+/// How often a row is held for a moment: as it comes, as it is shown, and twice that while its buffer grows.
+const ROW_HELD_TIMES: usize = 4;
 
 /// What a page may hold.
 #[derive(Debug, Clone, Copy)]
@@ -115,6 +124,7 @@ impl<'a> Reading<'a> {
         &mut self,
         plan: &RecordsPlan,
         limits: PageLimits,
+        room: Room<'_>,
     ) -> Result<Page, ReadError> {
         let shape = RecordShape { is_flat: false, is_ordered: true, with_next: true };
         let limit = Some(u64::from(limits.records) + 1);
@@ -127,6 +137,9 @@ impl<'a> Reading<'a> {
             if is_full || (writer.rows() > 0 && json.len() + tuples.len() > limits.bytes) {
                 let last = Some(writer.hidden().to_vec());
                 return Ok(Page { json, records: writer.rows(), last });
+            }
+            if !room(json.len() + ROW_HELD_TIMES * tuples.len()) {
+                return Err(ReadError::NoRoom);
             }
             let taken = writer.row(tuples, &mut json)?;
             rows.advance(taken);
@@ -154,28 +167,38 @@ impl<'a> Reading<'a> {
         plan: &TrendPlan,
         format: RowFormat,
         rows_max: u32,
+        room: Room<'_>,
     ) -> Result<(Vec<u8>, u64), ReadError> {
         let limit = plan.limit.map_or(u64::from(rows_max) + 1, u64::from);
         let statement = Statement::trend(plan, self.stream, &self.table, limit);
-        self.whole(&statement, format).await
+        self.whole(&statement, format, room).await
     }
 
     /// The most frequent values of one of the plan's columns: JSON objects with commas between them.
-    pub async fn facet(&mut self, plan: &FacetsPlan, column: usize) -> Result<Vec<u8>, ReadError> {
+    pub async fn facet(
+        &mut self,
+        plan: &FacetsPlan,
+        column: usize,
+        room: Room<'_>,
+    ) -> Result<Vec<u8>, ReadError> {
         let statement = Statement::facet(plan, column, self.stream, &self.table);
-        Ok(self.whole(&statement, RowFormat::Json).await?.0)
+        Ok(self.whole(&statement, RowFormat::Json, room).await?.0)
     }
 
     async fn whole(
         &mut self,
         statement: &Statement,
         format: RowFormat,
+        room: Room<'_>,
     ) -> Result<(Vec<u8>, u64), ReadError> {
         let mut writer = RowWriter::new(format, statement.columns.clone());
         let mut out = Vec::new();
         writer.begin(&mut out);
         let mut rows = CopiedRows::begin(&mut self.connection, statement, self.wait_max).await?;
         while let Some(tuples) = rows.next().await? {
+            if !room(out.len() + ROW_HELD_TIMES * tuples.len()) {
+                return Err(ReadError::NoRoom);
+            }
             let taken = writer.row(tuples, &mut out)?;
             rows.advance(taken);
         }
@@ -189,6 +212,7 @@ impl<'a> Reading<'a> {
         format: RowFormat,
         piece_bytes: usize,
         pieces: &Sender<Bytes>,
+        room: Room<'_>,
     ) -> Result<u64, ReadError> {
         let shape = RecordShape {
             is_flat: format == RowFormat::Csv,
@@ -202,6 +226,9 @@ impl<'a> Reading<'a> {
         writer.begin(&mut piece);
         let mut rows = CopiedRows::begin(&mut self.connection, &statement, self.wait_max).await?;
         while let Some(tuples) = rows.next().await? {
+            if !room(2 * piece_bytes + ROW_HELD_TIMES * tuples.len()) {
+                return Err(ReadError::NoRoom);
+            }
             let taken = writer.row(tuples, &mut piece)?;
             rows.advance(taken);
             if piece.len() >= piece_bytes {
