@@ -42,9 +42,10 @@ impl Request<'_> {
             // neither committed nor on its way.
             Claimed::New(claim) => match self.take_over(replay.id).await? {
                 TakenOver::Yes => {
-                    let record = match repaired.is_empty() {
-                        true => self.kept(&replay).await?,
-                        false => repaired.into(),
+                    let record = if repaired.is_empty() {
+                        self.kept(&replay).await?
+                    } else {
+                        repaired.into()
                     };
                     let parser = self.parse_whole(&record, Some(replay.id)).await?;
                     self.take_once(claim, parser, record.len()).await

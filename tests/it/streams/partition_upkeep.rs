@@ -213,7 +213,7 @@ async fn a_change_of_a_table_that_another_session_holds_is_refused_with_its_name
     let (maker, _) = holding(gateway.pool(), &lock).await;
     let late = json!({"name": "late"});
     let create = gateway.post("/v1/streams", &late);
-    soon("it is refused", create).await.problem(503, "table_locked");
+    soon("it is refused", create).await.problem(503, "streams_busy");
     // A request that changes a stream does not wait for that one.
     gateway.patch("/v1/streams/held", &json!({"unknown": "drop"})).await.expect(200);
     maker.rollback().await.unwrap();

@@ -14,6 +14,7 @@ mod lines;
 mod many_streams;
 mod ndjson;
 mod no_json;
+mod stream_line;
 #[cfg(test)]
 mod tests;
 

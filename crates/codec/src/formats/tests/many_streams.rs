@@ -114,6 +114,14 @@ fn read<'a>(
     (sink, finished)
 }
 
+/// What is wrong behind a list is a record more, for which there may be no room any more.
+#[test]
+fn a_list_with_something_behind_it_stops_at_a_full_sink() {
+    let body = "{\"stream\":\"documents\",\"records\":[{\"n\":1} ] x}\n";
+    let (streams, finished) = read(LIMITS, [body.as_bytes()], 1);
+    assert_eq!((finished.unwrap().records, streams.events("documents").len()), (2, 2));
+}
+
 fn read_all(body: &str) -> Streams {
     let (streams, finished) = read(LIMITS, [body.as_bytes()], usize::MAX);
     finished.unwrap();
