@@ -10,6 +10,7 @@ mod quarantine_level;
 mod question;
 mod read_error;
 pub mod records;
+pub mod reply_cache;
 pub mod status;
 pub mod trends;
 

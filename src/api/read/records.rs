@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
-use axum::http::header::{CONTENT_TYPE, LINK};
+use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use futures::StreamExt;
@@ -18,11 +18,12 @@ use tidegate_query::{PAGE_RECORDS_DEFAULT, PAGE_RECORDS_MAX, RecordsPlan};
 use url::form_urlencoded;
 use uuid::Uuid;
 
-use crate::api::bodies::{Holder, MemoryPermit, driven, reply_budget};
+use crate::api::bodies::{Holder, MemoryPermit, driven};
 use crate::api::caller::PathText;
 use crate::api::read::own_writes;
 use crate::api::read::question::{Format, parameters};
 use crate::api::read::read_error::refused;
+use crate::api::read::reply_cache::Reply;
 use crate::api::user_semaphore::UserPermit;
 use crate::api::{ApiError, AppState, named_stream};
 use crate::auth::{Caller, Scope};
@@ -53,15 +54,22 @@ pub async fn list(
     let query = query.unwrap_or_default();
     let mut parameters = parameters(&query);
     let format = Format::take(&mut parameters, &headers)?;
-    let limit_max = if format == Format::Json { PAGE_RECORDS_MAX } else { u32::MAX };
     let waited_for = own_writes::take(&mut parameters)?;
+    let limit_max = if format == Format::Json { PAGE_RECORDS_MAX } else { u32::MAX };
     let plan = RecordsPlan::read(&stream, &parameters, limit_max)?;
     own_writes::wait(&state, waited_for).await?;
-    let permit = state.readers.take(&caller).await?;
-    match format {
-        Format::Json => page(&state, stream, plan, permit, &query).await,
-        Format::NdJson | Format::Csv => export(&state, stream, plan, format, permit).await,
+    if format != Format::Json {
+        let permit = state.readers.take(&caller).await?;
+        return export(&state, stream, plan, format, permit).await;
     }
+    let question = state.reply_cache.question(&stream, format!("records {parameters:?}"));
+    if let Some(response) = state.reply_cache.find(&question, &headers) {
+        return Ok(response);
+    }
+    let UserPermit { of_all, of_user } = state.readers.take(&caller).await?;
+    let reply = page(&state, &stream, &plan, &query).await?;
+    drop(of_all);
+    state.reply_cache.answer(question, &headers, reply, of_user)
 }
 
 /// `GET /v1/streams/{stream}/records/{id}`: one record. Needs the scope `read`.
@@ -69,6 +77,7 @@ pub async fn show(
     State(state): State<AppState>,
     caller: Caller,
     path: Result<Path<(String, Uuid)>, PathRejection>,
+    headers: HeaderMap,
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
     let Path((name, id)) = path?;
@@ -78,32 +87,33 @@ pub async fn show(
     let waited_for = own_writes::take(&mut parameters)?;
     let plan = RecordsPlan::of_id(&stream, id, &parameters)?;
     own_writes::wait(&state, waited_for).await?;
+    let question = state.reply_cache.question(&stream, format!("record {id} {parameters:?}"));
+    if let Some(response) = state.reply_cache.find(&question, &headers) {
+        return Ok(response);
+    }
     let UserPermit { of_all, of_user } = state.readers.take(&caller).await?;
     let mut held = state.memory_budget.hold(Holder::Known, PAGE_HELD_BYTES)?;
     let limits = PageLimits { records: 1, bytes: PAGE_BYTES_MAX };
     let (page, _) = read_page(&state, &stream, &plan, limits, &mut held).await?;
-    drop(of_all);
+    drop((of_all, held));
     if page.records == 0 {
         let detail = format!("the stream \"{name}\" has no record {id}");
         return Err(ApiError::not_found("no_such_record", detail));
     }
-    drop(held);
-    Ok(reply_budget::json_with(page.json, of_user))
+    let reply = Reply { media_type: Format::Json.media_type(), body: page.json, link: None };
+    state.reply_cache.answer(question, &headers, reply, of_user)
 }
 
 async fn page(
     state: &AppState,
-    stream: Arc<Stream>,
-    plan: RecordsPlan,
-    permit: UserPermit,
+    stream: &Stream,
+    plan: &RecordsPlan,
     query: &str,
-) -> Result<Response, ApiError> {
-    let UserPermit { of_all, of_user } = permit;
-    let held = state.memory_budget.hold(Holder::Known, PAGE_HELD_BYTES)?;
+) -> Result<Reply, ApiError> {
+    let mut held = state.memory_budget.hold(Holder::Known, PAGE_HELD_BYTES)?;
     let limits =
         PageLimits { records: plan.limit.unwrap_or(PAGE_RECORDS_DEFAULT), bytes: PAGE_BYTES_MAX };
-    let (page, count) = read_page(state, &stream, &plan, limits, &mut held).await?;
-    drop(of_all);
+    let (page, count) = read_page(state, stream, plan, limits, &mut held).await?;
     let next = page.last.map(|last| plan.next(last));
     let mut body = b"{\"records\":[".to_vec();
     body.extend_from_slice(&page.json);
@@ -114,14 +124,8 @@ async fn page(
         body.extend_from_slice(format!(",\"count\":{count}").as_bytes());
     }
     body.push(b'}');
-    let link = next.and_then(|next| link(&stream, query, &next));
-    // The reply counts for itself from here on.
-    drop(held);
-    let mut response = reply_budget::json_with(body, of_user);
-    if let Some(link) = link {
-        response.headers_mut().insert(LINK, link);
-    }
-    Ok(response)
+    let link = next.and_then(|next| link(stream, query, &next));
+    Ok(Reply { media_type: Format::Json.media_type(), body, link })
 }
 
 /// A page, and how many records there are where that was asked for, both of the same moment.

@@ -7,11 +7,12 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use tidegate_query::{FacetsPlan, QueryError, TREND_ROWS_MAX, TrendPlan};
 
-use crate::api::bodies::{Holder, reply_budget};
+use crate::api::bodies::Holder;
 use crate::api::caller::PathText;
 use crate::api::read::own_writes;
 use crate::api::read::question::{Format, parameters};
 use crate::api::read::read_error::refused;
+use crate::api::read::reply_cache::Reply;
 use crate::api::user_semaphore::UserPermit;
 use crate::api::{ApiError, AppState, named_stream};
 use crate::auth::{Caller, Scope};
@@ -61,7 +62,8 @@ pub async fn trend(
         Format::NdJson | Format::Csv => rows,
     };
     drop(held);
-    Ok(reply_budget::reply_with(format.media_type(), body, of_user))
+    let reply = Reply { media_type: format.media_type(), body, link: None };
+    state.reply_cache.answer(question, &headers, reply, of_user)
 }
 
 /// `GET /v1/streams/{stream}/facets?columns=a,b` → 200 `{"facets":{"a":[{"value","count"},…],…}}`, the most frequent first.
@@ -70,6 +72,7 @@ pub async fn facets(
     State(state): State<AppState>,
     caller: Caller,
     PathText(name): PathText,
+    headers: HeaderMap,
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
     caller.require(Scope::Read)?;
@@ -99,5 +102,6 @@ pub async fn facets(
     };
     let body = made.await.map_err(|error| refused(&stream, error))?;
     drop((of_all, held));
-    Ok(reply_budget::reply_with(Format::Json.media_type(), body, of_user))
+    let reply = Reply { media_type: Format::Json.media_type(), body, link: None };
+    state.reply_cache.answer(question, &headers, reply, of_user)
 }
