@@ -1,6 +1,6 @@
 //! A pool whose answers come in time or not at all.
 //!
-//! Invariant: no statement that is asked of a pool waits without an end, whoever asks and whatever becomes of the line: the
+//! Invariant: no statement that is asked of a pool waits without an end, from any caller and whatever becomes of the line: the
 //! limit is in the type, so that no caller can forget it. What begins a transaction, or takes a connection out, says
 //! [`answered`](super::answered) around all of it.
 

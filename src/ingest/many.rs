@@ -22,7 +22,7 @@ use crate::ingest::assembled::Assembled;
 use crate::ingest::assembler::{Assembler, EntryKeys, Origin, PlacedError, RECORD_ERRORS_MAX};
 use crate::ingest::encoders::Encoders;
 use crate::ingest::level::{ENTRY_TARGET_BYTES, Level};
-use crate::ingest::parser::{Gathered, Part, Parts, framer_limits};
+use crate::ingest::parts::{Gathered, Part, Parts, framer_limits};
 use crate::ingest::{
     Ingest, IngestReply, Keeping, NotKept, NotMade, Rights, StreamReply, Target, WhyNotKept,
 };

@@ -19,6 +19,7 @@ mod level;
 mod many;
 mod once;
 mod parser;
+mod parts;
 mod replay;
 mod request;
 mod target;

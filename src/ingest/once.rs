@@ -15,7 +15,8 @@ use tidegate_record::{ANSWER_BYTES_MAX, BodyHash, EntryKey, EntryMeta, KeyHash, 
 use uuid::Uuid;
 
 use crate::ingest::body::{BodyReader, DECOMPRESSED_CHUNK_BYTES};
-use crate::ingest::parser::{Gathered, Parser};
+use crate::ingest::parser::Parser;
+use crate::ingest::parts::Gathered;
 use crate::ingest::request::Request;
 use crate::ingest::{
     Ack, Addressing, FailureReason, NotKept, OnError, OneStream, PlacedError, StreamReply,

@@ -16,7 +16,8 @@ use crate::ingest::commit_waits::{CommitWaits, Committed};
 use crate::ingest::ids::nth_id;
 use crate::ingest::level::ENTRY_TARGET_BYTES;
 use crate::ingest::many::{Common, Many};
-use crate::ingest::parser::{One, Parser, Part, Parts};
+use crate::ingest::parser::{One, Parser};
+use crate::ingest::parts::{Part, Parts};
 use crate::ingest::{
     Ack, Addressing, FailureReason, IDS_MAX, Ingest, IngestFailure, IngestReply, IngestRequest,
     Keeping, NotKept, OnError, WhyNotKept,

@@ -346,11 +346,11 @@ async fn behind_a_trusted_proxy_a_client_has_its_share() {
         told.starts_with("HTTP/1.1 429 ") && told.contains("\r\nconnection: close\r\n"),
         "{told}"
     );
-    // The express way would not count it.
-    let mut express = connect_from(&gateway, "127.0.0.1").await;
+    // The fast path would not count it.
+    let mut on_fast_path = connect_from(&gateway, "127.0.0.1").await;
     let whole = FAST_PATH.replace("Content-Type", "X-Forwarded-For: 192.0.2.1\r\nContent-Type");
-    express.write_all(whole.as_bytes()).await.unwrap();
-    assert_eq!(answer(&mut express).await.0, 429);
+    on_fast_path.write_all(whole.as_bytes()).await.unwrap();
+    assert_eq!(answer(&mut on_fast_path).await.0, 429);
     let refusal = over_websocket().await.expect_err("a third");
     assert_eq!((refusal.status, refusal.code.as_str()), (429, "too_many_connections"));
     // Others have theirs, though they come from the same proxy; and it may have any number of connections.
