@@ -48,3 +48,8 @@ pub async fn sizes(pool: &PgPool) -> Result<HashMap<StreamId, StreamSize>, sqlx:
     let size = |row: SizeRow| (row.id, StreamSize { rows: row.rows, bytes: row.bytes });
     Ok(rows.into_iter().map(size).collect())
 }
+
+/// Was it ended because it took longer than a statement may?
+pub fn took_too_long(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Database(reason) if reason.code().as_deref() == Some("57014"))
+}

@@ -39,12 +39,16 @@ pub async fn trend(
     let waited_for = own_writes::take(&mut parameters)?;
     let plan = TrendPlan::read(&stream, &parameters)?;
     own_writes::wait(&state, waited_for).await?;
+    let question = state.reply_cache.question(&stream, format!("trends {format:?} {parameters:?}"));
+    if let Some(response) = state.reply_cache.find(&question, &headers) {
+        return Ok(response);
+    }
     let UserPermit { of_all, of_user } = state.readers.take(&caller).await?;
     let mut held = state.memory_budget.hold(Holder::Known, HELD_BYTES)?;
     let mut room = |bytes| held.grow_to(bytes).is_ok();
     let made = async {
         let mut reading = Reading::begin(&state.database.pools().records, &stream, TIMEOUT).await?;
-        let made = reading.trend(&plan, format.rows(), TREND_ROWS_MAX).await?;
+        let made = reading.trend(&plan, format.rows(), TREND_ROWS_MAX, &mut room).await?;
         reading.finish().await;
         Ok::<_, ReadError>(made)
     };
@@ -81,6 +85,10 @@ pub async fn facets(
     let waited_for = own_writes::take(&mut parameters)?;
     let plan = FacetsPlan::read(&stream, &parameters)?;
     own_writes::wait(&state, waited_for).await?;
+    let question = state.reply_cache.question(&stream, format!("facets {parameters:?}"));
+    if let Some(response) = state.reply_cache.find(&question, &headers) {
+        return Ok(response);
+    }
     let UserPermit { of_all, of_user } = state.readers.take(&caller).await?;
     let mut held = state.memory_budget.hold(Holder::Known, HELD_BYTES)?;
     let mut room = |bytes| held.grow_to(bytes).is_ok();
