@@ -214,6 +214,7 @@ const ALL: &[&Limit] = &[
     &READERS,
     &LISTS,
     &READING_TIME,
+    &READ_WAIT,
     &REPLY_BYTES,
     &SAMPLES,
     &MONITORS_OF_USER,

@@ -69,7 +69,8 @@ async fn an_altered_table_gives_its_own_values() {
     assert_eq!((&record["carrier"], &record["dep_delay"]), (&json!("AA"), &json!(-9)));
     assert_eq!(record["air_time"], json!("$0.14"));
     gateway.execute("alter table streams.flights drop fare").await;
-    let path = question("flights", &[("n", "eq.1")]);
+    // The reply to the same question may be kept for a while.
+    let path = question("flights", &[("n", "eq.2")]);
     gateway.get(&path).await.problem(409, "table_changed");
 }
 

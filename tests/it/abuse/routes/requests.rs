@@ -148,6 +148,7 @@ fn query(row: &Row) -> &'static str {
     match (row.method.as_str(), row.path) {
         (_, "/v1/monitor" | "/v1/monitor/events") => "?streams=open",
         ("DELETE", "/v1/quarantine") => "?stream=spare",
+        (_, "/v1/streams/{stream}/facets") => "?columns=n",
         _ => "",
     }
 }
