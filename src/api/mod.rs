@@ -21,6 +21,7 @@ pub use bodies::MemoryBudget;
 pub use connections::{ConnectionLimits, Connections};
 pub use error::ApiError;
 pub use manage::quarantine::{GuessedText, KeptView};
+pub use read::reply_cache::ReplyCache;
 pub use read::status::node_load;
 pub use server::{Entrance, serve};
 pub use state::{AppState, Parts};

@@ -18,7 +18,9 @@ use crate::api::manage::{
     polling_jobs, polling_preview, quarantine, sessions, short_polling_jobs, streams, tickets,
     tokens, users,
 };
-use crate::api::read::{configuration, health, metrics, monitor, newest, page, status};
+use crate::api::read::{
+    configuration, health, metrics, monitor, page, records as stored, status, trends,
+};
 use crate::api::response::{add_default_headers, panicked};
 use crate::api::{ApiError, AppState};
 use crate::auth::Caller;
@@ -70,7 +72,10 @@ pub fn routes() -> Vec<Route> {
         get("/v1/streams/{stream}", streams::show),
         patch("/v1/streams/{stream}", needs(StreamsWrite, streams::change)),
         delete("/v1/streams/{stream}", streams::delete),
-        get("/v1/streams/{stream}/records", newest::newest),
+        get("/v1/streams/{stream}/records", stored::list),
+        get("/v1/streams/{stream}/records/{id}", stored::show),
+        get("/v1/streams/{stream}/trends", trends::trend),
+        get("/v1/streams/{stream}/facets", trends::facets),
         post(INGEST_ROUTE, records::create).streamed(),
         post("/v1/records", many_records::create).streamed(),
         get("/v1/quarantine", quarantine::list),

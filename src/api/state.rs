@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use crate::api::bodies::MemoryBudget;
 use crate::api::connections::Connections;
+use crate::api::read::reply_cache::ReplyCache;
 use crate::api::user_semaphore::UserSemaphore;
 use crate::auth::Auth;
 use crate::catalog::Catalog;
@@ -42,6 +43,8 @@ pub struct Parts {
     pub previewers: UserSemaphore,
     /// For reading records.
     pub readers: UserSemaphore,
+    /// Of questions about records.
+    pub reply_cache: ReplyCache,
     /// For lists of the quarantine and of streams' sizes.
     pub lists: UserSemaphore,
     /// For samples.

@@ -428,6 +428,7 @@ impl Ground {
             previews: Previews::default(),
             previewers: UserSemaphore::new(&api::PREVIEWS),
             readers: UserSemaphore::new(&api::READING),
+            reply_cache: api::ReplyCache::new(&self.config.reading, pipeline.counters.clone()),
             lists: UserSemaphore::new(&api::LISTS),
             samples: UserSemaphore::new(&api::SAMPLES),
             counters: pipeline.counters.clone(),

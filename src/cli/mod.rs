@@ -8,6 +8,7 @@ mod journal;
 mod output;
 mod place;
 mod quarantine;
+mod query;
 mod serve;
 mod stream;
 mod tail;
@@ -78,6 +79,8 @@ enum Command {
     },
     /// Watch records of streams as they arrive.
     Tail(tail::TailArgs),
+    /// Ask a running gateway for records: filtered, ordered, as a table, CSV or NDJSON.
+    Query(query::QueryArgs),
     /// Look into the journal, check it, or get records out of it. Changes nothing; may be used while the gateway runs.
     Journal {
         #[command(subcommand)]
@@ -143,6 +146,7 @@ impl Cli {
                 until_interrupted(quarantine::run(command, &place)).await?;
             }
             Command::Tail(args) => tail::run(args).await?,
+            Command::Query(args) => until_interrupted(query::run(args)).await?,
             Command::Journal { command, data } => return journal::run(command, &data),
             Command::DbUrl { data } => database::print_url(&data)?,
         }

@@ -5,6 +5,7 @@
 mod networks;
 mod origins;
 mod quarantine;
+mod reading;
 mod setting;
 
 use std::net::SocketAddr;
@@ -16,6 +17,7 @@ use clap::Args;
 pub use networks::Networks;
 pub use origins::{AllowedOrigins, PublicUrl};
 pub use quarantine::{Quarantine, QuarantineFull};
+pub use reading::Reading;
 pub use setting::Setting;
 
 /// Most streams by default; the command line has the same.
@@ -84,6 +86,9 @@ pub struct Config {
 
     #[command(flatten)]
     pub quarantine: Quarantine,
+
+    #[command(flatten)]
+    pub reading: Reading,
 
     #[command(flatten)]
     pub monitor: Monitor,

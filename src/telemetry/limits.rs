@@ -74,6 +74,12 @@ pub static READING_TIME: Limit = Limit::new(
     "requests for records or for the quarantine were refused: PostgreSQL took too long",
 );
 
+/// Time that a reader waits for its own records.
+pub static READ_WAIT: Limit = Limit::new(
+    "read_wait",
+    "requests with `wait` were refused: what they waited for was not committed in time",
+);
+
 /// Bytes of one reply.
 pub static REPLY_BYTES: Limit =
     Limit::new("reply_bytes", "replies were cut: there is more than fits into one");
@@ -208,6 +214,7 @@ const ALL: &[&Limit] = &[
     &READERS,
     &LISTS,
     &READING_TIME,
+    &READ_WAIT,
     &REPLY_BYTES,
     &SAMPLES,
     &MONITORS_OF_USER,

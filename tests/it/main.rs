@@ -19,6 +19,7 @@ mod operation;
 mod polling;
 mod project;
 mod quarantine;
+mod reading;
 mod streams;
 mod support;
 mod torture;

@@ -140,19 +140,29 @@ fn members(object: &[u8]) -> Option<&[u8]> {
 }
 
 /// The fields of a tuple, one after the other.
-struct TupleReader<'a> {
+pub(crate) struct TupleReader<'a> {
     count: usize,
     rest: &'a [u8],
 }
 
 impl<'a> TupleReader<'a> {
-    fn new(tuple: &'a [u8]) -> Result<TupleReader<'a>, DecodeError> {
+    pub fn new(tuple: &'a [u8]) -> Result<TupleReader<'a>, DecodeError> {
         let (count, rest) = tuple.split_first_chunk().ok_or(DecodeError::Truncated)?;
         Ok(TupleReader { count: usize::from(u16::from_be_bytes(*count)), rest })
     }
 
+    /// How many fields the tuple has.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// What is behind the fields that were taken.
+    pub fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
     /// The next field's bytes, `None` for NULL.
-    fn next(&mut self) -> Result<Option<&'a [u8]>, DecodeError> {
+    pub fn next(&mut self) -> Result<Option<&'a [u8]>, DecodeError> {
         let (length, rest) = self.rest.split_first_chunk().ok_or(DecodeError::Truncated)?;
         if *length == values::NULL_FIELD {
             self.rest = rest;

@@ -10,7 +10,7 @@
 //!   shown; [`Streams`], the snapshot in which the hot path looks names up; [`definition`] and [`defaults`], how one is
 //!   asked for and changed;
 //! - bytes to records: [`formats::Framer`], which pushes them into a [`formats::RecordSink`];
-//! - records to tuples: [`encode::RecordEncoder`] and its errors; tuples back: [`decode`];
+//! - records to tuples: [`encode::RecordEncoder`] and its errors; tuples back: [`decode`]; rows of any result: [`rows`];
 //! - what the others are built from, where callers need it too: [`json::Scanner`], [`csv::CsvOptions`], [`timestamps`];
 //! - [`infer`], which proposes columns for a sample.
 
@@ -24,6 +24,7 @@ pub mod encode;
 pub mod formats;
 pub mod infer;
 pub mod json;
+pub mod rows;
 mod stream;
 mod values;
 mod view;

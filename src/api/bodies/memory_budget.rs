@@ -162,6 +162,17 @@ impl MemoryPermit {
         Ok(())
     }
 
+    /// Takes as many as are missing to so many bytes.
+    ///
+    /// # Errors
+    /// [`Full`], which is counted.
+    pub fn grow_to(&mut self, bytes: usize) -> Result<(), Full> {
+        match bytes.checked_sub(self.bytes) {
+            None | Some(0) => Ok(()),
+            Some(more) => self.grow(more),
+        }
+    }
+
     /// Gives back all but so many bytes.
     pub fn shrink_to(&mut self, bytes: usize) {
         let more = self.bytes.saturating_sub(bytes);

@@ -80,10 +80,18 @@ fn counted(
 
 /// A JSON reply that keeps something until its last byte was written.
 pub fn json_with(body: Vec<u8>, kept: impl Send + Sync + 'static) -> Response {
+    reply_with("application/json", body, kept)
+}
+
+/// [`json_with`] for a reply of another media type.
+pub fn reply_with(
+    media_type: &'static str,
+    body: Vec<u8>,
+    kept: impl Send + Sync + 'static,
+) -> Response {
     let body = Bytes::from_owner(Kept { bytes: body.into(), _kept: kept });
-    let json = HeaderValue::from_static("application/json");
     let mut response = Response::new(Body::from(body));
-    response.headers_mut().insert(CONTENT_TYPE, json);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     response
 }
 

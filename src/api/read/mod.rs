@@ -4,9 +4,14 @@ pub mod configuration;
 pub mod health;
 pub mod metrics;
 pub mod monitor;
-pub mod newest;
+mod own_writes;
 pub mod page;
 mod quarantine_level;
+mod question;
+mod read_error;
+pub mod records;
+pub mod reply_cache;
 pub mod status;
+pub mod trends;
 
 pub use quarantine_level::QuarantineLevelView;

@@ -9,11 +9,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use tidegate_codec::Stream;
-use tidegate_codec::columns::ColumnType;
 use tidegate_record::ColumnSet;
 
 use super::tuple::{TupleColumn, TupleType, tuple_columns};
 use crate::db::sql::quoted;
+use crate::db::type_oid::{
+    BIGINT, DOUBLE_PRECISION, INTEGER, JSON, JSONB, NUMERIC, REAL, SMALLINT, TEXT, VARCHAR, oid_of,
+};
 
 /// Most columns whose trouble is told; more are counted.
 const MISFITS_TOLD_MAX: usize = 3;
@@ -139,40 +141,10 @@ fn tell(misfits: &[String]) -> String {
     format!("{told}{more}; alter it back, or change the stream")
 }
 
-const BOOLEAN: i64 = 16;
-const BIGINT: i64 = 20;
-const SMALLINT: i64 = 21;
-const INTEGER: i64 = 23;
-const TEXT: i64 = 25;
-const JSON: i64 = 114;
-const REAL: i64 = 700;
-const DOUBLE_PRECISION: i64 = 701;
-const VARCHAR: i64 = 1043;
-const DATE: i64 = 1082;
-const TIMESTAMPTZ: i64 = 1184;
-const NUMERIC: i64 = 1700;
-const UUID: i64 = 2950;
-const JSONB: i64 = 3802;
-
-/// The number of a type, which is the same in every PostgreSQL (`pg_type.dat`).
 fn oid(kind: TupleType) -> i64 {
-    let kind = match kind {
-        TupleType::Json => return JSON,
-        TupleType::Declared(kind) => kind,
-    };
     match kind {
-        ColumnType::Boolean => BOOLEAN,
-        ColumnType::SmallInt => SMALLINT,
-        ColumnType::Integer => INTEGER,
-        ColumnType::BigInt => BIGINT,
-        ColumnType::Real => REAL,
-        ColumnType::DoublePrecision => DOUBLE_PRECISION,
-        ColumnType::Numeric => NUMERIC,
-        ColumnType::Text => TEXT,
-        ColumnType::TimestampTz => TIMESTAMPTZ,
-        ColumnType::Date => DATE,
-        ColumnType::Uuid => UUID,
-        ColumnType::Jsonb => JSONB,
+        TupleType::Json => JSON,
+        TupleType::Declared(kind) => oid_of(kind),
     }
 }
 

@@ -82,6 +82,7 @@ const POLL_ITEMS: &str = "tidegate_polling_items_total";
 const POLL_UNDER_WAY: &str = "tidegate_polling_runs";
 const POLL_UNDER_WAY_LIMIT: &str = "tidegate_polling_runs_limit";
 const PASSWORD_CHECKS: &str = "tidegate_password_checks_total";
+const CACHED_REPLIES: &str = "tidegate_read_replies_total";
 const STREAMS: &str = "tidegate_streams";
 const STREAMS_LIMIT: &str = "tidegate_streams_limit";
 const READY: &str = "tidegate_ready";
@@ -248,6 +249,13 @@ fn describe_way_out() {
     for outcome in PasswordCheck::ALL {
         count_password_checks(outcome, 0);
     }
+    describe_counter!(
+        CACHED_REPLIES,
+        "Replies to questions about records, by where they came from: the cache, or PostgreSQL."
+    );
+    for came in [CachedReply::Found, CachedReply::Made] {
+        counter!(CACHED_REPLIES, "from" => came.label()).absolute(0);
+    }
     describe_gauge!(STREAMS, "Streams that there are.");
     describe_gauge!(STREAMS_LIMIT, "Most streams that there may be.");
     describe_gauge!(READY, "1 when the gateway takes records and writes to PostgreSQL.");
@@ -352,6 +360,27 @@ pub fn count_password_checks(outcome: PasswordCheck, count: u64) {
         PasswordCheck::Busy => "busy",
     };
     counter!(PASSWORD_CHECKS, "outcome" => outcome).increment(count);
+}
+
+/// Where a reply to a question about records came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CachedReply {
+    Found,
+    Made,
+}
+
+impl CachedReply {
+    fn label(self) -> &'static str {
+        match self {
+            CachedReply::Found => "cache",
+            CachedReply::Made => "postgresql",
+        }
+    }
+}
+
+/// A question about records was answered.
+pub fn count_cached_reply(came: CachedReply) {
+    counter!(CACHED_REPLIES, "from" => came.label()).increment(1);
 }
 
 /// A polling job's run ended; outcomes are a few words.

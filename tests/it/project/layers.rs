@@ -62,11 +62,12 @@ fn the_sources_keep_their_layers() {
 }
 
 /// What crates below the gateway do not depend on. A test or an optional feature of theirs may.
-const CRATES_WITHOUT: [(&str, &[&str]); 5] = [
+const CRATES_WITHOUT: [(&str, &[&str]); 6] = [
     ("record", &RUNTIMES_AND_SERVERS),
     ("private-file", &RUNTIMES_AND_SERVERS),
     ("codec", &RUNTIMES_AND_SERVERS),
     ("journal", &RUNTIMES_AND_SERVERS),
+    ("query", &RUNTIMES_AND_SERVERS),
     ("private-postgres", &["sqlx", "axum", "hyper", "http", "reqwest"]),
 ];
 const RUNTIMES_AND_SERVERS: [&str; 8] =

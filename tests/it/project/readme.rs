@@ -16,8 +16,9 @@ const README: &str = include_str!("../../../README.md");
 const API: &str = include_str!("../../../docs/api.md");
 const STREAMS: &str = include_str!("../../../docs/streams.md");
 const OPERATION: &str = include_str!("../../../docs/operation.md");
+const READING: &str = include_str!("../../../docs/reading.md");
 /// The pages of docs/ whose examples are run here.
-const PAGES: [&str; 3] = ["api.md", "operation.md", "streams.md"];
+const PAGES: [&str; 4] = ["api.md", "operation.md", "reading.md", "streams.md"];
 /// The address in the pages.
 const ADDRESS: &str = "127.0.0.1:8000";
 /// What the pages write for what they do not show.
@@ -241,6 +242,15 @@ async fn the_examples_of_operation_work_word_for_word() {
     let exported = fs::read_to_string(reader.directory.path().join("flights.ndjson")).unwrap();
     // What was accepted, and what was refused.
     assert_eq!(exported.lines().count(), 6, "{exported}");
+}
+
+#[tokio::test]
+async fn the_examples_of_reading_work_word_for_word() {
+    let page = steps(READING);
+    assert_shown(&page, 4, 3);
+    let outputs = Reader::start().await.follow_both(&page).await;
+    let csv = output_of(&page, &outputs, "format=csv");
+    assert!(csv.starts_with("carrier,flight,dep_delay\nAA,301,-2\n"), "{csv}");
 }
 
 #[test]

@@ -25,13 +25,20 @@ pub use error::{RecordError, RecordErrorCode, UnknownRecordErrorCode};
 use tidegate_record::{ColumnSet, UnixMicros};
 use typed::TypedEncoder;
 
+use crate::columns::ColumnType;
 use crate::json::{Scanner, Stop};
-use crate::values::{put, timestamps};
+use crate::values::{encode_text, put, timestamps};
 use crate::{COLUMNS_MAX, Shape, Stream};
 
 /// Largest value of [`EncodeLimits::record_bytes_max`]. `jsonb` holds at most 256 MiB in its own form, and text that is
 /// nothing but `1,1,1,…` grows sixfold on the way there.
 pub const RECORD_BYTES_MAX: usize = 32 << 20;
+
+/// Whether PostgreSQL reads the text as a value of this type, as a field of CSV is read.
+pub fn check_value(kind: ColumnType, text: &str) -> Result<(), RecordError> {
+    let encoded = encode_text(kind, text.as_bytes(), &mut Vec::new());
+    encoded.map_err(|error| RecordError::of_field(error, kind, text.as_bytes()))
+}
 
 /// What every tuple begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

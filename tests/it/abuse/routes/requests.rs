@@ -34,6 +34,8 @@ const LINES: [(&str, &str); 1] = [("content-type", "application/x-ndjson")];
 #[derive(Debug)]
 pub struct Things {
     kept: Vec<String>,
+    /// The id of a record of the stream `open`.
+    record: String,
     /// Makes names and ids differ.
     made: usize,
 }
@@ -52,7 +54,9 @@ impl Things {
             (ids.len() == KEPT).then_some(ids)
         })
         .await;
-        Things { kept, made: 0 }
+        gateway.commit("open", &json!({"n": 1})).await;
+        let record = gateway.scalar("select id::text from streams.open limit 1").await;
+        Things { kept, record, made: 0 }
     }
 
     /// A request for a row. What it may take away is there.
@@ -91,6 +95,7 @@ impl Things {
                 let user = if is_own { "ada" } else { "eve" };
                 Token::of(gateway, user, &["read"], json!({})).await.id.to_string()
             }
+            "/v1/streams/{stream}/records/{id}" => self.record.clone(),
             path if path.starts_with("/v1/quarantine/") => {
                 let takes_away = row.method != Method::GET;
                 let kept = if takes_away { self.kept.pop() } else { self.kept.last().cloned() };
@@ -143,6 +148,7 @@ fn query(row: &Row) -> &'static str {
     match (row.method.as_str(), row.path) {
         (_, "/v1/monitor" | "/v1/monitor/events") => "?streams=open",
         ("DELETE", "/v1/quarantine") => "?stream=spare",
+        (_, "/v1/streams/{stream}/facets") => "?columns=n",
         _ => "",
     }
 }
