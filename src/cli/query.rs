@@ -45,19 +45,19 @@ pub struct QueryArgs {
     filters: Vec<String>,
 
     /// What is shown: `carrier,delay:dep_delay`. All of it where not given.
-    #[arg(long)]
+    #[arg(long, env = "TIDEGATE_QUERY_SELECT")]
     select: Option<String>,
 
     /// In which order: `dep_delay.desc,carrier`. The newest first where not given.
-    #[arg(long)]
+    #[arg(long, env = "TIDEGATE_QUERY_ORDER")]
     order: Option<String>,
 
     /// Most records; of a table 50 where not given, else all.
-    #[arg(long)]
+    #[arg(long, env = "TIDEGATE_QUERY_LIMIT")]
     limit: Option<u32>,
 
     /// How they are written.
-    #[arg(long, value_enum, default_value_t = Format::Table)]
+    #[arg(long, env = "TIDEGATE_QUERY_FORMAT", value_enum, default_value_t = Format::Table)]
     format: Format,
 
     /// Address of the gateway.

@@ -152,6 +152,29 @@ fn streams(samples: &mut Vec<Sample>) {
     let headless: &[(&str, &str)] = &[("header", "absent"), ("columns", "a,n")];
     let one = "/v1/streams/{stream}";
     let records = "/v1/streams/{stream}/records";
+    let one_record = "/v1/streams/{stream}/records/{id}";
+    let (trends, facets) = ("/v1/streams/{stream}/trends", "/v1/streams/{stream}/facets");
+    let questions: &[(&str, &str)] = &[
+        ("n", "gt.1"),
+        ("a", "in.(x,y)"),
+        ("or", "(n.lt.5,a.match.x)"),
+        ("search", "x"),
+        ("select", "a,more:n::text,extra->b"),
+        ("order", "a.desc.nullslast,n"),
+        ("limit", "1"),
+        ("count", "exact"),
+    ];
+    let trend: &[(&str, &str)] = &[
+        ("bucket", "1h"),
+        ("timezone", "Europe/Berlin"),
+        ("by", "a"),
+        ("agg", "count,avg(n),p95(n)"),
+        ("having", "count.gt.0"),
+        ("order", "count.desc"),
+        ("fill", "previous"),
+        ("n", "is.not_null"),
+    ];
+    let facet: &[(&str, &str)] = &[("columns", "a,n"), ("limit", "5"), ("n", "gt.0")];
     samples.extend([
         sample(Method::GET, "/v1/streams").query(&[("sizes", "true")]),
         sample(Method::POST, "/v1/streams").body(typed),
@@ -166,8 +189,13 @@ fn streams(samples: &mut Vec<Sample>) {
             .at("/v1/streams/s{fresh}")
             .body(grown)
             .of_new_stream(growing, "/columns/1"),
-        sample(Method::GET, records).at("/v1/streams/docs/records").query(&[("limit", "1")]),
+        sample(Method::GET, records).at("/v1/streams/typed/records").query(questions),
         sample(Method::GET, records).at("/v1/streams/{odd}/records"),
+        sample(Method::GET, one_record).at("/v1/streams/docs/records/{odd}"),
+        sample(Method::GET, trends).at("/v1/streams/typed/trends").query(trend),
+        sample(Method::GET, trends).at("/v1/streams/{odd}/trends"),
+        sample(Method::GET, facets).at("/v1/streams/typed/facets").query(facet),
+        sample(Method::GET, facets).at("/v1/streams/{odd}/facets"),
         sample(Method::POST, records).at("/v1/streams/{odd}/records").body(record.clone()),
         sample(Method::POST, records)
             .at("/v1/streams/docs/records")

@@ -87,8 +87,9 @@ async fn the_newest_records_come_first_as_their_table_has_them() {
 
     let id = gateway.commit("large", &json!({"text": "x".repeat(100_000)})).await["id"].clone();
     let large = gateway.get("/v1/streams/large/records").await.expect(200);
-    assert_eq!((&large["records"][0]["id"], &large["records"][0]["data"]), (&id, &Value::Null));
-    for limit in ["0", "501"] {
+    let text = large["records"][0]["data"]["text"].as_str().unwrap();
+    assert_eq!((&large["records"][0]["id"], text.len()), (&id, 100_000));
+    for limit in ["0", "10001"] {
         gateway
             .get(&format!("/v1/streams/daily/records?limit={limit}"))
             .await
@@ -148,7 +149,6 @@ async fn a_table_that_was_altered_says_so_instead_of_its_records() {
     gateway.create_stream(&json!({"name": "altered", "columns": columns})).await;
     for ddl in [
         "alter table streams.altered rename column n to m",
-        "alter table streams.altered alter column received_at type date",
         "drop table streams.altered",
     ] {
         gateway.commit("altered", &json!({"n": 1})).await;

@@ -8,7 +8,6 @@ it("takes a record apart and leaves its data as it is", () => {
     receivedAt: "2026-01-01T00:00:00Z",
     source: "http",
     user: 'a"b',
-    leftOut: "",
     data: '{"n":1.10,"id":"inner"}',
   });
 });

@@ -9,8 +9,6 @@ export interface RecordParts {
   user: string;
   /** JSON, as it is stored. */
   data: string;
-  /** Why there is no data, where a reply leaves it out: `too_large` or `reply_full`. */
-  leftOut: string;
 }
 
 const NAMES: Record<string, Exclude<keyof RecordParts, "data">> = {
@@ -18,11 +16,10 @@ const NAMES: Record<string, Exclude<keyof RecordParts, "data">> = {
   received_at: "receivedAt",
   source: "source",
   user: "user",
-  left_out: "leftOut",
 };
 
 export function partsOf(text: string): RecordParts {
-  const parts: RecordParts = { id: "", receivedAt: "", source: "", user: "", data: "", leftOut: "" };
+  const parts: RecordParts = { id: "", receivedAt: "", source: "", user: "", data: "" };
   for (const { name, value } of members(text)) {
     const part = NAMES[name];
     const json = text.slice(value.start, value.end);
