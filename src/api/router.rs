@@ -13,19 +13,22 @@ use futures::future::BoxFuture;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::api::bodies::{ReplyBudget, refused_body, reply_budget};
-use crate::api::inputs::{many_records, records};
+use crate::api::inputs::{changes, many_records, records};
 use crate::api::manage::{
     polling_jobs, polling_preview, quarantine, sessions, short_polling_jobs, streams, tickets,
     tokens, users,
 };
 use crate::api::read::{
-    configuration, health, metrics, monitor, page, records as stored, status, trends,
+    configuration, health, metrics, monitor, one_record, page, records as stored, status, trends,
 };
 use crate::api::response::{add_default_headers, panicked};
 use crate::api::{ApiError, AppState};
 use crate::auth::Caller;
 use crate::auth::Scope::{self, Admin, Jobs, StreamsWrite};
 use crate::telemetry::metrics::{INGEST_ROUTE, record_ingest_request, record_request};
+
+const ONE_RECORD: &str = "/v1/streams/{stream}/records/{id}";
+const BY_KEY: &str = "/v1/streams/{stream}/by-key/{key}";
 
 /// One method of one path, and what answers it.
 pub struct Route {
@@ -73,7 +76,14 @@ pub fn routes() -> Vec<Route> {
         patch("/v1/streams/{stream}", needs(StreamsWrite, streams::change)),
         delete("/v1/streams/{stream}", streams::delete),
         get("/v1/streams/{stream}/records", stored::list),
-        get("/v1/streams/{stream}/records/{id}", stored::show),
+        get(ONE_RECORD, one_record::by_id),
+        put(ONE_RECORD, changes::by_id).streamed(),
+        patch(ONE_RECORD, changes::by_id).streamed(),
+        delete(ONE_RECORD, changes::by_id),
+        get(BY_KEY, one_record::by_key),
+        put(BY_KEY, changes::by_key).streamed(),
+        patch(BY_KEY, changes::by_key).streamed(),
+        delete(BY_KEY, changes::by_key),
         get("/v1/streams/{stream}/trends", trends::trend),
         get("/v1/streams/{stream}/facets", trends::facets),
         post(INGEST_ROUTE, records::create).streamed(),
@@ -145,6 +155,10 @@ fn get<T: 'static>(path: &'static str, handler: impl Handler<T, AppState>) -> Ro
 
 fn post<T: 'static>(path: &'static str, handler: impl Handler<T, AppState>) -> Route {
     Route::new(Method::POST, path, routing::post(handler))
+}
+
+fn put<T: 'static>(path: &'static str, handler: impl Handler<T, AppState>) -> Route {
+    Route::new(Method::PUT, path, routing::put(handler))
 }
 
 fn patch<T: 'static>(path: &'static str, handler: impl Handler<T, AppState>) -> Route {

@@ -64,6 +64,8 @@ impl FromStr for Role {
 pub enum Scope {
     /// Send records.
     Ingest,
+    /// Change and delete records.
+    Write,
     /// Read records and streams.
     Read,
     /// Watch records arrive.
@@ -78,13 +80,14 @@ pub enum Scope {
 
 /// The text is not a scope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a scope is one of ingest, read, monitor, streams:write, jobs, admin")]
+#[error("a scope is one of ingest, write, read, monitor, streams:write, jobs, admin")]
 pub struct UnknownScope;
 
 impl Scope {
     /// Every scope, in the order in which they are shown.
-    pub const ALL: [Scope; 6] = [
+    pub const ALL: [Scope; 7] = [
         Scope::Ingest,
+        Scope::Write,
         Scope::Read,
         Scope::Monitor,
         Scope::StreamsWrite,
@@ -96,6 +99,7 @@ impl Scope {
     pub fn as_str(self) -> &'static str {
         match self {
             Scope::Ingest => "ingest",
+            Scope::Write => "write",
             Scope::Read => "read",
             Scope::Monitor => "monitor",
             Scope::StreamsWrite => "streams:write",

@@ -27,6 +27,12 @@ pub struct EntryShortfall {
     /// PostgreSQL refused them; they are in the quarantine.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub refused: u64,
+    /// Changes whose record was not there.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub missing: u64,
+    /// Changes whose record was not as they say it is.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub conflicts: u64,
     /// The whole entry waits in `tidegate.parked`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub parked: bool,

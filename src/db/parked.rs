@@ -15,6 +15,8 @@ use crate::db::journals::{from_sql, to_sql};
 #[derive(Debug, Clone)]
 pub struct ParkedEntry {
     pub position: Position,
+    /// The number of an [`EntryKind`](tidegate_record::EntryKind).
+    pub kind: u8,
     pub column_set: ColumnSet,
     pub rows: u32,
     pub received_at: UnixMicros,
@@ -40,8 +42,8 @@ pub struct ParkedLimits {
     pub bytes_max: u64,
 }
 
-/// The position, the column set, the rows, when they came, meta, body.
-type ParkedRow = (i64, i32, i32, OffsetDateTime, Vec<u8>, Vec<u8>);
+/// The position, the kind, the column set, the rows, when they came, meta, body.
+type ParkedRow = (i64, i16, i32, i32, OffsetDateTime, Vec<u8>, Vec<u8>);
 
 impl BatchConnection {
     /// What is parked of a journal.
@@ -73,13 +75,14 @@ impl BatchConnection {
         let bodies: Vec<&[u8]> = entries.iter().map(|entry| entry.body.as_ref()).collect();
         sqlx::query(
             "insert into tidegate.parked
-                 (journal_id, stream_id, position, column_set, rows, received_at, meta, body)
+                 (journal_id, stream_id, position, kind, column_set, rows, received_at, meta, body)
              select $1, $2, * from
-                 unnest($3::bigint[], $4::int[], $5::int[], $6::timestamptz[], $7::bytea[], $8::bytea[])",
+                 unnest($3::bigint[], $4::smallint[], $5::int[], $6::int[], $7::timestamptz[], $8::bytea[], $9::bytea[])",
         )
         .bind(journal)
         .bind(stream)
         .bind(positions)
+        .bind(entries.iter().map(|entry| i16::from(entry.kind)).collect::<Vec<i16>>())
         .bind(numbers(|entry| entry.column_set.0))
         .bind(numbers(|entry| entry.rows))
         .bind(times)
@@ -100,7 +103,7 @@ impl BatchConnection {
         limits: ParkedLimits,
     ) -> Result<Vec<ParkedEntry>, BatchError> {
         let rows: Vec<ParkedRow> = sqlx::query_as(
-            "select position, column_set, rows, received_at, meta, body from (
+            "select position, kind, column_set, rows, received_at, meta, body from (
                  select *, sum(length(body)) over (order by position) - length(body) as bytes_before,
                      sum(rows) over (order by position) - rows as records_before from (
                      select * from tidegate.parked
@@ -182,9 +185,11 @@ impl BatchConnection {
 }
 
 impl ParkedEntry {
-    fn from_row((position, column_set, rows, received_at, meta, body): ParkedRow) -> ParkedEntry {
+    fn from_row(row: ParkedRow) -> ParkedEntry {
+        let (position, kind, column_set, rows, received_at, meta, body) = row;
         ParkedEntry {
             position: from_sql(position),
+            kind: u8::try_from(kind).unwrap_or_default(),
             column_set: ColumnSet(column_set.cast_unsigned()),
             rows: rows.cast_unsigned(),
             received_at: UnixMicros::of(received_at),

@@ -17,8 +17,8 @@ const READ_AS_COLUMNS: &str = ", format, csv_header, csv_null";
 const DIALECT_COLUMNS: &str = ", csv_delimiter, csv_quote";
 const FIELDS: i16 = 17;
 /// What PostgreSQL adds when it refuses.
-const REFUSED_COLUMNS: &str = ", sqlstate, position";
-const REFUSED_FIELDS: i16 = 14;
+const REFUSED_COLUMNS: &str = ", sqlstate, position, format";
+const REFUSED_FIELDS: i16 = 15;
 
 /// The column set of the tuples that are encoded now; an entry of an older gateway has 0, and 12 fields, or 1, and 15.
 pub const COLUMN_SET: ColumnSet = ColumnSet::new(2, 0);
@@ -31,6 +31,9 @@ const ROW_BYTES: usize = 200;
 
 /// The code of a record that was valid but that PostgreSQL refused: a constraint, a trigger.
 pub const REFUSED_CODE: &str = "refused_by_postgresql";
+
+/// What the column `format` says of a change.
+pub const CHANGE_FORMAT: &[u8] = b"change";
 
 /// Microseconds from 1970-01-01 to 2000-01-01, where PostgreSQL begins to count.
 const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
@@ -58,6 +61,8 @@ pub struct QuarantinedRecord<'a> {
 #[derive(Debug, Clone)]
 pub enum ReadAs<'a> {
     Json,
+    /// A change.
+    Change,
     /// A row; its fields have their names from the header line. Of delimiter and quote only those that the sender named.
     Csv {
         header: &'a [u8],
@@ -141,12 +146,23 @@ impl<'a> QuarantinedRecord<'a> {
         read_as.encode(out);
     }
 
-    /// Appends the COPY tuple of a record that PostgreSQL refused, whose entry lay at `position`.
-    pub fn encode_refused(&self, sqlstate: &str, position: Position, out: &mut Vec<u8>) {
+    /// Appends the COPY tuple of a record, or of a change, that PostgreSQL refused, whose entry lay at `position`.
+    pub fn encode_refused(
+        &self,
+        is_change: bool,
+        sqlstate: &str,
+        position: Position,
+        out: &mut Vec<u8>,
+    ) {
         out.extend_from_slice(&REFUSED_FIELDS.to_be_bytes());
         self.put_fields(out);
         put(out, sqlstate.as_bytes());
         put(out, &to_sql(position).to_be_bytes());
+        if is_change {
+            put(out, CHANGE_FORMAT);
+        } else {
+            put_null(out);
+        }
     }
 
     fn put_fields(&self, out: &mut Vec<u8>) {
@@ -171,7 +187,7 @@ impl<'a> QuarantinedRecord<'a> {
 impl ReadAs<'_> {
     fn encode(&self, out: &mut Vec<u8>) {
         let ReadAs::Csv { header, null, delimiter, quote } = self else {
-            put(out, b"json");
+            put(out, if matches!(self, ReadAs::Change) { CHANGE_FORMAT } else { b"json" });
             for _ in 0..4 {
                 put_null(out);
             }

@@ -164,7 +164,7 @@ pub(super) struct Counted {
 
 impl Counted {
     fn add(&mut self, header: &EntryHeader, until: Point, progress: Place) {
-        if header.kind != EntryKind::Records.code() {
+        if !is_shown(header) {
             return;
         }
         let stream = stream_of(header);
@@ -180,6 +180,12 @@ impl Counted {
             *self.rows.entry(stream).or_default() += u64::from(rows);
         }
     }
+}
+
+/// Has the entry what monitors see: records, and changes of them?
+fn is_shown(header: &EntryHeader) -> bool {
+    let kind = EntryKind::from_code(header.kind);
+    matches!(kind, Some(EntryKind::Records | EntryKind::Changes))
 }
 
 /// The stream of an entry.
@@ -238,7 +244,7 @@ impl Collector<'_> {
 
     fn wanted(&self, header: &EntryHeader) -> Option<Arc<Stream>> {
         let id = stream_of(header);
-        if header.kind != EntryKind::Records.code() || self.only.is_some_and(|only| only != id) {
+        if !is_shown(header) || self.only.is_some_and(|only| only != id) {
             return None;
         }
         let stream = self.streams.by_id(id)?;

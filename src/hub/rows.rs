@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::json;
+use tidegate_codec::changes::{ChangeOp, decode_change};
 use tidegate_codec::decode::{DecodeError, decode_tuple, tuple_len, write_rfc3339};
 use tidegate_codec::{Shape, Stream};
 use tidegate_journal::{Entry, EntryHeader};
-use tidegate_record::EntryMeta;
+use tidegate_record::{EntryKind, EntryMeta};
 
 use super::cursor::Point;
 
@@ -85,6 +86,9 @@ impl OpenEntry {
         scratch: &mut Scratch,
         out: &mut String,
     ) -> Result<(), Undecodable> {
+        if self.header.kind == EntryKind::Changes.code() {
+            return self.next_change(stream, out);
+        }
         let data = &mut scratch.data;
         data.clear();
         let shape: &Shape = &stream.shape;
@@ -113,6 +117,38 @@ impl OpenEntry {
         out.push_str(data);
         out.push('}');
         self.offset += decoded.consumed;
+        self.row += 1;
+        Ok(())
+    }
+}
+
+impl OpenEntry {
+    /// Appends the next change as a JSON object without line ends: as records are, with what is done (`op`), and to which
+    /// record, where that is not told by its id: `key`.
+    fn next_change(&mut self, stream: &Stream, out: &mut String) -> Result<(), Undecodable> {
+        let tuple = &self.body[self.offset..];
+        let change = decode_change(stream, self.header.column_set, tuple)?;
+        if change.consumed == 0 || change.consumed > tuple.len() {
+            return Err(Undecodable::Short);
+        }
+        let mut time = Vec::new();
+        write_rfc3339(change.received_at, &mut time);
+        let time = str::from_utf8(&time).map_err(|_| Undecodable::NotText)?;
+        let id = change.target.unwrap_or(change.id);
+        let flat = |json: &str| json.replace(['\n', '\r'], " ");
+        let key = change.key.as_deref().map(|key| format!(r#","key":{}"#, flat(key)));
+        let op = match change.op {
+            ChangeOp::Delete => "delete",
+            ChangeOp::Put | ChangeOp::Patch => "change",
+        };
+        let is_part = if change.op == ChangeOp::Patch { r#","patch":true"# } else { "" };
+        let head = format!(r#"{{"id":"{id}","received_at":"{time}","op":"{op}"{is_part}"#);
+        out.push_str(&head);
+        out.push_str(&key.unwrap_or_default());
+        out.push_str(&self.origin);
+        out.push_str(&change.data.as_deref().map_or_else(|| "null".to_owned(), flat));
+        out.push('}');
+        self.offset += change.consumed;
         self.row += 1;
         Ok(())
     }

@@ -57,6 +57,8 @@ pub struct Origin {
     pub csv: CsvOptions,
     /// The quarantined record that the request's only record replays.
     pub replays: Option<Uuid>,
+    /// They are changes of records.
+    pub has_changes: bool,
 }
 
 /// What is left of what one request may have kept and told.
@@ -292,7 +294,8 @@ impl Assembler {
     }
 
     fn seal_records(&self, draft: EntryDraft) -> SealedEntry {
-        let kind = EntryKind::Records.code();
+        let has_changes = self.origin.has_changes;
+        let kind = if has_changes { EntryKind::Changes } else { EntryKind::Records }.code();
         draft.seal(kind, self.stream(), self.column_set, self.rows, self.origin.received_at)
     }
 
@@ -346,6 +349,7 @@ impl Assembler {
             truncated,
         };
         let read_as = match &self.csv_header {
+            None if self.origin.has_changes => ReadAs::Change,
             None => ReadAs::Json,
             Some(header) => ReadAs::Csv {
                 header,
@@ -455,6 +459,7 @@ mod tests {
             one_entry: false,
             csv: CsvOptions::default(),
             replays: None,
+            has_changes: false,
         };
         Assembler::new(origin, ColumnSet(0), None)
     }

@@ -320,6 +320,7 @@ impl Streams {
             one_entry: *one_entry,
             csv: CsvOptions::default(),
             replays: None,
+            has_changes: false,
         };
         let invalid = self.invalid.as_ref().map(InvalidRecords::another);
         let room = &self.ingest.quarantine;
@@ -410,7 +411,7 @@ impl Slot {
     fn gathered(&self, kind: EntryKind) -> u64 {
         let level = self.assembler.level();
         match kind {
-            EntryKind::Records => level.rows.into(),
+            EntryKind::Records | EntryKind::Changes => level.rows.into(),
             EntryKind::Quarantine => level.quarantined.into(),
         }
     }
@@ -420,7 +421,7 @@ impl Slot {
     fn untorn(&self, kind: EntryKind, claim: &Claim) -> u64 {
         let stream = self.target.stream.id;
         let is_torn = match kind {
-            EntryKind::Records => claim.torn_rows(stream, kind).is_some(),
+            EntryKind::Records | EntryKind::Changes => claim.torn_rows(stream, kind).is_some(),
             EntryKind::Quarantine => claim.has_torn(stream),
         };
         if is_torn { 0 } else { self.gathered(kind) }

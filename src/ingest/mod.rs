@@ -134,6 +134,8 @@ pub struct IngestReply {
     pub committed: Option<CommitOutcome>,
     /// The body was one JSON object.
     pub single: bool,
+    /// It was of changes.
+    pub has_changes: bool,
     /// The request had been taken before, and this is what it was answered then.
     pub replayed: bool,
     /// By stream, in the order in which they were met; nothing where the request is for one.

@@ -123,6 +123,8 @@ impl Request<'_> {
             Format::Json => b"json",
             Format::Ndjson => b"ndjson",
             Format::Csv => b"csv",
+            Format::Change => b"change",
+            Format::Changes => b"changes",
         };
         let null = csv.null.as_deref().unwrap_or_default();
         let mut read_as = vec![format, on_error, null.as_bytes()];

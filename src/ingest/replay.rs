@@ -57,7 +57,9 @@ impl Request<'_> {
     }
 
     fn read_as_json(&mut self) {
-        if let Addressing::OneStream(one) = &mut self.wanted.addressing {
+        if let Addressing::OneStream(one) = &mut self.wanted.addressing
+            && one.format == Format::Csv
+        {
             one.format = Format::Json;
         }
     }

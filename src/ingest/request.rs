@@ -68,6 +68,10 @@ struct SentPart {
 
 impl<'a> Request<'a> {
     pub(super) fn new(ingest: &'a Ingest, wanted: IngestRequest) -> Request<'a> {
+        let has_changes = match &wanted.addressing {
+            Addressing::OneStream(one) => one.format.is_of_changes(),
+            Addressing::ManyStreams(_) => false,
+        };
         Request {
             ingest,
             wanted,
@@ -76,7 +80,7 @@ impl<'a> Request<'a> {
             pending: VecDeque::new(),
             refusal: RequestRefusal::default(),
             waits: CommitWaits::default(),
-            reply: IngestReply::default(),
+            reply: IngestReply { has_changes, ..IngestReply::default() },
             unsettled: 0,
             is_counted: false,
         }
@@ -98,7 +102,17 @@ impl<'a> Request<'a> {
                 let (room, id) = (&self.ingest.quarantine, stream.id);
                 let keeping = (!rejects).then(|| Keeping::new(room, id, invalid));
                 let (source, csv) = (Source::Http, one.csv.clone());
-                let origin = Origin { stream, source, user, received_at, one_entry, csv, replays };
+                let has_changes = one.format.is_of_changes();
+                let origin = Origin {
+                    stream,
+                    source,
+                    user,
+                    received_at,
+                    one_entry,
+                    csv,
+                    replays,
+                    has_changes,
+                };
                 Parser::One(One::new(self.ingest, one, origin, keeping)?)
             }
             Addressing::ManyStreams(rights) => {

@@ -12,6 +12,7 @@
 
 mod abuse;
 mod access;
+mod changing;
 mod durability;
 mod ingest;
 mod monitors;

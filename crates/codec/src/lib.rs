@@ -10,10 +10,12 @@
 //!   shown; [`Streams`], the snapshot in which the hot path looks names up; [`definition`] and [`defaults`], how one is
 //!   asked for and changed;
 //! - bytes to records: [`formats::Framer`], which pushes them into a [`formats::RecordSink`];
+//! - changes of records, which are tuples too: [`changes`];
 //! - records to tuples: [`encode::RecordEncoder`] and its errors; tuples back: [`decode`]; rows of any result: [`rows`];
 //! - what the others are built from, where callers need it too: [`json::Scanner`], [`csv::CsvOptions`], [`timestamps`];
 //! - [`infer`], which proposes columns for a sample.
 
+pub mod changes;
 pub mod columns;
 pub mod csv;
 pub mod decode;

@@ -214,6 +214,11 @@ impl Shape {
 }
 
 impl Stream {
+    /// Whether its records can be changed and deleted: each has a key of its own, and the newest of equal keys stays.
+    pub fn takes_changes(&self) -> bool {
+        self.key.as_ref().is_some_and(|key| key.on_duplicate == OnDuplicate::Replace)
+    }
+
     /// The column set of tuples encoded now.
     pub fn column_set(&self) -> ColumnSet {
         self.shape.column_set()

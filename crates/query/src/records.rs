@@ -1,12 +1,13 @@
 //! A request for records, read from its parameters.
 
-use tidegate_codec::Stream;
+use tidegate_codec::encode::check_value;
+use tidegate_codec::{KeyField, Stream};
 use uuid::Uuid;
 
 use crate::condition::{Check, Comparison, Condition, ConditionReader, Test};
 use crate::cursor::{self, OrderValues};
 use crate::error::{Problem, QueryError, shortened};
-use crate::field::{Field, Root, nearest};
+use crate::field::{Field, Root, Step, Taken, nearest};
 use crate::order::{self, OrderTerm};
 use crate::select::{self, Selected};
 
@@ -195,6 +196,45 @@ impl RecordsPlan {
         let check = Check::Compare(Comparison::Equal, id.to_string());
         let test = Test { field: Field::of(Root::Id, "id"), check };
         Ok(RecordsPlan { condition: Condition::Test(Box::new(test)), ..plan })
+    }
+
+    /// The record of a key, whose parts are texts, in the order of the stream's key; of the parameters only `select` has a
+    /// meaning.
+    ///
+    /// # Errors
+    /// What cannot be asked, with the parameter that asks for it; a key that the stream cannot have is `key`'s.
+    pub fn of_key(
+        stream: &Stream,
+        parts: &[String],
+        parameters: &[(String, String)],
+    ) -> Result<RecordsPlan, QueryError> {
+        let fields = stream.key.as_ref().map_or(&[][..], |key| &key.fields);
+        if fields.len() != parts.len() {
+            let message = format!(
+                "the stream's key has {} part(s), and the address {}; parts are separated by commas, and a comma within one is \
+                 written %2C",
+                fields.len(),
+                parts.len()
+            );
+            return Err(QueryError::new("key", "invalid_key", message));
+        }
+        let plan = RecordsPlan::of_id(stream, Uuid::nil(), parameters)?;
+        let mut tests = Vec::with_capacity(parts.len());
+        for (field, part) in fields.iter().zip(parts) {
+            let field = match field {
+                KeyField::Column(index) => Field::of(Root::Column(*index), "key"),
+                KeyField::Pointer(segments) => Field {
+                    path: segments.iter().cloned().map(Step::Member).collect(),
+                    taken: Taken::Text,
+                    ..Field::of(Root::Payload, "key")
+                },
+            };
+            check_value(field.kind(stream), part)
+                .map_err(|error| QueryError::new("key", "invalid_key", error.message))?;
+            let check = Check::Compare(Comparison::Equal, part.clone());
+            tests.push(Condition::Test(Box::new(Test { field, check })));
+        }
+        Ok(RecordsPlan { condition: Condition::All(tests), ..plan })
     }
 
     /// The cursor behind a record with these values of the order.

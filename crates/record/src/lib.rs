@@ -122,6 +122,8 @@ impl Source {
 pub enum EntryKind {
     Records,
     Quarantine,
+    /// Changes of a stream's records.
+    Changes,
 }
 
 impl EntryKind {
@@ -130,6 +132,7 @@ impl EntryKind {
         match self {
             EntryKind::Records => 1,
             EntryKind::Quarantine => 2,
+            EntryKind::Changes => 3,
         }
     }
 
@@ -138,6 +141,7 @@ impl EntryKind {
         match code {
             1 => Some(EntryKind::Records),
             2 => Some(EntryKind::Quarantine),
+            3 => Some(EntryKind::Changes),
             _ => None,
         }
     }

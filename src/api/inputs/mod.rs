@@ -2,6 +2,7 @@
 
 pub mod body;
 mod by_stream;
+pub mod changes;
 pub mod many_records;
 mod not_kept;
 pub mod receipt;

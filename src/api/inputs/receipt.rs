@@ -30,6 +30,15 @@ struct Receipt {
     committed: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     duplicates: Option<u64>,
+    /// Changes that were done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    applied: Option<u64>,
+    /// Changes whose record was not there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    missing: Option<u64>,
+    /// Changes whose record was not as they say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    conflicts: Option<u64>,
     quarantined: u64,
     /// Invalid records that the quarantine does not keep; `accepted`, `quarantined` and these are all of the body's.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -78,14 +87,19 @@ fn first_answer(state: &AppState, reply: IngestReply, return_ids: bool) -> Respo
 /// The status and the JSON of the reply.
 pub fn reply_json(state: &AppState, reply: IngestReply, return_ids: bool) -> (StatusCode, Vec<u8>) {
     let committed = reply.committed;
+    let of_records = committed.filter(|_| !reply.has_changes);
+    let of_changes = committed.filter(|_| reply.has_changes);
     let ids_omitted =
         (return_ids && reply.accepted > IDS_MAX as u64).then(|| reply.accepted - IDS_MAX as u64);
     let omitted = reply.refused - reply.errors.len() as u64;
     let body = Receipt {
         id: reply.ids.first().copied().filter(|_| reply.single),
         accepted: committed.is_none().then_some(reply.accepted),
-        committed: committed.map(|outcome| outcome.committed),
-        duplicates: committed.map(|outcome| outcome.duplicates),
+        committed: of_records.map(|outcome| outcome.committed),
+        duplicates: of_records.map(|outcome| outcome.duplicates),
+        applied: of_changes.map(|outcome| outcome.committed),
+        missing: of_changes.map(|outcome| outcome.missing),
+        conflicts: of_changes.map(|outcome| outcome.conflicts),
         quarantined: reply.quarantined,
         not_kept: (!reply.not_kept.is_empty()).then(|| reply.not_kept.total()),
         not_kept_because: not_kept::reasons(&state.config.quarantine, &reply.not_kept),
@@ -98,7 +112,11 @@ pub fn reply_json(state: &AppState, reply: IngestReply, return_ids: bool) -> (St
         ids_omitted,
         streams: ByStream(reply.streams),
     };
-    let status = if committed.is_some() { StatusCode::CREATED } else { StatusCode::ACCEPTED };
+    let status = match committed {
+        None => StatusCode::ACCEPTED,
+        Some(_) if reply.has_changes => StatusCode::OK,
+        Some(_) => StatusCode::CREATED,
+    };
     let mut json = Vec::with_capacity(REPLY_BYTES);
     serde_json::to_writer(&mut json, &body).expect("plain structs become JSON");
     (status, json)

@@ -9,6 +9,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use serde::Deserialize;
 use tidegate_codec::csv::{CsvOptions, CsvWords, InvalidCsvOptions};
+use tidegate_codec::formats::{Format, MediaType};
 
 use crate::api::caller::{PathText, authenticate};
 use crate::api::inputs::receipt::{answer, reply_json};
@@ -33,8 +34,7 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RecordsQuery {
-    #[serde(default)]
-    ack: AckWord,
+    ack: Option<AckWord>,
     #[serde(default)]
     on_error: OnErrorWord,
     #[serde(rename = "return")]
@@ -95,9 +95,8 @@ pub async fn create(
     let state = &state;
     let (parts, body) = request.into_parts();
     let caller = authenticate(&parts, state).await?;
-    caller.require(Scope::Ingest)?;
+    let media_type = require(&caller, body::media_type(&parts.headers))?;
     let Query(query) = Query::<RecordsQuery>::try_from_uri(&parts.uri)?;
-    let media_type = body::media_type(&parts.headers)?;
     let encoding = body::content_encoding(&parts.headers)?;
     let key = idempotency_key(&parts.headers)?.map(str::to_owned);
     let return_ids = query.returned == Some(ReturnWord::Ids);
@@ -109,7 +108,7 @@ pub async fn create(
         columns: query.columns,
     };
     let csv = words.check(media_type.header)?;
-    let target = find_target(state, &caller, &name)?;
+    let target = find_target(state, &caller, &name, media_type.format)?;
     let quota = admit(state, &caller)?;
     let ingest = IngestRequest {
         key,
@@ -118,7 +117,7 @@ pub async fn create(
         quota,
         user: Arc::clone(&caller.user_name),
         received_at: state.clock.now(),
-        ack: query.ack.into(),
+        ack: query.ack.map_or_else(|| usual_ack(media_type.format), Ack::from),
         on_error: query.on_error.into(),
         return_ids,
     };
@@ -139,13 +138,12 @@ pub async fn take_small(
     body: Bytes,
 ) -> Result<(StatusCode, Vec<u8>), ApiError> {
     let caller = state.auth.authenticate_token(authorization).await?;
-    caller.require(Scope::Ingest)?;
-    let media_type = body::media_type_of(content_type)?;
+    let media_type = require(&caller, body::media_type_of(content_type))?;
     let csv = match media_type.header {
         None => CsvOptions::default(),
         said => CsvWords::default().check(said)?,
     };
-    let target = find_target(state, &caller, name)?;
+    let target = find_target(state, &caller, name, media_type.format)?;
     let quota = admit(state, &caller)?;
     let ingest = IngestRequest {
         key: None,
@@ -154,7 +152,7 @@ pub async fn take_small(
         quota,
         user: caller.user_name,
         received_at: state.clock.now(),
-        ack: Ack::default(),
+        ack: usual_ack(media_type.format),
         on_error: OnError::default(),
         return_ids: false,
     };
@@ -166,6 +164,21 @@ pub async fn take_small(
         },
         Err(failure) => Err(refusal(state, *failure)),
     }
+}
+
+/// What a body says that it is, if its sender may send such bodies.
+fn require(
+    caller: &Caller,
+    media_type: Result<MediaType, ApiError>,
+) -> Result<MediaType, ApiError> {
+    let has_changes = media_type.as_ref().is_ok_and(|it| it.format.is_of_changes());
+    caller.require(if has_changes { Scope::Write } else { Scope::Ingest })?;
+    media_type
+}
+
+/// When a request is answered that does not say: changes once they are done, because only then it is known whether they were.
+pub fn usual_ack(format: Format) -> Ack {
+    if format.is_of_changes() { Ack::Commit } else { Ack::default() }
 }
 
 pub fn admit(state: &AppState, caller: &Caller) -> Result<Option<Admission>, ApiError> {
@@ -203,16 +216,30 @@ pub fn sender(caller: &Caller) -> SenderId {
     }
 }
 
-fn find_target(state: &AppState, caller: &Caller, name: &str) -> Result<Target, ApiError> {
-    let makes_streams = state.config.access.auto_create_streams;
-    Target::find(&state.catalog, caller, makes_streams, name).map_err(|error| {
+/// The stream for a body of this format.
+pub fn find_target(
+    state: &AppState,
+    caller: &Caller,
+    name: &str,
+    format: Format,
+) -> Result<Target, ApiError> {
+    let makes_streams = state.config.access.auto_create_streams && !format.is_of_changes();
+    let target = Target::find(&state.catalog, caller, makes_streams, name).map_err(|error| {
         let (code, message) = (error.code(), error.to_string());
         match error {
             NoTarget::InvalidName(_) => ApiError::unprocessable(code, message),
             NoTarget::NotAllowed(_) => ApiError::forbidden(code, message),
             NoTarget::Unknown(_) => ApiError::not_found(code, message),
         }
-    })
+    })?;
+    if format.is_of_changes() && !target.stream.takes_changes() {
+        let detail = format!(
+            "the stream \"{name}\" takes no changes: its records need a key, and on_duplicate must be replace; make a stream \
+             with both"
+        );
+        return Err(ApiError::conflict("stream_takes_no_changes", detail));
+    }
+    Ok(target)
 }
 
 impl From<NotMade> for ApiError {

@@ -2,8 +2,10 @@
 
 pub mod configuration;
 pub mod health;
+pub mod key_path;
 pub mod metrics;
 pub mod monitor;
+pub mod one_record;
 mod own_writes;
 pub mod page;
 mod quarantine_level;

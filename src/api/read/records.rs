@@ -7,8 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
@@ -16,7 +15,6 @@ use futures::StreamExt;
 use tidegate_codec::Stream;
 use tidegate_query::{PAGE_RECORDS_DEFAULT, PAGE_RECORDS_MAX, RecordsPlan};
 use url::form_urlencoded;
-use uuid::Uuid;
 
 use crate::api::bodies::{Holder, MemoryPermit, driven};
 use crate::api::caller::PathText;
@@ -33,7 +31,7 @@ use crate::db::query::{Page, PageLimits, ReadError, Reading};
 /// Most bytes of the records of a page, unless one alone has more.
 const PAGE_BYTES_MAX: usize = 4 << 20;
 /// What making a page may hold: the records as they come, and as they are shown.
-const PAGE_HELD_BYTES: usize = 2 * PAGE_BYTES_MAX;
+pub const PAGE_HELD_BYTES: usize = 2 * PAGE_BYTES_MAX;
 /// Bytes of a reply in pieces that are sent at once.
 const PIECE_BYTES: usize = 64 << 10;
 /// What a reply in pieces holds: one that is made, and one that waits to be sent.
@@ -69,38 +67,6 @@ pub async fn list(
     let UserPermit { of_all, of_user } = state.readers.take(&caller).await?;
     let reply = page(&state, &stream, &plan, &query).await?;
     drop(of_all);
-    state.reply_cache.answer(question, &headers, reply, of_user)
-}
-
-/// `GET /v1/streams/{stream}/records/{id}`: one record. Needs the scope `read`.
-pub async fn show(
-    State(state): State<AppState>,
-    caller: Caller,
-    path: Result<Path<(String, Uuid)>, PathRejection>,
-    headers: HeaderMap,
-    RawQuery(query): RawQuery,
-) -> Result<Response, ApiError> {
-    let Path((name, id)) = path?;
-    caller.require(Scope::Read)?;
-    let stream = named_stream::find(&state, &caller, &name)?;
-    let mut parameters = parameters(&query.unwrap_or_default());
-    let waited_for = own_writes::take(&mut parameters)?;
-    let plan = RecordsPlan::of_id(&stream, id, &parameters)?;
-    own_writes::wait(&state, waited_for).await?;
-    let question = state.reply_cache.question(&stream, format!("record {id} {parameters:?}"));
-    if let Some(response) = state.reply_cache.find(&question, &headers) {
-        return Ok(response);
-    }
-    let UserPermit { of_all, of_user } = state.readers.take(&caller).await?;
-    let mut held = state.memory_budget.hold(Holder::Known, PAGE_HELD_BYTES)?;
-    let limits = PageLimits { records: 1, bytes: PAGE_BYTES_MAX };
-    let (page, _) = read_page(&state, &stream, &plan, limits, &mut held).await?;
-    drop((of_all, held));
-    if page.records == 0 {
-        let detail = format!("the stream \"{name}\" has no record {id}");
-        return Err(ApiError::not_found("no_such_record", detail));
-    }
-    let reply = Reply { media_type: Format::Json.media_type(), body: page.json, link: None };
     state.reply_cache.answer(question, &headers, reply, of_user)
 }
 

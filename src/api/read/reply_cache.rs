@@ -34,7 +34,7 @@ const ENTRY_BYTES: usize = 256;
 /// Bytes of the hash that an `ETag` is.
 const TAG_BYTES: usize = 12;
 /// The reply may be kept, and is asked for again each time.
-const REVALIDATED: HeaderValue = HeaderValue::from_static("private, no-cache");
+pub const REVALIDATED: HeaderValue = HeaderValue::from_static("private, no-cache");
 const VARIES: HeaderValue = HeaderValue::from_static("accept, authorization, cookie");
 
 /// The replies that are kept; clones share them.
@@ -159,7 +159,7 @@ impl Kept {
 }
 
 /// Does the caller have the reply of this tag already?
-fn has(headers: &HeaderMap, tag: &HeaderValue) -> bool {
+pub fn has(headers: &HeaderMap, tag: &HeaderValue) -> bool {
     let values = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
     let mut tags = values.flat_map(|value| value.split(',')).map(str::trim);
     tags.any(|known| known == "*" || known.trim_start_matches("W/").as_bytes() == tag.as_bytes())

@@ -6,6 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use tidegate_codec::changes::decode_change;
 use tidegate_codec::decode::{decode_tuple, split_tuple, write_rfc3339};
 use tidegate_codec::{Stream, StreamsSnapshot};
 use tidegate_journal::{Entry, UnreadRange};
@@ -17,7 +18,7 @@ use crate::db::quarantine::QuarantinedRecord;
 /// Bytes of a damaged part in one line.
 const PIECE_BYTES: usize = 1 << 20;
 
-/// A record.
+/// A record (`data`), or a change of one.
 #[derive(Serialize)]
 struct RecordLine<'a> {
     stream: &'a str,
@@ -26,7 +27,10 @@ struct RecordLine<'a> {
     received_at: String,
     source: Option<&'static str>,
     user: Option<&'a str>,
-    data: &'a RawValue,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    change: Option<&'a RawValue>,
 }
 
 /// A record that was refused and kept. `raw` where it is text, else `raw_base64`.
@@ -109,7 +113,12 @@ impl<W: Write> Lines<W> {
                 (Some(EntryKind::Records), Some(stream)) => {
                     self.record(entry, stream, meta.as_ref(), tuple)
                 }
-                (Some(EntryKind::Records), None) => Err("the stream is not known".to_owned()),
+                (Some(EntryKind::Changes), Some(stream)) => {
+                    self.change(entry, stream, meta.as_ref(), tuple)
+                }
+                (Some(EntryKind::Records | EntryKind::Changes), None) => {
+                    Err("the stream is not known".to_owned())
+                }
                 (Some(EntryKind::Quarantine), _) => self.quarantined(entry, name, tuple),
                 (None, _) => Err("this kind of entry is not known".to_owned()),
             };
@@ -149,7 +158,32 @@ impl<W: Write> Lines<W> {
             received_at: rfc3339(decoded.received_at),
             source: meta.map(|meta| meta.source.as_str()),
             user: meta.map(|meta| meta.user.as_str()),
-            data,
+            data: Some(data),
+            change: None,
+        };
+        Ok(write_line(&mut self.out, &line).map(|()| decoded.consumed))
+    }
+
+    fn change(
+        &mut self,
+        entry: &Entry,
+        stream: &Stream,
+        meta: Option<&EntryMeta>,
+        tuple: &[u8],
+    ) -> Result<io::Result<usize>, String> {
+        let decoded = decode_change(stream, entry.header.column_set, tuple)
+            .map_err(|error| error.to_string())?;
+        let change = decoded.line().replace(['\n', '\r'], " ");
+        let change = serde_json::from_str(&change).map_err(|error| error.to_string())?;
+        let line = RecordLine {
+            stream: stream.name.as_str(),
+            position: entry.header.position,
+            id: decoded.id,
+            received_at: rfc3339(decoded.received_at),
+            source: meta.map(|meta| meta.source.as_str()),
+            user: meta.map(|meta| meta.user.as_str()),
+            data: None,
+            change: Some(change),
         };
         Ok(write_line(&mut self.out, &line).map(|()| decoded.consumed))
     }

@@ -5,6 +5,7 @@
 //! A [`BatchConnection`] belongs to one writer. After any error, or when a call was given up half way, it must be
 //! dropped: the socket closes, the server rolls back, and the next session finds out what was committed.
 
+mod changes;
 mod connection;
 mod direct;
 mod error;
@@ -14,6 +15,7 @@ mod staged;
 mod statements;
 mod tuple;
 
+pub use changes::ChangeEnd;
 pub use connection::{BatchConnection, BatchTimeouts, Savepoint};
 pub(super) use error::during;
 pub use error::{BatchError, Refusal};

@@ -11,6 +11,7 @@ use super::error::{BatchError, during_stream};
 use super::statements::{
     Staged, Target, create_staging_statement, insert_statement, merge_statement, staging,
 };
+use crate::db::sql::PLAIN_TEXTS;
 
 impl BatchConnection {
     /// Brings the staged rows of a keyed stream into its table. `entries` are the batch's entries in this stream: the id of
@@ -72,10 +73,7 @@ impl BatchConnection {
         if staged.fit.is_exact() {
             return Ok(());
         }
-        self.command(
-            "set local extra_float_digits = 1; set local datestyle = 'ISO'; set local timezone = 'UTC'",
-        )
-        .await
+        self.command(PLAIN_TEXTS).await
     }
 
     /// Makes the staging table anew, and fills it; for those who take some of its rows, by an index.

@@ -18,6 +18,7 @@ use super::table::ReadTable;
 use crate::db::answer::within;
 use crate::db::answered;
 use crate::db::pool::PgPool;
+use crate::db::sql::PLAIN_TEXTS;
 
 /// A guess that is smaller is made exact.
 const ESTIMATE_EXACT_MAX: i64 = 10_000;
@@ -126,7 +127,8 @@ impl<'a> Reading<'a> {
         limits: PageLimits,
         room: Room<'_>,
     ) -> Result<Page, ReadError> {
-        let shape = RecordShape { is_flat: false, is_ordered: true, with_next: true };
+        let shape =
+            RecordShape { is_flat: false, is_ordered: true, with_next: true, with_hash: false };
         let limit = Some(u64::from(limits.records) + 1);
         let statement = Statement::records(plan, self.stream, &self.table, limit, shape);
         let mut writer = RowWriter::new(RowFormat::Json, statement.columns.clone());
@@ -145,6 +147,30 @@ impl<'a> Reading<'a> {
             rows.advance(taken);
         }
         Ok(Page { json, records: writer.rows(), last: None })
+    }
+
+    /// The one record of a plan, as a JSON object, with its hash; None if there is none.
+    pub async fn one(
+        &mut self,
+        plan: &RecordsPlan,
+        room: Room<'_>,
+    ) -> Result<Option<(Vec<u8>, String)>, ReadError> {
+        answered(self.connection.execute(sqlx::raw_sql(PLAIN_TEXTS))).await?;
+        let shape =
+            RecordShape { is_flat: false, is_ordered: false, with_next: false, with_hash: true };
+        let statement = Statement::records(plan, self.stream, &self.table, Some(1), shape);
+        let mut writer = RowWriter::new(RowFormat::Json, statement.columns.clone());
+        let mut json = Vec::new();
+        let mut rows = CopiedRows::begin(&mut self.connection, &statement, self.wait_max).await?;
+        while let Some(tuples) = rows.next().await? {
+            if !room(json.len() + ROW_HELD_TIMES * tuples.len()) {
+                return Err(ReadError::NoRoom);
+            }
+            let taken = writer.row(tuples, &mut json)?;
+            rows.advance(taken);
+        }
+        let hash = writer.hidden().last().cloned().flatten();
+        Ok(hash.map(|hash| (json, hash)))
     }
 
     /// How many records a plan's condition is true of, without its page.
@@ -218,6 +244,7 @@ impl<'a> Reading<'a> {
             is_flat: format == RowFormat::Csv,
             is_ordered: plan.is_ordered || plan.limit.is_some() || plan.after.is_some(),
             with_next: false,
+            with_hash: false,
         };
         let limit = plan.limit.map(u64::from);
         let statement = Statement::records(plan, self.stream, &self.table, limit, shape);

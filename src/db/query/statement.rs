@@ -9,7 +9,7 @@ use tidegate_query::{Field, RecordsPlan, Root};
 
 use super::expression::{behind, condition, order, value};
 use super::table::{ReadColumn, ReadTable};
-use crate::db::sql::{quoted, table};
+use crate::db::sql::{quoted, record_hash, table};
 
 /// A statement whose rows are copied out, and their columns.
 #[derive(Debug)]
@@ -59,6 +59,12 @@ impl Statement {
                 Output::new(expression, "", text, RowPlace::Hidden)
             }));
         }
+        if shape.with_hash {
+            let hash = record_hash("", stream, stream.column_set());
+            let text = RowType::Declared(ColumnType::Text);
+            let expression = format!("encode({hash}, 'hex')");
+            outputs.push(Output::new(expression, "", text, RowPlace::Hidden));
+        }
         let mut conditions = Vec::new();
         if plan.condition != tidegate_query::Condition::TRUE {
             conditions.push(condition(&plan.condition, stream));
@@ -95,6 +101,8 @@ pub struct RecordShape {
     pub is_flat: bool,
     pub is_ordered: bool,
     pub with_next: bool,
+    /// The record's hash is the last hidden column.
+    pub with_hash: bool,
 }
 
 fn select<'a>(

@@ -71,6 +71,8 @@ struct Counts {
     committed: u32,
     duplicates: u32,
     refused: u32,
+    missing: u32,
+    conflicts: u32,
 }
 
 /// What a claim found.
@@ -225,9 +227,13 @@ impl Keys {
     pub fn note_committed(&self, entry: &Entry, outcome: CommitOutcome) {
         let Some(key) = EntryMeta::key_of(&entry.meta) else { return };
         let small = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
-        let CommitOutcome { committed, duplicates, refused } = outcome;
-        let (committed, duplicates) = (small(committed), small(duplicates));
-        let counts = Counts { committed, duplicates, refused: small(refused) };
+        let counts = Counts {
+            committed: small(outcome.committed),
+            duplicates: small(outcome.duplicates),
+            refused: small(outcome.refused),
+            missing: small(outcome.missing),
+            conflicts: small(outcome.conflicts),
+        };
         if let Some(taken) = self.lock().taken.get_mut(&key)
             && taken.position == entry.header.position
         {
@@ -237,9 +243,14 @@ impl Keys {
 
     /// What became of a taken request's records, if this process saw their commit.
     pub fn outcome(&self, key: KeyHash) -> Option<CommitOutcome> {
-        let Counts { committed, duplicates, refused } = self.lock().taken.get(&key)?.outcome?;
-        let (committed, duplicates) = (committed.into(), duplicates.into());
-        Some(CommitOutcome { committed, duplicates, refused: refused.into() })
+        let counts = self.lock().taken.get(&key)?.outcome?;
+        Some(CommitOutcome {
+            committed: counts.committed.into(),
+            duplicates: counts.duplicates.into(),
+            refused: counts.refused.into(),
+            missing: counts.missing.into(),
+            conflicts: counts.conflicts.into(),
+        })
     }
 
     /// Forgets the keys of entries that the journal does not retain any more.

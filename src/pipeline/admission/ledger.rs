@@ -14,12 +14,16 @@ use uuid::Uuid;
 /// What became of an entry's records in PostgreSQL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct CommitOutcome {
-    /// Records that made a row.
+    /// Records that made a row, and changes that were applied.
     pub committed: u64,
     /// Records that found their key taken.
     pub duplicates: u64,
-    /// Records that PostgreSQL refused; they are in the quarantine.
+    /// Records and changes that PostgreSQL refused; they are in the quarantine.
     pub refused: u64,
+    /// Changes whose record was not there.
+    pub missing: u64,
+    /// Changes whose record was not as they say it is.
+    pub conflicts: u64,
 }
 
 impl CommitOutcome {
@@ -28,6 +32,8 @@ impl CommitOutcome {
         self.committed += other.committed;
         self.duplicates += other.duplicates;
         self.refused += other.refused;
+        self.missing += other.missing;
+        self.conflicts += other.conflicts;
     }
 }
 
@@ -154,7 +160,7 @@ mod tests {
         assert!(ledger.is_waited_for());
         assert!(ledger.waits_for(entry));
         assert!(!ledger.waits_for(Uuid::from_u128(8)));
-        let outcome = CommitOutcome { committed: 3, duplicates: 1, refused: 0 };
+        let outcome = CommitOutcome { committed: 3, duplicates: 1, ..CommitOutcome::default() };
         ledger.resolve(entry, outcome);
         assert_eq!(wait.outcome().await, outcome);
         drop(wait);
@@ -169,7 +175,7 @@ mod tests {
         let entry = Uuid::from_u128(7);
         let mut waits: Vec<CommitWait> = (0..3).map(|_| ledger.register(entry)).collect();
         drop(waits.remove(1));
-        let outcome = CommitOutcome { committed: 3, duplicates: 1, refused: 0 };
+        let outcome = CommitOutcome { committed: 3, duplicates: 1, ..CommitOutcome::default() };
         ledger.resolve(entry, outcome);
         assert!(!ledger.is_waited_for());
         for mut wait in waits {

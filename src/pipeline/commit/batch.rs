@@ -56,9 +56,9 @@ pub fn stream_of(entry: &Entry) -> StreamId {
     StreamId(i32::try_from(entry.header.stream).unwrap_or(i32::MAX))
 }
 
-/// Does it have a stream's records, and not what the quarantine keeps?
-pub fn has_records(entry: &Entry) -> bool {
-    EntryKind::from_code(entry.header.kind) == Some(EntryKind::Records)
+/// Is it for a stream's table, with records or changes of them, and not for the quarantine?
+pub fn is_for_table(entry: &Entry) -> bool {
+    matches!(EntryKind::from_code(entry.header.kind), Some(EntryKind::Records | EntryKind::Changes))
 }
 
 /// Keys and values of an entry's documents, where it tells of them.

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::aside::AsideSender;
-use super::batch::{Batch, Gate, has_records, stream_of};
+use super::batch::{Batch, Gate, is_for_table, stream_of};
 use super::context::CommitContext;
 use super::cutter::{Cutter, SKIPPED_BYTES_MAX};
 use super::outcome::EntryOutcome;
@@ -136,7 +136,7 @@ impl Batcher {
         let mut keyed: Vec<StreamId> = Vec::new();
         for entry in &batch.entries {
             let stream = stream_of(entry);
-            let is_keyed = has_records(entry)
+            let is_keyed = is_for_table(entry)
                 && streams.by_id(stream).is_some_and(|stream| stream.key.is_some());
             if is_keyed && !keyed.contains(&stream) {
                 keyed.push(stream);

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tidegate_codec::Stream;
+use tidegate_codec::changes::decode_change;
 use tidegate_codec::decode::{decode_tuple, tuple_len};
 use tidegate_record::{ColumnSet, EntryMeta, Source};
 use uuid::Uuid;
@@ -17,7 +18,7 @@ use uuid::Uuid;
 use super::outcome::EntryOutcome;
 use super::plan::Part;
 use super::transaction::{Transaction, day_of};
-use crate::db::batch::{BatchError, Fit, Refusal, Savepoint, Target};
+use crate::db::batch::{BatchError, ChangeEnd, Fit, Refusal, Savepoint, Target};
 use crate::db::quarantine::{QuarantinedRecord, REFUSED_CODE};
 use crate::db::verdict::Verdict;
 use crate::pipeline::admission::{CommitOutcome, entry_first_id};
@@ -208,6 +209,9 @@ impl Transaction<'_> {
     ) -> Result<(), BatchError> {
         let ids =
             || -> Vec<Uuid> { rows.iter().filter_map(|row| entry_first_id(&row.tuple)).collect() };
+        if part.has_changes {
+            return self.apply(part, stream, rows, &ids()).await;
+        }
         let Some(key) = &stream.key else {
             if part.fit.is_exact() {
                 let bodies: Vec<Bytes> = rows.iter().map(|row| row.tuple.clone()).collect();
@@ -238,6 +242,27 @@ impl Transaction<'_> {
         Ok(())
     }
 
+    /// Applies changes in their order, and counts what became of them.
+    async fn apply(
+        &mut self,
+        part: &Part,
+        stream: &Stream,
+        rows: &[Row],
+        ids: &[Uuid],
+    ) -> Result<(), BatchError> {
+        let ends = self.connection.apply_changes(part.staged(stream), ids).await?;
+        self.connection.release(Savepoint::Rows).await?;
+        for (row, id) in rows.iter().zip(ids) {
+            let end = ends.get(id).copied().unwrap_or(ChangeEnd::Missing);
+            self.count(row.entry, |outcome| match end {
+                ChangeEnd::Applied => outcome.committed += 1,
+                ChangeEnd::Missing => outcome.missing += 1,
+                ChangeEnd::Conflict => outcome.conflicts += 1,
+            });
+        }
+        Ok(())
+    }
+
     async fn ensure_partitions(
         &mut self,
         stream: &Arc<Stream>,
@@ -259,8 +284,7 @@ impl Transaction<'_> {
         for row in rows {
             let entry = &self.entries[row.entry];
             let meta = EntryMeta::decode(&entry.meta);
-            let mut data = Vec::new();
-            let decoded = decode_tuple(&stream.shape, part.column_set, &row.tuple, &mut data);
+            let data = shown(part, stream, &row.tuple);
             let id = entry_first_id(&row.tuple).unwrap_or_default();
             self.refused_ids.insert((row.entry, id));
             let record = QuarantinedRecord {
@@ -274,11 +298,11 @@ impl Transaction<'_> {
                 column: refusal.column.as_deref().map(|name| stream.member_of(name)),
                 code: REFUSED_CODE,
                 message: &refusal.message,
-                raw: if decoded.is_ok() { &data } else { &row.tuple },
+                raw: data.as_deref().unwrap_or(&row.tuple),
                 truncated: false,
             };
             let position = entry.header.position;
-            record.encode_refused(&refusal.sqlstate, position, &mut self.refused);
+            record.encode_refused(part.has_changes, &refusal.sqlstate, position, &mut self.refused);
             self.count(row.entry, |outcome| outcome.refused += 1);
         }
     }
@@ -288,6 +312,17 @@ impl Transaction<'_> {
             add(outcome);
         }
     }
+}
+
+/// A row as JSON, as it was sent or means the same; `None`: it has not the form of the stream's tuples.
+fn shown(part: &Part, stream: &Stream, tuple: &[u8]) -> Option<Vec<u8>> {
+    if part.has_changes {
+        let change = decode_change(stream, part.column_set, tuple).ok()?;
+        return Some(change.line().into_bytes());
+    }
+    let mut data = Vec::new();
+    decode_tuple(&stream.shape, part.column_set, tuple, &mut data).ok()?;
+    Some(data)
 }
 
 /// The part's records one by one, without a copy.

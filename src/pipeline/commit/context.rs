@@ -8,7 +8,7 @@ use tidegate_record::Position;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::batch::{has_records, source_of, stream_of};
+use super::batch::{is_for_table, source_of, stream_of};
 use super::outcome::EntryOutcome;
 use super::progress::Progress;
 use crate::counters::Counters;
@@ -71,7 +71,7 @@ impl CommitContext {
     /// Counts what became of a committed entry's records, and tells the requests that wait for it.
     pub(super) fn settle(&self, entry: &Entry, outcome: EntryOutcome) {
         let EntryOutcome::Settled(outcome) = outcome else { return };
-        if !has_records(entry) {
+        if !is_for_table(entry) {
             return;
         }
         self.count(entry, outcome);

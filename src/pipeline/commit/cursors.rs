@@ -164,7 +164,7 @@ mod tests {
     #[test]
     fn what_is_left_out_takes_its_own_body_with_it() {
         let body = |n: u8| Bytes::from(vec![n]);
-        let mut part = Part::new(Destination::Quarantine, ColumnSet(0));
+        let mut part = Part::new(Destination::Quarantine, false, ColumnSet(0));
         part.entries = vec![2, 3, 5, 8];
         part.bodies = vec![body(2), body(3), body(5), body(8)];
         leave_out(&mut part, &BTreeSet::from([3, 4, 8]));

@@ -8,7 +8,7 @@ use tidegate_record::{DENSE_EXCESS_MIN, Position, StreamId};
 use tokio::sync::watch;
 
 use super::aside::{ASIDE_MEMBERS_MAX, AsideSender};
-use super::batch::{Batch, UNREADABLE, excess_of, has_records, stream_of};
+use super::batch::{Batch, UNREADABLE, excess_of, is_for_table, stream_of};
 use super::context::{BatchLimits, CommitContext};
 use super::progress::Progress;
 use crate::pipeline::admission::{Ledger, entry_first_id};
@@ -141,7 +141,7 @@ impl Cutter {
         }
         let is_kept_in_order = || {
             let stream = stream_of(entry);
-            has_records(entry) && (self.aside.holds(stream) || self.is_held_by_batch(stream))
+            is_for_table(entry) && (self.aside.holds(stream) || self.is_held_by_batch(stream))
         };
         (self.aside.holds_any() || self.batch.is_aside) && is_kept_in_order()
     }

@@ -224,9 +224,8 @@ fn cut_off(parked: &[ParkedEntry], part: &Part, mut records: usize) -> Written {
 fn parts(stream: &Arc<Stream>, entries: &[Entry]) -> Vec<Part> {
     let mut parts: Vec<Part> = Vec::new();
     for (number, entry) in entries.iter().enumerate() {
-        let column_set = entry.header.column_set;
-        if parts.last().is_none_or(|part| part.column_set != column_set) {
-            parts.push(Part::new(Destination::Table(Arc::clone(stream)), column_set));
+        if parts.last().is_none_or(|part| !part.takes(entry)) {
+            parts.push(Part::like(entry, Destination::Table(Arc::clone(stream))));
         }
         if let Some(part) = parts.last_mut() {
             part.entries.push(number);
@@ -239,7 +238,7 @@ fn parts(stream: &Arc<Stream>, entries: &[Entry]) -> Vec<Part> {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use tidegate_record::{ColumnSet, Position, UnixMicros};
+    use tidegate_record::{ColumnSet, EntryKind, Position, UnixMicros};
 
     use super::*;
 
@@ -249,6 +248,7 @@ mod tests {
     fn parked(rows: u32, tuples: usize) -> ParkedEntry {
         ParkedEntry {
             position: Position(0),
+            kind: EntryKind::Records.code(),
             column_set: ColumnSet(0),
             rows,
             received_at: UnixMicros(0),
@@ -258,7 +258,7 @@ mod tests {
     }
 
     fn part(entries: usize) -> Part {
-        let mut part = Part::new(Destination::Quarantine, ColumnSet(0));
+        let mut part = Part::new(Destination::Quarantine, false, ColumnSet(0));
         part.entries = (0..entries).collect();
         part
     }

@@ -86,7 +86,7 @@ mod tests {
     }
 
     fn outcome(committed: u64, refused: u64) -> CommitOutcome {
-        CommitOutcome { committed, duplicates: 0, refused }
+        CommitOutcome { committed, refused, ..CommitOutcome::default() }
     }
 
     #[test]

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tidegate_codec::{Stream, StreamsSnapshot};
 use tidegate_journal::Entry;
-use tidegate_record::{ColumnSet, StreamId};
+use tidegate_record::{ColumnSet, EntryKind, StreamId};
 
-use super::batch::{has_records, stream_of};
+use super::batch::{is_for_table, stream_of};
 use crate::db::batch::{Fit, Staged};
 use crate::pipeline::parking::{Parked, Parking};
 
@@ -16,6 +16,8 @@ use crate::pipeline::parking::{Parked, Parking};
 #[derive(Debug)]
 pub(super) struct Part {
     pub destination: Destination,
+    /// Its tuples are changes of records.
+    pub has_changes: bool,
     pub column_set: ColumnSet,
     /// How their tuples come into the stream's table.
     pub fit: Fit,
@@ -26,14 +28,27 @@ pub(super) struct Part {
 
 impl Part {
     /// Without entries yet; its tuples are thought to be of the table's own form.
-    pub fn new(destination: Destination, column_set: ColumnSet) -> Part {
+    pub fn new(destination: Destination, has_changes: bool, column_set: ColumnSet) -> Part {
         let (entries, bodies) = (Vec::new(), Vec::new());
-        Part { destination, column_set, fit: Fit::EXACT, entries, bodies }
+        Part { destination, has_changes, column_set, fit: Fit::EXACT, entries, bodies }
+    }
+
+    /// The same for entries like this one.
+    pub fn like(entry: &Entry, destination: Destination) -> Part {
+        let has_changes = entry.header.kind == EntryKind::Changes.code();
+        Part::new(destination, has_changes, entry.header.column_set)
+    }
+
+    /// Whether an entry has tuples of the same form.
+    pub fn takes(&self, entry: &Entry) -> bool {
+        let has_changes = entry.header.kind == EntryKind::Changes.code();
+        (has_changes, entry.header.column_set) == (self.has_changes, self.column_set)
     }
 
     /// Where the part is staged on its way into the stream's table.
     pub fn staged<'a>(&'a self, stream: &'a Stream) -> Staged<'a> {
-        Staged { stream, column_set: self.column_set, fit: &self.fit }
+        let (column_set, has_changes) = (self.column_set, self.has_changes);
+        Staged { stream, column_set, has_changes, fit: &self.fit }
     }
 }
 
@@ -63,28 +78,25 @@ impl Destination {
 pub(super) fn plan(entries: &[Entry], streams: &StreamsSnapshot, parking: &Parking) -> Vec<Part> {
     let mut parts: Vec<Part> = Vec::new();
     let mut index: BTreeMap<(u8, StreamId, ColumnSet), usize> = BTreeMap::new();
-    let mut latest: BTreeMap<StreamId, ColumnSet> = BTreeMap::new();
+    let mut latest: BTreeMap<StreamId, (u8, ColumnSet)> = BTreeMap::new();
     for (number, entry) in entries.iter().enumerate() {
         let id = stream_of(entry);
-        let records = has_records(entry);
-        let place = if records {
-            (entry.header.kind, id, entry.header.column_set)
-        } else {
-            (entry.header.kind, StreamId(0), entry.header.column_set)
-        };
-        // Of a keyed stream a part is consecutive entries, so that their order is kept over a change of the columns.
-        let column_set = entry.header.column_set;
-        let is_keyed = records && streams.by_id(id).is_some_and(|stream| stream.key.is_some());
-        if is_keyed && latest.insert(id, column_set).is_some_and(|before| before != column_set) {
+        let for_table = is_for_table(entry);
+        let form = (entry.header.kind, entry.header.column_set);
+        let place = (form.0, if for_table { id } else { StreamId(0) }, form.1);
+        // Of a keyed stream a part is consecutive entries, so that their order is kept over a change of the columns, and
+        // between records and changes of them.
+        let is_keyed = for_table && streams.by_id(id).is_some_and(|stream| stream.key.is_some());
+        if is_keyed && latest.insert(id, form).is_some_and(|before| before != form) {
             index.remove(&place);
         }
         let part = *index.entry(place).or_insert_with(|| {
             let destination = match streams.by_id(id) {
-                _ if !records => Destination::Quarantine,
+                _ if !for_table => Destination::Quarantine,
                 None => parking.join(id).map_or(Destination::Unknown(id), Destination::Parked),
                 Some(stream) => destination(stream, parking),
             };
-            parts.push(Part::new(destination, column_set));
+            parts.push(Part::like(entry, destination));
             parts.len() - 1
         });
         parts[part].entries.push(number);
@@ -105,7 +117,7 @@ fn destination(stream: &Arc<Stream>, parking: &Parking) -> Destination {
 mod tests {
     use tidegate_codec::{Key, KeyField, OnDuplicate, PayloadType, Shape};
     use tidegate_journal::EntryHeader;
-    use tidegate_record::{EntryKind, Position, UnixMicros};
+    use tidegate_record::{Position, UnixMicros};
     use time::OffsetDateTime;
 
     use super::*;

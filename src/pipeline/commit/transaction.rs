@@ -110,8 +110,11 @@ impl<'a> Transaction<'a> {
             let rows = u64::from(self.entries[*number].header.rows);
             let duplicates = rows.saturating_sub(committed);
             duplicates_of_all += duplicates;
-            self.outcomes[*number] =
-                EntryOutcome::Settled(CommitOutcome { committed, duplicates, refused: 0 });
+            self.outcomes[*number] = EntryOutcome::Settled(CommitOutcome {
+                committed,
+                duplicates,
+                ..CommitOutcome::default()
+            });
         }
         Ok(duplicates_of_all)
     }

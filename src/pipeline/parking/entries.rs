@@ -2,7 +2,7 @@
 
 use tidegate_codec::decode::tuple_len;
 use tidegate_journal::{Entry, EntryHeader};
-use tidegate_record::{EntryKind, EntryMeta, StreamId};
+use tidegate_record::{EntryMeta, StreamId};
 
 use crate::db::parked::ParkedEntry;
 
@@ -14,6 +14,7 @@ pub const UNKNOWN_STREAM: &str =
 pub fn parked_entry(entry: &Entry) -> ParkedEntry {
     ParkedEntry {
         position: entry.header.position,
+        kind: entry.header.kind,
         column_set: entry.header.column_set,
         rows: entry.header.rows,
         received_at: entry.header.received_at,
@@ -28,7 +29,7 @@ pub fn unparked_entry(stream: StreamId, parked: &ParkedEntry) -> Entry {
     let header = EntryHeader {
         position: parked.position,
         end: parked.position,
-        kind: EntryKind::Records.code(),
+        kind: parked.kind,
         stream: stream.0.cast_unsigned(),
         column_set: parked.column_set,
         rows: parked.rows,

@@ -95,6 +95,7 @@ impl Feed {
             one_entry: false,
             csv: CsvOptions::default(),
             replays: None,
+            has_changes: false,
         };
         let keeping = Keeping::new(&context.quarantine, stream.id, None);
         Ok(Feed {

@@ -147,10 +147,7 @@ async fn a_table_that_was_altered_says_so_instead_of_its_records() {
     let gateway = Gateway::start().await;
     let columns = json!([{"name": "n", "type": "integer"}]);
     gateway.create_stream(&json!({"name": "altered", "columns": columns})).await;
-    for ddl in [
-        "alter table streams.altered rename column n to m",
-        "drop table streams.altered",
-    ] {
+    for ddl in ["alter table streams.altered rename column n to m", "drop table streams.altered"] {
         gateway.commit("altered", &json!({"n": 1})).await;
         gateway.execute(ddl).await;
         let answer = gateway.get("/v1/streams/altered/records").await;

@@ -9,7 +9,7 @@ use crate::values::{begin_field, end_field, json};
 use crate::{KeyField, PayloadType};
 
 /// id, `received_at`, payload.
-const FIELDS: u16 = 3;
+pub(super) const FIELDS: u16 = 3;
 
 #[derive(Debug)]
 pub(super) struct DocumentEncoder {
@@ -37,6 +37,15 @@ impl DocumentEncoder {
         Ok(DocumentEncoder { payload, key })
     }
 
+    pub(super) fn key(&self) -> Option<&KeyPointers> {
+        self.key.as_ref()
+    }
+
+    /// Whether the document that was scanned last has a complete key.
+    pub(super) fn check_key(&self, document: &[u8]) -> Result<(), RecordError> {
+        self.key.as_ref().map_or(Ok(()), |key| key.check(document))
+    }
+
     /// Whether PostgreSQL takes the document apart; `json` is kept as text.
     pub(super) fn is_taken_apart(&self) -> bool {
         self.payload == PayloadType::Jsonb
@@ -61,9 +70,7 @@ impl DocumentEncoder {
         if let Some(fault) = scanner.fault() {
             return Err(RecordError::of_fault(fault));
         }
-        if let Some(key) = &self.key {
-            key.check(scanner.input())?;
-        }
+        self.check_key(scanner.input())?;
         let field = self.begin(prefix, out);
         out.extend_from_slice(&scanner.input()[start..scanner.position()]);
         end_field(out, field);
@@ -87,7 +94,7 @@ impl DocumentEncoder {
     }
 
     /// Appends all that comes before the payload's text; gives what [`end_field`] needs.
-    fn begin(&self, prefix: TuplePrefix, out: &mut Vec<u8>) -> usize {
+    pub(super) fn begin(&self, prefix: TuplePrefix, out: &mut Vec<u8>) -> usize {
         put_prefix(FIELDS, prefix, out);
         let start = begin_field(out);
         if self.payload == PayloadType::Jsonb {

@@ -28,6 +28,10 @@ pub enum RecordErrorCode {
     InvalidCsv,
     /// A line of a body of many streams does not say what it must.
     InvalidLine,
+    /// A line of changes does not say what it must.
+    InvalidChange,
+    /// A change by key says another key in its record.
+    KeyChanged,
     NotAnObject,
     InvalidUtf8,
     InvalidUnicode,
@@ -44,10 +48,12 @@ pub enum RecordErrorCode {
 
 impl RecordErrorCode {
     /// Every code, for tests and documentation.
-    pub const ALL: [RecordErrorCode; 15] = [
+    pub const ALL: [RecordErrorCode; 17] = [
         RecordErrorCode::InvalidJson,
         RecordErrorCode::InvalidCsv,
         RecordErrorCode::InvalidLine,
+        RecordErrorCode::InvalidChange,
+        RecordErrorCode::KeyChanged,
         RecordErrorCode::NotAnObject,
         RecordErrorCode::InvalidUtf8,
         RecordErrorCode::InvalidUnicode,
@@ -68,6 +74,8 @@ impl RecordErrorCode {
             RecordErrorCode::InvalidJson => "invalid_json",
             RecordErrorCode::InvalidCsv => "invalid_csv",
             RecordErrorCode::InvalidLine => "invalid_line",
+            RecordErrorCode::InvalidChange => "invalid_change",
+            RecordErrorCode::KeyChanged => "key_changed",
             RecordErrorCode::NotAnObject => "not_an_object",
             RecordErrorCode::InvalidUtf8 => "invalid_utf8",
             RecordErrorCode::InvalidUnicode => "invalid_unicode",
@@ -206,6 +214,13 @@ impl RecordError {
     pub(super) fn missing_key(column: &str) -> RecordError {
         let message = "this part of the stream's key is missing or null";
         RecordError::new(RecordErrorCode::MissingKey, message).in_column(column)
+    }
+
+    /// A change by key whose record has another one.
+    pub(super) fn key_changed(column: &str) -> RecordError {
+        let message = "a change by key keeps the key: its record has another value here; change it by its id, or delete \
+                       it and send the other";
+        RecordError::new(RecordErrorCode::KeyChanged, message).in_column(column)
     }
 
     /// A value in a field that has no name, in a stream without unknown keys. `field` counts from 0.

@@ -5,6 +5,7 @@
 //! What it would refuse is refused here, with the column and the reason, and the end of the refused value is known, so
 //! that its neighbours are not harmed.
 
+mod change;
 mod csv;
 mod document;
 mod error;
@@ -94,6 +95,8 @@ pub struct RecordEncoder {
     limits: EncodeLimits,
     target: ShapeEncoder,
     members: u64,
+    /// What it reads as JSON are changes.
+    reads_changes: bool,
 }
 
 #[derive(Debug)]
@@ -116,7 +119,18 @@ impl RecordEncoder {
                 ShapeEncoder::Typed(TypedEncoder::new(columns, widened, *unknown, key)?)
             }
         };
-        Ok(RecordEncoder { column_set: stream.column_set(), limits, target, members: 0 })
+        Ok(RecordEncoder {
+            column_set: stream.column_set(),
+            limits,
+            target,
+            members: 0,
+            reads_changes: false,
+        })
+    }
+
+    /// Reads changes from now on, or records.
+    pub fn read_changes(&mut self, reads_changes: bool) {
+        self.reads_changes = reads_changes;
     }
 
     /// The column set of the tuples.
@@ -140,7 +154,11 @@ impl RecordEncoder {
     ) -> JsonStep {
         let mut scanner = Scanner::new(input, at_end);
         let before = out.len();
-        let result = self.read_json(&mut scanner, prefix, out);
+        let result = if self.reads_changes {
+            self.read_change(&mut scanner, prefix, out)
+        } else {
+            self.read_json(&mut scanner, prefix, out)
+        };
         let consumed = scanner.position();
         match result {
             Ok(Ok(())) => JsonStep::Encoded { consumed },

@@ -1,6 +1,9 @@
 //! The key of a document: the values at its JSON pointers, found while the document is scanned.
 
+use std::collections::HashMap;
 use std::ops::Range;
+
+use serde_json::value::RawValue;
 
 use super::error::{RecordError, RecordErrorCode, shown};
 use super::members::key_text;
@@ -131,6 +134,24 @@ impl KeyPointers {
         Ok(())
     }
 
+    /// What messages call each field, and the value of it in the document that was scanned last.
+    pub(super) fn found(&self) -> impl Iterator<Item = (&str, Option<Value>)> {
+        self.names.iter().map(String::as_str).zip(self.found.iter().copied())
+    }
+
+    /// The first field that a document, merged into another one, would take away or make something else than a part of a key:
+    /// the document has null or no object on the way to it. The document was scanned last.
+    pub(super) fn lost_when_merged(&self, document: &[u8]) -> Option<&str> {
+        let fields = self.names.iter().zip(&self.found);
+        let mut lost = fields.filter(|(name, value)| match value {
+            Some(value) => {
+                matches!(value.kind, ValueKind::Null | ValueKind::Object | ValueKind::Array)
+            }
+            None => is_cut_off(document, name),
+        });
+        lost.next().map(|(name, _)| name.as_str())
+    }
+
     /// Whether a record of named texts (NULL or the text) has a complete key.
     pub(super) fn check_fields<'a>(
         &self,
@@ -186,6 +207,22 @@ fn child_or_insert(nodes: &mut Vec<PathNode>, node: usize, segment: &[u8], field
     nodes.push(PathNode { fields: field..field, ..PathNode::default() });
     nodes[node].children.push((segment.into(), inserted));
     inserted
+}
+
+/// Whether a document has something else than an object on the way to the place of a pointer.
+fn is_cut_off(document: &[u8], pointer: &str) -> bool {
+    let mut place = document;
+    for segment in pointer.split('/').skip(1) {
+        let name = segment.replace("~1", "/").replace("~0", "~");
+        let Ok(mut members) = serde_json::from_slice::<HashMap<String, &RawValue>>(place) else {
+            return true;
+        };
+        match members.remove(&name) {
+            None => return false,
+            Some(value) => place = value.get().as_bytes(),
+        }
+    }
+    false
 }
 
 /// The pointer as RFC 6901 writes it.

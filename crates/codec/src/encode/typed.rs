@@ -185,16 +185,7 @@ impl TypedEncoder {
             let start = out.len();
             match value {
                 None => out.extend_from_slice(&column.default),
-                Some(value) => {
-                    let raw = value.raw(input);
-                    values::encode_json(column.kind, value.kind, raw, &mut self.scratch, out)
-                        .or_else(|error| column.encode_as_before(error, value.kind, raw, out))
-                        .or_else(|error| values::encode_epoch(column.epoch, error, raw, out))
-                        .map_err(|error| {
-                            RecordError::of_json_value(error, column.kind, raw)
-                                .in_column(&*column.member)
-                        })?;
-                }
+                Some(value) => column.encode(*value, input, &mut self.scratch, out)?,
             }
             if column.in_key {
                 key_bytes += column.check_key(&out[start..])?;
@@ -202,6 +193,41 @@ impl TypedEncoder {
             }
         }
         Ok(())
+    }
+
+    /// The object that was scanned, as part of a record: the encoded fields of the columns that it names, and what is beside
+    /// them, as the field `extra` would be.
+    pub(super) fn write_part(&mut self, input: &[u8]) -> Result<ScannedPart, RecordError> {
+        if let Some(error) = self.error.take() {
+            return Err(error);
+        }
+        let mut extra = Vec::new();
+        put_extra(&self.extra, input, &mut extra);
+        let (mut fields, mut key_bytes) = (Vec::with_capacity(self.columns.len()), 0);
+        for (column, value) in self.columns.iter().zip(&self.values) {
+            let Some(value) = value else {
+                fields.push(None);
+                continue;
+            };
+            let mut field = Vec::new();
+            column.encode(*value, input, &mut self.scratch, &mut field)?;
+            if column.in_key {
+                key_bytes += column.check_key(&field)?;
+                check_total(key_bytes, &column.member)?;
+            }
+            fields.push(Some(field));
+        }
+        Ok(ScannedPart { fields, extra })
+    }
+
+    /// How many fields a tuple has.
+    pub(super) fn fields_count(&self) -> u16 {
+        self.fields
+    }
+
+    /// Each column's member, and whether it is in the key.
+    pub(super) fn key_columns(&self) -> impl Iterator<Item = (&str, bool)> {
+        self.columns.iter().map(|column| (&*column.member, column.in_key))
     }
 
     /// Appends the tuple of a CSV row; gives how many keys and values its documents have.
@@ -241,7 +267,33 @@ impl TypedEncoder {
     }
 }
 
+/// See [`TypedEncoder::write_part`].
+#[derive(Debug)]
+pub(super) struct ScannedPart {
+    /// One for each column.
+    pub fields: Vec<Option<Vec<u8>>>,
+    pub extra: Vec<u8>,
+}
+
 impl TargetColumn {
+    /// Appends the field of a value that was read from `input`.
+    #[inline]
+    fn encode(
+        &self,
+        value: Value,
+        input: &[u8],
+        scratch: &mut Vec<u8>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), RecordError> {
+        let raw = value.raw(input);
+        values::encode_json(self.kind, value.kind, raw, scratch, out)
+            .or_else(|error| self.encode_as_before(error, value.kind, raw, out))
+            .or_else(|error| values::encode_epoch(self.epoch, error, raw, out))
+            .map_err(|error| {
+                RecordError::of_json_value(error, self.kind, raw).in_column(&*self.member)
+            })
+    }
+
     /// A column that became text still takes what it took before, such as a JSON number: as the text of it.
     #[cold]
     fn encode_as_before(

@@ -18,6 +18,7 @@ mod stream_line;
 #[cfg(test)]
 mod tests;
 
+use crate::changes::CHANGES_MEDIA_TYPE;
 use crate::csv::{CsvOptions, HeaderLine};
 use crate::encode::{MatchedName, RecordEncoder, RecordError, RecordErrorCode, TuplePrefix};
 
@@ -39,6 +40,17 @@ pub enum Format {
     Ndjson,
     /// A header line, then one record a row.
     Csv,
+    /// One change.
+    Change,
+    /// One change a line.
+    Changes,
+}
+
+impl Format {
+    /// Whether a body has changes of records, and not records.
+    pub fn is_of_changes(self) -> bool {
+        matches!(self, Format::Change | Format::Changes)
+    }
 }
 
 /// What a content type says of a body.
@@ -72,6 +84,7 @@ impl MediaType {
             "application/json" => Format::Json,
             "application/x-ndjson" | "application/ndjson" | "application/jsonl" => Format::Ndjson,
             "text/csv" => Format::Csv,
+            CHANGES_MEDIA_TYPE => Format::Changes,
             _ => return Err(UnsupportedContentType::Unknown(value.to_owned())),
         };
         let mut header = None;
@@ -223,16 +236,19 @@ impl Framer {
     /// `csv`: how a body of CSV is to be read.
     pub fn new(
         format: Format,
-        encoder: RecordEncoder,
+        mut encoder: RecordEncoder,
         limits: FramerLimits,
         csv: CsvOptions,
     ) -> Framer {
+        encoder.read_changes(format.is_of_changes());
         // What looked like the beginning of a byte order mark must not be too long for a record by itself.
         let record_bytes_max = limits.record_bytes_max.max(BYTE_ORDER_MARK.len());
         let limits = FramerLimits { record_bytes_max, ..limits };
         let kind = match format {
-            Format::Json => FramerKind::Json(JsonFramer::new(encoder, limits)),
-            Format::Ndjson => FramerKind::Ndjson(NdjsonFramer::new(encoder, limits)),
+            Format::Json | Format::Change => FramerKind::Json(JsonFramer::new(encoder, limits)),
+            Format::Ndjson | Format::Changes => {
+                FramerKind::Ndjson(NdjsonFramer::new(encoder, limits))
+            }
             Format::Csv => FramerKind::Csv(Box::new(CsvFramer::new(encoder, limits, csv))),
         };
         Framer { kind, mark_bytes: Some(0) }

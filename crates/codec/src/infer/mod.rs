@@ -47,7 +47,7 @@ impl<'a> Sample<'a> {
     pub fn of(format: Format, body: &'a [u8], csv: &'a CsvOptions) -> Sample<'a> {
         match format {
             Format::Json => Sample::Json(body),
-            Format::Ndjson => Sample::Ndjson(body),
+            Format::Ndjson | Format::Change | Format::Changes => Sample::Ndjson(body),
             Format::Csv => Sample::Csv { body, options: csv },
         }
     }

@@ -2,7 +2,7 @@
 
 import { ApiError, request } from "./client";
 
-export type Scope = "ingest" | "read" | "monitor" | "streams:write" | "jobs" | "admin";
+export type Scope = "ingest" | "write" | "read" | "monitor" | "streams:write" | "jobs" | "admin";
 
 export interface Myself {
   user: { id: number | null; name: string; email: string | null; role: "admin" | "member" };

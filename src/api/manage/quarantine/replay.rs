@@ -19,6 +19,7 @@ use crate::api::inputs::{body, receipt};
 use crate::api::{ApiError, AppState};
 use crate::auth::{Caller, Scope};
 use crate::db::kept_records::KeptHead;
+use crate::db::quarantine::CHANGE_FORMAT;
 use crate::ingest::{
     Addressing, FailureReason, IngestFailure, IngestRequest, OnError, OneStream, Replay, Target,
 };
@@ -55,7 +56,7 @@ pub async fn replay(
     let ingest = IngestRequest {
         addressing: Addressing::OneStream(OneStream {
             target: Target { stream: stream_of(&state, &kept)?, maker: None },
-            format: if is_csv(&kept) { Format::Csv } else { Format::Json },
+            format: format_of(&kept),
             csv: csv_options(&kept),
         }),
         sender: sender(&caller),
@@ -103,8 +104,12 @@ fn csv_options(kept: &KeptHead) -> CsvOptions {
     CsvOptions { dialect, ..CsvOptions::of_null(kept.csv_null.clone()) }
 }
 
-fn is_csv(kept: &KeptHead) -> bool {
-    kept.format.as_deref() == Some("csv")
+fn format_of(kept: &KeptHead) -> Format {
+    match kept.format.as_deref() {
+        Some("csv") => Format::Csv,
+        Some(format) if format.as_bytes() == CHANGE_FORMAT => Format::Change,
+        _ => Format::Json,
+    }
 }
 
 fn stream_of(state: &AppState, kept: &KeptHead) -> Result<Arc<Stream>, ApiError> {

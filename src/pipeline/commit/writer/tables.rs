@@ -68,7 +68,7 @@ impl Tables {
         connection.begin(journal, self.epoch).await?;
         let mut transaction = Transaction::new(connection, &batch.entries);
         transaction.leave_out_superseded(&mut parts).await?;
-        self.bisected.extend(written_more_than_once(&parts));
+        self.bisected.extend(written_in_turn(&parts));
         self.bisected.extend(self.layouts.fit(transaction.connection, &mut parts).await?);
         self.layouts.forget(&self.bisected);
         let mut recovered = Vec::new();
@@ -175,13 +175,13 @@ impl Tables {
     }
 }
 
-/// Keyed streams of which a batch has several parts, because columns were added meanwhile: these are merged one after the
-/// other, and not staged side by side.
-fn written_more_than_once(parts: &[Part]) -> HashSet<StreamId> {
+/// Keyed streams of which a batch has several parts, because columns were added meanwhile, or changes: these are written one
+/// after the other, and not staged side by side.
+fn written_in_turn(parts: &[Part]) -> HashSet<StreamId> {
     let (mut once, mut more) = (HashSet::new(), HashSet::new());
     for part in parts {
         if let Destination::Keyed(stream) = &part.destination
-            && !once.insert(stream.id)
+            && (!once.insert(stream.id) || part.has_changes)
         {
             more.insert(stream.id);
         }
