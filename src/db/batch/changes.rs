@@ -267,7 +267,7 @@ impl Statements<'_> {
         let mut sets = vec!["received_at = s.received_at".to_owned()];
         match &self.staged.stream.shape {
             Shape::Document { .. } => {
-                sets.push(format!("payload = tidegate.merge_patch(t.payload::jsonb, {merged})"))
+                sets.push(format!("payload = tidegate.merge_patch(t.payload::jsonb, {merged})"));
             }
             Shape::Typed { .. } => {
                 sets.push(format!(

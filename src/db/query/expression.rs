@@ -280,7 +280,7 @@ pub(super) fn behind(order: &[OrderTerm], values: &[Option<String>], stream: &St
     }
     match (order.first(), values.first()) {
         (Some(term), Some(Some(first)))
-            if order.len() > 1 && !(term.is_nullable() && !term.nulls_first) =>
+            if order.len() > 1 && (term.nulls_first || !term.is_nullable()) =>
         {
             let operator = if term.is_descending { "<=" } else { ">=" };
             let (left, right) = (value(&term.field, stream), typed(first, &term.field, stream));

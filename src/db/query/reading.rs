@@ -13,7 +13,7 @@ use tidegate_codec::rows::{CopiedTuples, RowFormat, RowWriter};
 use tidegate_query::{Count, FacetsPlan, OrderValues, RecordsPlan, TrendPlan};
 use tokio::sync::mpsc::Sender;
 
-use super::statement::{RecordShape, Statement};
+use super::statement::{HiddenColumns, RecordShape, Statement};
 use super::table::ReadTable;
 use crate::db::answer::within;
 use crate::db::answered;
@@ -127,8 +127,7 @@ impl<'a> Reading<'a> {
         limits: PageLimits,
         room: Room<'_>,
     ) -> Result<Page, ReadError> {
-        let shape =
-            RecordShape { is_flat: false, is_ordered: true, with_next: true, with_hash: false };
+        let shape = RecordShape { is_flat: false, is_ordered: true, hidden: HiddenColumns::Order };
         let limit = Some(u64::from(limits.records) + 1);
         let statement = Statement::records(plan, self.stream, &self.table, limit, shape);
         let mut writer = RowWriter::new(RowFormat::Json, statement.columns.clone());
@@ -156,8 +155,7 @@ impl<'a> Reading<'a> {
         room: Room<'_>,
     ) -> Result<Option<(Vec<u8>, String)>, ReadError> {
         answered(self.connection.execute(sqlx::raw_sql(PLAIN_TEXTS))).await?;
-        let shape =
-            RecordShape { is_flat: false, is_ordered: false, with_next: false, with_hash: true };
+        let shape = RecordShape { is_flat: false, is_ordered: false, hidden: HiddenColumns::Hash };
         let statement = Statement::records(plan, self.stream, &self.table, Some(1), shape);
         let mut writer = RowWriter::new(RowFormat::Json, statement.columns.clone());
         let mut json = Vec::new();
@@ -243,8 +241,7 @@ impl<'a> Reading<'a> {
         let shape = RecordShape {
             is_flat: format == RowFormat::Csv,
             is_ordered: plan.is_ordered || plan.limit.is_some() || plan.after.is_some(),
-            with_next: false,
-            with_hash: false,
+            hidden: HiddenColumns::None,
         };
         let limit = plan.limit.map(u64::from);
         let statement = Statement::records(plan, self.stream, &self.table, limit, shape);

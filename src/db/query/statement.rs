@@ -31,8 +31,7 @@ impl Output {
 }
 
 impl Statement {
-    /// The records of a plan, in its order or, where `is_ordered` is false, in the table's; at most `limit`. `with_next`: the
-    /// order's values are hidden columns.
+    /// The records of a plan, in its order or, where `is_ordered` is false, in the table's; at most `limit`.
     pub(super) fn records(
         plan: &RecordsPlan,
         stream: &Stream,
@@ -52,14 +51,14 @@ impl Statement {
                 outputs
             }
         };
-        if shape.with_next {
+        if shape.hidden == HiddenColumns::Order {
             let text = RowType::Declared(ColumnType::Text);
             outputs.extend(plan.order.iter().map(|term| {
                 let expression = format!("({})::text", value(&term.field, stream));
                 Output::new(expression, "", text, RowPlace::Hidden)
             }));
         }
-        if shape.with_hash {
+        if shape.hidden == HiddenColumns::Hash {
             let hash = record_hash("", stream, stream.column_set());
             let text = RowType::Declared(ColumnType::Text);
             let expression = format!("encode({hash}, 'hex')");
@@ -100,9 +99,17 @@ pub struct RecordShape {
     /// All columns beside each other, as in CSV; otherwise `"data"` holds those of the record.
     pub is_flat: bool,
     pub is_ordered: bool,
-    pub with_next: bool,
-    /// The record's hash is the last hidden column.
-    pub with_hash: bool,
+    pub hidden: HiddenColumns,
+}
+
+/// What rows have that is not shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HiddenColumns {
+    None,
+    /// The order's values.
+    Order,
+    /// The hash of the record's content.
+    Hash,
 }
 
 fn select<'a>(

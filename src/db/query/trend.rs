@@ -71,7 +71,7 @@ impl Statement {
             RowType::Json => {
                 (format!("({expression})::jsonb"), RowType::Declared(ColumnType::Jsonb))
             }
-            kind => (expression, kind),
+            kind @ RowType::Declared(_) => (expression, kind),
         };
         let sql = format!(
             "select {expression} as value, count(*) as count from {}{} group by 1 order by 2 desc, 1 limit {}",

@@ -11,7 +11,7 @@ use crate::support::people::{Outsider, PASSWORD, Token, add_user};
 use crate::support::watcher::Watcher;
 use crate::support::{Client, Gateway, OwnCluster, Reply, TestDatabase, eventually};
 
-const SCOPES: [&str; 6] = ["ingest", "read", "monitor", "streams:write", "jobs", "admin"];
+const SCOPES: [&str; 7] = ["ingest", "write", "read", "monitor", "streams:write", "jobs", "admin"];
 
 /// One request for each scope that something is asked of, in an order in which all of them succeed.
 async fn ask(client: &Client, scope: &str) -> Reply {
@@ -157,7 +157,7 @@ async fn a_password_opens_with_http_basic() {
     let mut scopes: Vec<&str> =
         who["scopes"].as_array().unwrap().iter().map(|scope| scope.as_str().unwrap()).collect();
     scopes.sort_unstable();
-    assert_eq!(scopes, ["ingest", "jobs", "monitor", "read", "streams:write"]);
+    assert_eq!(scopes, ["ingest", "jobs", "monitor", "read", "streams:write", "write"]);
     let wrong = outsider
         .who_by_password("ada", "correct horse batterY")
         .await

@@ -82,12 +82,18 @@ async fn the_same_request_again_is_answered_and_not_done_again() {
     gateway.create_stream(&documents("jsonb")).await;
     let key = json!({"k": {"id": 1}});
     let make = json!({"op": "put", "key": key, "if_none_match": "*", "data": {"k": {"id": 1}}});
-    let send = || gateway.records("docs").body(CHANGES, lines(&[make.clone()])).key("one").send();
+    let send = || {
+        gateway.records("docs").body(CHANGES, lines(std::slice::from_ref(&make))).key("one").send()
+    };
     assert_eq!(send().await.expect(200)["applied"], 1);
     let again = send().await;
     assert!(again.is_replayed());
     assert_eq!(again.expect(200)["applied"], 1);
-    let other =
-        gateway.records("docs").body(CHANGES, lines(&[make.clone()])).send().await.expect(200);
+    let other = gateway
+        .records("docs")
+        .body(CHANGES, lines(std::slice::from_ref(&make)))
+        .send()
+        .await
+        .expect(200);
     assert_eq!((&other["applied"], &other["conflicts"]), (&json!(0), &json!(1)));
 }

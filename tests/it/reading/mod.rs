@@ -45,12 +45,13 @@ fn flight(n: i64) -> Value {
     let some = |every: i64, value: Value| if n % every == 0 { Value::Null } else { value };
     let carriers = ["UA", "AA", "B6", "a,b", "quote\"d", "50%", "O'Hare", "back\\slash"];
     let carrier = carriers[usize::try_from(n).unwrap() % carriers.len()];
+    let sevenths = f64::from(i32::try_from(n).unwrap()) / 7.0;
     let letter = ["A", "B", "C"][usize::try_from(n % 3).unwrap()];
     let mut flight = json!({
         "n": n,
         "carrier": some(11, json!(carrier)),
         "dep_delay": some(7, json!(n % 40 - 10)),
-        "air_time": some(13, json!(n as f64 / 7.0)),
+        "air_time": some(13, json!(sevenths)),
         "fare": some(17, json!(format!("{}.{:02}", n % 9, n % 100))),
         "flown": some(5, json!(n % 2 == 0)),
         "time_hour": format!("2013-01-{:02}T{:02}:00:00Z", n % 28 + 1, n % 24),

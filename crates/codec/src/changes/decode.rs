@@ -155,7 +155,8 @@ impl Reader<'_> {
             match self.record.get(3 + index).copied().flatten() {
                 None => out.extend_from_slice(b"null"),
                 Some(bytes) => {
-                    values::write_json(kind, bytes, &mut out).map_err(|_| invalid(&column.name))?
+                    let written = values::write_json(kind, bytes, &mut out);
+                    written.map_err(|_| invalid(&column.name))?;
                 }
             }
         }

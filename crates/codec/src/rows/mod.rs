@@ -171,7 +171,8 @@ impl RowWriter {
             let RowColumn { name, kind, place } = &written.column;
             let invalid = || DecodeError::InvalidField { field: name.clone() };
             if *place == RowPlace::Hidden {
-                self.hidden.push(text_of(*kind, field).ok_or_else(invalid)?);
+                let text = field.map(|bytes| text_of(*kind, bytes).ok_or_else(invalid));
+                self.hidden.push(text.transpose()?);
                 continue;
             }
             if written.comma {
@@ -208,7 +209,8 @@ impl RowWriter {
             let RowColumn { name, kind, place } = &written.column;
             let invalid = || DecodeError::InvalidField { field: name.clone() };
             if *place == RowPlace::Hidden {
-                self.hidden.push(text_of(*kind, field).ok_or_else(invalid)?);
+                let text = field.map(|bytes| text_of(*kind, bytes).ok_or_else(invalid));
+                self.hidden.push(text.transpose()?);
                 continue;
             }
             if !std::mem::replace(&mut is_first, false) {
@@ -216,8 +218,7 @@ impl RowWriter {
             }
             let Some(bytes) = field else { continue };
             match kind {
-                RowType::Declared(ColumnType::Text) => write_csv(bytes, out),
-                RowType::Json => write_csv(bytes, out),
+                RowType::Declared(ColumnType::Text) | RowType::Json => write_csv(bytes, out),
                 RowType::Declared(ColumnType::Jsonb) => {
                     write_csv(bytes.strip_prefix(&[json::VERSION]).ok_or_else(invalid)?, out);
                 }
@@ -314,13 +315,12 @@ fn on_one_line(json: &mut [u8]) {
     }
 }
 
-fn text_of(kind: RowType, field: Option<&[u8]>) -> Option<Option<String>> {
-    let Some(bytes) = field else { return Some(None) };
+fn text_of(kind: RowType, bytes: &[u8]) -> Option<String> {
     let text = match kind {
         RowType::Json => bytes.to_vec(),
         RowType::Declared(kind) => values::text_of(kind, bytes).ok()?,
     };
-    String::from_utf8(text).ok().map(Some)
+    String::from_utf8(text).ok()
 }
 
 /// A JSON value without its quotes.
@@ -333,7 +333,7 @@ fn write_csv(text: &[u8], out: &mut Vec<u8>) {
     // Blanks at the ends would be taken off, and an empty text would be NULL.
     let needs_quotes = text.first().is_none_or(u8::is_ascii_whitespace)
         || text.last().is_none_or(u8::is_ascii_whitespace)
-        || text.iter().any(|byte| is_special(byte));
+        || text.iter().any(is_special);
     if !needs_quotes {
         out.extend_from_slice(text);
         return;

@@ -77,7 +77,7 @@ fn data_may_be_members_alone_or_a_whole_document() {
         ]
     };
     let sent = tuple(&[FIVE, Some(b"{\"a\":\r\n1}")]);
-    let (lines, _) = written(RowFormat::NdJson, whole(), &[sent.clone()]);
+    let (lines, _) = written(RowFormat::NdJson, whole(), std::slice::from_ref(&sent));
     assert_eq!(lines, "{\"n\":5,\"data\":{\"a\":  1}}\n");
     let (json, _) = written(RowFormat::Json, whole(), &[sent]);
     assert_eq!(json, "{\"n\":5,\"data\":{\"a\":\r\n1}}");

@@ -8,7 +8,7 @@ use crate::support::watcher::Watcher;
 use crate::support::{Gateway, eventually};
 
 /// Every scope that a member's token can have.
-const OF_A_MEMBER: [&str; 5] = ["ingest", "read", "monitor", "streams:write", "jobs"];
+const OF_A_MEMBER: [&str; 6] = ["ingest", "write", "read", "monitor", "streams:write", "jobs"];
 /// A page that is not the gateway's own.
 const ELSEWHERE: &str = "https://elsewhere.example";
 

@@ -71,7 +71,7 @@ impl Things {
             "open".to_owned()
         };
         let path = row.path.replace("{stream}", &stream).replace("{id}", &id);
-        let path = path.replace("{file}", "none.js");
+        let path = path.replace("{file}", "none.js").replace("{key}", "1");
         let is_socket = row.method == Method::GET && row.path == "/v1/monitor";
         Wanted {
             path: path + query(row),
@@ -128,6 +128,8 @@ impl Things {
             ("POST", "/v1/polling-jobs") => self.new_job(),
             // No API is asked: an address of this machine is refused.
             ("POST", "/v1/polling-jobs/preview") => json!({"url": "http://127.0.0.1:9/"}),
+            // The stream has no key, which is told to those who may change records.
+            ("PUT", _) => json!({"n": 2}),
             ("PATCH", "/v1/polling-jobs/{id}") => json!({"name": format!("job {made}")}),
             ("POST", "/polling-jobs") => json!({
                 "userId": format!("user {made}"),

@@ -43,7 +43,9 @@ async fn no_body_is_read_of_who_may_not_send_it() {
     let callers = Callers::prepare(&gateway).await;
     let (kinds, _) = table::read();
     for row in with_body() {
-        for kind in ["absent", "wrong", "expired", "ingest", "read", "monitor", "s:write", "jobs"] {
+        for kind in
+            ["absent", "wrong", "expired", "ingest", "write", "read", "monitor", "s:write", "jobs"]
+        {
             let place = kinds.iter().position(|known| *known == kind).expect("a kind");
             let status = row.statuses[place];
             if !matches!(status, 401 | 403) {

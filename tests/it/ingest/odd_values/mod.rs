@@ -4,6 +4,8 @@
 //! Before, `GET /v1/quarantine?code=%00` was a 500, because PostgreSQL keeps no NUL, and a time beyond the year 9999 in UTC
 //! (`9999-12-31T23:59:59-23:59`) had the handler panic.
 
+mod records;
+
 use reqwest::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
@@ -117,6 +119,8 @@ async fn prepare(gateway: &Gateway) -> Ground {
     gateway.create_stream(&json!({"name": "docs"})).await;
     let columns = json!([{"name": "a", "type": "text"}, {"name": "n", "type": "integer"}]);
     gateway.create_stream(&json!({"name": "typed", "columns": columns})).await;
+    let changing = json!({"name": "changing", "key": ["/a"], "on_duplicate": "replace"});
+    gateway.create_stream(&changing).await;
     gateway.records("typed").json(&json!({"n": "x"})).send().await;
     gateway.wait_all_committed().await;
     let kept = gateway.scalar::<Uuid>("select id from tidegate.quarantine").await.to_string();
@@ -152,29 +156,6 @@ fn streams(samples: &mut Vec<Sample>) {
     let headless: &[(&str, &str)] = &[("header", "absent"), ("columns", "a,n")];
     let one = "/v1/streams/{stream}";
     let records = "/v1/streams/{stream}/records";
-    let one_record = "/v1/streams/{stream}/records/{id}";
-    let (trends, facets) = ("/v1/streams/{stream}/trends", "/v1/streams/{stream}/facets");
-    let questions: &[(&str, &str)] = &[
-        ("n", "gt.1"),
-        ("a", "in.(x,y)"),
-        ("or", "(n.lt.5,a.match.x)"),
-        ("search", "x"),
-        ("select", "a,more:n::text,extra->b"),
-        ("order", "a.desc.nullslast,n"),
-        ("limit", "1"),
-        ("count", "exact"),
-    ];
-    let trend: &[(&str, &str)] = &[
-        ("bucket", "1h"),
-        ("timezone", "Europe/Berlin"),
-        ("by", "a"),
-        ("agg", "count,avg(n),p95(n)"),
-        ("having", "count.gt.0"),
-        ("order", "count.desc"),
-        ("fill", "previous"),
-        ("n", "is.not_null"),
-    ];
-    let facet: &[(&str, &str)] = &[("columns", "a,n"), ("limit", "5"), ("n", "gt.0")];
     samples.extend([
         sample(Method::GET, "/v1/streams").query(&[("sizes", "true")]),
         sample(Method::POST, "/v1/streams").body(typed),
@@ -189,13 +170,6 @@ fn streams(samples: &mut Vec<Sample>) {
             .at("/v1/streams/s{fresh}")
             .body(grown)
             .of_new_stream(growing, "/columns/1"),
-        sample(Method::GET, records).at("/v1/streams/typed/records").query(questions),
-        sample(Method::GET, records).at("/v1/streams/{odd}/records"),
-        sample(Method::GET, one_record).at("/v1/streams/docs/records/{odd}"),
-        sample(Method::GET, trends).at("/v1/streams/typed/trends").query(trend),
-        sample(Method::GET, trends).at("/v1/streams/{odd}/trends"),
-        sample(Method::GET, facets).at("/v1/streams/typed/facets").query(facet),
-        sample(Method::GET, facets).at("/v1/streams/{odd}/facets"),
         sample(Method::POST, records).at("/v1/streams/{odd}/records").body(record.clone()),
         sample(Method::POST, records)
             .at("/v1/streams/docs/records")
@@ -446,6 +420,7 @@ async fn no_odd_value_in_a_query_a_path_or_a_body_is_the_gateway_s_failure() {
     let ground = prepare(&gateway).await;
     let mut samples = Vec::new();
     streams(&mut samples);
+    records::records(&mut samples);
     quarantine(&mut samples, &ground);
     jobs(&mut samples, &ground);
     people(&mut samples, &ground);
