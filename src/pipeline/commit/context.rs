@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tidegate_codec::Streams;
 use tidegate_journal::{Entry, Journal};
-use tidegate_record::Position;
+use tidegate_record::{EntryKind, Position};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -17,6 +17,7 @@ use crate::db::batch::{BatchConnection, BatchError, BatchTimeouts};
 use crate::db::journals::SessionMark;
 use crate::pipeline::admission::{CommitOutcome, DrainRate, Keys, Ledger, entry_first_id};
 use crate::pipeline::parking::Parking;
+use crate::telemetry::metrics;
 
 /// A batch may take this many times as long as one statement before its connection is given up.
 const BATCH_STATEMENTS_TIMEOUT_FACTOR: u32 = 3;
@@ -90,6 +91,14 @@ impl CommitContext {
 
     /// Counts what became of an entry's records, or of some of them.
     pub(super) fn count(&self, entry: &Entry, outcome: CommitOutcome) {
+        if entry.header.kind == EntryKind::Changes.code() {
+            metrics::count_changes([
+                ("applied", outcome.committed),
+                ("missing", outcome.missing),
+                ("conflict", outcome.conflicts),
+                ("refused", outcome.refused),
+            ]);
+        }
         let counters = self.counters.of(stream_of(entry));
         counters.add_committed(outcome.committed, outcome.duplicates);
         if outcome.refused > 0 {

@@ -58,6 +58,7 @@ const JOURNAL_GROUP: &str = "tidegate_journal_group_entries";
 const BATCH_ROWS: &str = "tidegate_batch_rows";
 const BATCH_DURATION: &str = "tidegate_batch_duration_seconds";
 const COPY_DURATION: &str = "tidegate_copy_duration_seconds";
+const CHANGES: &str = "tidegate_changes_total";
 const KEYED_PARTS: &str = "tidegate_keyed_parts_total";
 const COMMIT_LAG: &str = "tidegate_commit_lag_seconds";
 const WRITER_SESSIONS: &str = "tidegate_writer_sessions_total";
@@ -196,6 +197,11 @@ fn describe_way_out() {
     describe_histogram!(BATCH_DURATION, Unit::Seconds, "Time to commit a batch.");
     describe_histogram!(COPY_DURATION, Unit::Seconds, "Time of one COPY.");
     describe_counter!(
+        CHANGES,
+        "Committed changes of records, by their end: applied, missing (there was no such record), conflict (it was not as \
+         the change says), refused (by PostgreSQL)."
+    );
+    describe_counter!(
         KEYED_PARTS,
         "Keyed streams' parts of batches, by the way to their tables: direct, or staged because a key may be taken."
     );
@@ -285,6 +291,13 @@ pub fn record_copy(took: Duration) {
 pub fn count_keyed_parts(direct: u64, staged: u64) {
     for (way, parts) in [("direct", direct), ("staged", staged)] {
         counter!(KEYED_PARTS, "way" => way).increment(parts);
+    }
+}
+
+/// What became of committed changes.
+pub fn count_changes(ends: [(&'static str, u64); 4]) {
+    for (end, changes) in ends {
+        counter!(CHANGES, "end" => end).increment(changes);
     }
 }
 

@@ -17,6 +17,12 @@ const SCOPES: [&str; 7] = ["ingest", "write", "read", "monitor", "streams:write"
 async fn ask(client: &Client, scope: &str) -> Reply {
     match scope {
         "ingest" => client.records("open").json(&json!({"n": 1})).send().await,
+        "write" => {
+            Reply::to(
+                client.request(Method::PUT, "/v1/streams/changing/by-key/1").json(&json!({"n": 1})),
+            )
+            .await
+        }
         "read" => client.get("/v1/streams/open").await,
         "monitor" => client.post("/v1/monitor/tickets", &json!({})).await,
         "streams:write" => client.patch("/v1/streams/open", &json!({})).await,
@@ -29,6 +35,8 @@ async fn ask(client: &Client, scope: &str) -> Reply {
 async fn a_token_does_what_its_scopes_say_and_nothing_else() {
     let gateway = Gateway::start().await;
     gateway.create_stream(&json!({"name": "open"})).await;
+    let changing = json!({"name": "changing", "key": ["/n"], "on_duplicate": "replace"});
+    gateway.create_stream(&changing).await;
     add_user(&gateway, "grace", "admin").await;
     for granted in SCOPES {
         let token = Token::of(&gateway, "grace", &[granted], json!({})).await;

@@ -13,12 +13,13 @@ use crate::support::command::{Serve, program, run, working_directory};
 use crate::support::eventually;
 
 const README: &str = include_str!("../../../README.md");
+const CHANGES: &str = include_str!("../../../docs/changes.md");
 const API: &str = include_str!("../../../docs/api.md");
 const STREAMS: &str = include_str!("../../../docs/streams.md");
 const OPERATION: &str = include_str!("../../../docs/operation.md");
 const READING: &str = include_str!("../../../docs/reading.md");
 /// The pages of docs/ whose examples are run here.
-const PAGES: [&str; 4] = ["api.md", "operation.md", "reading.md", "streams.md"];
+const PAGES: [&str; 5] = ["api.md", "changes.md", "operation.md", "reading.md", "streams.md"];
 /// The address in the pages.
 const ADDRESS: &str = "127.0.0.1:8000";
 /// What the pages write for what they do not show.
@@ -251,6 +252,13 @@ async fn the_examples_of_reading_work_word_for_word() {
     let outputs = Reader::start().await.follow_both(&page).await;
     let csv = output_of(&page, &outputs, "format=csv");
     assert!(csv.starts_with("carrier,flight,dep_delay\nAA,301,-2\n"), "{csv}");
+}
+
+#[tokio::test]
+async fn the_examples_of_changes_work_word_for_word() {
+    let page = steps(CHANGES);
+    assert_shown(&page, 4, 3);
+    Reader::start().await.follow_both(&page).await;
 }
 
 #[test]
