@@ -225,6 +225,10 @@ fn describe_way_out() {
         PARTITIONS_BEHIND,
         "Streams whose partitions could not be made ahead or dropped at the latest try."
     );
+    describe_monitors_and_polling();
+}
+
+fn describe_monitors_and_polling() {
     describe_gauge!(MONITORS, "Monitors that watch now.");
     describe_gauge!(
         MONITOR_FRAMES_HELD,

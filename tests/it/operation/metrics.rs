@@ -230,6 +230,9 @@ async fn promtool_finds_nothing_and_every_name_is_there() {
     })
     .await;
     gateway.get("/nowhere").await.expect(404);
+    let changing = json!({"name": "changing", "key": ["/n"], "on_duplicate": "replace"});
+    gateway.create_stream(&changing).await;
+    gateway.delete("/v1/streams/changing/by-key/1").await.problem(404, "no_such_record");
     let page = Page::read(&gateway).await;
     let directory = tempfile::tempdir().unwrap();
     let mut promtool = program("promtool", directory.path());

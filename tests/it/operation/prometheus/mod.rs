@@ -25,6 +25,8 @@ async fn flow(gateway: &Gateway) -> JoinSet<()> {
     let columns = json!([{"name": "n", "type": "integer"}]);
     gateway.create_stream(&json!({"name": "keyed", "columns": columns, "key": ["n"]})).await;
     gateway.create_stream(&json!({"name": "plain"})).await;
+    let changing = json!({"name": "changing", "key": ["/n"], "on_duplicate": "replace"});
+    gateway.create_stream(&changing).await;
     add_user(gateway, "ada", "member").await;
     let health = format!("http://{}/healthz", gateway.address());
     let job = json!({"userId": "7", "apiEndpoint": health, "pollingInterval": 1_000});
@@ -44,13 +46,14 @@ async fn flow(gateway: &Gateway) -> JoinSet<()> {
     tasks
 }
 
-/// New keys go straight into the table, keys that are taken through staging; some records are invalid.
+/// New keys go straight into the table, keys that are taken through staging; some records are invalid, and some changes in vain.
 async fn keyed_records(client: Client) {
     for round in 0.. {
         let records = json!([{"n": round}, {"n": round + 1}, {"n": "none"}]);
         client.records("keyed").json(&records).query("ack", "commit").send().await.expect(201);
         let taken = json!([{"n": 0}]);
         client.records("keyed").json(&taken).query("ack", "commit").send().await.expect(201);
+        client.delete("/v1/streams/changing/by-key/1").await.problem(404, "no_such_record");
     }
 }
 
