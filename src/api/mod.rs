@@ -25,4 +25,4 @@ pub use read::reply_cache::ReplyCache;
 pub use read::status::node_load;
 pub use server::{Entrance, serve};
 pub use state::{AppState, Parts};
-pub use user_semaphore::{LISTS, PREVIEWS, READING, SAMPLES, UserSemaphore};
+pub use user_semaphore::{EXPORTS, LISTS, PREVIEWS, READING, SAMPLES, UserSemaphore};

@@ -19,6 +19,7 @@ use crate::catalog::Catalog;
 use crate::config::{Config, Setting};
 use crate::counters::Counters;
 use crate::db::Database;
+use crate::db::replica::Replica;
 use crate::hub::Hub;
 use crate::ingest::Ingest;
 use crate::lifecycle::Lifecycle;
@@ -43,6 +44,10 @@ pub struct Parts {
     pub previewers: UserSemaphore,
     /// For reading records.
     pub readers: UserSemaphore,
+    /// The same for replies of any length.
+    pub exporters: UserSemaphore,
+    /// Where records are read, if there is one.
+    pub replica: Option<Replica>,
     /// Of questions about records.
     pub reply_cache: ReplyCache,
     /// For lists of the quarantine and of streams' sizes.

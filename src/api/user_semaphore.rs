@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use crate::api::ApiError;
 use crate::auth::Caller;
-use crate::db::pools::{READING_CONNECTIONS_MAX, RECORDS_CONNECTIONS_MAX};
+use crate::db::pools::{EXPORTS_CONNECTIONS_MAX, READING_CONNECTIONS_MAX, RECORDS_CONNECTIONS_MAX};
 use crate::owner_shares::OwnerShares;
 use crate::telemetry::limits::{self, Limit};
 
@@ -38,6 +38,13 @@ pub const READING: Rules = Rules {
     at_once_max: RECORDS_CONNECTIONS_MAX as usize,
     per_user_max: 3,
     limit: &limits::READERS,
+};
+/// Reading records of any number.
+pub const EXPORTS: Rules = Rules {
+    what: "requests for all records (NDJSON, CSV)",
+    at_once_max: EXPORTS_CONNECTIONS_MAX as usize,
+    per_user_max: 3,
+    limit: &limits::EXPORTERS,
 };
 /// Lists of what is in the gateway's own tables: the quarantine, sizes of streams.
 pub const LISTS: Rules = Rules {

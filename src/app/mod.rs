@@ -37,10 +37,11 @@ pub use crate::app::preparation::Prepared;
 use crate::app::private_postgres::RunningCluster;
 use crate::auth::{self, Auth, AuthOptions, AuthParts, LocalToken, Password, UserName};
 use crate::catalog::Catalog;
-use crate::config::{Config, Setting};
+use crate::config::{self, Config, Setting};
 use crate::counters::Counters;
 use crate::db::Database;
 use crate::db::batch::BatchTimeouts;
+use crate::db::replica::Replica;
 use crate::db::streams::StreamLimits;
 use crate::hub::{Hub, HubLimits};
 use crate::ingest::Ingest;
@@ -101,6 +102,7 @@ struct Ground {
     journal: Journal,
     database: Database,
     catalog: Catalog,
+    replica: Option<Replica>,
 }
 
 /// The parts of the pipeline that others look at.
@@ -173,8 +175,18 @@ impl App {
         };
         let catalog = Catalog::open(database.clone(), &data_dir, limits);
         let (lifecycle, clock) = (lifecycle.clone(), Clock::System);
-        let ground =
-            Ground { config, settings, lifecycle, clock, data_dir, journal, database, catalog };
+        let replica = replica(&config.reading)?;
+        let ground = Ground {
+            config,
+            settings,
+            lifecycle,
+            clock,
+            data_dir,
+            journal,
+            database,
+            catalog,
+            replica,
+        };
 
         let accounts = KnownAccounts::open(&ground.database, &ground.data_dir);
         let auth = ground.auth(&accounts)?;
@@ -185,6 +197,13 @@ impl App {
         let preparation = ground.preparation(accounts, auth.clone(), &pipeline, polling.clone());
         let prepared = preparation.start();
         let state = ground.state(auth, hub, polling, &pipeline, metrics);
+        if let Some(replica) = state.replica.clone() {
+            let watching = replica.watch(state.database.clone());
+            let soft = state.lifecycle.soft().clone();
+            state.lifecycle.spawn("replica", async move {
+                let _ = soft.run_until_cancelled(watching).await;
+            });
+        }
         upkeep::start(&state, pipeline.committed);
         quarantine::start(&state);
         let started = Started {
@@ -428,6 +447,8 @@ impl Ground {
             previews: Previews::default(),
             previewers: UserSemaphore::new(&api::PREVIEWS),
             readers: UserSemaphore::new(&api::READING),
+            exporters: UserSemaphore::new(&api::EXPORTS),
+            replica: self.replica.clone(),
             reply_cache: api::ReplyCache::new(&self.config.reading, pipeline.counters.clone()),
             lists: UserSemaphore::new(&api::LISTS),
             samples: UserSemaphore::new(&api::SAMPLES),
@@ -451,6 +472,14 @@ impl Ground {
             settings: self.settings.clone(),
         })
     }
+}
+
+/// The replica that takes reads, where one is named.
+fn replica(config: &config::Reading) -> anyhow::Result<Option<Replica>> {
+    let url = config.database_replica_url.as_deref().filter(|url| !url.is_empty());
+    let lag_max = Duration::from_secs(config.database_replica_lag_seconds_max);
+    let replica = url.map(|url| Replica::new(url, lag_max)).transpose();
+    replica.context("the replica's URL (DATABASE_REPLICA_URL) cannot be read")
 }
 
 /// What waiting cannot repair is told before anything is started.

@@ -82,16 +82,21 @@ impl Database {
                 "it begins with postgres:// or postgresql://".into(),
             ));
         }
-        let options = PgConnectOptions::from_str(url)?.application_name("tidegate").options([
+        let options = Database::options(PgConnectOptions::from_str(url)?);
+        let pools = Pools::new(&options);
+        Ok(Database { options, pools })
+    }
+
+    /// The options with what every connection of the gateway has.
+    pub(super) fn options(options: PgConnectOptions) -> PgConnectOptions {
+        options.application_name("tidegate").options([
             ("timezone", "UTC"),
             ("client_min_messages", "warning"),
             FULL_FLOATS,
             ISO_DATES,
             READ_COMMITTED,
             PLANS,
-        ]);
-        let pools = Pools::new(&options);
-        Ok(Database { options, pools })
+        ])
     }
 
     /// The pool that everything leans on.

@@ -23,6 +23,7 @@ pub mod quarantine;
 pub mod quarantine_limits;
 pub mod query;
 pub mod reading;
+pub mod replica;
 pub mod sessions;
 mod sql;
 mod stream_limits;

@@ -19,6 +19,8 @@ pub const RECORDS_TIMEOUT_MS: u64 = 5_000;
 pub const READING_CONNECTIONS_MAX: u32 = 4;
 /// Connections that read records.
 pub const RECORDS_CONNECTIONS_MAX: u32 = 4;
+/// Connections that read records for replies of any length.
+pub const EXPORTS_CONNECTIONS_MAX: u32 = 4;
 
 /// A pool's size, the longest time for one statement, and its longest wait for a lock in milliseconds (0: as long as a
 /// statement may take).
@@ -45,6 +47,8 @@ const RECORDS: Kind = Kind {
     statement_timeout_ms: RECORDS_TIMEOUT_MS,
     lock_timeout_ms: 2_000,
 };
+/// An export has its own limit for the whole of it.
+const EXPORTS: Kind = Kind { connections_max: EXPORTS_CONNECTIONS_MAX, ..RECORDS };
 /// The end of a run waits for batches that have its job's row, however long these take.
 const POLLING: Kind = Kind::new(8, 0);
 
@@ -63,6 +67,8 @@ pub struct Pools {
     pub reading: PgPool,
     /// Reading streams' records, which may take all of its connections and none of the other pools.
     pub records: PgPool,
+    /// The same for replies of any length, which take no connection from pages.
+    pub exports: PgPool,
     /// Claims and ends of polling runs.
     pub polling: PgPool,
 }
@@ -77,14 +83,15 @@ impl Pools {
             schema: make(SCHEMA),
             reading: make(READING),
             records: make(RECORDS),
+            exports: make(EXPORTS),
             polling: make(POLLING),
         }
     }
 
     /// Closes all of them.
     pub async fn close(&self) {
-        let Pools { lookups, sign_ins, changes, schema, reading, records, polling } = self;
-        for pool in [lookups, sign_ins, changes, schema, reading, records, polling] {
+        let Pools { lookups, sign_ins, changes, schema, reading, records, exports, polling } = self;
+        for pool in [lookups, sign_ins, changes, schema, reading, records, exports, polling] {
             pool.close().await;
         }
     }

@@ -62,6 +62,12 @@ pub static READERS: Limit = Limit::new(
     "requests for records were refused: others are read, or replies are not taken",
 );
 
+/// Requests for all records at once, in all and of one user.
+pub static EXPORTERS: Limit = Limit::new(
+    "exporters",
+    "requests for all records were refused: others are read, or replies are not taken",
+);
+
 /// Lists of the quarantine and of streams' sizes at once, in all and of one user.
 pub static LISTS: Limit = Limit::new(
     "lists",
@@ -212,6 +218,7 @@ const ALL: &[&Limit] = &[
     &REPLY_UNREAD,
     &HEAD_TIME,
     &READERS,
+    &EXPORTERS,
     &LISTS,
     &READING_TIME,
     &READ_WAIT,

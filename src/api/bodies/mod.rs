@@ -8,7 +8,7 @@ pub mod refused_body;
 pub mod reply_budget;
 
 pub use arriving_body::ArrivingBody;
-pub use driven::driven;
+pub use driven::{Driven, driven};
 pub use json_body::ApiJson;
 pub use memory_budget::{Full, Holder, MemoryBudget, MemoryPermit};
 pub use reply_budget::{ReplyBudget, Uncounted};

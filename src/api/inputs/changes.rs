@@ -28,6 +28,7 @@ use crate::api::inputs::refusal::refusal;
 use crate::api::inputs::{body, receipt};
 use crate::api::read::key_path::{KeyPath, key_object};
 use crate::api::read::one_record;
+use crate::api::read::own_writes::Freshness;
 use crate::api::{ApiError, AppState};
 use crate::auth::{Caller, Scope};
 use crate::db::{answered, kept_records};
@@ -215,7 +216,7 @@ async fn answer(
         }
         _ if op == ChangeOp::Delete => Ok(StatusCode::NO_CONTENT.into_response()),
         _ => {
-            let found = one_record::read(state, stream, plan).await?;
+            let found = one_record::read(state, stream, plan, Freshness::Primary).await?;
             let Some(found) = found else {
                 // It was deleted since.
                 return Err(missing(stream, about));

@@ -7,21 +7,23 @@ use axum::extract::{Path, RawQuery, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use futures::future::BoxFuture;
 use tidegate_codec::Stream;
 use tidegate_query::RecordsPlan;
 use uuid::Uuid;
 
-use crate::api::bodies::Holder;
 use crate::api::read::key_path::KeyPath;
-use crate::api::read::own_writes;
+use crate::api::read::own_writes::{self, Freshness};
+use crate::api::read::places::{self, Asked};
 use crate::api::read::question::{Format, parameters};
 use crate::api::read::read_error::refused;
 use crate::api::read::records::PAGE_HELD_BYTES;
 use crate::api::read::reply_cache::{REVALIDATED, has};
 use crate::api::{ApiError, AppState, named_stream};
 use crate::auth::{Caller, Scope};
+use crate::db::Pool;
 use crate::db::pools::RECORDS_TIMEOUT_MS;
-use crate::db::query::{ReadError, Reading};
+use crate::db::query::Reading;
 
 /// A record that was found.
 #[derive(Debug)]
@@ -98,9 +100,9 @@ async fn show(
     let mut parameters = parameters(&query.unwrap_or_default());
     let waited_for = own_writes::take(&mut parameters)?;
     let plan = plan(&stream, &parameters)?;
-    own_writes::wait(state, waited_for).await?;
+    let freshness = own_writes::wait(state, waited_for).await?;
     let _permit = state.readers.take(caller).await?;
-    let Some(found) = read(state, &stream, &plan).await? else {
+    let Some(found) = read(state, &stream, &plan, freshness).await? else {
         let detail = format!("the stream \"{name}\" has no record {called}");
         return Err(ApiError::not_found("no_such_record", detail));
     };
@@ -118,17 +120,20 @@ pub async fn read(
     state: &AppState,
     stream: &Stream,
     plan: &RecordsPlan,
+    freshness: Freshness,
 ) -> Result<Option<FoundRecord>, ApiError> {
-    let mut held = state.memory_budget.hold(Holder::Known, PAGE_HELD_BYTES)?;
-    let mut room = |bytes| held.grow_to(bytes).is_ok();
-    let made = async {
-        let pool = &state.database.pools().records;
-        let timeout = Duration::from_millis(RECORDS_TIMEOUT_MS);
-        let mut reading = Reading::begin(pool, stream, timeout).await?;
-        let found = reading.one(plan, &mut room).await?;
-        reading.finish().await;
-        Ok::<_, ReadError>(found)
+    let question = |pool: Pool| -> BoxFuture<'_, _> {
+        Box::pin(async move {
+            let mut held = places::hold(state, PAGE_HELD_BYTES)?;
+            let mut room = |bytes| held.grow_to(bytes).is_ok();
+            let timeout = Duration::from_millis(RECORDS_TIMEOUT_MS);
+            let mut reading = Reading::begin(&pool, stream, timeout).await?;
+            let found = reading.one(plan, &mut room).await?;
+            reading.finish().await;
+            Ok(found)
+        })
     };
-    let found = made.await.map_err(|error| refused(stream, error))?;
+    let found = places::ask(state, Asked::Page, freshness, question).await;
+    let (found, _) = found.map_err(|error| refused(stream, error))?;
     Ok(found.map(|(json, hash)| FoundRecord { json, tag: format!("\"{hash}\"") }))
 }

@@ -7,6 +7,7 @@ use tidegate_record::Position;
 use tokio::time::timeout;
 
 use crate::api::{ApiError, AppState};
+use crate::db::replica::LogPlace;
 use crate::telemetry::limits;
 
 /// Longest wait for the commit.
@@ -24,9 +25,20 @@ pub fn take(parameters: &mut Vec<(String, String)>) -> Result<Option<Position>, 
     position.map(Some).map_err(|error| invalid(format!("{error}, as `position` in a reply")))
 }
 
+/// What a reader must see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Freshness {
+    /// What there is, on a replica too.
+    Any,
+    /// Everything that the primary had at this place of its log.
+    Of(LogPlace),
+    /// What only the primary has for sure.
+    Primary,
+}
+
 /// Waits until everything up to this position is committed.
-pub async fn wait(state: &AppState, position: Option<Position>) -> Result<(), ApiError> {
-    let Some(position) = position else { return Ok(()) };
+pub async fn wait(state: &AppState, position: Option<Position>) -> Result<Freshness, ApiError> {
+    let Some(position) = position else { return Ok(Freshness::Any) };
     if position > state.journal.synced() {
         let message =
             "this gateway has not accepted as much yet; a position is of the gateway that told it";
@@ -34,18 +46,21 @@ pub async fn wait(state: &AppState, position: Option<Position>) -> Result<(), Ap
     }
     let mut committed = state.progress.subscribe();
     let waited = timeout(WAIT_MAX, committed.wait_for(|low_water| *low_water >= position)).await;
-    match waited {
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err(_)) | Err(_) => {
-            limits::READ_WAIT.hit();
-            let detail = format!(
-                "what was accepted up to {position} is not committed after {} s; it is durable, and GET /v1/status says what \
-                 PostgreSQL waits for",
-                WAIT_MAX.as_secs()
-            );
-            Err(ApiError::unavailable("not_committed_yet", detail, RETRY_AFTER))
-        }
+    let is_committed = matches!(waited, Ok(Ok(_)));
+    drop(waited);
+    if !is_committed {
+        limits::READ_WAIT.hit();
+        let detail = format!(
+            "what was accepted up to {position} is not committed after {} s; it is durable, and GET /v1/status says what \
+             PostgreSQL waits for",
+            WAIT_MAX.as_secs()
+        );
+        return Err(ApiError::unavailable("not_committed_yet", detail, RETRY_AFTER));
     }
+    if state.replica.is_none() {
+        return Ok(Freshness::Any);
+    }
+    Ok(state.database.log_place().await.map_or(Freshness::Primary, Freshness::Of))
 }
 
 fn invalid(message: String) -> ApiError {

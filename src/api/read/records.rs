@@ -3,28 +3,32 @@
 //! JSON comes in pages, each of which is made before its first byte leaves; NDJSON and CSV come as PostgreSQL gives them, of
 //! any length, and end early, without the end of a reply, where something fails midway.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::{RawQuery, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use futures::StreamExt;
+use futures::future::BoxFuture;
 use tidegate_codec::Stream;
 use tidegate_query::{PAGE_RECORDS_DEFAULT, PAGE_RECORDS_MAX, RecordsPlan};
 use url::form_urlencoded;
 
-use crate::api::bodies::{Holder, MemoryPermit, driven};
+use crate::api::bodies::{Driven, MemoryPermit, driven};
 use crate::api::caller::PathText;
-use crate::api::read::own_writes;
+use crate::api::read::own_writes::{self, Freshness};
+use crate::api::read::places::{self, Asked, Place};
 use crate::api::read::question::{Format, parameters};
 use crate::api::read::read_error::refused;
 use crate::api::read::reply_cache::Reply;
 use crate::api::user_semaphore::UserPermit;
 use crate::api::{ApiError, AppState, named_stream};
 use crate::auth::{Caller, Scope};
+use crate::db::Pool;
 use crate::db::pools::RECORDS_TIMEOUT_MS;
 use crate::db::query::{Page, PageLimits, ReadError, Reading};
 
@@ -55,19 +59,19 @@ pub async fn list(
     let waited_for = own_writes::take(&mut parameters)?;
     let limit_max = if format == Format::Json { PAGE_RECORDS_MAX } else { u32::MAX };
     let plan = RecordsPlan::read(&stream, &parameters, limit_max)?;
-    own_writes::wait(&state, waited_for).await?;
+    let freshness = own_writes::wait(&state, waited_for).await?;
     if format != Format::Json {
-        let permit = state.readers.take(&caller).await?;
-        return export(&state, stream, plan, format, permit).await;
+        let permit = state.exporters.take(&caller).await?;
+        return export(&state, stream, plan, format, freshness, permit).await;
     }
     let question = state.reply_cache.question(&stream, format!("records {parameters:?}"));
     if let Some(response) = state.reply_cache.find(&question, &headers) {
         return Ok(response);
     }
     let UserPermit { of_all, of_user } = state.readers.take(&caller).await?;
-    let reply = page(&state, &stream, &plan, &query).await?;
+    let (reply, place) = page(&state, &stream, &plan, &query, freshness).await?;
     drop(of_all);
-    state.reply_cache.answer(question, &headers, reply, of_user)
+    state.reply_cache.answer(question, &headers, reply, place, of_user)
 }
 
 async fn page(
@@ -75,11 +79,13 @@ async fn page(
     stream: &Stream,
     plan: &RecordsPlan,
     query: &str,
-) -> Result<Reply, ApiError> {
-    let mut held = state.memory_budget.hold(Holder::Known, PAGE_HELD_BYTES)?;
-    let limits =
-        PageLimits { records: plan.limit.unwrap_or(PAGE_RECORDS_DEFAULT), bytes: PAGE_BYTES_MAX };
-    let (page, count) = read_page(state, stream, plan, limits, &mut held).await?;
+    freshness: Freshness,
+) -> Result<(Reply, Place), ApiError> {
+    let ((page, count, _held), place) = places::ask(state, Asked::Page, freshness, |pool| {
+        Box::pin(read_page(state, pool, stream, plan))
+    })
+    .await
+    .map_err(|error| refused(stream, error))?;
     let next = page.last.map(|last| plan.next(last));
     let mut body = b"{\"records\":[".to_vec();
     body.extend_from_slice(&page.json);
@@ -91,33 +97,31 @@ async fn page(
     }
     body.push(b'}');
     let link = next.and_then(|next| link(stream, query, &next));
-    Ok(Reply { media_type: Format::Json.media_type(), body, link })
+    Ok((Reply { media_type: Format::Json.media_type(), body, link }, place))
 }
 
 /// A page, and how many records there are where that was asked for, both of the same moment.
 async fn read_page(
     state: &AppState,
+    pool: Pool,
     stream: &Stream,
     plan: &RecordsPlan,
-    limits: PageLimits,
-    held: &mut MemoryPermit,
-) -> Result<(Page, Option<i64>), ApiError> {
+) -> Result<(Page, Option<i64>, MemoryPermit), ReadError> {
+    let limits =
+        PageLimits { records: plan.limit.unwrap_or(PAGE_RECORDS_DEFAULT), bytes: PAGE_BYTES_MAX };
+    let mut held = places::hold(state, PAGE_HELD_BYTES)?;
     let mut room = |bytes| held.grow_to(bytes).is_ok();
-    let made = async {
-        let pool = &state.database.pools().records;
-        let timeout = Duration::from_millis(RECORDS_TIMEOUT_MS);
-        let mut reading = Reading::begin(pool, stream, timeout).await?;
-        let count = match plan.count {
-            Some(how) => Some(reading.count(plan, how).await?),
-            None => None,
-        };
-        let page = reading.page(plan, limits, &mut room).await?;
-        if page.last.is_none() {
-            reading.finish().await;
-        }
-        Ok::<_, ReadError>((page, count))
+    let timeout = Duration::from_millis(RECORDS_TIMEOUT_MS);
+    let mut reading = Reading::begin(&pool, stream, timeout).await?;
+    let count = match plan.count {
+        Some(how) => Some(reading.count(plan, how).await?),
+        None => None,
     };
-    made.await.map_err(|error| refused(stream, error))
+    let page = reading.page(plan, limits, &mut room).await?;
+    if page.last.is_none() {
+        reading.finish().await;
+    }
+    Ok((page, count, held))
 }
 
 /// `<…?after=…>; rel="next"`, with the other parameters as they are.
@@ -138,29 +142,41 @@ async fn export(
     stream: Arc<Stream>,
     plan: RecordsPlan,
     format: Format,
+    freshness: Freshness,
     permit: UserPermit,
 ) -> Result<Response, ApiError> {
-    let pool = state.database.pools().records.clone();
     let named = Arc::clone(&stream);
-    let mut held = state.memory_budget.hold(Holder::Known, EXPORT_HELD_BYTES)?;
-    let pieces = driven(move |pieces| async move {
-        let mut reading = Reading::begin(&pool, &stream, EXPORT_MAX).await?;
-        let mut room = |bytes| held.grow_to(bytes).is_ok();
-        reading.copy(&plan, format.rows(), PIECE_BYTES, &pieces, &mut room).await?;
-        reading.finish().await;
-        drop(permit);
-        Ok::<_, ReadError>(())
-    });
-    let mut pieces = Box::pin(pieces);
-    // What fails before the first piece has a status of its own.
-    let first = match pieces.next().await {
-        Some(Err(error)) => return Err(refused(&named, error)),
-        first => first,
+    let shared = Arc::new((stream, plan, permit));
+    let begin = |pool| -> BoxFuture<'_, _> {
+        Box::pin(begin_export(state, pool, Arc::clone(&shared), format))
     };
-    let pieces = futures::stream::iter(first).chain(pieces).map(move |piece| {
+    let begun = places::ask(state, Asked::Export, freshness, begin).await;
+    let ((first, pieces), _) = begun.map_err(|error| refused(&named, error))?;
+    let pieces = futures::stream::iter(first.map(Ok)).chain(pieces).map(move |piece| {
         piece.inspect_err(|error| {
             tracing::warn!(stream = %named.name, %error, "a reply of records ended early");
         })
     });
     Ok(([(CONTENT_TYPE, format.media_type())], Body::from_stream(pieces)).into_response())
+}
+
+/// The first piece of a reply, and those that follow: what fails before it has a status of its own.
+async fn begin_export(
+    state: &AppState,
+    pool: Pool,
+    shared: Arc<(Arc<Stream>, RecordsPlan, UserPermit)>,
+    format: Format,
+) -> Result<(Option<Bytes>, Pin<Box<Driven<ReadError>>>), ReadError> {
+    let mut held = places::hold(state, EXPORT_HELD_BYTES)?;
+    let pieces = driven(move |pieces| async move {
+        let (stream, plan, _permit) = &*shared;
+        let mut reading = Reading::begin(&pool, stream, EXPORT_MAX).await?;
+        let mut room = |bytes| held.grow_to(bytes).is_ok();
+        reading.copy(plan, format.rows(), PIECE_BYTES, &pieces, &mut room).await?;
+        reading.finish().await;
+        Ok::<_, ReadError>(())
+    });
+    let mut pieces = Box::pin(pieces);
+    let first = pieces.next().await.transpose()?;
+    Ok((first, pieces))
 }

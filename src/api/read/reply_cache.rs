@@ -23,6 +23,7 @@ use tidegate_record::{ColumnSet, StreamId};
 
 use crate::api::ApiError;
 use crate::api::bodies::{Uncounted, reply_budget};
+use crate::api::read::places::Place;
 use crate::config;
 use crate::counters::Counters;
 use crate::telemetry::metrics::{self, CachedReply};
@@ -114,20 +115,22 @@ impl ReplyCache {
         Some(response)
     }
 
-    /// Answers with a reply that was made, and keeps it if it is small. `held` goes with its last byte.
+    /// Answers with a reply that was made, and keeps it if it is small and from the primary: one of a replica may be older than
+    /// the last commit. `held` goes with its last byte.
     pub fn answer(
         &self,
         question: Question,
         headers: &HeaderMap,
         reply: Reply,
+        place: Place,
         held: impl Send + Sync + 'static,
     ) -> Result<Response, ApiError> {
         let Reply { media_type, body, link } = reply;
         let tag = URL_SAFE_NO_PAD.encode(&Sha256::digest(&body)[..TAG_BYTES]);
         let tag = HeaderValue::try_from(format!("\"{tag}\"")).map_err(ApiError::internal)?;
         let is_known = has(headers, &tag);
-        let is_small = body.len() <= REPLY_BYTES_MAX;
-        let copy = if is_small && self.replies.is_some() {
+        let is_kept = body.len() <= REPLY_BYTES_MAX && place == Place::Primary;
+        let copy = if is_kept && self.replies.is_some() {
             Some(Bytes::copy_from_slice(&body))
         } else {
             None

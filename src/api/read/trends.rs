@@ -5,19 +5,21 @@ use std::time::Duration;
 use axum::extract::{RawQuery, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
+use futures::future::BoxFuture;
 use tidegate_query::{FacetsPlan, QueryError, TREND_ROWS_MAX, TrendPlan};
 
-use crate::api::bodies::Holder;
 use crate::api::caller::PathText;
 use crate::api::read::own_writes;
+use crate::api::read::places::{self, Asked};
 use crate::api::read::question::{Format, parameters};
 use crate::api::read::read_error::refused;
 use crate::api::read::reply_cache::Reply;
 use crate::api::user_semaphore::UserPermit;
 use crate::api::{ApiError, AppState, named_stream};
 use crate::auth::{Caller, Scope};
+use crate::db::Pool;
 use crate::db::pools::RECORDS_TIMEOUT_MS;
-use crate::db::query::{ReadError, Reading};
+use crate::db::query::Reading;
 use crate::telemetry::limits;
 
 /// What making a reply may hold, unless its values are large.
@@ -38,21 +40,26 @@ pub async fn trend(
     let format = Format::take(&mut parameters, &headers)?;
     let waited_for = own_writes::take(&mut parameters)?;
     let plan = TrendPlan::read(&stream, &parameters)?;
-    own_writes::wait(&state, waited_for).await?;
-    let question = state.reply_cache.question(&stream, format!("trends {format:?} {parameters:?}"));
-    if let Some(response) = state.reply_cache.find(&question, &headers) {
+    let freshness = own_writes::wait(&state, waited_for).await?;
+    let asked = state.reply_cache.question(&stream, format!("trends {format:?} {parameters:?}"));
+    if let Some(response) = state.reply_cache.find(&asked, &headers) {
         return Ok(response);
     }
     let UserPermit { of_all, of_user } = state.readers.take(&caller).await?;
-    let mut held = state.memory_budget.hold(Holder::Known, HELD_BYTES)?;
-    let mut room = |bytes| held.grow_to(bytes).is_ok();
-    let made = async {
-        let mut reading = Reading::begin(&state.database.pools().records, &stream, TIMEOUT).await?;
-        let made = reading.trend(&plan, format.rows(), TREND_ROWS_MAX, &mut room).await?;
-        reading.finish().await;
-        Ok::<_, ReadError>(made)
+    let (state, stream, plan) = (&state, &stream, &plan);
+    let question = |pool: Pool| -> BoxFuture<'_, _> {
+        Box::pin(async move {
+            let mut held = places::hold(state, HELD_BYTES)?;
+            let mut room = |bytes| held.grow_to(bytes).is_ok();
+            let mut reading = Reading::begin(&pool, stream, TIMEOUT).await?;
+            let (rows, count) =
+                reading.trend(plan, format.rows(), TREND_ROWS_MAX, &mut room).await?;
+            reading.finish().await;
+            Ok((rows, count, held))
+        })
     };
-    let (rows, count) = made.await.map_err(|error| refused(&stream, error))?;
+    let made = places::ask(state, Asked::Page, freshness, question).await;
+    let ((rows, count, held), place) = made.map_err(|error| refused(stream, error))?;
     drop(of_all);
     if count > u64::from(TREND_ROWS_MAX) {
         limits::REPLY_BYTES.hit();
@@ -67,7 +74,7 @@ pub async fn trend(
     };
     drop(held);
     let reply = Reply { media_type: format.media_type(), body, link: None };
-    state.reply_cache.answer(question, &headers, reply, of_user)
+    state.reply_cache.answer(asked, &headers, reply, place, of_user)
 }
 
 /// `GET /v1/streams/{stream}/facets?columns=a,b` → 200 `{"facets":{"a":[{"value","count"},…],…}}`, the most frequent first.
@@ -84,32 +91,36 @@ pub async fn facets(
     let mut parameters = parameters(&query.unwrap_or_default());
     let waited_for = own_writes::take(&mut parameters)?;
     let plan = FacetsPlan::read(&stream, &parameters)?;
-    own_writes::wait(&state, waited_for).await?;
-    let question = state.reply_cache.question(&stream, format!("facets {parameters:?}"));
-    if let Some(response) = state.reply_cache.find(&question, &headers) {
+    let freshness = own_writes::wait(&state, waited_for).await?;
+    let asked = state.reply_cache.question(&stream, format!("facets {parameters:?}"));
+    if let Some(response) = state.reply_cache.find(&asked, &headers) {
         return Ok(response);
     }
     let UserPermit { of_all, of_user } = state.readers.take(&caller).await?;
-    let mut held = state.memory_budget.hold(Holder::Known, HELD_BYTES)?;
-    let mut room = |bytes| held.grow_to(bytes).is_ok();
-    let made = async {
-        let mut reading = Reading::begin(&state.database.pools().records, &stream, TIMEOUT).await?;
-        let mut body = b"{\"facets\":{".to_vec();
-        for (index, column) in plan.columns.iter().enumerate() {
-            if index > 0 {
-                body.push(b',');
+    let (state, stream, plan) = (&state, &stream, &plan);
+    let question = |pool: Pool| -> BoxFuture<'_, _> {
+        Box::pin(async move {
+            let mut held = places::hold(state, HELD_BYTES)?;
+            let mut room = |bytes| held.grow_to(bytes).is_ok();
+            let mut reading = Reading::begin(&pool, stream, TIMEOUT).await?;
+            let mut body = b"{\"facets\":{".to_vec();
+            for (index, column) in plan.columns.iter().enumerate() {
+                if index > 0 {
+                    body.push(b',');
+                }
+                body.extend(serde_json::to_vec(&column.name).unwrap_or_default());
+                body.extend_from_slice(b":[");
+                body.extend(reading.facet(plan, index, &mut room).await?);
+                body.push(b']');
             }
-            body.extend(serde_json::to_vec(&column.name).unwrap_or_default());
-            body.extend_from_slice(b":[");
-            body.extend(reading.facet(&plan, index, &mut room).await?);
-            body.push(b']');
-        }
-        body.extend_from_slice(b"}}");
-        reading.finish().await;
-        Ok::<_, ReadError>(body)
+            body.extend_from_slice(b"}}");
+            reading.finish().await;
+            Ok((body, held))
+        })
     };
-    let body = made.await.map_err(|error| refused(&stream, error))?;
+    let made = places::ask(state, Asked::Page, freshness, question).await;
+    let ((body, held), place) = made.map_err(|error| refused(stream, error))?;
     drop((of_all, held));
     let reply = Reply { media_type: Format::Json.media_type(), body, link: None };
-    state.reply_cache.answer(question, &headers, reply, of_user)
+    state.reply_cache.answer(asked, &headers, reply, place, of_user)
 }

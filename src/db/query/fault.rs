@@ -22,6 +22,37 @@ pub enum QuestionFault {
 }
 
 impl ReadError {
+    /// Does the fault lie in where it was asked, so that another place may answer: the line, or a replica that could not keep
+    /// what is read because of what it replays?
+    pub fn is_of_place(&self) -> bool {
+        // A stream that was just made, or got columns, is known here before the replica has its table.
+        self.is_of_line()
+            || self.fault() == Some(QuestionFault::Table)
+            || matches!(self.sqlstate().as_deref(), Some("40001" | "40P01"))
+    }
+
+    /// Is it the line, or a server that takes no questions?
+    pub fn is_of_line(&self) -> bool {
+        match self {
+            ReadError::Database(sqlx::Error::Database(_)) => {
+                let state = self.sqlstate().unwrap_or_default();
+                ["08", "53"].iter().any(|class| state.starts_with(class))
+                    || ["57P01", "57P02", "57P03"].contains(&&*state)
+            }
+            ReadError::Database(_) => true,
+            _ => false,
+        }
+    }
+
+    fn sqlstate(&self) -> Option<String> {
+        match self {
+            ReadError::Database(sqlx::Error::Database(error)) => {
+                Some(error.code().unwrap_or_default().into_owned())
+            }
+            _ => None,
+        }
+    }
+
     /// What is wrong with the question; None where it is not to blame.
     pub fn fault(&self) -> Option<QuestionFault> {
         let ReadError::Database(sqlx::Error::Database(reason)) = self else { return None };

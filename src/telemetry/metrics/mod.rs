@@ -59,6 +59,9 @@ const BATCH_ROWS: &str = "tidegate_batch_rows";
 const BATCH_DURATION: &str = "tidegate_batch_duration_seconds";
 const COPY_DURATION: &str = "tidegate_copy_duration_seconds";
 const CHANGES: &str = "tidegate_changes_total";
+const READS: &str = "tidegate_reads_total";
+const REPLICA_FALLBACKS: &str = "tidegate_replica_fallbacks_total";
+const REPLICA_LAG: &str = "tidegate_replica_lag_seconds";
 const KEYED_PARTS: &str = "tidegate_keyed_parts_total";
 const COMMIT_LAG: &str = "tidegate_commit_lag_seconds";
 const WRITER_SESSIONS: &str = "tidegate_writer_sessions_total";
@@ -225,7 +228,27 @@ fn describe_way_out() {
         PARTITIONS_BEHIND,
         "Streams whose partitions could not be made ahead or dropped at the latest try."
     );
+    describe_reading();
     describe_monitors_and_polling();
+}
+
+fn describe_reading() {
+    describe_counter!(
+        READS,
+        "Questions about records that PostgreSQL answered: primary or replica."
+    );
+    describe_counter!(
+        REPLICA_FALLBACKS,
+        "Questions that the primary took in place of the replica: unseen, unreachable, behind, foreign, failed."
+    );
+    describe_gauge!(REPLICA_LAG, Unit::Seconds, "How far the replica is behind the primary.");
+    for place in ["primary", "replica"] {
+        counter!(READS, "place" => place).absolute(0);
+    }
+    for reason in ["unseen", "unreachable", "behind", "foreign", "failed"] {
+        counter!(REPLICA_FALLBACKS, "reason" => reason).absolute(0);
+    }
+    set_replica_lag(Duration::ZERO);
 }
 
 fn describe_monitors_and_polling() {
@@ -296,6 +319,21 @@ pub fn count_keyed_parts(direct: u64, staged: u64) {
     for (way, parts) in [("direct", direct), ("staged", staged)] {
         counter!(KEYED_PARTS, "way" => way).increment(parts);
     }
+}
+
+/// Where records were read: `primary` or `replica`.
+pub fn count_read(place: &'static str) {
+    counter!(READS, "place" => place).increment(1);
+}
+
+/// The primary was asked in place of the replica.
+pub fn count_replica_fallback(reason: &'static str) {
+    counter!(REPLICA_FALLBACKS, "reason" => reason).increment(1);
+}
+
+/// How far the replica is behind.
+pub fn set_replica_lag(lag: Duration) {
+    gauge!(REPLICA_LAG).set(lag.as_secs_f64());
 }
 
 /// What became of committed changes.

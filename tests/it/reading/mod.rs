@@ -1,10 +1,13 @@
 //! Asking for records: what PostgreSQL says to the same question in SQL written by hand is what has to come.
 
+mod cache;
+mod command;
 mod filters;
 mod formats;
 mod own_writes;
 mod pages;
 mod refused;
+mod replica;
 mod trends;
 
 use serde_json::{Value, json};

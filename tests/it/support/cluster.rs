@@ -219,6 +219,26 @@ impl OwnCluster {
         self.start_again().await;
     }
 
+    /// A streaming replica of this one, as it is now and as it goes on.
+    pub async fn replica(&self) -> OwnCluster {
+        let mut replica = OwnCluster::start().await;
+        let mut client = PgConnection::connect(&replica.url).await.expect("it runs");
+        let data: String = sqlx::query_scalar("show data_directory")
+            .fetch_one(&mut client)
+            .await
+            .expect("it says where its data is");
+        drop(client);
+        replica.stop().await;
+        // With the owner of what was there, who is not root.
+        let script = "owner=$(stat -c %U:%G \"$2\") && rm -rf \"$2\" \
+            && pg_basebackup -d \"$1\" -D \"$2\" -R -X stream -c fast \
+            && chown -R \"$owner\" \"$2\" && chmod 700 \"$2\"";
+        let done = Command::new("sh").args(["-c", script, "replica", &self.url, &data]).status();
+        assert!(done.expect("there is a shell").success(), "no replica of {}", self.url);
+        replica.start_again().await;
+        replica
+    }
+
     /// A fast shutdown; returns when it is down.
     pub async fn stop(&mut self) {
         let cluster = self.cluster.take().expect("it runs");
