@@ -14,7 +14,7 @@ pub struct Reading {
     #[arg(long, env = "TIDEGATE_READ_CACHE_BYTES_MAX", default_value_t = 16 << 20)]
     pub read_cache_bytes_max: u64,
 
-    /// Address of a replica of the database, as in DATABASE_URL, that takes reads of records. Without it the primary does.
+    /// Address of a replica of the database, in the form of the database's own, that takes reads of records. Without it the primary does.
     #[arg(long, env = "DATABASE_REPLICA_URL", hide_env_values = true)]
     pub database_replica_url: Option<String>,
 

@@ -25,6 +25,8 @@ use crate::telemetry::metrics;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Longest time for a look's connection, and for its answer.
 const LOOK_MAX: Duration = Duration::from_secs(5);
+/// Longest wait of a reader for the replica; the primary has what it waits for already.
+const REACHED_MAX: Duration = Duration::from_secs(10);
 /// Time between two questions whether the replica has come far enough.
 const ASK_AGAIN: Duration = Duration::from_millis(20);
 /// Most places of the primary that are remembered, each of another second.
@@ -120,7 +122,7 @@ impl Replica {
     }
 
     /// Waits until the replica has replayed the primary's log up to this place. False: it does not come that far in the time
-    /// that it may be behind, or is not there.
+    /// that it may be behind, at most [`REACHED_MAX`], or is not there.
     pub async fn reaches(&self, place: LogPlace) -> bool {
         let asking = async {
             loop {
@@ -134,7 +136,7 @@ impl Replica {
                 }
             }
         };
-        timeout(self.0.lag_max, asking).await.unwrap_or(false)
+        timeout(self.0.lag_max.min(REACHED_MAX), asking).await.unwrap_or(false)
     }
 
     /// A read failed there: nothing more is read there before the next look.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::body::{Body, HttpBody, to_bytes};
 use axum::extract::{FromRef, FromRequest, Request};
 use axum::http::header::{CONTENT_TYPE, HeaderMap};
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error as _, IgnoredAny};
 use serde_json::error::Category;
 
 use crate::api::ApiError;
@@ -80,7 +80,15 @@ fn body_error(error: &axum::Error, bytes_max: usize) -> ApiError {
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
-    serde_json::from_slice(bytes).map_err(|error| {
+    // A list would be taken for the members in their order, whatever they are.
+    let is_list = bytes.trim_ascii_start().starts_with(b"[");
+    let parsed = if is_list {
+        serde_json::from_slice::<IgnoredAny>(bytes)
+            .and_then(|_| Err(serde_json::Error::custom("the body is a JSON object, not a list")))
+    } else {
+        serde_json::from_slice(bytes)
+    };
+    parsed.map_err(|error| {
         let detail = error.to_string();
         let refusal = match error.classify() {
             Category::Data => ApiError::unprocessable("invalid_body", detail),
@@ -153,6 +161,8 @@ mod tests {
             ("{\n\"nam\":\"a\"}", 422, "invalid_body", 2),
             ("{\"name\":5}", 422, "invalid_body", 1),
             ("{}", 422, "invalid_body", 1),
+            ("[\"a\"]", 422, "invalid_body", 0),
+            ("[\"a\"", 400, "malformed_json", 1),
             ("{\"name\":\"a\",\"name\":\"b\"}", 422, "invalid_body", 1),
         ] {
             let error = read(Some("application/json"), body).await.unwrap_err();

@@ -139,7 +139,7 @@ async fn change(
     };
     let body = BodyReader::whole(Bytes::from(line), body::limits(state));
     match state.ingest.take(ingest, body).await {
-        Ok(reply) => answer(state, &stream, &plan, op, &about, reply).await,
+        Ok(reply) => answer(state, caller, &stream, &plan, op, &about, reply).await,
         Err(failure) => Err(invalid(state, *failure)),
     }
 }
@@ -199,6 +199,7 @@ fn precondition(headers: &HeaderMap, name: &HeaderName) -> Result<Option<String>
 
 async fn answer(
     state: &AppState,
+    caller: &Caller,
     stream: &Stream,
     plan: &RecordsPlan,
     op: ChangeOp,
@@ -221,6 +222,8 @@ async fn answer(
                 // It was deleted since.
                 return Err(missing(stream, about));
             };
+            // Who may not read records is not shown what the change left as it was.
+            let found = if caller.require(Scope::Read).is_ok() { found } else { found.id_alone() };
             let is_new = change.is_some_and(|id| found.is_of(id));
             let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
             Ok((status, found.into_response()).into_response())

@@ -236,6 +236,10 @@ pub async fn infer(
     caller.require(Scope::Read)?;
     let Query(InferQuery { null, delimiter, quote, header, columns }) = query?;
     let media_type = body::media_type(request.headers())?;
+    if media_type.format.is_of_changes() {
+        let detail = "a sample has records, not changes: send application/json, application/x-ndjson or text/csv";
+        return Err(ApiError::unsupported_media_type(detail));
+    }
     let csv = CsvWords { null, delimiter, quote, header, columns }.check(media_type.header)?;
     let encoding = body::content_encoding(request.headers())?;
     let permit = state.samples.take(&caller).await?;

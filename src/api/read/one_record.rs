@@ -25,6 +25,9 @@ use crate::db::Pool;
 use crate::db::pools::RECORDS_TIMEOUT_MS;
 use crate::db::query::Reading;
 
+/// What a record's JSON begins with: `{"id":"…"`.
+const ID_BYTES: usize = br#"{"id":"00000000-0000-0000-0000-000000000000""#.len();
+
 /// A record that was found.
 #[derive(Debug)]
 pub struct FoundRecord {
@@ -33,6 +36,12 @@ pub struct FoundRecord {
 }
 
 impl FoundRecord {
+    /// The same with nothing but its id.
+    pub fn id_alone(self) -> FoundRecord {
+        let end = ID_BYTES.min(self.json.len());
+        FoundRecord { json: [&self.json[..end], b"}"].concat(), tag: self.tag }
+    }
+
     /// Whether it is the record of this id, and not an older one of its key.
     pub fn is_of(&self, id: Uuid) -> bool {
         self.json.starts_with(format!("{{\"id\":\"{id}\"").as_bytes())

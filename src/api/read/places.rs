@@ -70,7 +70,7 @@ pub fn hold(state: &AppState, bytes: usize) -> Result<MemoryPermit, ReadError> {
 
 /// The replica, if there is one that is near enough.
 async fn usable(state: &AppState, freshness: Freshness) -> Option<&Replica> {
-    let replica = state.replica.as_ref()?;
+    let replica = state.replica.as_ref().filter(|_| freshness != Freshness::Primary)?;
     if let Err(away) = replica.standing() {
         metrics::count_replica_fallback(away.as_str());
         return None;
@@ -78,9 +78,10 @@ async fn usable(state: &AppState, freshness: Freshness) -> Option<&Replica> {
     match freshness {
         Freshness::Any => Some(replica),
         Freshness::Of(place) if replica.reaches(place).await => Some(replica),
-        Freshness::Of(_) | Freshness::Primary => {
+        Freshness::Of(_) => {
             metrics::count_replica_fallback("behind");
             None
         }
+        Freshness::Primary => None,
     }
 }

@@ -186,6 +186,10 @@ async fn what_postgresql_refuses_is_told_and_kept_to_be_replayed() {
 
     gateway.execute("alter table streams.flights drop constraint brief").await;
     let replay = format!("/v1/quarantine/{}/replay?ack=commit", kept["id"].as_str().unwrap());
+    add_user(&gateway, "ada", "member").await;
+    let sender = Token::of(&gateway, "ada", &["ingest", "read"], json!({})).await;
+    let sender = gateway.with_token(&sender.text).request(Method::POST, &replay);
+    assert_eq!(Reply::to(sender).await.problem(403, "missing_scope")["scope"], "write");
     let replayed = gateway.post(&replay, &Value::Null).await;
     // A body is a repaired change; without one it is taken as it is.
     replayed.problem(422, "invalid_record");
@@ -213,6 +217,17 @@ async fn changes_need_a_stream_that_takes_them_and_a_right() {
     }
     let writer = gateway.with_token(&Token::of(&gateway, "ada", &["write"], json!({})).await.text);
     writer.patch(&path, &json!({"delay": 1})).await.problem(404, "no_such_record");
+    let path = "/v1/streams/flights/by-key/UA,1";
+    let made = put(&writer, path, &json!({"carrier": "UA", "flight": 1, "delay": 1})).await;
+    let shown = made.expect(201);
+    assert_eq!(
+        shown.as_object().unwrap().len(),
+        1,
+        "who may not read is shown its id alone: {shown}"
+    );
+    let shown = writer.patch(path, &json!({})).await.expect(200);
+    assert_eq!(gateway.get(path).await.expect(200)["id"], shown["id"]);
+    assert_eq!(shown.as_object().unwrap().len(), 1, "{shown}");
     writer.delete("/v1/streams/nowhere/by-key/a").await.problem(404, "no_such_stream");
     gateway.delete("/v1/streams/flights/records/7").await.problem(404, "not_found");
 

@@ -53,6 +53,9 @@ pub async fn replay(
     }
     let encoding = body::content_encoding(request.headers())?;
     let kept = find_head(&state.database.pools().changes, &caller, id).await?;
+    if format_of(&kept).is_of_changes() {
+        caller.require(Scope::Write)?;
+    }
     let ingest = IngestRequest {
         addressing: Addressing::OneStream(OneStream {
             target: Target { stream: stream_of(&state, &kept)?, maker: None },
