@@ -6,6 +6,7 @@
 import type { Component } from "svelte";
 import type { Scope } from "./api/sessions";
 import Access from "./pages/Access.svelte";
+import Explore from "./pages/Explore.svelte";
 import JobPage from "./pages/Job.svelte";
 import Jobs from "./pages/Jobs.svelte";
 import Live from "./pages/Live.svelte";
@@ -34,6 +35,8 @@ export const pages: Page[] = [
   // No stream has such a name.
   { path: "/streams/-new", title: "New stream", component: NewStream, needs: "streams:write", isListed: false },
   { path: "/streams/:name", title: "Stream", component: StreamPage, needs: "read", isListed: false },
+  { path: "/explore", title: "Explore", component: Explore, needs: "read", isListed: true },
+  { path: "/explore/:name", title: "Explore", component: Explore, needs: "read", isListed: false },
   { path: "/jobs", title: "Jobs", component: Jobs, needs: "jobs", isListed: true },
   { path: "/jobs/-new", title: "New job", component: NewJob, needs: "jobs", isListed: false },
   { path: "/jobs/:name", title: "Job", component: JobPage, needs: "jobs", isListed: false },

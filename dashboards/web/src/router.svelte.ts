@@ -10,8 +10,9 @@ class Router {
     document.addEventListener("click", (event) => this.#follow(event));
   }
 
-  go(path: string): void {
-    if (path !== location.pathname) history.pushState(null, "", path);
+  /** `address`: a path, and perhaps what a page reads behind a question mark. */
+  go(address: string): void {
+    if (address !== location.pathname + location.search) history.pushState(null, "", address);
     this.#arrive();
   }
 
@@ -31,7 +32,7 @@ class Router {
     const link = (event.target as Element).closest<HTMLAnchorElement>("a[href]");
     if (link === null || link.origin !== location.origin || link.target !== "" || link.rel === "external" || link.hash !== "") return;
     event.preventDefault();
-    this.go(link.pathname);
+    this.go(link.pathname + link.search);
   }
 }
 

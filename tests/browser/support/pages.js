@@ -8,6 +8,8 @@ export const PAGES = [
   { path: "/streams", heading: "Streams", text: "a_stream_with_quite_a_long_name" },
   { path: "/streams/-new", heading: "New stream", text: "No columns yet" },
   { path: "/streams/flights", heading: "flights", text: "N14228" },
+  { path: "/explore", heading: "Explore", text: "a_stream_with_quite_a_long_name" },
+  { path: "/explore/flights?view.facet=carrier&view.bucket=1h&view.by=carrier", heading: "flights", text: "N14228" },
   { path: "/jobs", heading: "Jobs", text: "every 5 minutes" },
   { path: "/jobs/-new", heading: "New job", text: "It needs an address first" },
   { path: "/quarantine", heading: "Quarantine", text: "noon" },
@@ -18,6 +20,7 @@ export const PAGES = [
 /** Dialogs, each by the page that it opens on, or that the one before it is open on, and the button that opens it. */
 export const DIALOGS = [
   { path: "/streams/flights", button: /N14228/, dialog: "Record" },
+  { path: "/explore/flights?view.facet=carrier&view.bucket=1h&view.by=carrier", button: /Open record/, dialog: "Record" },
   { path: "/quarantine", button: /got "noon"/, dialog: "Refused record" },
   { path: null, button: "Drop", dialog: "Drop this record?" },
   { path: "/access", button: "Revoke", dialog: "Revoke the token sensor?" },

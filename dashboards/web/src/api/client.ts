@@ -24,6 +24,7 @@ const ADVICE: Record<string, string> = {
   invalid_sample: "Paste JSON, an object a line, or CSV with a header line.",
   stream_exists: "Choose another name.",
   busy: "Wait a little and try again.",
+  record_changed: "Close it and open it again to see what it is now.",
 };
 
 let onSignedOut: () => void = () => {};
@@ -34,12 +35,13 @@ export function whenSignedOut(what: () => void): void {
 }
 
 export interface Sending {
-  method?: "GET" | "POST" | "PATCH" | "DELETE";
+  method?: "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
   /** Sent as JSON. */
   json?: unknown;
   /** Sent as it is. */
   text?: string;
   contentType?: string;
+  headers?: Record<string, string>;
   /** Longest wait for the answer. */
   timeoutMs?: number;
 }
@@ -55,7 +57,12 @@ export async function request<Reply>(path: string, sending: Sending = {}): Promi
 
 /** Sends a request. Gives the reply as it came: in JSON that is read, large numbers change. */
 export async function requestText(path: string, sending: Sending = {}): Promise<string> {
-  const { method = "GET", json, text, contentType = "application/json", timeoutMs = TIMEOUT_MS } = sending;
+  return (await requestReply(path, sending)).text();
+}
+
+/** Sends a request. Gives the reply with its headers. */
+export async function requestReply(path: string, sending: Sending = {}): Promise<Response> {
+  const { method = "GET", json, text, contentType = "application/json", headers = {}, timeoutMs = TIMEOUT_MS } = sending;
   const body = json === undefined ? text : JSON.stringify(json);
   let reply: Response;
   try {
@@ -63,13 +70,14 @@ export async function requestText(path: string, sending: Sending = {}): Promise<
       method,
       cache: "no-store",
       signal: AbortSignal.timeout(timeoutMs),
-      ...(body === undefined ? {} : { body, headers: { "Content-Type": contentType } }),
+      headers: body === undefined ? headers : { ...headers, "Content-Type": contentType },
+      ...(body === undefined ? {} : { body }),
     });
   } catch {
     throw new ApiError(0, "no_answer", "The gateway does not answer. Check that it runs and that this machine reaches it.");
   }
   if (!reply.ok) throw await refusal(reply, path);
-  return reply.text();
+  return reply;
 }
 
 async function refusal(reply: Response, path: string): Promise<ApiError> {
