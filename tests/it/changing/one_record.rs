@@ -240,10 +240,10 @@ async fn changes_need_a_stream_that_takes_them_and_a_right() {
         (r#"{"delay": "late"}"#, 422, "invalid_record"),
         (r#"{"delay": 1, "extra\u0000": 1}"#, 422, "invalid_record"),
     ] {
-        let request = gateway.request(Method::PATCH, &path);
+        let request = gateway.request(Method::PATCH, path);
         let request = request.header("content-type", "application/json").body(body);
         Reply::to(request).await.problem(status, code);
     }
-    let request = gateway.request(Method::PATCH, &path).body("{}");
+    let request = gateway.request(Method::PATCH, path).body("{}");
     Reply::to(request).await.problem(415, "unsupported_media_type");
 }
