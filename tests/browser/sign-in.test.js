@@ -23,7 +23,7 @@ scenario("a wrong password is told in words, and the right one opens the page", 
   assert.match(await alert.innerText(), /password/i);
   assert.equal(await page.getByRole("navigation").count(), 0, "nothing else is shown");
   await visit.fillSignIn(ADMIN);
-  assert.deepEqual(await listedPages(page), ["Live", "Streams", "Jobs", "Quarantine", "Access", "System"]);
+  assert.deepEqual(await listedPages(page), ["Live", "Streams", "Explore", "Jobs", "Quarantine", "Access", "System"]);
   assert.equal(await alert.count(), 0);
 });
 
