@@ -21,6 +21,7 @@ use tidegate_codec::formats::Format;
 use tidegate_query::RecordsPlan;
 use uuid::Uuid;
 
+use crate::api::bodies::Holder;
 use crate::api::inputs::records::{
     AckWord, admit, find_target, idempotency_key, sender, usual_ack,
 };
@@ -165,7 +166,7 @@ async fn read_data(
     let bytes_max = state.config.intake.entry_bytes_max;
     let mut reader = body::read(state, caller, body, encoding, body::limits(state));
     let mut whole = Vec::new();
-    let mut held = state.memory_budget.hold(crate::api::bodies::Holder::Known, 0)?;
+    let mut held = state.memory_budget.hold(Holder::Known, 0)?;
     while let Some(chunk) = reader.next().await.map_err(|error| body::error(&error))? {
         if whole.len() + chunk.len() > bytes_max {
             let detail = format!("a record has at most {bytes_max} bytes");
