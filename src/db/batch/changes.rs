@@ -1,20 +1,32 @@
 //! Applying changes of a stream's records, in their order.
 //!
 //! Changes are staged as they are (`tidegate_codec::changes`). Consecutive ones about different records are a run, and done
-//! together, a statement for each kind of them: in which order different records change cannot be told afterwards. Where
+//! together, a statement for each kind of them.
+//!
+//! Invariant: changes end as if each were done alone, in their order. So a run has only such as cannot be in each other's way: one
+//! that may move a record's key is alone, and all are where the table has constraints of its users' between its rows. Where
 //! something of a run is refused, the caller comes again with fewer of them, down to one.
 
 use std::collections::{HashMap, HashSet};
 
 use sqlx::{AssertSqlSafe, FromRow};
 use tidegate_codec::changes::{ChangeOp, Precondition};
-use tidegate_codec::{Key, Shape};
+use tidegate_codec::{Key, KeyField, Shape, Stream};
 use uuid::Uuid;
 
 use super::connection::BatchConnection;
 use super::error::{BatchError, during_stream};
 use super::statements::{Staged, change_column, staged_rows};
-use crate::db::sql::{PLAIN_TEXTS, key_expressions_of, record_hash, table, tuple_column_names};
+use crate::db::sql::{
+    PLAIN_TEXTS, key_expressions_of, literal, record_hash, table, tuple_column_names,
+};
+
+/// Whether rows of a table (`$2`) are tied to each other by more than the keys of the stream: by unique indexes beside that of
+/// the id and that of the key, by exclusion, by references to rows of the same table.
+const TIES: &str = "select exists (select from pg_index
+         where indrelid = to_regclass($2) and (indisunique or indisexclusion) offset 2)
+     or exists (select from pg_constraint
+         where contype = 'f' and conrelid = to_regclass($2) and confrelid = conrelid)";
 
 /// What became of a change that PostgreSQL did not refuse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +47,8 @@ struct StagedChange {
     precondition: Option<Vec<u8>>,
     /// Equal for equal keys.
     key_number: i64,
+    /// What it does to its record may be in the way of another one.
+    is_alone: bool,
 }
 
 /// Which record a change is about.
@@ -57,11 +71,12 @@ enum Way {
     Insert,
 }
 
-/// Changes about different records, all by id or all by key.
+/// Changes about different records, all by id or all by key, that are not in each other's way.
 #[derive(Debug, Default)]
 struct Run {
     targets: HashSet<Target>,
     by_key: bool,
+    is_alone: bool,
     changes: Vec<StagedChange>,
 }
 
@@ -133,20 +148,34 @@ impl BatchConnection {
         key: &Key,
         ids: &[Uuid],
     ) -> Result<Vec<StagedChange>, BatchError> {
+        let keys = |row| key_expressions_of(row, staged.stream, key).join(", ");
         let sql = format!(
             "select s.id, s.{op} as op, s.{target} as target, s.{precondition} as precondition,
-                 dense_rank() over (order by {keys}) as key_number
+                 dense_rank() over (order by {own}) as key_number,
+                 ties.has or case
+                     when s.{target} is null then false
+                     when s.{op} = {put} then row({there}) is distinct from row({own})
+                     when s.{op} = {patch} then {assigns_key}
+                     else false end as is_alone
              from ({rows}) s join unnest($1::uuid[]) with ordinality as asked (id, place) on asked.id = s.id
+                 left join {table} t on t.id = s.{target}, ({ties}) as ties (has)
              order by asked.place",
             op = change_column("op"),
             target = change_column("target"),
             precondition = change_column("precondition"),
-            keys = key_expressions_of("s.", staged.stream, key).join(", "),
-            rows = staged_rows(staged, None),
+            put = ChangeOp::Put.code(),
+            patch = ChangeOp::Patch.code(),
+            own = keys("s."),
+            there = keys("t."),
+            assigns_key = assigns_key(staged.stream, key),
+            table = table(staged.stream),
+            rows = staged_rows(staged, Some("any($1::uuid[])")),
+            ties = TIES,
         );
         sqlx::query_as(AssertSqlSafe(sql))
             .persistent(false)
             .bind(ids)
+            .bind(table(staged.stream))
             .fetch_all(&mut self.0)
             .await
             .map_err(during_stream("reading staged changes", staged.stream))
@@ -169,13 +198,35 @@ impl BatchConnection {
     }
 }
 
+/// Whether a patch, `s`, says something of the key.
+fn assigns_key(stream: &Stream, key: &Key) -> String {
+    let assigned = |field: &KeyField| match field {
+        KeyField::Column(index) => {
+            format!("get_bit(s.{}, {index}) = 1", change_column("assigned"))
+        }
+        KeyField::Pointer(segments) => {
+            let first = segments.first().map_or("", String::as_str);
+            format!("s.{} ? {}", change_column("merged"), literal(first))
+        }
+    };
+    let fields: Vec<String> = key.fields.iter().map(assigned).collect();
+    format!("({})", fields.join(" or "))
+}
+
+/// Changes as runs, in their order. What a record's key is was looked at before all of them: once one is moved, a later change
+/// by id may move it back.
 fn runs(changes: Vec<StagedChange>) -> Vec<Run> {
     let mut runs: Vec<Run> = Vec::new();
+    let mut has_moved = false;
     for change in changes {
         let (about, by_key) = (change.about(), change.target.is_none());
-        let goes_on = |run: &Run| run.by_key == by_key && !run.targets.contains(&about);
+        let is_alone = change.is_alone || (has_moved && !by_key);
+        has_moved |= is_alone;
+        let goes_on = |run: &Run| {
+            run.by_key == by_key && !run.is_alone && !is_alone && !run.targets.contains(&about)
+        };
         if !runs.last().is_some_and(goes_on) {
-            runs.push(Run { by_key, ..Run::default() });
+            runs.push(Run { by_key, is_alone, ..Run::default() });
         }
         if let Some(run) = runs.last_mut() {
             run.targets.insert(about);
@@ -293,7 +344,7 @@ mod tests {
 
     fn change(id: u128, target: Option<u128>, key_number: i64) -> StagedChange {
         let (id, target) = (Uuid::from_u128(id), target.map(Uuid::from_u128));
-        StagedChange { id, op: 1, target, precondition: None, key_number }
+        StagedChange { id, op: 1, target, precondition: None, key_number, is_alone: false }
     }
 
     #[test]
@@ -312,5 +363,20 @@ mod tests {
             .map(|run| run.changes.iter().map(|change| change.id.as_u128()).collect())
             .collect();
         assert_eq!(runs, [vec![1, 2], vec![3], vec![4, 5], vec![6], vec![7]]);
+    }
+
+    #[test]
+    fn a_change_that_moves_a_key_is_alone_and_so_are_those_by_id_behind_it() {
+        let moves = StagedChange { is_alone: true, ..change(2, Some(8), 9) };
+        let changes = [
+            change(1, Some(7), 9),
+            moves,
+            change(3, Some(9), 9),
+            change(4, Some(10), 9),
+            change(5, None, 1),
+            change(6, None, 2),
+        ];
+        let runs: Vec<usize> = runs(changes.into()).iter().map(|run| run.changes.len()).collect();
+        assert_eq!(runs, [1, 1, 1, 1, 2]);
     }
 }

@@ -4,6 +4,7 @@ mod bulk;
 mod keeping;
 mod model;
 mod one_record;
+mod order;
 
 use reqwest::Method;
 use serde_json::{Value, json};
