@@ -8,6 +8,7 @@ mod polling;
 mod preparation;
 mod private_postgres;
 mod quarantine;
+mod replica;
 mod upkeep;
 
 use std::fs::File;
@@ -37,7 +38,7 @@ pub use crate::app::preparation::Prepared;
 use crate::app::private_postgres::RunningCluster;
 use crate::auth::{self, Auth, AuthOptions, AuthParts, LocalToken, Password, UserName};
 use crate::catalog::Catalog;
-use crate::config::{self, Config, Setting};
+use crate::config::{Config, Setting};
 use crate::counters::Counters;
 use crate::db::Database;
 use crate::db::batch::BatchTimeouts;
@@ -175,7 +176,7 @@ impl App {
         };
         let catalog = Catalog::open(database.clone(), &data_dir, limits);
         let (lifecycle, clock) = (lifecycle.clone(), Clock::System);
-        let replica = replica(&config.reading)?;
+        let replica = replica::named(&config.reading)?;
         let ground = Ground {
             config,
             settings,
@@ -197,13 +198,7 @@ impl App {
         let preparation = ground.preparation(accounts, auth.clone(), &pipeline, polling.clone());
         let prepared = preparation.start();
         let state = ground.state(auth, hub, polling, &pipeline, metrics);
-        if let Some(replica) = state.replica.clone() {
-            let watching = replica.watch(state.database.clone());
-            let soft = state.lifecycle.soft().clone();
-            state.lifecycle.spawn("replica", async move {
-                let _ = soft.run_until_cancelled(watching).await;
-            });
-        }
+        replica::watch(&state);
         upkeep::start(&state, pipeline.committed);
         quarantine::start(&state);
         let started = Started {
@@ -472,14 +467,6 @@ impl Ground {
             settings: self.settings.clone(),
         })
     }
-}
-
-/// The replica that takes reads, where one is named.
-fn replica(config: &config::Reading) -> anyhow::Result<Option<Replica>> {
-    let url = config.database_replica_url.as_deref().filter(|url| !url.is_empty());
-    let lag_max = Duration::from_secs(config.database_replica_lag_seconds_max);
-    let replica = url.map(|url| Replica::new(url, lag_max)).transpose();
-    replica.context("the replica's URL (DATABASE_REPLICA_URL) cannot be read")
 }
 
 /// What waiting cannot repair is told before anything is started.

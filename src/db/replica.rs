@@ -40,7 +40,7 @@ pub struct LogPlace(i64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Away {
     /// It was not looked at yet.
-    Unknown,
+    Unseen,
     Unreachable,
     /// It replays too slowly, or not at all.
     Behind,
@@ -51,7 +51,7 @@ pub enum Away {
 impl Away {
     pub fn as_str(self) -> &'static str {
         match self {
-            Away::Unknown => "unseen",
+            Away::Unseen => "unseen",
             Away::Unreachable => "unreachable",
             Away::Behind => "behind",
             Away::Foreign => "foreign",
@@ -101,7 +101,7 @@ impl Replica {
             exports: pool(EXPORTS_CONNECTIONS_MAX),
             options,
             lag_max,
-            standing: watch::channel(Err(Away::Unknown)).0,
+            standing: watch::channel(Err(Away::Unseen)).0,
             places: Mutex::default(),
         })))
     }

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, Request, State};
-use axum::http::header::{CONTENT_TYPE, IF_MATCH, IF_NONE_MATCH};
-use axum::http::{HeaderMap, HeaderName, Method, StatusCode};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -21,14 +21,15 @@ use tidegate_codec::formats::Format;
 use tidegate_query::RecordsPlan;
 use uuid::Uuid;
 
-use crate::api::bodies::Holder;
+use crate::api::bodies::{Holder, MemoryPermit};
+use crate::api::inputs::precondition::Precondition;
 use crate::api::inputs::records::{
     AckWord, admit, find_target, idempotency_key, sender, usual_ack,
 };
 use crate::api::inputs::refusal::refusal;
 use crate::api::inputs::{body, receipt};
 use crate::api::read::key_path::{KeyPath, key_object};
-use crate::api::read::one_record;
+use crate::api::read::one_record::{self, FoundRecord};
 use crate::api::read::own_writes::Freshness;
 use crate::api::{ApiError, AppState};
 use crate::auth::{Caller, Scope};
@@ -39,8 +40,10 @@ use crate::ingest::{
 };
 use crate::pipeline::CommitOutcome;
 
-/// The class of SQLSTATE of what is against a constraint.
-const CONSTRAINT_CLASS: &str = "23";
+/// What a patch may call itself.
+const MERGE_PATCH: &str = "application/merge-patch+json";
+/// How often the data of a change is held: as it came, as it is put into a line, the line, and the tuple.
+const DATA_HELD_TIMES: usize = 4;
 
 /// What the query of a change may say.
 #[derive(Debug, Default, Deserialize)]
@@ -49,10 +52,37 @@ pub struct ChangeQuery {
     ack: Option<AckWord>,
 }
 
+/// A change that is asked for.
+struct Change {
+    op: ChangeOp,
+    stream: Arc<Stream>,
+    about: About,
+    /// Finds the record.
+    plan: RecordsPlan,
+}
+
 /// Which record a change is about.
 enum About {
     Id(Uuid),
     Key(Vec<String>),
+}
+
+impl Change {
+    /// Whether it makes a record that is not there.
+    fn may_make(&self) -> bool {
+        self.op == ChangeOp::Put && matches!(self.about, About::Key(_))
+    }
+
+    fn missing(&self) -> ApiError {
+        let name = &self.stream.name;
+        let detail = match &self.about {
+            About::Id(id) => format!("the stream \"{name}\" has no record {id}"),
+            About::Key(parts) => {
+                format!("the stream \"{name}\" has no record of the key {}", parts.join(","))
+            }
+        };
+        ApiError::not_found("no_such_record", detail)
+    }
 }
 
 /// A change by a record's id. Needs the scope `write`.
@@ -100,27 +130,31 @@ async fn change(
         About::Id(id) => RecordsPlan::of_id(&stream, *id, &[])?,
         About::Key(parts) => RecordsPlan::of_key(&stream, parts, &[])?,
     };
+    let change = Change { op, stream, about, plan };
     let (parts, body) = request.into_parts();
     let key = idempotency_key(&parts.headers)?.map(str::to_owned);
-    let if_match = precondition(&parts.headers, &IF_MATCH)?;
-    let if_none_match = precondition(&parts.headers, &IF_NONE_MATCH)?;
-    let data = match op {
-        ChangeOp::Delete => None,
+    let Some(precondition) = Precondition::of(&parts.headers, change.may_make())? else {
+        return Err(changed_by_others());
+    };
+    // Held until the change is taken: as it came, as a line, and as it is encoded.
+    let (data, _held) = match op {
+        ChangeOp::Delete => (None, None),
         ChangeOp::Put | ChangeOp::Patch => {
-            Some(read_data(state, caller, &parts.headers, body).await?)
+            let (data, held) = read_data(state, caller, &parts.headers, body).await?;
+            (Some(data), Some(held))
         }
     };
-    let (id, key_of_record) = match &about {
+    let (id, key_of_record) = match &change.about {
         About::Id(id) => (Some(*id), None),
-        About::Key(parts) => (None, Some(key_object(&stream, parts)?)),
+        About::Key(parts) => (None, Some(key_object(&change.stream, parts)?)),
     };
     let line = ChangeLine {
         op,
         id,
         key: key_of_record.as_deref(),
         data: data.as_deref(),
-        if_match: if_match.map(Cow::from),
-        if_none_match: if_none_match.map(Cow::from),
+        if_match: precondition.if_match.map(Cow::from),
+        if_none_match: precondition.is_new.then_some(Cow::from("*")),
     };
     let line = serde_json::to_vec(&line).map_err(ApiError::internal)?;
     let ingest = IngestRequest {
@@ -140,7 +174,7 @@ async fn change(
     };
     let body = BodyReader::whole(Bytes::from(line), body::limits(state));
     match state.ingest.take(ingest, body).await {
-        Ok(reply) => answer(state, caller, &stream, &plan, op, &about, reply).await,
+        Ok(reply) => answer(state, caller, &change, reply).await,
         Err(failure) => Err(invalid(state, *failure)),
     }
 }
@@ -151,13 +185,11 @@ async fn read_data(
     caller: &Caller,
     headers: &HeaderMap,
     body: axum::body::Body,
-) -> Result<Box<RawValue>, ApiError> {
+) -> Result<(Box<RawValue>, MemoryPermit), ApiError> {
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let media_type = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
-    if !["application/json", "application/merge-patch+json"]
-        .iter()
-        .any(|known| known.eq_ignore_ascii_case(media_type))
-    {
+    let content_type = content_type.unwrap_or_default();
+    let plain = content_type.replacen(MERGE_PATCH, "application/json", 1);
+    if body::media_type_of(&plain)?.format != Format::Json {
         let detail =
             "a record, or the members to replace, are JSON: send Content-Type: application/json";
         return Err(ApiError::unsupported_media_type(detail));
@@ -168,99 +200,78 @@ async fn read_data(
     let mut whole = Vec::new();
     let mut held = state.memory_budget.hold(Holder::Known, 0)?;
     while let Some(chunk) = reader.next().await.map_err(|error| body::error(&error))? {
-        if whole.len() + chunk.len() > bytes_max {
+        let bytes = whole.len() + chunk.len();
+        if bytes > bytes_max {
             let detail = format!("a record has at most {bytes_max} bytes");
             return Err(ApiError::too_large("body_too_large", detail));
         }
-        held.grow_to(2 * (whole.len() + chunk.len()))?;
+        held.grow_to(DATA_HELD_TIMES * bytes)?;
         whole.extend_from_slice(&chunk);
     }
-    serde_json::from_slice(&whole).map_err(|error| {
+    let data = serde_json::from_slice(&whole).map_err(|error| {
         ApiError::bad_request("malformed_body", error.to_string())
             .with("line", error.line())
             .with("column", error.column())
-    })
+    })?;
+    Ok((data, held))
 }
 
-/// The one tag of a header, or `*`.
-fn precondition(headers: &HeaderMap, name: &HeaderName) -> Result<Option<String>, ApiError> {
-    let mut values = headers.get_all(name).iter();
-    let Some(value) = values.next() else { return Ok(None) };
-    let text = value.to_str().unwrap_or_default().trim();
-    let tag = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
-    match tag {
-        _ if values.next().is_some() => {}
-        None if text == "*" => return Ok(Some("*".to_owned())),
-        Some(tag) if !tag.contains('"') => return Ok(Some(tag.to_owned())),
-        _ => {}
-    }
-    let detail = format!("the header {name} has one ETag of a record, in its quotes, or *");
-    Err(ApiError::bad_request("invalid_precondition", detail))
-}
-
+/// What is told of a change that was taken: what became of it, where that is known.
 async fn answer(
     state: &AppState,
     caller: &Caller,
-    stream: &Stream,
-    plan: &RecordsPlan,
-    op: ChangeOp,
-    about: &About,
+    change: &Change,
     reply: IngestReply,
 ) -> Result<Response, ApiError> {
     let Some(outcome) = reply.committed else { return Ok(receipt::answer(state, reply, false)) };
-    let change = reply.ids.first().copied();
-    match outcome {
-        CommitOutcome { refused: 1.., .. } => Err(refused(state, change).await),
-        CommitOutcome { missing: 1.., .. } => Err(missing(stream, about)),
-        CommitOutcome { conflicts: 1.., .. } => {
-            let detail = "the record is not as the request says: somebody changed, made or deleted it; read it again";
-            Err(ApiError::new(StatusCode::PRECONDITION_FAILED, "record_changed", detail))
-        }
-        _ if op == ChangeOp::Delete => Ok(StatusCode::NO_CONTENT.into_response()),
-        _ => {
-            let found = one_record::read(state, stream, plan, Freshness::Primary).await?;
-            let Some(found) = found else {
-                // It was deleted since.
-                return Err(missing(stream, about));
-            };
-            // Who may not read records is not shown what the change left as it was.
-            let found = if caller.require(Scope::Read).is_ok() { found } else { found.id_alone() };
-            let is_new = change.is_some_and(|id| found.is_of(id));
-            let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
-            Ok((status, found.into_response()).into_response())
-        }
-    }
+    let id = reply.ids.first().copied();
+    let response = match outcome {
+        CommitOutcome { refused: 1.., .. } => refused(state, id).await.into_response(),
+        CommitOutcome { missing: 1.., .. } => change.missing().into_response(),
+        CommitOutcome { conflicts: 1.., .. } => changed_by_others().into_response(),
+        _ if change.op == ChangeOp::Delete => StatusCode::NO_CONTENT.into_response(),
+        _ => match shown(state, caller, change).await {
+            Some(found) => {
+                let is_new = id.is_some_and(|id| found.is_of(id));
+                let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
+                (status, found.into_response()).into_response()
+            }
+            // It was done, whether or not it can be shown: it may be gone again, or readers be many.
+            None => return Ok(receipt::answer(state, reply, false)),
+        },
+    };
+    Ok(receipt::of_reply(&reply, response))
 }
 
-fn missing(stream: &Stream, about: &About) -> ApiError {
-    let name = &stream.name;
-    let detail = match about {
-        About::Id(id) => format!("the stream \"{name}\" has no record {id}"),
-        About::Key(parts) => {
-            format!("the stream \"{name}\" has no record of the key {}", parts.join(","))
-        }
-    };
-    ApiError::not_found("no_such_record", detail)
+/// The record as it is now, as far as the caller may see it; None where it cannot be read.
+async fn shown(state: &AppState, caller: &Caller, change: &Change) -> Option<FoundRecord> {
+    let _permit = state.readers.take(caller).await.ok()?;
+    let found = one_record::read(state, &change.stream, &change.plan, Freshness::Primary).await;
+    let found = found.ok()??;
+    // Who may not read records is not shown what the change left as it was.
+    Some(if caller.require(Scope::Read).is_ok() { found } else { found.id_alone() })
+}
+
+fn changed_by_others() -> ApiError {
+    let detail = "the record is not as the request says: somebody changed, made or deleted it; read it again";
+    ApiError::new(StatusCode::PRECONDITION_FAILED, "record_changed", detail)
 }
 
 /// What PostgreSQL said of a change, as the quarantine keeps it.
-async fn refused(state: &AppState, change: Option<Uuid>) -> ApiError {
+async fn refused(state: &AppState, id: Option<Uuid>) -> ApiError {
     let pool = &state.database.pools().changes;
-    let kept = match change {
-        Some(id) => answered(kept_records::find(pool, id)).await,
-        None => Ok(None),
+    let kept = match id {
+        Some(id) => answered(kept_records::find(pool, id)).await.ok().flatten(),
+        None => None,
     };
-    let (sqlstate, message) = match kept {
-        Ok(Some(kept)) => (kept.sqlstate.unwrap_or_default(), kept.message),
-        Ok(None) | Err(_) => (String::new(), "PostgreSQL refused it".to_owned()),
+    let Some(kept) = kept else {
+        let detail = "PostgreSQL refused the change, and its words are not to be had: it has left the quarantine, or that cannot be read";
+        return ApiError::conflict("refused_by_postgresql", detail);
     };
-    let detail = format!("{message} (the change is in the quarantine)");
-    let error = if sqlstate.starts_with(CONSTRAINT_CLASS) {
-        ApiError::conflict("refused_by_postgresql", detail)
-    } else {
-        ApiError::unprocessable("refused_by_postgresql", detail)
-    };
-    error.with("sqlstate", sqlstate).with("quarantined", change.map(|id| id.to_string()))
+    let detail = format!("{} (the change is in the quarantine)", kept.message);
+    ApiError::conflict("refused_by_postgresql", detail)
+        .with("sqlstate", kept.sqlstate)
+        .with("quarantined", kept.id.to_string())
 }
 
 fn invalid(state: &AppState, failure: IngestFailure) -> ApiError {

@@ -5,6 +5,7 @@ mod by_stream;
 pub mod changes;
 pub mod many_records;
 mod not_kept;
+mod precondition;
 pub mod receipt;
 pub mod records;
 pub mod refusal;

@@ -67,9 +67,17 @@ struct Receipt {
 
 /// The whole response.
 pub fn answer(state: &AppState, reply: IngestReply, return_ids: bool) -> Response {
-    let replayed = reply.replayed;
-    let mut response = first_answer(state, reply, return_ids);
-    if replayed {
+    let is_replayed = reply.replayed;
+    mark_replayed(is_replayed, first_answer(state, reply, return_ids))
+}
+
+/// A response of another form to a request that was taken, saying whether that was before.
+pub fn of_reply(reply: &IngestReply, response: Response) -> Response {
+    mark_replayed(reply.replayed, response)
+}
+
+fn mark_replayed(is_replayed: bool, mut response: Response) -> Response {
+    if is_replayed {
         metrics::count_idempotency_replay();
         response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
     }
@@ -93,7 +101,8 @@ pub fn reply_json(state: &AppState, reply: IngestReply, return_ids: bool) -> (St
         (return_ids && reply.accepted > IDS_MAX as u64).then(|| reply.accepted - IDS_MAX as u64);
     let omitted = reply.refused - reply.errors.len() as u64;
     let body = Receipt {
-        id: reply.ids.first().copied().filter(|_| reply.single),
+        // A change has an id of its own, which is not its record's.
+        id: reply.ids.first().copied().filter(|_| reply.single && !reply.has_changes),
         accepted: committed.is_none().then_some(reply.accepted),
         committed: of_records.map(|outcome| outcome.committed),
         duplicates: of_records.map(|outcome| outcome.duplicates),

@@ -8,10 +8,11 @@
 //! something of a run is refused, the caller comes again with fewer of them, down to one.
 
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, FromRow};
 use tidegate_codec::changes::{ChangeOp, Precondition};
-use tidegate_codec::{Key, KeyField, Shape, Stream};
+use tidegate_codec::{Key, KeyField, Shape};
 use uuid::Uuid;
 
 use super::connection::BatchConnection;
@@ -21,6 +22,8 @@ use crate::db::sql::{
     PLAIN_TEXTS, key_expressions_of, literal, record_hash, table, tuple_column_names,
 };
 
+/// Longest time for a statement that does several changes.
+const SEVERAL_MAX: Duration = Duration::from_secs(5);
 /// Whether rows of a table (`$2`) are tied to each other by more than the keys of the stream: by unique indexes beside that of
 /// the id and that of the key, by exclusion, by references to rows of the same table.
 const TIES: &str = "select exists (select from pg_index
@@ -107,6 +110,11 @@ impl BatchConnection {
         let Some(key) = &staged.stream.key else { return Ok(HashMap::new()) };
         // A hash is of texts; so are values that the table keeps as text.
         self.command(PLAIN_TEXTS).await?;
+        if ids.len() > 1 {
+            // Fewer of them may be done in time.
+            let timeout = SEVERAL_MAX.as_millis();
+            self.command(&format!("set local statement_timeout = {timeout}")).await?;
+        }
         let mut ends = HashMap::with_capacity(ids.len());
         for run in runs(self.staged_changes(staged, key, ids).await?) {
             let statements = Statements { staged, key, by_key: run.by_key };
@@ -138,6 +146,7 @@ impl BatchConnection {
                 ends.insert(id, if conflicts { ChangeEnd::Conflict } else { ChangeEnd::Missing });
             }
         }
+        self.command("set local statement_timeout to default").await?;
         Ok(ends)
     }
 
@@ -167,7 +176,7 @@ impl BatchConnection {
             patch = ChangeOp::Patch.code(),
             own = keys("s."),
             there = keys("t."),
-            assigns_key = assigns_key(staged.stream, key),
+            assigns_key = assigns_key(key),
             table = table(staged.stream),
             rows = staged_rows(staged, Some("any($1::uuid[])")),
             ties = TIES,
@@ -199,7 +208,7 @@ impl BatchConnection {
 }
 
 /// Whether a patch, `s`, says something of the key.
-fn assigns_key(stream: &Stream, key: &Key) -> String {
+fn assigns_key(key: &Key) -> String {
     let assigned = |field: &KeyField| match field {
         KeyField::Column(index) => {
             format!("get_bit(s.{}, {index}) = 1", change_column("assigned"))

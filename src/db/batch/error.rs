@@ -102,6 +102,11 @@ impl BatchError {
         self.sqlstate().as_deref() == Some("23505")
     }
 
+    /// Did the statement take longer than it may, or was it cancelled?
+    pub fn is_timeout(&self) -> bool {
+        self.sqlstate().as_deref() == Some("57014")
+    }
+
     /// May the rows that could not be copied straight into the table of a keyed stream be merged all the same, later in
     /// the transaction? Merges are made in the order of the batches, so one waits for no rows of another,
     /// and finds what must be there.
@@ -110,7 +115,7 @@ impl BatchError {
             // Each waited for the other's rows.
             Some("40P01") => true,
             // It took all the time that there is.
-            Some("57014") => false,
+            _ if self.is_timeout() => false,
             _ => self.verdict() != Verdict::Retry,
         }
     }

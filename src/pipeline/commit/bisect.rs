@@ -5,6 +5,7 @@
 //! in the order of the journal, so that keyed streams end as if nothing had been in the way.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -44,8 +45,18 @@ pub(super) struct TimeBudget {
 
 /// Bisecting may take this share of the time that a batch may take.
 const BATCH_SHARE: u32 = 3;
+/// Why a part is given up.
+const MUCH_REFUSED: &str = "so much of it is refused that it takes too long";
+const SLOW_CHANGES: &str =
+    "its changes take long; they follow by themselves, and other streams go on";
 /// Most bytes of refused rows that one transaction gathers.
 const REFUSED_BYTES_MAX: usize = 32 << 20;
+
+/// Longest time that a writer gives to the changes of a stream, beside whose batch others wait. What takes longer is parked, and
+/// follows from there.
+const CHANGES_MAX: Duration = Duration::from_secs(5);
+/// Most changes that are tried at once.
+const CHANGES_AT_ONCE: usize = 256;
 
 /// One record of a part.
 struct Row {
@@ -58,6 +69,17 @@ impl TimeBudget {
     /// From now on, of the time that a batch may take.
     pub fn of_batch(batch_timeout: Duration, keeps_part: bool) -> TimeBudget {
         TimeBudget { until: Instant::now() + batch_timeout / BATCH_SHARE, keeps_part }
+    }
+
+    /// The same for a part of a batch of a writer.
+    pub fn of_part(part: &Part, batch_timeout: Duration) -> TimeBudget {
+        let whole = TimeBudget::of_batch(batch_timeout, false);
+        let until = if part.has_changes {
+            whole.until.min(Instant::now() + CHANGES_MAX)
+        } else {
+            whole.until
+        };
+        TimeBudget { until, ..whole }
     }
 
     pub fn is_over(self) -> bool {
@@ -91,18 +113,17 @@ impl Transaction<'_> {
             // The staging table has the tuples' own types, so no record is to blame.
             return self.stuck(part, refused_before, error).await;
         }
-        // The last of them is the next to be tried.
-        let mut untried = Vec::new();
-        untried.push(0..rows.len());
+        let mut untried = tries(part, rows.len());
         while let Some(range) = untried.pop() {
             let is_over = budget.is_over() || self.refused.len() > REFUSED_BYTES_MAX;
-            if is_over && range.start > 0 {
+            let is_for_others = part.has_changes && !budget.keeps_part;
+            if is_over && (range.start > 0 || is_for_others) {
                 if budget.keeps_part {
                     let end = PartEnd::Partly { records: range.start };
                     return self.keep_part(part, stream, refused_before, end).await;
                 }
-                let reason = "so much of it is refused that it takes too long".to_owned();
-                return self.give_up(part, refused_before, reason).await;
+                let reason = if part.has_changes { SLOW_CHANGES } else { MUCH_REFUSED };
+                return self.give_up(part, refused_before, reason.to_owned()).await;
             }
             let some = &rows[range.clone()];
             if let Err(error) = self.ensure_partitions(stream, some).await {
@@ -114,6 +135,10 @@ impl Transaction<'_> {
             };
             match error.verdict_of_rows(stream) {
                 Verdict::Retry => return Err(error),
+                Verdict::Table if part.has_changes && error.is_timeout() && some.len() > 1 => {
+                    self.connection.roll_back_to(Savepoint::Rows).await?;
+                    halve(range, &mut untried);
+                }
                 Verdict::Table | Verdict::Stop => {
                     return self.give_up(part, refused_before, error.refusal().message).await;
                 }
@@ -123,9 +148,7 @@ impl Transaction<'_> {
                         self.refuse(part, stream, some, &error.refusal());
                         refused += 1;
                     } else {
-                        let middle = range.start + some.len() / 2;
-                        untried.push(middle..range.end);
-                        untried.push(range.start..middle);
+                        halve(range, &mut untried);
                     }
                 }
             }
@@ -312,6 +335,19 @@ impl Transaction<'_> {
             add(outcome);
         }
     }
+}
+
+/// What is tried, the last of it first: of changes, each of which takes the time that its record takes, only so many at once.
+fn tries(part: &Part, rows: usize) -> Vec<Range<usize>> {
+    let at_once = if part.has_changes { CHANGES_AT_ONCE } else { rows.max(1) };
+    let starts = (0..rows).step_by(at_once).rev();
+    starts.map(|start| start..rows.min(start + at_once)).collect()
+}
+
+fn halve(range: Range<usize>, untried: &mut Vec<Range<usize>>) {
+    let middle = range.start + range.len() / 2;
+    untried.push(middle..range.end);
+    untried.push(range.start..middle);
 }
 
 /// A row as JSON, as it was sent or means the same; `None`: it has not the form of the stream's tuples.

@@ -144,14 +144,27 @@ async fn who_was_slower_is_told_and_changes_nothing() {
     }
     let made = with_header(&gateway, Method::PUT, path, ("if-none-match", "*"), &record).await;
     made.expect(201);
-    for wrong in ["abc", "W/\"abc\"", "\"a\", \"b\"", ""] {
-        with_header(&gateway, Method::PATCH, path, ("if-match", wrong), &json!({"delay": 3}))
+    // No record has such a tag: weak ones match none, and a star in quotes is a tag like others.
+    let (known, other) = (tag(&gateway.get(path).await), format!("\"{}\"", "0".repeat(32)));
+    for none in ["\"abc\"", &format!("W/{known}"), "\"a\", \"b\"", "\"*\"", &other] {
+        with_header(&gateway, Method::PATCH, path, ("if-match", none), &json!({"delay": 9}))
+            .await
+            .problem(412, "record_changed");
+    }
+    for wrong in ["abc", "", "\"a", &format!("{known}, {other}")] {
+        with_header(&gateway, Method::PATCH, path, ("if-match", wrong), &json!({"delay": 9}))
             .await
             .problem(400, "invalid_precondition");
     }
-    with_header(&gateway, Method::PATCH, path, ("if-match", "\"abc\""), &json!({"delay": 3}))
+    for (method, header) in [(Method::PUT, "\"*\""), (Method::PATCH, "*"), (Method::PUT, &*known)] {
+        with_header(&gateway, method, path, ("if-none-match", header), &record)
+            .await
+            .problem(400, "invalid_precondition");
+    }
+    let either = format!("\"a\", {known}, W/\"b\"");
+    with_header(&gateway, Method::PATCH, path, ("if-match", &either), &json!({"delay": 9}))
         .await
-        .problem(422, "invalid_record");
+        .expect(200);
 }
 
 #[tokio::test]
@@ -246,4 +259,55 @@ async fn changes_need_a_stream_that_takes_them_and_a_right() {
     }
     let request = gateway.request(Method::PATCH, path).body("{}");
     Reply::to(request).await.problem(415, "unsupported_media_type");
+}
+
+#[tokio::test]
+async fn the_same_change_again_is_answered_as_the_first_and_not_done_again() {
+    let gateway = Gateway::start().await;
+    gateway.create_stream(&flights()).await;
+    let path = "/v1/streams/flights/by-key/UA,1";
+    let record = json!({"carrier": "UA", "flight": 1, "delay": 1});
+    let send = async |method: Method, key: &str| {
+        with_header(&gateway, method, path, ("idempotency-key", key), &record).await
+    };
+    send(Method::PUT, "make").await.expect(201);
+    let again = send(Method::PUT, "make").await;
+    assert!(again.is_replayed());
+    again.expect(201);
+    send(Method::DELETE, "drop").await.expect(204);
+    let again = send(Method::DELETE, "drop").await;
+    assert!(again.is_replayed());
+    assert_eq!(again.status, 204);
+    // It was made, and is gone since: that it was made stays true.
+    let again = send(Method::PUT, "make").await;
+    assert_eq!(again.expect(200)["applied"], 1);
+
+    gateway.execute("alter table streams.flights add check (delay < 1)").await;
+    let refused = send(Method::PUT, "refused").await.problem(409, "refused_by_postgresql");
+    let kept = refused["quarantined"].as_str().unwrap();
+    assert_eq!(gateway.delete(&format!("/v1/quarantine/{kept}")).await.status, 204);
+    let again = send(Method::PUT, "refused").await;
+    assert!(again.is_replayed());
+    let again = again.problem(409, "refused_by_postgresql");
+    assert!(again.get("quarantined").is_none(), "{again}");
+}
+
+#[tokio::test]
+async fn a_change_that_is_not_waited_for_tells_no_id_that_is_not_its_record_s() {
+    let gateway = Gateway::start().await;
+    gateway.create_stream(&flights()).await;
+    let made = gateway.commit("flights", &json!({"carrier": "UA", "flight": 1})).await;
+    let path = format!("/v1/streams/flights/records/{}", made["id"].as_str().unwrap());
+    let taken =
+        gateway.patch(&format!("{path}?ack=journal"), &json!({"delay": 4})).await.expect(202);
+    assert!(taken.get("id").is_none(), "{taken}");
+    let shown = gateway.get(&format!("{path}?wait={}", taken["position"].as_str().unwrap())).await;
+    assert_eq!(shown.expect(200)["data"]["delay"], json!(4));
+    for content_type in ["application/json; charset=iso-8859-1", "text/csv", ""] {
+        let request = gateway.request(Method::PATCH, &path).header("content-type", content_type);
+        Reply::to(request.body("{}")).await.problem(415, "unsupported_media_type");
+    }
+    let request = gateway.request(Method::PATCH, &path);
+    let request = request.header("content-type", "application/merge-patch+json; charset=utf-8");
+    Reply::to(request.body("{}")).await.expect(200);
 }

@@ -37,6 +37,9 @@ pub const CHANGE_FIELDS: [(&str, &str); 5] = [
     ("merged", "jsonb"),
 ];
 
+/// How deep the objects of a patch may be inside each other that are merged: each level copies what is in it.
+pub const MERGED_DEPTH_MAX: usize = 32;
+
 /// The media type of lines of changes.
 pub const CHANGES_MEDIA_TYPE: &str = "application/vnd.tidegate.changes+x-ndjson";
 

@@ -9,7 +9,9 @@ use super::error::{RecordError, RecordErrorCode};
 use super::members::key_text;
 use super::typed::{ScannedPart, TypedEncoder};
 use super::{RecordEncoder, ShapeEncoder, TuplePrefix, put_prefix};
-use crate::changes::{CHANGE_FIELDS, ChangeLine, ChangeOp, Precondition, invalid, put_bytes};
+use crate::changes::{
+    CHANGE_FIELDS, ChangeLine, ChangeOp, MERGED_DEPTH_MAX, Precondition, invalid, put_bytes,
+};
 use crate::json::{Scanner, Stop, Value, ValueKind};
 use crate::values::{NULL_FIELD, begin_field, end_field, json, put};
 
@@ -79,6 +81,7 @@ impl RecordEncoder {
                 self.check_members(members)?;
                 match &mut self.target {
                     ShapeEncoder::Document(document) => {
+                        check_depth(members)?;
                         put_document_key(document, key, Some(members), prefix, out)?;
                         fields.merged = Some(members);
                     }
@@ -87,6 +90,7 @@ impl RecordEncoder {
                         fields.assigned = Some(assigned);
                         // The field of `extra`: a version, then the object.
                         let merged = merged.get(NULL_FIELD.len() + 1..).map(<[u8]>::to_vec);
+                        merged.as_deref().map_or(Ok(()), check_depth)?;
                         put_change(&ChangeFields { merged: merged.as_deref(), ..fields }, out);
                         add_fields(out, start);
                         return Ok(());
@@ -143,6 +147,34 @@ impl RecordEncoder {
         }
         Ok(())
     }
+}
+
+/// Whether the objects of a patch, which is sound JSON, are not too deep inside each other. What is in a list is not merged.
+fn check_depth(patch: &[u8]) -> Result<(), RecordError> {
+    let (mut objects, mut lists) = (0, 0_usize);
+    let mut bytes = patch.iter();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'"' => {
+                while let Some(inside) = bytes.next() {
+                    match inside {
+                        b'"' => break,
+                        b'\\' => drop(bytes.next()),
+                        _ => {}
+                    }
+                }
+            }
+            b'[' => lists += 1,
+            b']' => lists -= 1,
+            b'{' if lists == 0 => objects += 1,
+            b'}' if lists == 0 => objects -= 1,
+            _ => {}
+        }
+        if objects > MERGED_DEPTH_MAX {
+            return Err(RecordError::merged_too_deep());
+        }
+    }
+    Ok(())
 }
 
 /// The syntax was looked at before.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::changes::MERGED_DEPTH_MAX;
 use crate::columns::ColumnType;
 use crate::json::{DEPTH_MAX, Fault, PLAIN_OBJECT_KEYS_MAX, Stop};
 use crate::values::ValueError;
@@ -192,6 +193,13 @@ impl RecordError {
             }
         };
         RecordError::new(code, message)
+    }
+
+    pub(super) fn merged_too_deep() -> RecordError {
+        let message = format!(
+            "a patch merges at most {MERGED_DEPTH_MAX} objects inside each other; replace the record, or a member further out"
+        );
+        RecordError::new(RecordErrorCode::TooDeep, message)
     }
 
     pub(super) fn too_large(bytes: usize, bytes_max: usize) -> RecordError {

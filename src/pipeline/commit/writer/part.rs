@@ -78,7 +78,7 @@ impl PartWriter<'_> {
             let checked = transaction.connection.check_constraints().await;
             checked.map_err(|error| Failure::of(&others, error))?;
         }
-        let budget = TimeBudget::of_batch(self.context.batch_timeout(), false);
+        let budget = TimeBudget::of_part(part, self.context.batch_timeout());
         match transaction.bisect(part, stream, budget).await? {
             PartEnd::Partly { .. } => unreachable!("a part that is not kept ends as stuck"),
             PartEnd::Written { refused: 0 } => self.recovered.push(stream.id),
